@@ -4,8 +4,8 @@
 //! Questions are right-padded; padding is masked for all later tokens and each row has its own positions, so a
 //! question's result does not depend on the rest of its batch.
 
-use crate::connector::{Seen, VisualRow};
-use crate::llm::decoder::After;
+use crate::connector::{ImagePositions, ImageTokens};
+use crate::llm::decoder::BlockHook;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
 use burgess_base::stream::{Stream, stream, uniform};
@@ -99,13 +99,13 @@ impl Sampling {
 
 /// Generates answers of at most `max_new_tokens` tokens, in the order of the prompts.
 ///
-/// `images` comes from [`Mllm::see`]; its padding is left out. `model` and `images` are on a device without autodiff.
+/// `images` comes from [`Mllm::encode_images`]; its padding is left out. `model` and `images` are on a device without autodiff.
 ///
 /// When a prompt is empty, names an image that was not given, or exceeds the maximum length; when the sampling
 /// options are invalid; when a logit is not finite.
 pub fn answer(
     model: &Mllm,
-    images: Option<&Seen>,
+    images: Option<&ImageTokens>,
     prompts: &[Prompt],
     how: &Decoding<'_>,
     device: &Device,
@@ -163,9 +163,9 @@ pub fn answer(
 ///
 /// # Errors
 /// As [`answer`]; also when an option is empty.
-pub fn likelihoods(
+pub fn score_options(
     model: &Mllm,
-    images: Option<&Seen>,
+    images: Option<&ImageTokens>,
     prompts: &[Prompt],
     options: &[Vec<Vec<u32>>],
     device: &Device,
@@ -250,7 +250,7 @@ fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
 /// Processes the prompts of one group; returns the logits of the first answer token, `[rows, vocab]`.
 fn read(
     model: &Mllm,
-    images: Option<&Seen>,
+    images: Option<&ImageTokens>,
     prompts: &[Prompt],
     group: &[usize],
     device: &Device,
@@ -275,7 +275,7 @@ fn read(
                 used.len() - 1
             }));
         }
-        let given = images.map_or(0, Seen::images);
+        let given = images.map_or(0, ImageTokens::images);
         if let Some(bad) = used.iter().find(|u| **u >= given) {
             return Err(Error::failed(format!("a prompt names image {bad}, but only {given} were given")));
         }
@@ -305,14 +305,14 @@ fn read(
 /// For each image of `used`, processes the tokens `before` and then the image without its padding.
 fn read_images(
     model: &Mllm,
-    images: &Seen,
+    images: &ImageTokens,
     used: &[usize],
     before: &[u32],
     cache: &mut KvCache,
     device: &Device,
 ) -> Result<()> {
     let (at, count) = (before.len(), used.len());
-    let shown: Vec<Vec<usize>> = used.iter().map(|&image| images.shown(image)).collect();
+    let shown: Vec<Vec<usize>> = used.iter().map(|&image| images.visible_tokens(image)).collect();
     let longest = shown.iter().map(Vec::len).max().unwrap_or(0);
     let real: Vec<usize> = shown.iter().map(|s| at + s.len()).collect();
     let mut parts = Vec::with_capacity(2);
@@ -346,14 +346,14 @@ fn read_images(
                         *place = Some(at + i);
                     }
                 }
-                VisualRow { row, image, positions }
+                ImagePositions { row, image, positions }
             };
-            let rows: Vec<VisualRow> = used.iter().zip(&shown).enumerate().map(row).collect();
-            Some(context.place(&rows, t)?)
+            let rows: Vec<ImagePositions> = used.iter().zip(&shown).enumerate().map(row).collect();
+            Some(context.bind(&rows, t)?)
         }
     };
     let mut after = |layer: usize, x: Tensor<3>| model.connector.after_layer(layer, x, context.as_ref());
-    let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
+    let after: Option<&mut BlockHook<'_>> = context.is_some().then_some(&mut after);
     model.llm.extend(prefix, &real, cache, after).map(|_| ())
 }
 

@@ -1,10 +1,11 @@
 //! The multimodal model: (unfrozen encoders +) connector + language model.
 
 use crate::connector::{
-    ChannelStatistics, Connector, ConnectorConfig, ImageSize, NAMES, PlacedContext, Seen, VisualRow, positions,
+    BoundSvaContext, ChannelStatistics, Connector, ConnectorConfig, ImagePositions, ImageSize, ImageTokens,
+    position_embedding,
 };
-use crate::llm::decoder::{After, Reading};
-use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
+use crate::llm::decoder::{BlockHook, SequenceLayout};
+use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, DropPathMask, Tap};
@@ -62,11 +63,11 @@ pub struct Mllm {
 // One value lives per batch: its size on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
-pub enum Visual {
+pub enum ImageBatch {
     /// Concatenated features of frozen encoders, `[images, tokens, width]`, for connectors that need no grid.
     Features(Tensor<3>),
     /// Features of each frozen encoder on its own grid.
-    Towers(Vec<FeatureMap>),
+    FeatureMaps(Vec<FeatureMap>),
     /// Normalised pixels for each encoder of the model, `[images, 3, height, width]`.
     Pixels(Vec<Tensor<4>>),
 }
@@ -104,7 +105,7 @@ pub struct Spliced {
     pub positions: Option<Vec<Vec<usize>>>,
     /// Padding mask `[rows][t]`: a `true` token is attended to by itself only; `None` if there is none.
     pub hidden: Option<Vec<Vec<bool>>>,
-    context: Option<PlacedContext>,
+    context: Option<BoundSvaContext>,
 }
 
 impl Spliced {
@@ -113,13 +114,13 @@ impl Spliced {
     }
 
     /// Whether the connector also updates the image tokens between the decoder's blocks.
-    pub fn sampled(&self) -> bool {
+    pub fn has_samplers(&self) -> bool {
         self.context.is_some()
     }
 
     /// Positions and padding mask in the form that the decoder takes.
-    pub fn reading(&self) -> Reading<'_> {
-        Reading { positions: self.positions.as_deref(), hidden: self.hidden.as_deref() }
+    pub fn reading(&self) -> SequenceLayout<'_> {
+        SequenceLayout { positions: self.positions.as_deref(), padding_mask: self.hidden.as_deref() }
     }
 }
 
@@ -155,7 +156,7 @@ impl Mllm {
     ///
     /// # Errors
     /// When they do not match the configuration, or it has encoders.
-    pub fn of(config: MllmConfig, connector: Connector, llm: Llm) -> Result<Self> {
+    pub fn from_parts(config: MllmConfig, connector: Connector, llm: Llm) -> Result<Self> {
         config.check()?;
         if llm.config() != &config.llm || !config.encoders.is_empty() {
             return Err(Error::failed("the parts of a model were made from another configuration than the model's"));
@@ -172,44 +173,49 @@ impl Mllm {
     ///
     /// # Errors
     /// When the model does not read this form of input, or its width differs.
-    pub fn see(&self, visual: Visual) -> Result<Seen> {
-        self.look(visual, None, None)
+    pub fn encode_images(&self, visual: ImageBatch) -> Result<ImageTokens> {
+        self.encode_images_with(visual, None, None)
     }
 
-    /// As [`Mllm::see`], with the image sizes before padding to squares (see
-    /// [`ConnectorKind::reads_sizes`](crate::connector::ConnectorKind::reads_sizes)). In a step that trains the
+    /// As [`Mllm::encode_images`], with the image sizes before padding to squares (see
+    /// [`ConnectorProperties::needs_image_sizes`](crate::connector::ConnectorProperties::needs_image_sizes)). In a step that trains the
     /// encoders, `draws` is the random stream for their drop-path masks (`drop_path` of their configurations).
     ///
     /// # Errors
-    /// As [`Mllm::see`].
-    pub fn look(&self, visual: Visual, sizes: Option<&[ImageSize]>, draws: Option<&mut Stream>) -> Result<Seen> {
+    /// As [`Mllm::encode_images`].
+    pub fn encode_images_with(
+        &self,
+        visual: ImageBatch,
+        sizes: Option<&[ImageSize]>,
+        draws: Option<&mut Stream>,
+    ) -> Result<ImageTokens> {
         let towers = self.features(visual, draws)?;
         let grid = towers.first().map_or([0, 0], |tower| tower.grid);
         let mut seen = self.connector.forward(&towers, sizes)?;
-        if self.config.connector.kind.adds_positions() {
-            seen.tokens = positions::add(seen.tokens, grid, &self.llm)?;
+        if self.config.connector.kind.properties().adds_positions {
+            seen.tokens = position_embedding::add(seen.tokens, grid, &self.llm)?;
         }
         Ok(seen)
     }
 
     /// The features of all encoders as the connector reads them.
-    fn features(&self, visual: Visual, draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
+    fn features(&self, visual: ImageBatch, draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
         Ok(match visual {
-            Visual::Pixels(pixels) => self.encode(pixels, draws)?,
+            ImageBatch::Pixels(pixels) => self.encode(pixels, draws)?,
             _ if !self.encoders.is_empty() => {
                 return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
             }
-            Visual::Features(_) if self.config.connector.kind.reads_grid() => {
+            ImageBatch::Features(_) if self.config.connector.kind.properties().needs_grid() => {
                 return Err(Error::failed(format!(
                     "the {} connector reads features on their grid, not joined ones without",
                     self.config.connector.kind
                 )));
             }
-            Visual::Features(tokens) => {
+            ImageBatch::Features(tokens) => {
                 let grid = [1, tokens.dims()[1]];
                 vec![FeatureMap { tokens, grid }]
             }
-            Visual::Towers(maps) => self.config.connector.gather(maps)?,
+            ImageBatch::FeatureMaps(maps) => self.config.connector.gather(maps)?,
         })
     }
 
@@ -217,7 +223,7 @@ impl Mllm {
     ///
     /// # Errors
     /// When it does not standardise, an image cannot be read, or the features do not fit the connector.
-    pub fn standardise(&mut self, batches: impl Iterator<Item = Result<Visual>>) -> Result<()> {
+    pub fn standardise(&mut self, batches: impl Iterator<Item = Result<ImageBatch>>) -> Result<()> {
         let mut statistics = ChannelStatistics::default();
         for visual in batches {
             for map in self.features(visual?, None)? {
@@ -252,13 +258,13 @@ impl Mllm {
 
     /// Embeds text and replaces each row's image placeholder with its image tokens; right-pads to the longest row.
     ///
-    /// `seen` holds the images of those rows that have one, in row order, from [`Mllm::see`]. All image tokens are
+    /// `seen` holds the images of those rows that have one, in row order, from [`Mllm::encode_images`]. All image tokens are
     /// kept; those that cover only padding of the image are masked and take no position of their own.
     ///
     /// # Errors
     /// When the number of images differs from the number of placeholders, or an id is outside the vocabulary.
-    pub fn splice(&self, rows: &[Sequence], seen: Option<Seen>, device: &Device) -> Result<Spliced> {
-        let Some(Seen { tokens, visible, context, .. }) = seen else {
+    pub fn splice(&self, rows: &[Sequence], seen: Option<ImageTokens>, device: &Device) -> Result<Spliced> {
+        let Some(ImageTokens { tokens, visible, context, .. }) = seen else {
             return Ok(Spliced::plain(self.embed(rows, None, device)?));
         };
         let n = tokens.dims()[1];
@@ -292,15 +298,15 @@ impl Mllm {
         }
         if let Some(context) = context {
             let images = rows.iter().enumerate().filter_map(|(r, row)| Some((r, row.image_at?)));
-            let places: Vec<VisualRow> = images
+            let places: Vec<ImagePositions> = images
                 .enumerate()
                 .map(|(image, (row, at))| {
                     let shown = |p: usize| visible.as_ref().and_then(|v| v.get(image)?.get(p)).is_none_or(|v| *v);
                     let positions = (0..n).map(|p| shown(p).then_some(at + p)).collect();
-                    VisualRow { row, image, positions }
+                    ImagePositions { row, image, positions }
                 })
                 .collect();
-            spliced.context = Some(context.place(&places, t)?);
+            spliced.context = Some(context.bind(&places, t)?);
         }
         Ok(spliced)
     }
@@ -311,9 +317,9 @@ impl Mllm {
     /// When they exceed the language model's maximum length.
     pub fn hidden(&self, spliced: Spliced) -> Result<Tensor<3>> {
         let Spliced { embeddings, positions, hidden, context } = spliced;
-        let reading = Reading { positions: positions.as_deref(), hidden: hidden.as_deref() };
+        let reading = SequenceLayout { positions: positions.as_deref(), padding_mask: hidden.as_deref() };
         let mut after = |layer: usize, x: Tensor<3>| self.connector.after_layer(layer, x, context.as_ref());
-        let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
+        let after: Option<&mut BlockHook<'_>> = context.is_some().then_some(&mut after);
         self.llm.hidden_with(embeddings, reading, after)
     }
 
@@ -394,7 +400,13 @@ impl Mllm {
         atomic::create_dir_with(dir, |dir| {
             atomic::write_json(&dir.join("config.json"), &self.config)?;
             tokenizer.save(&dir.join("tokenizer.json"))?;
-            checkpoint::save(&self.connector, &NAMES, "", precision, &dir.join("connector.safetensors"))?;
+            checkpoint::save(
+                &self.connector,
+                self.connector.dialect(),
+                "",
+                precision,
+                &dir.join("connector.safetensors"),
+            )?;
             save_llm(&self.llm, tokenizer, &dir.join("llm"), precision)?;
             for (i, encoder) in self.encoders.iter().enumerate() {
                 checkpoint::save(encoder, &IDENTITY, "", precision, &dir.join(format!("encoder-{i}.safetensors")))?;
@@ -418,7 +430,9 @@ impl Mllm {
         let config: MllmConfig = atomic::read_json(&dir.join("config.json"))?;
         config.check().with_context(|| format!("reading {}", dir.display()))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        let connector = load_into(config.connector.init(device)?, &dir.join("connector.safetensors"), &NAMES)?;
+        let connector = config.connector.init(device)?;
+        let dialect = connector.dialect();
+        let connector = load_into(connector, &dir.join("connector.safetensors"), dialect)?;
         let llm = Weights::open_path(&dir.join("llm"))?.load(device)?.0;
         let mut encoders = Vec::with_capacity(config.encoders.len());
         for (i, e) in config.encoders.iter().enumerate() {
@@ -438,7 +452,7 @@ impl MllmConfig {
         self.llm.check()?;
         self.connector.check()?;
         let layers = self.llm.num_hidden_layers;
-        if let Some(samplers) = self.connector.kind.samplers().filter(|s| s.last() >= layers) {
+        if let Some(samplers) = self.connector.kind.properties().samplers.filter(|s| s.last() >= layers) {
             return Err(Error::usage(format!(
                 "the last of {} samplers would stand after layer {} of the language model, which has {layers}",
                 samplers.number,
@@ -463,7 +477,7 @@ impl MllmConfig {
                 self.connector.feature_width
             )));
         }
-        if self.encoders.len() > 1 && self.grid.is_none() && !self.connector.kind.reads_each_tower() {
+        if self.encoders.len() > 1 && self.grid.is_none() && !self.connector.kind.properties().reads_each_encoder {
             return Err(Error::usage("several encoders need a common `grid`"));
         }
         Ok(())
@@ -477,11 +491,11 @@ impl MllmConfig {
 pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
     let mut config = serde_json::to_value(llm.config())?;
     if let Some(fields) = config.as_object_mut() {
-        fields.insert("architectures".into(), serde_json::json!([llm.config().model_type.class()]));
+        fields.insert("architectures".into(), serde_json::json!([llm.config().model_type.class]));
     }
     atomic::write_json(&dir.join("config.json"), &config)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
-    let dialect = weights::dialect(llm.config().model_type);
+    let dialect = llm.config().model_type.dialect;
     checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 

@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 /// The optimisation method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Method {
+pub enum OptimiserMethod {
     /// AdamW for every parameter, as in LLaVA and Cambrian-1.
     #[default]
     AdamW,
@@ -32,12 +32,12 @@ pub struct StepSettings<'a> {
     pub weight_decay: f64,
 }
 
-/// AdamW (arXiv 1711.05101) as in PyTorch, with epsilon 1e-8. With [`Method::Muon`] also Muon as in PyTorch, scaled
+/// AdamW (arXiv 1711.05101) as in PyTorch, with epsilon 1e-8. With [`OptimiserMethod::Muon`] also Muon as in PyTorch, scaled
 /// to AdamW's learning rates (arXiv 2502.16982): Nesterov momentum of 0.95, then five Newton-Schulz steps towards the
 /// nearest orthogonal matrix.
 #[derive(Debug)]
 pub struct Optimiser {
-    method: Method,
+    method: OptimiserMethod,
     betas: [f64; 2],
     step: i32,
     moments: HashMap<ParamId, Moments>,
@@ -59,7 +59,7 @@ const MOMENTUM: f32 = 0.95;
 
 impl Optimiser {
     /// Creates an optimiser without state.
-    pub fn new(method: Method, betas: [f64; 2]) -> Self {
+    pub fn new(method: OptimiserMethod, betas: [f64; 2]) -> Self {
         Self { method, betas, step: 0, moments: HashMap::new(), gradients: HashMap::new() }
     }
 
@@ -194,7 +194,7 @@ pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 struct Update<'a> {
-    method: Method,
+    method: OptimiserMethod,
     values: HashMap<ParamId, Vec<f32>>,
     moments: &'a mut HashMap<ParamId, Moments>,
     settings: &'a StepSettings<'a>,
@@ -227,7 +227,7 @@ impl ModuleMapper for Update<'_> {
             let shape: [usize; D] = tensor.dims();
             let mut values = host(tensor.inner());
             match (self.method, shape.as_slice()) {
-                (Method::Muon, &[rows, columns]) if self.repeated > 0 => {
+                (OptimiserMethod::Muon, &[rows, columns]) if self.repeated > 0 => {
                     self.muon(id, &mut values, &grad, [rows, columns], rate);
                 }
                 _ => self.adamw(id, &mut values, &grad, D, rate),

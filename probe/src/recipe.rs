@@ -1,8 +1,8 @@
 //! The training recipe: two stages, with trainable parameter groups and learning rates for each.
 
-use crate::data::Order;
+use crate::data::ExampleOrder;
 use crate::llm::{Compute, LlmConfig, PROJECTIONS};
-use crate::optimiser::Method;
+use crate::optimiser::OptimiserMethod;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -49,13 +49,13 @@ pub struct Stage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_lr: Option<f64>,
     /// The parts of the model that are trained; all others are frozen.
-    pub trainable: Vec<Part>,
+    pub trainable: Vec<ParameterGroup>,
     /// Trains LoRA on the language model instead of its weights; it is merged at the end of the stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lora: Option<Lora>,
+    pub lora: Option<LoraConfig>,
     /// The optimiser: AdamW, or Muon for the matrices of repeated layers.
     #[serde(default)]
-    pub optimiser: Method,
+    pub optimiser: OptimiserMethod,
     /// Decoupled weight decay, on matrices only (not on norm scales and biases).
     #[serde(default)]
     pub weight_decay: f64,
@@ -64,7 +64,7 @@ pub struct Stage {
     pub warmup: f64,
     /// Decay of the learning rate after the warm-up.
     #[serde(default)]
-    pub schedule: Schedule,
+    pub schedule: LrSchedule,
     /// Maximum global gradient norm over all trained parameters; 0 = no clipping.
     #[serde(default = "default_clip")]
     pub clip: f64,
@@ -73,7 +73,7 @@ pub struct Stage {
     pub betas: [f64; 2],
     /// The order of the examples.
     #[serde(default)]
-    pub order: Order,
+    pub order: ExampleOrder,
     /// Maximum length of an example in tokens, image tokens included; longer ones are truncated on the right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
@@ -107,7 +107,7 @@ fn is_one(n: &usize) -> bool {
 /// initialised as in PEFT and B zero, without dropout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lora {
+pub struct LoraConfig {
     /// Rank: number of columns of A and rows of B.
     pub rank: usize,
     /// Scale: the product is multiplied by `alpha / rank`.
@@ -124,7 +124,7 @@ fn projections() -> Vec<String> {
 /// A part of the model that can be trained or frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Part {
+pub enum ParameterGroup {
     /// The connector.
     Connector,
     /// The language model.
@@ -133,10 +133,10 @@ pub enum Part {
     Encoder,
 }
 
-/// Schedule of the learning rate after the warm-up.
+/// LrSchedule of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Schedule {
+pub enum LrSchedule {
     /// Cosine decay to zero.
     #[default]
     Cosine,
@@ -161,7 +161,7 @@ fn default_betas() -> [f64; 2] {
 /// Maximum number of passes over the data.
 const MOST_EPOCHS: f64 = 1e6;
 
-impl Lora {
+impl LoraConfig {
     fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::usage(what));
         if self.rank == 0 || self.rank > Self::MOST_RANK {
@@ -213,7 +213,7 @@ impl Recipe {
     }
 }
 
-impl Lora {
+impl LoraConfig {
     /// Maximum rank; no projection of a published model has as many rows.
     const MOST_RANK: usize = 65_536;
     /// Maximum `alpha`; larger values overflow in the first step.
@@ -222,7 +222,7 @@ impl Lora {
 
 impl Stage {
     /// A stage with these settings and the defaults of all others.
-    pub fn new(steps: usize, batch: usize, lr: f64, trainable: Vec<Part>) -> Self {
+    pub fn new(steps: usize, batch: usize, lr: f64, trainable: Vec<ParameterGroup>) -> Self {
         Self {
             steps: Some(steps),
             epochs: None,
@@ -235,13 +235,13 @@ impl Stage {
             encoder_lr: None,
             trainable,
             lora: None,
-            optimiser: Method::default(),
+            optimiser: OptimiserMethod::default(),
             weight_decay: 0.0,
             warmup: default_warmup(),
-            schedule: Schedule::default(),
+            schedule: LrSchedule::default(),
             clip: default_clip(),
             betas: default_betas(),
-            order: Order::default(),
+            order: ExampleOrder::default(),
             max_length: None,
             checkpointing: false,
             precision: Compute::F32,
@@ -295,7 +295,7 @@ impl Stage {
             return bad(format!("`betas` = {:?} lie from 0 to below 1", self.betas));
         }
         if let Some(lora) = &self.lora {
-            if !self.trains(Part::Llm) {
+            if !self.trains(ParameterGroup::Llm) {
                 return bad("`lora` adapts the language model, but `llm` is not in `trainable`".into());
             }
             lora.check()?;
@@ -303,7 +303,7 @@ impl Stage {
         if self.trainable.is_empty() {
             return bad("`trainable` is empty: nothing would be learned".into());
         }
-        let twice = |(i, part): (usize, &Part)| self.trainable.iter().take(i).any(|p| p == part);
+        let twice = |(i, part): (usize, &ParameterGroup)| self.trainable.iter().take(i).any(|p| p == part);
         if self.trainable.iter().enumerate().any(twice) {
             return bad("`trainable` names a part twice".into());
         }
@@ -373,51 +373,51 @@ impl Stage {
     }
 
     /// Whether this stage trains a part.
-    pub fn trains(&self, part: Part) -> bool {
+    pub fn trains(&self, part: ParameterGroup) -> bool {
         self.trainable.contains(&part)
     }
 
     /// Peak learning rate of the parameter at a module path; `None` if this stage does not train it.
-    pub fn peak(&self, path: &[String]) -> Option<f64> {
+    pub fn peak_lr(&self, path: &[String]) -> Option<f64> {
         let part = match path.first().map(String::as_str) {
-            Some("connector") => Part::Connector,
-            Some("llm") => Part::Llm,
-            Some("encoders") => Part::Encoder,
+            Some("connector") => ParameterGroup::Connector,
+            Some("llm") => ParameterGroup::Llm,
+            Some("encoders") => ParameterGroup::Encoder,
             _ => return None,
         };
         let sampler = || path.iter().any(|n| n == "vision_query" || n.starts_with("vision_sampler"));
         let own = match part {
-            Part::Connector if sampler() => self.sampler_lr.or(self.connector_lr),
-            Part::Connector => self.connector_lr,
-            Part::Llm => self.llm_lr,
-            Part::Encoder => self.encoder_lr,
+            ParameterGroup::Connector if sampler() => self.sampler_lr.or(self.connector_lr),
+            ParameterGroup::Connector => self.connector_lr,
+            ParameterGroup::Llm => self.llm_lr,
+            ParameterGroup::Encoder => self.encoder_lr,
         };
-        let adapted = part != Part::Llm || self.lora.is_none() || path.iter().any(|n| n == "lora");
+        let adapted = part != ParameterGroup::Llm || self.lora.is_none() || path.iter().any(|n| n == "lora");
         (self.trains(part) && adapted).then_some(own.unwrap_or(self.lr))
     }
 
     /// The highest peak learning rate of the trained parts.
-    pub fn highest(&self) -> f64 {
+    pub fn highest_lr(&self) -> f64 {
         let of = |part| match part {
-            Part::Connector => self.connector_lr.unwrap_or(self.lr).max(self.sampler_lr.unwrap_or(0.0)),
-            Part::Llm => self.llm_lr.unwrap_or(self.lr),
-            Part::Encoder => self.encoder_lr.unwrap_or(self.lr),
+            ParameterGroup::Connector => self.connector_lr.unwrap_or(self.lr).max(self.sampler_lr.unwrap_or(0.0)),
+            ParameterGroup::Llm => self.llm_lr.unwrap_or(self.lr),
+            ParameterGroup::Encoder => self.encoder_lr.unwrap_or(self.lr),
         };
         self.trainable.iter().map(|part| of(*part)).fold(0.0, f64::max)
     }
 
     /// Factor on every peak learning rate at `step` (from 0) of `total`, from 0 to 1, as in `transformers`' schedulers:
     /// linear warm-up from zero, then the schedule's decay, which reaches zero at `total`.
-    pub fn factor(&self, step: usize, total: usize) -> f64 {
+    pub fn lr_factor(&self, step: usize, total: usize) -> f64 {
         let warmup = (self.warmup * total as f64).ceil() as usize;
         if step < warmup {
             return step as f64 / warmup as f64;
         }
         let progress = (step - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
         match self.schedule {
-            Schedule::Constant => 1.0,
-            Schedule::Linear => (1.0 - progress).max(0.0),
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()),
+            LrSchedule::Constant => 1.0,
+            LrSchedule::Linear => (1.0 - progress).max(0.0),
+            LrSchedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()),
         }
     }
 }
@@ -436,10 +436,10 @@ mod tests {
         let cosine = stage("steps = 100")?;
         let expected = [0.0, 1.0 / 3.0, 1.0, 0.524_287, 0.000_262_2];
         for (step, e) in [0, 1, 3, 50, 99].into_iter().zip(expected) {
-            assert!((cosine.factor(step, 100) - e).abs() < 1e-4, "{step}: {}", cosine.factor(step, 100));
+            assert!((cosine.lr_factor(step, 100) - e).abs() < 1e-4, "{step}: {}", cosine.lr_factor(step, 100));
         }
-        assert_eq!(stage("steps = 10\nwarmup = 0.0\nschedule = \"linear\"")?.factor(5, 10), 0.5);
-        assert_eq!(stage("steps = 10\nwarmup = 0.0\nschedule = \"constant\"")?.factor(9, 10), 1.0);
+        assert_eq!(stage("steps = 10\nwarmup = 0.0\nschedule = \"linear\"")?.lr_factor(5, 10), 0.5);
+        assert_eq!(stage("steps = 10\nwarmup = 0.0\nschedule = \"constant\"")?.lr_factor(9, 10), 1.0);
         Ok(())
     }
 

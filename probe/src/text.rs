@@ -1,7 +1,7 @@
 //! Runs a language model without images: continues a text and gives the log-probability of each token.
 
 use crate::generate::Sampling;
-use crate::llm::decoder::Reading;
+use crate::llm::decoder::SequenceLayout;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::{Mllm, Sequence};
 use burgess_base::stream::stream;
@@ -10,11 +10,11 @@ use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
 /// Number of most likely tokens that are reported besides the chosen one.
-pub const TOP: usize = 5;
+pub const TOP_TOKENS: usize = 5;
 
 /// A token with its log-probability, before temperature, top-k and top-p.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Likely {
+pub struct TokenLogprob {
     /// The token id.
     pub id: u32,
     /// Natural logarithm of the probability, in nats (at most 0).
@@ -23,19 +23,19 @@ pub struct Likely {
 
 /// A generated or given token with the most likely alternatives at its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Scored {
+pub struct ScoredToken {
     /// The token at this position.
-    pub token: Likely,
-    /// The [`TOP`] most likely tokens at this position, best first.
-    pub top: Vec<Likely>,
+    pub token: TokenLogprob,
+    /// The [`TOP_TOKENS`] most likely tokens at this position, best first.
+    pub top: Vec<TokenLogprob>,
 }
 
-impl Scored {
+impl ScoredToken {
     /// Computes the log-probabilities from a row of logits for the token `id`.
     ///
     /// # Errors
     /// When a logit is not finite, or `id` is outside the row.
-    pub fn of(logits: &[f32], id: u32) -> Result<Self> {
+    pub fn from_logits(logits: &[f32], id: u32) -> Result<Self> {
         if let Some(at) = logits.iter().position(|x| !x.is_finite()) {
             let bad = logits.get(at).copied().unwrap_or(f32::NAN);
             return Err(Error::failed(format!("the language model's logit of token {at} is {bad}"))
@@ -49,16 +49,16 @@ impl Scored {
                 .hint("the tokenizer and the language model do not belong together")
         })?;
         // Ties are broken by the lower id.
-        let mut best: Vec<usize> = Vec::with_capacity(TOP + 1);
+        let mut best: Vec<usize> = Vec::with_capacity(TOP_TOKENS + 1);
         for (i, x) in logits.iter().enumerate() {
             let place = best.iter().position(|b| logits.get(*b).is_some_and(|b| x > b)).unwrap_or(best.len());
-            if place < TOP {
+            if place < TOP_TOKENS {
                 best.insert(place, i);
-                best.truncate(TOP);
+                best.truncate(TOP_TOKENS);
             }
         }
-        let top = best.into_iter().filter_map(|i| Some(Likely { id: i as u32, logprob: log(i)? })).collect();
-        Ok(Self { token: Likely { id, logprob }, top })
+        let top = best.into_iter().filter_map(|i| Some(TokenLogprob { id: i as u32, logprob: log(i)? })).collect();
+        Ok(Self { token: TokenLogprob { id, logprob }, top })
     }
 }
 
@@ -70,14 +70,14 @@ fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
 ///
 /// # Errors
 /// When the prompt is empty, `sampling` is invalid, the text exceeds the maximum length, or a logit is not finite.
-pub fn continued(
+pub fn continue_text(
     llm: &Llm,
     prompt: &[u32],
     max_new_tokens: usize,
     stop: &[u32],
     sampling: Option<Sampling>,
     device: &Device,
-) -> Result<Vec<Scored>> {
+) -> Result<Vec<ScoredToken>> {
     if prompt.is_empty() {
         return Err(Error::failed("the prompt has no tokens").hint("give a text that is not empty"));
     }
@@ -94,12 +94,12 @@ pub fn continued(
         let hidden = llm.extend(llm.embed_rows(&[&next], device)?, &[next.len()], &mut cache, None)?;
         let [_, t, d] = hidden.dims();
         let logits = values(llm.logits(hidden.narrow(1, t - 1, 1).reshape([1, d])))?;
-        let likeliest = Scored::of(&logits, 0)?.top.first().map_or(0, |best| best.id);
+        let likeliest = ScoredToken::from_logits(&logits, 0)?.top.first().map_or(0, |best| best.id);
         let id = match &mut draws {
             Some((sampling, random)) => sampling.draw(&logits, random) as u32,
             None => likeliest,
         };
-        made.push(Scored::of(&logits, id)?);
+        made.push(ScoredToken::from_logits(&logits, id)?);
         if stop.contains(&id) {
             break;
         }
@@ -112,27 +112,27 @@ pub fn continued(
 ///
 /// # Errors
 /// When either is empty, both together exceed the maximum length, or a logit is not finite.
-pub fn scored(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) -> Result<Vec<Scored>> {
+pub fn score_text(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) -> Result<Vec<ScoredToken>> {
     if prompt.is_empty() || continuation.is_empty() {
         return Err(Error::failed("the prompt or its continuation has no tokens").hint("give texts that are not empty"));
     }
     let ids = [prompt, continuation].concat();
-    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, Reading::default(), None)?;
+    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, SequenceLayout::default(), None)?;
     rows(llm, hidden, prompt.len(), continuation)
 }
 
-/// As [`scored`], for a prompt with an image placeholder at `image_at`; `seen` comes from [`Mllm::look`].
+/// As [`score_text`], for a prompt with an image placeholder at `image_at`; `seen` comes from [`Mllm::encode_images_with`].
 ///
 /// # Errors
-/// As [`scored`]; also when the placeholder has no image.
-pub fn scored_with(
+/// As [`score_text`]; also when the placeholder has no image.
+pub fn score_text_with_image(
     model: &Mllm,
-    seen: Option<crate::connector::Seen>,
+    seen: Option<crate::connector::ImageTokens>,
     prompt: &[u32],
     image_at: Option<usize>,
     continuation: &[u32],
     device: &Device,
-) -> Result<Vec<Scored>> {
+) -> Result<Vec<ScoredToken>> {
     if continuation.is_empty() {
         return Ok(Vec::new());
     }
@@ -145,13 +145,13 @@ pub fn scored_with(
 }
 
 /// Scores `continuation`, which begins at position `start`, from the sequence's hidden states `[1, t, d]`.
-fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Result<Vec<Scored>> {
+fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Result<Vec<ScoredToken>> {
     let [_, _, d] = hidden.dims();
     let n = continuation.len();
     let logits = llm.logits(hidden.narrow(1, start - 1, n).reshape([n, d]));
     let width = logits.dims()[1].max(1);
     let values = values(logits)?;
-    values.chunks(width).zip(continuation).map(|(row, id)| Scored::of(row, *id)).collect()
+    values.chunks(width).zip(continuation).map(|(row, id)| ScoredToken::from_logits(row, *id)).collect()
 }
 
 #[cfg(test)]
@@ -161,13 +161,13 @@ mod tests {
     #[test]
     fn a_row_of_logits_becomes_log_probabilities() -> Result<()> {
         // Reference: log_softmax([0, 1, 2, 3, 1, -1]) of PyTorch.
-        let scored = Scored::of(&[0.0, 1.0, 2.0, 3.0, 1.0, -1.0], 2)?;
+        let scored = ScoredToken::from_logits(&[0.0, 1.0, 2.0, 3.0, 1.0, -1.0], 2)?;
         assert!((scored.token.logprob - -1.534_534).abs() < 1e-5, "{scored:?}");
         assert_eq!(scored.top.iter().map(|t| t.id).collect::<Vec<_>>(), [3, 2, 1, 4, 0]);
         assert!((scored.top[0].logprob - -0.534_534).abs() < 1e-5);
-        assert!(Scored::of(&[0.0, f32::NAN], 0).unwrap_err().to_string().contains("token 1 is NaN"));
-        assert!(Scored::of(&[0.0, f32::INFINITY], 0).is_err());
-        assert!(Scored::of(&[0.0], 3).unwrap_err().hint_text().is_some());
+        assert!(ScoredToken::from_logits(&[0.0, f32::NAN], 0).unwrap_err().to_string().contains("token 1 is NaN"));
+        assert!(ScoredToken::from_logits(&[0.0, f32::INFINITY], 0).is_err());
+        assert!(ScoredToken::from_logits(&[0.0], 3).unwrap_err().hint_text().is_some());
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::{
-    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, ImageSize, NAMES, Seen, VisualRow,
+    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, ImagePositions, ImageSize, ImageTokens,
 };
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -55,7 +55,9 @@ impl Case {
         let golden: Golden = atomic::read_json(&folder().join(format!("{name}.json")))?;
         let path = folder().join(format!("{name}.safetensors"));
         let weights = Checkpoint::open(&path)?.inside("param.")?;
-        let (connector, _) = checkpoint::load(golden.config.init(&device)?, &weights, &NAMES)?;
+        let connector = golden.config.init(&device)?;
+        let dialect = connector.dialect();
+        let (connector, _) = checkpoint::load(connector, &weights, dialect)?;
         Ok(Self { golden, file: Checkpoint::open(&path)?, device, connector })
     }
 
@@ -79,14 +81,15 @@ impl Case {
         Some(sizes.iter().map(|&(width, height)| ImageSize { width, height }).collect())
     }
 
-    fn see(&self, towers: &[FeatureMap]) -> Result<Seen> {
+    fn see(&self, towers: &[FeatureMap]) -> Result<ImageTokens> {
         self.connector.forward(towers, self.sizes().as_deref())
     }
 
     /// Where the images stand, with all of their positions.
-    fn rows(&self, seen: &Seen) -> Vec<VisualRow> {
+    fn rows(&self, seen: &ImageTokens) -> Vec<ImagePositions> {
         let [images, n, _] = seen.tokens.dims();
-        let row = |i| VisualRow { row: i, image: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
+        let row =
+            |i| ImagePositions { row: i, image: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
         (0..images).map(row).collect()
     }
 
@@ -109,7 +112,7 @@ fn embeddings_and_hidden_states_are_the_reference_ones() -> Result<()> {
             case.check(&format!("{name} embeddings"), seen.tokens.clone(), "tokens", 1e-4)?;
             let Some(context) = &seen.context else { continue };
             let mut hidden = case.tensor("hidden")?;
-            let placed = context.place(&case.rows(&seen), hidden.dims()[1])?;
+            let placed = context.bind(&case.rows(&seen), hidden.dims()[1])?;
             let mut sampler = 0;
             for layer in 0..LAYERS {
                 let before = values(hidden.clone())?;
@@ -154,7 +157,7 @@ fn gradients_are_the_reference_ones() -> Result<()> {
             None => None,
             Some(context) => {
                 let start = case.tensor("hidden")?.require_grad();
-                let placed = context.place(&case.rows(&seen), start.dims()[1])?;
+                let placed = context.bind(&case.rows(&seen), start.dims()[1])?;
                 let mut hidden = start.clone();
                 for layer in 0..LAYERS {
                     hidden = case.connector.after_layer(layer, hidden, Some(&placed))?;
@@ -177,7 +180,7 @@ fn gradients_are_the_reference_ones() -> Result<()> {
         let in_place = case.connector.clone().map(&mut InPlace(&gradients));
         let (found, dir) = (in_place, tempfile::tempdir()?);
         let file = dir.path().join("gradients.safetensors");
-        checkpoint::save(&found, &NAMES, "", checkpoint::Precision::F32, &file)?;
+        checkpoint::save(&found, found.dialect(), "", checkpoint::Precision::F32, &file)?;
         let found = Checkpoint::open(&file)?;
         for key in expected.keys() {
             let off = difference(&found.read(key)?, &expected.read(key)?);
@@ -218,16 +221,16 @@ fn what_is_padding_may_be_left_out() -> Result<()> {
         let before = row.clone().narrow(1, 0, case.golden.at);
         let row = Tensor::cat([vec![before], parts, vec![Tensor::zeros([1, left, width], &case.device)]].concat(), 1);
         kept.push(row);
-        places.push(VisualRow { row: i, image: i, positions });
+        places.push(ImagePositions { row: i, image: i, positions });
     }
     let kept = Tensor::cat(kept, 0);
-    let apply = |hidden: Tensor<3>, rows: &[VisualRow]| -> Result<Tensor<3>> {
-        let placed = context.place(rows, hidden.dims()[1])?;
+    let apply = |hidden: Tensor<3>, rows: &[ImagePositions]| -> Result<Tensor<3>> {
+        let placed = context.bind(rows, hidden.dims()[1])?;
         case.connector.after_layer(1, hidden, Some(&placed))
     };
     let (all, some) = (apply(whole, &case.rows(&seen))?, apply(kept, &places)?);
     assert_eq!(places.len(), rows);
-    for VisualRow { row, positions, .. } in places {
+    for ImagePositions { row, positions, .. } in places {
         for (p, place) in positions.iter().enumerate() {
             if let Some(place) = place {
                 let one = |x: &Tensor<3>, at: usize| values(x.clone().slice([row..row + 1, at..at + 1]));
@@ -285,8 +288,8 @@ fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
         assert!(see(&one)?.iter().all(|v| v.is_finite()), "{name}");
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("connector.safetensors");
-        checkpoint::save(&one, &NAMES, "", checkpoint::Precision::F32, &file)?;
-        let (again, _) = checkpoint::load(draw(2)?, &Checkpoint::open(&file)?, &NAMES)?;
+        checkpoint::save(&one, one.dialect(), "", checkpoint::Precision::F32, &file)?;
+        let (again, _) = checkpoint::load(draw(2)?, &Checkpoint::open(&file)?, one.dialect())?;
         assert_eq!(see(&one)?, see(&again)?, "{name}");
     }
     Ok(())
@@ -321,8 +324,8 @@ fn standardised_features_read_alike_in_any_scale_and_the_statistics_survive_savi
         }
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("connector.safetensors");
-        checkpoint::save(&connector, &NAMES, "", checkpoint::Precision::F32, &file)?;
-        let (again, _) = checkpoint::load(config.init(&device)?, &Checkpoint::open(&file)?, &NAMES)?;
+        checkpoint::save(&connector, connector.dialect(), "", checkpoint::Precision::F32, &file)?;
+        let (again, _) = checkpoint::load(config.init(&device)?, &Checkpoint::open(&file)?, connector.dialect())?;
         assert_eq!(see(&again, &small)?, seen, "{name}");
     }
     let mut plain = ConnectorConfig::new(ConnectorKind::default(), &[(6, [4, 4])], 8)?.draw(1, &device)?;

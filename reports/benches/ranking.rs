@@ -4,7 +4,7 @@
 mod fixture;
 
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{About, page};
+use burgess_reports::page::{StudyInfo, page};
 use burgess_reports::ranking::{RankOptions, rank};
 use burgess_reports::table::ranking_table;
 use divan::Bencher;
@@ -31,5 +31,5 @@ fn load_and_page(bencher: Bencher) {
     let dir = tempfile::tempdir().unwrap();
     fixture::write_study(dir.path(), 2, 50).unwrap();
     let ranking = rank(&fixture::runs(2, 50), &[], &RankOptions { replicates: 200, ..Default::default() }).unwrap();
-    bencher.bench(|| page(&StudyData::load(dir.path()).unwrap(), &ranking, &About::default()).unwrap());
+    bencher.bench(|| page(&StudyData::load(dir.path()).unwrap(), &ranking, &StudyInfo::default()).unwrap());
 }

@@ -3,10 +3,10 @@
 //! Each claim is a threshold stated in advance. A claim that the study cannot measure (no oracle, one seed, no probes)
 //! fails.
 
-use crate::ranking::{AVERAGE, Family, PairTest, RankedArm, Ranking};
-use crate::schema::Role;
-use crate::validity::Validity;
-use crate::words;
+use crate::formatting;
+use crate::ranking::{AVERAGE, PairTest, RankedArm, Ranking, TestFamily};
+use crate::schema::ArmRole;
+use crate::validity::ProbeValidity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub struct Claims {
 
 /// Accuracy of a language model on a benchmark's questions when the image is described in text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
+pub struct TextAccuracy {
     pub benchmark: String,
     /// Fraction answered correctly, 0 to 1.
     pub read: f64,
@@ -52,17 +52,17 @@ pub struct Reading {
 
 /// The measurements with which claims are compared.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured<'a> {
+pub struct Measurements<'a> {
     pub ranking: &'a Ranking,
     /// Direct probes compared with answers, if the study has them.
-    pub validity: Option<&'a Validity>,
+    pub validity: Option<&'a ProbeValidity>,
     /// Text-only results of the study's language model, as far as measured.
-    pub reading: &'a [Reading],
+    pub reading: &'a [TextAccuracy],
 }
 
 /// A claim and whether it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct ClaimVerdict {
     /// The claim, in words.
     pub claim: String,
     /// The measurement, in words, with the worst case.
@@ -78,7 +78,7 @@ impl Claims {
     }
 
     /// Compares each claim with the measurements.
-    pub fn check(&self, measured: &Measured<'_>) -> Vec<Verdict> {
+    pub fn check(&self, measured: &Measurements<'_>) -> Vec<ClaimVerdict> {
         let mut verdicts = Vec::new();
         verdicts.extend(self.oracle_reaches.map(|least| oracle_reaches(measured, least)));
         verdicts.extend(self.best_above_blind.map(|least| best_above_blind(measured, least)));
@@ -94,9 +94,10 @@ impl Claims {
 }
 
 /// Checks that all values are at least `least`; reports the lowest, and how many are too low.
-fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) -> Verdict {
+fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) -> ClaimVerdict {
     let (claim, wanted) = (claim.to_string(), format!("≥ {}", number(least)));
-    let failed = |why: String| Verdict { claim: claim.clone(), measured: why, wanted: wanted.clone(), holds: false };
+    let failed =
+        |why: String| ClaimVerdict { claim: claim.clone(), measured: why, wanted: wanted.clone(), holds: false };
     let found = match found {
         Ok(found) => found,
         Err(why) => return failed(format!("not measured: {why}")),
@@ -113,7 +114,7 @@ fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) 
     if low > 1 {
         measured += &format!(", {low} of {} too low", found.len());
     }
-    Verdict { claim, measured, wanted, holds: low == 0 }
+    ClaimVerdict { claim, measured, wanted, holds: low == 0 }
 }
 
 /// Formats with two decimals up to 1 (fractions, correlations), otherwise with one (points).
@@ -122,7 +123,7 @@ fn number(value: f64) -> String {
     text.replace('-', "−")
 }
 
-fn oracle_reaches(m: &Measured<'_>, least: f64) -> Verdict {
+fn oracle_reaches(m: &Measurements<'_>, least: f64) -> ClaimVerdict {
     let r = m.ranking;
     let found = match &r.oracle {
         None => Err("the study has no oracle".to_string()),
@@ -134,22 +135,22 @@ fn oracle_reaches(m: &Measured<'_>, least: f64) -> Verdict {
     at_least("share of the way from chance to 100 that the oracle comes, every benchmark", least, found)
 }
 
-fn best_above_blind(m: &Measured<'_>, least: f64) -> Verdict {
+fn best_above_blind(m: &Measurements<'_>, least: f64) -> ClaimVerdict {
     let gain = |a: &RankedArm| (a.label.clone(), a.average.score - a.average.blind);
     let found = m.ranking.trained().next().map(|a| vec![gain(a)]).ok_or("no arm is trained".to_string());
     at_least("points of the best trained arm above blind, on average", least, found)
 }
 
-fn every_arm_beats_random(m: &Measured<'_>, categories: &[String], may_excuse: bool) -> Verdict {
+fn every_arm_beats_random(m: &Measurements<'_>, categories: &[String], may_excuse: bool) -> ClaimVerdict {
     let r = m.ranking;
-    let claim = format!("every trained arm separably beats the random baseline on {}", words::list(categories));
-    let tests = || categories.iter().flat_map(|c| r.tests(Family::Random, c));
+    let claim = format!("every trained arm separably beats the random baseline on {}", formatting::list(categories));
+    let tests = || categories.iter().flat_map(|c| r.tests(TestFamily::Random, c));
     let label = |arm: &str| r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone());
     let excused = |t: &PairTest| may_excuse && m.validity.is_some_and(|v| nothing_to_read(v, &t.a, &t.scope));
     let (excused, failing): (Vec<&PairTest>, Vec<&PairTest>) = tests().filter(|t| !t.above()).partition(|t| excused(t));
     let named = |tests: &[&PairTest]| -> String {
         let named: Vec<String> = tests.iter().map(|t| format!("{} on {}", label(&t.a), t.scope)).collect();
-        words::short_list(&named, 4)
+        formatting::short_list(&named, 4)
     };
     let all = tests().count();
     let mut measured = match all {
@@ -162,21 +163,21 @@ fn every_arm_beats_random(m: &Measured<'_>, categories: &[String], may_excuse: b
     if !excused.is_empty() {
         measured += &format!("; direct probes read no more than from random weights: {}", named(&excused));
     }
-    Verdict { claim, measured, wanted: "all".to_string(), holds: all > 0 && failing.is_empty() }
+    ClaimVerdict { claim, measured, wanted: "all".to_string(), holds: all > 0 && failing.is_empty() }
 }
 
 /// Returns whether direct probes confirm that an arm's features hold no more of a category's attributes than random
 /// weights: there is at least one probed attribute, and none is separably above the random baseline's.
-fn nothing_to_read(v: &Validity, arm: &str, category: &str) -> bool {
+fn nothing_to_read(v: &ProbeValidity, arm: &str, category: &str) -> bool {
     let mut compared = v.attributes.iter().filter(|a| a.category == category).filter_map(|a| {
         let mine = a.arms.iter().find(|p| p.arm == arm)?.probe;
-        let random = a.arms.iter().find(|p| p.role == Role::Random)?.probe;
+        let random = a.arms.iter().find(|p| p.role == ArmRole::Random)?.probe;
         Some(mine.low <= random.high)
     });
     compared.next().is_some_and(|first| first && compared.all(|same| same))
 }
 
-fn reads_of_probe(m: &Measured<'_>, attribute: &str, least: f64) -> Verdict {
+fn reads_of_probe(m: &Measurements<'_>, attribute: &str, least: f64) -> ClaimVerdict {
     let found = m.validity.and_then(|v| v.attributes.iter().find(|a| a.attribute == attribute));
     let found = match found.and_then(|a| a.read) {
         Some(read) => Ok(vec![(String::new(), read)]),
@@ -185,11 +186,11 @@ fn reads_of_probe(m: &Measured<'_>, attribute: &str, least: f64) -> Verdict {
     at_least(&format!("share of what the linear probe reads that the trained arms answer, {attribute}"), least, found)
 }
 
-fn separates(m: &Measured<'_>) -> Verdict {
+fn separates(m: &Measurements<'_>) -> ClaimVerdict {
     let r = m.ranking;
     let counts = || r.categories.iter().filter_map(|c| Some((c, r.pairs.get(c.as_str())?)));
     let said = counts().map(|(c, p)| format!("{c} {} of {}", p.separable, p.pairs)).collect::<Vec<_>>().join(", ");
-    Verdict {
+    ClaimVerdict {
         claim: "pairs of trained arms that are separably different, every category".to_string(),
         measured: if said.is_empty() { "not measured".to_string() } else { said },
         wanted: "≥ 1".to_string(),
@@ -197,7 +198,7 @@ fn separates(m: &Measured<'_>) -> Verdict {
     }
 }
 
-fn seeds_agree(m: &Measured<'_>, least: f64) -> Verdict {
+fn seeds_agree(m: &Measurements<'_>, least: f64) -> ClaimVerdict {
     let r = m.ranking;
     let found = match &r.stability {
         None => Err("it takes two seeds of two trained arms".to_string()),
@@ -210,13 +211,13 @@ fn seeds_agree(m: &Measured<'_>, least: f64) -> Verdict {
     at_least("Kendall τ of the order of the arms between seeds, every category", least, found)
 }
 
-fn reads_from_text(m: &Measured<'_>, least: f64) -> Verdict {
+fn reads_from_text(m: &Measurements<'_>, least: f64) -> ClaimVerdict {
     let read = |name: &String| m.reading.iter().find(|r| r.benchmark == *name).map(|r| (name.clone(), r.read));
     let names: Vec<&String> = m.ranking.benchmarks.iter().map(|b| &b.name).collect();
     let missing: Vec<String> = names.iter().filter(|n| read(n).is_none()).map(|n| n.to_string()).collect();
     let found = match missing.is_empty() {
         true => Ok(names.into_iter().filter_map(read).collect()),
-        false => Err(format!("the language model has no record of {}", words::short_list(&missing, 3))),
+        false => Err(format!("the language model has no record of {}", formatting::short_list(&missing, 3))),
     };
     at_least("share that the language model answers from plain text, every benchmark", least, found)
 }

@@ -1,15 +1,15 @@
 //! Learning curves: a study's scores against the number of training samples of its evaluator.
 //!
 //! `OUT/<study>/learning-curve/<share>/` holds the runs of some arms that were trained on a fraction of the align and
-//! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`Share`]) gives
+//! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`DataShare`]) gives
 //! the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data, not
 //! vision.
 
+use crate::formatting;
 use crate::load::StudyData;
 use crate::ranking::{AVERAGE, RankOptions, RankedArm, Ranking, rank};
-use crate::schema::Role;
+use crate::schema::ArmRole;
 use crate::stats::Estimate;
-use crate::words;
 use burgess_base::{Context, Result, atomic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ const FOLDER: &str = "learning-curve";
 
 /// The content of `share.json`: how much of a study's training data a part of its learning curve uses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Share {
+pub struct DataShare {
     /// Fraction of the training data, above 0 and at most 1; 1 means the study's own runs.
     pub share: f64,
     /// Number of samples of the align stage; 0 without one.
@@ -30,7 +30,7 @@ pub struct Share {
     pub tune: usize,
 }
 
-impl Share {
+impl DataShare {
     /// Returns the directory of a share; for a share of 1 it holds only `share.json`.
     pub fn dir(study: &Path, share: f64) -> PathBuf {
         study.join(FOLDER).join(share.to_string())
@@ -65,7 +65,7 @@ pub struct CurvePoint {
 pub struct CurveArm {
     pub arm: String,
     pub label: String,
-    pub role: Role,
+    pub role: ArmRole,
     /// The points, smallest share first.
     pub points: Vec<CurvePoint>,
 }
@@ -97,7 +97,7 @@ impl LearningCurve {
         };
         let (mut parts, mut left_out) = (Vec::new(), Vec::new());
         for share in shares.iter().filter(|s| s.share < 1.0) {
-            let runs = StudyData::load(&Share::dir(dir, share.share))?.results();
+            let runs = StudyData::load(&DataShare::dir(dir, share.share))?.results();
             // Runs that cannot be compared must not prevent a report.
             match rank(&runs, &[], &options) {
                 _ if runs.is_empty() => left_out.push(format!("no run on a share of {} is finished", share.share)),
@@ -132,7 +132,7 @@ impl LearningCurve {
             }
         }
         let said = |((before, end), arms): (&(usize, usize), &Vec<String>)| {
-            format!("With {end} samples in place of {before} the average goes, for {}.", words::list(arms))
+            format!("With {end} samples in place of {before} the average goes, for {}.", formatting::list(arms))
         };
         steps.iter().map(said).chain(self.left_out.iter().map(|why| format!("Not shown: {why}."))).collect()
     }
@@ -142,7 +142,7 @@ fn asked(r: &Ranking) -> Vec<(&str, usize)> {
     r.benchmarks.iter().map(|b| (b.name.as_str(), b.n)).collect()
 }
 
-fn point(share: Share, r: &Ranking, arm: &RankedArm) -> CurvePoint {
+fn point(share: DataShare, r: &Ranking, arm: &RankedArm) -> CurvePoint {
     let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str()));
     let score = |scope: &str| {
         let s = arm.score(scope)?;
@@ -152,7 +152,7 @@ fn point(share: Share, r: &Ranking, arm: &RankedArm) -> CurvePoint {
     CurvePoint { share: share.share, samples: share.samples(), seeds: arm.seeds.len(), scores }
 }
 
-fn shares(dir: &Path) -> Result<Vec<Share>> {
+fn shares(dir: &Path) -> Result<Vec<DataShare>> {
     let folder = dir.join(FOLDER);
     let step = || format!("reading {}", folder.display());
     let mut found = Vec::new();
@@ -162,7 +162,7 @@ fn shares(dir: &Path) -> Result<Vec<Share>> {
     for entry in fs::read_dir(&folder).with_context(step)? {
         let file = entry.with_context(step)?.path().join("share.json");
         if file.is_file() {
-            found.push(atomic::read_json::<Share>(&file)?);
+            found.push(atomic::read_json::<DataShare>(&file)?);
         }
     }
     found.retain(|s| s.share > 0.0 && s.share <= 1.0);

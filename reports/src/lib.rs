@@ -10,14 +10,19 @@
 //! 6. [`validity`]: direct probes of the encoders compared with answers; [`learning`]: scores by number of training
 //!    samples;
 //! 7. [`check`]: whether the results meet the study's claims about its evaluator;
-//! 8. [`published`]: the paper's tables, with all derived numbers recomputed;
+//! 8. [`paper`]: the paper's tables, with all derived numbers recomputed;
 //! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//!    [`page::published`]: the paper's tables as another.
+//!    [`page::paper_page`]: the paper's tables as another.
 //!
 //! ```no_run
+//! use burgess_reports::page::{self, StudyInfo};
+//! use burgess_reports::ranking::RankOptions;
+//! use burgess_reports::table::ranking_table;
+//! use std::path::Path;
+//!
 //! # fn main() -> burgess_base::Result<()> {
-//! let written = burgess_reports::page::write(std::path::Path::new("runs/nano"))?;
-//! print!("{}", burgess_reports::table::ranking_table(&written.ranking, 100, false));
+//! let written = page::write_with(Path::new("runs/nano"), &StudyInfo::default(), &RankOptions::default())?;
+//! print!("{}", ranking_table(&written.ranking, 100, false));
 //! # Ok(())
 //! # }
 //! ```
@@ -25,13 +30,13 @@
 pub mod analysis;
 pub mod check;
 pub mod figure;
+mod formatting;
 pub mod learning;
 pub mod load;
 pub mod page;
-pub mod published;
+pub mod paper;
 pub mod ranking;
 pub mod schema;
 pub mod stats;
 pub mod table;
 pub mod validity;
-mod words;

@@ -1,7 +1,7 @@
 //! Loads a study's directory, in whatever state a run has left it.
 
-use crate::schema::{self, ConstantAnswer, Missing, RunResults, SCHEMA, Sample, Step};
-use crate::words;
+use crate::formatting;
+use crate::schema::{self, ConstantAnswer, MissingRun, RunResults, SCHEMA, Sample, TrainStep};
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,9 +22,9 @@ pub struct StudyData {
     /// Finished runs, ordered by arm and seed.
     pub runs: Vec<RunData>,
     /// Failed and unfinished runs.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<MissingRun>,
     /// Lines that could not be read; only these lines are lost.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<UnreadableLine>,
     /// Further directories with the study's images; images outside these and `dir` are not shown.
     pub image_dirs: Vec<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub struct StudyData {
 pub struct RunData {
     pub dir: PathBuf,
     pub results: RunResults,
-    pub steps: Vec<Step>,
+    pub steps: Vec<TrainStep>,
     /// Path of `samples/<benchmark>.jsonl`, by benchmark.
     pub samples: BTreeMap<String, PathBuf>,
     /// Assumptions made where files were incomplete, from `results.json`.
@@ -43,17 +43,17 @@ pub struct RunData {
 
 /// A line that could not be read, such as a truncated one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
+pub struct UnreadableLine {
     pub file: PathBuf,
     /// Line number, from 1.
     pub line: usize,
     pub cause: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for UnreadableLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}:{}: {}", self.file.display(), self.line, self.cause);
-        f.write_str(&words::shown(&text, false))
+        f.write_str(&formatting::shown(&text, false))
     }
 }
 
@@ -108,7 +108,7 @@ impl StudyData {
                 self.runs.push(RunData { dir, results, steps, samples, notes });
             }
             Ok(None) => self.missing.push(why_missing(arm, seed, &dir)),
-            Err(e) => self.missing.push(Missing {
+            Err(e) => self.missing.push(MissingRun {
                 arm: arm.to_string(),
                 seed,
                 cause: e.to_string(),
@@ -149,13 +149,13 @@ impl RunData {
     /// Reads the questions and answers of one benchmark; empty if the run has no such file.
     ///
     /// # Errors
-    /// An error is returned if the file cannot be read. A broken line only becomes a [`Problem`]; so does a file whose
+    /// An error is returned if the file cannot be read. A broken line only becomes a [`UnreadableLine`]; so does a file whose
     /// checksum does not match, of which no line is used.
-    pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<Problem>)> {
+    pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<UnreadableLine>)> {
         let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
         if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {
             let cause = format!("{e}; {AGAIN}");
-            return Ok((Vec::new(), vec![Problem { file: path.clone(), line: 1, cause }]));
+            return Ok((Vec::new(), vec![UnreadableLine { file: path.clone(), line: 1, cause }]));
         }
         read_lines(path, schema::sample_problem)
     }
@@ -202,9 +202,9 @@ fn notes(value: &Value) -> Vec<String> {
     }
 }
 
-fn why_missing(arm: &str, seed: u64, dir: &Path) -> Missing {
+fn why_missing(arm: &str, seed: u64, dir: &Path) -> MissingRun {
     let path = dir.join("failed.json");
-    let other = |cause: String| Missing {
+    let other = |cause: String| MissingRun {
         arm: arm.to_string(),
         seed,
         cause,
@@ -217,7 +217,10 @@ fn why_missing(arm: &str, seed: u64, dir: &Path) -> Missing {
 }
 
 /// Reads JSON lines; those that do not parse, or that `problem` rejects, are returned with file and line.
-fn read_lines<T: DeserializeOwned>(path: &Path, problem: fn(&T) -> Option<String>) -> Result<(Vec<T>, Vec<Problem>)> {
+fn read_lines<T: DeserializeOwned>(
+    path: &Path,
+    problem: fn(&T) -> Option<String>,
+) -> Result<(Vec<T>, Vec<UnreadableLine>)> {
     let step = || format!("reading {}", path.display());
     let mut reader = BufReader::new(fs::File::open(path).with_context(step)?);
     let (mut values, mut problems) = (Vec::new(), Vec::new());
@@ -241,7 +244,7 @@ fn read_lines<T: DeserializeOwned>(path: &Path, problem: fn(&T) -> Option<String
             Err(e) if e.is_eof() => "cut off".to_string(),
             Err(e) => e.to_string(),
         };
-        problems.push(Problem { file: path.to_path_buf(), line, cause });
+        problems.push(UnreadableLine { file: path.to_path_buf(), line, cause });
     }
     Ok((values, problems))
 }

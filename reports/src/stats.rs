@@ -80,20 +80,6 @@ pub fn bootstrap_ratio(sums: &[f64], weights: &[f64], replicates: usize, name: &
     Some(bootstrap(sums.len(), replicates, name, seed, statistic))
 }
 
-/// Computes bootstrap replicates of the difference of two ratios over the same units, drawn together (paired
-/// bootstrap).
-pub fn paired_bootstrap(
-    a: &[f64],
-    b: &[f64],
-    weights: &[f64],
-    replicates: usize,
-    name: &str,
-    seed: u64,
-) -> Option<Vec<f64>> {
-    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    bootstrap_ratio(&differences, weights, replicates, name, seed)
-}
-
 /// Returns the percentile interval of bootstrap replicates; `(NaN, NaN)` for none.
 pub fn interval(values: &[f64], confidence: f64) -> (f64, f64) {
     let mut sorted = values.to_vec();
@@ -201,28 +187,6 @@ pub fn normal_quantile(q: f64) -> f64 {
             poly(&A, r) * d / poly(&B, r)
         }
     }
-}
-
-/// Returns the two-sided p-value of the sign-flip test that the differences have mean zero.
-///
-/// It uses all 2ⁿ sign patterns if these are at most `replicates`, else `replicates` random ones plus the observed
-/// one, so that p is never 0 (Phipson and Smyth 2010). `None` for no differences.
-pub fn sign_flip(differences: &[f64], replicates: usize, name: &str, seed: u64) -> Option<f64> {
-    let n = differences.len();
-    let observed = mean(differences)?.abs() * n as f64;
-    let tolerance = tie_tolerance(observed);
-    let exceeds = |total: f64| usize::from(total.abs() >= observed - tolerance);
-    if n < 32 && (1usize << n) <= replicates {
-        let patterns = 1usize << n;
-        let total = |p: usize| differences.iter().enumerate().map(|(i, d)| if p >> i & 1 == 1 { -d } else { *d }).sum();
-        let count: usize = (0..patterns).map(|p| exceeds(total(p))).sum();
-        return Some(count as f64 / patterns as f64);
-    }
-    let count: usize = (0..replicates)
-        .into_par_iter()
-        .map(|r| exceeds(dot(&signs(n, &mut stream(&format!("{name}/{r}"), seed)), differences)))
-        .sum();
-    Some(p_value(count, replicates))
 }
 
 /// Draws n random signs, ±1.

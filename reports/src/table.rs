@@ -1,10 +1,10 @@
 //! Rankings as terminal text: a study's, and those of the paper's tables.
 
-use crate::check::Verdict;
-use crate::published::{Outcome, SCOPES, Standing, Standings, short};
-use crate::ranking::{AVERAGE, Normalised, RankedArm, Ranking, Score};
+use crate::check::ClaimVerdict;
+use crate::formatting;
+use crate::paper::{RecomputedModel, RecomputedPaper, RecomputedTable, SCOPES, short};
+use crate::ranking::{AVERAGE, ArmScore, NormalisedScore, RankedArm, Ranking};
 use crate::stats;
-use crate::words;
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 
 /// Rules above, below and under the header, and none between rows.
@@ -23,7 +23,9 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     let mut columns = columns(r);
     let mut left_out = Vec::new();
     let mut table = table_of(r, &columns, None, color);
-    for droppable in [Column::Train, Column::Params, Column::PBest, Column::Blind, Column::Published] {
+    for droppable in
+        [TableColumn::Train, TableColumn::Params, TableColumn::PBest, TableColumn::Blind, TableColumn::Published]
+    {
         if widest(&table) <= width {
             break;
         }
@@ -61,7 +63,9 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
 
 /// Appends a sentence, wrapped to `width`, with the prefix `first` on the first line and `rest` on the others.
 fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sentence: &str) {
-    for (i, line) in words::wrap(&words::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate() {
+    for (i, line) in
+        formatting::wrap(&formatting::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate()
+    {
         text.push_str(&format!("{}{line}\n", if i == 0 { first } else { rest }));
     }
 }
@@ -77,7 +81,7 @@ const LONGEST_NAME: usize = 28;
 
 /// A column of the ranking table.
 #[derive(Clone, PartialEq)]
-enum Column {
+enum TableColumn {
     Rank,
     Arm,
     Average,
@@ -90,80 +94,86 @@ enum Column {
     Train,
 }
 
-impl Column {
+impl TableColumn {
     fn name(&self) -> String {
         match self {
-            Column::Rank => "rank".into(),
-            Column::Arm => "arm".into(),
-            Column::Average => "average".into(),
-            Column::Published => "pub-\nlished".into(),
-            Column::Category(category) => in_two_lines(&words::shown(category, false)),
-            Column::Unparsed => "unpar-\nsed %".into(),
-            Column::Blind => "blind".into(),
-            Column::PBest => "p(best)".into(),
-            Column::Params => "params".into(),
-            Column::Train => "train\ns".into(),
+            TableColumn::Rank => "rank".into(),
+            TableColumn::Arm => "arm".into(),
+            TableColumn::Average => "average".into(),
+            TableColumn::Published => "pub-\nlished".into(),
+            TableColumn::Category(category) => in_two_lines(&formatting::shown(category, false)),
+            TableColumn::Unparsed => "unpar-\nsed %".into(),
+            TableColumn::Blind => "blind".into(),
+            TableColumn::PBest => "p(best)".into(),
+            TableColumn::Params => "params".into(),
+            TableColumn::Train => "train\ns".into(),
         }
     }
 
     fn of(&self, r: &Ranking, arm: &RankedArm) -> String {
         match self {
-            Column::Rank => arm.place.map_or(String::new(), |p| words::range(p.rank_low, p.rank_high)),
-            Column::Arm => words::wrap(&words::shown(&arm.row_name(), false), LONGEST_NAME).join("\n"),
-            Column::Average => format!("{:.1}{}", arm.average.score, interval(arm)),
-            Column::Published => arm.published.map_or(String::new(), |p| format!("{p:.2}")),
-            Column::Category(c) => arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score)),
-            Column::Unparsed => match arm.unparsed_share() {
+            TableColumn::Rank => arm.place.map_or(String::new(), |p| formatting::range(p.rank_low, p.rank_high)),
+            TableColumn::Arm => formatting::wrap(&formatting::shown(&arm.row_name(), false), LONGEST_NAME).join("\n"),
+            TableColumn::Average => format!("{:.1}{}", arm.average.score, interval(arm)),
+            TableColumn::Published => arm.published.map_or(String::new(), |p| format!("{p:.2}")),
+            TableColumn::Category(c) => arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score)),
+            TableColumn::Unparsed => match arm.unparsed_share() {
                 share if share > 0.0 && share < 0.0005 => "<0.1".into(),
                 share => format!("{:.1}", 100.0 * share),
             },
-            Column::Blind => format!("{:.1}", arm.average.blind),
-            Column::PBest => arm.place.map_or(String::new(), |p| match r.all_equal(AVERAGE) {
+            TableColumn::Blind => format!("{:.1}", arm.average.blind),
+            TableColumn::PBest => arm.place.map_or(String::new(), |p| match r.all_equal(AVERAGE) {
                 true => "–".into(),
-                false => words::probability(p.p_best),
+                false => formatting::probability(p.p_best),
             }),
-            Column::Params => words::big(arm.cost.encoder_params as f64),
-            Column::Train => words::measured(arm.cost.train_seconds, |s| format!("{s:.0}")),
+            TableColumn::Params => formatting::big(arm.cost.encoder_params as f64),
+            TableColumn::Train => formatting::measured(arm.cost.train_seconds, |s| format!("{s:.0}")),
         }
     }
 
     /// Returns the mean of a value over the compared arms, for the average and category columns.
-    fn foot(&self, r: &Ranking, of: fn(&Score) -> f64) -> Option<String> {
+    fn foot(&self, r: &Ranking, of: fn(&ArmScore) -> f64) -> Option<String> {
         let scope = match self {
-            Column::Average => AVERAGE,
-            Column::Category(c) => c,
+            TableColumn::Average => AVERAGE,
+            TableColumn::Category(c) => c,
             _ => return None,
         };
         let values: Vec<f64> = r.compared().iter().filter_map(|a| a.score(scope)).map(of).collect();
-        stats::mean(&values).map(words::score)
+        stats::mean(&values).map(formatting::score)
     }
 }
 
-fn columns(r: &Ranking) -> Vec<Column> {
-    let mut columns = vec![Column::Rank, Column::Arm, Column::Average];
-    columns.extend(r.has_published().then_some(Column::Published));
-    columns.extend(r.categories.iter().map(|c| Column::Category(c.to_string())));
-    columns.extend([Column::Unparsed, Column::Blind, Column::PBest, Column::Params, Column::Train]);
+fn columns(r: &Ranking) -> Vec<TableColumn> {
+    let mut columns = vec![TableColumn::Rank, TableColumn::Arm, TableColumn::Average];
+    columns.extend(r.has_published().then_some(TableColumn::Published));
+    columns.extend(r.categories.iter().map(|c| TableColumn::Category(c.to_string())));
+    columns.extend([
+        TableColumn::Unparsed,
+        TableColumn::Blind,
+        TableColumn::PBest,
+        TableColumn::Params,
+        TableColumn::Train,
+    ]);
     columns
 }
 
 /// Formats the table alone, as wide as its content or, if `width` is given, with wrapped arm names.
-fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) -> String {
+fn table_of(r: &Ranking, columns: &[TableColumn], width: Option<usize>, color: bool) -> String {
     let mut table = ruled(width, color);
-    table.set_header(columns.iter().map(Column::name));
+    table.set_header(columns.iter().map(TableColumn::name));
     for arm in r.trained() {
         let bold = color && arm.place.is_some_and(|p| p.rank == 1);
         table.add_row(columns.iter().map(|c| styled(c.of(r, arm), bold.then_some(Attribute::Bold))));
     }
     table.add_row([""]);
     let interval_width = r.arms.iter().map(|a| interval(a).chars().count()).max().unwrap_or(0);
-    type Foot = (&'static str, fn(&Score) -> f64);
+    type Foot = (&'static str, fn(&ArmScore) -> f64);
     let feet: [Foot; 2] = [("chance", |s| s.chance), ("blind (mean of arms)", |s| s.blind)];
     for (name, of) in feet {
-        let cell = |c: &Column| match c {
-            Column::Arm => name.to_string(),
+        let cell = |c: &TableColumn| match c {
+            TableColumn::Arm => name.to_string(),
             // The value is aligned with the averages, not with their intervals.
-            Column::Average => c.foot(r, of).unwrap_or_default() + &" ".repeat(interval_width),
+            TableColumn::Average => c.foot(r, of).unwrap_or_default() + &" ".repeat(interval_width),
             _ => c.foot(r, of).unwrap_or_default(),
         };
         table.add_row(columns.iter().map(|c| styled(cell(c), color.then_some(Attribute::Dim))));
@@ -172,10 +182,10 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
         table.add_row(columns.iter().map(|c| styled(c.of(r, arm), color.then_some(Attribute::Dim))));
     }
     if let Some(stability) = &r.stability {
-        let cell = |c: &Column| match c {
-            Column::Arm => AGREEMENT.to_string(),
-            Column::Average => words::correlation(stability.tau_in(AVERAGE)) + &" ".repeat(interval_width),
-            Column::Category(c) => words::correlation(stability.tau_in(c)),
+        let cell = |c: &TableColumn| match c {
+            TableColumn::Arm => AGREEMENT.to_string(),
+            TableColumn::Average => formatting::correlation(stability.tau_in(AVERAGE)) + &" ".repeat(interval_width),
+            TableColumn::Category(c) => formatting::correlation(stability.tau_in(c)),
             _ => String::new(),
         };
         table.add_row(columns.iter().map(|c| styled(cell(c), color.then_some(Attribute::Dim))));
@@ -198,10 +208,10 @@ fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
     }
     let scopes: Vec<&str> = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str())).collect();
     let mut table = ruled(Some(width), color);
-    let heads = scopes.iter().map(|s| in_two_lines(&words::shown(s, false)));
+    let heads = scopes.iter().map(|s| in_two_lines(&formatting::shown(s, false)));
     table.set_header(std::iter::once("arm".to_string()).chain(heads));
     for arm in r.trained() {
-        let name = words::wrap(&words::shown(&arm.label, false), LONGEST_NAME).join("\n");
+        let name = formatting::wrap(&formatting::shown(&arm.label, false), LONGEST_NAME).join("\n");
         let score = |s: &&str| arm.score(s).and_then(|s| s.normalised).map_or("–".to_string(), |n| share(&n));
         table.add_row(std::iter::once(name).chain(scopes.iter().map(score)));
     }
@@ -211,12 +221,12 @@ fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
 
 /// Formats a normalised score as "41 ±4", or with both ends if the interval is asymmetric (one side more than twice
 /// the other).
-fn share(n: &Normalised) -> String {
+fn share(n: &NormalisedScore) -> String {
     let (below, above) = (n.value - n.low, n.high - n.value);
     if above.max(below) > 2.0 * above.min(below) + 1.0 {
-        return format!("{} {}–{}", words::whole(n.value), words::whole(n.low), words::whole(n.high));
+        return format!("{} {}–{}", formatting::whole(n.value), formatting::whole(n.low), formatting::whole(n.high));
     }
-    format!("{} ±{}", words::whole(n.value), words::whole((n.high - n.low) / 2.0))
+    format!("{} ±{}", formatting::whole(n.value), formatting::whole((n.high - n.low) / 2.0))
 }
 
 /// Returns the terminal columns of the widest line, without escape codes.
@@ -229,7 +239,7 @@ fn widest(table: &str) -> usize {
                 '\u{1b}' => escape = true,
                 'm' if escape => escape = false,
                 _ if escape => {}
-                _ => columns += words::columns(c),
+                _ => columns += formatting::columns(c),
             }
         }
         widest = widest.max(columns);
@@ -238,14 +248,14 @@ fn widest(table: &str) -> usize {
 }
 
 /// Formats the claims of a study, one per line: claim, measured, wanted, and whether it holds.
-pub fn check_table(verdicts: &[Verdict], width: usize, color: bool) -> String {
+pub fn check_table(verdicts: &[ClaimVerdict], width: usize, color: bool) -> String {
     let mut table = ruled(Some(width), color);
     table.set_header(["claim", "measured", "wanted", ""]);
     for v in verdicts {
         let state = if v.holds { "ok" } else { "FAILED" };
         let bold = (color && !v.holds).then_some(Attribute::Bold);
         let cells = [v.claim.as_str(), v.measured.as_str(), v.wanted.as_str(), state];
-        table.add_row(cells.map(|text| styled(words::shown(text, false).into_owned(), bold)));
+        table.add_row(cells.map(|text| styled(formatting::shown(text, false).into_owned(), bold)));
     }
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if i < 3 { 2 } else { 0 }));
@@ -261,7 +271,7 @@ const SHOWN: usize = 5;
 
 /// Formats the best models of each of the paper's tables, with printed and computed averages, and how many printed
 /// numbers were reproduced.
-pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
+pub fn paper_tables(o: &RecomputedPaper, width: usize, color: bool) -> String {
     let mut text = String::new();
     for standings in &o.tables {
         text.push_str(&format!("{} ({}, {})\n", standings.about, standings.number, standings.file));
@@ -279,7 +289,7 @@ pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
         if t.differ > 0 {
             said += &format!(", {} different (see the page)", t.differ);
         }
-        for (i, line) in words::wrap(&said, width.saturating_sub(2)).iter().enumerate() {
+        for (i, line) in formatting::wrap(&said, width.saturating_sub(2)).iter().enumerate() {
             text.push_str(&format!("{} {line}\n", if i == 0 { "-" } else { " " }));
         }
     }
@@ -287,7 +297,7 @@ pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
 }
 
 /// Formats the first models of a table.
-fn best(standings: &Standings, width: usize, color: bool) -> String {
+fn best(standings: &RecomputedTable, width: usize, color: bool) -> String {
     let mut table = ruled(Some(width), color);
     let mut names: Vec<String> = ["rank", "model", "average", "printed"].map(String::from).to_vec();
     names.extend(SCOPES.iter().skip(1).map(|c| in_two_lines(c)));
@@ -300,7 +310,7 @@ fn best(standings: &Standings, width: usize, color: bool) -> String {
     table.trim_fmt() + "\n"
 }
 
-fn standing_row(m: &Standing) -> Vec<String> {
+fn standing_row(m: &RecomputedModel) -> Vec<String> {
     let [rank, ..] = m.rank;
     let [printed, ..] = &m.printed;
     let mut means = m.computed.iter().map(|v| v.map_or("–".to_string(), |v| format!("{v:.2}")));

@@ -7,11 +7,11 @@
 //! τ-b over the pairs of arms *within* each attribute, so that easy and hard attributes do not count as agreement. Its
 //! interval is a bootstrap over arms, which are few; it does not cover other attributes.
 
+use crate::formatting;
 use crate::load::StudyData;
 use crate::ranking::Ranking;
-use crate::schema::{Role, Sample};
+use crate::schema::{ArmRole, Sample};
 use crate::stats::{self, Estimate};
-use crate::words;
 use burgess_base::{Category, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl From<ProbeAccuracy> for Estimate {
 pub struct ProbedArm {
     pub arm: String,
     pub label: String,
-    pub role: Role,
+    pub role: ArmRole,
     /// Accuracy of the linear probe; `knn` is that of the k-NN probe.
     pub probe: Estimate,
     pub knn: Estimate,
@@ -105,14 +105,14 @@ pub struct ProbedAttribute {
     /// The arms in the order of the ranking, baselines last.
     pub arms: Vec<ProbedArm>,
     /// Agreement of the order by probe with the order by answers; `None` for fewer than three arms.
-    pub tau: Option<Tau>,
+    pub tau: Option<KendallTau>,
     /// Fraction of the probe's accuracy that the answers reach, over the trained arms: Σ answers / Σ probe.
     pub read: Option<f64>,
 }
 
 /// Kendall's τ-b with its bootstrap interval over arms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Tau {
+pub struct KendallTau {
     pub tau: f64,
     pub low: f64,
     pub high: f64,
@@ -121,15 +121,15 @@ pub struct Tau {
 
 /// The content of `validity.json`: direct probes compared with answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Validity {
+pub struct ProbeValidity {
     pub attributes: Vec<ProbedAttribute>,
     /// Agreement over the pairs of arms within every attribute.
-    pub tau: Option<Tau>,
+    pub tau: Option<KendallTau>,
     /// What is not shown and why, as sentences.
     pub left_out: Vec<String>,
 }
 
-impl Validity {
+impl ProbeValidity {
     /// Computes the comparison for the arms with one frozen encoder that has probes; `None` if no attribute can be
     /// compared.
     ///
@@ -202,20 +202,20 @@ impl Validity {
                 said.push(format!(
                     "Over {} and {} the order by answers agrees with the order by direct probes with Kendall τ {} [{}, {}]: \
                      {verdict}.",
-                    words::count(t.arms, "arm"),
-                    words::count(self.attributes.len(), "attribute"),
-                    words::correlation(Some(t.tau)),
-                    words::correlation(Some(t.low)),
-                    words::correlation(Some(t.high)),
+                    formatting::count(t.arms, "arm"),
+                    formatting::count(self.attributes.len(), "attribute"),
+                    formatting::correlation(Some(t.tau)),
+                    formatting::correlation(Some(t.low)),
+                    formatting::correlation(Some(t.high)),
                 ));
             }
             None => said.push(format!("Orders are compared over at least {ARMS} arms that have direct probes.")),
         }
         let read =
-            self.attributes.iter().filter_map(|a| Some(format!("{} of {}", words::percent(a.read?), a.attribute)));
+            self.attributes.iter().filter_map(|a| Some(format!("{} of {}", formatting::percent(a.read?), a.attribute)));
         let read: Vec<String> = read.collect();
         if !read.is_empty() {
-            said.push(format!("Of what the linear probe reads, the trained arms answer {}.", words::list(&read)));
+            said.push(format!("Of what the linear probe reads, the trained arms answer {}.", formatting::list(&read)));
         }
         said.extend(self.left_out.iter().map(|why| format!("Not shown: {why}.")));
         said
@@ -229,14 +229,14 @@ fn probe_of<'a>(probes: &'a [EncoderProbes], encoder: &str, pair: &ProbePair) ->
 
 /// Returns Σ answers / Σ probe over the trained arms, which gives arms with a low probe accuracy little weight.
 fn share_read(arms: &[ProbedArm]) -> Option<f64> {
-    let trained = || arms.iter().filter(|a| a.role == Role::Trained);
+    let trained = || arms.iter().filter(|a| a.role == ArmRole::Trained);
     let (answers, probe): (Vec<f64>, Vec<f64>) = trained().map(|a| (a.answers.value, a.probe.value)).unzip();
     stats::ratio(&answers, &probe)
 }
 
 /// Returns Kendall's τ-b over the pairs of arms within each group, with a bootstrap over arms: an arm that is drawn
 /// twice counts twice in every group.
-fn tau(groups: &[&[ProbedArm]], name: &str, r: &Ranking) -> Option<Tau> {
+fn tau(groups: &[&[ProbedArm]], name: &str, r: &Ranking) -> Option<KendallTau> {
     let mut names: Vec<&str> = groups.iter().flat_map(|g| g.iter().map(|a| a.arm.as_str())).collect();
     names.sort_unstable();
     names.dedup();
@@ -257,7 +257,7 @@ fn tau(groups: &[&[ProbedArm]], name: &str, r: &Ranking) -> Option<Tau> {
     // Draws of a single arm have no order.
     let drawn: Vec<f64> = drawn.into_iter().flatten().collect();
     let (low, high) = stats::interval(&drawn, r.confidence);
-    Some(Tau { tau: point, low, high, arms: names.len() })
+    Some(KendallTau { tau: point, low, high, arms: names.len() })
 }
 
 /// Returns Kendall's τ-b over groups of (arm, x, y), with the number of times each arm counts.

@@ -3,8 +3,8 @@
 mod fixture;
 
 use burgess_base::Category;
-use burgess_reports::analysis::sight::{self, of_runs};
-use burgess_reports::analysis::{Analysis, Benchmark, Matrix, analyse};
+use burgess_reports::analysis::{BenchmarkLabel, CorrelationAnalysis, ScoreMatrix, analyse};
+use burgess_reports::analysis::{conclusions, of_runs};
 use burgess_reports::ranking::{RankOptions, rank};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -38,15 +38,16 @@ fn cases() -> Vec<Case> {
     burgess_base::atomic::read_json::<Golden>(std::path::Path::new(path)).unwrap().cases
 }
 
-fn benchmarks(names: &[String], categories: &[usize]) -> Vec<Benchmark> {
-    let of = |(name, c): (&String, &usize)| Benchmark { name: name.clone(), category: Category::CAMBRIAN[*c].clone() };
+fn benchmarks(names: &[String], categories: &[usize]) -> Vec<BenchmarkLabel> {
+    let of =
+        |(name, c): (&String, &usize)| BenchmarkLabel { name: name.clone(), category: Category::CAMBRIAN[*c].clone() };
     names.iter().zip(categories).map(of).collect()
 }
 
 impl Case {
-    fn analysis(&self) -> Analysis {
+    fn analysis(&self) -> CorrelationAnalysis {
         let matrix =
-            Matrix::new(self.models.clone(), benchmarks(&self.benchmarks, &self.categories), self.scores.clone());
+            ScoreMatrix::new(self.models.clone(), benchmarks(&self.benchmarks, &self.categories), self.scores.clone());
         analyse(&matrix.unwrap()).unwrap()
     }
 }
@@ -111,11 +112,15 @@ fn groups_are_scipys() {
     assert!(compared >= 3);
 }
 
-fn matrix(scores: &[Vec<Option<f64>>]) -> burgess_base::Result<Matrix> {
+fn matrix(scores: &[Vec<Option<f64>>]) -> burgess_base::Result<ScoreMatrix> {
     let width = scores.first().map_or(0, Vec::len);
     let names: Vec<String> = (0..width).map(|i| format!("b{i}")).collect();
     let categories: Vec<usize> = (0..width).map(|i| i % 4).collect();
-    Matrix::new((0..scores.len()).map(|i| format!("m{i}")).collect(), benchmarks(&names, &categories), scores.to_vec())
+    ScoreMatrix::new(
+        (0..scores.len()).map(|i| format!("m{i}")).collect(),
+        benchmarks(&names, &categories),
+        scores.to_vec(),
+    )
 }
 
 fn full(rows: &[&[f64]]) -> Vec<Vec<Option<f64>>> {
@@ -141,11 +146,11 @@ fn hostile_matrices_are_refused() {
     assert!(matrix(&nan).unwrap_err().to_string().contains("m0 on b1 is not finite"));
     let ragged = vec![vec![Some(1.0), Some(2.0)], vec![Some(1.0)]];
     assert!(matrix(&ragged).unwrap_err().to_string().contains("m1 has 1 score, there are 2 benchmarks"));
-    let twice = Matrix::new(vec!["m".into(), "m".into()], vec![], vec![vec![], vec![]]);
+    let twice = ScoreMatrix::new(vec!["m".into(), "m".into()], vec![], vec![vec![], vec![]]);
     assert!(twice.unwrap_err().to_string().contains("two models are called m"));
     let same = benchmarks(&["b".into(), "b".into()], &[0, 1]);
-    assert!(Matrix::new(vec![], same, vec![]).unwrap_err().to_string().contains("two benchmarks are called b"));
-    assert!(Matrix::new(vec!["m".into()], vec![], vec![]).is_err());
+    assert!(ScoreMatrix::new(vec![], same, vec![]).unwrap_err().to_string().contains("two benchmarks are called b"));
+    assert!(ScoreMatrix::new(vec!["m".into()], vec![], vec![]).is_err());
 }
 
 #[test]
@@ -177,7 +182,7 @@ fn runs_say_what_their_benchmarks_measure() {
     let sights = of_runs(&runs, &ranking).unwrap();
     assert_eq!(sights.len(), ranking.benchmarks.len());
     for s in &sights {
-        let mean = |of: fn(&burgess_reports::ranking::Score) -> f64| {
+        let mean = |of: fn(&burgess_reports::ranking::ArmScore) -> f64| {
             let arms = ranking.compared();
             arms.iter().map(|a| of(&a.benchmarks[&s.benchmark])).sum::<f64>() / arms.len() as f64
         };
@@ -188,7 +193,7 @@ fn runs_say_what_their_benchmarks_measure() {
         close(prior.value, mean(|s| s.blind - s.chance), &s.benchmark);
         assert!(gain.se.unwrap() > 0.0 && prior.se.unwrap() > 0.0 && s.above_chance.is_some());
     }
-    assert!(!sight::conclusions(&sights).is_empty());
+    assert!(!conclusions(&sights).is_empty());
 }
 
 /// Matrices of 3 to 9 models and 2 to 7 benchmarks, some scores equal, some missing.
@@ -240,7 +245,7 @@ proptest! {
                 prop_assert_eq!(x.is_some(), y.is_some());
                 prop_assert!((x.unwrap_or(0.0) - y.unwrap_or(0.0)).abs() < 1e-9);
             }
-            let explained = |a: &Analysis| a.components.as_ref().map(|c| c.explained.clone()).unwrap_or_default();
+            let explained = |a: &CorrelationAnalysis| a.components.as_ref().map(|c| c.explained.clone()).unwrap_or_default();
             for (x, y) in explained(&a).iter().zip(explained(&b)) {
                 prop_assert!((x - y).abs() < 1e-9);
             }
@@ -255,10 +260,10 @@ proptest! {
         names.rotate_left(turn);
         let mut turned = scores.clone();
         turned.iter_mut().for_each(|row| row.rotate_left(turn));
-        let turned = Matrix::new(m.models().to_vec(), names, turned).unwrap();
+        let turned = ScoreMatrix::new(m.models().to_vec(), names, turned).unwrap();
         if let (Ok(a), Ok(b)) = (analyse(&m), analyse(&turned)) {
             // By name: which benchmarks are in one group, and how deep the tree is.
-            let of = |a: &Analysis| a.groups.as_ref().map(|g| {
+            let of = |a: &CorrelationAnalysis| a.groups.as_ref().map(|g| {
                 let name = |i: &usize| a.benchmarks[*i].name.clone();
                 let groups: Vec<Vec<String>> = (0..g.count()).map(|k| g.members(k).iter().map(name).collect()).collect();
                 (groups, g.merges.iter().map(|m| m.distance).collect::<Vec<_>>(), g.agreement)

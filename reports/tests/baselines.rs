@@ -2,9 +2,9 @@
 
 mod fixture;
 
-use burgess_reports::page::{About, write_with};
-use burgess_reports::ranking::{AVERAGE, Family, RankOptions, Ranking, rank};
-use burgess_reports::schema::{Role, RunResults};
+use burgess_reports::page::{StudyInfo, write_with};
+use burgess_reports::ranking::{AVERAGE, RankOptions, Ranking, TestFamily, rank};
+use burgess_reports::schema::{ArmRole, RunResults};
 use burgess_reports::table::ranking_table;
 use fixture::{Made, made, yes_no};
 
@@ -21,7 +21,7 @@ fn close(a: f64, b: f64, within: f64) {
 }
 
 /// An arm that gets so many of 200 right, on one benchmark of each of two categories.
-fn arm(name: &str, role: Option<Role>, general: usize, ocr: usize) -> RunResults {
+fn arm(name: &str, role: Option<ArmRole>, general: usize, ocr: usize) -> RunResults {
     let benchmarks: [Made; 2] = [("gqa", 0, 0.0, yes_no(200, general, 5)), ("ocr", 2, 0.0, yes_no(200, ocr, 0))];
     let mut run = made(name, 0, &benchmarks);
     run.run.role = role;
@@ -42,14 +42,14 @@ fn the_table_shows_the_baselines_at_its_foot() {
 #[test]
 fn baselines_have_no_rank_and_take_none() {
     let r = ranked(&fixture::runs_with_oracle(1, 100));
-    let roles: Vec<Role> = r.arms.iter().map(|a| a.role).collect();
-    assert_eq!(roles[..8], [Role::Trained; 8]);
-    assert_eq!(roles[8..], [Role::Random, Role::Oracle]);
+    let roles: Vec<ArmRole> = r.arms.iter().map(|a| a.role).collect();
+    assert_eq!(roles[..8], [ArmRole::Trained; 8]);
+    assert_eq!(roles[8..], [ArmRole::Random, ArmRole::Oracle]);
     assert_eq!((r.random.as_deref(), r.oracle.as_deref()), (Some("nano-random"), Some("oracle")));
-    assert!(r.arms.iter().all(|a| a.place.is_some() == (a.role == Role::Trained)));
+    assert!(r.arms.iter().all(|a| a.place.is_some() == (a.role == ArmRole::Trained)));
     let ranks: Vec<usize> = r.trained().filter_map(|a| a.place).map(|p| p.rank).collect();
     assert_eq!(ranks, (1..=8).collect::<Vec<_>>());
-    for family in [Family::Neighbours, Family::Leader, Family::Unfreezing] {
+    for family in [TestFamily::Neighbours, TestFamily::Leader, TestFamily::Unfreezing] {
         assert!(r.tests(family, AVERAGE).all(|t| ![&t.a, &t.b].iter().any(|n| *n == "oracle" || *n == "nano-random")));
     }
     let value = serde_json::to_value(&r).unwrap();
@@ -69,7 +69,7 @@ fn a_study_without_baselines_is_as_it_was() {
     assert!(!text.contains("normalised"));
     assert!(!ranking_table(&r, 100, false).contains("ormalised"));
     // Where only baselines were run there is nothing to rank, and a table all the same.
-    let only = ranked(&[arm("x-random", Some(Role::Random), 50, 0), arm("oracle", Some(Role::Oracle), 150, 100)]);
+    let only = ranked(&[arm("x-random", Some(ArmRole::Random), 50, 0), arm("oracle", Some(ArmRole::Oracle), 150, 100)]);
     let table = ranking_table(&only, 100, false);
     assert!(table.contains("random (x-random)") && table.contains("there is nothing to rank"), "{table}");
 }
@@ -79,8 +79,8 @@ fn a_normalised_score_is_the_share_of_the_way_from_random_to_oracle() {
     let runs = [
         arm("a", None, 100, 3),
         arm("b", None, 60, 0),
-        arm("x-random", Some(Role::Random), 40, 2),
-        arm("oracle", Some(Role::Oracle), 160, 6),
+        arm("x-random", Some(ArmRole::Random), 40, 2),
+        arm("oracle", Some(ArmRole::Oracle), 160, 6),
     ];
     let r = ranked(&runs);
     let general = |name: &str| r.arm(name).unwrap().categories["General"].normalised.unwrap();
@@ -101,7 +101,7 @@ fn a_normalised_score_is_the_share_of_the_way_from_random_to_oracle() {
     );
     assert!(r.arms[2..].iter().all(|a| a.average.normalised.is_none()), "baselines have none");
     // An arm whose every answer is that of the random baseline has a share of 0, but not for certain.
-    let twin = ranked(&[arm("a", None, 40, 2), arm("x-random", Some(Role::Random), 40, 2), runs[3].clone()]);
+    let twin = ranked(&[arm("a", None, 40, 2), arm("x-random", Some(ArmRole::Random), 40, 2), runs[3].clone()]);
     let n = twin.arms[0].categories["General"].normalised.unwrap();
     assert!(n.value == 0.0 && n.low < -0.5 && n.high > 0.5, "{n:?}");
 }
@@ -109,7 +109,7 @@ fn a_normalised_score_is_the_share_of_the_way_from_random_to_oracle() {
 #[test]
 fn an_evaluator_that_measures_little_is_warned_of() {
     let said = |runs: &[RunResults]| ranked(runs).warnings.join("\n");
-    let (random, oracle) = (Some(Role::Random), Some(Role::Oracle));
+    let (random, oracle) = (Some(ArmRole::Random), Some(ArmRole::Oracle));
     let blunt = [arm("a", None, 100, 3), arm("b", None, 40, 4), arm("x-random", random, 40, 2)];
     let with = |general: usize, ocr: usize| {
         let mut runs = blunt.to_vec();
@@ -168,7 +168,7 @@ fn the_interval_of_a_normalised_score_covers_the_truth() {
             let mut draw = |p: f64| -> Vec<(f64, f64, f64)> {
                 (0..n).map(|_| (f64::from(u8::from(rng.random::<f64>() < p)), 1.0, 0.0)).collect()
             };
-            let runs = [("a", 0.5, None), ("r", 0.2, Some(Role::Random)), ("o", 0.9, Some(Role::Oracle))].map(
+            let runs = [("a", 0.5, None), ("r", 0.2, Some(ArmRole::Random)), ("o", 0.9, Some(ArmRole::Oracle))].map(
                 |(name, p, role)| {
                     let mut run = made(name, 0, &[("gqa", 0, 0.0, draw(p))]);
                     run.run.role = role;
@@ -196,7 +196,7 @@ fn the_page_shows_baselines_range_and_normalised_scores() {
         burgess_base::atomic::write_json(&file, &fixture::oracle(seed, 60)).unwrap();
     }
     let options = RankOptions { replicates: 300, ..Default::default() };
-    let written = write_with(dir, &About::default(), &options).unwrap();
+    let written = write_with(dir, &StudyInfo::default(), &options).unwrap();
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
         "random (nano-random)",

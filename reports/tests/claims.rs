@@ -4,7 +4,7 @@
 mod fixture;
 
 use burgess_base::stream::stream;
-use burgess_reports::analysis::{Measures, StudyAnalysis, sight};
+use burgess_reports::analysis::{self, MeasuredAbility, StudyAnalysis};
 use burgess_reports::figure::ranking_svg;
 use burgess_reports::ranking::{AVERAGE, RankOptions, Ranking, rank};
 use burgess_reports::schema::{ConstantAnswer, RunResults};
@@ -127,9 +127,9 @@ fn intervals_cover_the_truth_at_the_edge_too() {
     }
 }
 
-fn measures(runs: &[RunResults]) -> Vec<(String, Measures)> {
-    let sights = sight::of_runs(runs, &ranked(runs)).unwrap();
-    let said = sight::conclusions(&sights);
+fn measures(runs: &[RunResults]) -> Vec<(String, MeasuredAbility)> {
+    let sights = analysis::of_runs(runs, &ranked(runs)).unwrap();
+    let said = analysis::conclusions(&sights);
     for s in &sights {
         let lists = said.iter().filter(|sentence| {
             let names = sentence.split(" measure").next().unwrap_or_default().split(" is ").next().unwrap_or_default();
@@ -152,19 +152,28 @@ fn a_benchmark_that_no_arm_beats_measures_nothing() {
         ];
         made(name, 0, &benchmarks)
     };
-    let of = |runs: &[RunResults]| -> Vec<Measures> { measures(runs).into_iter().map(|(_, m)| m).collect() };
+    let of = |runs: &[RunResults]| -> Vec<MeasuredAbility> { measures(runs).into_iter().map(|(_, m)| m).collect() };
     // In the order of categories: gqa, sqa, ocr, mmvp. Every arm below chance on mmvp, at 1 % on ocr.
     let all_below = [arm("a", 4, 100, (200, 195), 1), arm("b", 14, 90, (190, 185), 1)];
-    assert_eq!(of(&all_below), [Measures::Sight, Measures::Language, Measures::Nothing, Measures::Nothing]);
+    assert_eq!(
+        of(&all_below),
+        [MeasuredAbility::Vision, MeasuredAbility::Language, MeasuredAbility::Nothing, MeasuredAbility::Nothing]
+    );
     // One arm above chance is enough, and the share is its own.
     let one_above = [arm("a", 60, 100, (200, 195), 30), arm("b", 4, 0, (90, 90), 0), arm("c", 4, 0, (80, 90), 0)];
-    assert_eq!(of(&one_above), [Measures::Sight, Measures::Language, Measures::Sight, Measures::Sight]);
+    assert_eq!(
+        of(&one_above),
+        [MeasuredAbility::Vision, MeasuredAbility::Language, MeasuredAbility::Vision, MeasuredAbility::Vision]
+    );
     // Ties, a single arm, everything wrong, the image does harm.
-    assert_eq!(of(&[arm("a", 25, 0, (90, 90), 0), arm("b", 25, 0, (90, 90), 0)]), [Measures::Nothing; 4]);
-    assert_eq!(of(&[arm("a", 100, 0, (200, 250), 100)])[1..], [Measures::Language, Measures::Sight, Measures::Sight]);
+    assert_eq!(of(&[arm("a", 25, 0, (90, 90), 0), arm("b", 25, 0, (90, 90), 0)]), [MeasuredAbility::Nothing; 4]);
+    assert_eq!(
+        of(&[arm("a", 100, 0, (200, 250), 100)])[1..],
+        [MeasuredAbility::Language, MeasuredAbility::Vision, MeasuredAbility::Vision]
+    );
     // Where chance is not known nothing is said, and nothing else suffers.
     let unknown = [made("a", 0, &[("b", 0, f64::NAN, yes_no(60, 30, 3)), ("c", 3, 25.0, yes_no(60, 50, 3))])];
-    assert_eq!(of(&unknown), [Measures::Unknown, Measures::Sight]);
+    assert_eq!(of(&unknown), [MeasuredAbility::Unknown, MeasuredAbility::Vision]);
     let r = ranked(&unknown);
     let text = serde_json::to_string(&r).unwrap();
     assert!(text.contains("\"chance\":null") && serde_json::from_str::<Ranking>(&text).is_ok());
@@ -173,7 +182,7 @@ fn a_benchmark_that_no_arm_beats_measures_nothing() {
     assert_eq!(r.arms[0].categories["Vision-centric"].chance, 25.0);
     // One unit allows no error to be estimated.
     let one_unit = [made("a", 0, &[("b", 0, 0.0, vec![(1.0, 1.0, 0.0)])])];
-    assert_eq!(measures(&one_unit)[0].1, Measures::Unclear);
+    assert_eq!(measures(&one_unit)[0].1, MeasuredAbility::Unclear);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 mod fixture;
 
 use burgess_base::{Category, atomic};
-use burgess_reports::check::{Claims, Measured, Verdict};
-use burgess_reports::learning::{LearningCurve, Share};
+use burgess_reports::check::{ClaimVerdict, Claims, Measurements};
+use burgess_reports::learning::{DataShare, LearningCurve};
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{About, Evidence, write_with};
+use burgess_reports::page::{Evidence, StudyInfo, write_with};
 use burgess_reports::ranking::{RankOptions, Ranking, rank};
-use burgess_reports::schema::Role;
-use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy, ProbePair, Validity};
+use burgess_reports::schema::ArmRole;
+use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy, ProbePair, ProbeValidity};
 use std::path::{Path, PathBuf};
 
 fn options() -> RankOptions {
@@ -74,10 +74,10 @@ fn pairs() -> Vec<ProbePair> {
     ]
 }
 
-fn validity_of(path: &Path) -> (Ranking, Validity) {
+fn validity_of(path: &Path) -> (Ranking, ProbeValidity) {
     let data = StudyData::load(path).unwrap();
     let ranking = rank(&data.results(), &[], &options()).unwrap();
-    let validity = Validity::of(&data, &ranking, &pairs(), &probes()).unwrap().unwrap();
+    let validity = ProbeValidity::of(&data, &ranking, &pairs(), &probes()).unwrap().unwrap();
     (ranking, validity)
 }
 
@@ -92,7 +92,7 @@ fn direct_probes_stand_beside_answers() {
     // Arms of one frozen encoder: not the combination, not the unfrozen one, not the oracle; random last.
     let arms: Vec<&str> = thing.arms.iter().map(|a| a.arm.as_str()).collect();
     assert_eq!(arms.len(), 7, "{arms:?}");
-    assert!(thing.arms[6].role == Role::Random && thing.arms.iter().all(|a| !a.arm.contains('+')));
+    assert!(thing.arms[6].role == ArmRole::Random && thing.arms.iter().all(|a| !a.arm.contains('+')));
     let order: Vec<&str> = ranking.arms.iter().map(|a| a.arm.as_str()).filter(|a| arms.contains(a)).collect();
     assert_eq!(arms, order);
     // The level that the study names, not the first.
@@ -127,8 +127,8 @@ fn direct_probes_stand_beside_answers() {
 fn a_claim_about_probes_is_checked_and_probes_excuse_what_features_lack() {
     let (_dir, path) = study("excuse", 1);
     let (ranking, mut v) = validity_of(&path);
-    let check = |claims: &Claims, v: Option<&Validity>| -> Verdict {
-        claims.check(&Measured { ranking: &ranking, validity: v, reading: &[] }).remove(0)
+    let check = |claims: &Claims, v: Option<&ProbeValidity>| -> ClaimVerdict {
+        claims.check(&Measurements { ranking: &ranking, validity: v, reading: &[] }).remove(0)
     };
     let read = v.attributes[0].read.unwrap();
     let least = |least: f64| Claims { reads_of_probe: [("thing".to_string(), least)].into(), ..Default::default() };
@@ -155,10 +155,10 @@ fn a_claim_about_probes_is_checked_and_probes_excuse_what_features_lack() {
 fn the_page_has_a_section_and_files_for_direct_probes() {
     let (_dir, path) = study("validity-page", 1);
     let evidence = Evidence { pairs: pairs(), probes: probes(), ..Default::default() };
-    let about = About { evidence, ..Default::default() };
+    let about = StudyInfo { evidence, ..Default::default() };
     let first = write_with(&path, &about, &options()).unwrap();
     // A report without probes leaves none of an earlier one.
-    let without = write_with(&path, &About::default(), &options()).unwrap();
+    let without = write_with(&path, &StudyInfo::default(), &options()).unwrap();
     assert!(!without.files.validity.exists() && !without.files.validity_figure.exists());
     assert!(!std::fs::read_to_string(&without.files.page).unwrap().contains("id=\"validity\""));
     let written = write_with(&path, &about, &options()).unwrap();
@@ -175,11 +175,11 @@ fn the_page_has_a_section_and_files_for_direct_probes() {
 
 /// Runs of three arms on shares of the data, worse with less.
 fn write_shares(path: &Path, shares: &[(f64, f64)]) {
-    let whole = Share { share: 1.0, align: 8192, tune: 2304 };
+    let whole = DataShare { share: 1.0, align: 8192, tune: 2304 };
     for (share, left) in shares {
-        let part = Share { share: *share, align: (8192.0 * share) as usize, tune: (2304.0 * share) as usize };
+        let part = DataShare { share: *share, align: (8192.0 * share) as usize, tune: (2304.0 * share) as usize };
         part.write(path).unwrap();
-        let dir = Share::dir(path, *share);
+        let dir = DataShare::dir(path, *share);
         for mut run in [fixture::run(0, 0, 60), fixture::run(6, 0, 60), fixture::oracle(0, 60)] {
             for result in run.results.values_mut() {
                 let n = result.units.len() as f64;
@@ -200,11 +200,11 @@ fn write_shares(path: &Path, shares: &[(f64, f64)]) {
 fn the_learning_curve_is_that_of_the_shares() {
     let (_dir, path) = study("learning", 1);
     write_shares(&path, &[(0.5, 0.8), (0.125, 0.5)]);
-    let written = write_with(&path, &About::default(), &options()).unwrap();
+    let written = write_with(&path, &StudyInfo::default(), &options()).unwrap();
     assert_eq!(written.ranking.arms.len(), 10, "shares are no arms");
     let curve = LearningCurve::load(&path, &written.ranking).unwrap().unwrap();
-    let arms: Vec<(&str, Role)> = curve.arms.iter().map(|a| (a.arm.as_str(), a.role)).collect();
-    assert_eq!(arms, [("nano-clip", Role::Trained), ("nano-random", Role::Random), ("oracle", Role::Oracle)]);
+    let arms: Vec<(&str, ArmRole)> = curve.arms.iter().map(|a| (a.arm.as_str(), a.role)).collect();
+    assert_eq!(arms, [("nano-clip", ArmRole::Trained), ("nano-random", ArmRole::Random), ("oracle", ArmRole::Oracle)]);
     let clip = &curve.arms[0].points;
     assert_eq!(clip.iter().map(|p| p.samples).collect::<Vec<_>>(), [1312, 5248, 10496]);
     let averages: Vec<f64> = clip.iter().map(|p| p.scores["average"].value).collect();
@@ -227,12 +227,12 @@ fn the_learning_curve_is_that_of_the_shares() {
 fn shares_that_cannot_be_compared_are_left_out_and_said() {
     let (_dir, path) = study("learning-broken", 1);
     write_shares(&path, &[(0.5, 0.8)]);
-    Share { share: 0.25, align: 1, tune: 1 }.write(&path).unwrap();
+    DataShare { share: 0.25, align: 1, tune: 1 }.write(&path).unwrap();
     let other = fixture::run(0, 0, 30);
-    Share { share: 0.125, align: 1, tune: 1 }.write(&path).unwrap();
-    let place = Share::dir(&path, 0.125).join("nano-clip/seed-0/results.json");
+    DataShare { share: 0.125, align: 1, tune: 1 }.write(&path).unwrap();
+    let place = DataShare::dir(&path, 0.125).join("nano-clip/seed-0/results.json");
     atomic::write_json(&place, &other).unwrap();
-    let written = write_with(&path, &About::default(), &options()).unwrap();
+    let written = write_with(&path, &StudyInfo::default(), &options()).unwrap();
     let curve = LearningCurve::load(&path, &written.ranking).unwrap().unwrap();
     assert_eq!(
         curve.left_out,

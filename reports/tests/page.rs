@@ -3,7 +3,7 @@
 mod fixture;
 
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{About, page, write, write_with};
+use burgess_reports::page::{StudyInfo, page, write_with};
 use burgess_reports::ranking::{RankOptions, rank};
 
 #[test]
@@ -13,7 +13,7 @@ fn a_study_directory_becomes_one_self_contained_page() {
     let kept = std::env::var_os("BURGESS_KEEP_PAGE").map(std::path::PathBuf::from);
     let dir = kept.as_deref().unwrap_or(dir.path());
     fixture::write_study(dir, 2, 60).unwrap();
-    let about = About {
+    let about = StudyInfo {
         title: "The nano study".into(),
         question: "Which way of pretraining makes an encoder see best, when data and budget are the same?".into(),
         command: "burgess rank nano".into(),
@@ -63,7 +63,7 @@ fn one_arm_alone_has_a_page_too() {
     let run_dir = dir.path().join("nano-clip/seed-0");
     burgess_base::atomic::write_json(&run_dir.join("results.json"), &run).unwrap();
     let study = StudyData::load(dir.path()).unwrap();
-    let html = page(&study, &ranking, &About::default()).unwrap();
+    let html = page(&study, &ranking, &StudyInfo::default()).unwrap();
     assert!(html.contains("Ranking of the") && !html.contains("Groups beside the categories"));
     assert!(
         html.contains("they need at least 8 arms that answered at least 3 benchmarks, and here 1 arm has answered 9")
@@ -102,7 +102,7 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
         std::fs::write(&file, text).unwrap();
     }
     let options = RankOptions { replicates: 50, ..Default::default() };
-    let about = About { command: "burgess rank 'my study.toml' --out x".into(), ..Default::default() };
+    let about = StudyInfo { command: "burgess rank 'my study.toml' --out x".into(), ..Default::default() };
     let written = write_with(dir.path(), &about, &options).unwrap();
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
@@ -132,7 +132,7 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
 fn a_study_without_results_says_so() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("nano-clip/seed-0")).unwrap();
-    let error = write(dir.path()).unwrap_err();
+    let error = write_with(dir.path(), &StudyInfo::default(), &RankOptions::default()).unwrap_err();
     assert!(error.to_string().contains("no finished run"));
     assert!(!dir.path().join("ranking.json").exists());
 }
@@ -155,7 +155,7 @@ fn published_averages_stand_beside_ours() {
         let file = dir.path().join(&run.run.arm).join("seed-0/results.json");
         burgess_base::atomic::write_json(&file, run).unwrap();
     }
-    let written = write_with(dir.path(), &About::default(), &options).unwrap();
+    let written = write_with(dir.path(), &StudyInfo::default(), &options).unwrap();
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     assert!(html.contains("<th>Published</th>") && html.matches("<td>50.50</td>").count() == 1);
     assert_eq!(written.ranking.arms.iter().filter(|a| a.published == Some(50.5)).count(), 1);

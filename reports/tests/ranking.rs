@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use burgess_reports::ranking::{AVERAGE, Family, RankOptions, Ranking, rank};
+use burgess_reports::ranking::{AVERAGE, RankOptions, Ranking, TestFamily, rank};
 use burgess_reports::schema::RunResults;
 use burgess_reports::stats;
 use burgess_reports::table::ranking_table;
@@ -106,9 +106,9 @@ fn an_arm_is_not_separable_from_its_twin() {
 fn the_random_baseline_is_found_and_tested() {
     let ranking = ranked(&fixture::runs(1, 150));
     assert_eq!(ranking.random.as_deref(), Some("nano-random"));
-    assert_eq!(ranking.tests(Family::Random, AVERAGE).count(), 7, "every other frozen arm");
-    assert!(ranking.tests(Family::Random, AVERAGE).all(|t| t.separable));
-    assert_eq!(ranking.tests(Family::Unfreezing, AVERAGE).count(), 1);
+    assert_eq!(ranking.tests(TestFamily::Random, AVERAGE).count(), 7, "every other frozen arm");
+    assert!(ranking.tests(TestFamily::Random, AVERAGE).all(|t| t.separable));
+    assert_eq!(ranking.tests(TestFamily::Unfreezing, AVERAGE).count(), 1);
     let wrong = RankOptions { random: Some("nano-rnd".into()), ..options() };
     assert_eq!(rank(&fixture::runs(1, 5), &[], &wrong).unwrap_err().exit_code(), 2);
 }

@@ -3,7 +3,7 @@
 use super::{print, print_foreign, print_json};
 use crate::machine::device;
 use crate::machine::progress::Progress;
-use crate::run::ask::{Answer, Answerer, How, Speaker};
+use crate::run::ask::{Answer, AnswerOptions, MultimodalModel, TextModel};
 use crate::run::notes;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
@@ -20,7 +20,7 @@ study can name: a directory in Hugging Face's layout, a .gguf file, owner/name o
 Examples:
   burgess ask --model runs/nano/nano-siglip/seed-0/model --image cup.png \"What is this?\"
   burgess ask --model cambrian-8b/ --image page.png \"What does the headline say?\" --max-new-tokens 64
-  burgess ask --model runs/nano/nano-siglip/seed-0/model \"How many cups are there?\"     without an image
+  burgess ask --model runs/nano/nano-siglip/seed-0/model \"AnswerOptions many cups are there?\"     without an image
   burgess ask --llm HuggingFaceTB/SmolLM2-135M-Instruct \"What is a lynx?\" --max-new-tokens 40
   burgess ask --llm model.gguf --raw \"Once upon a time\" --logprobs --json     a line of JSON per token
   burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     how likely it is")]
@@ -81,16 +81,20 @@ pub fn run(args: Args) -> Result<()> {
         sampling.check()?;
     }
     let progress = Progress::new();
-    let how =
-        How { max_new_tokens: args.max_new_tokens, sampling, logprobs: args.logprobs, continuation: args.continuation };
+    let how = AnswerOptions {
+        max_new_tokens: args.max_new_tokens,
+        sampling,
+        logprobs: args.logprobs,
+        continuation: args.continuation,
+    };
     let answer = match (&args.llm, &args.model) {
         (Some(name), _) => {
             let _bar = progress.bar(&format!("loading {name}"), 0);
-            Speaker::open(name, args.chat.as_deref(), args.raw, &device)?.answer(&args.question, &how)?
+            TextModel::open(name, args.chat.as_deref(), args.raw, &device)?.answer(&args.question, &how)?
         }
         (None, Some(dir)) => {
             let bar = progress.bar(&format!("loading {}", dir.display()), 0);
-            let answerer = Answerer::open(dir, args.chat.as_deref(), &device)?;
+            let answerer = MultimodalModel::open(dir, args.chat.as_deref(), &device)?;
             drop(bar);
             notes::announce(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
             answerer.answer(args.image.as_deref(), &args.question, &how)?

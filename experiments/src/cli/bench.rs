@@ -5,7 +5,6 @@ use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::run::notes;
 use crate::throughput;
-use crate::throughput::evaluator::Work;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::llm::card::LlmCard;
@@ -108,7 +107,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
         return Err(Error::usage("a size of 0 measures nothing").hint("--prompt needs 4 tokens, --text 2"));
     }
     let device = device::parse(&args.how.device)?;
-    let work = Work {
+    let work = throughput::EvaluatorWork {
         llm: match LlmCard::find(&args.llm)? {
             Some(card) => card.config,
             None => atomic::read_json(&Path::new(&args.llm).join("config.json"))?,
@@ -128,7 +127,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
         print(&format!("device {}, {} threads\n", args.how.device, rayon::current_num_threads()))?;
         print("work             batch  per second           peak GB\n")?;
     }
-    throughput::evaluator::evaluator(&work, &device, effort, |m| {
+    throughput::measure_evaluator(&work, &device, effort, |m| {
         if args.how.json {
             return print(&(serde_json::to_string(&m)? + "\n"));
         }
@@ -168,7 +167,7 @@ fn encoders(args: Encoders) -> Result<()> {
     }
     for card in &cards {
         let bar = progress.bar(&format!("measuring {}", card.id), 0);
-        let rows = throughput::encoder(card, &args.batch, &device, effort)?;
+        let rows = throughput::measure_encoder(card, &args.batch, &device, effort)?;
         drop(bar);
         for m in rows {
             if args.how.json {

@@ -6,9 +6,9 @@ use super::leaks::{self, LeaksArgs};
 use super::{print, print_json, terminal};
 use crate::data::field;
 use crate::machine::progress::Progress;
-use crate::study::{Data, Study};
+use crate::study::{DataSource, StudyConfig};
 use burgess_base::{Error, Result};
-use burgess_field::prepare::Prepared;
+use burgess_field::prepare::PreparedField;
 use std::path::PathBuf;
 
 /// Prepare the data of a study, make a benchmark, or look into training data
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn prepare_field(args: FieldArgs) -> Result<()> {
-    let Data::Field(mut spec) = Study::open(&args.study)?.evaluator.data else {
+    let DataSource::Field(mut spec) = StudyConfig::open(&args.study)?.evaluator.data else {
         return Err(Error::usage(format!("the study {} has no [evaluator.data.field]", args.study))
             .hint("--study field, or a study whose data are the field's"));
     };
@@ -91,7 +91,7 @@ fn prepare_field(args: FieldArgs) -> Result<()> {
     if args.json { print_json(&prepared) } else { print(&lines(&prepared)) }
 }
 
-fn lines(prepared: &Prepared) -> String {
+fn lines(prepared: &PreparedField) -> String {
     let state = if prepared.was_there { " (there already)" } else { "" };
     let mut text = format!("data: {}{state}\n", prepared.data.display());
     for (name, count) in &prepared.counts {

@@ -6,7 +6,7 @@ use crate::features::encode;
 use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::run::notes;
-use crate::study::arm::ArmEncoder;
+use crate::study::ArmEncoder;
 use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;

@@ -6,7 +6,7 @@ use crate::machine::progress::Progress;
 use crate::machine::text_table;
 use crate::machine::text_table::Side;
 use crate::run::{notes, probes};
-use crate::study::arm::ArmEncoder;
+use crate::study::ArmEncoder;
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard};
 use burgess_encoders::preprocess::Preparation;

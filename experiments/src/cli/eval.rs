@@ -3,10 +3,9 @@
 use super::{print, print_json};
 use crate::machine::device;
 use crate::machine::progress::Progress;
-use crate::run::eval_model;
-use crate::run::eval_model::Options;
-use crate::run::evaluation::Terms;
-use crate::study::Blind;
+use crate::run::eval_model::{ModelEvalOptions, evaluate_model};
+use crate::study::BlindInput;
+use crate::study::EvalOptions;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
 use std::path::PathBuf;
@@ -69,16 +68,16 @@ pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
         return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
-    let options = Options {
+    let options = ModelEvalOptions {
         name: args.name.clone().unwrap_or_else(|| name_of(&args.model)),
         model: args.model,
         benchmarks: args.benchmarks,
         data: args.data,
-        terms: Terms {
+        options: EvalOptions {
             scoring: args.scoring,
             prompts: args.prompts,
             limit: args.limit,
-            blind: if args.grey { Blind::Grey } else { Blind::Omitted },
+            blind: if args.grey { BlindInput::Grey } else { BlindInput::Omitted },
             likelihoods: args.likelihoods,
             sampling: None,
         },
@@ -87,7 +86,7 @@ pub fn run(args: Args) -> Result<()> {
         device: device::parse(&args.device)?,
         device_name: args.device,
     };
-    let (results, dir) = eval_model::eval(&options, &Progress::new())?;
+    let (results, dir) = evaluate_model(&options, &Progress::new())?;
     if args.json {
         return print_json(&results);
     }

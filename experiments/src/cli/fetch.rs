@@ -4,7 +4,7 @@ use super::{print, print_json};
 use crate::fetch::client::Client;
 use crate::fetch::download::Checked;
 use crate::machine::progress::Progress;
-use crate::study::Study;
+use crate::study::StudyConfig;
 use crate::{fetch::Fetched, fetch::Session, fetch::State, fetch::Wanted, fetch::bytes};
 use crate::{fetch::settings::Limits, fetch::settings::Settings};
 use burgess_base::Result;
@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<()> {
         wanted.push((id.clone(), Wanted::parse(id)?));
     }
     if let Some(study) = &args.study {
-        for encoder in Study::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
+        for encoder in StudyConfig::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
             if encoder.is_oracle() {
                 continue;
             }

@@ -53,13 +53,13 @@ pub fn run(args: Args) -> Result<()> {
     let benchmark = bench::find(id)?;
     let rules = match args.prompts {
         Some(asked) => vec![benchmark.rules(asked)?],
-        None => Rules::of(benchmark.card()),
+        None => benchmark.card().rule_sets(),
     };
     // Rules can be told without data; who wants questions has to have them.
     let (questions, absent) = match place(benchmark, args.data.as_deref()) {
         Ok(place) => (benchmark.read(&place)?, None),
         Err(e) if args.questions.is_some() => return Err(e),
-        Err(e) => (bench::Questions::default(), Some(e)),
+        Err(e) => (bench::QuestionSet::default(), Some(e)),
     };
     // One of each form: with and without choices, with and without a hint, with one and several images.
     let mut forms = BTreeSet::new();
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
         return print_json(&page(benchmark, &rules, &shown));
     }
     let mut told = text(benchmark, &rules, &shown, absent.as_ref());
-    for left in &questions.left_out {
+    for left in &questions.skipped {
         told += &format!("\nnot asked: {}\n", escaped(&left.text("rows")));
     }
     print(&told)
@@ -118,8 +118,8 @@ fn page(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question]) -> serd
     let told = |rules: &Rules| {
         let told = benchmark.explain(*rules);
         json!({
-            "rules": rules, "metric": benchmark.metric(*rules), "asked": told.asked, "judged": told.judged,
-            "source": told.source, "unlike": told.unlike,
+            "rules": rules, "metric": benchmark.metric(*rules), "asked": told.prompt, "judged": told.scoring,
+            "source": told.source, "unlike": told.difference,
         })
     };
     let prompts = |q: &&Question| {
@@ -155,11 +155,11 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         let told = benchmark.explain(*r);
         let metric = benchmark.metric(*r);
         let lines = [
-            ("asked", told.asked),
-            ("judged", told.judged),
+            ("asked", told.prompt),
+            ("judged", told.scoring),
             ("score", metric),
             ("source", told.source),
-            ("unlike it", told.unlike),
+            ("unlike it", told.difference),
         ];
         let rows: Vec<Vec<String>> = lines
             .into_iter()
@@ -197,7 +197,7 @@ fn list(data: Option<&Path>, json: bool) -> Result<()> {
             let source = b.card().source;
             json!({
                 "id": b.id(), "category": b.category(), "metric": b.metric(Rules::Official), "version": b.version(),
-                "rules": Rules::of(b.card()), "data": state(*b, data),
+                "rules": b.card().rule_sets(), "data": state(*b, data),
                 "citation": b.citation(), "repository": source.map(|s| s.repository), "split": source.map(|s| s.split),
                 "questions": source.map(|s| s.questions), "licence": source.map(|s| s.licence),
             })
@@ -218,7 +218,7 @@ fn table(data: Option<&Path>, width: usize) -> String {
         if category.replace(b.category()) != Some(b.category()) {
             rows.extend([vec![String::new()], vec![b.category().to_string()]]);
         }
-        let rules: Vec<&str> = Rules::of(b.card()).into_iter().map(Rules::as_str).collect();
+        let rules: Vec<&str> = b.card().rule_sets().into_iter().map(Rules::as_str).collect();
         let source = b.card().source;
         let row = [
             b.id().to_string(),
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn rules_are_told_without_data() {
         for b in bench::all() {
-            let rules = Rules::of(b.card());
+            let rules = b.card().rule_sets();
             let told = text(*b, &rules, &[], Some(&Error::failed("not here").hint("get it")));
             for r in &rules {
                 assert!(told.contains(&format!("\nrules {}\n  asked ", r.as_str())), "{told}");

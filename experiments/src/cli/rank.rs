@@ -2,12 +2,12 @@
 
 use super::{print, print_json};
 use crate::machine::progress::Progress;
-use crate::machine::workers::Share;
+use crate::machine::workers::Parallelism;
 use crate::run::learning_curve;
 use crate::run::plan;
 use crate::run::ranking;
-use crate::run::ranking::Options;
-use crate::study::{Arm, BUILT_IN, Study};
+use crate::run::ranking::StudyOptions;
+use crate::study::{Arm, BUILT_IN, StudyConfig};
 use burgess_base::{Error, Result};
 use std::path::PathBuf;
 
@@ -66,7 +66,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let name = args.study.unwrap_or_else(|| "nano".into());
-    let mut study = Study::open(&if args.full { full_length(&name)? } else { name })?;
+    let mut study = StudyConfig::open(&if args.full { full_length(&name)? } else { name })?;
     if !args.encoders.is_empty() {
         study.arms = args.encoders.iter().map(|a| Arm::parse(a)).collect::<Result<_>>()?;
     }
@@ -84,18 +84,18 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage(format!("--check: the study {} claims nothing", study.name))
             .hint("state its claims in a [check] table; `burgess rank nano --dry-run` shows one"));
     }
-    let options = Options {
+    let options = StudyOptions {
         out: args.out.unwrap_or_else(|| PathBuf::from("runs")),
         device: args.device.unwrap_or_else(|| "flex".into()),
-        share: Share::for_runs(args.jobs, study.arms.len() * study.seeds.len()),
+        parallelism: Parallelism::for_runs(args.jobs, study.arms.len() * study.seeds.len()),
     };
     if args.dry_run {
         let plan = plan::plan(&study, &options, &Progress::new())?;
         return if args.json { print_json(&plan) } else { print(&plan.text(super::list_width())?) };
     }
     let outcome = match args.learning_curve.is_empty() {
-        true => ranking::rank(&study, &options, &Progress::new())?,
-        false => learning_curve::run(&study, &args.learning_curve, &options, &Progress::new())?,
+        true => ranking::rank_study(&study, &options, &Progress::new())?,
+        false => learning_curve::rank_fractions(&study, &args.learning_curve, &options, &Progress::new())?,
     };
     super::report::show_with(&outcome.written, args.check, args.json)?;
     let failing = outcome.written.verdicts.iter().filter(|v| !v.holds).count();

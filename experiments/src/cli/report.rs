@@ -2,7 +2,7 @@
 
 use super::{colours, print, print_json, terminal};
 use burgess_base::{Error, Result, output, temporary};
-use burgess_reports::page::Written;
+use burgess_reports::page::WrittenReport;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -49,21 +49,21 @@ pub fn run(args: Args) -> Result<()> {
 
 fn published(out: &Path, json: bool) -> Result<()> {
     output::check_directory(out)?;
-    let written = burgess_reports::page::published::write(out)?;
+    let written = burgess_reports::page::paper_page::write(out)?;
     if json {
         return print_json(&written.outcome);
     }
-    print(&burgess_reports::table::published_tables(&written.outcome, super::width(), colours()))?;
+    print(&burgess_reports::table::paper_tables(&written.outcome, super::width(), colours()))?;
     print(&format!("\nnumbers  {}\nreport   {}\n", written.data.display(), written.page.display()))
 }
 
 /// Prints a ranking and where it lies; what could not be read of the logs goes to stderr.
-fn show(written: &Written, json: bool) -> Result<()> {
+fn show(written: &WrittenReport, json: bool) -> Result<()> {
     show_with(written, false, json)
 }
 
 /// As [`show`], with the study's claims where `check` is set.
-pub(super) fn show_with(written: &Written, check: bool, json: bool) -> Result<()> {
+pub(super) fn show_with(written: &WrittenReport, check: bool, json: bool) -> Result<()> {
     if let Some(first) = written.problems.first() {
         terminal::say(&format!("note: {} lines of logs could not be read (first: {first})", written.problems.len()));
     }

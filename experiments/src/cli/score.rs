@@ -62,14 +62,14 @@ pub fn run(args: Args) -> Result<()> {
         Some(data) => data,
         None => benchmarks::locate(benchmark, None)?,
     };
-    let bench::Questions { mut questions, left_out } = benchmark.read(&place)?;
+    let bench::QuestionSet { mut questions, skipped } = benchmark.read(&place)?;
     let all = questions.len();
-    let rows = all + left_out.iter().map(|l| l.count).sum::<usize>();
+    let rows = all + skipped.iter().map(|l| l.count).sum::<usize>();
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
         output::check(&file)?;
         submit(benchmark, &questions, &predictions, &file)?;
-        let left: String = left_out.iter().map(|left| format!("{}\n", escaped(&left.text(LEFT_OUT)))).collect();
+        let left: String = skipped.iter().map(|left| format!("{}\n", escaped(&left.text(LEFT_OUT)))).collect();
         return print(&left);
     }
     if let Some(limit) = args.limit {
@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<()> {
         questions.retain(|q| kept.contains(&q.unit));
     }
     let (mut report, verdicts) = bench::judge_predictions(benchmark, &questions, predictions, args.scoring)?;
-    report.left_out = left_out;
+    report.skipped = skipped;
     let to_stdout = args.verdicts.as_deref() == Some(Path::new("-"));
     if to_stdout && args.json {
         return Err(Error::usage("--verdicts - and --json both write to standard output").hint("--verdicts FILE"));
@@ -149,7 +149,7 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
         outcome.stderr,
         report.metric,
         report.chance,
-        report.majority,
+        report.constant_baseline,
         outcome.n,
         outcome.n_unparsed
     );
@@ -163,8 +163,8 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
             text += &format!("; without an end of it: {}", report.n_unfinished);
         }
     }
-    if !report.unlike.is_empty() {
-        text += &format!("\nunlike its source: {}", report.unlike);
+    if !report.difference.is_empty() {
+        text += &format!("\nunlike its source: {}", report.difference);
     }
     if report.harness != Harness::Burgess {
         text += &format!("\nanswers written by {}", report.harness.as_str());
@@ -186,7 +186,7 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
     for (what, all) in [
         ("without an answer", &report.unanswered),
         ("entries that name no question", &report.unusable),
-        (LEFT_OUT, &report.left_out),
+        (LEFT_OUT, &report.skipped),
     ] {
         for left in all {
             text += &format!("\n{}", escaped(&left.text(what)));

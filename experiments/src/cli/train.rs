@@ -2,9 +2,9 @@
 
 use super::{print, print_json};
 use crate::machine::progress::Progress;
-use crate::run::train_model;
-use crate::run::train_model::{Options, RunFile};
-use crate::run::training::KEEP;
+use crate::run::store::SAVE_INTERVAL;
+use crate::run::train_model::{TrainOptions, plan_training, train_model};
+use crate::study::RunConfig;
 use burgess_base::{Error, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Seconds between two states that are kept, from which an interrupted training goes on
-    #[arg(long, value_name = "S", default_value_t = KEEP.as_secs())]
+    #[arg(long, value_name = "S", default_value_t = SAVE_INTERVAL.as_secs())]
     keep_every: u64,
     /// Check everything that can be known beforehand, say what would be done, and stop
     #[arg(long)]
@@ -74,15 +74,15 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage("--threads must be at least 1").hint("leave it out for one thread a core"));
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let options = Options {
+    let options = TrainOptions {
         out: args.out,
         device: args.device,
         threads: args.threads.unwrap_or(cores),
-        keep: Duration::from_secs(args.keep_every),
+        save_interval: Duration::from_secs(args.keep_every),
     };
-    let run = RunFile::open(&args.run)?;
+    let run = RunConfig::open(&args.run)?;
     if args.dry_run {
-        let rehearsal = train_model::rehearse(&run, &options, &Progress::new())?;
+        let rehearsal = plan_training(&run, &options, &Progress::new())?;
         if args.json {
             return print_json(&rehearsal);
         }
@@ -93,7 +93,7 @@ pub fn run(args: Args) -> Result<()> {
         let (directory, tokens) = (rehearsal.directory.display(), rehearsal.tokens);
         return print(&format!("{stages}an image takes {tokens} positions\nthe run would be {directory}\n"));
     }
-    let outcome = train_model::train(&run, &options, &Progress::new())?;
+    let outcome = train_model(&run, &options, &Progress::new())?;
     if args.json {
         return print_json(&outcome);
     }

@@ -1,15 +1,14 @@
 //! The directory of the field study on this machine, `CACHE/field`, for which studies write `{field}`.
 
+use crate::data::directory::remembered;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
+use crate::study::paths::FIELD;
 use burgess_base::checksums::{self, Verification};
 use burgess_base::{Error, Result, temporary};
 use burgess_field::FieldSpec;
-use burgess_field::prepare::{self, Prepared};
+use burgess_field::prepare::{self, PreparedField};
 use std::path::{Path, PathBuf};
-
-/// Prefix of paths in studies that stands for the prepared directory.
-const PLACEHOLDER: &str = "{field}/";
 
 /// Directory of the prepared weights and data.
 pub fn directory() -> Result<PathBuf> {
@@ -21,17 +20,12 @@ pub fn raw() -> Result<PathBuf> {
     Ok(directory()?.join("raw"))
 }
 
-/// Whether a path begins with `{field}/`, see [`resolve`].
-pub fn is_inside(name: &str) -> bool {
-    name.starts_with(PLACEHOLDER)
-}
-
 /// Replaces a leading `{field}/` by the prepared directory; returns other names unchanged.
 ///
 /// # Errors
 /// The path was not prepared.
 pub fn resolve(name: &str) -> Result<String> {
-    let Some(rest) = name.strip_prefix(PLACEHOLDER) else { return Ok(name.to_string()) };
+    let Some(rest) = name.strip_prefix(FIELD) else { return Ok(name.to_string()) };
     let path = directory()?.join(rest);
     match path.exists() {
         true => Ok(path.to_string_lossy().into_owned()),
@@ -78,7 +72,7 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
 /// A file is missing or damaged.
 pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (known, bad) = checksums::damaged(dir, &crate::data::directory::remembered(&format!("field-{name}"))?)?;
+    let (known, bad) = checksums::damaged(dir, &remembered(&format!("field-{name}"))?)?;
     if known == Verification::NoChecksum {
         note(&format!(
             "note: {} was prepared by an earlier version, without checksums: it is used unchecked",
@@ -97,7 +91,7 @@ pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
 }
 
 /// Prepares weights and data from the packages in `from`.
-pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Prepared> {
+pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<PreparedField> {
     if !from.is_dir() {
         return Err(Error::usage(format!("the directory of packages {} does not exist", from.display())).hint(
             "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",

@@ -1,14 +1,13 @@
 //! What is known of an arm's encoder without its weights: the card of a network, or the card of the oracle.
 
-use crate::data::directory;
+use crate::data;
 use crate::features::oracle;
 use crate::features::oracle::{OracleCard, Truth};
-use crate::study::arm::{ArmEncoder, Freeze, Weights};
-use crate::study::{Data, Evaluator};
+use crate::study::{ArmEncoder, DataSource, EncoderWeights, EvaluatorConfig, Freeze, ORACLE};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::preprocess::{Orientation, Preparation};
-use burgess_reports::schema::Role;
+use burgess_reports::schema::ArmRole;
 use burgess_world::CELLS;
 use std::path::Path;
 
@@ -38,12 +37,12 @@ impl ArmCard {
     ///
     /// # Errors
     /// As [`ArmCard::of`].
-    pub fn planned(encoder: &ArmEncoder, evaluator: &Evaluator) -> Result<Self> {
+    pub fn planned(encoder: &ArmEncoder, evaluator: &EvaluatorConfig) -> Result<Self> {
         let how = evaluator.preparation();
-        match (directory::directory(&evaluator.data)?, &evaluator.data) {
+        match (data::image_directory(&evaluator.data)?, &evaluator.data) {
             _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(how)?)),
             (Some(dir), _) => Self::of(encoder, how, &dir),
-            (None, Data::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
+            (None, DataSource::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
             (None, _) => {
                 Err(Error::failed("the oracle's ground truth is not known before the data are on this machine")
                     .hint("leave the oracle out, or get the data first"))
@@ -85,7 +84,7 @@ impl ArmCard {
     pub fn id(&self) -> &str {
         match self {
             Self::Encoder(card) => &card.id,
-            Self::Oracle(_) => oracle::NAME,
+            Self::Oracle(_) => ORACLE,
         }
     }
 
@@ -171,28 +170,28 @@ impl ArmCard {
 
 /// Returns the role of an arm with these encoders. Untrained encoders are the random baseline only while they are
 /// frozen: unfrozen ones are trained in the tune stage.
-pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)>, freeze: Freeze) -> Role {
+pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)>, freeze: Freeze) -> ArmRole {
     let mut untrained = freeze == Freeze::Frozen;
     for (encoder, card) in encoders {
         match card {
-            ArmCard::Oracle(_) => return Role::Oracle,
+            ArmCard::Oracle(_) => return ArmRole::Oracle,
             ArmCard::Encoder(card) => {
-                let drawn = matches!(encoder.weights, Weights::Random(_));
+                let drawn = matches!(encoder.weights, EncoderWeights::Random(_));
                 untrained &= drawn || card.supervision == Supervision::None;
             }
         }
     }
-    if untrained { Role::Random } else { Role::Trained }
+    if untrained { ArmRole::Random } else { ArmRole::Trained }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::arm::Arm;
+    use crate::study::Arm;
 
     #[test]
     fn arms_have_roles() -> Result<()> {
-        let role_of = |text: &str| -> Result<Role> {
+        let role_of = |text: &str| -> Result<ArmRole> {
             let arm = Arm::parse(text)?;
             let cards = arm.encoders.iter().map(|e| match e.is_oracle() {
                 true => Ok(ArmCard::Oracle(OracleCard::new([6, 6], ""))),
@@ -202,13 +201,13 @@ mod tests {
             Ok(role(arm.encoders.iter().zip(&cards), arm.freeze))
         };
         for (text, expected) in [
-            ("nano-clip", Role::Trained),
-            ("nano-random", Role::Random),
-            ("nano-clip@random=1", Role::Random),
-            ("nano-random+nano-clip@random", Role::Random),
-            ("nano-random+nano-clip", Role::Trained),
-            ("nano-random:unfrozen", Role::Trained),
-            ("oracle", Role::Oracle),
+            ("nano-clip", ArmRole::Trained),
+            ("nano-random", ArmRole::Random),
+            ("nano-clip@random=1", ArmRole::Random),
+            ("nano-random+nano-clip@random", ArmRole::Random),
+            ("nano-random+nano-clip", ArmRole::Trained),
+            ("nano-random:unfrozen", ArmRole::Trained),
+            ("oracle", ArmRole::Oracle),
         ] {
             assert_eq!(role_of(text)?, expected, "{text}");
         }

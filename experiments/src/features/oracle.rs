@@ -16,7 +16,7 @@
 //! each channel has variance 1 over the draw of the signs, however many words the cell has.
 
 use crate::data::image_files;
-use crate::study::arm::{Arm, Freeze};
+use crate::study::ORACLE;
 use burgess_base::digest::Digest;
 use burgess_base::stream::{stream, uniform};
 use burgess_base::text::excerpt;
@@ -28,8 +28,6 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// The encoder source that stands for the oracle in an arm; a directory of this name is written `./oracle`.
-pub const NAME: &str = "oracle";
 /// File name of the ground truth, which lies in the directory to which image names are relative.
 pub const FILE: &str = "truth.jsonl";
 /// Number of channels of a cell's feature.
@@ -88,39 +86,12 @@ impl OracleCard {
     }
 }
 
-/// Checks that an arm with the oracle has no other encoder, no encoder options and frozen encoders.
-///
-/// # Errors
-/// The oracle has options, is combined with an encoder, or is unfrozen.
-pub fn check(arm: &Arm) -> Result<()> {
-    let Some(oracle) = arm.encoders.iter().find(|e| e.is_oracle()) else { return Ok(()) };
-    if oracle.to_string() != NAME {
-        return Err(Error::usage(format!(
-            "{oracle}: the oracle takes no options: it has no layers and no weights, and the grid of {FILE}"
-        ))
-        .hint(format!("write encoders = [\"{NAME}\"]; a directory of this name is ./{NAME}")));
-    }
-    if arm.encoders.len() > 1 {
-        return Err(Error::usage(format!(
-            "{}: the oracle cannot be combined: it already has all that the data say of an image, so that the other encoder \
-             would not be measured",
-            arm.encoder_names().join("+")
-        ))
-        .hint(format!("give it an arm of its own: encoders = [\"{NAME}\"]")));
-    }
-    if arm.freeze == Freeze::Unfrozen {
-        return Err(Error::usage(format!("{NAME}: the oracle cannot be unfrozen: it has no parameters to train"))
-            .hint("leave out freeze = \"unfrozen\" (`:unfrozen` on the command line)"));
-    }
-    Ok(())
-}
-
 /// Makes the error for a caller that needs an encoder's card or weights where the arm has the oracle.
 pub fn no_encoder() -> Error {
     Error::usage(format!(
-        "`{NAME}` is no encoder: its features are the ground truth of a study's data, not of an image"
+        "`{ORACLE}` is no encoder: its features are the ground truth of a study's data, not of an image"
     ))
-    .hint(format!("`burgess rank STUDY --encoders {NAME}` measures it; a directory of this name is ./{NAME}"))
+    .hint(format!("`burgess rank STUDY --encoders {ORACLE}` measures it; a directory of this name is ./{ORACLE}"))
 }
 
 /// The ground truth of a data directory as features.
@@ -174,7 +145,7 @@ impl Truth {
             sets: HashMap::from([(Vec::new(), 0)]),
             signs: HashMap::new(),
             images: HashMap::new(),
-            vectors: signs(NAME).to_vec(),
+            vectors: signs(ORACLE).to_vec(),
         };
         while input.read_until(b'\n', &mut bytes).with_context(step)? > 0 {
             number += 1;
@@ -255,7 +226,7 @@ impl Truth {
 
 /// Features of an image that shows only background, `[cells, WIDTH]`.
 pub fn background(card: &OracleCard) -> Vec<f32> {
-    signs(NAME).repeat(card.grid[0] * card.grid[1])
+    signs(ORACLE).repeat(card.grid[0] * card.grid[1])
 }
 
 impl Reader {
@@ -307,7 +278,7 @@ impl Reader {
         let number = u32::try_from(self.sets.len()).map_err(|_| Error::failed("there are too many different cells"))?;
         let mut sum = [0.0; WIDTH];
         for word in &words {
-            let signs = self.signs.entry(word.clone()).or_insert_with(|| signs(&format!("{NAME}/{word}")));
+            let signs = self.signs.entry(word.clone()).or_insert_with(|| signs(&format!("{ORACLE}/{word}")));
             sum.iter_mut().zip(signs).for_each(|(sum, sign)| *sum += *sign);
         }
         // Sums of signs are exact, and IEEE 754 defines the rounding of the division: every machine gives the same
@@ -421,30 +392,6 @@ mod tests {
         assert!(e.to_string().contains("no ground truth for the oracle") && e.hint_text().is_some(), "{e}");
         fs::create_dir(dir.path().join(FILE))?;
         assert!(Truth::read(dir.path()).is_err_and(|e| e.to_string().contains("no regular file")));
-        Ok(())
-    }
-
-    #[test]
-    fn arms_that_ask_too_much_of_the_oracle_are_refused() -> Result<()> {
-        Arm::parse("oracle")?.check()?;
-        for (text, expected) in [
-            ("oracle:unfrozen", "no parameters to train"),
-            ("oracle+nano-clip", "cannot be combined"),
-            ("nano-clip+oracle", "cannot be combined"),
-            ("oracle@7", "takes no options"),
-            ("oracle@random", "takes no options"),
-            ("oracle@grid=3", "takes no options"),
-        ] {
-            let e = Arm::parse(text)?.check().expect_err(text);
-            assert!(e.to_string().contains(expected) && e.hint_text().is_some() && e.exit_code() == 2, "{e}");
-        }
-        let how = burgess_encoders::preprocess::Preparation::default();
-        assert!(
-            "oracle"
-                .parse::<crate::study::arm::ArmEncoder>()?
-                .card(how)
-                .is_err_and(|e| e.to_string().contains("no encoder"))
-        );
         Ok(())
     }
 }

@@ -1,9 +1,8 @@
 //! Notes: assumptions that Burgess makes where the files of a model are incomplete. They are printed once on stderr and
 //! stored with the results.
 
-use crate::features::card::ArmCard;
+use crate::features::ArmCard;
 use crate::machine::progress::Progress;
-use crate::run::instrument::Llm;
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::recipe::Recipe;
 use serde_json::Value;
@@ -23,9 +22,9 @@ pub fn of_cards<'a>(cards: impl IntoIterator<Item = &'a ArmCard>) -> Vec<String>
     distinct(cards.into_iter().flat_map(of))
 }
 
-/// Assumptions about a language model, its tokenizer and chat template, and unusual settings of a recipe.
-pub fn notes_of(llm: &Llm, recipe: &Recipe) -> Vec<String> {
-    distinct(llm.notes.iter().cloned().chain(recipe.notes()))
+/// The notes of a language model, its tokenizer and chat template, and unusual settings of a recipe.
+pub fn of_llm(llm: &[String], recipe: &Recipe) -> Vec<String> {
+    distinct(llm.iter().cloned().chain(recipe.notes()))
 }
 
 /// Removes repeated notes and keeps the order of the first occurrences.

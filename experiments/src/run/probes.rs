@@ -7,7 +7,7 @@ use crate::machine::text_table::Side;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::{EncoderCard, Location};
 use burgess_encoders::encoder::{Encoder, Features};
-use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, Samples, features};
+use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, ProbeSamples, features};
 use burgess_encoders::resolve::weights_path;
 use burgess_reports::stats;
 use burgess_world::probing::{ProbeLevel, ProbeTarget, ProbeTask, probe_sets};
@@ -51,22 +51,22 @@ pub struct ProbeRecord {
     /// Accuracy of the constant-answer baseline, which always gives the most frequent class of the training vectors.
     pub constant: f64,
     /// Accuracy of logistic regression on standardised features.
-    pub linear: ProbeShare,
+    pub linear: AccuracyInterval,
     /// Accuracy of k-NN with cosine similarity.
-    pub knn: ProbeShare,
+    pub knn: AccuracyInterval,
     /// L2 penalty of the linear probe, chosen on a validation part.
     pub l2: f64,
 }
 
 /// An accuracy, 0 to 1, with its Wilson interval of 95 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProbeShare {
+pub struct AccuracyInterval {
     pub accuracy: f64,
     pub low: f64,
     pub high: f64,
 }
 
-impl ProbeShare {
+impl AccuracyInterval {
     fn new(correct: usize, n: usize) -> Self {
         let accuracy = correct as f64 / n.max(1) as f64;
         let (low, high) = stats::wilson(accuracy, n as f64, CONFIDENCE);
@@ -97,8 +97,8 @@ impl ProbeRecord {
             n_test: n,
             chance: 1.0 / task.classes.len().max(1) as f64,
             constant: outcome.constant_correct as f64 / n.max(1) as f64,
-            linear: ProbeShare::new(outcome.linear_correct, n),
-            knn: ProbeShare::new(outcome.knn_correct, n),
+            linear: AccuracyInterval::new(outcome.linear_correct, n),
+            knn: AccuracyInterval::new(outcome.knn_correct, n),
             l2: outcome.l2,
         }
     }
@@ -118,7 +118,7 @@ pub fn run(encoder: &Encoder, limit: Option<usize>, progress: &Progress) -> Resu
     let sets = probe_sets(SEED, limit);
     let images: usize = sets.iter().map(|s| s.train.len() + s.test.len()).sum();
     let bar = progress.bar(&format!("encoding images to probe {}", encoder.card.id), images as u64);
-    let mut problems: Vec<(&ProbeTask, Samples, Samples)> = Vec::new();
+    let mut problems: Vec<(&ProbeTask, ProbeSamples, ProbeSamples)> = Vec::new();
     for set in &sets {
         let train: Vec<_> = set.tasks.iter().map(|t| (t.level, t.train.as_slice())).collect();
         let test: Vec<_> = set.tasks.iter().map(|t| (t.level, t.test.as_slice())).collect();
@@ -148,8 +148,8 @@ fn samples(
     scenes: &[Scene],
     tasks: &[(ProbeLevel, &[ProbeTarget])],
     bar: &Bar,
-) -> Result<Vec<Samples>> {
-    let mut all = vec![Samples::default(); tasks.len()];
+) -> Result<Vec<ProbeSamples>> {
+    let mut all = vec![ProbeSamples::default(); tasks.len()];
     for (k, chunk) in scenes.chunks(CHUNK).enumerate() {
         let images: Vec<RgbImage> = chunk.par_iter().map(Scene::render).collect();
         let encoded = encoder.encode(&images, BATCH)?;
@@ -266,7 +266,7 @@ pub struct ComparedProbe {
     #[serde(flatten)]
     pub record: ProbeRecord,
     /// Linear-probe accuracy of the untrained encoder, if known.
-    pub random: Option<ProbeShare>,
+    pub random: Option<AccuracyInterval>,
     /// Result of the comparison; `None` if `random` is `None`.
     pub verdict: Option<ProbeVerdict>,
 }
@@ -288,7 +288,7 @@ pub fn compare(probes: &[ProbeRecord], random: &[ProbeRecord]) -> Vec<ComparedPr
 impl ComparedProbe {
     /// Describes a probe that is not better than the untrained encoder's; `None` if it is better or not compared.
     fn words(&self) -> Option<String> {
-        let percent = |share: ProbeShare| format!("{:.0} %", share.accuracy * 100.0);
+        let percent = |share: AccuracyInterval| format!("{:.0} %", share.accuracy * 100.0);
         let random = self.random?;
         let said = match self.verdict? {
             ProbeVerdict::AboveRandom => return None,
@@ -332,7 +332,7 @@ pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
             r.linear.shown(),
             r.knn.shown(),
         ];
-        row.extend(probe.random.map(ProbeShare::shown));
+        row.extend(probe.random.map(AccuracyInterval::shown));
         rows.push(row);
     }
     let title = format!(
@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     fn record(attribute: &str, level: ProbeLevel, correct: usize) -> ProbeRecord {
-        let linear = ProbeShare::new(correct, 200);
+        let linear = AccuracyInterval::new(correct, 200);
         ProbeRecord {
             attribute: attribute.to_string(),
             level,
@@ -369,7 +369,7 @@ mod tests {
             chance: 0.125,
             constant: 0.14,
             linear,
-            knn: ProbeShare::new(correct / 2, 200),
+            knn: AccuracyInterval::new(correct / 2, 200),
             l2: 0.01,
         }
     }
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(probes, run(&encoder, Some(40), &Progress::silent())?);
         assert_eq!(probes.len(), 11);
         for p in &probes {
-            let within = |s: ProbeShare| s.low <= s.accuracy && s.accuracy <= s.high && s.high <= 1.0;
+            let within = |s: AccuracyInterval| s.low <= s.accuracy && s.accuracy <= s.high && s.high <= 1.0;
             assert!(within(p.linear) && within(p.knn) && p.n_train >= 40 && p.n_test <= 40, "{p:?}");
         }
         Ok(())

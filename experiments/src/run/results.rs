@@ -1,13 +1,13 @@
 //! Assembly of `results.json` of a run or an evaluation: scores, cost, versions, digests.
 
-use crate::features::frozen::Features;
-use crate::features::model_cards::Tower;
+use crate::features::FrozenFeatures;
+use crate::features::model_cards::ModelEncoder;
 use crate::machine::memory;
-use crate::run::evaluation::Asked;
+use crate::run::eval_task::EvalTask;
 use crate::run::store::RunStore;
 use burgess_base::Result;
 use burgess_probe::connector::ConnectorConfig;
-use burgess_reports::schema::{self, BenchmarkResult, Cost, RunId, RunResults};
+use burgess_reports::schema::{self, BenchmarkResult, RunCost, RunId, RunResults};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -15,14 +15,15 @@ use std::collections::BTreeMap;
 const LIBRARIES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/versions.rs"));
 
 /// The measurements of a run, from which `results.json` is made.
-pub struct Measured<'a> {
+pub struct Measurements<'a> {
     pub run: RunId,
     /// Results by benchmark id.
     pub results: BTreeMap<String, BenchmarkResult>,
-    pub asked: &'a [Asked],
+    /// The benchmarks.
+    pub tasks: &'a [EvalTask],
     /// Encoders of the model; `features` holds the features of frozen ones.
-    pub towers: &'a [Tower],
-    pub features: Vec<&'a Features>,
+    pub encoders: &'a [ModelEncoder],
+    pub features: Vec<&'a FrozenFeatures>,
     pub connector: &'a ConnectorConfig,
     /// Store of the run that trained the model, if known.
     pub training: Option<&'a RunStore>,
@@ -34,7 +35,7 @@ pub struct Measured<'a> {
     pub notes: Vec<String>,
 }
 
-impl Measured<'_> {
+impl Measurements<'_> {
     /// Makes the results, with category and average scores.
     ///
     /// # Errors
@@ -49,7 +50,7 @@ impl Measured<'_> {
             average: 0.0,
             cost,
             config: self.config,
-            versions: versions(self.asked),
+            versions: versions(self.tasks),
             digests: self.digests,
             date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             device: self.device.into(),
@@ -59,18 +60,18 @@ impl Measured<'_> {
         Ok(results)
     }
 
-    fn cost(&self) -> Result<Cost> {
-        let (mut flops, mut grids) = (0.0, Vec::with_capacity(self.towers.len()));
-        for tower in self.towers {
-            flops += tower.card.flops()? as f64;
-            grids.push(tower.card.used_grid()?);
+    fn cost(&self) -> Result<RunCost> {
+        let (mut flops, mut grids) = (0.0, Vec::with_capacity(self.encoders.len()));
+        for encoder in self.encoders {
+            flops += encoder.card.flops()? as f64;
+            grids.push(encoder.card.used_grid()?);
         }
         // The encoders run one after the other; the sum is infinite or NaN if one of them was not measured.
         let seconds: f64 = self.features.iter().map(|f| 1.0 / f.images_per_second()).sum();
-        Ok(Cost {
-            encoder_params: self.towers.iter().map(|t| t.card.parameters()).sum(),
+        Ok(RunCost {
+            encoder_params: self.encoders.iter().map(|e| e.card.parameters()).sum(),
             gflops_per_image: flops / 1e9,
-            tokens: self.connector.positions(&grids),
+            tokens: self.connector.image_tokens(&grids),
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
             images_per_second: measured(1.0 / seconds),
             peak_memory_bytes: memory::peak(),
@@ -84,11 +85,11 @@ fn measured(value: f64) -> f64 {
 }
 
 /// Versions of Burgess, the libraries and the benchmarks, by name.
-fn versions(asked: &[Asked]) -> BTreeMap<String, String> {
+fn versions(tasks: &[EvalTask]) -> BTreeMap<String, String> {
     let world = burgess_world::VERSION.to_string();
     let own = [("burgess", env!("CARGO_PKG_VERSION").to_string()), ("burgess-world", world)];
     let libraries = LIBRARIES.iter().map(|(name, version)| (*name, (*version).to_string()));
-    let benchmarks = asked.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));
+    let benchmarks = tasks.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));
     own.into_iter().chain(libraries).chain(benchmarks).map(|(name, version)| (name.to_string(), version)).collect()
 }
 

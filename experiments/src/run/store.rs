@@ -2,12 +2,13 @@
 
 use burgess_base::checksums::{self, Verification};
 use burgess_base::{Context, Error, Result, atomic, differences, output, temporary};
-use burgess_reports::schema::{Likelihoods, Missing, RunResults, Sample, Step};
+use burgess_reports::schema::{Likelihoods, MissingRun, RunResults, Sample, TrainStep};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The directory of one study, which is locked while this value lives.
 pub struct StudyStore {
@@ -54,6 +55,9 @@ impl StudyStore {
         RunStore { dir: self.dir.join(arm).join(format!("seed-{seed}")) }
     }
 }
+
+/// Time between two saved states of a run, and so the most work that an interruption loses.
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Depth of the directory tree below a study's directory: arm, run, and the run's own folders.
 const DEPTH: usize = 4;
@@ -228,7 +232,7 @@ impl RunStore {
     }
 
     /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
-    pub fn fail(&self, missing: &Missing) -> Result<()> {
+    pub fn fail(&self, missing: &MissingRun) -> Result<()> {
         atomic::write_json(&self.dir.join("failed.json"), missing)
     }
 
@@ -292,21 +296,21 @@ impl RunStore {
     }
 
     /// Reads the answers given before an interruption; empty unless they belong to the questions with digest `of`.
-    pub fn answered(&self, benchmark: &str, of: &str) -> Answered {
-        let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<Answered>(bytes)?);
+    pub fn read_partial(&self, benchmark: &str, of: &str) -> PartialAnswers {
+        let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<PartialAnswers>(bytes)?);
         // Damaged answers are generated again.
         let found = self.read(&part_name(benchmark), parse).ok().flatten();
-        let empty = Answered { of: of.to_string(), ..Answered::default() };
+        let empty = PartialAnswers { of: of.to_string(), ..PartialAnswers::default() };
         found.filter(|a| a.of == of).unwrap_or(empty)
     }
 
     /// Writes the answers given so far.
-    pub fn keep_answered(&self, benchmark: &str, answered: &Answered) -> Result<()> {
+    pub fn write_partial(&self, benchmark: &str, answered: &PartialAnswers) -> Result<()> {
         checksums::write(&self.dir, &part_name(benchmark), &serde_json::to_vec(answered)?)
     }
 
     /// Removes the partial answers; called once the samples are written.
-    pub fn forget_answered(&self, benchmark: &str) -> Result<()> {
+    pub fn remove_partial(&self, benchmark: &str) -> Result<()> {
         checksums::remove(&self.dir, &part_name(benchmark))
     }
 
@@ -324,7 +328,7 @@ impl RunStore {
     pub fn train_seconds(&self) -> Result<f64> {
         let path = self.dir.join("train.jsonl");
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(text.lines().filter_map(|l| serde_json::from_str::<Step>(l).ok()).map(|s| s.seconds).sum())
+        Ok(text.lines().filter_map(|l| serde_json::from_str::<TrainStep>(l).ok()).map(|s| s.seconds).sum())
     }
 
     /// Opens `train.jsonl` for appending. Keeps the lines of the stages in `keep` up to the step given with each, and
@@ -336,8 +340,8 @@ impl RunStore {
             Ok(text) => text
                 .lines()
                 .filter(|line| {
-                    let kept = |s: &Step| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
-                    serde_json::from_str::<Step>(line).is_ok_and(|s| kept(&s))
+                    let kept = |s: &TrainStep| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
+                    serde_json::from_str::<TrainStep>(line).is_ok_and(|s| kept(&s))
                 })
                 .map(String::from)
                 .collect(),
@@ -403,13 +407,14 @@ fn part_name(benchmark: &str) -> String {
 
 /// The answers to the first questions of a benchmark, in whole batches, from which an interrupted run resumes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct PartialAnswers {
     /// Digest of the questions and of how they are asked.
     pub of: String,
     /// Tokens of the answers to the first questions.
     pub answers: Vec<Vec<u32>>,
     /// Log-likelihoods of the options of the same questions; `None` for a question without options.
-    pub weighed: Vec<Option<Likelihoods>>,
+    #[serde(rename = "weighed")]
+    pub option_scores: Vec<Option<Likelihoods>>,
     /// Tokens of the first answers without an image.
     pub blind: Vec<Vec<u32>>,
 }
@@ -422,7 +427,7 @@ pub struct TrainLog {
 
 impl TrainLog {
     /// Appends one step.
-    pub fn write(&mut self, step: &Step) -> Result<()> {
+    pub fn write(&mut self, step: &TrainStep) -> Result<()> {
         let mut line = serde_json::to_vec(step)?;
         line.push(b'\n');
         self.file.write_all(&line).with_context(|| format!("writing {}", self.path.display()))
@@ -502,14 +507,15 @@ mod tests {
     fn answers_on_the_way_are_those_of_the_same_questions() -> Result<()> {
         let tmp = tempfile::tempdir()?;
         let run = RunStore::at(tmp.path());
-        let kept = Answered { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], weighed: vec![None] };
-        run.keep_answered("b", &kept)?;
-        assert_eq!(run.answered("b", "x"), kept);
-        assert!(run.answered("b", "y").answers.is_empty());
+        let kept =
+            PartialAnswers { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], option_scores: vec![None] };
+        run.write_partial("b", &kept)?;
+        assert_eq!(run.read_partial("b", "x"), kept);
+        assert!(run.read_partial("b", "y").answers.is_empty());
         let file = tmp.path().join("samples/b.part.json");
         fs::write(&file, fs::read_to_string(&file)?.replace("[1,2]", "[1,3]"))?;
-        assert!(run.answered("b", "x").answers.is_empty());
-        run.forget_answered("b")?;
+        assert!(run.read_partial("b", "x").answers.is_empty());
+        run.remove_partial("b")?;
         assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Verification::NoChecksum);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Training examples: tokenised conversations.
 
-use crate::llm::chat::Encoded;
+use crate::llm::chat::EncodedChat;
 use burgess_base::{Error, Result};
 
 /// One training example: a tokenised conversation and its image.
@@ -11,7 +11,7 @@ pub struct Example {
     /// Token ids, with one image placeholder if there is an image.
     pub ids: Vec<u32>,
     /// Loss mask: `true` for supervised tokens, as long as `ids`.
-    pub learned: Vec<bool>,
+    pub loss_mask: Vec<bool>,
     /// Index of the image placeholder in `ids`.
     pub image_at: Option<usize>,
 }
@@ -19,18 +19,18 @@ pub struct Example {
 impl Example {
     /// Builds an example from an encoded conversation and the index of its image; `None` if only one of placeholder
     /// and image exists.
-    pub fn new(encoded: Encoded, image: Option<usize>) -> Option<Self> {
+    pub fn new(encoded: EncodedChat, image: Option<usize>) -> Option<Self> {
         (encoded.image_at.is_some() == image.is_some()).then_some(Self {
             image,
             ids: encoded.ids,
-            learned: encoded.learned,
+            loss_mask: encoded.loss_mask,
             image_at: encoded.image_at,
         })
     }
 
     /// Whether any token is supervised; the first does not count, as nothing predicts it.
-    pub fn learnable(&self) -> bool {
-        self.learned.iter().skip(1).any(|l| *l)
+    pub fn has_supervised_tokens(&self) -> bool {
+        self.loss_mask.iter().skip(1).any(|l| *l)
     }
 
     /// Truncates the example on the right to `most` positions, of which its image takes `image`.
@@ -51,7 +51,7 @@ impl Example {
             }
         }
         cut.ids.truncate(ids);
-        cut.learned.truncate(ids);
+        cut.loss_mask.truncate(ids);
         Ok(cut)
     }
 }
@@ -73,7 +73,7 @@ pub trait Examples: Sync {
     fn has_image(&self, index: usize) -> bool;
 
     /// Whether any example has a supervised token.
-    fn learnable(&self) -> bool;
+    fn has_supervised_tokens(&self) -> bool;
 
     /// Returns the example at this index.
     ///
@@ -99,8 +99,8 @@ impl Examples for Vec<Example> {
         self.as_slice().get(index).is_some_and(|e| e.image.is_some())
     }
 
-    fn learnable(&self) -> bool {
-        self.iter().any(Example::learnable)
+    fn has_supervised_tokens(&self) -> bool {
+        self.iter().any(Example::has_supervised_tokens)
     }
 
     fn get(&self, index: usize) -> Result<Example> {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn example(image_at: Option<usize>) -> Example {
-        Example { image: image_at, ids: (0..10).collect(), learned: vec![true; 10], image_at }
+        Example { image: image_at, ids: (0..10).collect(), loss_mask: vec![true; 10], image_at }
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(example(Some(2)).truncated(14, 5)?, example(Some(2)));
         assert_eq!(example(Some(2)).truncated(12, 5)?.ids, (0..8).collect::<Vec<_>>());
         assert_eq!(example(Some(2)).truncated(7, 5)?.ids, [0, 1, 2]);
-        assert_eq!(example(None).truncated(4, 5)?.learned.len(), 4);
+        assert_eq!(example(None).truncated(4, 5)?.loss_mask.len(), 4);
         let e = example(Some(2)).truncated(6, 5).unwrap_err();
         assert!(e.hint_text().is_some_and(|h| h.contains("to 7")), "{e}");
         Ok(())

@@ -5,7 +5,7 @@ pub mod conversation;
 pub mod example;
 pub mod packed;
 
-pub use collate::Order;
-pub use conversation::{Conversation, LeftOut, Problems};
+pub use collate::ExampleOrder;
+pub use conversation::{Conversation, SkippedEntries, SkippedReport};
 pub use example::{Example, Examples};
-pub use packed::{Packed, Packing};
+pub use packed::{ExamplePacker, PackedExamples};

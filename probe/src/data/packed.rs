@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bit that marks a supervised token; no vocabulary has 2³¹ entries.
-const LEARNED: u32 = 1 << 31;
+const SUPERVISED: u32 = 1 << 31;
 /// Stands for a missing image or placeholder index.
 const NONE: u32 = u32::MAX;
 /// Size of a token in bytes.
@@ -30,21 +30,21 @@ struct Place {
     length: u32,
     image: u32,
     image_at: u32,
-    learnable: bool,
+    supervised: bool,
 }
 
 /// Examples stored in a temporary file, which exists as long as this value.
 #[derive(Debug)]
-pub struct Packed {
+pub struct PackedExamples {
     places: Vec<Place>,
     /// The mapped tokens; `None` if there are none, because an empty file cannot be mapped.
     tokens: Option<Mmap>,
     _file: Temporary,
 }
 
-/// Builds a [`Packed`] from examples added one by one.
+/// Builds a [`PackedExamples`] from examples added one by one.
 #[derive(Debug)]
-pub struct Packing {
+pub struct ExamplePacker {
     places: Vec<Place>,
     end: u64,
     out: BufWriter<File>,
@@ -63,7 +63,7 @@ impl Drop for Temporary {
     }
 }
 
-impl Packing {
+impl ExamplePacker {
     /// Creates an empty store with a temporary file in `dir`, which is created if missing.
     ///
     /// # Errors
@@ -91,12 +91,12 @@ impl Packing {
             Some(Ok(n)) if n != NONE => Ok(n),
             Some(_) => Err(Error::failed("more images or tokens than can be counted")),
         };
-        let length = example.ids.len().min(example.learned.len());
-        for (id, learned) in example.ids.iter().zip(&example.learned) {
-            if id & LEARNED != 0 {
+        let length = example.ids.len().min(example.loss_mask.len());
+        for (id, loss_mask) in example.ids.iter().zip(&example.loss_mask) {
+            if id & SUPERVISED != 0 {
                 return Err(Error::failed(format!("token id {id} is larger than any vocabulary")));
             }
-            let word = if *learned { id | LEARNED } else { *id };
+            let word = if *loss_mask { id | SUPERVISED } else { *id };
             self.out.write_all(&word.to_le_bytes()).context("keeping the training examples")?;
         }
         self.places.push(Place {
@@ -104,7 +104,7 @@ impl Packing {
             length: small(Some(length))?,
             image: small(example.image)?,
             image_at: small(example.image_at)?,
-            learnable: example.learnable(),
+            supervised: example.has_supervised_tokens(),
         });
         self.end += length as u64;
         Ok(())
@@ -114,7 +114,7 @@ impl Packing {
     ///
     /// # Errors
     /// When the disk is full.
-    pub fn finish(self) -> Result<Packed> {
+    pub fn finish(self) -> Result<PackedExamples> {
         let step = "keeping the training examples";
         let file = self.out.into_inner().map_err(|e| Error::from(e.into_error())).context(step)?;
         let tokens = match self.end {
@@ -125,11 +125,11 @@ impl Packing {
         };
         let Self { mut places, file, .. } = self;
         places.shrink_to_fit();
-        Ok(Packed { places, tokens, _file: file })
+        Ok(PackedExamples { places, tokens, _file: file })
     }
 }
 
-impl Packed {
+impl PackedExamples {
     /// Renumbers the images with `new`. Examples whose image gets no number are removed; the old numbers of their
     /// images are returned.
     pub fn renumber(&mut self, new: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
@@ -149,7 +149,7 @@ impl Packed {
     }
 }
 
-impl Examples for Packed {
+impl Examples for PackedExamples {
     fn len(&self) -> usize {
         self.places.len()
     }
@@ -162,8 +162,8 @@ impl Examples for Packed {
         self.places.get(index).is_some_and(|p| p.image != NONE)
     }
 
-    fn learnable(&self) -> bool {
-        self.places.iter().any(|p| p.learnable)
+    fn has_supervised_tokens(&self) -> bool {
+        self.places.iter().any(|p| p.supervised)
     }
 
     fn get(&self, index: usize) -> Result<Example> {
@@ -178,8 +178,8 @@ impl Examples for Packed {
         let number = |n: u32| (n != NONE).then_some(n as usize);
         Ok(Example {
             image: number(place.image),
-            ids: words().map(|w| w & !LEARNED).collect(),
-            learned: words().map(|w| w & LEARNED != 0).collect(),
+            ids: words().map(|w| w & !SUPERVISED).collect(),
+            loss_mask: words().map(|w| w & SUPERVISED != 0).collect(),
             image_at: number(place.image_at),
         })
     }
@@ -195,11 +195,11 @@ mod tests {
         let one = |n: u32, image: Option<usize>| Example {
             image,
             ids: (0..n).map(|i| i * 1000 + n).collect(),
-            learned: (0..n).map(|i| i % 3 == 1).collect(),
+            loss_mask: (0..n).map(|i| i % 3 == 1).collect(),
             image_at: image.map(|_| 0),
         };
         let all = vec![one(5, Some(7)), one(0, None), one(9, None), one(1, Some(0))];
-        let mut packing = Packing::new(dir.path())?;
+        let mut packing = ExamplePacker::new(dir.path())?;
         for e in &all {
             packing.push(e)?;
         }
@@ -209,14 +209,14 @@ mod tests {
             assert_eq!((&packed.get(i)?, packed.length(i)), (e, e.ids.len()));
             assert_eq!(packed.has_image(i), e.image.is_some());
         }
-        assert!(packed.learnable() && packed.get(4).is_err());
+        assert!(packed.has_supervised_tokens() && packed.get(4).is_err());
         // Image 7 gets no number, so the first example is removed.
         assert_eq!(packed.renumber(|i| (i == 0).then_some(3)), [7]);
         assert_eq!((packed.len(), packed.get(1)?.ids, packed.get(2)?.image), (3, all[2].ids.clone(), Some(3)));
-        let empty = Packing::new(dir.path())?.finish()?;
-        assert!(empty.is_empty() && !empty.learnable());
-        let large = Example { image: None, ids: vec![u32::MAX], learned: vec![true], image_at: None };
-        assert!(Packing::new(dir.path())?.push(&large).is_err());
+        let empty = ExamplePacker::new(dir.path())?.finish()?;
+        assert!(empty.is_empty() && !empty.has_supervised_tokens());
+        let large = Example { image: None, ids: vec![u32::MAX], loss_mask: vec![true], image_at: None };
+        assert!(ExamplePacker::new(dir.path())?.push(&large).is_err());
         drop((packed, empty));
         assert_eq!(fs::read_dir(dir.path())?.count(), 0);
         Ok(())

@@ -1,7 +1,7 @@
 //! The loss of a batch: images and text through the model, cross-entropy over the supervised tokens.
 
 use super::FeatureSource;
-use crate::connector::Seen;
+use crate::connector::ImageTokens;
 use crate::data::Example;
 use crate::llm::kernel;
 use crate::mllm::{Mllm, Sequence, Spliced};
@@ -15,11 +15,11 @@ pub struct Batch {
     /// Embeddings of text and image tokens.
     pub spliced: Spliced,
     /// Indices of the positions that predict a supervised token, into rows × positions.
-    places: Tensor<1, Int>,
+    predicting: Tensor<1, Int>,
     /// The supervised tokens' ids.
     targets: Tensor<1, Int>,
     /// Number of supervised tokens.
-    pub learned: usize,
+    pub supervised_tokens: usize,
 }
 
 impl Batch {
@@ -41,7 +41,7 @@ impl Batch {
     /// supervised token.
     pub(super) fn loss_of(&self, model: &Mllm, hidden: Tensor<3>) -> Tensor<1> {
         let [b, t, d] = hidden.dims();
-        let hidden = hidden.reshape([b * t, d]).select(0, self.places.clone());
+        let hidden = hidden.reshape([b * t, d]).select(0, self.predicting.clone());
         kernel::cross_entropy(model.llm.logits(hidden), self.targets.clone())
     }
 }
@@ -64,10 +64,10 @@ pub fn read_batch(
         true => None,
         false => {
             let sizes = features.sizes(&images)?;
-            Some(model.look(features.batch(&images, device)?, sizes.as_deref(), draws)?)
+            Some(model.encode_images_with(features.batch(&images, device)?, sizes.as_deref(), draws)?)
         }
     };
-    let n = seen.as_ref().map_or(0, Seen::positions);
+    let n = seen.as_ref().map_or(0, ImageTokens::tokens_per_image);
     let cut: Vec<Example> = match max_length {
         Some(most) => examples.iter().map(|e| e.truncated(most, n)).collect::<Result<_>>()?,
         None => Vec::new(),
@@ -83,7 +83,7 @@ pub fn read_batch(
         })
         .collect();
     // The token after an image is predicted from the image's last position that is not padding.
-    let last = |seen: &Seen, image| seen.shown(image).last().copied().unwrap_or(0);
+    let last = |seen: &ImageTokens, image| seen.visible_tokens(image).last().copied().unwrap_or(0);
     let last: Vec<usize> = seen.iter().flat_map(|s| (0..s.images()).map(|p| last(s, p))).collect();
     let mut last = last.into_iter();
     let last: Vec<usize> = rows.iter().map(|r| r.image_at.and_then(|_| last.next()).unwrap_or(0)).collect();
@@ -91,8 +91,13 @@ pub fn read_batch(
     let [_, t, _] = spliced.embeddings.dims();
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for (r, (example, (row, last))) in examples.iter().zip(rows.iter().zip(last)).enumerate() {
-        for (i, (&id, _)) in
-            example.ids.iter().zip(&example.learned).enumerate().filter(|(_, (_, l))| **l).skip_while(|(i, _)| *i == 0)
+        for (i, (&id, _)) in example
+            .ids
+            .iter()
+            .zip(&example.loss_mask)
+            .enumerate()
+            .filter(|(_, (_, l))| **l)
+            .skip_while(|(i, _)| *i == 0)
         {
             // A token is predicted from the position before it.
             let beyond = if row.image_at == Some(i - 1) { last } else { 0 };
@@ -103,8 +108,8 @@ pub fn read_batch(
     if targets.is_empty() {
         return Ok(None);
     }
-    let learned = targets.len();
-    let places = Tensor::<1, Int>::from_data(TensorData::new(positions, [learned]), device);
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [learned]), device);
-    Ok(Some(Batch { spliced, places, targets, learned }))
+    let supervised_tokens = targets.len();
+    let predicting = Tensor::<1, Int>::from_data(TensorData::new(positions, [supervised_tokens]), device);
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [supervised_tokens]), device);
+    Ok(Some(Batch { spliced, predicting, targets, supervised_tokens }))
 }

@@ -5,18 +5,18 @@
 //! §8.5), which are accurate and simple for matrices of this size. An eigenvector's sign is arbitrary: its element
 //! with the largest absolute value is made positive, as in scikit-learn's PCA.
 
-use super::{Benchmark, MODELS, Matrix};
+use super::score_matrix::{BenchmarkLabel, MIN_BENCHMARKS, MIN_MODELS, ScoreMatrix};
+use crate::formatting;
 use crate::stats;
-use crate::words;
 use serde::Serialize;
 
 /// The principal components, ordered by explained variance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Components {
+pub struct PrincipalComponents {
     /// The models that have all scores.
     pub models: Vec<String>,
     /// The benchmarks with variance over these models.
-    pub benchmarks: Vec<Benchmark>,
+    pub benchmarks: Vec<BenchmarkLabel>,
     /// Fraction of the variance by component; the fractions of all components sum to 1.
     pub explained: Vec<f64>,
     /// Loadings: by component, each benchmark's correlation with it.
@@ -27,7 +27,7 @@ pub struct Components {
 
 /// Computes the components; `None`, with the reason in `left_out`, if fewer than three models have all scores or fewer
 /// than two benchmarks vary over them.
-pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<Components> {
+pub(super) fn components(matrix: &ScoreMatrix, left_out: &mut Vec<String>) -> Option<PrincipalComponents> {
     let complete: Vec<(&String, Vec<f64>)> = matrix
         .models
         .iter()
@@ -42,8 +42,8 @@ pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<
             matrix.models.len()
         ));
     }
-    if n < MODELS {
-        left_out.push(format!("no principal components: they need {MODELS} models with every score"));
+    if n < MIN_MODELS {
+        left_out.push(format!("no principal components: they need {MIN_MODELS} models with every score"));
         return None;
     }
     let mut benchmarks = Vec::new();
@@ -62,10 +62,10 @@ pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<
     if !flat.is_empty() {
         left_out.push(format!(
             "not in the principal components, without variance over their models: {}",
-            words::list(&flat)
+            formatting::list(&flat)
         ));
     }
-    if columns.len() < super::BENCHMARKS {
+    if columns.len() < MIN_BENCHMARKS {
         left_out
             .push("no principal components: fewer than two benchmarks vary over the models with every score".into());
         return None;
@@ -73,7 +73,7 @@ pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<
     let correlations: Vec<Vec<f64>> =
         columns.iter().map(|a| columns.iter().map(|b| stats::dot(a, b) / n as f64).collect()).collect();
     let total = columns.len() as f64;
-    let mut found = Components {
+    let mut found = PrincipalComponents {
         models: complete.iter().map(|(m, _)| (*m).clone()).collect(),
         benchmarks,
         explained: Vec::new(),

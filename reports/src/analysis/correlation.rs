@@ -1,34 +1,34 @@
 //! Correlations of benchmarks over the models that have both scores.
 
-use super::{MODELS, Matrix};
+use super::score_matrix::{MIN_MODELS, ScoreMatrix};
 use crate::stats;
 use serde::Serialize;
 
 /// A symmetric matrix of correlations between benchmarks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Correlations {
-    /// The correlations, −1 to 1; `None` if fewer than [`MODELS`] models have both scores, or if one has no variance.
+pub struct CorrelationMatrix {
+    /// The correlations, −1 to 1; `None` if fewer than [`MIN_MODELS`] models have both scores, or if one has no variance.
     pub values: Vec<Vec<Option<f64>>>,
     /// Number of models that have both scores.
     pub models: Vec<Vec<usize>>,
 }
 
-impl Correlations {
+impl CorrelationMatrix {
     /// Computes Pearson's correlations.
-    pub fn pearson(matrix: &Matrix) -> Self {
+    pub fn pearson(matrix: &ScoreMatrix) -> Self {
         Self::of(matrix, stats::pearson)
     }
 
     /// Computes Spearman's correlations, with ranks among the models that have both scores.
-    pub fn spearman(matrix: &Matrix) -> Self {
+    pub fn spearman(matrix: &ScoreMatrix) -> Self {
         Self::of(matrix, stats::spearman)
     }
 
-    fn of(matrix: &Matrix, correlate: fn(&[f64], &[f64]) -> Option<f64>) -> Self {
+    fn of(matrix: &ScoreMatrix, correlate: fn(&[f64], &[f64]) -> Option<f64>) -> Self {
         let columns: Vec<Vec<Option<f64>>> = (0..matrix.benchmarks().len()).map(|i| matrix.column(i)).collect();
         let pair = |a: &[Option<f64>], b: &[Option<f64>]| {
             let (x, y): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter_map(|(a, b)| a.zip(*b)).unzip();
-            let r = if x.len() < MODELS { None } else { correlate(&x, &y) };
+            let r = if x.len() < MIN_MODELS { None } else { correlate(&x, &y) };
             (r, x.len())
         };
         let cells = |a: &Vec<Option<f64>>| columns.iter().map(|b| pair(a, b)).unzip();
@@ -39,11 +39,5 @@ impl Correlations {
     /// Returns the correlation of two benchmarks.
     pub fn at(&self, a: usize, b: usize) -> Option<f64> {
         self.values.get(a)?.get(b).copied().flatten()
-    }
-
-    /// Returns the minimum and maximum number of models per correlation.
-    pub fn range(&self) -> (usize, usize) {
-        let counts = || self.models.iter().flatten().copied();
-        (counts().min().unwrap_or(0), counts().max().unwrap_or(0))
     }
 }

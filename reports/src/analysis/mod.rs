@@ -1,209 +1,29 @@
 //! Benchmark analysis: what benchmarks measure and which of them agree, as in section 2 of the Cambrian-1 paper, over
 //! any set of models.
 //!
-//! - [`sight`]: each benchmark's score with the image, without it and at chance, which tells language from vision;
+//! - [`vision_share`]: each benchmark's score with the image, without it and at chance, which tells language from vision;
 //! - [`correlation`]: Pearson and Spearman correlations of benchmarks over models, with the number of models;
 //! - [`components`]: principal components of the standardised scores;
-//! - [`groups`]: average-linkage clustering on 1 − r, cut into as many groups as there are categories and compared
+//! - [`clusters`]: average-linkage clustering on 1 − r, cut into as many groups as there are categories and compared
 //!   with them;
-//! - [`study`]: all of this for the results of a study.
+//! - [`study_analysis`]: all of this for the results of a study.
 //!
 //! Nothing here is random. Missing scores are never imputed: correlations use the models that have both scores and
 //! report their number, and components use the models that have all scores. A benchmark whose score is the same for all
 //! models has no correlation; it is left out and named.
 
-pub mod components;
-pub mod correlation;
-pub mod groups;
-pub mod sight;
-pub mod study;
+mod clusters;
+mod components;
+mod correlation;
+mod correlation_analysis;
+mod score_matrix;
+mod study_analysis;
+mod vision_share;
 
-pub use components::Components;
-pub use correlation::Correlations;
-pub use groups::Groups;
-pub use sight::{Measures, Sight};
-pub use study::StudyAnalysis;
-
-use crate::ranking::{Compared, RankedArm, Ranking};
-use crate::schema::Role;
-use crate::words;
-use burgess_base::{Category, Error, Result};
-use serde::Serialize;
-
-/// Minimum number of models over which a correlation is computed.
-pub const MODELS: usize = 3;
-
-/// Minimum number of benchmarks that can be compared with each other.
-pub const BENCHMARKS: usize = 2;
-
-/// A benchmark and its category.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Benchmark {
-    pub name: String,
-    pub category: Category,
-}
-
-/// Scores of models (rows) on benchmarks (columns); `None` where a score is missing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Matrix {
-    models: Vec<String>,
-    benchmarks: Vec<Benchmark>,
-    scores: Vec<Vec<Option<f64>>>,
-}
-
-impl Matrix {
-    /// Checks the scores and creates the matrix.
-    ///
-    /// # Errors
-    /// An error is returned if a row has the wrong number of scores, if a score is not finite, or if two models or
-    /// benchmarks have the same name.
-    pub fn new(models: Vec<String>, benchmarks: Vec<Benchmark>, scores: Vec<Vec<Option<f64>>>) -> Result<Self> {
-        if models.len() != scores.len() {
-            return Err(Error::failed(format!("{} models, but {} rows of scores", models.len(), scores.len())));
-        }
-        for (i, (model, row)) in models.iter().zip(&scores).enumerate() {
-            if row.len() != benchmarks.len() {
-                return Err(Error::failed(format!(
-                    "{model} has {}, there are {}",
-                    words::count(row.len(), "score"),
-                    words::count(benchmarks.len(), "benchmark")
-                )));
-            }
-            if models.iter().take(i).any(|m| m == model) {
-                return Err(Error::failed(format!("two models are called {model}")));
-            }
-            for (score, benchmark) in row.iter().zip(&benchmarks) {
-                if score.is_some_and(|s| !s.is_finite()) {
-                    return Err(Error::failed(format!("the score of {model} on {} is not finite", benchmark.name)));
-                }
-            }
-        }
-        if let Some((_, twice)) =
-            benchmarks.iter().enumerate().find(|(i, b)| benchmarks.iter().take(*i).any(|other| other.name == b.name))
-        {
-            return Err(Error::failed(format!("two benchmarks are called {}", twice.name)));
-        }
-        Ok(Self { models, benchmarks, scores })
-    }
-
-    /// Creates the matrix of the arms of a ranking and the benchmarks that all of them answered. The oracle baseline is
-    /// left out: it is no encoder, and its scores are so far from all others that every benchmark would correlate with
-    /// every other.
-    ///
-    /// # Errors
-    /// The errors are those of [`Matrix::new`].
-    pub fn of_ranking(r: &Ranking) -> Result<Self> {
-        let arms: Vec<_> = r.arms.iter().filter(|a| a.role != Role::Oracle).collect();
-        let row = |a: &&RankedArm| r.benchmarks.iter().map(|b| a.benchmarks.get(&b.name).map(|s| s.score)).collect();
-        let benchmark = |b: &Compared| Benchmark { name: b.name.clone(), category: b.category.clone() };
-        Self::new(
-            arms.iter().map(|a| a.label.clone()).collect(),
-            r.benchmarks.iter().map(benchmark).collect(),
-            arms.iter().map(row).collect(),
-        )
-    }
-
-    pub fn models(&self) -> &[String] {
-        &self.models
-    }
-
-    pub fn benchmarks(&self) -> &[Benchmark] {
-        &self.benchmarks
-    }
-
-    /// Returns a benchmark's scores, by model.
-    pub fn column(&self, benchmark: usize) -> Vec<Option<f64>> {
-        self.scores.iter().map(|row| row.get(benchmark).copied().flatten()).collect()
-    }
-
-    /// Merges the benchmarks `parts` into one at the position of the first part. A model's score is the mean of its
-    /// parts, and missing if a part is missing.
-    ///
-    /// # Errors
-    /// The errors are those of [`Matrix::new`].
-    pub fn merge(&self, name: &str, parts: &[&str]) -> Result<Self> {
-        let is_part = |b: &Benchmark| parts.contains(&b.name.as_str());
-        let first = self.benchmarks.iter().position(is_part);
-        let keep = |i: usize| Some(i) == first || !self.benchmarks.get(i).is_some_and(is_part);
-        let columns: Vec<usize> = (0..self.benchmarks.len()).filter(|i| keep(*i)).collect();
-        let mean = |row: &[Option<f64>]| {
-            let of = row.iter().zip(&self.benchmarks).filter(|(_, b)| is_part(b)).map(|(s, _)| *s);
-            of.collect::<Option<Vec<f64>>>().and_then(|v| crate::stats::mean(&v))
-        };
-        let scores = self.scores.iter().map(|row| {
-            columns.iter().map(|i| if Some(*i) == first { mean(row) } else { row.get(*i).copied().flatten() }).collect()
-        });
-        let benchmarks = columns.iter().filter_map(|i| {
-            let mut benchmark = self.benchmarks.get(*i)?.clone();
-            if Some(*i) == first {
-                benchmark.name = name.to_string();
-            }
-            Some(benchmark)
-        });
-        Self::new(self.models.clone(), benchmarks.collect(), scores.collect())
-    }
-
-    /// Returns the matrix without the benchmarks that have no variance (or only one score), and these benchmarks.
-    fn varying(&self) -> (Self, Vec<Benchmark>) {
-        let varies = |i: usize| {
-            let mut values = self.column(i).into_iter().flatten();
-            values.next().is_some_and(|first| values.any(|v| v != first))
-        };
-        let (kept, flat): (Vec<usize>, Vec<usize>) = (0..self.benchmarks.len()).partition(|i| varies(*i));
-        let named = |of: &[usize]| of.iter().filter_map(|i| self.benchmarks.get(*i).cloned()).collect::<Vec<_>>();
-        let scores = self.scores.iter().map(|row| kept.iter().map(|i| row.get(*i).copied().flatten()).collect());
-        let matrix = Self { models: self.models.clone(), benchmarks: named(&kept), scores: scores.collect() };
-        (matrix, named(&flat))
-    }
-}
-
-/// The analysis of benchmarks over a set of models.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Analysis {
-    pub models: Vec<String>,
-    /// The benchmarks with variance; all fields below are in this order.
-    pub benchmarks: Vec<Benchmark>,
-    pub pearson: Correlations,
-    pub spearman: Correlations,
-    /// Principal components; `None` if too few models have all scores.
-    pub components: Option<Components>,
-    /// Clusters of benchmarks; `None` if a pair of benchmarks has no correlation.
-    pub groups: Option<Groups>,
-    /// What was left out and why, as sentences.
-    pub left_out: Vec<String>,
-}
-
-/// Analyses the benchmarks of a matrix.
-///
-/// # Errors
-/// An error is returned if there are fewer than [`MODELS`] models, or fewer than [`BENCHMARKS`] benchmarks with
-/// variance.
-pub fn analyse(matrix: &Matrix) -> Result<Analysis> {
-    let (kept, flat) = matrix.varying();
-    let names: Vec<String> = flat.iter().map(|b| b.name.clone()).collect();
-    let mut left_out = Vec::new();
-    if !names.is_empty() {
-        let verbs = if names.len() == 1 { ["has", "correlates"] } else { ["have", "correlate"] };
-        left_out.push(format!(
-            "{} {} no variance over the models and {} with nothing",
-            words::list(&names),
-            verbs[0],
-            verbs[1]
-        ));
-    }
-    if kept.models.len() < MODELS || kept.benchmarks.len() < BENCHMARKS {
-        let flat = left_out.first().map_or(String::new(), |why| format!(" ({why})"));
-        return Err(Error::failed(format!(
-            "benchmarks are compared over at least {MODELS} models and {BENCHMARKS} benchmarks that vary; here are {} and \
-             {}{flat}",
-            kept.models.len(),
-            kept.benchmarks.len()
-        ))
-        .hint("rank more encoders, or on more benchmarks"));
-    }
-    let pearson = Correlations::pearson(&kept);
-    let spearman = Correlations::spearman(&kept);
-    let components = components::components(&kept, &mut left_out);
-    let groups = groups::groups(&kept, &pearson, &mut left_out);
-    Ok(Analysis { models: kept.models, benchmarks: kept.benchmarks, pearson, spearman, components, groups, left_out })
-}
+pub use clusters::BenchmarkClusters;
+pub use components::PrincipalComponents;
+pub use correlation::CorrelationMatrix;
+pub use correlation_analysis::{CorrelationAnalysis, analyse};
+pub use score_matrix::{BenchmarkLabel, MIN_BENCHMARKS, MIN_MODELS, ScoreMatrix};
+pub use study_analysis::StudyAnalysis;
+pub use vision_share::{MeasuredAbility, VisionShare, conclusions, of_runs};

@@ -3,149 +3,27 @@
 //!
 //! Panels are drawn for a width of 360 so that their text is legible on a phone; a page places several side by side.
 
-mod agreement;
-mod curves;
-mod learning;
-mod panels;
-mod plane;
-mod published;
-mod scatter;
-mod sight;
+mod component_plane;
+mod correlation_figures;
+mod cost_scatter;
+mod files;
+mod learning_panel;
+mod paper_figures;
+mod score_panels;
+mod style;
 mod svg;
-mod validity;
+mod training_curves;
+mod validity_figure;
+mod vision_panel;
 
-pub(crate) use agreement::{correlation_map, tree};
-pub(crate) use curves::{Curves, curves, legend};
-pub(crate) use learning::{learning_in_words, learning_panel};
-pub(crate) use panels::{benchmark_panel, ranking_panel, unfreezing_panel};
-pub(crate) use plane::{Point, plane};
-pub(crate) use published::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
-pub(crate) use scatter::{COSTS, scatter};
-pub(crate) use sight::{sight_panel, sight_reach};
-pub(crate) use validity::{attribute_classes, attribute_panel, validity_figure, validity_in_words};
-
-use crate::learning::LearningCurve;
-use crate::ranking::{AVERAGE, RankedArm, Ranking};
-use crate::schema::Role;
-use crate::validity::Validity;
-use burgess_base::Category;
-use svg::Svg;
-
-/// Width of a panel in SVG units, about the width of a phone in CSS pixels.
-pub(crate) const PANEL: f64 = 360.0;
-
-/// The style sheet shared by all figures.
-pub(crate) const STYLE: &str = include_str!("../../templates/figure.css");
-
-/// Returns the colour class of a category; the four Cambrian-1 categories have their own, others share two.
-pub(crate) fn category_class(category: &Category) -> String {
-    let own = !Category::CAMBRIAN.contains(category);
-    format!("c{}", category.rank() + if own { category.as_str().len() % 2 } else { 0 })
-}
-
-/// Returns the kind of an arm, which determines its colour, as CSS class and legend text.
-pub(crate) fn kind(arm: &RankedArm) -> (&'static str, &'static str) {
-    match arm.role {
-        Role::Random => return ("control", "random baseline"),
-        Role::Oracle => return ("oracle", "oracle baseline"),
-        Role::Trained => {}
-    }
-    if arm.freeze == "unfrozen" {
-        ("unfrozen", "unfrozen")
-    } else if arm.encoders.len() > 1 {
-        ("combined", "combination")
-    } else {
-        ("frozen", "frozen")
-    }
-}
-
-/// Returns the kinds that occur, in a fixed order, as (CSS class, name).
-pub(crate) fn kinds(r: &Ranking) -> Vec<(&'static str, &'static str)> {
-    let mut kinds: Vec<_> = r.arms.iter().map(|a| kind(a)).collect();
-    let place = |k: &str| ["frozen", "combined", "unfrozen", "control", "oracle"].iter().position(|o| *o == k);
-    kinds.sort_by_key(|(class, _)| place(class));
-    kinds.dedup();
-    kinds
-}
-
-/// Draws the main figure as a standalone file: the average and the categories, light or dark as the reader's system.
-pub fn ranking_svg(r: &Ranking) -> String {
-    let width = 2.0 * PANEL + 40.0;
-    let title = if r.study.is_empty() { "Ranking".to_string() } else { format!("Ranking of the {} study", r.study) };
-    let mut body = Svg::new(width, 0.0);
-    body.text(12.0, 24.0, "head", &title);
-    let mut x = 12.0;
-    for (class, name) in kinds(r) {
-        body.rect(x, 36.0, 12.0, 12.0, &format!("bar {class}"));
-        body.text(x + 17.0, 46.0, "soft", name);
-        x += 17.0 + 7.0 * name.len() as f64 + 18.0;
-    }
-    body.circle(x + 4.0, 42.0, 3.5, "blind");
-    body.text(x + 13.0, 46.0, "soft", "blind");
-    body.line(x + 58.0, 36.0, x + 58.0, 50.0, "chance");
-    body.text(x + 66.0, 46.0, "soft", "chance");
-    if r.has_range() {
-        body.rect(x + 118.0, 36.0, 22.0, 12.0, "range");
-        body.text(x + 145.0, 46.0, "soft", "random to oracle");
-    }
-    let mut y = 64.0;
-    let wide = ranking_panel(r, AVERAGE, width - 24.0);
-    body.nest(&wide, 12.0, y);
-    y += wide.height() + 16.0;
-    for pair in r.categories.chunks(2) {
-        let mut tallest: f64 = 0.0;
-        for (i, category) in pair.iter().enumerate() {
-            let panel = ranking_panel(r, category, PANEL);
-            body.nest(&panel, 12.0 + i as f64 * (PANEL + 16.0), y);
-            tallest = tallest.max(panel.height());
-        }
-        y += tallest + 16.0;
-    }
-    let dots = if r.arms.iter().any(|a| a.seeds.len() > 1) { " Small dots: single seeds." } else { "" };
-    for line in crate::words::wrap(&format!("{}{dots}", r.uncertainty), 110) {
-        body.text(12.0, y + 6.0, "soft small", &line);
-        y += 16.0;
-    }
-    let best =
-        r.trained().next().map_or(String::new(), |a| format!("{} is first with {:.1}. ", a.label, a.average.score));
-    body.set_height(y + 8.0);
-    body.standalone(&title, &format!("{best}{}", r.conclusions.join(" ")), STYLE)
-}
-
-/// Draws direct probes against answers as a standalone file.
-pub fn validity_svg(v: &Validity) -> String {
-    let said: Vec<String> = v.attributes.iter().map(validity_in_words).collect();
-    padded(&validity_figure(v, 2.0 * PANEL)).standalone("Direct probes and answers", &said.join(". "), STYLE)
-}
-
-/// Draws the learning curve as a standalone file: the average, then the categories.
-pub fn learning_svg(curve: &LearningCurve, r: &Ranking) -> String {
-    let width = 2.0 * PANEL + 40.0;
-    let mut body = Svg::new(width, 0.0);
-    let wide = learning_panel(curve, AVERAGE, chance(r, AVERAGE), width - 24.0);
-    body.nest(&wide, 12.0, 12.0);
-    let mut y = wide.height() + 28.0;
-    for pair in r.categories.chunks(2) {
-        let mut tallest: f64 = 0.0;
-        for (i, category) in pair.iter().enumerate() {
-            let panel = learning_panel(curve, category, chance(r, category), PANEL);
-            body.nest(&panel, 12.0 + i as f64 * (PANEL + 16.0), y);
-            tallest = tallest.max(panel.height());
-        }
-        y += tallest + 16.0;
-    }
-    body.set_height(y);
-    body.standalone("Score by number of training samples", &learning_in_words(curve, AVERAGE), STYLE)
-}
-
-/// Returns chance in a scope, which is the same for all arms.
-pub(crate) fn chance(r: &Ranking, scope: &str) -> Option<f64> {
-    r.arms.first().and_then(|a| a.score(scope)).map(|s| s.chance).filter(|c| c.is_finite())
-}
-
-/// Adds a margin around a drawing.
-fn padded(part: &Svg) -> Svg {
-    let mut body = Svg::new(part.width() + 24.0, part.height() + 24.0);
-    body.nest(part, 12.0, 12.0);
-    body
-}
+pub(crate) use component_plane::{Point, plane};
+pub(crate) use correlation_figures::{correlation_map, tree};
+pub(crate) use cost_scatter::{COSTS, scatter};
+pub use files::{learning_svg, ranking_svg, validity_svg};
+pub(crate) use learning_panel::{learning_in_words, learning_panel};
+pub(crate) use paper_figures::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
+pub(crate) use score_panels::{benchmark_panel, ranking_panel, unfreezing_panel};
+pub(crate) use style::{PANEL, STYLE, category_class, chance, kind, kinds};
+pub(crate) use training_curves::{Curves, curves, legend};
+pub(crate) use validity_figure::{attribute_classes, attribute_panel, validity_figure, validity_in_words};
+pub(crate) use vision_panel::{sight_panel, sight_reach};

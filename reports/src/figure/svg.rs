@@ -104,7 +104,7 @@ impl Svg {
 
 /// Returns visible text, safe inside XML.
 pub(crate) fn escape(text: &str) -> String {
-    xml(&crate::words::shown(text, false))
+    xml(&crate::formatting::shown(text, false))
 }
 
 /// Replaces markup characters by entities.
@@ -120,7 +120,7 @@ fn slug(title: &str) -> String {
 
 /// Cuts the visible text to at most `most` characters; the last is an ellipsis if some were cut.
 pub(crate) fn cut(text: &str, most: usize) -> String {
-    let text = crate::words::shown(text, false);
+    let text = crate::formatting::shown(text, false);
     if text.chars().count() <= most {
         return text.to_string();
     }
@@ -180,7 +180,7 @@ pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
 /// Formats a tick's number with no more digits than needed.
 pub(crate) fn tick_label(value: f64) -> String {
     if value.abs() >= 1000.0 {
-        return crate::words::big(value);
+        return crate::formatting::big(value);
     }
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()

@@ -2,30 +2,28 @@
 //!
 //! The text and its order are in `templates/page.html`; this module computes what fills it.
 
-mod analysis;
-mod examples;
-pub mod published;
-mod recipe;
-mod tables;
-mod validity;
+mod analysis_section;
+mod examples_section;
+pub mod paper_page;
+mod recipe_section;
+mod table_rows;
+mod template;
+mod validity_section;
 
 use crate::analysis::StudyAnalysis;
-use crate::check::{Claims, Measured, Reading, Verdict};
+use crate::check::{ClaimVerdict, Claims, Measurements, TextAccuracy};
 use crate::figure::{self, COSTS};
 use crate::learning::LearningCurve;
-use crate::load::{Problem, StudyData};
+use crate::load::{StudyData, UnreadableLine};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
-use crate::validity::{EncoderProbes, ProbePair, Validity};
-use crate::words;
-use burgess_base::{Context, Error, Result, atomic};
-use minijinja::Environment;
-use minijinja::value::Serde;
+use crate::validity::{EncoderProbes, ProbePair, ProbeValidity};
+use burgess_base::{Context, Result, atomic};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Texts that the page shows about the study.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct About {
+pub struct StudyInfo {
     pub title: String,
     /// The question that the study answers, in one or two sentences.
     pub question: String,
@@ -42,7 +40,7 @@ pub struct About {
 pub struct Evidence {
     pub claims: Claims,
     /// Accuracy of the language model alone on text.
-    pub reading: Vec<Reading>,
+    pub reading: Vec<TextAccuracy>,
     /// Direct probes of the encoders; `pairs` says which questions ask for the probed attributes.
     pub probes: Vec<EncoderProbes>,
     pub pairs: Vec<ProbePair>,
@@ -50,7 +48,7 @@ pub struct Evidence {
 
 /// Paths of the files that [`write_study`] writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
+pub struct ReportFiles {
     pub ranking: PathBuf,
     pub page: PathBuf,
     pub figure: PathBuf,
@@ -65,7 +63,7 @@ pub struct Files {
     pub learning_figure: PathBuf,
 }
 
-impl Files {
+impl ReportFiles {
     /// Returns the paths in a study's own directory: `ranking.json`, and in `report/` `index.html`, `ranking.svg`,
     /// `analysis.json` and the optional files.
     pub fn of_study(dir: &Path) -> Self {
@@ -82,15 +80,15 @@ impl Files {
     }
 }
 
-/// The result of [`write()`].
+/// The result of [`write_study`].
 #[derive(Debug, Clone)]
-pub struct Written {
+pub struct WrittenReport {
     pub ranking: Ranking,
     /// Verdicts on the study's claims, in the order in which they are stated; empty for a study without claims.
-    pub verdicts: Vec<Verdict>,
-    pub files: Files,
+    pub verdicts: Vec<ClaimVerdict>,
+    pub files: ReportFiles,
     /// Lines of `train.jsonl` that could not be read; those of samples are reported on the page.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<UnreadableLine>,
 }
 
 /// Renders the ranking as one self-contained HTML file.
@@ -98,30 +96,30 @@ pub struct Written {
 /// # Errors
 /// An error is returned if a file of samples cannot be opened, or if the runs are not those of the ranking. Broken
 /// lines and missing images are reported on the page instead.
-pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<String> {
+pub fn page(study: &StudyData, ranking: &Ranking, about: &StudyInfo) -> Result<String> {
     filled_page(study, ranking, &Findings::of(study, ranking, &about.evidence)?, about)
 }
 
 /// Findings derived from a ranking and its study.
 struct Findings {
     analysis: StudyAnalysis,
-    validity: Option<Validity>,
+    validity: Option<ProbeValidity>,
     learning: Option<LearningCurve>,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<ClaimVerdict>,
 }
 
 impl Findings {
     fn of(study: &StudyData, ranking: &Ranking, evidence: &Evidence) -> Result<Self> {
         let analysis = StudyAnalysis::of(&study.results(), ranking).context("analysing the benchmarks")?;
-        let validity = Validity::of(study, ranking, &evidence.pairs, &evidence.probes)?;
+        let validity = ProbeValidity::of(study, ranking, &evidence.pairs, &evidence.probes)?;
         let learning = LearningCurve::load(&study.dir, ranking).context("reading the learning curve")?;
-        let measured = Measured { ranking, validity: validity.as_ref(), reading: &evidence.reading };
+        let measured = Measurements { ranking, validity: validity.as_ref(), reading: &evidence.reading };
         let verdicts = evidence.claims.check(&measured);
         Ok(Self { analysis, validity, learning, verdicts })
     }
 
     /// Writes the files of the findings, and removes the optional ones that no longer apply.
-    fn write(&self, files: &Files, ranking: &Ranking) -> Result<()> {
+    fn write(&self, files: &ReportFiles, ranking: &Ranking) -> Result<()> {
         atomic::write_json(&files.analysis, &self.analysis)?;
         let figure = |path: &Path, svg: Option<String>| match svg {
             Some(svg) => atomic::write(path, svg.as_bytes()),
@@ -150,21 +148,21 @@ fn forget(path: &Path) -> Result<()> {
     }
 }
 
-fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about: &About) -> Result<String> {
+fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about: &StudyInfo) -> Result<String> {
     let Findings { analysis: found, validity, learning, verdicts } = findings;
-    let (examples, sample_problems, refused) = examples::examples(study, ranking)?;
-    let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(Problem::to_string).collect();
+    let (examples, sample_problems, refused) = examples_section::examples(study, ranking)?;
+    let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(UnreadableLine::to_string).collect();
     let curves = figure::curves(study, ranking);
     let overall = |width: f64, where_: &str| {
         let title = format!("Average score of every arm{where_}");
-        figure::ranking_panel(ranking, AVERAGE, width).inline(&title, &tables::in_words(ranking, AVERAGE))
+        figure::ranking_panel(ranking, AVERAGE, width).inline(&title, &table_rows::in_words(ranking, AVERAGE))
     };
     let category_panels: Vec<String> = ranking
         .categories
         .iter()
         .map(|c| {
             let panel = figure::ranking_panel(ranking, c, figure::PANEL);
-            panel.inline(&format!("Score of every arm on {c}"), &tables::in_words(ranking, c))
+            panel.inline(&format!("Score of every arm on {c}"), &table_rows::in_words(ranking, c))
         })
         .collect();
     let benchmark_panels: Vec<String> = ranking
@@ -172,7 +170,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         .iter()
         .map(|b| {
             let title = format!("{} with and without the image", b.name);
-            figure::benchmark_panel(ranking, &b.name).inline(&title, &tables::in_words(ranking, &b.name))
+            figure::benchmark_panel(ranking, &b.name).inline(&title, &table_rows::in_words(ranking, &b.name))
         })
         .collect();
     let unfreezing: Vec<String> = ranking::unfrozen_pairs(ranking)
@@ -180,7 +178,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         .map(|(unfrozen, frozen)| {
             let title = format!("What unfreezing {frozen} changes");
             figure::unfreezing_panel(ranking, unfrozen, frozen)
-                .inline(&title, &tables::change_in_words(ranking, unfrozen))
+                .inline(&title, &table_rows::change_in_words(ranking, unfrozen))
         })
         .collect();
     let scatters: Vec<String> = COSTS.iter().filter_map(|(what, cost)| figure::scatter(ranking, what, *cost)).collect();
@@ -212,36 +210,36 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         title,
         question: &about.question,
         command: &about.command,
-        notes: tables::notes(ranking).into_iter().chain(about.notes.iter().cloned()).collect(),
-        style: style(),
+        notes: table_rows::notes(ranking).into_iter().chain(about.notes.iter().cloned()).collect(),
+        style: template::style(),
         sections,
         version: env!("CARGO_PKG_VERSION"),
         percent: format!("{:.0}", 100.0 * ranking.confidence),
         has_published: ranking.has_published(),
         several_seeds: ranking.arms.iter().any(|a| a.seeds.len() > 1),
         ranking,
-        rows: tables::rows(ranking),
-        baselines: tables::baselines(ranking),
-        normalised: tables::normalised(ranking),
+        rows: table_rows::rows(ranking),
+        baselines: table_rows::baselines(ranking),
+        normalised: table_rows::normalised(ranking),
         verdicts,
-        validity: validity.as_ref().map(validity::shown),
+        validity: validity.as_ref().map(validity_section::shown),
         learning: learning.as_ref().map(|curve| learning_shown(curve, ranking)),
-        foot: tables::foot(ranking),
+        foot: table_rows::foot(ranking),
         kinds: figure::kinds(ranking),
         overall_broad: overall(800.0, ""),
         overall_narrow: overall(figure::PANEL, ", narrow"),
         category_panels,
-        neighbours: tables::neighbours(ranking),
-        heat: tables::heat(ranking),
-        unparsed: tables::unparsed(ranking),
-        measured: analysis::measured(&found.sights),
+        neighbours: table_rows::neighbours(ranking),
+        heat: table_rows::heat(ranking),
+        unparsed: table_rows::unparsed(ranking),
+        measured: analysis_section::measured(&found.sights),
         benchmark_panels,
         unfreezing,
-        analysed: found.analysis.as_ref().map(|a| analysis::of_arms(a, ranking)),
+        analysed: found.analysis.as_ref().map(|a| analysis_section::of_arms(a, ranking)),
         not_analysed: found.missing.as_deref().unwrap_or(""),
         scatters,
         legend: figure::legend(ranking),
-        last_losses: tables::last_losses(ranking, &curves),
+        last_losses: table_rows::last_losses(ranking, &curves),
         curves,
         examples,
         problems,
@@ -253,11 +251,11 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
                 if n == 1 { "it lies" } else { "they lie" }
             ),
         },
-        recipe: recipe::recipe(study),
-        assumed: recipe::notes(study),
-        provenance: tables::provenance(study),
+        recipe: recipe_section::recipe(study),
+        assumed: recipe_section::notes(study),
+        provenance: table_rows::provenance(study),
     };
-    render("page.html", &filled)
+    template::render("page.html", &filled)
 }
 
 /// The values that fill the template.
@@ -275,33 +273,33 @@ struct Filled<'a> {
     several_seeds: bool,
     has_published: bool,
     ranking: &'a Ranking,
-    rows: Vec<tables::Row>,
-    baselines: Vec<tables::Row>,
-    normalised: Vec<tables::NormalisedRow>,
-    verdicts: &'a [Verdict],
-    validity: Option<validity::Shown>,
-    learning: Option<Learning>,
-    foot: Vec<tables::Foot>,
+    rows: Vec<table_rows::ArmRow>,
+    baselines: Vec<table_rows::ArmRow>,
+    normalised: Vec<table_rows::NormalisedRow>,
+    verdicts: &'a [ClaimVerdict],
+    validity: Option<validity_section::ValiditySection>,
+    learning: Option<LearningSection>,
+    foot: Vec<table_rows::FootRow>,
     /// Kinds of arms as (CSS class, name).
     kinds: Vec<(&'a str, &'a str)>,
     overall_broad: String,
     overall_narrow: String,
     category_panels: Vec<String>,
-    neighbours: Vec<tables::Test>,
-    heat: tables::Heat,
-    unparsed: Vec<tables::Unparsed>,
-    measured: analysis::Measured,
+    neighbours: Vec<table_rows::TestRow>,
+    heat: table_rows::HeatMap,
+    unparsed: Vec<table_rows::UnparsedRow>,
+    measured: analysis_section::VisionSection,
     benchmark_panels: Vec<String>,
     unfreezing: Vec<String>,
-    analysed: Option<analysis::Analysed>,
+    analysed: Option<analysis_section::AnalysisSection>,
     /// Why there is no benchmark analysis; empty if there is one.
     not_analysed: &'a str,
     scatters: Vec<String>,
     /// Lines of the training curves as (CSS class, label).
     legend: Vec<(String, String)>,
-    last_losses: Vec<tables::Losses>,
+    last_losses: Vec<table_rows::LossRow>,
     curves: Vec<figure::Curves>,
-    examples: Vec<examples::Examples>,
+    examples: Vec<examples_section::BenchmarkExamples>,
     problems: Vec<String>,
     /// How many images are not shown because of their location, as a sentence.
     refused: String,
@@ -313,64 +311,38 @@ struct Filled<'a> {
 
 /// The learning curve: sentences, and one panel for the average and each category.
 #[derive(Serialize)]
-struct Learning {
+struct LearningSection {
     said: Vec<String>,
     panels: Vec<String>,
 }
 
-fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> Learning {
+fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> LearningSection {
     let scopes = std::iter::once(AVERAGE).chain(ranking.categories.iter().map(|c| c.as_str()));
     let panel = |scope: &str| {
         let title = format!("Score by number of training samples: {scope}");
         figure::learning_panel(curve, scope, figure::chance(ranking, scope), figure::PANEL)
             .inline(&title, &figure::learning_in_words(curve, scope))
     };
-    Learning { said: curve.conclusions(), panels: scopes.map(panel).collect() }
+    LearningSection { said: curve.conclusions(), panels: scopes.map(panel).collect() }
 }
 
-/// Returns the style sheet of all pages.
-fn style() -> String {
-    format!("{}{}", figure::STYLE, include_str!("../../templates/page.css"))
-}
-
-/// The templates, by the names with which they include each other. Text is escaped because the names end in .html.
-const TEMPLATES: [(&str, &str); 4] = [
-    ("page.html", include_str!("../../templates/page.html")),
-    ("published.html", include_str!("../../templates/published.html")),
-    ("analysis.html", include_str!("../../templates/analysis.html")),
-    ("validity.html", include_str!("../../templates/validity.html")),
-];
-
-fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
-    let failed = |e: minijinja::Error| Error::failed(e.to_string()).context("writing the page");
-    let mut env = Environment::new();
-    // Names, questions and answers are untrusted: characters that would affect a browser or mislead a reader are shown
-    // as escapes.
-    env.set_formatter(|out, state, value| match value.as_str() {
-        Some(text) if !value.is_safe() => {
-            minijinja::escape_formatter(out, state, &minijinja::Value::from(words::shown(text, true).into_owned()))
-        }
-        _ => minijinja::escape_formatter(out, state, value),
-    });
-    for (name, text) in TEMPLATES {
-        env.add_template(name, text).map_err(failed)?;
-    }
-    env.get_template(template).map_err(failed)?.render(Serde(filled)).map_err(failed)
-}
-
-/// Loads a study's directory, ranks its runs, and writes the files of [`Files::of_study`].
-pub fn write(dir: &Path) -> Result<Written> {
-    write_with(dir, &About::default(), &RankOptions::default())
-}
-
-/// Writes as [`write()`] does, with texts and ranking options.
-pub fn write_with(dir: &Path, about: &About, options: &RankOptions) -> Result<Written> {
-    write_study(StudyData::load(dir)?, about, options, Files::of_study(dir))
+/// Loads a study's directory, ranks its runs, and writes the files of [`ReportFiles::of_study`].
+///
+/// # Errors
+/// An error is returned if the directory cannot be read, if its runs cannot be ranked (see [`ranking::rank`]), or if a
+/// file cannot be written.
+pub fn write_with(dir: &Path, info: &StudyInfo, options: &RankOptions) -> Result<WrittenReport> {
+    write_study(StudyData::load(dir)?, info, options, ReportFiles::of_study(dir))
 }
 
 /// Ranks the runs of a loaded study, all or some of them, and writes ranking, page, figures and analysis. An empty
 /// title or study name is filled from the runs.
-pub fn write_study(mut study: StudyData, about: &About, options: &RankOptions, files: Files) -> Result<Written> {
+pub fn write_study(
+    mut study: StudyData,
+    about: &StudyInfo,
+    options: &RankOptions,
+    files: ReportFiles,
+) -> Result<WrittenReport> {
     let mut options = options.clone();
     if options.study.is_empty() {
         options.study.clone_from(&study.study);
@@ -384,5 +356,5 @@ pub fn write_study(mut study: StudyData, about: &About, options: &RankOptions, f
     findings.write(&files, &ranking)?;
     atomic::write(&files.page, html.as_bytes())?;
     atomic::write(&files.figure, figure::ranking_svg(&ranking).as_bytes())?;
-    Ok(Written { ranking, verdicts: findings.verdicts, files, problems: study.problems })
+    Ok(WrittenReport { ranking, verdicts: findings.verdicts, files, problems: study.problems })
 }

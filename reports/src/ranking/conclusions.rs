@@ -1,7 +1,7 @@
 //! Formulates what can and what cannot be concluded from a ranking, in short sentences.
 
-use super::{AVERAGE, Answers, Family, PairTest, RankedArm, Ranking, Score};
-use crate::words::{count, list, p, percent, probability, short_list, signed};
+use super::content::{AVERAGE, AnswerStats, ArmScore, PairTest, RankedArm, Ranking, TestFamily};
+use crate::formatting::{count, list, p, percent, probability, short_list, signed};
 
 /// Maximum number of names that are listed; further ones are counted.
 pub(super) const MOST_NAMES: usize = 4;
@@ -35,7 +35,7 @@ pub(super) fn label(r: &Ranking, arm: &str) -> String {
 
 /// Returns the arms that are not separable from the leader of a scope.
 fn tied_with_leader(r: &Ranking, scope: &str) -> Vec<String> {
-    r.tests(Family::Leader, scope).filter(|t| !t.separable).map(|t| label(r, &t.b)).collect()
+    r.tests(TestFamily::Leader, scope).filter(|t| !t.separable).map(|t| label(r, &t.b)).collect()
 }
 
 fn best_on_average(r: &Ranking) -> Option<String> {
@@ -106,14 +106,14 @@ fn best_by_category(r: &Ranking) -> Vec<String> {
 fn random(r: &Ranking) -> Option<String> {
     let random = &r.arm(r.random.as_deref()?)?.label;
     let beaten_by_all = |scope: &str| {
-        let mut tests = r.tests(Family::Random, scope).peekable();
+        let mut tests = r.tests(TestFamily::Random, scope).peekable();
         tests.peek().is_some() && tests.all(PairTest::above)
     };
-    let worst = |scope: &str| r.tests(Family::Random, scope).map(|t| t.p_adjusted).fold(0.0, f64::max);
+    let worst = |scope: &str| r.tests(TestFamily::Random, scope).map(|t| t.p_adjusted).fold(0.0, f64::max);
     let not_beating = |scope: &str| -> Vec<String> {
-        r.tests(Family::Random, scope).filter(|t| !t.above()).map(|t| label(r, &t.a)).collect()
+        r.tests(TestFamily::Random, scope).filter(|t| !t.above()).map(|t| label(r, &t.a)).collect()
     };
-    r.tests(Family::Random, AVERAGE).next()?;
+    r.tests(TestFamily::Random, AVERAGE).next()?;
     let mut said = if beaten_by_all(AVERAGE) {
         format!("The random baseline {random} is below every trained frozen arm on average ({})", p(worst(AVERAGE)))
     } else {
@@ -150,13 +150,13 @@ fn unfreezing(r: &Ranking) -> Option<String> {
         let verdict = if t.separable { "" } else { ", not separable from 0" };
         format!("{} by {} [{}, {}]{verdict}", label(r, &t.b), signed(t.difference), signed(t.low), signed(t.high))
     };
-    let changes: Vec<String> = r.tests(Family::Unfreezing, AVERAGE).map(change).collect();
+    let changes: Vec<String> = r.tests(TestFamily::Unfreezing, AVERAGE).map(change).collect();
     (!changes.is_empty()).then(|| format!("Unfreezing changes the average of {}.", changes.join("; of ")))
 }
 
 /// Formulates which arms do not gain from the image.
 fn blind(r: &Ranking) -> Option<String> {
-    let failing = |scope: &str| failing(r, scope, Score::beats_blind);
+    let failing = |scope: &str| failing(r, scope, ArmScore::beats_blind);
     let average = failing(AVERAGE);
     let mut said = match average.len() {
         0 => "With the image every arm scores above its blind self on average".to_string(),
@@ -183,14 +183,14 @@ fn failing_names(names: &[String]) -> String {
     if names.len() > MOST_NAMES { count(names.len(), "arm") } else { names.join(", ") }
 }
 
-fn failing(r: &Ranking, scope: &str, passes: fn(&Score) -> bool) -> Vec<String> {
+fn failing(r: &Ranking, scope: &str, passes: fn(&ArmScore) -> bool) -> Vec<String> {
     let fails = |a: &&RankedArm| a.score(scope).is_some_and(|s| !passes(s));
     r.trained().filter(fails).map(|a| a.label.clone()).collect()
 }
 
 /// Formulates on which benchmarks arms are not shown to beat chance, without those below chance.
 fn chance(r: &Ranking) -> Option<String> {
-    let at_chance = |s: &Score| s.beats_chance() || s.below_chance() || s.chance.is_nan();
+    let at_chance = |s: &ArmScore| s.beats_chance() || s.below_chance() || s.chance.is_nan();
     let parts: Vec<String> =
         r.benchmarks.iter().filter_map(|b| exception(r, &b.name, &failing(r, &b.name, at_chance))).collect();
     (!parts.is_empty()).then(|| format!("Not shown to beat chance: {}.", parts.join(", ")))
@@ -198,8 +198,8 @@ fn chance(r: &Ranking) -> Option<String> {
 
 /// Formulates which scores are separably below chance, and what in the answers explains them.
 fn below_chance(r: &Ranking) -> Option<String> {
-    let below = |name: &str| -> Vec<(&RankedArm, Option<&Answers>)> {
-        let arms = r.trained().filter(|a| a.score(name).is_some_and(Score::below_chance));
+    let below = |name: &str| -> Vec<(&RankedArm, Option<&AnswerStats>)> {
+        let arms = r.trained().filter(|a| a.score(name).is_some_and(ArmScore::below_chance));
         arms.map(|a| (a, a.answers.get(name))).collect()
     };
     let part = |name: &str| -> Option<String> {
@@ -210,7 +210,7 @@ fn below_chance(r: &Ranking) -> Option<String> {
         if arms.len() > MOST_NAMES {
             let who = if arms.len() == r.trained().count() { "all arms".to_string() } else { count(arms.len(), "arm") };
             let answers = || arms.iter().filter_map(|(_, a)| *a);
-            let unparsed = span(answers().map(Answers::unparsed_share)).map(|s| format!(", {s} unparsed"));
+            let unparsed = span(answers().map(AnswerStats::unparsed_share)).map(|s| format!(", {s} unparsed"));
             let constant = span(answers().filter_map(|a| a.constant.as_ref()).map(|c| c.share))
                 .map(|s| format!(", {s} one and the same answer"));
             return Some(format!("{name} ({who}{}{})", unparsed.unwrap_or_default(), constant.unwrap_or_default()));
@@ -228,7 +228,7 @@ fn below_chance(r: &Ranking) -> Option<String> {
 }
 
 /// Formats the explanation, such as "33.3 % unparsed, 61 % “B”".
-fn reasons(answers: &Answers) -> String {
+fn reasons(answers: &AnswerStats) -> String {
     let unparsed = format!("{} unparsed", percent(answers.unparsed_share()));
     match &answers.constant {
         Some(c) => format!("{unparsed}, {} “{}”", percent(c.share), burgess_base::text::excerpt(&c.answer, 24)),

@@ -1,33 +1,33 @@
 //! Selects the pairs of arms to compare, and computes their tests.
 
-use super::at;
-use super::edge::Edges;
-use super::grid::Grid;
-use super::resample::Scores;
-use super::{Family, PairCount, PairTest, Ranking};
+use super::boundary_correction::BoundaryCorrections;
+use super::content::{PairCount, PairTest, Ranking, TestFamily};
+use super::resample::{ScopeScores, at};
+use super::run_grid::RunGrid;
 use crate::stats;
 use ndarray::Array2;
 use std::collections::BTreeMap;
 
 /// The inputs of the tests: grid, observed scores, bootstrap replicates and sign flips.
-pub(super) struct Draws<'a> {
-    pub grid: &'a Grid,
-    pub observed: &'a Scores,
-    pub replicates: &'a [Scores],
+pub(super) struct Resamples<'a> {
+    pub grid: &'a RunGrid,
+    pub observed: &'a ScopeScores,
+    pub replicates: &'a [ScopeScores],
     pub flips: &'a [Array2<f64>],
 }
 
-impl Draws<'_> {
+impl Resamples<'_> {
     /// Tests `a` against `b` in a scope; p is not adjusted yet.
-    pub fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
+    pub fn test(&self, family: TestFamily, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
         let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
         let (i, j) = (index(a)?, index(b)?);
         let between = |values: &Array2<f64>| at(values, i, s) - at(values, j, s);
         let differences: Vec<f64> = self.replicates.iter().map(|r| between(&r.image)).collect();
         let difference = between(&self.observed.image);
-        let read = |scores: &Scores, scope: usize| at(&scores.image, i, scope) - at(&scores.image, j, scope);
-        let edges = Edges::of_difference(self.grid, self.observed, self.replicates, confidence, &read);
-        let (low, high) = edges.interval(self.grid, s, difference, stats::interval(&differences, confidence));
+        let read = |scores: &ScopeScores, scope: usize| at(&scores.image, i, scope) - at(&scores.image, j, scope);
+        let corrections =
+            BoundaryCorrections::of_difference(self.grid, self.observed, self.replicates, confidence, &read);
+        let (low, high) = corrections.interval(self.grid, s, difference, stats::interval(&differences, confidence));
         let threshold = difference.abs() - stats::tie_tolerance(difference);
         let extreme = self.flips.iter().filter(|f| between(f).abs() >= threshold).count();
         let p = stats::p_value(extreme, self.flips.len());
@@ -37,7 +37,7 @@ impl Draws<'_> {
     }
 
     /// Computes the tests of some pairs in a scope, with p adjusted over them.
-    fn family(&self, family: Family, s: usize, pairs: Vec<(&str, &str)>, confidence: f64) -> Vec<PairTest> {
+    fn family(&self, family: TestFamily, s: usize, pairs: Vec<(&str, &str)>, confidence: f64) -> Vec<PairTest> {
         let tests = pairs.into_iter().filter_map(|(a, b)| self.test(family, s, a, b, confidence));
         let mut tests: Vec<PairTest> = tests.collect();
         let adjusted = stats::holm(&tests.iter().map(|t| t.p).collect::<Vec<_>>());
@@ -50,15 +50,15 @@ impl Draws<'_> {
 }
 
 /// Computes the tests of a ranking: neighbours, leader, random baseline, unfreezing.
-pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
+pub(super) fn tests(ranking: &Ranking, draws: &Resamples) -> Vec<PairTest> {
     let mut all = Vec::new();
     for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
         let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
         for (family, pairs) in [
-            (Family::Neighbours, order.windows(2).filter_map(|w| Some((*w.first()?, *w.get(1)?))).collect()),
-            (Family::Leader, order.iter().skip(1).filter_map(|b| Some((*order.first()?, *b))).collect()),
-            (Family::Random, with_random(ranking)),
-            (Family::Unfreezing, unfrozen_pairs(ranking)),
+            (TestFamily::Neighbours, order.windows(2).filter_map(|w| Some((*w.first()?, *w.get(1)?))).collect()),
+            (TestFamily::Leader, order.iter().skip(1).filter_map(|b| Some((*order.first()?, *b))).collect()),
+            (TestFamily::Random, with_random(ranking)),
+            (TestFamily::Unfreezing, unfrozen_pairs(ranking)),
         ] {
             all.extend(draws.family(family, s, pairs, ranking.confidence));
         }
@@ -72,7 +72,7 @@ pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
 /// them separable. So p is adjusted over all pairs of a scope by the largest difference between any two arms under each
 /// flip (single-step max-T; Westfall and Young 1993). The flips give it directly, because the signs are the same for
 /// all arms.
-pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, PairCount> {
+pub(super) fn all_pairs(ranking: &Ranking, draws: &Resamples) -> BTreeMap<String, PairCount> {
     let arms: Vec<&str> = ranking.trained().map(|a| a.arm.as_str()).collect();
     let index = |name: &str| draws.grid.arms.iter().position(|x| x.arm == name);
     let indices: Vec<usize> = arms.iter().filter_map(|a| index(a)).collect();
@@ -87,7 +87,7 @@ pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, Pa
         let widest: Vec<f64> = draws.flips.iter().map(widest).collect();
         let separable = pairs().filter(|(a, b)| {
             // The family is irrelevant, because only the number of tests is kept.
-            let Some(mut test) = draws.test(Family::Neighbours, s, a, b, ranking.confidence) else { return false };
+            let Some(mut test) = draws.test(TestFamily::Neighbours, s, a, b, ranking.confidence) else { return false };
             let threshold = test.difference.abs() - stats::tie_tolerance(test.difference);
             let extreme = widest.iter().filter(|w| **w >= threshold).count();
             test.p_adjusted = stats::p_value(extreme, widest.len());

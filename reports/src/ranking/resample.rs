@@ -1,23 +1,28 @@
 //! Bootstrap replicates and sign flips of a ranking, for all arms at once.
 
-use super::RankOptions;
-use super::grid::{Arm, Grid, Scope};
+use super::options::RankOptions;
+use super::run_grid::{GridArm, RunGrid, Scope};
 use crate::stats::{self, dot};
 use burgess_base::stream::stream;
 use ndarray::Array2;
 use rayon::prelude::*;
 
 /// Scores in percent of every arm (rows) in every scope (columns), with the image and without.
-pub(super) struct Scores {
+pub(super) struct ScopeScores {
     pub image: Array2<f64>,
     pub blind: Array2<f64>,
+}
+
+/// Returns an array element that is known to exist; 0 avoids an impossible branch at every call.
+pub(super) fn at(values: &Array2<f64>, arm: usize, scope: usize) -> f64 {
+    values.get((arm, scope)).copied().unwrap_or(0.0)
 }
 
 /// Points per benchmark and unit, to be weighted by how often each unit was drawn.
 type Columns = [Vec<f64>];
 
 /// Returns the observed scores: every unit once, every seed once.
-pub(super) fn observed(grid: &Grid) -> Scores {
+pub(super) fn observed(grid: &RunGrid) -> ScopeScores {
     let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
     scores(grid, &once, |arm| vec![1.0 / arm.runs.len() as f64; arm.runs.len()])
 }
@@ -30,7 +35,7 @@ pub(super) fn observed(grid: &Grid) -> Scores {
 /// So the deviation of the drawn seeds from their mean is scaled by √(S/(S−1)), which makes the variance of a mean
 /// unbiased. Drawing images and seeds independently overestimates the variance slightly (Owen 2007, *The pigeonhole
 /// bootstrap*).
-pub(super) fn bootstrap(grid: &Grid, options: &RankOptions) -> Vec<Scores> {
+pub(super) fn bootstrap(grid: &RunGrid, options: &RankOptions) -> Vec<ScopeScores> {
     (0..options.replicates)
         .into_par_iter()
         .map(|r| {
@@ -56,13 +61,13 @@ pub(super) fn bootstrap(grid: &Grid, options: &RankOptions) -> Vec<Scores> {
 }
 
 /// Computes the scores of all arms, with each unit counted as often as drawn and each seed with its weight.
-fn scores(grid: &Grid, draws: &[Vec<f64>], seed_weights: impl Fn(&Arm) -> Vec<f64>) -> Scores {
+fn scores(grid: &RunGrid, draws: &[Vec<f64>], seed_weights: impl Fn(&GridArm) -> Vec<f64>) -> ScopeScores {
     let shape = (grid.arms.len(), grid.scopes.len());
-    let mut out = Scores { image: Array2::zeros(shape), blind: Array2::zeros(shape) };
+    let mut out = ScopeScores { image: Array2::zeros(shape), blind: Array2::zeros(shape) };
     let totals: Vec<f64> = grid.benchmarks.iter().zip(draws).map(|(b, d)| dot(d, &b.weights)).collect();
     for (a, arm) in grid.arms.iter().enumerate() {
         let weights = seed_weights(arm);
-        let mean_over_seeds = |columns: fn(&super::grid::Run) -> &Columns| -> Vec<f64> {
+        let mean_over_seeds = |columns: fn(&super::run_grid::GridRun) -> &Columns| -> Vec<f64> {
             (0..grid.benchmarks.len())
                 .map(|b| {
                     let share = |(run, weight): (_, &f64)| weight * points(columns(run), draws, &totals, b);
@@ -92,8 +97,8 @@ fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f6
 }
 
 /// Returns the scores of an arm in a scope as (seed, score).
-pub(super) fn seed_scores(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f64)> {
-    let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();
+pub(super) fn seed_scores(arm: &GridArm, grid: &RunGrid, scope: &Scope) -> Vec<(u64, f64)> {
+    let totals: Vec<f64> = grid.benchmarks.iter().map(super::run_grid::GridBenchmark::total_weight).collect();
     let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
     let score = |sums: &Columns| -> Vec<f64> { (0..totals.len()).map(|b| points(sums, &once, &totals, b)).collect() };
     arm.runs.iter().map(|run| (run.seed, dot(&scope.weights, &score(&run.sums)))).collect()
@@ -102,9 +107,9 @@ pub(super) fn seed_scores(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f6
 /// Computes sign-flip replicates: per arm and scope the score after flipping the signs of units at random, **the same
 /// signs for all arms**. Scores are linear in the points, so the flipped difference of any two arms is the difference
 /// of their flipped scores, and one pass serves every pair. Points are averaged over an arm's seeds.
-pub(super) fn flips(grid: &Grid, options: &RankOptions) -> Vec<Array2<f64>> {
+pub(super) fn flips(grid: &RunGrid, options: &RankOptions) -> Vec<Array2<f64>> {
     let averaged: Vec<Vec<Vec<f64>>> = grid.arms.iter().map(|arm| mean_columns(arm, grid)).collect();
-    let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();
+    let totals: Vec<f64> = grid.benchmarks.iter().map(super::run_grid::GridBenchmark::total_weight).collect();
     (0..options.replicates)
         .into_par_iter()
         .map(|r| {
@@ -127,7 +132,7 @@ pub(super) fn flips(grid: &Grid, options: &RankOptions) -> Vec<Array2<f64>> {
 }
 
 /// Returns the points of an arm's units, averaged over its seeds.
-fn mean_columns(arm: &Arm, grid: &Grid) -> Vec<Vec<f64>> {
+fn mean_columns(arm: &GridArm, grid: &RunGrid) -> Vec<Vec<f64>> {
     let n = arm.runs.len() as f64;
     let mut mean: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![0.0; b.weights.len()]).collect();
     for run in &arm.runs {

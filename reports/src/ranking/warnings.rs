@@ -1,8 +1,8 @@
 //! Formulates warnings about low sensitivity of a study's evaluator and about misleading scores.
 
 use super::conclusions::{MOST_NAMES, label, span};
-use super::{Answers, Family, RankedArm, Ranking};
-use crate::words::{count, list, percent, short_list};
+use super::content::{AnswerStats, RankedArm, Ranking, TestFamily};
+use crate::formatting::{count, list, percent, short_list};
 use burgess_base::Category;
 
 /// Minimum of the oracle's (score − chance) / (100 − chance) for an evaluator to be able to measure a scope.
@@ -65,8 +65,8 @@ fn not_above_random(r: &Ranking) -> Option<String> {
         .iter()
         .filter_map(|c| {
             let failing: Vec<String> =
-                r.tests(Family::Random, c).filter(|t| !t.above()).map(|t| label(r, &t.a)).collect();
-            let all = failing.len() > 1 && failing.len() == r.tests(Family::Random, c).count();
+                r.tests(TestFamily::Random, c).filter(|t| !t.above()).map(|t| label(r, &t.a)).collect();
+            let all = failing.len() > 1 && failing.len() == r.tests(TestFamily::Random, c).count();
             let who = if all { "any arm".to_string() } else { short_list(&failing, MOST_NAMES) };
             (!failing.is_empty()).then(|| format!("{c} ({who})"))
         })
@@ -80,7 +80,7 @@ fn unparsed(r: &Ranking) -> Option<String> {
         .benchmarks
         .iter()
         .filter_map(|b| {
-            let share = |a: &RankedArm| a.answers.get(&b.name).map_or(0.0, Answers::unparsed_share);
+            let share = |a: &RankedArm| a.answers.get(&b.name).map_or(0.0, AnswerStats::unparsed_share);
             let many: Vec<(&RankedArm, f64)> =
                 r.arms.iter().map(|a| (a, share(a))).filter(|(_, s)| *s > MOST_UNPARSED).collect();
             let range = span(many.iter().map(|(_, s)| *s))?;

@@ -1,7 +1,7 @@
 //! Valid ranges of the numbers of a finished run, which are checked on reading so that no report contains invalid
 //! numbers.
 
-use super::{Sample, Step};
+use super::records::{Sample, TrainStep};
 use serde_json::Value;
 
 /// Maximum plausible cost, loss or rate.
@@ -96,7 +96,7 @@ pub(crate) fn sample_problem(sample: &Sample) -> Option<String> {
 }
 
 /// Returns the problem in a line of `train.jsonl`, if any.
-pub(crate) fn step_problem(step: &Step) -> Option<String> {
+pub(crate) fn step_problem(step: &TrainStep) -> Option<String> {
     let numbers = [("loss", step.loss), ("lr", step.lr), ("grad_norm", step.grad_norm), ("seconds", step.seconds)];
     let (key, value) = numbers.into_iter().find(|(_, v)| v.is_nan() || v.abs() > MOST)?;
     Some(format!("{key} is {value:e}, it should be between -{MOST:e} and {MOST:e}"))

@@ -1,6 +1,6 @@
 //! Keys and values of queries: for each cell of the query grid a window of every encoder's grid, or the whole image.
 
-use super::super::arrangement::{ImageSize, Region};
+use super::super::token_layout::{ImageRegion, ImageSize};
 use burgess_base::{Error, Result};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -153,8 +153,8 @@ fn cell_bias(
     let keys: usize = sides.iter().map(|m| m * m).sum();
     let mut values = Vec::with_capacity(images.len() * grid * grid * keys);
     for &size in images {
-        let regions: Vec<Region> =
-            tower_grids.iter().map(|&side| Region::of(size, [side, side])).collect::<Result<_>>()?;
+        let regions: Vec<ImageRegion> =
+            tower_grids.iter().map(|&side| ImageRegion::of(size, [side, side])).collect::<Result<_>>()?;
         for cell in 0..grid * grid {
             for (region, &m) in regions.iter().zip(sides) {
                 let (top, left) = (cell / grid * m, cell % grid * m);

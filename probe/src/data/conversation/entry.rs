@@ -1,7 +1,7 @@
 //! Parses one entry of a conversation file, whatever JSON it contains.
 
 use super::Conversation;
-use super::problems::Unusable;
+use super::skipped::SkippedEntry;
 use crate::llm::chat::{Role, Turn};
 use burgess_base::text;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -90,18 +90,18 @@ impl<'de> Visitor<'de> for Any {
 
 impl Entry {
     /// Converts the entry to a conversation, or says why it is unusable.
-    pub fn conversation(self) -> Result<Conversation, Unusable> {
+    pub fn conversation(self) -> Result<Conversation, SkippedEntry> {
         match self {
             Self::Object(fields) => fields.conversation(),
             Self::Other(what) => {
-                Err(Unusable { reason: "not an object", detail: what.to_string(), source: String::new() })
+                Err(SkippedEntry { reason: "not an object", detail: what.to_string(), source: String::new() })
             }
         }
     }
 }
 
 impl Fields {
-    fn conversation(self) -> Result<Conversation, Unusable> {
+    fn conversation(self) -> Result<Conversation, SkippedEntry> {
         let Self { id, image, source, conversations } = self;
         let image = path(image);
         let source = match (as_text(source), &image) {
@@ -121,7 +121,7 @@ impl Fields {
         };
         match read() {
             Ok((image, turns)) => Ok(Conversation { id: as_text(id), image, source, turns }),
-            Err((reason, detail)) => Err(Unusable { reason, detail, source }),
+            Err((reason, detail)) => Err(SkippedEntry { reason, detail, source }),
         }
     }
 }

@@ -6,13 +6,13 @@
 //! "none" or "nan" (also Python's bare `NaN`), and a first turn that is not the human's is skipped. A list of one
 //! image is that image.
 //!
-//! Entries that are valid JSON but unusable are skipped and counted ([`Problems`]). Invalid JSON is an error, because
+//! Entries that are valid JSON but unusable are skipped and counted ([`SkippedReport`]). Invalid JSON is an error, because
 //! the file was then truncated or damaged.
 
 mod entry;
-mod problems;
+mod skipped;
 
-pub use problems::{LeftOut, Problems};
+pub use skipped::{SkippedEntries, SkippedReport};
 
 use crate::llm::chat::Turn;
 use burgess_base::json::LenientReader;
@@ -42,12 +42,12 @@ pub struct Conversation {
 ///
 /// When the file cannot be read, is damaged, or does not have this format (the error gives file, line and column);
 /// when it has entries and all were skipped (the error gives the reasons); and any error of `each`.
-pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Result<Problems> {
+pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Result<SkippedReport> {
     let step = || format!("reading {}", path.display());
     let mut reader = BufReader::new(LenientReader::new(compressed::open(path).with_context(step)?));
-    let mut problems = Problems::default();
+    let mut problems = SkippedReport::default();
     let mut given = 0;
-    let mut take = |entry: Entry, problems: &mut Problems, place: String| match entry.conversation() {
+    let mut take = |entry: Entry, problems: &mut SkippedReport, place: String| match entry.conversation() {
         Ok(conversation) => {
             given += 1;
             each(conversation)
@@ -145,7 +145,7 @@ impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Entries<F> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_all(path: &Path) -> Result<(Vec<Conversation>, Problems)> {
+pub fn read_all(path: &Path) -> Result<(Vec<Conversation>, SkippedReport)> {
     let mut all = Vec::new();
     let problems = read(path, |c| {
         all.push(c);
@@ -303,7 +303,7 @@ mod tests {
         let bad = |source: &str| format!(r#"{{"source": "{source}", "conversations": []}}"#);
         let (_d, path) = file(&[GOOD, &bad("gqa"), &bad("vqa"), &bad("gqa")].join("\n"))?;
         let problems = read_all(&path)?.1;
-        let found: Vec<_> = problems.left_out().map(|l| (l.source.as_str(), l.count, l.first.join(" "))).collect();
+        let found: Vec<_> = problems.by_source().map(|l| (l.source.as_str(), l.count, l.first.join(" "))).collect();
         assert_eq!(found, [("gqa", 2, "line 2 line 4".to_string()), ("vqa", 1, "line 3".to_string())]);
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::mutate::Form;
 use crate::place::Place;
 use burgess_base::{Error, Result, json};
 use burgess_reports::load::StudyData;
-use burgess_reports::page::About;
+use burgess_reports::page::StudyInfo;
 use burgess_reports::ranking::{RankOptions, rank};
 use burgess_reports::{page, table};
 
@@ -99,6 +99,6 @@ fn reported(place: &Place) -> Result<()> {
     let options = RankOptions { replicates: 20, ..RankOptions::default() };
     let ranking = rank(&study.results(), &study.missing, &options)?;
     drop(table::ranking_table(&ranking, 80, false));
-    drop(page::page(&study, &ranking, &About::default())?);
+    drop(page::page(&study, &ranking, &StudyInfo::default())?);
     Ok(())
 }

@@ -1,0 +1,51 @@
+//! The encoders of the paper's catalogue (Table 6).
+
+use serde::Serialize;
+
+/// The kind of supervision of an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum EncoderFamily {
+    #[serde(rename = "language-supervised")]
+    Language,
+    #[serde(rename = "self-supervised")]
+    Itself,
+    #[serde(rename = "other")]
+    Other,
+}
+
+impl EncoderFamily {
+    pub const ALL: [EncoderFamily; 3] = [EncoderFamily::Language, EncoderFamily::Itself, EncoderFamily::Other];
+
+    /// Returns the family's name in the paper.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderFamily::Language => "Language-supervised",
+            EncoderFamily::Itself => "Self-supervised",
+            EncoderFamily::Other => "Other",
+        }
+    }
+
+    /// Returns the family of the encoder with this number in the paper's catalogue (Table 6), which is grouped by
+    /// family.
+    pub fn of(number: usize) -> Option<Self> {
+        match number {
+            1..=9 => Some(EncoderFamily::Language),
+            10..=16 => Some(EncoderFamily::Itself),
+            17..=23 => Some(EncoderFamily::Other),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the catalogue number with which a model's name begins: 6 for `6 SigLIP-SO400M/14@384`.
+pub fn number(model: &str) -> Option<usize> {
+    model.split_once(' ').and_then(|(n, _)| n.parse().ok()).filter(|n| EncoderFamily::of(*n).is_some())
+}
+
+/// Returns a model's name without its catalogue number.
+pub fn short(model: &str) -> &str {
+    match (number(model), model.split_once(' ')) {
+        (Some(_), Some((_, name))) => name,
+        _ => model,
+    }
+}

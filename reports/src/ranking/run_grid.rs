@@ -1,0 +1,302 @@
+//! The runs of a study as a grid, after checking that they can be compared.
+
+use super::content::{AVERAGE, AnswerStats};
+use super::options::RankOptions;
+use crate::formatting;
+use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, Unit};
+use burgess_base::{Category, Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Arms × seeds × benchmarks × units, where everything that arms share was checked to be equal.
+pub(super) struct RunGrid {
+    pub benchmarks: Vec<GridBenchmark>,
+    /// Categories in display order.
+    pub categories: Vec<Category>,
+    /// Arms by name.
+    pub arms: Vec<GridArm>,
+    /// The scopes: the average, then the categories, then the benchmarks.
+    pub scopes: Vec<Scope>,
+    /// Why some benchmarks are not compared, as sentences.
+    pub left_out: Vec<String>,
+}
+
+pub(super) struct GridBenchmark {
+    pub name: String,
+    pub category: Category,
+    pub metric: String,
+    pub chance: f64,
+    pub n: usize,
+    /// Ids of the units, sorted; every arm's columns are in this order.
+    pub ids: Vec<String>,
+    pub weights: Vec<f64>,
+}
+
+pub(super) struct GridArm {
+    pub arm: String,
+    pub encoders: Vec<String>,
+    pub freeze: String,
+    pub published: Option<f64>,
+    /// Role that its runs state, if any.
+    pub role: Option<ArmRole>,
+    pub answers: BTreeMap<String, AnswerStats>,
+    pub cost: RunCost,
+    /// Runs by seed.
+    pub runs: Vec<GridRun>,
+}
+
+pub(super) struct GridRun {
+    pub seed: u64,
+    /// Points of each unit with the image, per benchmark.
+    pub sums: Vec<Vec<f64>>,
+    /// Points of each unit without the image, per benchmark.
+    pub blinds: Vec<Vec<f64>>,
+}
+
+/// A scope with a score: a weighted sum of the benchmarks' scores.
+pub(super) struct Scope {
+    pub name: String,
+    pub weights: Vec<f64>,
+}
+
+impl Scope {
+    /// Returns the weighted sum of values by benchmark; values of weight 0 are ignored and may be NaN.
+    pub fn of(&self, values: &[f64]) -> f64 {
+        self.weights.iter().zip(values).filter(|(w, _)| **w > 0.0).map(|(w, v)| w * v).sum()
+    }
+}
+
+impl RunGrid {
+    pub fn new(runs: &[RunResults], options: &RankOptions) -> Result<Self> {
+        for run in runs {
+            check_run(run)?;
+        }
+        let mut by_arm: BTreeMap<&str, BTreeMap<u64, &RunResults>> = BTreeMap::new();
+        for run in runs {
+            let (arm, seed) = (run.run.arm.as_str(), run.run.seed);
+            if by_arm.entry(arm).or_default().insert(seed, run).is_some() {
+                return Err(Error::usage(format!("two runs of arm {arm} with seed {seed}"))
+                    .hint("rank the runs of one study directory at a time"));
+            }
+        }
+        let first = runs.first().ok_or_else(|| {
+            Error::failed(format!("study {} has no finished run", options.study)).hint("run burgess rank to finish it")
+        })?;
+        let (common, left_out) = common_benchmarks(runs)?;
+        let mut benchmarks = Vec::new();
+        for name in &common {
+            if let Some(result) = first.results.get(name) {
+                benchmarks.push(bench(name, result));
+            }
+        }
+        let categories = schema::in_display_order(benchmarks.iter().map(|b| &b.category));
+        // Benchmarks are sorted in display order: by category, then by name.
+        benchmarks.sort_by_key(|b| (categories.iter().position(|c| *c == b.category), b.name.clone()));
+
+        let mut arms = Vec::new();
+        for (arm, seeds) in by_arm {
+            arms.push(arm_columns(arm, &seeds, &benchmarks, &first.run.arm)?);
+        }
+        let scopes = scopes(&benchmarks, &categories);
+        Ok(Self { benchmarks, categories, arms, scopes, left_out })
+    }
+}
+
+impl GridBenchmark {
+    pub fn total_weight(&self) -> f64 {
+        self.weights.iter().sum()
+    }
+}
+
+/// Checks the conditions that a single run must satisfy.
+fn check_run(run: &RunResults) -> Result<()> {
+    let who = || format!("arm {} seed {}", run.run.arm, run.run.seed);
+    if run.schema != SCHEMA {
+        return Err(Error::failed(format!("{} has schema {}, this burgess reads {SCHEMA}", who(), run.schema)));
+    }
+    for (name, r) in &run.results {
+        let fail = |what: &str| Err(Error::failed(format!("{}, {name}: {what}", who())));
+        if !r.higher_is_better {
+            return fail("lower scores are better here, so it cannot be averaged with the others");
+        }
+        if r.units.is_empty() {
+            return fail("no units, so nothing can be resampled");
+        }
+        if r.units
+            .iter()
+            .any(|u| !(u.sum.is_finite() && u.blind.is_finite() && u.weight.is_finite() && u.weight >= 0.0))
+        {
+            return fail("a unit is not finite or has a negative weight");
+        }
+        let total: f64 = r.units.iter().map(|u| u.weight).sum();
+        if total <= 0.0 {
+            return fail("all units have weight 0");
+        }
+        for (what, stated, points) in [
+            ("score", r.score, r.units.iter().map(|u| u.sum).sum::<f64>()),
+            ("blind score", r.blind, r.units.iter().map(|u| u.blind).sum::<f64>()),
+        ] {
+            let derived = 100.0 * points / total;
+            if (stated - derived).abs() > 1e-6 {
+                return fail(&format!("the {what} {stated} does not follow from its units, which give {derived}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the benchmarks that every run has, and a sentence for each that some runs lack.
+fn common_benchmarks(runs: &[RunResults]) -> Result<(Vec<String>, Vec<String>)> {
+    let all: BTreeSet<&String> = runs.iter().flat_map(|r| r.results.keys()).collect();
+    let (mut common, mut left_out) = (Vec::new(), Vec::new());
+    for name in all {
+        let lacking: BTreeSet<String> =
+            runs.iter().filter(|r| !r.results.contains_key(name)).map(|r| r.run.arm.clone()).collect();
+        if lacking.is_empty() {
+            common.push(name.clone());
+        } else {
+            let lacking: Vec<String> = lacking.into_iter().collect();
+            left_out.push(format!("{name} is not compared: {} lacks it", formatting::short_list(&lacking, 3)));
+        }
+    }
+    if common.is_empty() {
+        return Err(Error::failed(format!("no benchmark was answered by all runs ({})", left_out.join("; ")))
+            .hint("evaluate all arms on the same benchmarks"));
+    }
+    Ok((common, left_out))
+}
+
+fn bench(name: &str, r: &BenchmarkResult) -> GridBenchmark {
+    let units = sorted(&r.units);
+    GridBenchmark {
+        name: name.to_string(),
+        category: r.category.clone(),
+        metric: r.metric.clone(),
+        chance: r.chance,
+        n: r.n,
+        ids: units.iter().map(|u| u.id.clone()).collect(),
+        weights: units.iter().map(|u| u.weight).collect(),
+    }
+}
+
+fn sorted(units: &[Unit]) -> Vec<&Unit> {
+    let mut units: Vec<&Unit> = units.iter().collect();
+    units.sort_by(|a, b| a.id.cmp(&b.id));
+    units
+}
+
+fn arm_columns(
+    arm: &str,
+    seeds: &BTreeMap<u64, &RunResults>,
+    benchmarks: &[GridBenchmark],
+    reference: &str,
+) -> Result<GridArm> {
+    let mut columns = Vec::new();
+    for (seed, run) in seeds {
+        let (mut sums, mut blinds) = (Vec::new(), Vec::new());
+        for bench in benchmarks {
+            let Some(result) = run.results.get(&bench.name) else { continue };
+            let units = sorted(&result.units);
+            same_questions(bench, result, &units, &format!("{arm} (seed {seed})"), reference)?;
+            sums.push(units.iter().map(|u| u.sum).collect());
+            blinds.push(units.iter().map(|u| u.blind).collect());
+        }
+        columns.push(GridRun { seed: *seed, sums, blinds });
+    }
+    let Some(first) = seeds.values().next() else {
+        return Err(Error::failed(format!("arm {arm} has no run")));
+    };
+    if let Some(other) =
+        seeds.values().find(|r| r.run.encoders != first.run.encoders || r.run.freeze != first.run.freeze)
+    {
+        return Err(Error::failed(format!(
+            "arm {arm} has other encoders or another freeze setting under seed {} than under seed {}",
+            other.run.seed, first.run.seed
+        )));
+    }
+    let n = seeds.len() as f64;
+    let mean = |f: fn(&RunCost) -> f64| seeds.values().map(|r| f(&r.cost)).sum::<f64>() / n;
+    let cost = RunCost {
+        train_seconds: mean(|c| c.train_seconds),
+        images_per_second: mean(|c| c.images_per_second),
+        peak_memory_bytes: seeds.values().map(|r| r.cost.peak_memory_bytes).max().unwrap_or(0),
+        ..first.cost.clone()
+    };
+    Ok(GridArm {
+        arm: arm.to_string(),
+        encoders: first.run.encoders.clone(),
+        freeze: first.run.freeze.clone(),
+        // Runs that predate the study's published average have none.
+        published: seeds.values().find_map(|r| r.run.published),
+        role: seeds.values().find_map(|r| r.run.role),
+        answers: benchmarks.iter().map(|b| (b.name.clone(), answers(seeds, &b.name))).collect(),
+        cost,
+        runs: columns,
+    })
+}
+
+/// Returns properties of an arm's answers to a benchmark, over its seeds.
+fn answers(seeds: &BTreeMap<u64, &RunResults>, benchmark: &str) -> AnswerStats {
+    let results = || seeds.values().filter_map(|run| run.results.get(benchmark));
+    let constants = results().filter_map(|r| r.constant.as_ref());
+    AnswerStats {
+        n: results().map(|r| r.n).sum(),
+        unparsed: results().map(|r| r.n_unparsed).sum(),
+        constant: constants.max_by(|a, b| a.share.total_cmp(&b.share)).cloned(),
+    }
+}
+
+/// Checks that the result has the same questions, images and scoring as the reference arm's.
+fn same_questions(
+    bench: &GridBenchmark,
+    result: &BenchmarkResult,
+    units: &[&Unit],
+    who: &str,
+    reference: &str,
+) -> Result<()> {
+    let fail = |what: String| {
+        Err(Error::failed(format!("{}: {who} and {reference} cannot be compared: {what}", bench.name))
+            .hint("evaluate all arms on the same data with the same --limit"))
+    };
+    for pair in units.windows(2) {
+        if let [a, b] = pair
+            && a.id == b.id
+        {
+            return fail(format!("unit {} occurs twice", a.id));
+        }
+    }
+    if units.len() != bench.ids.len() || units.iter().zip(&bench.ids).any(|(u, id)| u.id != *id) {
+        let (mine, theirs): (BTreeSet<&str>, BTreeSet<&str>) =
+            (units.iter().map(|u| u.id.as_str()).collect(), bench.ids.iter().map(String::as_str).collect());
+        let example = mine.symmetric_difference(&theirs).next().unwrap_or(&"");
+        return fail(format!(
+            "they answered {} and {} units, {example} only one of them",
+            units.len(),
+            bench.ids.len()
+        ));
+    }
+    if let Some((u, w)) = units.iter().zip(&bench.weights).find(|(u, w)| u.weight != **w) {
+        return fail(format!("unit {} has weight {} and {w}", u.id, u.weight));
+    }
+    let same_chance = result.chance == bench.chance || (result.chance.is_nan() && bench.chance.is_nan());
+    if !same_chance || result.metric != bench.metric || result.category != bench.category {
+        return fail("chance, metric or category differ".to_string());
+    }
+    Ok(())
+}
+
+fn scopes(benchmarks: &[GridBenchmark], categories: &[Category]) -> Vec<Scope> {
+    let size = |c: &Category| benchmarks.iter().filter(|b| b.category == *c).count() as f64;
+    let mut scopes = vec![Scope {
+        name: AVERAGE.to_string(),
+        weights: benchmarks.iter().map(|b| 1.0 / (size(&b.category) * categories.len() as f64)).collect(),
+    }];
+    for c in categories {
+        let weights = benchmarks.iter().map(|b| if b.category == *c { 1.0 / size(c) } else { 0.0 }).collect();
+        scopes.push(Scope { name: c.to_string(), weights });
+    }
+    for b in benchmarks {
+        let weights = benchmarks.iter().map(|o| if o.name == b.name { 1.0 } else { 0.0 }).collect();
+        scopes.push(Scope { name: b.name.clone(), weights });
+    }
+    scopes
+}

@@ -1,0 +1,60 @@
+//! Categories of benchmarks, and names of arms in text.
+
+use burgess_base::Category;
+use std::collections::BTreeMap;
+
+/// Returns the mean score per category of (category, score) pairs.
+pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a Category, f64)>) -> BTreeMap<Category, f64> {
+    let mut sums: BTreeMap<&Category, (f64, f64)> = BTreeMap::new();
+    for (category, score) in scores {
+        let entry = sums.entry(category).or_default();
+        entry.0 += score;
+        entry.1 += 1.0;
+    }
+    sums.into_iter().map(|(category, (sum, n))| (category.clone(), sum / n)).collect()
+}
+
+/// Returns categories in display order: the four of the Cambrian-1 paper first, then others by name.
+pub fn in_display_order<'a>(categories: impl IntoIterator<Item = &'a Category>) -> Vec<Category> {
+    let mut categories: Vec<Category> = categories.into_iter().cloned().collect();
+    categories.sort_by(|a, b| a.rank().cmp(&b.rank()).then_with(|| a.cmp(b)));
+    categories.dedup();
+    categories
+}
+
+/// Returns the name of an arm in text: `nano-clip-unfrozen` becomes `nano-clip (unfrozen)`; other names stay unchanged.
+pub fn label(arm: &str, encoders: &[String], freeze: &str) -> String {
+    let joined = encoders.join("+");
+    if freeze == "unfrozen" && arm == format!("{joined}-unfrozen") {
+        format!("{joined} (unfrozen)")
+    } else {
+        arm.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_weighs_categories_equally() {
+        let means =
+            category_means([(&Category::GENERAL, 10.0), (&Category::GENERAL, 30.0), (&Category::KNOWLEDGE, 50.0)]);
+        assert_eq!(means.values().copied().collect::<Vec<_>>(), [20.0, 50.0]);
+    }
+
+    #[test]
+    fn categories_are_shown_in_the_order_of_the_study() {
+        let named = ["Vision-centric", "General", "Audio", "OCR & Chart", "General"].map(Category::new);
+        let shown = in_display_order(&named);
+        assert_eq!(shown, ["General", "OCR & Chart", "Vision-centric", "Audio"]);
+    }
+
+    #[test]
+    fn unfrozen_arms_are_labelled() {
+        let one = ["nano-clip".to_string()];
+        assert_eq!(label("nano-clip-unfrozen", &one, "unfrozen"), "nano-clip (unfrozen)");
+        assert_eq!(label("nano-clip", &one, "frozen"), "nano-clip");
+        assert_eq!(label("mine", &one, "unfrozen"), "mine");
+    }
+}

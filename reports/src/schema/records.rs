@@ -1,0 +1,67 @@
+//! The JSON records beside `results.json`: samples, training steps, and failed runs.
+
+use serde::{Deserialize, Serialize};
+
+/// One question with its answers: a line of `samples/<benchmark>.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    pub id: String,
+    /// Id of the [`Unit`] to which it belongs.
+    pub unit: String,
+    /// The benchmark's own subtask, such as `count`; empty in files that predate this field.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subtask: String,
+    pub question: String,
+    /// The choices in the order of their letters; empty for other questions and in files that predate this field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// The text given to the model, as formatted by the benchmark.
+    pub prompt: String,
+    /// Path of the image, absolute or relative to the study's directory; several are separated by line breaks.
+    pub image: String,
+    pub target: String,
+    pub answer: String,
+    /// The answer as the scorer parsed it.
+    pub parsed: Option<String>,
+    /// Score of the answer, 0 to 1.
+    pub score: f64,
+    pub blind_answer: String,
+    /// Score of the blind answer, 0 to 1.
+    pub blind_score: f64,
+    /// Log-likelihoods of the possible answers, if requested and if the answers can be listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likelihoods: Option<Likelihoods>,
+}
+
+/// The possible answers to a question, scored by log-likelihood.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Likelihoods {
+    /// Each possible answer with the log-probability of its whole text and end token, in nats.
+    pub options: Vec<(String, f64)>,
+    /// The answer with the highest log-likelihood.
+    pub answer: String,
+    /// Score of that answer, 0 to 1.
+    pub score: f64,
+}
+
+/// One optimiser step: a line of `train.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainStep {
+    /// Training stage: `align` or `tune`.
+    pub stage: String,
+    pub step: usize,
+    pub loss: f64,
+    pub lr: f64,
+    pub grad_norm: f64,
+    pub tokens: usize,
+    pub seconds: f64,
+}
+
+/// A run without results, and the cause: the content of `failed.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MissingRun {
+    pub arm: String,
+    pub seed: u64,
+    pub cause: String,
+    pub hint: Option<String>,
+}

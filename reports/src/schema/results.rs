@@ -1,0 +1,296 @@
+//! The content of `results.json`.
+
+use super::categories::category_means;
+use super::optional_numbers::{uncounted, unknown_as_null, unmeasured};
+use crate::stats;
+use burgess_base::Category;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the file formats; files of another version are rejected.
+pub const SCHEMA: u32 = 1;
+
+/// The content of `results.json`: all measurements of one run (one arm, one seed).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResults {
+    /// Version of the format, [`SCHEMA`].
+    pub schema: u32,
+    pub run: RunId,
+    /// Results by benchmark name.
+    pub results: BTreeMap<String, BenchmarkResult>,
+    /// Mean score of each category's benchmarks, in percent.
+    pub categories: BTreeMap<Category, f64>,
+    /// Mean of the category means, in percent; equals the mean of all benchmarks if all categories have the same
+    /// number.
+    pub average: f64,
+    pub cost: RunCost,
+    /// The resolved configuration of the run.
+    pub config: serde_json::Value,
+    /// Versions of the software (burgess, burn, …).
+    pub versions: BTreeMap<String, String>,
+    /// Digests of weights and data.
+    pub digests: BTreeMap<String, String>,
+    /// Time of completion, in RFC 3339.
+    pub date: String,
+    pub device: String,
+    /// Assumptions made where the files of encoders and language model were incomplete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Identification of a run: one arm of a study with one seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunId {
+    pub id: String,
+    pub study: String,
+    pub arm: String,
+    /// Ids of the encoders' cards, in the order of concatenation.
+    pub encoders: Vec<String>,
+    /// Freeze setting of the encoders: `frozen` or `unfrozen`.
+    pub freeze: String,
+    pub connector: String,
+    pub llm: String,
+    pub seed: u64,
+    /// Input of the blind model: `omitted` (no image) or `grey` (a grey image).
+    #[serde(default = "omitted")]
+    pub blind: String,
+    /// Average that was published for this arm, if the study gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<f64>,
+    /// Role of the arm in the study; missing means trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<ArmRole>,
+}
+
+/// The role of an arm in a study: an encoder to rank, or one of the two baselines that bracket every score.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArmRole {
+    /// A pretrained encoder, which is ranked.
+    #[default]
+    Trained,
+    /// An encoder with random weights (random baseline).
+    Random,
+    /// An encoder that emits the ground truth of each image (oracle baseline).
+    Oracle,
+}
+
+fn omitted() -> String {
+    "omitted".into()
+}
+
+/// The result of one benchmark. Scores are percentages, 0 to 100.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchmarkResult {
+    pub category: Category,
+    /// Name of the metric, such as `relaxed accuracy (5 %)`.
+    pub metric: String,
+    /// Rules that judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have
+    /// none), `cambrian-1` (the paper's code) or `lmms-eval` (that harness).
+    #[serde(default = "official")]
+    pub scoring: String,
+    /// Rules that built the prompts, with the same values.
+    #[serde(default = "official")]
+    pub prompts: String,
+    /// Number of questions of the benchmark, if only a sample of them was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_of: Option<usize>,
+    pub score: f64,
+    /// Standard error of `score`, clustered by [`Unit`].
+    pub stderr: f64,
+    /// Expected score of uniform guessing; NaN (`null` in the file) if unknown.
+    #[serde(default = "unknown", with = "unknown_as_null")]
+    pub chance: f64,
+    /// Score of the same model asked without the image.
+    pub blind: f64,
+    /// Number of questions.
+    pub n: usize,
+    /// Number of answers in which no choice, number or yes/no could be parsed; they count as wrong.
+    pub n_unparsed: usize,
+    /// The most frequent answer; `None` in results that predate this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constant: Option<ConstantAnswer>,
+    /// Number of answers with reasoning (`<think>…</think>` and similar), which official and strict rules remove
+    /// first.
+    #[serde(default)]
+    pub n_reasoning: usize,
+    pub higher_is_better: bool,
+    /// Wall-clock seconds of asking and scoring, with the image and without; 0 (`null` in the file) if not measured.
+    #[serde(with = "unmeasured")]
+    pub seconds: f64,
+    /// Score of the option with the highest log-likelihood instead of the generated answer, if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likelihood: Option<f64>,
+    /// The units for resampling; empty only if the benchmark defines none.
+    pub units: Vec<Unit>,
+}
+
+/// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConstantAnswer {
+    pub answer: String,
+    /// Fraction of all answers, 0 to 1.
+    pub share: f64,
+}
+
+impl ConstantAnswer {
+    /// Counts parsed answers, where `None` is an unparsed one. Ties go to the alphabetically first answer; `None` if no
+    /// answer was parsed.
+    pub fn of<'a>(parsed: impl IntoIterator<Item = Option<&'a str>>) -> Option<Self> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut all = 0;
+        for answer in parsed {
+            all += 1;
+            if let Some(answer) = answer {
+                *counts.entry(answer).or_default() += 1;
+            }
+        }
+        let (answer, count) = counts.into_iter().rev().max_by_key(|(_, count)| *count)?;
+        Some(Self { answer: answer.to_string(), share: count as f64 / all as f64 })
+    }
+}
+
+fn unknown() -> f64 {
+    f64::NAN
+}
+
+fn official() -> String {
+    "official".into()
+}
+
+/// A unit that is scored and resampled as a whole: an image, or a pair of images.
+///
+/// `score = 100·Σsum/Σweight` and `blind = 100·Σblind/Σweight` over a benchmark's units. Written as the array
+/// `[id, sum, weight, blind]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(String, f64, f64, f64)", into = "(String, f64, f64, f64)")]
+pub struct Unit {
+    pub id: String,
+    /// Points scored with the image.
+    pub sum: f64,
+    /// Maximum number of points.
+    pub weight: f64,
+    /// Points scored without the image.
+    pub blind: f64,
+}
+
+impl From<(String, f64, f64, f64)> for Unit {
+    fn from((id, sum, weight, blind): (String, f64, f64, f64)) -> Self {
+        Self { id, sum, weight, blind }
+    }
+}
+
+impl From<Unit> for (String, f64, f64, f64) {
+    fn from(u: Unit) -> Self {
+        (u.id, u.sum, u.weight, u.blind)
+    }
+}
+
+/// The cost of a run. Times, throughput and memory that were not measured are 0, and `null` in the file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RunCost {
+    pub encoder_params: u64,
+    pub gflops_per_image: f64,
+    /// Number of image tokens per image that the language model reads.
+    pub tokens: usize,
+    /// Wall-clock seconds of the training steps; 0 for a model whose training is unknown.
+    #[serde(with = "unmeasured")]
+    pub train_seconds: f64,
+    /// Throughput of the encoders in images per second; 0 if they were trained with the model.
+    #[serde(with = "unmeasured")]
+    pub images_per_second: f64,
+    /// Peak resident memory of the process, in bytes.
+    #[serde(with = "uncounted")]
+    pub peak_memory_bytes: u64,
+}
+
+impl BenchmarkResult {
+    /// Computes `score`, `stderr` and `blind` from the units; unchanged if there are none.
+    pub fn summarise(&mut self) {
+        let column = |f: fn(&Unit) -> f64| -> Vec<f64> { self.units.iter().map(f).collect() };
+        let (sums, weights, blinds) = (column(|u| u.sum), column(|u| u.weight), column(|u| u.blind));
+        if let (Some(score), Some(blind)) = (stats::ratio(&sums, &weights), stats::ratio(&blinds, &weights)) {
+            self.score = 100.0 * score;
+            self.blind = 100.0 * blind;
+            self.stderr = 100.0 * stats::clustered_se(&sums, &weights).unwrap_or(0.0);
+        }
+    }
+}
+
+impl RunResults {
+    /// Computes each benchmark's scores from its units ([`BenchmarkResult::summarise`]), then `categories` and
+    /// `average`.
+    pub fn summarise(&mut self) {
+        self.results.values_mut().for_each(BenchmarkResult::summarise);
+        self.categories = category_means(self.results.values().map(|r| (&r.category, r.score)));
+        self.average = stats::mean(&self.categories.values().copied().collect::<Vec<_>>()).unwrap_or(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(category: &'static str, units: &[(f64, f64, f64)]) -> BenchmarkResult {
+        let units = units.iter().enumerate();
+        BenchmarkResult {
+            category: Category::new(category),
+            metric: "accuracy".into(),
+            scoring: official(),
+            prompts: official(),
+            sample_of: None,
+            score: 0.0,
+            stderr: 0.0,
+            chance: 25.0,
+            blind: 0.0,
+            n: 4,
+            n_unparsed: 0,
+            constant: None,
+            n_reasoning: 0,
+            higher_is_better: true,
+            seconds: 0.0,
+            likelihood: None,
+            units: units.map(|(i, u)| Unit { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
+        }
+    }
+
+    #[test]
+    fn a_unit_is_an_array() {
+        let unit = Unit { id: "p7".into(), sum: 1.5, weight: 2.0, blind: 0.0 };
+        let text = serde_json::to_string(&unit).unwrap();
+        assert_eq!(text, r#"["p7",1.5,2.0,0.0]"#);
+        assert_eq!(serde_json::from_str::<Unit>(&text).unwrap(), unit);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null_and_older_files_are_read() {
+        let result = result("General", &[(1.0, 2.0, 0.0)]);
+        let mut value = serde_json::to_value(&result).unwrap();
+        assert!(value["seconds"].is_null() && value.get("constant").is_none());
+        assert_eq!(serde_json::from_value::<BenchmarkResult>(value.clone()).unwrap(), result);
+        value["seconds"] = serde_json::json!(0.0);
+        assert_eq!(serde_json::from_value::<BenchmarkResult>(value).unwrap(), result);
+        let cost = RunCost { images_per_second: f64::INFINITY, ..Default::default() };
+        let text = serde_json::to_string(&cost).unwrap();
+        assert!(text.ends_with(r#""train_seconds":null,"images_per_second":null,"peak_memory_bytes":null}"#), "{text}");
+        assert_eq!(serde_json::from_str::<RunCost>(&text).unwrap(), RunCost::default());
+    }
+
+    #[test]
+    fn the_most_frequent_answer_is_counted_over_all_answers() {
+        let of = |answers: &[Option<&str>]| ConstantAnswer::of(answers.iter().copied());
+        let found = of(&[Some("B"), None, Some("A"), Some("B"), Some("A")]);
+        assert_eq!(found, Some(ConstantAnswer { answer: "A".into(), share: 0.4 }));
+        assert_eq!(of(&[Some("B"), Some("B"), None]).map(|c| c.share), Some(2.0 / 3.0));
+        assert_eq!((of(&[None, None]), of(&[])), (None, None));
+    }
+
+    #[test]
+    fn summaries_follow_from_units() {
+        let mut r = result("General", &[(1.0, 2.0, 0.0), (2.0, 2.0, 1.0)]);
+        r.summarise();
+        assert_eq!((r.score, r.blind), (75.0, 25.0));
+        // Two residuals of ±0.5 points: sqrt(2/1 · (0.25 + 0.25)) / 4.
+        assert!((r.stderr - 25.0).abs() < 1e-12);
+    }
+}
