@@ -123,7 +123,13 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_divided_by_its_probability_and_drawn_by_the_stream_alone() {
-        let draw = |seed: u64| DropPathMask::draw(0.5, 3, 2, 2000, &mut stream("drop-path", seed), &Device::flex());
+        let draw = |seed: u64| {
+            DropPathSpec { rate: 0.5, blocks: 3, branches: 2 }.draw(
+                2000,
+                &mut stream("drop-path", seed),
+                &Device::flex(),
+            )
+        };
         let mask = draw(1);
         assert!(factors(&mask, 0, 0).is_none() && factors(&mask, 0, 1).is_none());
         for (block, rate) in [(1, 0.25), (2, 0.5)] {
