@@ -110,8 +110,8 @@ pub fn run(args: Args) -> Result<()> {
 fn line(fetched: &Fetched) -> String {
     let size = fetched.size.map_or("size unknown".into(), bytes);
     let state = match &fetched.state {
-        State::Here => "already on this machine".to_string(),
-        State::Absent => "would be downloaded".to_string(),
+        State::Here => "here already".to_string(),
+        State::Absent => "would be fetched".to_string(),
         State::Fetched { received, checked } => {
             let rest = match fetched.size {
                 Some(size) if *received < size => format!(" ({} of it before)", bytes(size - received)),
@@ -123,7 +123,7 @@ fn line(fetched: &Fetched) -> String {
                 Checked::Size => "size as published, the server names no digest",
                 Checked::Nothing => "not verified: the server names neither digest nor size",
             };
-            format!("downloaded{rest}, {checked}")
+            format!("fetched{rest}, {checked}")
         }
     };
     format!("{:<44}  {size:>10}  {state}", fetched.file)
