@@ -31,6 +31,8 @@
 //! - [`device`], [`paths`], [`progress`], [`stop`], [`terminal`], [`workers`], [`columns`]: devices, directories,
 //!   progress, signals, terminal output, thread pools and text tables.
 
+#![warn(missing_docs)]
+
 pub mod cli;
 pub mod data;
 pub mod features;

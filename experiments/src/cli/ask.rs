@@ -101,7 +101,7 @@ pub fn run(args: Args) -> Result<()> {
             let bar = progress.bar(&format!("loading {}", dir.display()), 0);
             let answerer = MultimodalModel::open(dir, args.chat.as_deref(), &device)?;
             drop(bar);
-            notes::announce(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
+            notes::print_notes(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
             answerer.answer(args.image.as_deref(), &args.question, &how)?
         }
         (None, None) => return Err(Error::usage("no model is named").hint("name one with --model or --llm")),

@@ -124,7 +124,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
     };
     let effort = args.how.effort();
     let progress = Progress::new();
-    notes::announce(&notes::of_encoders([&work.card]), &progress);
+    notes::print_notes(&notes::of_encoders([&work.card]), &progress);
     let _bar = progress.bar("measuring the evaluator", 0);
     if !args.how.json {
         print(&format!("device {}, {} threads\n", args.how.device, rayon::current_num_threads()))?;
@@ -156,7 +156,7 @@ fn encoders(args: Encoders) -> Result<()> {
     };
     let effort = args.how.effort();
     let progress = Progress::new();
-    notes::announce(&notes::of_encoders(&cards), &progress);
+    notes::print_notes(&notes::of_encoders(&cards), &progress);
     // The numbers take 66 characters; an id that does not fit beside them is printed on a line of its own.
     let longest = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
     let width = longest.min(terminal::list_width().saturating_sub(66)).max("encoder".len());

@@ -83,10 +83,10 @@ fn prepare_field(args: FieldArgs) -> Result<()> {
     spec.tune = args.tune.unwrap_or(spec.tune);
     spec.turns = args.turns.unwrap_or(spec.turns);
     spec.per_benchmark = args.per_benchmark.unwrap_or(spec.per_benchmark);
-    let from = args.from.map_or_else(field::raw, Ok)?;
+    let from = args.from.map_or_else(field::packages_directory, Ok)?;
     let prepared = field::prepare(&from, &spec, &Progress::new())?;
     for line in &prepared.left_out {
-        terminal::say(&format!("note: {line}"));
+        terminal::eprint_line(&format!("note: {line}"));
     }
     if args.json { print_json(&prepared) } else { print(&lines(&prepared)) }
 }

@@ -3,7 +3,7 @@
 use crate::features::cache;
 use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use crate::machine::{device, paths};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard, Location};
@@ -70,7 +70,7 @@ fn table(lines: &[Line], width: usize) -> String {
             rows.push(vec![String::new(), String::new(), format!("{way}: {fix}")]);
         }
     }
-    text_table::table(&rows, &[Side::Left; 3], "", width)
+    text_table::table(&rows, &[Align::Left; 3], "", width)
 }
 
 fn machine() -> Line {

@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<()> {
     let how = Preparation { pipeline: args.preprocess, upright: args.exif_orientation };
     let mut card = chosen.card(how)?;
     for note in notes::of_encoders([&card]) {
-        terminal::say(&format!("note: {note}"));
+        terminal::eprint_line(&format!("note: {note}"));
     }
     match args.layer.as_slice() {
         [] => {}
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
         weights => Encoder::load(card.clone(), weights, &device)?,
     };
     for note in encoder.card.notes.iter().filter(|note| !card.notes.contains(note)) {
-        terminal::say(&format!("note: {}: {note}", card.id));
+        terminal::eprint_line(&format!("note: {}: {note}", card.id));
     }
     if let (Some(asked), found) = (&chosen.prefix, &encoder.card.source.prefix)
         && !found.as_deref().unwrap_or_default().starts_with(asked.trim_end_matches('.'))
@@ -113,7 +113,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
             .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
     }
-    let names: Vec<String> = args.images.iter().map(|p| image_files::name_of(p)).collect();
+    let names: Vec<String> = args.images.iter().map(|p| image_files::encode_name(p)).collect();
     let bar = Progress::new().bar("encoding images", names.len() as u64);
     let encoded = encode::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
     drop(bar);
@@ -126,7 +126,7 @@ pub fn run(args: Args) -> Result<()> {
             None => String::new(),
         };
         let count = format!("{} of {} images are not square", encoded.not_square, names.len());
-        terminal::say(&format!("note: {count}: they are {}{other}", preprocess.fit.words()));
+        terminal::eprint_line(&format!("note: {count}: they are {}{other}", preprocess.fit.words()));
     }
     let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let bytes = encoded.pack(HashMap::from([
@@ -137,7 +137,7 @@ pub fn run(args: Args) -> Result<()> {
     let ([images, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
     let line = format!("{}: {images} images × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
     if output::is_stdout(&args.out) {
-        terminal::say(&line);
+        terminal::eprint_line(&line);
         return Ok(());
     }
     print(&(line + "\n"))

@@ -4,7 +4,7 @@ use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use crate::run::{notes, probes};
 use crate::study::ArmEncoder;
 use burgess_base::{Error, Result};
@@ -76,7 +76,7 @@ fn list(as_json: bool) -> Result<()> {
             if resolve::is_available(c) { "here" } else { "not here" }.to_string(),
         ]);
     }
-    print(&text_table::table(&rows, &[Side::Left; 7], "", terminal::list_width()))
+    print(&text_table::table(&rows, &[Align::Left; 7], "", terminal::list_width()))
 }
 
 fn one(card: &EncoderCard, as_json: bool) -> Result<()> {
@@ -109,15 +109,15 @@ fn probe(id: &str, args: &Args) -> Result<()> {
     let chosen: ArmEncoder = id.parse()?;
     let card = chosen.card(Preparation::default())?;
     for note in notes::of_encoders([&card]) {
-        terminal::say(&format!("note: {note}"));
+        terminal::eprint_line(&format!("note: {note}"));
     }
     let device = device::parse(&args.device)?;
     let progress = Progress::new();
-    let probed = probes::run(&chosen.load(card.clone(), &device)?, args.limit, &progress)?;
+    let probed = probes::probe_encoder(&chosen.load(card.clone(), &device)?, args.limit, &progress)?;
     let random = if chosen == ArmEncoder::plain(probes::RANDOM) {
         Vec::new()
     } else {
-        probes::random_for(&probed, args.limit, &device, &progress)?
+        probes::random_baseline(&probed, args.limit, &device, &progress)?
     };
     let compared = probes::compare(&probed, &random);
     if args.json {

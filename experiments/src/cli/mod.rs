@@ -112,11 +112,11 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.kind() == ErrorKind::Interrupted => {
-            terminal::say(&stop::farewell());
+            terminal::eprint_line(&stop::message());
             ExitCode::from(stop::exit_code().unwrap_or_else(|| e.exit_code()))
         }
         Err(e) => {
-            terminal::say(render(&e, name).trim_end());
+            terminal::eprint_line(render(&e, name).trim_end());
             ExitCode::from(e.exit_code())
         }
     }
@@ -128,12 +128,12 @@ fn answered(answer: &clap::Error) -> ExitCode {
     let plain = answer.render().to_string();
     if code != 0 && terminal::message(&plain) != plain.trim_end() {
         // The message quotes the arguments, whose control characters must not reach the terminal.
-        terminal::say(&terminal::message(&plain));
+        terminal::eprint_line(&terminal::message(&plain));
         return ExitCode::from(code);
     }
     match answer.print().and_then(|()| std::io::stdout().flush()) {
         Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
-            terminal::say(&format!("error: writing to standard output\n  cause: {e}"));
+            terminal::eprint_line(&format!("error: writing to standard output\n  cause: {e}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::from(code),

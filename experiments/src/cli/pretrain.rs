@@ -94,7 +94,7 @@ fn probe(id: &str, weights: Option<PathBuf>, device: &Device, progress: &Progres
     }
     let card = card(id)?;
     let path = weights.map_or_else(|| resolve::weights_path(&card), Ok)?;
-    show(id, &probes::keep(&card, &path, None, device, progress)?)
+    show(id, &probes::store_probes(&card, &path, None, device, progress)?)
 }
 
 /// Prints the probes of an encoder, with those of the untrained encoder for comparison.

@@ -4,7 +4,7 @@ use crate::data::benchmarks;
 use crate::machine::paths;
 use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Question, Rules};
@@ -151,7 +151,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         rows.push(["reasoning".to_string(), bench::REASONING.to_string()].to_vec());
     }
     let mut text = format!("{} (version {})\n", benchmark.id(), benchmark.version());
-    text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
+    text += &text_table::table(&rows, &[Align::Left; 2], "  ", width);
     for r in rules {
         let told = benchmark.explain(*r);
         let metric = benchmark.metric(*r);
@@ -168,10 +168,10 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
             .map(|(what, line)| [format!("{what:<9}"), line.to_string()].to_vec())
             .collect();
         text += &format!("\nrules {}\n", r.as_str());
-        text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
+        text += &text_table::table(&rows, &[Align::Left; 2], "  ", width);
     }
     if let Some(absent) = absent {
-        text += &format!("\n{}\n", text_table::fold(&format!("no questions to show: {absent}"), width).join("\n"));
+        text += &format!("\n{}\n", text_table::wrap(&format!("no questions to show: {absent}"), width).join("\n"));
         // The hint may be a command, which must not be wrapped.
         text += &terminal::hint(absent).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
@@ -231,9 +231,9 @@ fn table(data: Option<&Path>, width: usize) -> String {
         ];
         rows.push(row.into_iter().take(kept).collect());
     }
-    let mut sides = [Side::Left; 6];
+    let mut sides = [Align::Left; 6];
     if let Some(side) = sides.get_mut(2) {
-        *side = Side::Right;
+        *side = Align::Right;
     }
     text_table::table(&rows, &sides, "", width)
 }

@@ -65,7 +65,10 @@ fn show(written: &WrittenReport, json: bool) -> Result<()> {
 /// As [`show`]; with `check`, also prints the verdicts on the study's claims.
 pub(super) fn show_with(written: &WrittenReport, check: bool, json: bool) -> Result<()> {
     if let Some(first) = written.problems.first() {
-        terminal::say(&format!("note: {} lines of logs could not be read (first: {first})", written.problems.len()));
+        terminal::eprint_line(&format!(
+            "note: {} lines of logs could not be read (first: {first})",
+            written.problems.len()
+        ));
     }
     if json && check {
         return print_json(&json!({"ranking": written.ranking, "check": written.verdicts}));

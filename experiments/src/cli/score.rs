@@ -129,7 +129,7 @@ fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predi
             output::write(file, text.as_bytes())?;
             let line = format!("{}: {} answers for {server}", file.display(), answers.len());
             if output::is_stdout(file) {
-                terminal::say(&line);
+                terminal::eprint_line(&line);
                 return Ok(());
             }
             print(&(line + "\n"))

@@ -19,7 +19,7 @@ pub struct VisualSource<'a> {
     pub sizes: bool,
     /// How the orientation in images' EXIF data is applied.
     pub orientation: Orientation,
-    pub towers: EncoderInputs<'a>,
+    pub encoders: EncoderInputs<'a>,
 }
 
 /// Encoders in the order in which the connector reads them.
@@ -39,7 +39,7 @@ impl VisualSource<'_> {
 
 impl FeatureSource for VisualSource<'_> {
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
-        match &self.towers {
+        match &self.encoders {
             EncoderInputs::Frozen(features) => {
                 features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps)
             }

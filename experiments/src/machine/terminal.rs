@@ -13,7 +13,7 @@ const END: usize = 200;
 const LINES: usize = 100;
 
 /// Writes lines to stderr. Write errors are ignored, because results do not depend on these lines.
-pub fn say(text: &str) {
+pub fn eprint_line(text: &str) {
     let mut out = std::io::stderr().lock();
     let _ = out.write_all(format!("{}\n", escaped_lines(text)).as_bytes()).and_then(|()| out.flush());
 }

@@ -53,7 +53,7 @@ impl EvalTask {
         )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            numbers.push(images.number(&image_files::name(dir, benchmark.prompt_images(q, prompting))));
+            numbers.push(images.number(&image_files::joint_name(dir, benchmark.prompt_images(q, prompting))));
         }
         let all = questions.len();
         if let Some(limit) = options.limit {

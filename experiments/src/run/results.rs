@@ -73,14 +73,14 @@ impl Measurements<'_> {
             gflops_per_image: flops / 1e9,
             tokens: self.connector.image_tokens(&grids),
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
-            images_per_second: measured(1.0 / seconds),
+            images_per_second: finite_or_zero(1.0 / seconds),
             peak_memory_bytes: memory::peak(),
         })
     }
 }
 
 /// Replaces values that JSON cannot hold by 0, which stands for "not measured".
-fn measured(value: f64) -> f64 {
+fn finite_or_zero(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 
@@ -112,6 +112,6 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_can_be_written_and_read() {
-        assert_eq!((measured(1.0 / 0.0), measured(f64::NAN), measured(3.5)), (0.0, 0.0, 3.5));
+        assert_eq!((finite_or_zero(1.0 / 0.0), finite_or_zero(f64::NAN), finite_or_zero(3.5)), (0.0, 0.0, 3.5));
     }
 }
