@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// A data directory: `align.jsonl`, `tune.jsonl`, `bench/<benchmark>.jsonl` and the images they name.
 #[derive(Clone, Debug)]
 pub struct DataDirectory {
+    /// Directory to which image names are relative.
     pub dir: PathBuf,
     /// Conversations of the align stage, if there are any.
     pub align: Option<PathBuf>,

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// The examples of one training stage.
 pub struct ExampleSet {
+    /// Tokenised examples of the conversations that are used.
     pub examples: PackedExamples,
     file: PathBuf,
     /// Number of conversations in the file; `left_out` says why some are not among the examples.

@@ -14,11 +14,13 @@ use std::path::Path;
 pub struct VisualSource<'a> {
     /// Directory to which image names are relative; `images` holds the names by index.
     pub dir: &'a Path,
+    /// Names of the images, by index.
     pub images: &'a [String],
     /// Whether the connector needs the sizes of images before padding.
     pub sizes: bool,
     /// How the orientation in images' EXIF data is applied.
     pub orientation: Orientation,
+    /// Inputs of the model for each encoder.
     pub encoders: EncoderInputs<'a>,
 }
 

@@ -3,7 +3,9 @@
 /// Alignment of a cell in its column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Align {
+    /// Text begins at the left edge of the column.
     Left,
+    /// Text ends at the right edge of the column.
     Right,
 }
 

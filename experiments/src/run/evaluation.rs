@@ -27,9 +27,13 @@ const BATCH: usize = 32;
 
 /// A model to evaluate, with the sources of its images.
 pub struct EvalContext<'a> {
+    /// The multimodal model.
     pub model: &'a Mllm,
+    /// Chat template of the language model.
     pub chat: &'a ChatTemplate,
+    /// Tokenizer of the language model.
     pub tokenizer: &'a Tokenizer,
+    /// Device that computes.
     pub device: &'a Device,
     /// Features or pixels of images, by image index.
     pub source: &'a dyn FeatureSource,
@@ -39,6 +43,7 @@ pub struct EvalContext<'a> {
     pub options: EvalOptions,
     /// Directory to which image names are relative; `images` holds the names by index.
     pub dir: &'a Path,
+    /// Names of the images, by index.
     pub images: &'a [String],
 }
 

@@ -22,13 +22,17 @@ use std::path::{Path, PathBuf};
 
 /// The evaluator of a study with its data, opened once and shared by all runs.
 pub struct Evaluator {
+    /// Name of the study.
     pub study: String,
     /// Configuration of the evaluator.
     pub config: EvaluatorConfig,
+    /// Data of the study.
     pub data: DataDirectory,
     /// Names of all images, relative to the data directory; features use the same indices.
     pub images: Vec<String>,
+    /// Device that computes.
     pub device: Device,
+    /// Name of the device.
     pub device_name: String,
     /// Number of threads of a run, which can affect the numerical results.
     pub threads: usize,

@@ -25,10 +25,15 @@ use std::path::PathBuf;
 /// Plan of a study.
 #[derive(Serialize)]
 pub struct StudyPlan {
+    /// Output directory of the study.
     pub directory: PathBuf,
+    /// Name of the device.
     pub device: String,
+    /// Number of parallel runs.
     pub workers: usize,
+    /// The study, fully resolved.
     pub study: StudyConfig,
+    /// All runs of the study.
     pub runs: Vec<PlannedRun>,
     /// Estimated cost of a run of each arm, if the size of the data is known beforehand.
     pub costs: Vec<PlannedCost>,
@@ -41,15 +46,20 @@ pub struct StudyPlan {
 /// Estimated cost of a run of one arm.
 #[derive(Clone, Serialize)]
 pub struct PlannedCost {
+    /// Name of the arm.
     pub arm: String,
+    /// Estimated cost of one run.
     pub cost: CostEstimate,
 }
 
 /// One run of a plan, with its state.
 #[derive(Clone, Serialize)]
 pub struct PlannedRun {
+    /// Arm of the run.
     pub arm: Arm,
+    /// Seed of the run.
     pub seed: u64,
+    /// State of the run: `done`, `failed before`, `begun` or `to do`.
     pub state: &'static str,
 }
 

@@ -42,15 +42,23 @@ const READING_QUESTIONS: usize = 3600;
 /// What is written beside the weights.
 #[derive(Serialize)]
 pub struct PretrainRecord {
+    /// Card id of the encoder, or name of the language model.
     pub id: String,
+    /// Command that trains the same weights again.
     pub command: String,
+    /// Version of the nano world that rendered the images or wrote the text.
     pub world_version: u32,
+    /// Name of the device.
     pub device: String,
+    /// Number of threads.
     pub threads: usize,
     /// Distinct images and how many were seen in all (for the language model: tokens).
     pub distinct: usize,
+    /// Number of training images or tokens, counting repetitions.
     pub seen: usize,
+    /// Duration in seconds.
     pub seconds: f64,
+    /// The recipe; null for random weights.
     pub recipe: serde_json::Value,
     /// Step, loss, parts: every fiftieth of the training.
     pub losses: Vec<LossPoint>,
@@ -60,6 +68,7 @@ pub struct PretrainRecord {
     /// For encoders: what direct probes read from the features of these weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeRecord>,
+    /// Digest of the weights file.
     pub digest: String,
 }
 

@@ -61,8 +61,11 @@ pub struct ProbeRecord {
 /// An accuracy, 0 to 1, with its Wilson interval of 95 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccuracyInterval {
+    /// The accuracy, 0 to 1.
     pub accuracy: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
 }
 
@@ -263,6 +266,7 @@ pub enum ProbeVerdict {
 /// A probe with the comparison to the untrained encoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparedProbe {
+    /// The probe.
     #[serde(flatten)]
     pub record: ProbeRecord,
     /// Linear-probe accuracy of the untrained encoder, if known.

@@ -65,6 +65,7 @@ pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progre
 
 /// Counts of a study's runs and training data.
 pub struct RunCounts {
+    /// Number of runs of the study.
     pub runs: usize,
     /// Number of failed runs.
     pub failed: usize,

@@ -16,6 +16,7 @@ const LIBRARIES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/versions.
 
 /// The measurements of a run, from which `results.json` is made.
 pub struct Measurements<'a> {
+    /// Identity of the run.
     pub run: RunId,
     /// Results by benchmark id.
     pub results: BTreeMap<String, BenchmarkResult>,
@@ -23,7 +24,9 @@ pub struct Measurements<'a> {
     pub tasks: &'a [EvalTask],
     /// Encoders of the model; `features` holds the features of frozen ones.
     pub encoders: &'a [ModelEncoder],
+    /// Features of frozen encoders, whose speed is reported.
     pub features: Vec<&'a FrozenFeatures>,
+    /// Configuration of the connector.
     pub connector: &'a ConnectorConfig,
     /// Store of the run that trained the model, if known.
     pub training: Option<&'a RunStore>,
@@ -31,7 +34,9 @@ pub struct Measurements<'a> {
     pub config: Value,
     /// Digests of weights and data, and of the questions of published benchmarks.
     pub digests: BTreeMap<String, String>,
+    /// Name of the device.
     pub device: &'a str,
+    /// Notes on assumptions.
     pub notes: Vec<String>,
 }
 

@@ -25,6 +25,7 @@ pub struct TrainOptions {
     pub out: Option<PathBuf>,
     /// Device name, as on the command line.
     pub device: String,
+    /// Number of CPU threads.
     pub threads: usize,
     /// Time between two saved training states.
     pub save_interval: Duration,
