@@ -1,5 +1,5 @@
-//! Rules `lmms-eval`: what lmms-eval 0.7.3 makes of answers, asks and prints (goldens of
-//! `tests/reference/scorers_lmms_eval.py`, made by that library itself).
+//! The rules `lmms-eval` against the verdicts, prompts and printed numbers of lmms-eval 0.7.3 (goldens of
+//! `tests/reference/scorers_lmms_eval.py`, which calls that library).
 
 use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules};
 use serde_json::Value;
@@ -140,9 +140,8 @@ fn numbers_are_those_that_the_library_prints() -> Checked {
     Ok(())
 }
 
-/// Every published benchmark that lmms-eval has says so, and no other.
 #[test]
-fn who_has_no_such_rules_says_so() -> Checked {
+fn only_tasks_of_lmms_eval_have_its_rules() -> Checked {
     let tables = json("scorers/lmms_eval_tables.json")?;
     for b in bench::all() {
         let has = tables.get(b.id()).is_some();

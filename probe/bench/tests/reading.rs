@@ -1,5 +1,6 @@
-//! The benchmarks about reading and looking closely: what published scorers say of adversarial answers (goldens of
-//! `tests/reference/scorers_reading.py`), and how their tables are read (fixtures of `benchmarks_reading.py`).
+//! The benchmarks of reading and of small details: verdicts on adversarial answers against those of the published
+//! scorers (goldens of `tests/reference/scorers_reading.py`), and reading of their tables (fixtures of
+//! `benchmarks_reading.py`).
 
 use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules};
 use serde_json::Value;

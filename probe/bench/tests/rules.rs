@@ -1,5 +1,4 @@
-//! Rules are named for what they are, say in words how they ask and judge, and judge what is left when reasoning is
-//! removed.
+//! The sets of rules: their names, their descriptions in words, and judging answers whose reasoning is removed.
 
 use burgess_bench::{self as bench, Benchmark, Judged, Predictions, Question, Rules};
 use std::collections::HashMap;
