@@ -22,6 +22,7 @@ use crate::machine::stop;
 use crate::machine::terminal;
 use crate::machine::terminal::{colours, print, print_foreign, print_json};
 use burgess_base::{Error, ErrorKind};
+use burgess_encoders::shipped::{self, EmbeddedFile};
 use clap::{Parser, Subcommand};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -85,8 +86,12 @@ impl Verb {
     }
 }
 
-/// Parses the command line, does it, and says how it ended.
+/// The shipped weights, which are part of the program.
+static ZOO: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
+
+/// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
+    shipped::embed(ZOO);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return answered(&e),
