@@ -369,7 +369,7 @@ mod tests {
         for card in zoo()?.into_iter().filter(|c| c.id.starts_with("nano-") && c.supervision != Supervision::None) {
             let mut table = card.pretrain.ok_or_else(|| Error::failed(format!("{} has no [pretrain]", card.id)))?;
             let images = table.remove("images").and_then(|n| n.as_integer());
-            let recipe: crate::pretrain::PretrainConfig =
+            let recipe: crate::pretrain::PretrainRecipe =
                 table.try_into().map_err(|e: toml::de::Error| Error::failed(format!("{}: {e}", card.id)))?;
             recipe.validate()?;
             budgets.push((images, recipe.steps, recipe.batch));

@@ -5,7 +5,7 @@
 //! question's result does not depend on the rest of its batch.
 
 use crate::connector::{ImagePositions, ImageTokens};
-use crate::llm::decoder::After;
+use crate::llm::decoder::BlockHook;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
 use burgess_base::stream::{Stream, stream, uniform};
@@ -353,7 +353,7 @@ fn read_images(
         }
     };
     let mut after = |layer: usize, x: Tensor<3>| model.connector.after_layer(layer, x, context.as_ref());
-    let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
+    let after: Option<&mut BlockHook<'_>> = context.is_some().then_some(&mut after);
     model.llm.extend(prefix, &real, cache, after).map(|_| ())
 }
 

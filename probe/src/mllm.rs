@@ -4,7 +4,7 @@ use crate::connector::{
     BoundSvaContext, ChannelStatistics, Connector, ConnectorConfig, ImagePositions, ImageSize, ImageTokens,
     position_embedding,
 };
-use crate::llm::decoder::{After, Reading};
+use crate::llm::decoder::{BlockHook, SequenceLayout};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
@@ -119,8 +119,8 @@ impl Spliced {
     }
 
     /// Positions and padding mask in the form that the decoder takes.
-    pub fn reading(&self) -> Reading<'_> {
-        Reading { positions: self.positions.as_deref(), hidden: self.hidden.as_deref() }
+    pub fn reading(&self) -> SequenceLayout<'_> {
+        SequenceLayout { positions: self.positions.as_deref(), padding_mask: self.hidden.as_deref() }
     }
 }
 
@@ -317,9 +317,9 @@ impl Mllm {
     /// When they exceed the language model's maximum length.
     pub fn hidden(&self, spliced: Spliced) -> Result<Tensor<3>> {
         let Spliced { embeddings, positions, hidden, context } = spliced;
-        let reading = Reading { positions: positions.as_deref(), hidden: hidden.as_deref() };
+        let reading = SequenceLayout { positions: positions.as_deref(), padding_mask: hidden.as_deref() };
         let mut after = |layer: usize, x: Tensor<3>| self.connector.after_layer(layer, x, context.as_ref());
-        let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
+        let after: Option<&mut BlockHook<'_>> = context.is_some().then_some(&mut after);
         self.llm.hidden_with(embeddings, reading, after)
     }
 

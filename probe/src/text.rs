@@ -1,7 +1,7 @@
 //! Runs a language model without images: continues a text and gives the log-probability of each token.
 
 use crate::generate::Sampling;
-use crate::llm::decoder::Reading;
+use crate::llm::decoder::SequenceLayout;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::{Mllm, Sequence};
 use burgess_base::stream::stream;
@@ -117,7 +117,7 @@ pub fn score_text(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Devi
         return Err(Error::failed("the prompt or its continuation has no tokens").hint("give texts that are not empty"));
     }
     let ids = [prompt, continuation].concat();
-    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, Reading::default(), None)?;
+    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, SequenceLayout::default(), None)?;
     rows(llm, hidden, prompt.len(), continuation)
 }
 

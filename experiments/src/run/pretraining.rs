@@ -12,8 +12,8 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
-use burgess_encoders::objective::{Batch, DataShape, Texts};
-use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
+use burgess_encoders::objective::{DataShape, PretrainBatch, TokenizedCaptions};
+use burgess_encoders::pretrain::{PretrainRecipe, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::pretrain as lm;
@@ -21,7 +21,7 @@ use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::{load_llm, save_llm};
 use burgess_probe::train::{StageOutcome, StepLog};
-use burgess_world::{CELLS, Document, Exercise, Lessons, Scene, Split};
+use burgess_world::{CELLS, Document, LessonCounts, QaPair, ReadingExercise, Scene, SceneSplit};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -166,7 +166,7 @@ struct LlmRecipe {
     seed: u64,
     /// Documents of the lessons with which the text begins.
     #[serde(default)]
-    lessons: Lessons,
+    lessons: LessonCounts,
     /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<PathBuf>,
@@ -196,7 +196,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let tokenizer = match (&recipe.tokenizer, &base) {
         (Some(own), _) => {
             // From the corpus as it stays: the first lessons repeat a few words.
-            let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
+            let texts: Vec<String> = burgess_world::corpus(recipe.seed, LessonCounts::default())
                 .take(own.documents)
                 .flat_map(|document| pretrain_document(document).texts())
                 .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
@@ -278,7 +278,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
 
 /// A document of the nano world in the form that language model pretraining takes.
 fn pretrain_document(document: Document) -> lm::PretrainDocument {
-    let turns = |turns: Vec<burgess_world::Turn>| -> Vec<Turn> {
+    let turns = |turns: Vec<QaPair>| -> Vec<Turn> {
         turns.into_iter().flat_map(|turn| [Turn::user(turn.question), Turn::assistant(turn.answer)]).collect()
     };
     match document {
@@ -289,7 +289,7 @@ fn pretrain_document(document: Document) -> lm::PretrainDocument {
 }
 
 /// A question of the nano world's reading test in the form that language model pretraining takes.
-fn reading_question(exercise: Exercise) -> lm::ReadingQuestion {
+fn reading_question(exercise: ReadingExercise) -> lm::ReadingQuestion {
     lm::ReadingQuestion {
         benchmark: exercise.benchmark.into(),
         description: exercise.description,
@@ -312,7 +312,7 @@ fn is_spelled(word: &str) -> bool {
 }
 
 /// The objective's recipe and the number of distinct images, from the card's `[pretrain]` table.
-fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, usize)> {
+fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainRecipe, usize)> {
     let mut table = table.clone();
     let distinct = match table.remove("images") {
         Some(toml::Value::Integer(n)) if n > 0 => n as usize,
@@ -320,7 +320,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
             return Err(Error::usage(format!("[pretrain] of {} needs images = N, not {other:?}", card.id)));
         }
     };
-    let config: PretrainConfig = table
+    let config: PretrainRecipe = table
         .try_into()
         .map_err(|e: toml::de::Error| Error::usage(e.message().to_string()))
         .context(format!("[pretrain] of {}", card.id))?;
@@ -331,7 +331,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
 /// The pretraining images with the targets that the objective reads, drawn once and kept in memory as bytes.
 struct PretrainImages<'a> {
     card: &'a EncoderCard,
-    config: &'a PretrainConfig,
+    config: &'a PretrainRecipe,
     shape: DataShape,
     drawn: Vec<DrawnImage>,
     /// Token ids of each caption, ended and padded to the context, and their number.
@@ -356,13 +356,13 @@ fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
 }
 
 impl<'a> PretrainImages<'a> {
-    fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
+    fn draw(card: &'a EncoderCard, config: &'a PretrainRecipe, count: usize, progress: &Progress) -> Result<Self> {
         let targets = config.objective.targets();
         let bar = progress.bar("drawing images", count as u64);
         let drawn: Vec<DrawnImage> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
-                let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
+                let scene = Scene::draw(SceneSplit::Pretrain, WORLD_SEED, i);
                 let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
                 DrawnImage {
@@ -398,7 +398,7 @@ impl<'a> PretrainImages<'a> {
     }
 
     /// The images of a step: every epoch visits each image once, in an order of its own.
-    fn batch(&self, step: usize, device: &Device) -> Result<Batch> {
+    fn batch(&self, step: usize, device: &Device) -> Result<PretrainBatch> {
         let size = self.config.batch;
         let per_epoch = (self.drawn.len() / size).max(1);
         let mut order: Vec<usize> = (0..self.drawn.len()).collect();
@@ -412,7 +412,7 @@ impl<'a> PretrainImages<'a> {
             // As long as the longest: most captions fill half of the context.
             let longest = lengths.iter().copied().max().map_or(1, |n| n.max(1) as usize);
             let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied().take(longest)).collect();
-            Texts {
+            TokenizedCaptions {
                 ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [size, longest]), device),
                 lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
             }
@@ -438,7 +438,7 @@ impl<'a> PretrainImages<'a> {
             let maps = chosen.iter().flat_map(|&i| self.drawn[i].inverse_depth.iter().map(|v| f32::from(*v) / 255.0));
             Tensor::<3>::from_data(TensorData::new(maps.collect(), [size, side, side]), device)
         });
-        Ok(Batch { pixels, texts, labels, instances, inverse_depth })
+        Ok(PretrainBatch { pixels, texts, labels, instances, inverse_depth })
     }
 }
 

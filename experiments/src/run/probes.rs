@@ -7,7 +7,7 @@ use crate::machine::text_table::Side;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::{EncoderCard, Location};
 use burgess_encoders::encoder::{Encoder, Features};
-use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, Samples, features};
+use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, ProbeSamples, features};
 use burgess_encoders::resolve::weights_path;
 use burgess_reports::stats;
 use burgess_world::probing::{ProbeLevel, ProbeTarget, ProbeTask, probe_sets};
@@ -118,7 +118,7 @@ pub fn run(encoder: &Encoder, limit: Option<usize>, progress: &Progress) -> Resu
     let sets = probe_sets(SEED, limit);
     let images: usize = sets.iter().map(|s| s.train.len() + s.test.len()).sum();
     let bar = progress.bar(&format!("encoding images to probe {}", encoder.card.id), images as u64);
-    let mut problems: Vec<(&ProbeTask, Samples, Samples)> = Vec::new();
+    let mut problems: Vec<(&ProbeTask, ProbeSamples, ProbeSamples)> = Vec::new();
     for set in &sets {
         let train: Vec<_> = set.tasks.iter().map(|t| (t.level, t.train.as_slice())).collect();
         let test: Vec<_> = set.tasks.iter().map(|t| (t.level, t.test.as_slice())).collect();
@@ -148,8 +148,8 @@ fn samples(
     scenes: &[Scene],
     tasks: &[(ProbeLevel, &[ProbeTarget])],
     bar: &Bar,
-) -> Result<Vec<Samples>> {
-    let mut all = vec![Samples::default(); tasks.len()];
+) -> Result<Vec<ProbeSamples>> {
+    let mut all = vec![ProbeSamples::default(); tasks.len()];
     for (k, chunk) in scenes.chunks(CHUNK).enumerate() {
         let images: Vec<RgbImage> = chunk.par_iter().map(Scene::render).collect();
         let encoded = encoder.encode(&images, BATCH)?;

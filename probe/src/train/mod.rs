@@ -119,7 +119,7 @@ pub fn train_stage(
             .hint("unfreeze the encoder in the arm, or leave `encoder` out of `trainable`"));
     }
     let device = run.device.clone().autodiff();
-    if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.adapted()) {
+    if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.has_lora()) {
         check_rank(lora.rank, &model).map_err(|e| e.context(format!("stage {}", run.name)))?;
         model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
     }
@@ -127,7 +127,7 @@ pub fn train_stage(
         return Err(Error::usage(format!("stage {}: the device does not compute in bf16", run.name))
             .hint("leave `precision` out of the stage: f32 is the default"));
     }
-    model.llm = model.llm.computing(stage.precision);
+    model.llm = model.llm.with_compute(stage.precision);
     let mut model = model.train().map(&mut Trainable { stage, path: Vec::new() });
     let mut optimiser = Optimiser::new(stage.optimiser, stage.betas);
     let total = stage.total_steps(examples.len());
@@ -221,7 +221,7 @@ pub fn train_stage(
     }
     // Freezing, LoRA and precision apply to this stage only.
     let mut model = model.unfreeze().valid();
-    model.llm = model.llm.merged().computing(Compute::F32);
+    model.llm = model.llm.merge_lora().with_compute(Compute::F32);
     let trained = |path: &[String]| match path.first().map(String::as_str) {
         Some("connector") => stage.trains(ParameterGroup::Connector),
         Some("llm") => stage.trains(ParameterGroup::Llm),

@@ -32,7 +32,7 @@ pub fn backward(batch: &Batch, model: &Mllm, below: bool, take: &mut dyn FnMut(G
     plain.hidden_with(embeddings.clone().inner(), reading, Some(&mut keep))?;
     drop(plain);
     let top = leaf(inputs.pop().ok_or_else(lost)?);
-    let loss = batch.loss_of(model, model.llm.close(top.clone()));
+    let loss = batch.loss_of(model, model.llm.final_norm(top.clone()));
     let gradients = loss.backward();
     let mut grad = top.grad(&gradients).ok_or_else(lost)?;
     take(gradients);

@@ -1,15 +1,15 @@
-//! Late interaction (FILIP, Yao et al. 2022, arXiv:2111.07783): an image and a caption are as similar as the tokens of the
-//! caption are, on average, to the patch that fits each best. The gradient of a word reaches the patch that shows what the
-//! word says, so patches learn what they show; a mean over patches only teaches them what is somewhere in the image.
+//! Late interaction (FILIP, Yao et al. 2022, arXiv:2111.07783): the similarity of an image and a caption is the mean over
+//! the caption's tokens of the maximum over patches of their cosine similarity. The gradient of a token reaches the patch
+//! that matches it best, so patch features become local; with mean pooling, every patch gets the same gradient.
 
 use super::text::TextTower;
-use super::{Texts, cosines};
+use super::{TokenizedCaptions, cosine_similarities};
 use crate::arch::{Architecture, Drops, Tap};
 use burgess_base::Result;
 use burn::nn::Linear;
 use burn::tensor::{Int, Tensor};
 
-/// The last layer's patch tokens, `[batch, patches, width]`.
+/// Returns the patch tokens of the last layer, `[batch, patches, width]`.
 pub(super) fn patch_tokens(encoder: &Architecture, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<3>> {
     let tap = match encoder {
         Architecture::Vit(vit) => Tap { norm: vit.config().final_norm, ..Tap::default() },
@@ -18,11 +18,11 @@ pub(super) fn patch_tokens(encoder: &Architecture, pixels: Tensor<4>, drops: &Dr
     Ok(encoder.forward_dropping(pixels, &tap, drops)?.tokens)
 }
 
-/// The similarity of each image with each caption, `[images, captions]`, from the patch tokens of the images and the
-/// tokens of the captions, both projected into one space.
-pub(super) fn interaction(
+/// Returns the similarity of each image with each caption, `[images, captions]`, from the patch tokens of the images and
+/// the tokens of the captions, both projected into one space.
+pub(super) fn interaction_similarities(
     patches: Tensor<3>,
-    texts: &Texts,
+    texts: &TokenizedCaptions,
     tower: &TextTower,
     [image_projection, text_projection]: [&Linear; 2],
 ) -> Result<Tensor<2>> {
@@ -34,17 +34,17 @@ pub(super) fn interaction(
     let embed = patches.dims()[1];
     let patches = patches.reshape([images, count, embed]);
     let tokens = tokens.reshape([captions, length, embed]);
-    Ok(similarities(patches, tokens, texts.lengths.clone()))
+    Ok(token_similarities(patches, tokens, texts.lengths.clone()))
 }
 
-/// `mean over the first lengths[c] tokens t of caption c of max over patches p of image i of cos(p, t)`, for `patches`
-/// `[images, patches, embed]` and `tokens` `[captions, length, embed]`: `[images, captions]`.
-pub fn similarities(patches: Tensor<3>, tokens: Tensor<3>, lengths: Tensor<1, Int>) -> Tensor<2> {
+/// Returns the mean over the first `lengths[c]` tokens t of caption c of the maximum over patches p of image i of
+/// `cos(p, t)`: `[images, captions]`. `patches` are `[images, patches, embed]`, `tokens` `[captions, length, embed]`.
+pub(super) fn token_similarities(patches: Tensor<3>, tokens: Tensor<3>, lengths: Tensor<1, Int>) -> Tensor<2> {
     let [images, count, embed] = patches.dims();
     let [captions, length, _] = tokens.dims();
     let device = patches.device();
     let (patches, tokens) = (patches.reshape([images * count, embed]), tokens.reshape([captions * length, embed]));
-    let best = cosines(patches, tokens).reshape([images, count, captions * length]).max_dim(1);
+    let best = cosine_similarities(patches, tokens).reshape([images, count, captions * length]).max_dim(1);
     let lengths = lengths.clamp(1, length as i64).reshape([captions, 1]);
     let places = Tensor::<1, Int>::arange(0..length as i64, &device).reshape([1, length]);
     let real = places.expand([captions, length]).lower(lengths.clone().expand([captions, length])).float();
