@@ -11,8 +11,11 @@ use rayon::prelude::*;
 /// A value with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
+    /// Point estimate.
     pub value: f64,
+    /// Lower end of the confidence interval.
     pub low: f64,
+    /// Upper end of the confidence interval.
     pub high: f64,
 }
 

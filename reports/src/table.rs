@@ -43,9 +43,24 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     let mut paragraph =
         |first: &str, rest: &str, sentence: &str| paragraph_into(&mut text, width, first, rest, sentence);
     if !left_out.is_empty() {
-        paragraph("", "", &format!("Columns that do not fit here: {}; the report has them.", left_out.join(", ")));
+        paragraph(
+            "",
+            "",
+            &format!("Columns that do not fit this width: {} (the report shows them).", left_out.join(", ")),
+        );
     }
     paragraph("", "", &r.uncertainty);
+    if r.warnings.iter().chain(&r.conclusions).any(|s| s.contains("separabl")) {
+        let alpha = 1.0 - r.confidence;
+        paragraph(
+            "",
+            "",
+            &format!(
+                "Separable: the interval of the paired difference excludes 0 and the adjusted p of a paired test over the same \
+                 images is below {alpha:.2}."
+            ),
+        );
+    }
     if let Some(table) = normalised_table(r, width, color) {
         paragraph("", "", NORMALISED);
         text.push_str(&format!("\n{table}\n\n"));
@@ -74,7 +89,7 @@ fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sent
 const AGREEMENT: &str = "Kendall τ of seeds";
 
 /// The line above the table of normalised scores.
-const NORMALISED: &str = "Normalised scores in percent of the way from the random baseline (0) to the oracle (100):";
+const NORMALISED: &str = "Normalised scores in percent, from the random baseline (0) to the oracle baseline (100):";
 
 /// Maximum length of an arm's name; longer ones are wrapped.
 const LONGEST_NAME: usize = 28;
@@ -247,10 +262,10 @@ fn widest(table: &str) -> usize {
     widest
 }
 
-/// Formats the claims of a study, one per line: claim, measured, wanted, and whether it holds.
+/// Formats the verdicts on the claims of a study, one per row: claim, measurement, threshold, and whether it holds.
 pub fn check_table(verdicts: &[ClaimVerdict], width: usize, color: bool) -> String {
     let mut table = ruled(Some(width), color);
-    table.set_header(["claim", "measured", "wanted", ""]);
+    table.set_header(["claim", "measured", "threshold", "result"]);
     for v in verdicts {
         let state = if v.holds { "ok" } else { "FAILED" };
         let bold = (color && !v.holds).then_some(Attribute::Bold);
@@ -282,9 +297,9 @@ pub fn paper_tables(o: &RecomputedPaper, width: usize, color: bool) -> String {
         }
     }
     for t in &o.tallies {
-        let mut said = format!("{}: {} of {} the same to the last digit", t.kind.name(), t.same, t.numbers);
+        let mut said = format!("{}: {} of {} equal to the last printed digit", t.kind.name(), t.same, t.numbers);
         if t.within_rounding > 0 {
-            said += &format!(", {} within the rounding of the columns", t.within_rounding);
+            said += &format!(", {} equal within the rounding of the columns", t.within_rounding);
         }
         if t.differ > 0 {
             said += &format!(", {} different (see the page)", t.differ);

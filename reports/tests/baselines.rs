@@ -96,9 +96,9 @@ fn a_normalised_score_is_the_share_of_the_way_from_random_to_oracle() {
     assert!(r.arm("a").unwrap().categories["OCR & Chart"].normalised.is_none());
     assert!(!r.range("OCR & Chart").unwrap().above());
     let said = r.conclusions.join("\n");
-    assert!(
-        said.contains("No normalised scores where the oracle is not separably above the random baseline: OCR & Chart")
-    );
+    assert!(said.contains(
+        "Normalised scores are missing where the oracle is not separably above the random baseline: OCR & Chart"
+    ));
     assert!(r.arms[2..].iter().all(|a| a.average.normalised.is_none()), "baselines have none");
     // An arm whose every answer is that of the random baseline has a share of 0, but not for certain.
     let twin = ranked(&[arm("a", None, 40, 2), arm("x-random", Some(ArmRole::Random), 40, 2), runs[3].clone()]);
@@ -119,21 +119,21 @@ fn an_evaluator_that_measures_little_is_warned_of() {
     let found = said(&with(160, 82));
     assert!(
         found.contains(
-            "the oracle scores 41.0 on OCR & Chart, less than 70 % of the way from chance (0.0) to 100: this evaluator cannot \
-             measure it."
+            "the oracle scores 41.0 on OCR & Chart, which is less than 70 % of the distance from chance (0.0) to 100: this \
+             evaluator cannot measure this category."
         ),
         "{found}"
     );
-    assert!(found.contains("on ocr (41.0, chance 0.0): this evaluator cannot measure it."), "{found}");
+    assert!(found.contains("on ocr (41.0, chance 0.0): this evaluator cannot measure this benchmark."), "{found}");
     assert!(!found.contains("on General, less") && !found.contains("gqa"), "{found}");
-    assert!(found.contains("no pair of trained arms is separably different on OCR & Chart."), "{found}");
-    assert!(found.contains("not shown to beat the random baseline: General (b), OCR & Chart (any arm)."), "{found}");
+    assert!(found.contains("no two trained arms are separable on OCR & Chart."), "{found}");
+    assert!(found.contains("not separably above the random baseline: General (b), OCR & Chart (all arms)."), "{found}");
     assert!(!said(&with(160, 145)).contains("the oracle"), "72 % is enough");
     // A study without an oracle is not warned of it, nor one arm of pairs.
     assert!(!said(&blunt).contains("oracle"));
     let alone = said(&[arm("a", None, 100, 3), arm("x-random", random, 40, 2)]);
     assert!(
-        !alone.contains("pair") && alone.contains("not shown to beat the random baseline: OCR & Chart (a)."),
+        !alone.contains("no two") && alone.contains("not separably above the random baseline: OCR & Chart (a)."),
         "{alone}"
     );
     // Chance that is not known, or that is 100, has no way to it.
@@ -200,9 +200,9 @@ fn the_page_shows_baselines_range_and_normalised_scores() {
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
         "random (nano-random)",
-        "Normalised scores of all benchmarks, with intervals",
+        "Normalised scores of all benchmarks, with confidence intervals",
         "class=\"range\"",
-        "random to oracle",
+        "between random and oracle baseline",
         "oracle baseline",
     ] {
         assert!(html.contains(said), "{said}");

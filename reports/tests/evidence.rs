@@ -119,8 +119,11 @@ fn direct_probes_stand_beside_answers() {
         ]
     );
     let said = v.conclusions().join("\n");
-    assert!(said.starts_with("Over 7 arms and 3 attributes the order by answers agrees"), "{said}");
-    assert!(said.contains("Of what the linear probe reads, the trained arms answer"), "{said}");
+    assert!(said.starts_with("Over 7 arms and 3 attributes, Kendall τ between the order by answers"), "{said}");
+    assert!(
+        said.contains("Accuracy of the trained arms' answers as a fraction of the linear probe's: thing "),
+        "{said}"
+    );
 }
 
 #[test]
@@ -142,7 +145,7 @@ fn a_claim_about_probes_is_checked_and_probes_excuse_what_features_lack() {
     // Now one does, and reads no more from any encoder than from random weights.
     v.attributes[2].category = Category::KNOWLEDGE;
     let excused = check(&claims, Some(&v)).measured;
-    let said = "; direct probes read no more than from random weights: ";
+    let said = "; excused, because direct probes are no better than on random weights: ";
     let (failing, excused) = excused.split_once(said).unwrap_or_else(|| panic!("{excused}"));
     assert!(excused.contains("nano-mae on Knowledge") && !failing.contains("nano-mae"), "{failing}, {excused}");
     assert!(failing.contains("nano-clip+nano-dinov2"), "a combination has no probes: {failing}");
@@ -164,7 +167,7 @@ fn the_page_has_a_section_and_files_for_direct_probes() {
     let written = write_with(&path, &about, &options()).unwrap();
     assert_eq!(first.ranking, written.ranking);
     let html = std::fs::read_to_string(&written.files.page).unwrap();
-    for said in ["id=\"validity\"", "nano-gqa/first", "direct linear probe of the features", "random (nano-random)"] {
+    for said in ["id=\"validity\"", "nano-gqa/first", "accuracy of the linear probe", "random (nano-random)"] {
         assert!(html.contains(said), "{said}");
     }
     assert_eq!(html.matches("<svg xmlns").count(), html.matches("<desc").count());
@@ -215,8 +218,8 @@ fn the_learning_curve_is_that_of_the_shares() {
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
         "id=\"learning\"",
-        "align + tune samples (logarithmic)",
-        "With 10496 samples in place of 5248 the average goes, for nano-clip from",
+        "training samples, align + tune (logarithmic)",
+        "From 5248 to 10496 training samples, the average changes as follows: nano-clip from",
     ] {
         assert!(html.contains(said), "{said}");
     }
@@ -236,7 +239,10 @@ fn shares_that_cannot_be_compared_are_left_out_and_said() {
     let curve = LearningCurve::load(&path, &written.ranking).unwrap().unwrap();
     assert_eq!(
         curve.left_out,
-        ["the runs on a share of 0.125 were asked other questions", "no run on a share of 0.25 is finished"]
+        [
+            "the runs on a fraction of 0.125 of the training data were asked other questions",
+            "no run on a fraction of 0.25 of the training data is finished"
+        ]
     );
     assert_eq!(curve.arms[0].points.len(), 2);
     assert!(LearningCurve::load(Path::new("/nonexistent"), &written.ranking).unwrap().is_none());

@@ -33,7 +33,7 @@ fn a_study_directory_becomes_one_self_contained_page() {
         "not finished",
         "id=\"unfreezing\"",
         "id=\"analysis\"",
-        "Groups beside the categories",
+        "Clusters compared with the categories",
         "Vision-centric with and without the image",
         "id=\"recipe\"",
         "Stage tune: loss by step",
@@ -64,7 +64,7 @@ fn one_arm_alone_has_a_page_too() {
     burgess_base::atomic::write_json(&run_dir.join("results.json"), &run).unwrap();
     let study = StudyData::load(dir.path()).unwrap();
     let html = page(&study, &ranking, &StudyInfo::default()).unwrap();
-    assert!(html.contains("Ranking of the") && !html.contains("Groups beside the categories"));
+    assert!(html.contains("Ranking of the") && !html.contains("Clusters compared with the categories"));
     assert!(
         html.contains("they need at least 8 arms that answered at least 3 benchmarks, and here 1 arm has answered 9")
     );
@@ -106,7 +106,7 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
     let written = write_with(dir.path(), &about, &options).unwrap();
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
-        "Made by <code>burgess rank &#x27;my study.toml&#x27; --out x</code>",
+        "Created with <code>burgess rank &#x27;my study.toml&#x27; --out x</code>",
         "no tokenizer.ggml.pre: &quot;default&quot; assumed (nano-mae)",
         "world (seed 5, tune 16) (nano-mae)",
         "<dt>tune: length</dt><dd>steps 600, batch 16",
@@ -115,11 +115,11 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
         "sva (depth 3)",
         "preprocess cambrian-1",
         "nano-llama",
-        "<th>Unparsed</th>",
-        "Warning: more than 5 % of the answers could not be read",
+        "Unparsed answers</th>",
+        "Warning: more than 5 % of the answers could not be parsed",
         "nano-mmvp (nano-mae 25 %)",
         "3 images are not shown: they lie outside the study&#x27;s data.",
-        "its image lies outside the study&#x27;s data and is not shown",
+        "the image lies outside the study&#x27;s data and is not shown",
         "<li class=\"right\">C. the stem</li>",
         r"\x1b[2J\u{202e}I think",
     ] {

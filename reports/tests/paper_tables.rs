@@ -115,7 +115,7 @@ fn malformed_tables_are_told_by_their_place() {
     assert!(say(&format!("{header}\n{},\n", row("1"))).contains("line 2"));
     assert!(say(&format!("{header}\n{}\n{}\n", row("1"), row("2"))).contains("line 3, column 1 (Model)"));
     assert!(say(&header.replace("MMB", "MMBench")).contains("no rows"));
-    assert!(say(&format!("{}\n{}\n", header.replace("MMB", "B"), row("1"))).contains("MMB is expected, there is B"));
+    assert!(say(&format!("{}\n{}\n", header.replace("MMB", "B"), row("1"))).contains("expected MMB, found B"));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn four_benchmarks_hardly_need_the_image() {
     for name in ["ScienceQA", "MMMU", "MathVista", "AI2D"] {
         assert!(of(name).gain.unwrap().value < 5.0 && of(name).measures == MeasuredAbility::Language, "{name}");
     }
-    // The mean with the image is below guessing too: it cannot be owed to sight.
+    // The mean with the image is below chance too, so vision contributes nothing measurable.
     assert!(of("MMVP").prior.unwrap().value < -20.0 && of("MMVP").measures == MeasuredAbility::Nothing);
     assert_eq!(of("CV-Bench 2D").measures, MeasuredAbility::Unknown, "nobody measured it blind");
     for bar in &published.disabled {

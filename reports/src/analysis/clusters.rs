@@ -61,7 +61,7 @@ pub(super) fn groups(
             let Some(r) = r.at(i, j) else {
                 let name = |i: usize| benchmarks.get(i).map_or("", |b| b.name.as_str());
                 left_out.push(format!(
-                    "no groups: {} and {} have no correlation, too few models have both",
+                    "no clusters: {} and {} have no correlation, because too few models have both scores",
                     name(i),
                     name(j)
                 ));

@@ -11,10 +11,13 @@ use serde::Serialize;
 /// The analysis of benchmarks over a set of models.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CorrelationAnalysis {
+    /// Names of the models, in the order of the rows of the matrix.
     pub models: Vec<String>,
     /// The benchmarks with variance; all fields below are in this order.
     pub benchmarks: Vec<BenchmarkLabel>,
+    /// Pearson's correlations of the benchmarks.
     pub pearson: CorrelationMatrix,
+    /// Spearman's rank correlations of the benchmarks.
     pub spearman: CorrelationMatrix,
     /// Principal components; `None` if too few models have all scores.
     pub components: Option<PrincipalComponents>,
@@ -36,7 +39,7 @@ pub fn analyse(matrix: &ScoreMatrix) -> Result<CorrelationAnalysis> {
     if !names.is_empty() {
         let verbs = if names.len() == 1 { ["has", "correlates"] } else { ["have", "correlate"] };
         left_out.push(format!(
-            "{} {} no variance over the models and {} with nothing",
+            "{} {} no variance over the models and {} with no other benchmark",
             formatting::list(&names),
             verbs[0],
             verbs[1]
@@ -45,7 +48,7 @@ pub fn analyse(matrix: &ScoreMatrix) -> Result<CorrelationAnalysis> {
     if kept.models.len() < MIN_MODELS || kept.benchmarks.len() < MIN_BENCHMARKS {
         let flat = left_out.first().map_or(String::new(), |why| format!(" ({why})"));
         return Err(Error::failed(format!(
-            "benchmarks are compared over at least {MIN_MODELS} models and {MIN_BENCHMARKS} benchmarks that vary; here are {} and \
+            "the analysis of benchmarks needs at least {MIN_MODELS} models and {MIN_BENCHMARKS} benchmarks that vary; found {} and \
              {}{flat}",
             kept.models.len(),
             kept.benchmarks.len()

@@ -31,9 +31,12 @@ const POINTS: f64 = 1.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MeasuredAbility {
+    /// At least two thirds of the score above chance need the image.
     #[serde(rename = "sight")]
     Vision,
+    /// Between one and two thirds of the score above chance need the image.
     Both,
+    /// At most one third of the score above chance needs the image.
     Language,
     /// No model scores above chance.
     Nothing,
@@ -53,11 +56,15 @@ pub struct PointDifference {
 /// The result for one benchmark; scores are means over the models, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VisionShare {
+    /// Name of the benchmark.
     pub benchmark: String,
+    /// Category of the benchmark.
     pub category: Category,
+    /// Mean score with the image.
     pub enabled: f64,
     /// Mean blind score; `None` if it was not measured.
     pub blind: Option<f64>,
+    /// Expected score of guessing; `None` if unknown.
     pub chance: Option<f64>,
     /// The gain by the image: enabled − blind.
     pub gain: Option<PointDifference>,
@@ -73,6 +80,7 @@ pub struct VisionShare {
     /// Share of the score above the floor that needs the image: (enabled − blind) / (enabled − floor); `None` if
     /// nothing is measured or a score is unknown.
     pub share: Option<f64>,
+    /// What the benchmark measures, which follows from `share`.
     pub measures: MeasuredAbility,
 }
 
@@ -247,29 +255,23 @@ pub fn conclusions(sights: &[VisionShare]) -> Vec<String> {
     let nothing = if of_study {
         "measure nothing in this study: no arm is separably above chance"
     } else {
-        "measure nothing in these models: their mean is not above guessing"
+        "measure nothing with these models: their mean is not above chance"
     };
     let all = [
-        (
-            MeasuredAbility::Vision,
-            "measure sight: at least two thirds of what models score above guessing needs the image",
-        ),
+        (MeasuredAbility::Vision, "measure vision: at least two thirds of the score above chance need the image"),
         (
             MeasuredAbility::Both,
-            "measure both: between one and two thirds of what models score above guessing needs the image",
+            "measure vision and language: between one and two thirds of the score above chance need the image",
         ),
-        (
-            MeasuredAbility::Language,
-            "measure language: at most one third of what models score above guessing needs the image",
-        ),
-        (MeasuredAbility::Unclear, "are not clear: two standard errors away another answer would be given"),
+        (MeasuredAbility::Language, "measure language: at most one third of the score above chance needs the image"),
+        (MeasuredAbility::Unclear, "are unclear: a difference of two standard errors would change what they measure"),
         (MeasuredAbility::Nothing, nothing),
-        (MeasuredAbility::Unknown, "are not known: nobody measured them without the image, or chance is not known"),
+        (MeasuredAbility::Unknown, "are unknown: the score without the image, or chance, is not known"),
     ];
     let said = all.iter().filter_map(|(m, what)| {
         let names: Vec<String> = sights.iter().filter(|s| s.measures == *m).map(|s| s.benchmark.clone()).collect();
         let one = |what: &str| match what.split_once(' ') {
-            Some(("are", rest)) => format!("is {}", rest.replacen("them", "it", 1)),
+            Some(("are", rest)) => format!("is {}", rest.replace("they measure", "it measures")),
             Some((verb, rest)) => format!("{verb}s {rest}"),
             None => what.to_string(),
         };
@@ -344,6 +346,6 @@ mod tests {
             let with = said.iter().filter(|s| s.split(' ').next() == Some(&sight.benchmark)).count();
             assert_eq!(with, 1, "{said:?}");
         }
-        assert!(said.contains(&"a measures nothing in these models: their mean is not above guessing.".to_string()));
+        assert!(said.contains(&"a measures nothing with these models: their mean is not above chance.".to_string()));
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn learning_panel(curve: &LearningCurve, scope: &str, chance: Option<
         svg.line(x.at(n as f64), bottom, x.at(n as f64), bottom + 4.0, "axis");
         svg.text(x.at(n as f64), bottom + 16.0, "soft small mid", &tick_label(n as f64));
     }
-    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "align + tune samples (logarithmic)");
+    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "training samples, align + tune (logarithmic)");
     if let Some(chance) = chance.filter(|c| c.is_finite()) {
         svg.line(left, y.at(chance), right, y.at(chance), "chance");
     }

@@ -28,7 +28,7 @@ pub(crate) struct AdapterRow {
 pub(crate) fn adapter(encoders: &[AdapterRow], width: f64) -> Svg {
     let mut svg = Svg::new(width, TOP + ROW * encoders.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", "Average by adapter data");
-    svg.text(width, 13.0, "soft small end", "0M → most");
+    svg.text(width, 13.0, "soft small end", "gain");
     let values = || encoders.iter().flat_map(|e| e.averages.iter().flatten().copied());
     let low = values().fold(f64::INFINITY, f64::min).min(100.0);
     let high = values().fold(0.0, f64::max);

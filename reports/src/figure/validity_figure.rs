@@ -25,7 +25,7 @@ pub(crate) fn validity_figure(v: &ProbeValidity, width: f64) -> Svg {
     let (left, right, top) = (40.0, width - 150.0, 30.0);
     let bottom = top + (right - left).min(430.0);
     let mut svg = Svg::new(width, bottom + 40.0);
-    svg.text(0.0, 13.0, "head", "Direct probe and answers of the same attribute, in percent");
+    svg.text(0.0, 13.0, "head", "Accuracy of direct probe and of answers, in percent");
     let (x, y) = square(&mut svg, [left, right, top, bottom]);
     let mut label = top;
     for (i, a) in v.attributes.iter().enumerate() {
@@ -79,8 +79,8 @@ fn square(svg: &mut Svg, [left, right, top, bottom]: [f64; 4]) -> (Scale, Scale)
         svg.text(x.at(tick), bottom + 16.0, "soft small mid", &tick_label(tick));
     }
     svg.line(x.at(0.0), y.at(0.0), x.at(100.0), y.at(100.0), "chance");
-    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "direct linear probe of the features");
-    svg.text(left + 4.0, top + 10.0, "soft small", "answers of the model");
+    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "accuracy of the linear probe");
+    svg.text(left + 4.0, top + 10.0, "soft small", "accuracy of the answers");
     (x, y)
 }
 

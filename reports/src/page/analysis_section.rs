@@ -64,7 +64,7 @@ pub(super) fn analysed(
 
 /// Creates the section for the arms of a ranking.
 pub(super) fn of_arms(a: &CorrelationAnalysis, r: &Ranking) -> AnalysisSection {
-    let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(a).0);
+    let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("random", |a| figure::kind(a).0);
     analysed(a, "arm", &figure::kinds(r), |label| class(label).to_string())
 }
 
@@ -103,7 +103,7 @@ fn planes(c: &PrincipalComponents, thing: &str, class: impl Fn(&str) -> String) 
     let models = points(&mut c.models.iter().map(|m| (m.clone(), class(m))), across, up);
     let (of_benchmarks, of_models) = (
         "Benchmarks: correlation with the components",
-        format!("{}s: place on the components", formatting::capital(thing)),
+        format!("{}s: scores on the components", formatting::capital(thing)),
     );
     [(of_benchmarks, benchmarks), (of_models.as_str(), models)]
         .into_iter()
@@ -124,7 +124,7 @@ fn groups(a: &CorrelationAnalysis, g: &BenchmarkClusters) -> ClusterSection {
         .zip(&members)
         .map(|(i, m)| {
             let names: Vec<String> = m.iter().map(|(_, name)| name.clone()).collect();
-            format!("group {i}: {}", formatting::list(&names))
+            format!("cluster {i}: {}", formatting::list(&names))
         })
         .collect();
     let tree = |width: f64, where_: &str| {

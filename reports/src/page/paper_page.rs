@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 /// The result of [`write`].
 #[derive(Debug, Clone)]
 pub struct WrittenPaperPage {
+    /// All results computed from the paper's tables.
     pub outcome: RecomputedPaper,
     /// Path of the page, `index.html`.
     pub page: PathBuf,
@@ -240,7 +241,7 @@ fn unfreezing(changes: &[UnfreezingChange]) -> Vec<String> {
     let reach = ((least / 5.0).floor() * 5.0, (most / 5.0).ceil() * 5.0);
     let panel = |(group, rows): (&&str, &Vec<ChangeRow>)| {
         let said: Vec<String> = rows.iter().map(|r| format!("{} {}", r.name, formatting::signed(r.printed))).collect();
-        let title = format!("What unfreezing changes, in percent: {group}");
+        let title = format!("Effect of unfreezing, in percent: {group}");
         figure::unfreezing_group(group, rows, reach).inline(&title, &said.join("; "))
     };
     groups.iter().zip(&rows).map(panel).collect()

@@ -43,12 +43,19 @@ impl NumberKind {
 /// The check of one printed number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NumberCheck {
+    /// Kind of the number.
     pub kind: NumberKind,
+    /// Name of the CSV file.
     pub file: String,
+    /// Name of the row, which is a model or a group of models.
     pub row: String,
+    /// Name of the column in the CSV file.
     pub column: String,
+    /// The number as the paper prints it.
     pub printed: String,
+    /// The number computed from other printed numbers.
     pub computed: f64,
+    /// Agreement of the two numbers.
     pub agreement: PrintAgreement,
     /// The known reason for a difference; `None` if the numbers are equal to the last digit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +86,7 @@ const CONTRADICTIONS: [(&str, &str, &str, &str); 3] = [
 ];
 
 /// The explanation of differences that are within rounding.
-const ROUNDED: &str = "the columns are rounded: numbers before rounding give either";
+const ROUNDED: &str = "both numbers are possible, because the columns were rounded before they were printed";
 
 impl NumberCheck {
     fn new(kind: NumberKind, at: (&str, &str, &str), printed: PrintedNumber, computed: f64, doubt: f64) -> Self {

@@ -20,12 +20,15 @@ const SETS: [(&str, &[&str]); 4] = [
 /// The distance between the correlations over some tables and the printed ones.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CorrelationDistance {
+    /// Name of the set of models.
     pub models: String,
+    /// Number of models.
     pub count: usize,
     /// Mean absolute difference over the pairs of benchmarks.
     pub mean: f64,
     /// Largest absolute difference; `pair` is the pair of benchmarks that has it.
     pub largest: f64,
+    /// The pair of benchmarks with the largest difference.
     pub pair: [String; 2],
 }
 

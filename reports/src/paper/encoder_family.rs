@@ -5,15 +5,19 @@ use serde::Serialize;
 /// The kind of supervision of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum EncoderFamily {
+    /// Trained on pairs of image and text, such as CLIP.
     #[serde(rename = "language-supervised")]
     Language,
+    /// Trained on images alone, such as DINOv2.
     #[serde(rename = "self-supervised")]
     Itself,
+    /// Trained in another way: class labels, segmentation, depth, diffusion.
     #[serde(rename = "other")]
     Other,
 }
 
 impl EncoderFamily {
+    /// All families, in the order of the paper's catalogue.
     pub const ALL: [EncoderFamily; 3] = [EncoderFamily::Language, EncoderFamily::Itself, EncoderFamily::Other];
 
     /// Returns the family's name in the paper.

@@ -9,6 +9,7 @@ use burgess_base::Result;
 /// One model of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableRow {
+    /// Name of the model.
     pub model: String,
     /// Scores by [`COLUMNS`], on their own scales.
     pub scores: Vec<Option<PrintedNumber>>,
@@ -50,9 +51,13 @@ impl TableRow {
 /// A table of scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreTable {
+    /// Name of the CSV file.
     pub file: String,
+    /// Number of the table in the paper, such as `Table 9`.
     pub number: String,
+    /// Subject of the table.
     pub about: String,
+    /// The models, in the order of the paper.
     pub rows: Vec<TableRow>,
 }
 

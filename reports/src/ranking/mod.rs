@@ -105,10 +105,10 @@ fn uncertainty(ranking: &Ranking) -> String {
     let fewest = ranking.arms.iter().map(|a| a.seeds.len()).min().unwrap_or(0);
     let most = ranking.arms.iter().map(|a| a.seeds.len()).max().unwrap_or(0);
     let covers = match (fewest, most) {
-        (_, ..=1) => "images only: each arm was trained once".to_string(),
-        (1, _) => "images, and seeds for the arms that have several".to_string(),
+        (_, ..=1) => "images only, because each arm has one seed".to_string(),
+        (1, _) => "images and, for the arms that have several, seeds".to_string(),
         (f, m) if f == m => format!("images and seeds ({})", formatting::count(m, "seed")),
         (f, m) => format!("images and seeds ({f} to {m} seeds)"),
     };
-    format!("{percent:.0} % intervals from {} bootstrap replicates over {covers}.", ranking.replicates)
+    format!("{percent:.0} % confidence intervals from {} bootstrap replicates over {covers}.", ranking.replicates)
 }
