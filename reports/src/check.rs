@@ -97,7 +97,7 @@ impl Claims {
     }
 }
 
-/// Checks that all values are at least `least`; reports the lowest, and how many are too low.
+/// Checks that all values are at least `least`; reports the lowest, and how many are below it.
 fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) -> ClaimVerdict {
     let (claim, wanted) = (claim.to_string(), format!("≥ {}", number(least)));
     let failed =
@@ -106,7 +106,7 @@ fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) 
         Ok(found) => found,
         Err(why) => return failed(format!("not measured: {why}")),
     };
-    // NaN counts as too low, because an undefined value proves nothing.
+    // NaN counts as below the threshold, because an undefined value is no evidence.
     let low = found.iter().filter(|(_, value)| value.is_nan() || *value < least - 1e-9).count();
     let Some((name, lowest)) = found.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else {
         return failed("not measured: the study has no such benchmark or category".to_string());
@@ -150,7 +150,7 @@ fn every_arm_beats_random(m: &Measurements<'_>, categories: &[String], may_excus
     let claim = format!("every trained arm is separably above the random baseline on {}", formatting::list(categories));
     let tests = || categories.iter().flat_map(|c| r.tests(TestFamily::Random, c));
     let label = |arm: &str| r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone());
-    let excused = |t: &PairTest| may_excuse && m.validity.is_some_and(|v| nothing_to_read(v, &t.a, &t.scope));
+    let excused = |t: &PairTest| may_excuse && m.validity.is_some_and(|v| probes_not_above_random(v, &t.a, &t.scope));
     let (excused, failing): (Vec<&PairTest>, Vec<&PairTest>) = tests().filter(|t| !t.above()).partition(|t| excused(t));
     let named = |tests: &[&PairTest]| -> String {
         let named: Vec<String> = tests.iter().map(|t| format!("{} on {}", label(&t.a), t.scope)).collect();
@@ -171,9 +171,9 @@ fn every_arm_beats_random(m: &Measurements<'_>, categories: &[String], may_excus
     ClaimVerdict { claim, measured, wanted: "all".to_string(), holds: all > 0 && failing.is_empty() }
 }
 
-/// Returns whether direct probes confirm that an arm's features hold no more of a category's attributes than random
-/// weights: there is at least one probed attribute, and none is separably above the random baseline's.
-fn nothing_to_read(v: &ProbeValidity, arm: &str, category: &str) -> bool {
+/// Returns whether an arm's direct probes of a category are not better than those of the random baseline: there is at
+/// least one probed attribute, and no probe's confidence interval lies above that of the random baseline.
+fn probes_not_above_random(v: &ProbeValidity, arm: &str, category: &str) -> bool {
     let mut compared = v.attributes.iter().filter(|a| a.category == category).filter_map(|a| {
         let mine = a.arms.iter().find(|p| p.arm == arm)?.probe;
         let random = a.arms.iter().find(|p| p.role == ArmRole::Random)?.probe;

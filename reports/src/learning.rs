@@ -2,8 +2,7 @@
 //!
 //! `OUT/<study>/learning-curve/<share>/` holds the runs of some arms that were trained on a fraction of the align and
 //! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`DataShare`]) gives
-//! the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data, not
-//! vision.
+//! the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data.
 
 use crate::formatting;
 use crate::load::StudyData;
@@ -19,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Name of the folder of the shares in a study's directory.
 const FOLDER: &str = "learning-curve";
 
-/// The content of `share.json`: how much of a study's training data a part of its learning curve uses.
+/// The content of `share.json`: the fraction of a study's training data at one point of its learning curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DataShare {
     /// Fraction of the training data, above 0 and at most 1; 1 means the study's own runs.
@@ -76,12 +75,12 @@ pub struct CurveArm {
     pub points: Vec<CurvePoint>,
 }
 
-/// The content of `learning-curve.json`: the arms of a study that were also trained on shares of its data.
+/// The content of `learning-curve.json`: the arms of a study that were also trained on fractions of its data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LearningCurve {
     /// The arms in the order of the ranking, baselines last.
     pub arms: Vec<CurveArm>,
-    /// What is not shown and why, as sentences.
+    /// Fractions that are not shown, with the reason, as sentences.
     pub left_out: Vec<String>,
 }
 

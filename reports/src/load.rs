@@ -1,4 +1,4 @@
-//! Loads a study's directory, in whatever state a run has left it.
+//! Loads a study's directory with its finished, failed and unfinished runs.
 
 use crate::formatting;
 use crate::schema::{self, ConstantAnswer, MissingRun, RunResults, SCHEMA, Sample, TrainStep};
@@ -58,7 +58,7 @@ pub struct UnreadableLine {
 impl fmt::Display for UnreadableLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}:{}: {}", self.file.display(), self.line, self.cause);
-        f.write_str(&formatting::shown(&text, false))
+        f.write_str(&formatting::escaped(&text, false))
     }
 }
 
@@ -154,12 +154,12 @@ impl RunData {
     /// Reads the questions and answers of one benchmark; empty if the run has no such file.
     ///
     /// # Errors
-    /// An error is returned if the file cannot be read. A broken line only becomes a [`UnreadableLine`]; so does a file whose
-    /// checksum does not match, of which no line is used.
+    /// An error is returned if the file cannot be read. A broken line is not an error but an [`UnreadableLine`]; so is a
+    /// file whose checksum does not match, of which no line is used.
     pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<UnreadableLine>)> {
         let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
         if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {
-            let cause = format!("{e}; {AGAIN}");
+            let cause = format!("{e}; {DAMAGED_HINT}");
             return Ok((Vec::new(), vec![UnreadableLine { file: path.clone(), line: 1, cause }]));
         }
         read_lines(path, schema::sample_problem)
@@ -167,7 +167,7 @@ impl RunData {
 }
 
 /// Hint for a file whose checksum does not match.
-const AGAIN: &str = "run the study again: damaged files are made again";
+const DAMAGED_HINT: &str = "run the study again: damaged files are made again";
 
 /// Reads the results with their notes; numbers out of range are rejected with file and key.
 fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
@@ -175,7 +175,7 @@ fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     if !path.is_file() {
         return Ok(None);
     }
-    checksums::check(dir, "results.json").map_err(|e| e.hint(AGAIN))?;
+    checksums::check(dir, "results.json").map_err(|e| e.hint(DAMAGED_HINT))?;
     let step = || format!("reading {}", path.display());
     let bytes = fs::read(&path).with_context(step)?;
     // A NaN written by another program is reported by its key, like any other number out of range.

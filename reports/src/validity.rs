@@ -145,7 +145,7 @@ pub struct ProbeValidity {
     pub attributes: Vec<ProbedAttribute>,
     /// Agreement over the pairs of arms within every attribute.
     pub tau: Option<KendallTau>,
-    /// What is not shown and why, as sentences.
+    /// Attributes that are not shown, with the reason, as sentences.
     pub left_out: Vec<String>,
 }
 

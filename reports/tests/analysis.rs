@@ -1,4 +1,4 @@
-//! The benchmark analysis against SciPy and scikit-learn (`tests/reference/analysis.py`), and what must hold for any data.
+//! The benchmark analysis compared with SciPy and scikit-learn (`tests/reference/analysis.py`), and its invariants.
 
 mod fixture;
 
@@ -270,7 +270,7 @@ proptest! {
         turned.iter_mut().for_each(|row| row.rotate_left(turn));
         let turned = ScoreMatrix::new(m.models().to_vec(), names, turned).unwrap();
         if let (Ok(a), Ok(b)) = (analyse(&m), analyse(&turned)) {
-            // By name: which benchmarks are in one group, and how deep the tree is.
+            // Compared by name: the clusters of the benchmarks, the distances of the merges, and the Rand index.
             let of = |a: &CorrelationAnalysis| a.groups.as_ref().map(|g| {
                 let name = |i: &usize| a.benchmarks[*i].name.clone();
                 let groups: Vec<Vec<String>> = (0..g.count()).map(|k| g.members(k).iter().map(name).collect()).collect();

@@ -1,4 +1,4 @@
-//! The page of the made-up study.
+//! The page of the synthetic study.
 
 mod fixture;
 
@@ -9,7 +9,7 @@ use burgess_reports::ranking::{RankOptions, rank};
 #[test]
 fn a_study_directory_becomes_one_self_contained_page() {
     let dir = tempfile::tempdir().unwrap();
-    // Looked at by people: BURGESS_KEEP_PAGE=DIR keeps what this test writes.
+    // BURGESS_KEEP_PAGE=DIR keeps the written files for inspection.
     let kept = std::env::var_os("BURGESS_KEEP_PAGE").map(std::path::PathBuf::from);
     let dir = kept.as_deref().unwrap_or(dir.path());
     fixture::write_study(dir, 2, 60).unwrap();
@@ -93,7 +93,7 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
             }
         });
     });
-    // Samples of before options were kept, an image elsewhere, and text that steers.
+    // Samples without stored options, an image outside the study, and text with control characters.
     for arm in fixture::ARMS.map(|a| a.0) {
         let file = dir.path().join(arm).join("seed-0/samples/nano-ai2d.jsonl");
         let text = std::fs::read_to_string(&file).unwrap();

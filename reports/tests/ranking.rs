@@ -1,4 +1,4 @@
-//! The ranking of the made-up study.
+//! The ranking of the synthetic study.
 
 mod fixture;
 

@@ -1,4 +1,4 @@
-//! The correlations of benchmarks with each other, and what is computed from them.
+//! Correlations between benchmarks, with principal components and clusters.
 
 use super::clusters::{self, BenchmarkClusters};
 use super::components::{self, PrincipalComponents};
@@ -8,7 +8,7 @@ use crate::formatting;
 use burgess_base::{Error, Result};
 use serde::Serialize;
 
-/// The analysis of benchmarks over a set of models.
+/// Correlations, principal components and clusters of the benchmarks over a set of models.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CorrelationAnalysis {
     /// Names of the models, in the order of the rows of the matrix.
@@ -23,7 +23,7 @@ pub struct CorrelationAnalysis {
     pub components: Option<PrincipalComponents>,
     /// Clusters of benchmarks; `None` if a pair of benchmarks has no correlation.
     pub groups: Option<BenchmarkClusters>,
-    /// What was left out and why, as sentences.
+    /// Benchmarks and analyses that were left out, with the reason, as sentences.
     pub left_out: Vec<String>,
 }
 

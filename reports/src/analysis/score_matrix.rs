@@ -65,7 +65,7 @@ impl ScoreMatrix {
     }
 
     /// Creates the matrix of the arms of a ranking and the benchmarks that all of them answered. The oracle baseline is
-    /// left out: it is no encoder, and its scores are so far from all others that every benchmark would correlate with
+    /// left out: it is not an encoder, and its scores are so far from all others that every benchmark would correlate with
     /// every other.
     ///
     /// # Errors

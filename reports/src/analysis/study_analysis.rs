@@ -1,4 +1,4 @@
-//! Benchmark analysis of a study's own results, as far as they allow it.
+//! Benchmark analysis of a study's own results.
 
 use super::correlation_analysis::{CorrelationAnalysis, analyse};
 use super::score_matrix::{MIN_BENCHMARKS, ScoreMatrix};
@@ -9,7 +9,7 @@ use crate::schema::RunResults;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// Minimum number of arms for which correlations, components and groups are shown. Over seven uncorrelated arms a
+/// Minimum number of arms for which correlations, components and clusters are shown. Over seven uncorrelated arms a
 /// correlation of 0.75 occurs by chance once in twenty times, over four one of 0.95.
 const ARMS: usize = 8;
 

@@ -1,4 +1,4 @@
-//! Figures of the agreement between benchmarks: a correlation map, and the tree of their groups.
+//! Figures of correlations between benchmarks: the correlation matrix, and the tree of their clusters.
 
 use super::style::{PANEL, category_class};
 use super::svg::{Scale, Svg, cut, tick_label, ticks};
@@ -49,7 +49,7 @@ pub(crate) fn correlation_map(a: &CorrelationAnalysis, width: f64) -> Svg {
 
 const LEAF: f64 = 19.0;
 
-/// Draws the tree of average linkage with the cut into groups; the dot beside a name has the colour of its category.
+/// Draws the tree of average linkage with the cut into clusters; the dot beside a name has the colour of its category.
 pub(crate) fn tree(a: &CorrelationAnalysis, groups: &BenchmarkClusters, width: f64) -> Svg {
     let n = groups.order.len();
     let (top, left, right) = (8.0, if width > PANEL { 190.0 } else { 138.0 }, width - 34.0);
@@ -79,7 +79,7 @@ pub(crate) fn tree(a: &CorrelationAnalysis, groups: &BenchmarkClusters, width: f
         svg.polyline(&[(xa, ya), (end, ya), (end, yb), (xb, yb)], "tree");
         places.push((end, (ya + yb) / 2.0));
     }
-    // The cut is between the last merge inside a group and the first merge between groups.
+    // The cut lies between the last merge inside a cluster and the first merge between clusters.
     let count = groups.count();
     let distance = |undone: usize| groups.merges.len().checked_sub(undone).and_then(|i| groups.merges.get(i));
     if let (Some(between), true) = (distance(count.saturating_sub(1)), count > 1) {

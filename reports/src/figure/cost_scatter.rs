@@ -21,7 +21,7 @@ const LABEL_STEP: f64 = 14.0;
 /// Plots averages with intervals against a cost, on a logarithmic axis if the cost spans more than a factor of 20.
 /// `None` if the cost is unknown (not positive) for some arm, or the same for all.
 pub(crate) fn scatter(r: &Ranking, what: &str, cost: CostOf) -> Option<String> {
-    // The oracle is no encoder and has no cost.
+    // The oracle is not an encoder and has no cost.
     let mut arms: Vec<&RankedArm> = r.arms.iter().filter(|a| a.role != ArmRole::Oracle).collect();
     arms.sort_by(|a, b| b.average.score.total_cmp(&a.average.score));
     let costs = || arms.iter().map(|a| cost(&a.cost));

@@ -9,7 +9,7 @@ use crate::learning::LearningCurve;
 use crate::ranking::{AVERAGE, Ranking};
 use crate::validity::ProbeValidity;
 
-/// Draws the main figure as a standalone file: the average and the categories, light or dark as the reader's system.
+/// Draws the main figure as a standalone file: the average and the categories, in light or dark mode.
 pub fn ranking_svg(r: &Ranking) -> String {
     let width = 2.0 * PANEL + 40.0;
     let title = if r.study.is_empty() { "Ranking".to_string() } else { format!("Ranking of the {} study", r.study) };

@@ -104,7 +104,7 @@ impl Svg {
 
 /// Returns visible text, safe inside XML.
 pub(crate) fn escape(text: &str) -> String {
-    xml(&crate::formatting::shown(text, false))
+    xml(&crate::formatting::escaped(text, false))
 }
 
 /// Replaces markup characters by entities.
@@ -120,7 +120,7 @@ fn slug(title: &str) -> String {
 
 /// Cuts the visible text to at most `most` characters; the last is an ellipsis if some were cut.
 pub(crate) fn cut(text: &str, most: usize) -> String {
-    let text = crate::formatting::shown(text, false);
+    let text = crate::formatting::escaped(text, false);
     if text.chars().count() <= most {
         return text.to_string();
     }
@@ -145,7 +145,7 @@ impl Scale {
         Self { from: (from.0.ln(), from.1.ln()), to, log: true }
     }
 
-    /// Returns the position of a value, which may lie outside the axis (see [`reach`]); the middle if the axis has no
+    /// Returns the position of a value, which may lie outside the axis (see [`axis_range`]); the middle if the axis has no
     /// extent.
     pub fn at(&self, value: f64) -> f64 {
         let value = if self.log { value.ln() } else { value };
@@ -156,7 +156,7 @@ impl Scale {
 }
 
 /// Returns the smallest range of whole `step`s that holds 0, `least` and all marks of a figure.
-pub(crate) fn reach(marks: impl IntoIterator<Item = f64>, least: f64, step: f64) -> (f64, f64) {
+pub(crate) fn axis_range(marks: impl IntoIterator<Item = f64>, least: f64, step: f64) -> (f64, f64) {
     let marks = marks.into_iter().filter(|m| m.is_finite());
     let (low, high) = marks.fold((0.0f64, least), |(l, h), m| (l.min(m), h.max(m)));
     // The tolerance keeps a rounding error at the end from adding a step.
@@ -180,7 +180,7 @@ pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
 /// Formats a tick's number with no more digits than needed.
 pub(crate) fn tick_label(value: f64) -> String {
     if value.abs() >= 1000.0 {
-        return crate::formatting::big(value);
+        return crate::formatting::with_suffix(value);
     }
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()
@@ -212,10 +212,10 @@ mod tests {
     fn nothing_is_drawn_at_another_place_than_its_own() {
         let s = Scale::linear((0.0, 20.0), (0.0, 100.0));
         assert_eq!([s.at(25.0), s.at(-5.0)], [125.0, -25.0]);
-        assert_eq!(reach([14.0, 25.0, f64::NAN], 10.0, 10.0), (0.0, 30.0));
-        assert_eq!(reach([-3.0, 20.0], 10.0, 10.0), (-10.0, 20.0));
-        assert_eq!(reach([20.0 + 1e-12], 10.0, 10.0), (0.0, 20.0));
-        assert_eq!(reach([], 10.0, 10.0), (0.0, 10.0));
+        assert_eq!(axis_range([14.0, 25.0, f64::NAN], 10.0, 10.0), (0.0, 30.0));
+        assert_eq!(axis_range([-3.0, 20.0], 10.0, 10.0), (-10.0, 20.0));
+        assert_eq!(axis_range([20.0 + 1e-12], 10.0, 10.0), (0.0, 20.0));
+        assert_eq!(axis_range([], 10.0, 10.0), (0.0, 10.0));
     }
 
     #[test]

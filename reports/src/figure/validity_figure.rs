@@ -20,7 +20,7 @@ fn class_of(arm: &ProbedArm, n: usize, point: &str) -> String {
 }
 
 /// Draws all attributes: one point per arm at its probe's accuracy (x) and its answers' accuracy (y), joined within an
-/// attribute in the order of the probes. On the dashed diagonal the answers use the features fully.
+/// attribute in the order of the probes. On the dashed diagonal, answers and probe are equally accurate.
 pub(crate) fn validity_figure(v: &ProbeValidity, width: f64) -> Svg {
     let (left, right, top) = (40.0, width - 150.0, 30.0);
     let bottom = top + (right - left).min(430.0);

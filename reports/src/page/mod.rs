@@ -21,14 +21,14 @@ use burgess_base::{Context, Result, atomic};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Texts that the page shows about the study.
+/// Texts that the page shows about the study, and evidence beyond its runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StudyInfo {
     /// Title of the page; if empty, one is made of the study's name.
     pub title: String,
     /// The question that the study answers, in one or two sentences.
     pub question: String,
-    /// The command that made it, as it can be typed.
+    /// The command that created the report, as it can be typed.
     pub command: String,
     /// Further notes, shown after the notes on method.
     pub notes: Vec<String>,
@@ -43,7 +43,7 @@ pub struct Evidence {
     pub claims: Claims,
     /// Accuracy of the language model alone on text.
     pub reading: Vec<TextAccuracy>,
-    /// Direct probes of the encoders; `pairs` says which questions ask for the probed attributes.
+    /// Direct probes of the encoders.
     pub probes: Vec<EncoderProbes>,
     /// Pairs of a direct probe and the questions about the same attribute.
     pub pairs: Vec<ProbePair>,
@@ -60,12 +60,11 @@ pub struct ReportFiles {
     pub figure: PathBuf,
     /// Path of the benchmark analysis.
     pub analysis: PathBuf,
-    /// Paths of direct probes compared with answers, and of their figure; written only if the encoders have probes.
+    /// Path of direct probes compared with answers; written only if the encoders have probes.
     pub validity: PathBuf,
     /// Path of the figure of direct probes.
     pub validity_figure: PathBuf,
-    /// Paths of scores by number of training samples, and of their figure; written only if arms were trained on shares
-    /// of the data.
+    /// Path of scores by number of training samples; written only if arms were trained on fractions of the data.
     pub learning: PathBuf,
     /// Path of the figure of the learning curve.
     pub learning_figure: PathBuf,

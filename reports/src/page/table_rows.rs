@@ -23,7 +23,7 @@ impl ShownScore {
             score: format!("{:.1}", s.score),
             interval: format!("{:.1}–{:.1}", s.low, s.high),
             blind: format!("{:.1}", s.blind),
-            normalised: s.normalised.map_or(String::new(), |n| format!("{} %", formatting::whole(n.value))),
+            normalised: s.normalised.map_or(String::new(), |n| format!("{} %", formatting::integer(n.value))),
         }
     }
 }
@@ -68,12 +68,12 @@ fn row(r: &Ranking, a: &RankedArm) -> ArmRow {
         categories: r.categories.iter().filter_map(|c| a.score(c)).map(ShownScore::of).collect(),
         unparsed: formatting::percent(a.unparsed_share()),
         p_best: a.place.map_or(String::new(), p_best),
-        params: formatting::big(a.cost.encoder_params as f64),
+        params: formatting::with_suffix(a.cost.encoder_params as f64),
         gflops: precise(a.cost.gflops_per_image),
         tokens: a.cost.tokens,
         train_seconds: formatting::measured(a.cost.train_seconds, |s| format!("{s:.0}")),
-        images_per_second: formatting::measured(a.cost.images_per_second, formatting::big),
-        memory: formatting::measured(a.cost.peak_memory_bytes as f64, |b| format!("{}B", formatting::big(b))),
+        images_per_second: formatting::measured(a.cost.images_per_second, formatting::with_suffix),
+        memory: formatting::measured(a.cost.peak_memory_bytes as f64, |b| format!("{}B", formatting::with_suffix(b))),
         seeds: seeds(&a.seeds),
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn normalised(r: &Ranking) -> Vec<NormalisedRow> {
         categories.chain(r.benchmarks.iter().map(|b| b.name.as_str()))
     };
     let shown = |n: NormalisedScore| {
-        let [value, low, high] = [n.value, n.low, n.high].map(formatting::whole);
+        let [value, low, high] = [n.value, n.low, n.high].map(formatting::integer);
         (value, format!("{low} to {high}"))
     };
     let score = |a: &RankedArm, scope: &str| {

@@ -89,9 +89,15 @@ const CONTRADICTIONS: [(&str, &str, &str, &str); 3] = [
 const ROUNDED: &str = "both numbers are possible, because the columns were rounded before they were printed";
 
 impl NumberCheck {
-    fn new(kind: NumberKind, at: (&str, &str, &str), printed: PrintedNumber, computed: f64, doubt: f64) -> Self {
+    fn new(
+        kind: NumberKind,
+        at: (&str, &str, &str),
+        printed: PrintedNumber,
+        computed: f64,
+        rounding_error: f64,
+    ) -> Self {
         let (file, row, column) = at;
-        let agreement = printed.compare(computed, doubt);
+        let agreement = printed.compare(computed, rounding_error);
         let known = CONTRADICTIONS.iter().find(|(f, r, c, _)| (*f, *r, *c) == at).map(|(.., why)| *why);
         let why = match agreement {
             PrintAgreement::Same => None,
@@ -126,7 +132,7 @@ impl PaperTables {
                             (&table.file, &row.model, column),
                             printed,
                             computed,
-                            row.doubt(scope),
+                            row.rounding_error(scope),
                         ));
                     }
                 }
@@ -142,7 +148,7 @@ impl PaperTables {
                 }
                 if let Some(c) = unfreezing::change(self, &printed.name, column)? {
                     let at = ("unfreezing-change.csv", printed.name.as_str(), column.as_str());
-                    checks.push(NumberCheck::new(NumberKind::PrintedChange, at, *number, c.value, c.doubt));
+                    checks.push(NumberCheck::new(NumberKind::PrintedChange, at, *number, c.value, c.rounding_error));
                 }
             }
         }
@@ -157,7 +163,13 @@ impl PaperTables {
             for (scope, (printed, column)) in (1..).zip(exact.means.iter().zip(SCOPE_COLUMNS.iter().skip(1))) {
                 if let Some(computed) = row.mean(scope) {
                     let at = ("categories-1.2m-frozen.csv", exact.model.as_str(), *column);
-                    checks.push(NumberCheck::new(NumberKind::ExactMean, at, *printed, computed, row.doubt(scope)));
+                    checks.push(NumberCheck::new(
+                        NumberKind::ExactMean,
+                        at,
+                        *printed,
+                        computed,
+                        row.rounding_error(scope),
+                    ));
                 }
             }
         }

@@ -38,7 +38,7 @@ impl PaperTables {
     ///
     /// # Errors
     /// An error is returned if a table is missing.
-    pub fn sights(&self) -> Result<Vec<VisionShare>> {
+    pub fn vision_shares(&self) -> Result<Vec<VisionShare>> {
         let table = self.table(FROZEN)?;
         let sight = |(i, column): (usize, &PaperColumn)| {
             let scores: Vec<f64> = table.rows.iter().filter_map(|r| r.percent(i)).collect();

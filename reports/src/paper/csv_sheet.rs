@@ -36,12 +36,12 @@ impl PrintedNumber {
         0.5 * 10f64.powi(-i32::try_from(self.digits).unwrap_or(0))
     }
 
-    /// Compares with a number computed from other printed ones; `doubt` is the maximum error that their rounding
+    /// Compares with a number computed from other printed ones; `rounding_error` is the maximum error that their rounding
     /// causes.
-    pub fn compare(&self, computed: f64, doubt: f64) -> PrintAgreement {
+    pub fn compare(&self, computed: f64, rounding_error: f64) -> PrintAgreement {
         if format!("{computed:.*}", self.digits) == self.text() {
             PrintAgreement::Same
-        } else if (computed - self.value).abs() <= self.half_unit() + doubt + 1e-9 {
+        } else if (computed - self.value).abs() <= self.half_unit() + rounding_error + 1e-9 {
             PrintAgreement::WithinRounding
         } else {
             PrintAgreement::Differs

@@ -53,7 +53,7 @@ impl RecomputedTable {
                 family: number(&row.model).and_then(EncoderFamily::of),
                 printed: std::array::from_fn(|s| printed(s).map(|p| p.text())),
                 computed: std::array::from_fn(|s| row.mean(s)),
-                agreement: std::array::from_fn(|s| Some(printed(s)?.compare(row.mean(s)?, row.doubt(s)))),
+                agreement: std::array::from_fn(|s| Some(printed(s)?.compare(row.mean(s)?, row.rounding_error(s)))),
                 rank: std::array::from_fn(|s| rank(s, i)),
             }
         };
@@ -121,7 +121,7 @@ impl RecomputedPaper {
             tables: published.tables.iter().map(RecomputedTable::of).collect(),
             tallies: tallies(&checks),
             checks,
-            sights: published.sights()?,
+            sights: published.vision_shares()?,
             analysis: analyse(&published.table(FROZEN)?.matrix()?)?,
             correlations: published.correlation_checks()?,
             unfreezing: changes(published)?,

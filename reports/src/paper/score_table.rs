@@ -36,7 +36,7 @@ impl TableRow {
     }
 
     /// Returns the maximum error of [`TableRow::mean`] that the rounding of the columns causes, in points.
-    pub fn doubt(&self, scope: usize) -> f64 {
+    pub fn rounding_error(&self, scope: usize) -> f64 {
         let halves = Self::within(scope)
             .filter_map(|(i, c)| self.scores.get(i).copied().flatten().map(|p| p.half_unit() / (c.highest / 100.0)));
         crate::stats::mean(&halves.collect::<Vec<_>>()).unwrap_or(0.0)

@@ -21,12 +21,12 @@ pub const ALL: &str = "All models";
 /// Columns of the figure that are, or include, V*Star.
 pub const HAS_VSTAR: [&str; 3] = ["Avg", "V", "VStar"];
 
-/// A change in percent; `doubt` is its maximum error due to the rounding of the tables.
+/// A change in percent; `rounding_error` is its maximum error due to the rounding of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ComputedChange {
     pub value: f64,
     #[serde(skip)]
-    pub doubt: f64,
+    pub rounding_error: f64,
     /// Number of models in the mean.
     pub models: usize,
 }
@@ -34,7 +34,7 @@ pub struct ComputedChange {
 /// Returns a number of a row by its column in the figure, with its maximum rounding error.
 fn read(row: &TableRow, column: &str) -> Option<(f64, f64)> {
     if let Some(scope) = SCOPE_COLUMNS.iter().position(|s| *s == column) {
-        return Some((row.mean(scope)?, row.doubt(scope)));
+        return Some((row.mean(scope)?, row.rounding_error(scope)));
     }
     if column == "CV" {
         return Some((row.cv_bench()?, row.scores.get(15)?.as_ref()?.half_unit()));
@@ -62,5 +62,9 @@ pub fn change(published: &PaperTables, group: &str, column: &str) -> Result<Opti
     });
     let (values, doubts): (Vec<f64>, Vec<f64>) = models.unzip();
     let mean = |v: &[f64]| stats::mean(v).filter(|m| m.is_finite());
-    Ok(mean(&values).zip(mean(&doubts)).map(|(value, doubt)| ComputedChange { value, doubt, models: values.len() }))
+    Ok(mean(&values).zip(mean(&doubts)).map(|(value, rounding_error)| ComputedChange {
+        value,
+        rounding_error,
+        models: values.len(),
+    }))
 }

@@ -1,7 +1,7 @@
 //! Formulates what can and what cannot be concluded from a ranking, in short sentences.
 
 use super::content::{AVERAGE, AnswerStats, ArmScore, PairTest, RankedArm, Ranking, TestFamily};
-use crate::formatting::{count, list, p, percent, probability, short_list, signed};
+use crate::formatting::{count, list, p_value, percent, probability, short_list, signed};
 
 /// Maximum number of names that are listed; further ones are counted.
 pub(super) const MOST_NAMES: usize = 4;
@@ -117,7 +117,7 @@ fn random(r: &Ranking) -> Option<String> {
     let mut said = if beaten_by_all(AVERAGE) {
         format!(
             "Every trained frozen arm is separably above the random baseline {random} on average (adjusted {})",
-            p(worst(AVERAGE))
+            p_value(worst(AVERAGE))
         )
     } else {
         let others = not_beating(AVERAGE);

@@ -5,8 +5,8 @@
 //! does not cover another evaluator, other training data or other benchmarks, nor, with one seed, the randomness of
 //! training. With two or three seeds the variance between seeds is only roughly known.
 //!
-//! The bootstrap has no variance where nearly no or nearly all answers are right; [`boundary_correction`] describes the interval that
-//! is used instead.
+//! The bootstrap has no variance where nearly no or nearly all answers are right; the module `boundary_correction`
+//! describes the interval that is used instead.
 //!
 //! **Separable.** Two arms are separable if the confidence interval of their paired difference excludes zero *and*
 //! Holm's adjusted p of the sign-flip test over images is below 1 − confidence. A score is separably above chance if
