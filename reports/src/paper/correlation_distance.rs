@@ -1,4 +1,4 @@
-//! The benchmark analysis of the paper's tables, compared with the paper's own.
+//! Vision shares and correlations of the paper's tables, compared with the numbers in its figures.
 
 use super::columns::{COLUMNS, PaperColumn};
 use super::score_table::{ScoreTable, matrix};

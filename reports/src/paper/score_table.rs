@@ -41,11 +41,6 @@ impl TableRow {
             .filter_map(|(i, c)| self.scores.get(i).copied().flatten().map(|p| p.half_unit() / (c.highest / 100.0)));
         crate::stats::mean(&halves.collect::<Vec<_>>()).unwrap_or(0.0)
     }
-
-    /// Returns CV-Bench as one score in percent, as in the paper's figures.
-    pub fn cv_bench(&self) -> Option<f64> {
-        Some((self.percent(14)? + self.percent(15)?) / 2.0)
-    }
 }
 
 /// A table of scores.
