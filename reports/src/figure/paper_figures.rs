@@ -10,8 +10,8 @@ use burgess_base::Category;
 /// Returns the colour class of a family of encoders.
 pub(crate) fn family_class(family: Option<EncoderFamily>) -> &'static str {
     match family {
-        Some(EncoderFamily::Language) => "f0",
-        Some(EncoderFamily::Itself) => "f1",
+        Some(EncoderFamily::LanguageSupervised) => "f0",
+        Some(EncoderFamily::SelfSupervised) => "f1",
         Some(EncoderFamily::Other) | None => "f2",
     }
 }

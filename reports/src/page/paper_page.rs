@@ -1,6 +1,6 @@
 //! The paper's tables as one self-contained page: printed numbers, derived numbers, and redrawn figures.
 //!
-//! The text and its order are in `templates/published.html`; this module computes what fills it.
+//! The text and its order are in `templates/paper.html`; this module computes what fills it.
 
 use super::analysis_section::{self, AnalysisSection, VisionSection};
 use super::template;
@@ -184,7 +184,7 @@ fn shown(table: &RecomputedTable) -> ShownTable {
     }
 }
 
-/// Returns the standing of a catalogue encoder in a table.
+/// Returns a catalogue encoder of a table.
 fn standing<'a>(outcome: &'a RecomputedPaper, file: &str, encoder: usize) -> Option<&'a RecomputedModel> {
     let table = outcome.tables.iter().find(|t| t.file == file)?;
     table.models.iter().find(|m| number(&m.model) == Some(encoder))
