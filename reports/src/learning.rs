@@ -1,8 +1,8 @@
 //! Learning curves: a study's scores against the number of training samples of its evaluator.
 //!
 //! `OUT/<study>/learning-curve/<share>/` holds the runs of some arms that were trained on a fraction of the align and
-//! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`DataShare`]) gives
-//! the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data.
+//! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`DataShare`])
+//! gives the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data.
 
 use crate::formatting;
 use crate::load::StudyData;

@@ -154,8 +154,8 @@ impl RunData {
     /// Reads the questions and answers of one benchmark; empty if the run has no such file.
     ///
     /// # Errors
-    /// An error is returned if the file cannot be read. A broken line is not an error but an [`UnreadableLine`]; so is a
-    /// file whose checksum does not match, of which no line is used.
+    /// An error is returned if the file cannot be read. A broken line is not an error but an [`UnreadableLine`]; so is
+    /// a file whose checksum does not match, of which no line is used.
     pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<UnreadableLine>)> {
         let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
         if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {

@@ -56,8 +56,8 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
             "",
             "",
             &format!(
-                "Separable: the interval of the paired difference excludes 0 and the adjusted p of a paired test over the same \
-                 images is below {alpha:.2}."
+                "Separable: the interval of the paired difference excludes 0 and the adjusted p of a paired test \
+                 over the same images is below {alpha:.2}."
             ),
         );
     }

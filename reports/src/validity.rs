@@ -220,8 +220,8 @@ impl ProbeValidity {
                     _ => "the interval includes 0, so no agreement is shown",
                 };
                 said.push(format!(
-                    "Over {} and {}, Kendall τ between the order by answers and the order by direct probes is {} [{}, {}]: \
-                     {verdict}.",
+                    "Over {} and {}, Kendall τ between the order by answers and the order by direct probes is {} \
+                     [{}, {}]: {verdict}.",
                     formatting::count(t.arms, "arm"),
                     formatting::count(self.attributes.len(), "attribute"),
                     formatting::correlation(Some(t.tau)),

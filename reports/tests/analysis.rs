@@ -8,6 +8,7 @@ use burgess_reports::analysis::{conclusions, of_runs};
 use burgess_reports::ranking::{RankOptions, rank};
 use proptest::prelude::*;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 #[derive(Deserialize)]
 struct Case {
@@ -234,7 +235,8 @@ proptest! {
                 }
             }
             if let Some(g) = &found.groups {
-                prop_assert_eq!(g.count(), found.benchmarks.iter().map(|b| &b.category).collect::<std::collections::BTreeSet<_>>().len());
+                let categories: BTreeSet<&Category> = found.benchmarks.iter().map(|b| &b.category).collect();
+                prop_assert_eq!(g.count(), categories.len());
                 prop_assert!(g.agreement <= 1.0 && g.agreement >= -1.0);
                 prop_assert!(g.merges.windows(2).all(|w| w[0].distance <= w[1].distance + 1e-12));
                 let mut order = g.order.clone();
@@ -253,7 +255,8 @@ proptest! {
                 prop_assert_eq!(x.is_some(), y.is_some());
                 prop_assert!((x.unwrap_or(0.0) - y.unwrap_or(0.0)).abs() < 1e-9);
             }
-            let explained = |a: &CorrelationAnalysis| a.components.as_ref().map(|c| c.explained.clone()).unwrap_or_default();
+            let explained =
+                |a: &CorrelationAnalysis| a.components.as_ref().map(|c| c.explained.clone()).unwrap_or_default();
             for (x, y) in explained(&a).iter().zip(explained(&b)) {
                 prop_assert!((x - y).abs() < 1e-9);
             }
@@ -273,7 +276,8 @@ proptest! {
             // Compared by name: the clusters of the benchmarks, the distances of the merges, and the Rand index.
             let of = |a: &CorrelationAnalysis| a.groups.as_ref().map(|g| {
                 let name = |i: &usize| a.benchmarks[*i].name.clone();
-                let groups: Vec<Vec<String>> = (0..g.count()).map(|k| g.members(k).iter().map(name).collect()).collect();
+                let members = |k: usize| g.members(k).iter().map(name).collect();
+                let groups: Vec<Vec<String>> = (0..g.count()).map(members).collect();
                 (groups, g.merges.iter().map(|m| m.distance).collect::<Vec<_>>(), g.agreement)
             });
             prop_assert_eq!(of(&a), of(&b));

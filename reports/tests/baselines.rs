@@ -86,8 +86,8 @@ fn a_normalised_score_is_the_share_of_the_way_from_random_to_oracle() {
     let general = |name: &str| r.arm(name).unwrap().categories["General"].normalised.unwrap();
     close(general("a").value, 50.0, 1e-9);
     close(general("b").value, 100.0 / 6.0, 1e-9);
-    // Units are right in the same order for all: of a − random 60 of 200 differ, of oracle − random 120. The delta method
-    // gives the standard error of the ratio.
+    // Units are right in the same order for all: of a − random 60 of 200 differ, of oracle − random 120. The delta
+    // method gives the standard error of the ratio.
     let (p, q): (f64, f64) = (0.3, 0.6);
     let se = (p * (1.0 - p / q) / 200.0).sqrt() / q;
     close((general("a").high - general("a").low) / 2.0, 100.0 * 1.96 * se, 1.0);
@@ -119,8 +119,8 @@ fn an_evaluator_that_measures_little_is_warned_of() {
     let found = said(&with(160, 82));
     assert!(
         found.contains(
-            "the oracle scores 41.0 on OCR & Chart, which is less than 70 % of the distance from chance (0.0) to 100: this \
-             evaluator cannot measure this category."
+            "the oracle scores 41.0 on OCR & Chart, which is less than 70 % of the distance from chance (0.0) to \
+             100: this evaluator cannot measure this category."
         ),
         "{found}"
     );

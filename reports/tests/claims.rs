@@ -1,5 +1,5 @@
-//! The statements of table and page agree with the results: intervals near 0 and 100 %, what a benchmark measures, scores
-//! below chance, unparsed answers, arms without an order.
+//! The statements of table and page agree with the results: intervals near 0 and 100 %, what a benchmark measures,
+//! scores below chance, unparsed answers, arms without an order.
 
 mod fixture;
 
@@ -97,8 +97,8 @@ fn away_from_the_edge_the_bootstrap_stays() {
     assert!((s.low - 100.0 * low).abs() < 1e-9 && (s.high - 100.0 * high).abs() < 1e-9);
 }
 
-/// Synthetic benchmarks with known truth: 95 % intervals cover it in at least 91 % of the cases, also near 0 and 100 %, for
-/// independent questions and for correlated questions about one image.
+/// Synthetic benchmarks with known truth: 95 % intervals cover it in at least 91 % of the cases, also near 0 and 100 %,
+/// for independent questions and for correlated questions about one image.
 #[test]
 fn intervals_cover_the_truth_at_the_edge_too() {
     const WORLDS: u64 = 300;

@@ -38,7 +38,8 @@ fn accuracy(accuracy: f64) -> ProbeAccuracy {
     ProbeAccuracy { accuracy, low: accuracy - 0.03, high: accuracy + 0.03 }
 }
 
-/// Probes of every encoder of the fixture: the accuracy on things follows its ability in General; on colours it is high.
+/// Probes of every encoder of the fixture: the accuracy on things follows its ability in General; on colours it is
+/// high.
 fn probes() -> Vec<EncoderProbes> {
     let single = fixture::ARMS.iter().filter(|(name, ..)| !name.contains('+') && !name.contains("unfrozen"));
     single
@@ -89,7 +90,8 @@ fn direct_probes_stand_beside_answers() {
     assert_eq!(names, ["thing", "colour", "count"]);
     let thing = &v.attributes[0];
     assert_eq!((thing.questions.as_str(), thing.n, thing.category.as_str()), ("nano-gqa/first", 6, "General"));
-    // Only arms of one frozen encoder are compared: not the combination, the unfrozen arm or the oracle. Random is last.
+    // Only arms of one frozen encoder are compared: not the combination, the unfrozen arm or the oracle. Random is
+    // last.
     let arms: Vec<&str> = thing.arms.iter().map(|a| a.arm.as_str()).collect();
     assert_eq!(arms.len(), 7, "{arms:?}");
     assert!(thing.arms[6].role == ArmRole::Random && thing.arms.iter().all(|a| !a.arm.contains('+')));

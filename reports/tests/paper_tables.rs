@@ -19,7 +19,8 @@ fn not_same(checks: &[NumberCheck]) -> Vec<(&str, &str, &str, PrintAgreement)> {
 fn every_average_is_the_printed_one() {
     let checks = checks(NumberKind::Average);
     assert_eq!(checks.len(), 92);
-    // 89 are equal to the last digit. In three rows the mean of the rounded columns lies just across a rounding boundary.
+    // 89 are equal to the last digit. In three rows the mean of the rounded columns lies just across a rounding
+    // boundary.
     let rounded = PrintAgreement::WithinRounding;
     assert_eq!(
         not_same(&checks),
@@ -120,7 +121,8 @@ fn malformed_tables_are_told_by_their_place() {
 
 #[test]
 fn four_benchmarks_hardly_need_the_image() {
-    // The paper states "less than 5 %". MMVP is below chance without the image. The digitised bars agree with the table.
+    // The paper states "less than 5 %". MMVP is below chance without the image. The digitised bars agree with the
+    // table.
     let published = PaperTables::load().unwrap();
     let sights = published.vision_shares().unwrap();
     let of = |name: &str| sights.iter().find(|s| s.benchmark == name).unwrap();

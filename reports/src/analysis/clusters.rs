@@ -1,10 +1,10 @@
 //! Hierarchical clustering of benchmarks by average linkage on 1 − r.
 //!
 //! The distance of two clusters is the mean distance of their members (Sokal and Michener 1958; SciPy's `linkage` with
-//! `average`). The tree is cut into as many clusters as there are categories, four in the Cambrian-1 paper, and compared
-//! with them: the adjusted Rand index (Hubert and Arabie 1985) is 1 if the clusters equal the categories and about 0 for
-//! chance agreement. Ties of distance are broken by the alphabetical order of the clusters' first names, so that the
-//! order of the benchmarks does not matter.
+//! `average`). The tree is cut into as many clusters as there are categories, four in the Cambrian-1 paper, and
+//! compared with them: the adjusted Rand index (Hubert and Arabie 1985) is 1 if the clusters equal the categories and
+//! about 0 for chance agreement. Ties of distance are broken by the alphabetical order of the clusters' first names, so
+//! that the order of the benchmarks does not matter.
 
 use super::correlation::CorrelationMatrix;
 use super::score_matrix::{BenchmarkLabel, ScoreMatrix};

@@ -48,8 +48,8 @@ pub fn analyse(matrix: &ScoreMatrix) -> Result<CorrelationAnalysis> {
     if kept.models.len() < MIN_MODELS || kept.benchmarks.len() < MIN_BENCHMARKS {
         let flat = left_out.first().map_or(String::new(), |why| format!(" ({why})"));
         return Err(Error::failed(format!(
-            "the analysis of benchmarks needs at least {MIN_MODELS} models and {MIN_BENCHMARKS} benchmarks that vary; found {} and \
-             {}{flat}",
+            "the analysis of benchmarks needs at least {MIN_MODELS} models and {MIN_BENCHMARKS} benchmarks that \
+             vary; found {} and {}{flat}",
             kept.models.len(),
             kept.benchmarks.len()
         ))

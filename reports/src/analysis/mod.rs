@@ -9,9 +9,9 @@
 //!   compared with them;
 //! - [`StudyAnalysis`]: all of this for the results of a study.
 //!
-//! No computation here is random. Missing scores are never imputed: correlations use the models that have both scores and
-//! report their number, and components use the models that have all scores. A benchmark whose score is the same for all
-//! models has no correlation; it is left out, and the report names it.
+//! No computation here is random. Missing scores are never imputed: correlations use the models that have both scores
+//! and report their number, and components use the models that have all scores. A benchmark whose score is the same for
+//! all models has no correlation; it is left out, and the report names it.
 
 mod clusters;
 mod components;

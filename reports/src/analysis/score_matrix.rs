@@ -65,8 +65,8 @@ impl ScoreMatrix {
     }
 
     /// Creates the matrix of the arms of a ranking and the benchmarks that all of them answered. The oracle baseline is
-    /// left out: it is not an encoder, and its scores are so far from all others that every benchmark would correlate with
-    /// every other.
+    /// left out: it is not an encoder, and its scores are so far from all others that every benchmark would correlate
+    /// with every other.
     ///
     /// # Errors
     /// The errors are those of [`ScoreMatrix::new`].

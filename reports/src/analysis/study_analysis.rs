@@ -44,9 +44,9 @@ fn missing(matrix: &ScoreMatrix) -> Option<String> {
     let (arms, benchmarks) = (matrix.models().len(), matrix.benchmarks().len());
     if arms < ARMS || benchmarks < FEWEST {
         return Some(format!(
-            "Correlations, principal components and clusters of the benchmarks are not shown: they need at least {ARMS} arms \
-             that answered at least {FEWEST} benchmarks, and here {} {} answered {}. With fewer arms, strong correlations \
-             occur by chance.",
+            "Correlations, principal components and clusters of the benchmarks are not shown: they need at least \
+             {ARMS} arms that answered at least {FEWEST} benchmarks, and here {} {} answered {}. With fewer arms, \
+             strong correlations occur by chance.",
             formatting::count(arms, "arm"),
             if arms == 1 { "has" } else { "have" },
             formatting::count(benchmarks, "benchmark")

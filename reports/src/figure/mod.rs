@@ -1,5 +1,5 @@
-//! Figures in SVG. Colours are CSS variables (`templates/figure.css`), so that a figure supports dark mode, both in a page
-//! and as a standalone file.
+//! Figures in SVG. Colours are CSS variables (`templates/figure.css`), so that a figure supports dark mode, both in a
+//! page and as a standalone file.
 //!
 //! Panels are drawn for a width of 360 so that their text is legible on a phone; a page places several side by side.
 

@@ -92,9 +92,9 @@ impl Svg {
     fn document(&self, title: &str, description: &str, before: &str) -> String {
         let (w, h, id) = (self.width, self.height, slug(title));
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" height=\"{h:.0}\" \
-             role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n<title id=\"{id}-t\">{}</title>\n\
-             <desc id=\"{id}-d\">{}</desc>\n{before}{}</svg>",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" \
+             height=\"{h:.0}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
+             <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n{before}{}</svg>",
             escape(title),
             escape(description),
             self.body
@@ -145,8 +145,8 @@ impl Scale {
         Self { from: (from.0.ln(), from.1.ln()), to, log: true }
     }
 
-    /// Returns the position of a value, which may lie outside the axis (see [`axis_range`]); the middle if the axis has no
-    /// extent.
+    /// Returns the position of a value, which may lie outside the axis (see [`axis_range`]); the middle if the axis has
+    /// no extent.
     pub fn at(&self, value: f64) -> f64 {
         let value = if self.log { value.ln() } else { value };
         let (low, high) = self.from;

@@ -339,42 +339,42 @@ pub(super) fn change_in_words(r: &Ranking, unfrozen: &str) -> String {
 pub(super) fn notes(r: &Ranking) -> Vec<String> {
     let percent = 100.0 * r.confidence;
     let mut notes = vec![
-        "A score is the percentage of a benchmark's points under its own metric. The score of a category is the mean of its \
-         benchmarks, and the average is the mean of the categories. Scores are not rescaled."
+        "A score is the percentage of a benchmark's points under its own metric. The score of a category is the mean \
+         of its benchmarks, and the average is the mean of the categories. Scores are not rescaled."
             .to_string(),
         r.uncertainty.clone(),
-        "Each bootstrap replicate draws images with replacement. All questions about one image are drawn together, and the \
-         same images are drawn for all arms, so that differences between arms are paired. If an arm has several seeds, \
-         seeds are drawn too; with two or three seeds, their variance is only roughly known. The intervals do not cover \
-         another evaluator, other training data or other benchmarks."
+        "Each bootstrap replicate draws images with replacement. All questions about one image are drawn together, \
+         and the same images are drawn for all arms, so that differences between arms are paired. If an arm has \
+         several seeds, seeds are drawn too; with two or three seeds, their variance is only roughly known. The \
+         intervals do not cover another evaluator, other training data or other benchmarks."
             .to_string(),
         format!(
-            "The p-value of a paired difference is that of a two-sided sign-flip test over images, adjusted by Holm's method \
-             over the tests of the same kind within a scope; arms are separable if it is below {:.2} and the interval of \
-             the difference excludes zero. The interval of a rank contains the ranks of the arm in {percent:.0} % of the \
-             replicates.",
+            "The p-value of a paired difference is that of a two-sided sign-flip test over images, adjusted by \
+             Holm's method over the tests of the same kind within a scope; arms are separable if it is below {:.2} \
+             and the interval of the difference excludes zero. The interval of a rank contains the ranks of the arm \
+             in {percent:.0} % of the replicates.",
             1.0 - r.confidence
         ),
-        "If an arm answers fewer than five images of a benchmark rightly, or fewer than five wrongly, the bootstrap interval is \
-         too narrow. The interval of the score is then the union of the bootstrap interval and Wilson's interval over the \
-         effective number of images: 0 of 60 gives 0 to 6, not 0 to 0. It is conservative for scores between 0 and 1. The \
-         intervals of categories and of the average widen accordingly (MOVER)."
+        "If an arm answers fewer than five images of a benchmark rightly, or fewer than five wrongly, the bootstrap \
+         interval is too narrow. The interval of the score is then the union of the bootstrap interval and Wilson's \
+         interval over the effective number of images: 0 of 60 gives 0 to 6, not 0 to 0. It is conservative for \
+         scores between 0 and 1. The intervals of categories and of the average widen accordingly (MOVER)."
             .to_string(),
         "An unparsed answer is one in which no choice, number or yes/no was found; it counts as wrong.".to_string(),
     ];
     if r.stability.is_some() {
         notes.push(
-            "The agreement of seeds is Kendall's τ-b of the order of the trained arms, averaged over pairs of seeds: 1 means the \
-             same order with each seed, 0 means agreement by chance."
+            "The agreement of seeds is Kendall's τ-b of the order of the trained arms, averaged over pairs of seeds: \
+             1 means the same order with each seed, 0 means agreement by chance."
                 .to_string(),
         );
     }
     if r.has_range() {
         notes.push(
-            "The random and the oracle baseline use the same connector, language model and recipe as all arms; they are not \
-             ranked. A normalised score is (score − random) / (oracle − random), with the same images drawn for all three. For \
-             a category or the average it is computed from the mean scores. It is missing where the oracle is not separably \
-             above the random baseline."
+            "The random and the oracle baseline use the same connector, language model and recipe as all arms; they \
+             are not ranked. A normalised score is (score − random) / (oracle − random), with the same images drawn \
+             for all three. For a category or the average it is computed from the mean scores. It is missing where \
+             the oracle is not separably above the random baseline."
                 .to_string(),
         );
     }

@@ -36,8 +36,8 @@ impl PrintedNumber {
         0.5 * 10f64.powi(-i32::try_from(self.digits).unwrap_or(0))
     }
 
-    /// Compares with a number computed from other printed ones; `rounding_error` is the maximum error that their rounding
-    /// causes.
+    /// Compares with a number computed from other printed ones; `rounding_error` is the maximum error that their
+    /// rounding causes.
     pub fn compare(&self, computed: f64, rounding_error: f64) -> PrintAgreement {
         if format!("{computed:.*}", self.digits) == self.text() {
             PrintAgreement::Same

@@ -60,7 +60,8 @@ impl ScoreTable {
     /// Parses a table of scores.
     ///
     /// # Errors
-    /// The errors are those of [`CsvSheet::parse`]; also, columns other than the paper's, and scores outside their scale.
+    /// The errors are those of [`CsvSheet::parse`]; also, columns other than the paper's, and scores outside their
+    /// scale.
     pub fn parse(file: &str, number: &str, about: &str, text: &str) -> Result<Self> {
         let sheet = CsvSheet::parse(file, text)?;
         let mut header = vec!["Model", SCOPE_COLUMNS[0]];

@@ -55,8 +55,8 @@ fn read(row: &TableRow, column: &str) -> Option<(f64, f64)> {
     percent(row, column)
 }
 
-/// Computes the change of a group ([`ALL`] or the name of a [`EncoderFamily`]) in a column of the figure; `None` if the tables
-/// lack its scores.
+/// Computes the change of a group ([`ALL`] or the name of a [`EncoderFamily`]) in a column of the figure; `None` if the
+/// tables lack its scores.
 ///
 /// # Errors
 /// An error is returned if a table is missing.

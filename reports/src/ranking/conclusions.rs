@@ -294,7 +294,7 @@ fn limits(r: &Ranking) -> Option<String> {
         format!("{} {} one seed", count(once, "arm"), if once == 1 { "has" } else { "have" })
     };
     Some(format!(
-        "{who}: the intervals cover the choice of images, but not the randomness of training. Another seed may change the \
-         order of close arms."
+        "{who}: the intervals cover the choice of images, but not the randomness of training. Another seed may \
+         change the order of close arms."
     ))
 }

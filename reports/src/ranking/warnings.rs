@@ -32,8 +32,8 @@ fn unreached(r: &Ranking, scope: &str) -> Option<(f64, f64)> {
 fn out_of_reach(r: &Ranking, category: &str) -> Option<String> {
     let (score, chance) = unreached(r, category)?;
     Some(format!(
-        "the oracle scores {score:.1} on {category}, which is less than {:.0} % of the distance from chance ({chance:.1}) to \
-         100: this evaluator cannot measure this category.",
+        "the oracle scores {score:.1} on {category}, which is less than {:.0} % of the distance from chance \
+         ({chance:.1}) to 100: this evaluator cannot measure this category.",
         100.0 * REACH
     ))
 }
@@ -44,7 +44,8 @@ fn benchmarks_out_of_reach(r: &Ranking) -> Option<String> {
     let which = if parts.len() == 1 { "this benchmark" } else { "these benchmarks" };
     (!parts.is_empty()).then(|| {
         format!(
-            "the oracle scores less than {:.0} % of the distance from chance to 100 on {}: this evaluator cannot measure {which}.",
+            "the oracle scores less than {:.0} % of the distance from chance to 100 on {}: this evaluator cannot \
+             measure {which}.",
             100.0 * REACH,
             list(&parts)
         )

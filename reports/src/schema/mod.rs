@@ -1,7 +1,8 @@
 //! The files of a run. Field names follow lm-evaluation-harness where it has one.
 //!
-//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (one [`TrainStep`] per
-//! line) and `samples/<benchmark>.jsonl` (one [`Sample`] per line), or `failed.json` ([`MissingRun`]) if the run failed.
+//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (one
+//! [`TrainStep`] per line) and `samples/<benchmark>.jsonl` (one [`Sample`] per line), or `failed.json` ([`MissingRun`])
+//! if the run failed.
 
 mod categories;
 mod optional_numbers;
