@@ -433,7 +433,7 @@ fn score(asked: &Asked, samples: &[Sample], seconds: f64) -> Result<BenchmarkRes
         .units
         .iter()
         .zip(&blind.units)
-        .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
+        .map(|(u, v)| schema::UnitScore { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
         .collect();
     Ok(BenchmarkResult {
         category: b.category().clone(),

@@ -80,7 +80,7 @@ pub(super) fn groups(
 }
 
 /// A node that is not merged yet.
-struct Node {
+struct ClusterNode {
     /// Node number, as in [`ClusterMerge`].
     number: usize,
     /// Alphabetically first name of its members.
@@ -90,21 +90,21 @@ struct Node {
     to: Vec<f64>,
 }
 
-impl Node {
-    fn distance(&self, other: &Node) -> f64 {
+impl ClusterNode {
+    fn distance(&self, other: &ClusterNode) -> f64 {
         self.to.get(other.number).copied().unwrap_or(f64::INFINITY)
     }
 }
 
 /// Returns the merges of average linkage; `names` break ties of distance.
 pub fn average_linkage(distances: &[Vec<f64>], names: &[&str]) -> Vec<ClusterMerge> {
-    let leaf = |(number, (to, name)): (usize, (&Vec<f64>, &&str))| Node {
+    let leaf = |(number, (to, name)): (usize, (&Vec<f64>, &&str))| ClusterNode {
         number,
         first: name.to_string(),
         size: 1,
         to: to.clone(),
     };
-    let mut nodes: Vec<Node> = distances.iter().zip(names).enumerate().map(leaf).collect();
+    let mut nodes: Vec<ClusterNode> = distances.iter().zip(names).enumerate().map(leaf).collect();
     let mut merges: Vec<ClusterMerge> = Vec::new();
     loop {
         // Nodes stay sorted by their first names, so the first of several nearest pairs is chosen in a tie.
@@ -128,7 +128,7 @@ pub fn average_linkage(distances: &[Vec<f64>], names: &[&str]) -> Vec<ClusterMer
         to.push(0.0);
         let number = names.len() + merges.len();
         merges.push(ClusterMerge { a: a.number, b: b.number, distance, size: a.size + b.size });
-        nodes.push(Node { number, first: a.first, size: a.size + b.size, to });
+        nodes.push(ClusterNode { number, first: a.first, size: a.size + b.size, to });
     }
 }
 

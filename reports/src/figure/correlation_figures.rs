@@ -1,7 +1,7 @@
 //! Figures of correlations between benchmarks: the correlation matrix, and the tree of their clusters.
 
 use super::style::{PANEL, category_class};
-use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, cut, tick_label, ticks};
 use crate::analysis::{BenchmarkClusters, CorrelationAnalysis};
 
 /// Draws Pearson's correlations below the diagonal and Spearman's above it, with category colours along the edges.
@@ -56,7 +56,7 @@ pub(crate) fn tree(a: &CorrelationAnalysis, groups: &BenchmarkClusters, width: f
     let bottom = top + LEAF * n as f64;
     let mut svg = Svg::new(width, bottom + 36.0);
     let highest = groups.merges.last().map_or(1.0, |m| m.distance).max(1e-6);
-    let x = Scale::linear((0.0, highest), (left, right));
+    let x = AxisScale::linear((0.0, highest), (left, right));
     for tick in ticks(0.0, highest, if width > PANEL { 8 } else { 4 }) {
         svg.line(x.at(tick), top, x.at(tick), bottom, "grid");
         svg.text(x.at(tick), bottom + 14.0, "soft small mid", &tick_label(tick));

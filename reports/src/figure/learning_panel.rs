@@ -1,7 +1,7 @@
 //! Learning-curve figure: score against the number of training samples, one line per arm.
 
 use super::style::line_class;
-use super::svg::{Scale, Svg, axis_range, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, axis_range, cut, tick_label, ticks};
 use crate::learning::{CurveArm, LearningCurve};
 use crate::ranking::AVERAGE;
 
@@ -17,9 +17,9 @@ pub(crate) fn learning_panel(curve: &LearningCurve, scope: &str, chance: Option<
     let points = || curve.arms.iter().flat_map(|a| &a.points);
     let marks = points().filter_map(|p| p.scores.get(scope)).flat_map(|s| [s.low, s.high]);
     let (low, high) = axis_range(marks.chain(chance), 10.0, 10.0);
-    let y = Scale::linear((low, high), (bottom, top));
+    let y = AxisScale::linear((low, high), (bottom, top));
     let (least, most) = points().map(|p| p.samples as f64).fold((f64::INFINITY, 1.0), |(l, m), n| (l.min(n), n.max(m)));
-    let x = Scale::log((least.max(1.0) / 1.15, most * 1.15), (left, right));
+    let x = AxisScale::log((least.max(1.0) / 1.15, most * 1.15), (left, right));
     for tick in ticks(low, high, 5) {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 5.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));

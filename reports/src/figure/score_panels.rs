@@ -2,7 +2,7 @@
 //! unfreezing.
 
 use super::style::{PANEL, kind};
-use super::svg::{Scale, Svg, axis_range, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, axis_range, cut, tick_label, ticks};
 use crate::formatting;
 use crate::ranking::{AVERAGE, ArmScore, PairTest, RankedArm, Ranking, TestFamily};
 
@@ -89,12 +89,12 @@ pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg
     svg
 }
 
-fn axis_scale(range: (f64, f64), width: f64) -> Scale {
-    Scale::linear(range, (LABELS, width - NUMBERS))
+fn axis_scale(range: (f64, f64), width: f64) -> AxisScale {
+    AxisScale::linear(range, (LABELS, width - NUMBERS))
 }
 
 /// Draws the range from random to oracle baseline behind the rows.
-fn range_band(svg: &mut Svg, x: &Scale, bounds: Option<(f64, f64)>, rows: usize) {
+fn range_band(svg: &mut Svg, x: &AxisScale, bounds: Option<(f64, f64)>, rows: usize) {
     let Some((random, oracle)) = bounds else { return };
     let (left, right) = (x.at(random.min(oracle)), x.at(random.max(oracle)));
     let bottom = TOP + ROW * rows as f64;
@@ -104,7 +104,7 @@ fn range_band(svg: &mut Svg, x: &Scale, bounds: Option<(f64, f64)>, rows: usize)
 }
 
 /// Draws grid and numbers of the horizontal axis.
-pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> Scale {
+pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> AxisScale {
     let x = axis_scale(range, width);
     let bottom = TOP + ROW * rows as f64;
     for tick in ticks(range.0, range.1, if width > PANEL { 8 } else { 5 }) {
@@ -114,7 +114,7 @@ pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) ->
     x
 }
 
-fn chance_line(svg: &mut Svg, x: &Scale, chance: Option<f64>, rows: usize) {
+fn chance_line(svg: &mut Svg, x: &AxisScale, chance: Option<f64>, rows: usize) {
     if let Some(chance) = chance.filter(|c| c.is_finite()) {
         svg.line(x.at(chance), TOP - 2.0, x.at(chance), TOP + ROW * rows as f64, "chance");
     }

@@ -129,13 +129,13 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
 
 /// A mapping of values to positions, linear or logarithmic.
 #[derive(Clone, Copy)]
-pub(crate) struct Scale {
+pub(crate) struct AxisScale {
     from: (f64, f64),
     to: (f64, f64),
     log: bool,
 }
 
-impl Scale {
+impl AxisScale {
     pub fn linear(from: (f64, f64), to: (f64, f64)) -> Self {
         Self { from, to, log: false }
     }
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_at_another_place_than_its_own() {
-        let s = Scale::linear((0.0, 20.0), (0.0, 100.0));
+        let s = AxisScale::linear((0.0, 20.0), (0.0, 100.0));
         assert_eq!([s.at(25.0), s.at(-5.0)], [125.0, -25.0]);
         assert_eq!(axis_range([14.0, 25.0, f64::NAN], 10.0, 10.0), (0.0, 30.0));
         assert_eq!(axis_range([-3.0, 20.0], 10.0, 10.0), (-10.0, 20.0));
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn scales_hold_at_their_ends() {
-        let s = Scale::log((1.0, 100.0), (0.0, 10.0));
+        let s = AxisScale::log((1.0, 100.0), (0.0, 10.0));
         assert!((s.at(10.0) - 5.0).abs() < 1e-12);
-        assert_eq!(Scale::linear((2.0, 2.0), (0.0, 10.0)).at(2.0), 5.0);
+        assert_eq!(AxisScale::linear((2.0, 2.0), (0.0, 10.0)).at(2.0), 5.0);
     }
 }

@@ -1,7 +1,7 @@
 //! Figures of direct probes against answers: all attributes in one figure, and one panel per attribute.
 
 use super::style::{PANEL, line_class};
-use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, cut, tick_label, ticks};
 use crate::formatting;
 use crate::schema::ArmRole;
 use crate::validity::{ProbeValidity, ProbedArm, ProbedAttribute};
@@ -71,8 +71,8 @@ pub(crate) fn attribute_panel(a: &ProbedAttribute, n: usize) -> Svg {
 }
 
 /// Draws axes of 0 to 100 percent, with the diagonal.
-fn square(svg: &mut Svg, [left, right, top, bottom]: [f64; 4]) -> (Scale, Scale) {
-    let (x, y) = (Scale::linear((0.0, 100.0), (left, right)), Scale::linear((0.0, 100.0), (bottom, top)));
+fn square(svg: &mut Svg, [left, right, top, bottom]: [f64; 4]) -> (AxisScale, AxisScale) {
+    let (x, y) = (AxisScale::linear((0.0, 100.0), (left, right)), AxisScale::linear((0.0, 100.0), (bottom, top)));
     for tick in ticks(0.0, 100.0, 5) {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 5.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));
@@ -84,7 +84,7 @@ fn square(svg: &mut Svg, [left, right, top, bottom]: [f64; 4]) -> (Scale, Scale)
     (x, y)
 }
 
-fn joined(arms: &[ProbedArm], x: &Scale, y: &Scale) -> Vec<(f64, f64)> {
+fn joined(arms: &[ProbedArm], x: &AxisScale, y: &AxisScale) -> Vec<(f64, f64)> {
     let mut places: Vec<(f64, f64)> = arms.iter().map(|a| (x.at(a.probe.value), y.at(a.answers.value))).collect();
     places.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     places

@@ -215,7 +215,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         "" => format!("Ranking of the {} study", ranking.study),
         title => title.to_string(),
     };
-    let filled = Filled {
+    let filled = PageValues {
         title,
         question: &about.question,
         command: &about.command,
@@ -270,7 +270,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
 
 /// The values that fill the template.
 #[derive(Serialize)]
-struct Filled<'a> {
+struct PageValues<'a> {
     title: String,
     question: &'a str,
     command: &'a str,

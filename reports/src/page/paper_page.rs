@@ -51,7 +51,7 @@ pub fn html(outcome: &RecomputedPaper) -> Result<String> {
     let families = EncoderFamily::ALL.map(|f| (family_class(Some(f)), f.name()));
     template::render(
         "paper.html",
-        &Filled {
+        &PaperPageValues {
             style: template::style(),
             version: env!("CARGO_PKG_VERSION"),
             families: families.to_vec(),
@@ -85,7 +85,7 @@ pub fn html(outcome: &RecomputedPaper) -> Result<String> {
 
 /// The values that fill the template.
 #[derive(Serialize)]
-struct Filled {
+struct PaperPageValues {
     style: String,
     version: &'static str,
     /// Families as (CSS class, name).
@@ -151,11 +151,11 @@ struct ShownRow {
     model: String,
     printed: String,
     /// One cell per scope.
-    cells: Vec<Cell>,
+    cells: Vec<ScopeCell>,
 }
 
 #[derive(Serialize)]
-struct Cell {
+struct ScopeCell {
     value: String,
     mark: &'static str,
     rank: String,
@@ -164,7 +164,7 @@ struct Cell {
 fn shown(table: &RecomputedTable) -> ShownTable {
     let cell = |m: &RecomputedModel, scope: usize| {
         let at = |of: &[Option<f64>; 5]| of.get(scope).copied().flatten();
-        Cell {
+        ScopeCell {
             value: at(&m.computed).map_or("–".into(), |v| format!("{v:.2}")),
             mark: m.agreement.get(scope).copied().flatten().map_or("", mark),
             rank: m.rank.get(scope).copied().flatten().map_or(String::new(), |r| r.to_string()),

@@ -3,7 +3,7 @@
 use super::content::{AVERAGE, AnswerStats};
 use super::options::RankOptions;
 use crate::formatting;
-use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, Unit};
+use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, UnitScore};
 use burgess_base::{Category, Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -182,8 +182,8 @@ fn bench(name: &str, r: &BenchmarkResult) -> GridBenchmark {
     }
 }
 
-fn sorted(units: &[Unit]) -> Vec<&Unit> {
-    let mut units: Vec<&Unit> = units.iter().collect();
+fn sorted(units: &[UnitScore]) -> Vec<&UnitScore> {
+    let mut units: Vec<&UnitScore> = units.iter().collect();
     units.sort_by(|a, b| a.id.cmp(&b.id));
     units
 }
@@ -253,7 +253,7 @@ fn answers(seeds: &BTreeMap<u64, &RunResults>, benchmark: &str) -> AnswerStats {
 fn same_questions(
     bench: &GridBenchmark,
     result: &BenchmarkResult,
-    units: &[&Unit],
+    units: &[&UnitScore],
     who: &str,
     reference: &str,
 ) -> Result<()> {

@@ -107,7 +107,7 @@ pub struct BenchmarkResult {
     pub sample_of: Option<usize>,
     /// Score with the image.
     pub score: f64,
-    /// Standard error of `score`, clustered by [`Unit`].
+    /// Standard error of `score`, clustered by [`UnitScore`].
     pub stderr: f64,
     /// Expected score of uniform guessing; NaN (`null` in the file) if unknown.
     #[serde(default = "unknown", with = "unknown_as_null")]
@@ -134,7 +134,7 @@ pub struct BenchmarkResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<f64>,
     /// The units for resampling; empty only if the benchmark defines none.
-    pub units: Vec<Unit>,
+    pub units: Vec<UnitScore>,
 }
 
 /// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.
@@ -177,7 +177,7 @@ fn official() -> String {
 /// `[id, sum, weight, blind]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(String, f64, f64, f64)", into = "(String, f64, f64, f64)")]
-pub struct Unit {
+pub struct UnitScore {
     /// Id of the unit, such as that of the image.
     pub id: String,
     /// Points scored with the image.
@@ -188,14 +188,14 @@ pub struct Unit {
     pub blind: f64,
 }
 
-impl From<(String, f64, f64, f64)> for Unit {
+impl From<(String, f64, f64, f64)> for UnitScore {
     fn from((id, sum, weight, blind): (String, f64, f64, f64)) -> Self {
         Self { id, sum, weight, blind }
     }
 }
 
-impl From<Unit> for (String, f64, f64, f64) {
-    fn from(u: Unit) -> Self {
+impl From<UnitScore> for (String, f64, f64, f64) {
+    fn from(u: UnitScore) -> Self {
         (u.id, u.sum, u.weight, u.blind)
     }
 }
@@ -223,7 +223,7 @@ pub struct RunCost {
 impl BenchmarkResult {
     /// Computes `score`, `stderr` and `blind` from the units; unchanged if there are none.
     pub fn summarise(&mut self) {
-        let column = |f: fn(&Unit) -> f64| -> Vec<f64> { self.units.iter().map(f).collect() };
+        let column = |f: fn(&UnitScore) -> f64| -> Vec<f64> { self.units.iter().map(f).collect() };
         let (sums, weights, blinds) = (column(|u| u.sum), column(|u| u.weight), column(|u| u.blind));
         if let (Some(score), Some(blind)) = (stats::ratio(&sums, &weights), stats::ratio(&blinds, &weights)) {
             self.score = 100.0 * score;
@@ -266,16 +266,16 @@ mod tests {
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,
-            units: units.map(|(i, u)| Unit { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
+            units: units.map(|(i, u)| UnitScore { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
         }
     }
 
     #[test]
     fn a_unit_is_an_array() {
-        let unit = Unit { id: "p7".into(), sum: 1.5, weight: 2.0, blind: 0.0 };
+        let unit = UnitScore { id: "p7".into(), sum: 1.5, weight: 2.0, blind: 0.0 };
         let text = serde_json::to_string(&unit).unwrap();
         assert_eq!(text, r#"["p7",1.5,2.0,0.0]"#);
-        assert_eq!(serde_json::from_str::<Unit>(&text).unwrap(), unit);
+        assert_eq!(serde_json::from_str::<UnitScore>(&text).unwrap(), unit);
     }
 
     #[test]
