@@ -3,8 +3,8 @@
 
 use burgess_encoders::arch::{ArchitectureConfig, Tap};
 use burgess_encoders::init::initialise;
-use burgess_encoders::objective::{Batch, DataShape, Objective, Texts};
-use burgess_encoders::pretrain::{PretrainConfig, pretrain};
+use burgess_encoders::objective::{DataShape, Objective, PretrainBatch, TokenizedCaptions};
+use burgess_encoders::pretrain::{PretrainRecipe, pretrain};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use divan::Bencher;
@@ -73,11 +73,11 @@ fn pretraining_step(bencher: Bencher, name: &str) {
     };
     let encoder = architecture(encoder);
     let recipe = format!("objective = \"{objective}\"\nsteps = {STEPS}\nbatch = {BATCH}\nlearning_rate = 0.001");
-    let recipe: PretrainConfig = toml::from_str(&recipe).unwrap_or_else(|e| panic!("{e}"));
+    let recipe: PretrainRecipe = toml::from_str(&recipe).unwrap_or_else(|e| panic!("{e}"));
     let data = DataShape { vocab: 1000, context: 24, classes: 100 };
-    let make = |device: &Device| Batch {
+    let make = |device: &Device| PretrainBatch {
         pixels: pixels(BATCH, device),
-        texts: Some(Texts {
+        texts: Some(TokenizedCaptions {
             ids: Tensor::<1, Int>::arange(0..(BATCH * 24) as i64, device).remainder_scalar(1000).reshape([BATCH, 24]),
             lengths: Tensor::full([BATCH], 20, device),
         }),

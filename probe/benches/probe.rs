@@ -10,10 +10,10 @@ use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{Decoding, Prompt, answer};
 use burgess_probe::llm::{ChatTemplate, LlmConfig};
-use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
-use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
+use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
+use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
 use burgess_probe::recipe::Stage;
-use burgess_probe::train::{FeatureSource, Run, read_batch, train_stage};
+use burgess_probe::train::{FeatureSource, StageRun, read_batch, train_stage};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -38,7 +38,7 @@ fn main() {
         let config = LlmConfig::nano(width, layers, VOCABULARY);
         let step = 3.0 * BATCH as f64 * config.forward_flops(TOKENS) / 1e9;
         println!("width {width}, {layers} layers: {step:.2} GFLOP in a training step of {BATCH} x {TOKENS}");
-        for method in [Method::AdamW, Method::Muon] {
+        for method in [OptimiserMethod::AdamW, OptimiserMethod::Muon] {
             println!("  {method:?}: {}", shares(width, layers, method).expect("a training step"));
         }
     }
@@ -72,11 +72,11 @@ fn model(width: usize, layers: usize) -> Result<Mllm> {
 struct Features;
 
 impl FeatureSource for Features {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         let count = images.len() * IMAGE_TOKENS * FEATURES;
         let values: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
         let shape = [images.len(), IMAGE_TOKENS, FEATURES];
-        Ok(Visual::Features(Tensor::from_data(TensorData::new(values, shape), device)))
+        Ok(ImageBatch::Features(Tensor::from_data(TensorData::new(values, shape), device)))
     }
 }
 
@@ -87,7 +87,7 @@ fn examples() -> Vec<Example> {
     (0..BATCH)
         .map(|i| {
             let ids = (0..length).map(|k| if k == 0 { 5 } else { 6 + ((i * 31 + k * 17) % 1000) as u32 }).collect();
-            Example { image: Some(i), ids, learned: (0..length).map(|k| k % 10 == 9).collect(), image_at: Some(0) }
+            Example { image: Some(i), ids, loss_mask: (0..length).map(|k| k % 10 == 9).collect(), image_at: Some(0) }
         })
         .collect()
 }
@@ -98,22 +98,22 @@ fn training(bencher: Bencher, width: usize, layers: usize, trainable: &str) {
     let stage: Stage = toml::from_str(&text).expect("a stage");
     let (examples, device) = (examples(), Device::flex());
     bencher.counter(ItemsCount::new(STEPS * BATCH)).with_inputs(|| start.clone()).bench_local_values(|model| {
-        let mut run = Run {
+        let mut run = StageRun {
             name: "tune",
             stage: &stage,
             seed: 0,
             device: &device,
             on_step: &mut |_| (),
             stop: &|| false,
-            keep: None,
-            saved: None,
+            saver: None,
+            resume: None,
         };
         train_stage(model, &examples, &Features, &mut run).expect("a trained model")
     });
 }
 
 /// Where the time of a training step of connector and language model goes, over twenty steps.
-fn shares(width: usize, layers: usize, method: Method) -> Result<String> {
+fn shares(width: usize, layers: usize, method: OptimiserMethod) -> Result<String> {
     let device = Device::flex().autodiff();
     let (mut model, examples) = (model(width, layers)?.train(), examples());
     let chosen: Vec<&Example> = examples.iter().collect();
@@ -154,7 +154,7 @@ struct Timed {
 }
 
 impl FeatureSource for Timed {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         let clock = Instant::now();
         let batch = Features.batch(images, device);
         self.nanoseconds.fetch_add(clock.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -207,7 +207,7 @@ fn evaluate(bencher: Bencher, (width, layers): (usize, usize)) {
     let prompts: Vec<Prompt> = (0..IMAGES * 8).map(|i| Prompt { ids: &ids, image: Some((i / 8, 0)) }).collect();
     let images: Vec<usize> = (0..IMAGES).collect();
     bencher.counter(ItemsCount::new(prompts.len())).bench_local(|| {
-        let images = model.see(Features.batch(&images, &device).expect("features")).expect("embeddings");
+        let images = model.encode_images(Features.batch(&images, &device).expect("features")).expect("embeddings");
         answer(&model, Some(&images), &prompts, &greedy(3), &device).expect("answers")
     });
 }

@@ -3,9 +3,9 @@
 //!
 //! ```no_run
 //! use burgess_probe::llm::ChatTemplate;
-//! use burgess_probe::released::Released;
+//! use burgess_probe::released::ReleasedModel;
 //! # fn f() -> burgess_base::Result<()> {
-//! let released = Released::open("cambrian-8b".as_ref())?;
+//! let released = ReleasedModel::open("cambrian-8b".as_ref())?;
 //! let model = released.load(ChatTemplate::named("llama_3")?, &burn::tensor::Device::flex())?;
 //! # Ok(()) }
 //! ```
@@ -13,8 +13,8 @@
 //! The checkpoint does not contain the encoders: they were frozen, and each is the published one that the
 //! configuration names.
 
-use crate::connector::{ConnectorConfig, ConnectorKind, NAMES, RowOptions, SamplerOptions, SvaOptions};
-use crate::llm::{ChatTemplate, LlmConfig, weights};
+use crate::connector::{ConnectorConfig, ConnectorKind};
+use crate::llm::{ChatTemplate, LlmConfig};
 use crate::mllm::{Mllm, MllmConfig};
 use burgess_base::{Error, Result, json as foreign, nearest, text};
 use burgess_encoders::card::EncoderCard;
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Upstream's encoder names and the ids of our cards for them. A name may end in `-interp<tokens>`.
+/// Upstream's names of encoders, and the ids of their cards. A name may end in `-interp<tokens>`.
 const TOWERS: [(&str, &str); 4] = [
     ("siglip/CLIP-ViT-SO400M-14-384", "siglip-so400m14-384"),
     ("openai/clip-vit-large-patch14-336", "openai-clip-l14-336"),
@@ -32,7 +32,7 @@ const TOWERS: [(&str, &str); 4] = [
     ("clip-convnext-XXL-multi-stage", "openclip-convnext-xxl-1024-multi-stage"),
 ];
 
-/// Upstream's `model_type` and that of the language model inside.
+/// Upstream's `model_type`, and that of the language model in it.
 const FAMILIES: [(&str, &str); 5] = [
     ("cambrian_llama", "llama"),
     ("cambrian_phi3", "phi3"),
@@ -40,9 +40,6 @@ const FAMILIES: [(&str, &str); 5] = [
     ("llava_llama", "llama"),
     ("cambrian", "llama"),
 ];
-
-/// Attention heads of the SVA layers, which upstream's configuration does not contain.
-const HEADS: usize = 16;
 
 /// Keys below `model.` that belong to the language model; the connector ignores them.
 const OF_LLM: [&str; 5] = [
@@ -68,7 +65,7 @@ const OF_CONNECTOR: [&str; 8] = [
 
 /// A released model whose configuration was read; its weights are not in memory yet.
 #[derive(Debug)]
-pub struct Released {
+pub struct ReleasedModel {
     dir: PathBuf,
     /// The encoders in order, with upstream's preprocessing.
     pub encoders: Vec<EncoderCard>,
@@ -76,27 +73,27 @@ pub struct Released {
     pub connector: ConnectorConfig,
     /// The language model's configuration.
     pub llm: LlmConfig,
-    /// Number of tokens before the image in upstream's prompts, which tells the chat template; we place the image by its
-    /// placeholder instead.
+    /// Number of tokens before the image in upstream's prompts, which identifies the chat template. It is not needed to
+    /// place the image, which has a placeholder.
     pub image_position: Option<usize>,
 }
 
-/// The fields of `config.json` that describe the connector.
+/// The fields of `config.json` that describe connector and encoders.
 #[derive(Debug, Deserialize)]
-struct Written {
-    mm_projector_type: String,
+pub(crate) struct CambrianConfig {
+    pub mm_projector_type: String,
     mm_vision_tower_aux_list: Vec<String>,
     mm_vision_tower_aux_token_len_list: Vec<usize>,
     image_token_len: usize,
     #[serde(default)]
     query_num_list: Vec<usize>,
-    num_query_group: Option<usize>,
-    vision_hidden_size: Option<usize>,
-    connector_depth: Option<usize>,
-    connector_only: Option<bool>,
-    start_of_vision_sampler_layers: Option<usize>,
-    stride_of_vision_sampler_layers: Option<usize>,
-    num_of_vision_sampler_layers: Option<usize>,
+    pub num_query_group: Option<usize>,
+    pub vision_hidden_size: Option<usize>,
+    pub connector_depth: Option<usize>,
+    pub connector_only: Option<bool>,
+    pub start_of_vision_sampler_layers: Option<usize>,
+    pub stride_of_vision_sampler_layers: Option<usize>,
+    pub num_of_vision_sampler_layers: Option<usize>,
     image_position: Option<usize>,
     #[serde(default)]
     unfreeze_mm_vision_tower: bool,
@@ -104,9 +101,9 @@ struct Written {
     mm_use_im_start_end: bool,
 }
 
-impl Released {
-    /// Whether a directory is a released Cambrian model.
-    pub fn is(dir: &Path) -> bool {
+impl ReleasedModel {
+    /// Whether `dir` has the `config.json` of a released Cambrian-1 model.
+    pub fn is_model_dir(dir: &Path) -> bool {
         let config = std::fs::read(dir.join("config.json")).ok();
         let json = config.and_then(|bytes| foreign::from_slice::<Value>(&bytes).ok());
         json.is_some_and(|json| json.get("mm_vision_tower_aux_list").is_some())
@@ -115,7 +112,7 @@ impl Released {
     /// Reads the configuration of a released model.
     ///
     /// # Errors
-    /// When it is not a released model, or needs a module that we do not have.
+    /// When it is not a released model, or has a connector, encoder or language model that is not supported.
     pub fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("config.json");
         let step = || format!("reading {}", file.display());
@@ -124,11 +121,11 @@ impl Released {
     }
 
     fn of(dir: &Path, mut json: Value) -> Result<Self> {
-        let written: Written = serde_json::from_value(json.clone())
-            .map_err(|e| Error::from(e).hint("this is not the configuration of a released Cambrian model"))?;
+        let written: CambrianConfig = serde_json::from_value(json.clone())
+            .map_err(|e| Error::from(e).hint("expected the `config.json` of a released Cambrian-1 model"))?;
         let family = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
         let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == family) else {
-            return Err(Error::failed(format!("no language model for model_type `{}`", text::excerpt(family, 60)))
+            return Err(Error::failed(format!("`model_type` = `{}` is not supported", text::excerpt(family, 60)))
                 .hint(format!("known: {}", FAMILIES.map(|(name, _)| name).join(", "))));
         };
         if let Some(fields) = json.as_object_mut() {
@@ -144,21 +141,19 @@ impl Released {
         Ok(Self { dir: dir.to_path_buf(), encoders, connector, llm, image_position: written.image_position })
     }
 
-    /// Loads the model strictly: every parameter is filled, and the checkpoint holds nothing else.
+    /// Loads the model: every parameter is filled, and every key of the checkpoint is used.
     ///
     /// # Errors
     /// When the weights are missing or damaged, or do not match the configuration.
     pub fn load(&self, chat: ChatTemplate, device: &Device) -> Result<Mllm> {
         let step = || format!("loading {}", self.dir.display());
         let load = || {
-            let names = Dialect { name: "cambrian", rules: NAMES.rules, ignored: &OF_LLM };
+            let connector = self.connector.init(device)?;
+            let names = Dialect { name: "cambrian", rules: connector.dialect().rules, ignored: &OF_LLM };
             let half = Checkpoint::open(&self.dir)?.inside("model.")?;
-            let (connector, _) = checkpoint::load(self.connector.init(device)?, &half, &names)?;
-            let names = Dialect {
-                name: "cambrian-llm",
-                rules: weights::dialect(self.llm.model_type).rules,
-                ignored: &OF_CONNECTOR,
-            };
+            let (connector, _) = checkpoint::load(connector, &half, &names)?;
+            let names =
+                Dialect { name: "cambrian-llm", rules: self.llm.model_type.dialect.rules, ignored: &OF_CONNECTOR };
             let (llm, _) = checkpoint::load(self.llm.init(device)?, &Checkpoint::open(&self.dir)?, &names)?;
             let config = MllmConfig {
                 connector: self.connector.clone(),
@@ -167,13 +162,13 @@ impl Released {
                 encoders: Vec::new(),
                 grid: None,
             };
-            Mllm::of(config, connector, llm)
+            Mllm::from_parts(config, connector, llm)
         };
         load().map_err(|e: Error| e.context(step()))
     }
 }
 
-/// The card of an upstream encoder.
+/// Returns the card of an encoder with upstream's name.
 fn tower(name: &str) -> Result<EncoderCard> {
     let plain = match name.rsplit_once("-interp") {
         Some((plain, tokens)) if tokens.bytes().all(|b| b.is_ascii_digit()) => plain,
@@ -185,83 +180,59 @@ fn tower(name: &str) -> Result<EncoderCard> {
             let known = TOWERS.map(|(known, _)| known);
             let near = nearest(plain, known);
             let hint = if near.is_empty() { known.join(", ") } else { near.join(", ") };
-            Err(Error::failed(format!("no card for the vision tower `{}`", text::excerpt(name, 80)))
-                .hint(format!("known: {hint}")))
+            Err(Error::failed(format!(
+                "`mm_vision_tower_aux_list`: there is no card for the encoder `{}`",
+                text::excerpt(name, 80)
+            ))
+            .hint(format!("known: {hint}")))
         }
     }
 }
 
-/// The side of a square grid with this number of tokens.
-fn side(what: &str, tokens: usize) -> Result<usize> {
+/// Returns the side of the square grid with this number of tokens; `key` is for the error.
+fn side(key: &str, tokens: usize) -> Result<usize> {
     let side = tokens.isqrt();
     match side * side == tokens && tokens > 0 {
         true => Ok(side),
-        false => Err(Error::failed(format!("`{what}`: {tokens} tokens are no square grid"))),
+        false => Err(Error::failed(format!("`{key}`: {tokens} is not the number of tokens of a square grid"))),
     }
 }
 
-fn needed<T>(what: &str, value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| Error::failed(format!("`{what}` is missing, which the connector sva needs")))
-}
-
-impl Written {
+impl CambrianConfig {
     fn connector(&self, encoders: &[EncoderCard], llm_width: usize) -> Result<ConnectorConfig> {
         if self.mm_vision_tower_aux_token_len_list.len() != encoders.len() {
             return Err(Error::failed(format!(
-                "{} token counts for {} vision towers",
+                "`mm_vision_tower_aux_token_len_list` has {} entries, `mm_vision_tower_aux_list` {}; expected as many",
                 self.mm_vision_tower_aux_token_len_list.len(),
                 encoders.len()
             )));
         }
         if self.unfreeze_mm_vision_tower || self.mm_use_im_start_end {
-            return Err(Error::failed("trained vision towers and tokens around the image are not supported")
-                .hint("none of the released models has them"));
+            return Err(Error::failed(
+                "`unfreeze_mm_vision_tower` and `mm_use_im_start_end` are not supported, must be false",
+            )
+            .hint("open one of the released models: they have neither"));
         }
-        let grids = self.mm_vision_tower_aux_token_len_list.iter();
-        let grids: Vec<usize> = grids.map(|n| side("mm_vision_tower_aux_token_len_list", *n)).collect::<Result<_>>()?;
+        let grids = self.encoder_grids()?;
         let towers = encoders.iter().zip(&grids);
         let towers: Vec<(usize, [usize; 2])> =
             towers.map(|(card, &g)| Ok((card.architecture.width(&card.tap)?, [g, g]))).collect::<Result<_>>()?;
-        let rows = RowOptions { newline: true, ..RowOptions::default() };
-        let kind = match self.mm_projector_type.as_str() {
-            "linear" => ConnectorKind::Linear(rows),
-            "mlp2x_gelu" => ConnectorKind::Mlp2xGelu(rows),
-            "se_mlp" => ConnectorKind::SeMlp(rows),
-            "sva" => ConnectorKind::Sva(self.sva(grids)?),
-            other => {
-                return Err(Error::failed(format!(
-                    "no connector for mm_projector_type `{}`",
-                    text::excerpt(other, 60)
-                ))
-                .hint("known: linear, mlp2x_gelu, se_mlp, sva"));
-            }
-        };
-        ConnectorConfig::new(kind, &towers, llm_width)
+        ConnectorConfig::new(ConnectorKind::from_cambrian(self)?, &towers, llm_width)
     }
 
-    fn sva(&self, tower_grids: Vec<usize>) -> Result<SvaOptions> {
-        let query_grids = self.query_num_list.iter().map(|n| side("query_num_list", *n));
-        let query_grids: Vec<usize> = query_grids.collect::<Result<_>>()?;
-        if self.num_query_group.is_some_and(|groups| groups != query_grids.len()) {
-            return Err(Error::failed("`query_num_list` does not name as many groups as `num_query_group`"));
-        }
-        let samplers = match needed("connector_only", self.connector_only)? {
-            true => None,
-            false => Some(SamplerOptions {
-                start: needed("start_of_vision_sampler_layers", self.start_of_vision_sampler_layers)?,
-                stride: needed("stride_of_vision_sampler_layers", self.stride_of_vision_sampler_layers)?,
-                number: needed("num_of_vision_sampler_layers", self.num_of_vision_sampler_layers)?,
-            }),
-        };
-        Ok(SvaOptions {
-            hidden: needed("vision_hidden_size", self.vision_hidden_size)?,
-            heads: HEADS,
-            depth: needed("connector_depth", self.connector_depth)?,
-            query_grids,
-            grid: side("image_token_len", self.image_token_len)?,
-            tower_grids,
-            samplers,
-            newline: true,
-        })
+    /// Returns the side of the grid of each encoder's features.
+    pub fn encoder_grids(&self) -> Result<Vec<usize>> {
+        let grids = self.mm_vision_tower_aux_token_len_list.iter();
+        grids.map(|n| side("mm_vision_tower_aux_token_len_list", *n)).collect()
+    }
+
+    /// Returns the side of the query grid of each group of the SVA.
+    pub fn query_grids(&self) -> Result<Vec<usize>> {
+        self.query_num_list.iter().map(|n| side("query_num_list", *n)).collect()
+    }
+
+    /// Returns the side of the grid of image tokens.
+    pub fn image_grid(&self) -> Result<usize> {
+        side("image_token_len", self.image_token_len)
     }
 }

@@ -1,7 +1,8 @@
-//! Runs a language model without images: continues a text and gives the log-probability of each token.
+//! Runs a language model on text: continues a prompt, and computes the log-probability of each token.
 
+use crate::connector::ImageTokens;
 use crate::generate::Sampling;
-use crate::llm::decoder::Reading;
+use crate::llm::decoder::SequenceLayout;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::{Mllm, Sequence};
 use burgess_base::stream::stream;
@@ -9,56 +10,56 @@ use burgess_base::{Error, Result, digest};
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
-/// Number of most likely tokens that are reported besides the chosen one.
-pub const TOP: usize = 5;
+/// Number of most likely tokens that are reported with each token.
+pub const TOP_TOKENS: usize = 5;
 
 /// A token with its log-probability, before temperature, top-k and top-p.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Likely {
+pub struct TokenLogprob {
     /// The token id.
     pub id: u32,
-    /// Natural logarithm of the probability, in nats (at most 0).
+    /// Natural logarithm of the probability, at most 0.
     pub logprob: f64,
 }
 
 /// A generated or given token with the most likely alternatives at its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Scored {
+pub struct ScoredToken {
     /// The token at this position.
-    pub token: Likely,
-    /// The [`TOP`] most likely tokens at this position, best first.
-    pub top: Vec<Likely>,
+    pub token: TokenLogprob,
+    /// The [`TOP_TOKENS`] most likely tokens at this position, best first.
+    pub top: Vec<TokenLogprob>,
 }
 
-impl Scored {
+impl ScoredToken {
     /// Computes the log-probabilities from a row of logits for the token `id`.
     ///
     /// # Errors
     /// When a logit is not finite, or `id` is outside the row.
-    pub fn of(logits: &[f32], id: u32) -> Result<Self> {
+    pub fn from_logits(logits: &[f32], id: u32) -> Result<Self> {
         if let Some(at) = logits.iter().position(|x| !x.is_finite()) {
             let bad = logits.get(at).copied().unwrap_or(f32::NAN);
-            return Err(Error::failed(format!("the language model's logit of token {at} is {bad}"))
-                .hint("its weights or its configuration are damaged (norms, `rope_theta`), or its numbers overflow"));
+            return Err(Error::failed(format!("the language model's logit of token id {at} is {bad}, must be finite"))
+                .hint("check that its weights and its configuration (norms, `rope_theta`) belong together and are not damaged"));
         }
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
         let log = |id: usize| logits.get(id).map(|x| f64::from(x - most) - sum.ln());
         let logprob = log(id as usize).ok_or_else(|| {
-            Error::failed(format!("token id {id} is outside the vocabulary of {}", logits.len()))
-                .hint("the tokenizer and the language model do not belong together")
+            Error::failed(format!("token id {id} is outside the vocabulary of {} tokens", logits.len()))
+                .hint("use the tokenizer of this language model")
         })?;
         // Ties are broken by the lower id.
-        let mut best: Vec<usize> = Vec::with_capacity(TOP + 1);
+        let mut best: Vec<usize> = Vec::with_capacity(TOP_TOKENS + 1);
         for (i, x) in logits.iter().enumerate() {
             let place = best.iter().position(|b| logits.get(*b).is_some_and(|b| x > b)).unwrap_or(best.len());
-            if place < TOP {
+            if place < TOP_TOKENS {
                 best.insert(place, i);
-                best.truncate(TOP);
+                best.truncate(TOP_TOKENS);
             }
         }
-        let top = best.into_iter().filter_map(|i| Some(Likely { id: i as u32, logprob: log(i)? })).collect();
-        Ok(Self { token: Likely { id, logprob }, top })
+        let top = best.into_iter().filter_map(|i| Some(TokenLogprob { id: i as u32, logprob: log(i)? })).collect();
+        Ok(Self { token: TokenLogprob { id, logprob }, top })
     }
 }
 
@@ -70,22 +71,22 @@ fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
 ///
 /// # Errors
 /// When the prompt is empty, `sampling` is invalid, the text exceeds the maximum length, or a logit is not finite.
-pub fn continued(
+pub fn continue_text(
     llm: &Llm,
     prompt: &[u32],
     max_new_tokens: usize,
     stop: &[u32],
     sampling: Option<Sampling>,
     device: &Device,
-) -> Result<Vec<Scored>> {
+) -> Result<Vec<ScoredToken>> {
     if prompt.is_empty() {
-        return Err(Error::failed("the prompt has no tokens").hint("give a text that is not empty"));
+        return Err(Error::failed("the prompt has no tokens, needs at least one").hint("give a text that is not empty"));
     }
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
     let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
-    // The same random stream as for a question to a multimodal model.
+    // The same random stream as for a prompt to a multimodal model.
     let mut draws = sampling.map(|s| (s, stream(&format!("answer/{}", digest::of_bytes(&bytes)), s.seed)));
     let mut cache = KvCache::new();
     let mut next = prompt.to_vec();
@@ -94,12 +95,12 @@ pub fn continued(
         let hidden = llm.extend(llm.embed_rows(&[&next], device)?, &[next.len()], &mut cache, None)?;
         let [_, t, d] = hidden.dims();
         let logits = values(llm.logits(hidden.narrow(1, t - 1, 1).reshape([1, d])))?;
-        let likeliest = Scored::of(&logits, 0)?.top.first().map_or(0, |best| best.id);
+        let likeliest = ScoredToken::from_logits(&logits, 0)?.top.first().map_or(0, |best| best.id);
         let id = match &mut draws {
             Some((sampling, random)) => sampling.draw(&logits, random) as u32,
             None => likeliest,
         };
-        made.push(Scored::of(&logits, id)?);
+        made.push(ScoredToken::from_logits(&logits, id)?);
         if stop.contains(&id) {
             break;
         }
@@ -112,46 +113,48 @@ pub fn continued(
 ///
 /// # Errors
 /// When either is empty, both together exceed the maximum length, or a logit is not finite.
-pub fn scored(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) -> Result<Vec<Scored>> {
+pub fn score_text(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) -> Result<Vec<ScoredToken>> {
     if prompt.is_empty() || continuation.is_empty() {
-        return Err(Error::failed("the prompt or its continuation has no tokens").hint("give texts that are not empty"));
+        return Err(Error::failed("the prompt or its continuation has no tokens, each needs at least one")
+            .hint("give texts that are not empty"));
     }
     let ids = [prompt, continuation].concat();
-    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, Reading::default(), None)?;
+    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, SequenceLayout::default(), None)?;
     rows(llm, hidden, prompt.len(), continuation)
 }
 
-/// As [`scored`], for a prompt with an image placeholder at `image_at`; `seen` comes from [`Mllm::look`].
+/// As [`score_text`], for a prompt with an image placeholder at `image_at`; `images` comes from
+/// [`Mllm::encode_images_with`].
 ///
 /// # Errors
-/// As [`scored`]; also when the placeholder has no image.
-pub fn scored_with(
+/// As [`score_text`]; also when the placeholder has no image.
+pub fn score_text_with_image(
     model: &Mllm,
-    seen: Option<crate::connector::Seen>,
+    images: Option<ImageTokens>,
     prompt: &[u32],
     image_at: Option<usize>,
     continuation: &[u32],
     device: &Device,
-) -> Result<Vec<Scored>> {
+) -> Result<Vec<ScoredToken>> {
     if continuation.is_empty() {
         return Ok(Vec::new());
     }
-    let positions = seen.as_ref().map_or(0, |s| s.tokens.dims()[1]);
+    let positions = images.as_ref().map_or(0, ImageTokens::tokens_per_image);
     let ids = [prompt, continuation].concat();
-    let row = Sequence { ids: &ids, image_at: image_at.filter(|_| seen.is_some()) };
+    let row = Sequence { ids: &ids, image_at: image_at.filter(|_| images.is_some()) };
     let start = row.position(prompt.len(), positions);
-    let hidden = model.hidden(model.splice(&[row], seen, device)?)?;
+    let hidden = model.hidden(model.splice(&[row], images, device)?)?;
     rows(&model.llm, hidden, start, continuation)
 }
 
 /// Scores `continuation`, which begins at position `start`, from the sequence's hidden states `[1, t, d]`.
-fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Result<Vec<Scored>> {
+fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Result<Vec<ScoredToken>> {
     let [_, _, d] = hidden.dims();
     let n = continuation.len();
     let logits = llm.logits(hidden.narrow(1, start - 1, n).reshape([n, d]));
     let width = logits.dims()[1].max(1);
     let values = values(logits)?;
-    values.chunks(width).zip(continuation).map(|(row, id)| Scored::of(row, *id)).collect()
+    values.chunks(width).zip(continuation).map(|(row, id)| ScoredToken::from_logits(row, *id)).collect()
 }
 
 #[cfg(test)]
@@ -161,13 +164,13 @@ mod tests {
     #[test]
     fn a_row_of_logits_becomes_log_probabilities() -> Result<()> {
         // Reference: log_softmax([0, 1, 2, 3, 1, -1]) of PyTorch.
-        let scored = Scored::of(&[0.0, 1.0, 2.0, 3.0, 1.0, -1.0], 2)?;
+        let scored = ScoredToken::from_logits(&[0.0, 1.0, 2.0, 3.0, 1.0, -1.0], 2)?;
         assert!((scored.token.logprob - -1.534_534).abs() < 1e-5, "{scored:?}");
         assert_eq!(scored.top.iter().map(|t| t.id).collect::<Vec<_>>(), [3, 2, 1, 4, 0]);
         assert!((scored.top[0].logprob - -0.534_534).abs() < 1e-5);
-        assert!(Scored::of(&[0.0, f32::NAN], 0).unwrap_err().to_string().contains("token 1 is NaN"));
-        assert!(Scored::of(&[0.0, f32::INFINITY], 0).is_err());
-        assert!(Scored::of(&[0.0], 3).unwrap_err().hint_text().is_some());
+        assert!(ScoredToken::from_logits(&[0.0, f32::NAN], 0).unwrap_err().to_string().contains("token 1 is NaN"));
+        assert!(ScoredToken::from_logits(&[0.0, f32::INFINITY], 0).is_err());
+        assert!(ScoredToken::from_logits(&[0.0], 3).unwrap_err().hint_text().is_some());
         Ok(())
     }
 }

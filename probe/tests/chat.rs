@@ -1,7 +1,7 @@
 //! Chat templates against `transformers` and against the paper's rules (`tests/reference/chat.py`).
 
 use burgess_base::Result;
-use burgess_probe::llm::chat::{ChatTemplate, IMAGE_ID, Jinja, Problem, Study, Turn};
+use burgess_probe::llm::chat::{ChatTemplate, ConversationTemplate, IMAGE_ID, JinjaTemplate, MaskProblem, Turn};
 use burgess_probe::llm::tokenizer::Tokenizer;
 use serde::Deserialize;
 use serde_json::Value;
@@ -52,7 +52,7 @@ struct Rendered {
 fn templates_render_as_in_transformers() -> Result<()> {
     let mut count = 0;
     for family in json::<Vec<Family>>("chat/jinja.json")? {
-        let jinja = Jinja::new(family.template, family.tokens)?;
+        let jinja = JinjaTemplate::new(family.template, family.tokens)?;
         for case in family.cases {
             let (name, turns) = (&family.name, turns(&case.turns));
             match (jinja.text(&turns, case.open), case.text, case.error) {
@@ -81,7 +81,7 @@ fn family(name: &str) -> Result<Family> {
 
 fn jinja(name: &str) -> Result<ChatTemplate> {
     let family = family(name)?;
-    Ok(ChatTemplate::Jinja(Box::new(Jinja::new(family.template, family.tokens)?)))
+    Ok(ChatTemplate::Jinja(Box::new(JinjaTemplate::new(family.template, family.tokens)?)))
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn generation_blocks_give_the_mask_of_transformers() -> Result<()> {
     for case in json::<Vec<Masked>>("chat/generation.json")? {
         let e = template.encode(&t, &turns(&case.turns), false)?;
         assert_eq!(e.ids, case.ids);
-        let mask: Vec<u8> = e.learned.iter().map(|l| u8::from(*l)).collect();
+        let mask: Vec<u8> = e.loss_mask.iter().map(|l| u8::from(*l)).collect();
         assert_eq!(mask, case.mask, "{:?}", t.decode(&e.ids));
     }
     Ok(())
@@ -137,8 +137,8 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         let t = Tokenizer::open(&golden("tokenizers").join(vocabulary))?;
         let template = jinja(name)?;
         let e = template.encode(&t, &conversation, true)?;
-        assert_eq!((&e.problem, e.ids.len()), (&None, e.learned.len()), "{name}");
-        assert_eq!(learned(&t, &e.ids, &e.learned)?, answers, "{name}");
+        assert_eq!((&e.problem, e.ids.len()), (&None, e.loss_mask.len()), "{name}");
+        assert_eq!(learned(&t, &e.ids, &e.loss_mask)?, answers, "{name}");
         let at = e.image_at.unwrap_or(0);
         assert_eq!(e.ids.iter().filter(|id| **id == IMAGE_ID).count(), 1);
         assert_eq!(e.ids.get(at), Some(&IMAGE_ID), "{name}");
@@ -146,11 +146,11 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         let asked = template.open(&t, &conversation[..1], true)?;
         let same = e.ids.iter().zip(&asked.ids).take_while(|(a, b)| a == b).count();
         assert_eq!(same, asked.ids.len(), "{name}");
-        assert_eq!(e.learned.iter().position(|l| *l), Some(same), "{name}");
+        assert_eq!(e.loss_mask.iter().position(|l| *l), Some(same), "{name}");
         // Asked blind, the image and the line break after it are missing.
         let blind = template.open(&t, &[Turn::user("What is this?")], false)?;
         assert!(blind.image_at.is_none() && blind.ids.len() < asked.ids.len());
-        let last = t.specials().find(|token| answers[1].ends_with(token)).unwrap_or_default();
+        let last = t.special_texts().find(|token| answers[1].ends_with(token)).unwrap_or_default();
         let stop = template.stop(&t)?;
         assert!(stop.contains(&t.id(last)?), "{name}: {stop:?}");
         assert!(t.special().ends.iter().all(|id| stop.contains(id)));
@@ -164,16 +164,16 @@ fn a_template_that_rewrites_is_counted_and_one_that_raises_says_why() -> Result<
     let conversation =
         [Turn::system("Be brief."), Turn::user("a?"), Turn::assistant("b"), Turn::user("c?"), Turn::assistant("d")];
     let e = jinja("mistral-0.3")?.encode(&t, &conversation, false)?;
-    assert_eq!(e.problem, Some(Problem::Moved { turn: 2 }));
-    assert!(!e.learned.contains(&true));
+    assert_eq!(e.problem, Some(MaskProblem::PrefixChanged { turn: 2 }));
+    assert!(!e.loss_mask.contains(&true));
     let e = jinja("mistral-0.2")?.encode(&t, &conversation, false).unwrap_err();
     assert!(e.to_string().contains("roles must alternate") && e.hint_text().is_some(), "{e}");
-    let upper = Jinja::new("{% for m in messages %}{{ m.content | upper }}</s>{% endfor %}", BTreeMap::new())?;
+    let upper = JinjaTemplate::new("{% for m in messages %}{{ m.content | upper }}</s>{% endfor %}", BTreeMap::new())?;
     let upper = ChatTemplate::Jinja(Box::new(upper));
     let e = upper.encode(&t, &conversation[1..3], false)?;
-    assert_eq!(e.problem, Some(Problem::Changed { turn: 1 }));
+    assert_eq!(e.problem, Some(MaskProblem::AnswerChanged { turn: 1 }));
     let e = upper.encode(&t, &conversation[1..3], true).unwrap_err();
-    assert!(e.to_string().contains("writes 0 places for 1 images"), "{e}");
+    assert!(e.to_string().contains("writes 0 image placeholders for 1 images"), "{e}");
     let e = jinja("zephyr")?.encode(&t, &[Turn::user("a"), Turn::assistant(" ")], false).unwrap_err();
     assert!(e.to_string().contains("turn 1 is an empty answer"), "{e}");
     let e = ChatTemplate::from_model(&t).unwrap_err();
@@ -204,15 +204,15 @@ fn the_papers_formats_are_learned_as_in_its_code() -> Result<()> {
     let mut mismatches = 0;
     for golden_case in json::<Vec<StudyGolden>>("chat/study.json")? {
         let t = Tokenizer::open(&golden("tokenizers").join(&golden_case.tokenizer))?;
-        let template = Study::named(&golden_case.template)?.with_max_length(golden_case.max_length);
-        let template = ChatTemplate::Study(template);
+        let template = ConversationTemplate::named(&golden_case.template)?.with_max_length(golden_case.max_length);
+        let template = ChatTemplate::Conversation(template);
         for case in golden_case.cases {
             let turns = turns(&case.turns);
             let what = format!("{} {} {turns:?}", golden_case.template, golden_case.tokenizer);
             let e = template.encode(&t, &turns, false)?;
             let ids: Vec<i64> = e.ids.iter().map(|id| if *id == IMAGE_ID { -200 } else { i64::from(*id) }).collect();
             assert_eq!(ids, case.ids, "{what}");
-            let learned: String = e.learned.iter().map(|l| if *l { '1' } else { '0' }).collect();
+            let learned: String = e.loss_mask.iter().map(|l| if *l { '1' } else { '0' }).collect();
             assert_eq!(learned, case.learned, "{what}");
             assert_eq!(e.problem.is_some(), case.mismatch, "{what}: {:?}", e.problem);
             assert_eq!(e.image_at, case.ids.iter().position(|id| *id == -200), "{what}");

@@ -7,10 +7,10 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{ArchitectureConfig, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, Seen};
-use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, likelihoods};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageTokens};
+use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, score_options};
 use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
-use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Sequence, Visual};
+use burgess_probe::mllm::{EncoderConfig, ImageBatch, Mllm, MllmConfig, Sequence};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{difference, values};
@@ -89,10 +89,10 @@ fn encoders_leave_branches_out_in_training_only() -> Result<()> {
         let model = Mllm::assemble(config, vec![encoder], load("tied")?, 5, &device)?;
         let pixels =
             Tensor::<1>::from_data(TensorData::new((0..768).map(|i| (i % 37) as f32 / 9.0).collect(), [768]), &device);
-        let visual = Visual::Pixels(vec![pixels.reshape([1, 3, 16, 16]).repeat_dim(0, 4)]);
+        let visual = ImageBatch::Pixels(vec![pixels.reshape([1, 3, 16, 16]).repeat_dim(0, 4)]);
         values(match seed {
-            Some(seed) => model.look(visual, None, Some(&mut stream("drop-path", seed)))?.tokens,
-            None => model.see(visual)?.tokens,
+            Some(seed) => model.encode_images_with(visual, None, Some(&mut stream("drop-path", seed)))?.tokens,
+            None => model.encode_images(visual)?.tokens,
         })
     };
     let still = numbers.replace("drop_path = 0.9", "");
@@ -168,7 +168,7 @@ fn batching_changes_no_answer() -> Result<()> {
     let model = mllm("tied")?;
     let golden = expected("tied")?;
     let token = 5;
-    let images = model.see(Visual::Features(images(3)))?;
+    let images = model.encode_images(ImageBatch::Features(images(3)))?;
     // Different lengths, images shared, one with text before the image, one blind.
     type Asked = (Vec<u32>, Option<(usize, usize)>);
     let mut ids: Vec<Asked> = Vec::new();
@@ -193,7 +193,7 @@ fn batching_changes_no_answer() -> Result<()> {
         assert_eq!(&again, made);
     }
     let options: Vec<Vec<Vec<u32>>> = prompts.iter().map(|_| vec![vec![11], vec![12, 13, 14], vec![13, 2]]).collect();
-    let scores = likelihoods(&model, Some(&images), &prompts, &options, &device)?;
+    let scores = score_options(&model, Some(&images), &prompts, &options, &device)?;
     for (i, prompt) in prompts.iter().enumerate() {
         for (how, made) in [(&how, &together), (&drawn, &drawn_together)] {
             let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), how, &device)?;
@@ -203,7 +203,7 @@ fn batching_changes_no_answer() -> Result<()> {
         let mut row = prompt.ids.to_vec();
         let start = row.len();
         let full = |row: &[u32]| -> Result<Tensor<2>> {
-            let image = prompt.image.map(|(p, _)| Seen::plain(images.tokens.clone().narrow(0, p, 1)));
+            let image = prompt.image.map(|(p, _)| ImageTokens::plain(images.tokens.clone().narrow(0, p, 1)));
             let sequence = Sequence { ids: row, image_at: prompt.image.map(|(_, at)| at) };
             let hidden = model.hidden(model.splice(&[sequence], image, &device)?)?;
             let [_, t, d] = hidden.dims();
@@ -248,13 +248,13 @@ fn errors_name_what_is_wrong() -> Result<()> {
     assert!(model.llm.hidden(model.llm.embed_rows(&[&long], &device)?).unwrap_err().hint_text().is_some());
     let ids = [5, 1, 2];
     let missing = Prompt { ids: &ids, image: Some((3, 0)) };
-    let images = model.see(Visual::Features(images(2)))?;
+    let images = model.encode_images(ImageBatch::Features(images(2)))?;
     let e =
         answer(&model, Some(&images), &[missing], &Decoding { max_new_tokens: 4, stop: &[], sampling: None }, &device)
             .unwrap_err();
     assert!(e.to_string().contains("image 3"), "{e}");
     let narrow = Tensor::<3>::zeros([1, 4, 5], &device);
-    assert!(model.see(Visual::Features(narrow)).unwrap_err().to_string().contains("width 6"));
+    assert!(model.encode_images(ImageBatch::Features(narrow)).unwrap_err().to_string().contains("width 6"));
     Ok(())
 }
 
@@ -270,7 +270,7 @@ fn a_model_directory_comes_back() -> Result<()> {
     model.save(&tokenizer, &path, Precision::F32)?;
     let (again, _) = Mllm::load(&path, &Device::flex())?;
     assert_eq!(again.config(), model.config());
-    let see = |m: &Mllm| values(m.see(Visual::Features(images(2)))?.tokens);
+    let see = |m: &Mllm| values(m.encode_images(ImageBatch::Features(images(2)))?.tokens);
     assert_eq!(see(&model)?, see(&again)?);
     let golden = expected("untied")?;
     let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();

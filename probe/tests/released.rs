@@ -8,8 +8,8 @@ use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::ImageSize;
 use burgess_probe::llm::ChatTemplate;
-use burgess_probe::mllm::{Mllm, Sequence, Visual};
-use burgess_probe::released::Released;
+use burgess_probe::mllm::{ImageBatch, Mllm, Sequence};
+use burgess_probe::released::ReleasedModel;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::difference;
 use serde::Deserialize;
@@ -29,7 +29,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// The reference's features of both images.
-fn towers(released: &Released) -> Vec<FeatureMap> {
+fn towers(released: &ReleasedModel) -> Vec<FeatureMap> {
     let each = released.connector.towers.iter().enumerate().map(|(k, tower)| {
         let count = tower.grid * tower.grid * tower.width;
         let value = |b: usize, i: usize| ((i * 7919 + 31 * k + 57 * b) % 1009) as f32 / 504.5 - 1.0;
@@ -43,8 +43,8 @@ fn towers(released: &Released) -> Vec<FeatureMap> {
     each.collect()
 }
 
-fn open(name: &str) -> Result<(Released, Mllm)> {
-    let released = Released::open(&folder(name))?;
+fn open(name: &str) -> Result<(ReleasedModel, Mllm)> {
+    let released = ReleasedModel::open(&folder(name))?;
     let model = released.load(ChatTemplate::nano(), &Device::flex())?;
     Ok((released, model))
 }
@@ -56,7 +56,7 @@ fn logits_are_the_reference_ones() -> Result<()> {
         let golden: Golden = atomic::read_json(&folder(name).join("golden.json"))?;
         let expected = Checkpoint::open(&folder(name).join("golden.safetensors"))?;
         let sizes: Vec<ImageSize> = golden.sizes.iter().map(|&(width, height)| ImageSize { width, height }).collect();
-        let seen = model.look(Visual::Towers(towers(&released)), Some(&sizes), None)?;
+        let seen = model.encode_images_with(ImageBatch::FeatureMaps(towers(&released)), Some(&sizes), None)?;
         let rows: Vec<(Vec<u32>, usize)> = golden
             .ids
             .iter()
@@ -69,8 +69,8 @@ fn logits_are_the_reference_ones() -> Result<()> {
         // All positions at once, padding hidden: the reference left it out.
         let hidden = model.hidden(model.splice(&sequences, Some(seen.clone()), &Device::flex())?)?;
         for (b, (ids, at)) in rows.iter().enumerate() {
-            let shown = seen.shown(b);
-            let n = seen.positions();
+            let shown = seen.visible_tokens(b);
+            let n = seen.tokens_per_image();
             let kept: Vec<usize> =
                 (0..*at).chain(shown.iter().map(|p| at + p)).chain(at + n..ids.len() - 1 + n).collect();
             let row = hidden.clone().narrow(0, b, 1);
@@ -100,7 +100,7 @@ fn changed(name: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>))
 fn what_does_not_fit_is_said() -> Result<()> {
     let said = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| -> Result<String> {
         let dir = changed("llama", |c| change(c))?;
-        let found = Released::open(dir.path()).and_then(|r| r.load(ChatTemplate::nano(), &Device::flex()));
+        let found = ReleasedModel::open(dir.path()).and_then(|r| r.load(ChatTemplate::nano(), &Device::flex()));
         let e = found.err().ok_or_else(|| Error::failed("it was loaded"))?;
         Ok(format!("{e} {}", e.hint_text().unwrap_or_default()))
     };
@@ -108,7 +108,10 @@ fn what_does_not_fit_is_said() -> Result<()> {
     let cases: [(Change, &str); 7] = [
         (&|c| c["mm_vision_tower_aux_list"][2] = json!("facebook/dinov2-giant-res518"), "facebook/dinov2-giant-res378"),
         (&|c| c["model_type"] = json!("cambrian_cohere"), "cambrian_llama"),
-        (&|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60), "60 tokens are no square grid"),
+        (
+            &|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60),
+            "60 is not the number of tokens of a square grid",
+        ),
         (&|c| drop(c.remove("connector_depth")), "`connector_depth` is missing"),
         (&|c| c["connector_depth"] = json!(2), "vision_sampler_0.layers.2."),
         (&|c| c["connector_only"] = json!(true), "vision_sampler_layers.0."),
@@ -118,7 +121,10 @@ fn what_does_not_fit_is_said() -> Result<()> {
         let said = said(change)?;
         assert!(said.contains(expected), "expected {expected}: {said}");
     }
-    assert!(Released::is(&folder("llama")) && !Released::is(Path::new(env!("CARGO_MANIFEST_DIR"))));
+    assert!(
+        ReleasedModel::is_model_dir(&folder("llama"))
+            && !ReleasedModel::is_model_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+    );
     Ok(())
 }
 
@@ -134,12 +140,12 @@ fn absurd_numbers_are_said_before_anything_is_made() -> Result<()> {
         ("query_num_list", json!([10_u64.pow(18)]), "`query_grids`"),
         ("image_token_len", json!(-1), "config.json"),
         ("mm_projector_type", json!("mlp1000000x_gelu"), "`mlp1000000x_gelu`"),
-        ("model_type", json!("x".repeat(10_000)), "no language model"),
+        ("model_type", json!("x".repeat(10_000)), "is not supported"),
     ] {
         let dir = changed("llama", |fields| {
             fields.insert(key.into(), value);
         })?;
-        let e = Released::open(dir.path()).unwrap_err().to_string();
+        let e = ReleasedModel::open(dir.path()).unwrap_err().to_string();
         assert!(e.contains(wanted) && e.len() < 1000, "{key}: {e}");
     }
     // What Python writes and nobody reads.
@@ -147,8 +153,8 @@ fn absurd_numbers_are_said_before_anything_is_made() -> Result<()> {
     let file = dir.path().join("config.json");
     let text = std::fs::read_to_string(&file)?;
     std::fs::write(&file, format!("\u{feff}{}", text.replacen('{', "{\"final_loss\": NaN,", 1)))?;
-    assert!(Released::is(dir.path()));
-    Released::open(dir.path())?;
+    assert!(ReleasedModel::is_model_dir(dir.path()));
+    ReleasedModel::open(dir.path())?;
     Ok(())
 }
 
@@ -181,7 +187,7 @@ fn the_real_models_have_the_published_numbers_of_parameters() -> Result<()> {
             c.insert("query_num_list".into(), json!([576]));
             c.insert("mm_vision_tower_aux_token_len_list".into(), json!([576, 576, 576, 9216]));
         })?;
-        let released = Released::open(dir.path())?;
+        let released = ReleasedModel::open(dir.path())?;
         let ids: Vec<&str> = released.encoders.iter().map(|c| c.id.as_str()).collect();
         let cards =
             ["siglip-so400m14-384", "openai-clip-l14-336", "dinov2-g14-378", "openclip-convnext-xxl-1024-multi-stage"];

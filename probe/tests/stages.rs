@@ -9,9 +9,9 @@ use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::llm::{ChatTemplate, Compute, LlmConfig, PROJECTIONS};
-use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual};
-use burgess_probe::recipe::{Lora, Part, Stage};
-use burgess_probe::train::{FeatureSource, Keep, Outcome, Run, StepLog, train_stage};
+use burgess_probe::mllm::{EncoderConfig, ImageBatch, Mllm, MllmConfig};
+use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
+use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StateSaver, StepLog, train_stage};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::Rng;
@@ -62,16 +62,16 @@ struct Images {
 }
 
 impl FeatureSource for Images {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         let size = 3 * SIZE * SIZE;
         let chosen: Vec<f32> =
             images.iter().flat_map(|i| self.pixels[i * size..(i + 1) * size].iter().copied()).collect();
         let data = TensorData::new(chosen, [images.len(), 3, SIZE, SIZE]);
         Ok(match &self.frozen {
-            None => Visual::Pixels(vec![Tensor::from_data(data, device)]),
+            None => ImageBatch::Pixels(vec![Tensor::from_data(data, device)]),
             Some(encoder) => {
                 let features = encoder.forward(Tensor::from_data(data, &Device::flex()), &tap()?)?.tokens;
-                Visual::Features(Tensor::from_data(features.into_data(), device))
+                ImageBatch::Features(Tensor::from_data(features.into_data(), device))
             }
         })
     }
@@ -127,13 +127,13 @@ fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>,
     let examples = golden
         .examples
         .iter()
-        .map(|e| Example { image: e.image, ids: e.ids.clone(), learned: e.learned.clone(), image_at: e.image_at })
+        .map(|e| Example { image: e.image, ids: e.ids.clone(), loss_mask: e.learned.clone(), image_at: e.image_at })
         .collect();
     Ok((model, Images { pixels, frozen }, examples, golden))
 }
 
 /// The stage of the goldens, for these parts of the model.
-fn stage(parts: &[Part], lora: bool, most: usize) -> Stage {
+fn stage(parts: &[ParameterGroup], lora: bool, most: usize) -> Stage {
     Stage {
         connector_lr: Some(1e-2),
         llm_lr: Some(2e-3),
@@ -142,7 +142,7 @@ fn stage(parts: &[Part], lora: bool, most: usize) -> Stage {
         warmup: 0.1,
         accumulate: 2,
         max_length: Some(most),
-        lora: lora.then(|| Lora { rank: 4, alpha: 8.0, targets: PROJECTIONS.map(String::from).to_vec() }),
+        lora: lora.then(|| LoraConfig { rank: 4, alpha: 8.0, targets: PROJECTIONS.map(String::from).to_vec() }),
         ..Stage::new(20, 8, 1e-2, parts.to_vec())
     }
 }
@@ -152,17 +152,18 @@ fn run(
     images: &Images,
     examples: &Vec<Example>,
     stage: &Stage,
-    keep: Option<&Keep>,
+    saver: Option<&StateSaver>,
     stop: &dyn Fn() -> bool,
 ) -> Result<(Option<Mllm>, Vec<StepLog>)> {
     let mut log = Vec::new();
     let mut on_step = |s: &StepLog| log.push(s.clone());
     let device = Device::flex();
-    let saved = keep.map(Keep::saved).transpose()?.flatten();
-    let mut run = Run { name: "tune", stage, seed: 3, device: &device, on_step: &mut on_step, stop, keep, saved };
+    let saved = saver.map(StateSaver::open).transpose()?.flatten();
+    let mut run =
+        StageRun { name: "tune", stage, seed: 3, device: &device, on_step: &mut on_step, stop, saver, resume: saved };
     match train_stage(model, examples, images, &mut run)? {
-        Outcome::Done(model) => Ok((Some(model), log)),
-        Outcome::Interrupted => Ok((None, log)),
+        StageOutcome::Done(model) => Ok((Some(model), log)),
+        StageOutcome::Interrupted => Ok((None, log)),
     }
 }
 
@@ -206,7 +207,7 @@ fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
         ("unfrozen-lora", true, true),
     ] {
         let (model, images, examples, golden) = setting(unfrozen, adapted)?;
-        let align = stage(&[Part::Connector], false, golden.most);
+        let align = stage(&[ParameterGroup::Connector], false, golden.most);
         // Adapters of the next stage have no part in this one: B is zero, and nothing moves it.
         let (model, log) = run(model, &images, &examples, &align, None, &never)?;
         let mut model = model.ok_or_else(|| Error::failed("interrupted"))?;
@@ -216,8 +217,8 @@ fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
         if adapted {
             model.llm = setting(unfrozen, true)?.0.llm;
         }
-        let mut parts = vec![Part::Connector, Part::Llm];
-        parts.extend(unfrozen.then_some(Part::Encoder));
+        let mut parts = vec![ParameterGroup::Connector, ParameterGroup::Llm];
+        parts.extend(unfrozen.then_some(ParameterGroup::Encoder));
         let tune = stage(&parts, adapted, golden.most);
         let (model, log) = run(model, &images, &examples, &tune, None, &never)?;
         let model = model.ok_or_else(|| Error::failed("interrupted"))?;
@@ -248,7 +249,7 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
             &IDENTITY,
         )?
         .0;
-        let parts = [Part::Connector, Part::Llm];
+        let parts = [ParameterGroup::Connector, ParameterGroup::Llm];
         let stage = Stage { precision: Compute::Bf16, checkpointing, ..stage(&parts, adapted, golden.most) };
         let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
         let model = model.ok_or_else(|| Error::failed("interrupted"))?;
@@ -286,7 +287,7 @@ fn timeless(log: &[StepLog]) -> Vec<StepLog> {
 
 #[test]
 fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
-    let all = [Part::Connector, Part::Llm, Part::Encoder];
+    let all = [ParameterGroup::Connector, ParameterGroup::Llm, ParameterGroup::Encoder];
     for (case, optimiser, unfrozen, lora) in [
         ("AdamW, frozen", "adamw", false, false),
         ("AdamW, unfrozen", "adamw", true, false),
@@ -305,20 +306,20 @@ fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
         let (whole, log) = run(model, &images, &examples, &stage, None, &never)?;
         let whole = weights(&whole.ok_or_else(|| Error::failed("interrupted"))?)?;
         let dir = tempfile::tempdir()?;
-        let keep = Keep {
+        let saver = StateSaver {
             every: Duration::from_secs(3600),
             every_steps: Some(1),
-            ..Keep::new(&dir.path().join("tune.safetensors"), json!({"stage": stage}))
+            ..StateSaver::new(&dir.path().join("tune.safetensors"), json!({"stage": stage}))
         };
         let mut random = stream(case, 0);
         let (mut kills, mut lines, mut end) = (0, BTreeMap::new(), None);
         while end.is_none() {
             // Up to two steps.
             let left = Cell::new(if kills < 10 { random.next_u64() % 3 } else { 100 });
-            let keep = Keep { every_steps: Some(1 + (random.next_u64() % 2) as usize), ..keep.clone() };
+            let saver = StateSaver { every_steps: Some(1 + (random.next_u64() % 2) as usize), ..saver.clone() };
             let stop = || left.replace(left.get().saturating_sub(1)) == 0;
             let (model, _, _, _) = setting(unfrozen, false)?;
-            let (outcome, log) = run(model, &images, &examples, &stage, Some(&keep), &stop)?;
+            let (outcome, log) = run(model, &images, &examples, &stage, Some(&saver), &stop)?;
             lines.extend(log.iter().map(|s| (s.step, s.clone())));
             kills += usize::from(outcome.is_none());
             end = outcome;
@@ -334,22 +335,22 @@ fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
 #[test]
 fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
     let (model, images, examples, golden) = setting(false, false)?;
-    let stage = stage(&[Part::Connector], false, golden.most);
+    let stage = stage(&[ParameterGroup::Connector], false, golden.most);
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("state/align.safetensors");
-    let keep = Keep { every_steps: Some(2), ..Keep::new(&path, json!({"stage": stage, "data": "one"})) };
+    let saver = StateSaver { every_steps: Some(2), ..StateSaver::new(&path, json!({"stage": stage, "data": "one"})) };
     let left = Cell::new(3);
     let stop = || left.replace(left.get() - 1) == 0;
-    assert!(run(model.clone(), &images, &examples, &stage, Some(&keep), &stop)?.0.is_none());
-    assert_eq!(keep.saved()?.map(|s| (s.step(), s.checked())), Some((3, true)), "kept when it was asked to stop");
-    let other = Keep::new(&path, json!({"stage": Stage { clip: 2.0, ..stage.clone() }, "data": "two"}));
-    let e = other.saved().unwrap_err();
+    assert!(run(model.clone(), &images, &examples, &stage, Some(&saver), &stop)?.0.is_none());
+    assert_eq!(saver.open()?.map(|s| (s.step(), s.checked())), Some((3, true)), "kept when it was asked to stop");
+    let other = StateSaver::new(&path, json!({"stage": Stage { clip: 2.0, ..stage.clone() }, "data": "two"}));
+    let e = other.open().unwrap_err();
     assert!(e.to_string().contains("run.data: \"one\" there, \"two\" here") && e.to_string().contains("clip"), "{e}");
     assert!(e.hint_text().is_some_and(|h| h.contains("remove")));
 
     // A model of other parameters.
-    let more = Stage { trainable: vec![Part::Connector, Part::Llm], ..stage.clone() };
-    let e = run(model.clone(), &images, &examples, &more, Some(&keep), &|| false).unwrap_err();
+    let more = Stage { trainable: vec![ParameterGroup::Connector, ParameterGroup::Llm], ..stage.clone() };
+    let e = run(model.clone(), &images, &examples, &more, Some(&saver), &|| false).unwrap_err();
     assert!(e.to_string().contains("has the shape"), "{e}");
 
     let bytes = std::fs::read(&path)?;
@@ -358,7 +359,7 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
         let mut flipped = bytes.clone();
         flipped[place] ^= 1 << bit;
         std::fs::write(&path, flipped)?;
-        let e = keep.saved().unwrap_err();
+        let e = saver.open().unwrap_err();
         assert!(e.to_string().contains("align.safetensors"), "{place}: {e}");
         assert!(e.hint_text().is_some_and(|h| h.contains("begin the stage anew")), "{place}: {e}");
     }
@@ -367,14 +368,14 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
     let mut old = bytes.clone();
     old[digest..digest + 6].copy_from_slice(b"blakex");
     std::fs::write(&path, old)?;
-    assert_eq!(keep.saved()?.map(|s| (s.step(), s.checked())), Some((3, false)));
+    assert_eq!(saver.open()?.map(|s| (s.step(), s.checked())), Some((3, false)));
     for cut in [0, 5, 300, bytes.len() - 4] {
         std::fs::write(&path, &bytes[..cut])?;
-        let e = keep.saved().unwrap_err();
+        let e = saver.open().unwrap_err();
         assert!(e.to_string().contains("align.safetensors") && e.hint_text().is_some(), "{cut}: {e}");
     }
-    keep.forget()?;
-    assert!(keep.saved()?.is_none());
+    saver.remove()?;
+    assert!(saver.open()?.is_none());
     Ok(())
 }
 
@@ -382,7 +383,8 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
 fn a_step_in_parts_is_the_same_step() -> Result<()> {
     let ends = |accumulate| -> Result<(Weights, Vec<StepLog>)> {
         let (model, images, examples, golden) = setting(false, false)?;
-        let stage = Stage { accumulate, ..stage(&[Part::Connector, Part::Llm], false, golden.most) };
+        let stage =
+            Stage { accumulate, ..stage(&[ParameterGroup::Connector, ParameterGroup::Llm], false, golden.most) };
         let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
         Ok((weights(&model.ok_or_else(|| Error::failed("interrupted"))?)?, log))
     };
@@ -402,7 +404,7 @@ fn a_step_in_parts_is_the_same_step() -> Result<()> {
 
 #[test]
 fn blocks_computed_again_give_the_same_gradients() -> Result<()> {
-    let all = [Part::Connector, Part::Llm, Part::Encoder];
+    let all = [ParameterGroup::Connector, ParameterGroup::Llm, ParameterGroup::Encoder];
     for (unfrozen, lora, parts) in
         [(false, false, &all[..1]), (false, false, &all[..2]), (true, true, &all[..]), (false, true, &all[1..2])]
     {

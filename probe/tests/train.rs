@@ -4,13 +4,13 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
-use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, likelihoods};
+use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, score_options};
 use burgess_probe::llm::pretrain::{PretrainConfig, PretrainDocument, Pretraining};
 use burgess_probe::llm::tokenizer::{SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig};
-use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
+use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
 use burgess_probe::recipe::Stage;
-use burgess_probe::train::{FeatureSource, Keep, Outcome, Run, StepLog, train_stage};
+use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StateSaver, StepLog, train_stage};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -41,11 +41,11 @@ struct Losses {
 struct Held(Tensor<3>);
 
 impl FeatureSource for Held {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         let rows: Vec<i32> = images.iter().map(|&i| i as i32).collect();
         let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [images.len()]), &Device::flex());
         let picked = self.0.clone().select(0, rows).into_data();
-        Ok(Visual::Features(Tensor::from_data(picked, device)))
+        Ok(ImageBatch::Features(Tensor::from_data(picked, device)))
     }
 }
 
@@ -79,7 +79,7 @@ fn start(name: &str) -> Result<(Mllm, Held, Vec<Example>, Golden)> {
     let examples = golden_file
         .examples
         .iter()
-        .map(|e| Example { image: e.image, ids: e.ids.clone(), learned: e.learned.clone(), image_at: e.image_at })
+        .map(|e| Example { image: e.image, ids: e.ids.clone(), loss_mask: e.learned.clone(), image_at: e.image_at })
         .collect();
     Ok((model, Held(features), examples, golden_file))
 }
@@ -94,28 +94,28 @@ fn train(
     features: &Held,
     stage: &Stage,
     seed: u64,
-) -> Result<(Outcome<Mllm>, Vec<StepLog>)> {
+) -> Result<(StageOutcome<Mllm>, Vec<StepLog>)> {
     let mut log = Vec::new();
     let device = Device::flex();
     let mut on_step = |s: &StepLog| log.push(s.clone());
-    let mut run = Run {
+    let mut run = StageRun {
         name: "tune",
         stage,
         seed,
         device: &device,
         on_step: &mut on_step,
         stop: &|| false,
-        keep: None,
-        saved: None,
+        saver: None,
+        resume: None,
     };
     let outcome = train_stage(model, examples, features, &mut run)?;
     Ok((outcome, log))
 }
 
-fn done<M>(outcome: Outcome<M>) -> Result<M> {
+fn done<M>(outcome: StageOutcome<M>) -> Result<M> {
     match outcome {
-        Outcome::Done(model) => Ok(model),
-        Outcome::Interrupted => Err(Error::failed("interrupted")),
+        StageOutcome::Done(model) => Ok(model),
+        StageOutcome::Interrupted => Err(Error::failed("interrupted")),
     }
 }
 
@@ -219,22 +219,22 @@ fn a_diverging_or_empty_stage_is_an_error_and_a_stopped_one_is_interrupted() -> 
         asked.get() > 2
     };
     let mut on_step = |_: &StepLog| steps += 1;
-    let mut run = Run {
+    let mut run = StageRun {
         name: "tune",
         stage: &calm,
         seed: 0,
         device: &device,
         on_step: &mut on_step,
         stop: &stop,
-        keep: None,
-        saved: None,
+        saver: None,
+        resume: None,
     };
-    assert!(matches!(train_stage(model.clone(), &examples, &features, &mut run)?, Outcome::Interrupted));
+    assert!(matches!(train_stage(model.clone(), &examples, &features, &mut run)?, StageOutcome::Interrupted));
     assert_eq!(steps, 2);
     let encoder = stage("steps = 3\nbatch = 6\nlr = 1e-3\ntrainable = [\"encoder\"]")?;
     assert!(train(model.clone(), &examples, &features, &encoder, 0).is_err());
     for e in &mut examples {
-        e.learned.fill(false);
+        e.loss_mask.fill(false);
     }
     assert!(train(model, &examples, &features, &calm, 0).unwrap_err().to_string().contains("answer"));
     Ok(())
@@ -270,26 +270,26 @@ fn numbers_that_are_not_finite_end_a_stage_with_their_place() -> Result<()> {
 fn what_was_kept_stays_when_a_stage_diverges() -> Result<()> {
     let (model, features, examples, _) = start("front")?;
     let dir = tempfile::tempdir()?;
-    let mut keep = Keep::new(&dir.path().join("state.safetensors"), serde_json::json!({}));
-    keep.every_steps = Some(1);
+    let mut saver = StateSaver::new(&dir.path().join("state.safetensors"), serde_json::json!({}));
+    saver.every_steps = Some(1);
     let wild = stage("steps = 30\nbatch = 6\nlr = 1e30\nwarmup = 0.1\ntrainable = [\"connector\"]")?;
     let device = Device::flex();
-    let mut run = Run {
+    let mut run = StageRun {
         name: "tune",
         stage: &wild,
         seed: 0,
         device: &device,
         on_step: &mut |_| {},
         stop: &|| false,
-        keep: Some(&keep),
-        saved: None,
+        saver: Some(&saver),
+        resume: None,
     };
     let e = train_stage(model, &examples, &features, &mut run).unwrap_err();
-    let saved = keep.saved()?.ok_or_else(|| Error::failed("nothing was kept"))?;
+    let saved = saver.open()?.ok_or_else(|| Error::failed("nothing was kept"))?;
     // The file is whole, and of a step before the one that the error names.
     assert!(e.to_string().contains(&format!("step {}", saved.step() + 1)), "{e}");
-    for key in Checkpoint::open(&keep.path)?.keys() {
-        Checkpoint::open(&keep.path)?.read(key)?;
+    for key in Checkpoint::open(&saver.path)?.keys() {
+        Checkpoint::open(&saver.path)?.read(key)?;
     }
     Ok(())
 }
@@ -303,7 +303,7 @@ fn a_model_that_diverged_answers_with_an_error() -> Result<()> {
     let options = [vec![vec![4, 5], vec![6]]];
     let how = |sampling| Decoding { max_new_tokens: 4, stop: &[], sampling };
     answer(&model, None, &prompts, &how(None), &device)?;
-    likelihoods(&model, None, &prompts, &options, &device)?;
+    score_options(&model, None, &prompts, &options, &device)?;
     for bad in [f32::NAN, f32::INFINITY] {
         model.llm.model.norm.weight = model.llm.model.norm.weight.map(|weight| weight.map(|w| w.mul_scalar(bad)));
         let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, seed: 0 };
@@ -311,7 +311,7 @@ fn a_model_that_diverged_answers_with_an_error() -> Result<()> {
             let e = answer(&model, None, &prompts, &how(sampling), &device).unwrap_err();
             assert!(e.to_string().contains("token 1 of the answer to prompt 1") && e.hint_text().is_some(), "{e}");
         }
-        let e = likelihoods(&model, None, &prompts, &options, &device).unwrap_err();
+        let e = score_options(&model, None, &prompts, &options, &device).unwrap_err();
         assert!(e.to_string().contains("token 1 of option 1 of prompt 1") && e.hint_text().is_some(), "{e}");
     }
     Ok(())

@@ -4,13 +4,13 @@
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageSize, Seen};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageSize, ImageTokens};
 use burgess_probe::data::Example;
-use burgess_probe::generate::{Decoding, Prompt, answer, likelihoods};
+use burgess_probe::generate::{Decoding, Prompt, answer, score_options};
 use burgess_probe::llm::{ChatTemplate, LlmConfig};
-use burgess_probe::mllm::{Mllm, MllmConfig, Sequence, Visual};
+use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig, Sequence};
 use burgess_probe::recipe::Stage;
-use burgess_probe::train::{FeatureSource, Outcome, Run, StepLog, train_stage};
+use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StepLog, train_stage};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -49,7 +49,7 @@ fn model(kind: ConnectorKind) -> Result<Mllm> {
 struct Held;
 
 impl FeatureSource for Held {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         let map = |side: usize, width: usize| {
             let value = |i: usize| ((i * 7919 + width) % 1009) as f32 / 252.0 - 2.0;
             let count = side * side * width;
@@ -58,7 +58,7 @@ impl FeatureSource for Held {
             let shape = [images.len(), side * side, width];
             FeatureMap { tokens: Tensor::from_data(TensorData::new(values, shape), device), grid: [side, side] }
         };
-        Ok(Visual::Towers(vec![map(4, 6), map(8, 5)]))
+        Ok(ImageBatch::FeatureMaps(vec![map(4, 6), map(8, 5)]))
     }
 
     fn sizes(&self, images: &[usize]) -> Result<Option<Vec<ImageSize>>> {
@@ -66,8 +66,8 @@ impl FeatureSource for Held {
     }
 }
 
-fn see(model: &Mllm, images: &[usize]) -> Result<Seen> {
-    model.look(Held.batch(images, &Device::flex())?, Held.sizes(images)?.as_deref(), None)
+fn encode(model: &Mllm, images: &[usize]) -> Result<ImageTokens> {
+    model.encode_images_with(Held.batch(images, &Device::flex())?, Held.sizes(images)?.as_deref(), None)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Resul
     for kind in kinds() {
         let name = kind.name();
         let model = model(kind)?;
-        let images = see(&model, &[0, 1, 2, 3])?;
+        let images = encode(&model, &[0, 1, 2, 3])?;
         assert_eq!(images.visible.is_some(), ["sva", "mlp2x_gelu"].contains(&name), "{name}");
         assert_eq!(images.context.is_some(), name == "sva");
         let prompts: Vec<Vec<u32>> = (0..6)
@@ -87,14 +87,14 @@ fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Resul
         let how = Decoding { max_new_tokens: 8, stop: &[], sampling: None };
         let together = answer(&model, Some(&images), &prompts, &how, &device)?;
         let options: Vec<Vec<Vec<u32>>> = prompts.iter().map(|_| vec![vec![11, 12], vec![13, 14, 15]]).collect();
-        let weighed = likelihoods(&model, Some(&images), &prompts, &options, &device)?;
+        let weighed = score_options(&model, Some(&images), &prompts, &options, &device)?;
         for (i, prompt) in prompts.iter().enumerate() {
             let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), &how, &device)?;
             assert_eq!(alone[0], together[i], "{name}: prompt {i}");
             // The whole sequence at once, with the padding in it but hidden.
             let whole = |ids: &[u32]| -> Result<Tensor<2>> {
                 let sequence = Sequence { ids, image_at: Some(1) };
-                let seen = see(&model, &[prompt.image.map_or(0, |(p, _)| p)])?;
+                let seen = encode(&model, &[prompt.image.map_or(0, |(p, _)| p)])?;
                 let hidden = model.hidden(model.splice(&[sequence], Some(seen), &device)?)?;
                 let [_, t, d] = hidden.dims();
                 Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
@@ -131,8 +131,8 @@ fn hidden_positions_count_for_none() -> Result<()> {
         Sequence { ids: &[7, 8], image_at: None },
         Sequence { ids: &[IMAGE, 8], image_at: Some(0) },
     ];
-    let spliced = model.splice(&rows, Some(see(&model, &[1, 2])?), &Device::flex())?;
-    let (positions, hidden) = (spliced.positions.unwrap(), spliced.hidden.unwrap());
+    let spliced = model.splice(&rows, Some(encode(&model, &[1, 2])?), &Device::flex())?;
+    let (positions, hidden) = (spliced.positions.unwrap(), spliced.padding_mask.unwrap());
     // A wide image: one row of cells and its newline is padding above, and one below.
     assert_eq!(positions[0], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10, 10, 11, 12]);
     assert_eq!(hidden[0].iter().filter(|h| **h).count(), 10);
@@ -152,7 +152,7 @@ fn every_connector_learns_what_the_images_say() -> Result<()> {
         .map(|i| Example {
             image: Some(i),
             ids: vec![7, IMAGE, 8, 20 + i as u32, 30 + i as u32],
-            learned: vec![false, false, false, true, true],
+            loss_mask: vec![false, false, false, true, true],
             image_at: Some(1),
         })
         .collect();
@@ -160,18 +160,18 @@ fn every_connector_learns_what_the_images_say() -> Result<()> {
         let name = kind.name();
         let mut losses = Vec::new();
         let mut on_step = |s: &StepLog| losses.push(s.loss);
-        let mut run = Run {
+        let mut run = StageRun {
             name: "align",
             stage: &stage,
             seed: 0,
             device: &device,
             on_step: &mut on_step,
             stop: &|| false,
-            keep: None,
-            saved: None,
+            saver: None,
+            resume: None,
         };
         let outcome = train_stage(model(kind)?, &examples, &Held, &mut run)?;
-        assert!(matches!(outcome, Outcome::Done(_)));
+        assert!(matches!(outcome, StageOutcome::Done(_)));
         let (first, last) = (losses[0], losses[losses.len() - 1]);
         println!("{name:14} {first:.2} {last:.3}");
         // Half of ln 4 is what is left without knowing which of the four images it is.
@@ -188,7 +188,9 @@ fn samplers_stand_within_the_language_model() -> Result<()> {
     assert!(e.to_string().contains("after layer 4 of the language model, which has 4"), "{e}");
     // Joined features say nothing of the grid.
     let model = model(kinds().remove(0))?;
-    let joined = Visual::Features(Tensor::zeros([1, 16, 11], &Device::flex()));
-    assert!(model.see(joined).unwrap_err().to_string().contains("sva connector reads features on their grid"));
+    let joined = ImageBatch::Features(Tensor::zeros([1, 16, 11], &Device::flex()));
+    assert!(
+        model.encode_images(joined).unwrap_err().to_string().contains("sva connector reads features on their grid")
+    );
     Ok(())
 }

@@ -5,7 +5,7 @@ mod common;
 
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::checkpoint::{self, Checkpoint, Precision};
-use burgess_probe::llm::{Llm, Tokenizer, TokenizerSource, Weights, weights};
+use burgess_probe::llm::{Llm, Tokenizer, TokenizerSource, Weights};
 use burn::tensor::{Device, Tensor};
 use common::difference;
 use half::{bf16, f16};
@@ -92,7 +92,7 @@ fn the_metadata_of_gguf_are_the_configuration() -> Result<()> {
         let (found, same) = (Weights::open_path(&path)?, Weights::open_path(&golden("llm").join(&model))?);
         let (a, b) = (found.config(), same.config());
         assert_eq!(a.parameters(), b.parameters(), "{model}");
-        assert_eq!((a.model_type, a.gate), (b.model_type, b.gate), "{model}");
+        assert_eq!((a.model_type, a.activation), (b.model_type, b.activation), "{model}");
         assert_eq!(
             (a.rms_norm_eps, a.rope_theta, a.rope_local_base_freq),
             (b.rms_norm_eps, b.rope_theta, b.rope_local_base_freq)
@@ -200,7 +200,7 @@ fn a_fused_model_is_written_as_it_was_read() -> Result<()> {
         let llm = load(&golden("llm").join(model))?;
         let dir = directory(model)?;
         let path = dir.path().join("model.safetensors");
-        checkpoint::save(&llm, weights::dialect(llm.config().model_type), "", Precision::F32, &path)?;
+        checkpoint::save(&llm, llm.config().model_type.dialect, "", Precision::F32, &path)?;
         let (written, original) = (Checkpoint::open(&path)?, Checkpoint::open(&golden("llm").join(model))?);
         assert_eq!(written.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
         for key in original.keys() {

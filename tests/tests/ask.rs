@@ -95,7 +95,7 @@ fn what_cannot_be_asked_says_why() {
     std::fs::write(family.join("config.json"), r#"{"model_type":"mamba"}"#).expect("a file");
     let text = complaint(&["--llm", "mamba", "x"], 1);
     assert!(
-        text.contains("`mamba` is not read") && text.contains("state") && text.contains("read are llama"),
+        text.contains("`mamba` is not supported") && text.contains("state") && text.contains("supported are llama"),
         "{text}"
     );
 }

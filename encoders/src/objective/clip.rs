@@ -1,9 +1,12 @@
-//! CLIP (Radford et al. 2021, arXiv:2103.00020): an image and its caption find each other among all others of the
-//! batch, by softmax over cosine similarities in both directions.
+//! CLIP (Radford et al. 2021, arXiv:2103.00020): contrastive learning of images and captions by a softmax over their
+//! cosine similarities in the batch, in both directions.
 
-use super::late::{interaction, patch_tokens};
+use super::late_interaction::{interaction_similarities, patch_tokens};
 use super::text::{TextConfig, TextTower};
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, cosines, random_crops};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, cosine_similarities,
+    random_crops,
+};
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -12,17 +15,18 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::log_softmax};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of CLIP.
+/// Hyper-parameters of CLIP pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipConfig {
-    /// Width of the space in which images and captions meet. Default 128.
+    /// Width of the joint embedding space of images and captions. Default 128.
     pub embed: usize,
-    /// The text tower.
+    /// Hyper-parameters of the text tower.
     pub text: TextConfig,
-    /// Area of the random crops. Default 0.9 to 1, as OpenCLIP.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.9 to 1, as OpenCLIP.
     pub crop: [f64; 2],
-    /// Whether an image meets a caption word by word ([`super::late`]) instead of as a whole. Default false.
+    /// Whether similarities are computed between patches and caption tokens ([`super::late_interaction`]) instead of
+    /// between pooled outputs. Default false.
     pub late_interaction: bool,
 }
 
@@ -32,7 +36,7 @@ impl Default for ClipConfig {
     }
 }
 
-/// An encoder learning from captions by softmax contrast.
+/// An encoder with a text tower and projections, trained by the CLIP loss.
 #[derive(Module, Debug)]
 pub struct Clip {
     encoder: Architecture,
@@ -54,7 +58,7 @@ impl LearnerConfig for ClipConfig {
         let clip = Clip {
             encoder: encoder.init(device)?,
             text: self.text.init(data, device)?,
-            image_projection: projection(encoder.summary_width()),
+            image_projection: projection(encoder.pooled_width()),
             text_projection: projection(self.text.width),
             logit_scale: Initializer::Constant { value: (1f64 / 0.07).ln() }.init([1], device),
             config: self.clone(),
@@ -64,27 +68,32 @@ impl LearnerConfig for ClipConfig {
 }
 
 impl Learner for Clip {
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let [count, _, size, _] = batch.pixels.dims();
-        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
-        let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
+        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut context.stream);
+        let drop_path = self.encoder.draw_drop_path(count, &mut context.stream, &pixels.device());
         let projections = [&self.image_projection, &self.text_projection];
         let similarities = if self.config.late_interaction {
-            interaction(patch_tokens(&self.encoder, pixels, &drops)?, batch.texts()?, &self.text, projections)?
+            interaction_similarities(
+                patch_tokens(&self.encoder, pixels, &drop_path)?,
+                batch.texts()?,
+                &self.text,
+                projections,
+            )?
         } else {
-            let images = self.image_projection.forward(self.encoder.summary_dropping(pixels, &drops)?);
+            let images = self.image_projection.forward(self.encoder.pooled_with_drop_path(pixels, &drop_path)?);
             let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
-            cosines(images, texts)
+            cosine_similarities(images, texts)
         };
         let scale = self.logit_scale.val();
         Ok(Loss {
-            total: contrast(similarities, scale.clone().exp()),
+            total: clip_loss(similarities, scale.clone().exp()),
             parts: vec![("logit_scale", scale.detach().exp())],
         })
     }
 
-    /// The paper clips the scale to 100 "to prevent training instability" (section 2.5).
-    fn after_step(mut self, _moment: &Moment) -> Self {
+    /// Clips the scale to 100, as the paper does "to prevent training instability" (section 2.5).
+    fn after_step(mut self, _context: &StepContext) -> Self {
         self.logit_scale = self.logit_scale.map(|scale| {
             let (trains, device) = (scale.is_require_grad(), scale.device());
             // Outside the graph, so that the result is a leaf again.
@@ -99,9 +108,9 @@ impl Learner for Clip {
     }
 }
 
-/// The symmetric cross entropy of Figure 3 in the paper, of the `similarities` `[batch, batch]` of images (rows) and
-/// captions (columns), of which the `i`-th belong together; `scale` is the inverse temperature. A single number.
-pub fn contrast(similarities: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
+/// Returns the symmetric cross entropy of Figure 3 in the paper, `[1]`. `similarities` are `[images, captions]` with the
+/// matching pairs on the diagonal; `scale` is the inverse temperature.
+pub(super) fn clip_loss(similarities: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
     let [batch, _] = similarities.dims();
     let own = Tensor::<2>::eye(batch, &similarities.device());
     let logits = similarities * scale.unsqueeze();

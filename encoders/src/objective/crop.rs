@@ -1,35 +1,36 @@
-//! Random resized crops (Szegedy et al. 2015, arXiv:1409.4842), the one augmentation that the objectives share.
-//! No flips and no colour changes: the images hold text, and captions and questions speak of left, right and
+//! Random resized crops (Szegedy et al. 2015, arXiv:1409.4842), the augmentation that all objectives share. There are no
+//! flips and no colour changes here, because the images contain text, and captions and questions mention left, right and
 //! colours.
 
 use burgess_base::stream::{Stream, uniform};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// A crop of every image in `[batch, 3, height, width]`, resized to `[batch, 3, size, size]`; see [`Crops`].
-pub fn random_crops(pixels: Tensor<4>, size: usize, scale: [f64; 2], stream: &mut Stream) -> Tensor<4> {
-    Crops::draw(pixels.dims()[0], scale, stream).resize(pixels, size)
+/// Crops every image of `[batch, 3, height, width]` at random and resizes to `[batch, 3, size, size]`; see
+/// [`RandomCrops`].
+pub(super) fn random_crops(pixels: Tensor<4>, size: usize, scale: [f64; 2], stream: &mut Stream) -> Tensor<4> {
+    RandomCrops::draw(pixels.dims()[0], scale, stream).resize(pixels, size)
 }
 
-/// One random window per image of a batch, so that an image and its dense targets are cropped alike.
+/// One random crop window per image of a batch, so that an image and its dense targets can be cropped alike.
 ///
 /// Each window covers an area uniform in `scale` (fractions of the image), with an aspect ratio log-uniform in
 /// 3/4..4/3.
-pub struct Crops {
+pub(super) struct RandomCrops {
     windows: Vec<Window>,
 }
 
-/// Part of an image, in fractions of its sides.
+/// A crop window, in fractions of the image's sides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Window {
     /// Height and width, each at most 1.
     extent: [f64; 2],
-    /// Where the window lies in the free room: 0 is the top or left edge, 1 the bottom or right edge.
+    /// Vertical and horizontal position: 0 is at the top or left edge, 1 at the bottom or right edge.
     position: [f64; 2],
 }
 
 const WHOLE: Window = Window { extent: [1.0; 2], position: [0.0; 2] };
 
-impl Crops {
+impl RandomCrops {
     /// Draws `batch` windows. With `scale = [1, 1]` nothing is drawn, and the windows are whole images.
     pub fn draw(batch: usize, scale: [f64; 2], stream: &mut Stream) -> Self {
         if scale == [1.0, 1.0] {
@@ -45,10 +46,10 @@ impl Crops {
         Self { windows: windows.collect() }
     }
 
-    /// The windows of `[batch, channels, height, width]`, resized to `[batch, channels, size, size]`.
+    /// Crops `[batch, channels, height, width]` to the windows and resizes to `[batch, channels, size, size]`.
     ///
-    /// Resizing is bilinear with anti-aliasing (a triangle as wide as the reduction, as Pillow's), done as two matrix
-    /// products per image.
+    /// Resizing is bilinear with antialiasing (the triangle kernel is widened when shrinking, as in Pillow), computed as
+    /// two matrix products per image.
     pub fn resize(&self, images: Tensor<4>, size: usize) -> Tensor<4> {
         let [batch, _, height, width] = images.dims();
         if [height, width] == [size; 2] && self.windows.iter().all(|w| *w == WHOLE) {
@@ -57,14 +58,14 @@ impl Crops {
         let device = images.device();
         let (mut down, mut across) = (Axis::new(batch, height, size), Axis::new(batch, width, size));
         for (i, window) in self.windows.iter().enumerate() {
-            down.place(i, window.extent[0], window.position[0]);
-            across.place(i, window.extent[1], window.position[1]);
+            down.set_window(i, window.extent[0], window.position[0]);
+            across.set_window(i, window.extent[1], window.position[1]);
         }
         down.tensor(&device).matmul(images).matmul(across.tensor(&device).swap_dims(2, 3))
     }
 
-    /// The window of image number `image` in a map of labels (`side * side`, row by row), resized to `size * size`
-    /// without mixing labels: each new pixel takes the label at its centre.
+    /// Crops the row-major label map (`side * side`) of image number `image` and resizes it to `size * size` by nearest
+    /// neighbour: each new pixel takes the label at its centre.
     pub fn labels<T: Copy>(&self, image: usize, map: &[T], side: usize, size: usize) -> Vec<T> {
         let Some(window) = self.windows.get(image) else { return Vec::new() };
         let from = |axis: usize, i: usize| {
@@ -76,7 +77,7 @@ impl Crops {
     }
 }
 
-/// For every image, how much each old row (or column) counts for each new one.
+/// Resampling matrices along one axis, one per image: the weight of each input row (or column) in each output row.
 struct Axis {
     old: usize,
     new: usize,
@@ -88,8 +89,9 @@ impl Axis {
         Self { old, new, weights: vec![0.0; batch * old * new] }
     }
 
-    /// Puts a window of `extent` (fraction of the axis) at `position` (0 leftmost, 1 rightmost).
-    fn place(&mut self, image: usize, extent: f64, position: f64) {
+    /// Sets the weights of one image for a window of `extent` (fraction of the axis) at `position` (0 leftmost, 1
+    /// rightmost).
+    fn set_window(&mut self, image: usize, extent: f64, position: f64) {
         let length = extent * self.old as f64;
         let start = position * (self.old as f64 - length);
         let step = length / self.new as f64;
@@ -109,7 +111,7 @@ impl Axis {
         }
     }
 
-    /// `[batch, 1, new, old]`.
+    /// Returns the matrices as a tensor, `[batch, 1, new, old]`.
     fn tensor(self, device: &Device) -> Tensor<4> {
         let batch = self.weights.len() / (self.old * self.new);
         Tensor::from_data(TensorData::new(self.weights, [batch, 1, self.new, self.old]), device)
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn halving_averages_and_constant_images_stay_constant() {
         let mut axis = Axis::new(1, 8, 4);
-        axis.place(0, 1.0, 0.0);
+        axis.set_window(0, 1.0, 0.0);
         // Row 1 is centred between columns 2 and 3: distances 0.5 and 1.5 of a support of 2.
         assert_eq!(&axis.weights[8..16], &[0.0, 0.125, 0.375, 0.375, 0.125, 0.0, 0.0, 0.0]);
         let ones = Tensor::<4>::ones([3, 3, 12, 12], &Device::flex());
@@ -151,7 +153,7 @@ mod tests {
 
     #[test]
     fn labels_are_cropped_where_the_pixels_are() {
-        let crops = Crops::draw(4, [0.3, 0.6], &mut stream("crop", 3));
+        let crops = RandomCrops::draw(4, [0.3, 0.6], &mut stream("crop", 3));
         let columns: Vec<usize> = (0..32 * 32).map(|i| i % 32).collect();
         let pixels = crops.resize(ramp(4, 32), 16);
         for i in 0..4 {
@@ -160,7 +162,7 @@ mod tests {
             // A pixel's value is its column, counted from the centre of the first.
             assert!(row.iter().zip(&labels[8 * 16..]).all(|(p, l)| (p - *l as f32).abs() < 1.0), "{row:?} {labels:?}");
         }
-        let whole = Crops::draw(1, [1.0, 1.0], &mut stream("crop", 4));
+        let whole = RandomCrops::draw(1, [1.0, 1.0], &mut stream("crop", 4));
         assert_eq!(whole.labels(0, &columns[..16], 4, 4), columns[..16]);
     }
 

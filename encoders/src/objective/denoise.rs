@@ -1,21 +1,21 @@
-//! Denoising diffusion (Ho et al. 2020, arXiv:2006.11239), the supervision of Stable Diffusion, on pixels: the encoder
-//! reads an image with noise, a linear decoder on its patch features predicts the clean one.
+//! Denoising diffusion (Ho et al. 2020, arXiv:2006.11239), the objective of Stable Diffusion, in pixel space: the encoder
+//! gets a noisy image, and a linear decoder on its patch features predicts the clean image.
 //!
 //! The schedule is the cosine `α = cos(πt/2)`, `σ = sin(πt/2)` of v-prediction (Salimans & Ho 2022,
-//! arXiv:2202.00512), with `σ/α` multiplied by `shift` (Hoogeboom et al. 2023, arXiv:2301.11093): patches of one
-//! colour are readable through far more noise than natural images. The prediction is of `v = α ε − σ x`, written
-//! as `v̂ = (α x_t − x̂) / σ` where the network outputs `x̂`: 128 channels per patch cannot hold the noise of
-//! its 768 values, and this way they need not, for the noise passes by the network. The squared error of `v` is that of
-//! `x̂` times `1/σ²`, which is limited to `weight_limit` as in Min-SNR weighting (Hang et al. 2023,
-//! arXiv:2303.09556).
+//! arXiv:2202.00512), with `σ/α` multiplied by `shift` (Hoogeboom et al. 2023, arXiv:2301.11093), because patches of one
+//! colour remain recognisable at far more noise than natural images. The target is `v = α ε − σ x`, predicted as
+//! `v̂ = (α x_t − x̂) / σ` from the network's output `x̂`: 128 channels per patch cannot represent the noise of its 768
+//! values, and in this form they need not. The squared error of `v` is that of `x̂` times `1/σ²`; the factor is limited to
+//! `weight_limit` as in Min-SNR weighting (Hang et al. 2023, arXiv:2303.09556).
 //!
-//! The encoder stays a plain ViT: the time is known to it by a vector that is added to all tokens in training and is
-//! exactly zero at `t = 0`. Features are taken of the clean image, which is the case `t = 0`, so nothing is added and
-//! no noise is drawn.
+//! The encoder is a plain ViT. In training, a time embedding is added to all tokens; it is exactly zero at `t = 0`.
+//! Features are extracted at `t = 0`, that is from the clean image, without noise and without the time embedding.
 
-use super::mae::patch_values;
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
+use super::mae::patchify;
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
+};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, normals, uniform};
 use burgess_base::{Error, Result};
@@ -26,17 +26,17 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
 
-/// The numbers of denoising pretraining.
+/// Hyper-parameters of denoising pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DenoiseConfig {
-    /// Factor of `σ/α` at every time: above 1 for more noise. Default 3.
+    /// Factor of `σ/α` at every time; above 1 it adds noise. Default 3.
     pub shift: f64,
-    /// Largest weight of a squared error of the clean image. Default 5.
+    /// Maximum weight of the squared error of the clean image. Default 5.
     pub weight_limit: f64,
-    /// Channels of the sines and cosines that encode the time, an even number. Default 64.
+    /// Channels of the sinusoidal time embedding, an even number. Default 64.
     pub time_channels: usize,
-    /// Area of the random crops. Default 0.7 to 1.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
     pub crop: [f64; 2],
 }
 
@@ -46,7 +46,7 @@ impl Default for DenoiseConfig {
     }
 }
 
-/// An encoder learning to see through noise.
+/// An encoder with a time embedding and a linear decoder, trained to denoise images.
 #[derive(Module, Debug)]
 pub struct Denoise {
     encoder: Vit,
@@ -63,21 +63,21 @@ impl LearnerConfig for DenoiseConfig {
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<Denoise> {
         let vit = vit_config(encoder, "denoise")?;
-        let fine = self.shift > 0.0
+        let valid = self.shift > 0.0
             && self.weight_limit > 0.0
             && self.time_channels > 0
             && self.time_channels.is_multiple_of(2);
-        if !fine {
+        if !valid {
             return Err(Error::usage(format!(
-                "denoise cannot have shift {}, weight_limit {}, time_channels {}",
+                "invalid hyper-parameters of denoise: shift {}, weight_limit {}, time_channels {}",
                 self.shift, self.weight_limit, self.time_channels
             ))
-            .hint("all must be positive, and time_channels even"));
+            .hint("set each of them above 0, and time_channels to an even number"));
         }
         let denoise = Denoise {
             encoder: vit.init(device),
             time_fc1: LinearConfig::new(self.time_channels, vit.width).init(device),
-            // A bias would drop out of the difference from time 0.
+            // A bias would cancel in the difference from time 0.
             time_fc2: LinearConfig::new(vit.width, vit.width).with_bias(false).init(device),
             decoder: LinearConfig::new(vit.width, 3 * vit.patch * vit.patch).init(device),
             config: self.clone(),
@@ -87,17 +87,17 @@ impl LearnerConfig for DenoiseConfig {
 }
 
 impl Learner for Denoise {
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let [count, channels, size, _] = batch.pixels.dims();
         let device = batch.pixels.device();
-        let clean = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
-        // One time per image, spread evenly over the batch, so that no batch is all easy or all hard.
-        let offset = uniform(&mut moment.stream);
+        let clean = random_crops(batch.pixels.clone(), size, self.config.crop, &mut context.stream);
+        // Times are spaced evenly over the batch, so that every batch covers all noise levels.
+        let offset = uniform(&mut context.stream);
         let times: Vec<f64> = (0..count).map(|i| (i as f64 + offset) / count as f64).collect();
-        let levels: Vec<Level> = times.iter().map(|t| Level::at(*t, self.config.shift)).collect();
-        let noise = noise(&mut moment.stream, count, channels * size * size);
+        let levels: Vec<NoiseLevel> = times.iter().map(|t| NoiseLevel::at(*t, self.config.shift)).collect();
+        let noise = noise(&mut context.stream, count, channels * size * size);
         let noise = Tensor::<4>::from_data(TensorData::new(noise, [count, channels, size, size]), &device);
-        let each = |f: &dyn Fn(&Level) -> f64| -> Tensor<4> {
+        let each = |f: &dyn Fn(&NoiseLevel) -> f64| -> Tensor<4> {
             let values: Vec<f32> = levels.iter().map(|level| f(level) as f32).collect();
             Tensor::from_data(TensorData::new(values, [count, 1, 1, 1]), &device)
         };
@@ -105,14 +105,14 @@ impl Learner for Denoise {
 
         let (patches, grid) = self.encoder.patches(noisy)?;
         let tokens = self.encoder.prepare(patches, grid) + self.time(&times, &device).unsqueeze_dim(1);
-        let drops = self.encoder.config().drops(count, &mut moment.stream, &device);
-        let tokens = self.encoder.run_blocks(tokens, &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &device);
+        let tokens = self.encoder.run_blocks(tokens, &AttentionPositions::default(), &drop_path);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
         let predicted = self.decoder.forward(features);
 
         let weights: Vec<f32> = levels.iter().map(|l| l.weight(self.config.weight_limit) as f32).collect();
         let weights = Tensor::from_data(TensorData::new(weights, [count]), &device);
-        let truth = patch_values(clean, self.encoder.config().patch);
+        let truth = patchify(clean, self.encoder.config().patch);
         Ok(Loss::single(denoising_loss(predicted, truth, weights)))
     }
 
@@ -122,7 +122,7 @@ impl Learner for Denoise {
 }
 
 impl Denoise {
-    /// What is added to the tokens at these times, `[times, width]`: nothing at time 0.
+    /// Returns the time embeddings, `[times, width]`; the embedding of time 0 is zero.
     fn time(&self, times: &[f64], device: &Device) -> Tensor<2> {
         let half = self.config.time_channels / 2;
         let mut values = Vec::with_capacity((times.len() + 1) * 2 * half);
@@ -140,48 +140,48 @@ impl Denoise {
     }
 }
 
-/// Shares of the clean image and of the noise; their squares add up to one.
+/// The factors of the clean image and of the noise; their squares add up to one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Level {
+pub(super) struct NoiseLevel {
     /// Factor of the clean image.
     pub alpha: f64,
     /// Factor of the noise.
     pub sigma: f64,
 }
 
-impl Level {
-    /// The shares at `time`, from 0 (clean) to 1 (noise only).
+impl NoiseLevel {
+    /// Returns the factors at `time`, from 0 (clean) to 1 (noise only).
     pub fn at(time: f64, shift: f64) -> Self {
         let (sin, cos) = (time * FRAC_PI_2).sin_cos();
         let length = cos.hypot(shift * sin);
         Self { alpha: cos / length, sigma: shift * sin / length }
     }
 
-    /// Weight of the squared error of the clean image that equals weight 1 for the squared error of `v`, at most
-    /// `limit`.
+    /// Returns the weight of the squared error of the clean image that equals weight 1 for the squared error of `v`, at
+    /// most `limit`.
     pub fn weight(&self, limit: f64) -> f64 {
         (1.0 / (self.sigma * self.sigma)).min(limit)
     }
 }
 
-/// The mean squared error of the clean images' patches, `[batch, patches, values]`, weighted by `weights`, `[batch]`. A
-/// single number.
-pub fn denoising_loss(predicted: Tensor<3>, truth: Tensor<3>, weights: Tensor<1>) -> Tensor<1> {
+/// Returns the mean squared error of the clean images' patches, `[batch, patches, values]`, weighted by `weights`,
+/// `[batch]`: `[1]`.
+pub(super) fn denoising_loss(predicted: Tensor<3>, truth: Tensor<3>, weights: Tensor<1>) -> Tensor<1> {
     let [batch, patches, values] = predicted.dims();
     let per_image = (predicted - truth).square().reshape([batch, patches * values]).mean_dim(1).squeeze_dim::<1>(1);
     (per_image * weights).mean()
 }
 
-/// Standard normal noise for `images` images of `values` values each. Drawing it is slow, so each image has a window of
-/// its own in a store that is a few images long.
+/// Draws standard normal noise for `images` images of `values` values each. Because drawing is slow, each image gets a
+/// random window of a pool that is at most four images long.
 fn noise(stream: &mut Stream, images: usize, values: usize) -> Vec<f32> {
-    const STORE: usize = 4;
-    let store = normals(stream, STORE.min(images) * values);
-    let room = store.len() - values;
+    const POOL: usize = 4;
+    let pool = normals(stream, POOL.min(images) * values);
+    let room = pool.len() - values;
     let mut all = Vec::with_capacity(images * values);
     for _ in 0..images {
         let start = (uniform(stream) * (room + 1) as f64) as usize;
-        all.extend(store.iter().skip(start.min(room)).take(values));
+        all.extend(pool.iter().skip(start.min(room)).take(values));
     }
     all
 }
@@ -193,11 +193,11 @@ mod tests {
 
     #[test]
     fn levels_go_from_clean_to_noise_and_shift_adds_noise() {
-        let clean = Level::at(0.0, 3.0);
+        let clean = NoiseLevel::at(0.0, 3.0);
         assert_eq!((clean.alpha, clean.sigma, clean.weight(5.0)), (1.0, 0.0, 5.0));
-        let end = Level::at(1.0, 3.0);
+        let end = NoiseLevel::at(1.0, 3.0);
         assert!(end.alpha < 1e-9 && (end.weight(5.0) - 1.0).abs() < 1e-9);
-        let (plain, shifted) = (Level::at(0.5, 1.0), Level::at(0.5, 3.0));
+        let (plain, shifted) = (NoiseLevel::at(0.5, 1.0), NoiseLevel::at(0.5, 3.0));
         assert!((plain.alpha - plain.sigma).abs() < 1e-9 && (shifted.sigma / shifted.alpha - 3.0).abs() < 1e-9);
         assert!((shifted.alpha.powi(2) + shifted.sigma.powi(2) - 1.0).abs() < 1e-9);
     }

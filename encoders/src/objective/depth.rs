@@ -1,14 +1,16 @@
-//! Monocular depth in the manner of MiDaS (Ranftl et al. 2020, arXiv:1907.01341): a small head on the patch features
-//! gives the inverse depth of every cell of a fine grid, compared with the truth up to scale and shift.
+//! Monocular depth estimation after MiDaS (Ranftl et al. 2020, arXiv:1907.01341): a small head on the patch features
+//! predicts the inverse depth of every cell of a fine grid, up to scale and shift.
 //!
-//! The loss is the paper's: both maps are brought to median 0 and mean absolute value 1 (equation 5), their mean
-//! absolute difference (equation 6) is added to half of the multi-scale gradient matching term (equation 11). Not taken
-//! over is the trimming of the fifth of the pixels with the largest residuals, which is all of a small thing on a plain
-//! background. The squared error after the best scale and shift (equation 4) is not used either: it likes an inverted
-//! map as much as the right one, and training stays between the two.
+//! The loss is the paper's: both maps are normalised to median 0 and mean absolute value 1 (equation 5), and their mean
+//! absolute difference (equation 6) is added to half of the multi-scale gradient matching term (equation 11). Unlike in
+//! the paper, the fifth of the pixels with the largest residuals is not trimmed, because it can be a whole small object
+//! on a plain background. The squared error after the best scale and shift (equation 4) is not used, because it does not
+//! distinguish a map from its negative, so that training stalls between the two.
 
-use super::{Batch, Crops, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, RandomCrops, StepContext, Targets, vit_config,
+};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -17,19 +19,19 @@ use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of depth pretraining.
+/// Hyper-parameters of depth pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DepthConfig {
-    /// Cells of the depth map along each side of a patch. Default 4: 16×16 cells of an image of 4×4 patches.
+    /// Cells of the depth map along each side of a patch. Default 4, that is 16×16 cells for an image of 4×4 patches.
     pub upsample: usize,
-    /// Channels inside the head. Default 64.
+    /// Hidden channels of the head. Default 64.
     pub hidden: usize,
     /// Weight of the gradient matching term. Default 0.5.
     pub gradient_weight: f64,
-    /// Scales of the gradient matching term, each half as fine as the one before. Default 4.
+    /// Number of scales of the gradient matching term; each has half the resolution of the previous one. Default 4.
     pub scales: usize,
-    /// Area of the random crops. Default 0.7 to 1.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
     pub crop: [f64; 2],
 }
 
@@ -39,7 +41,7 @@ impl Default for DepthConfig {
     }
 }
 
-/// An encoder learning how near everything is.
+/// An encoder with a depth head, trained to predict inverse depth.
 #[derive(Module, Debug)]
 pub struct Depth {
     encoder: Vit,
@@ -57,10 +59,10 @@ impl LearnerConfig for DepthConfig {
         let vit = vit_config(encoder, "depth")?;
         if [self.upsample, self.hidden, self.scales].contains(&0) {
             return Err(Error::usage(format!(
-                "depth cannot have upsample {}, hidden {}, scales {}",
+                "invalid hyper-parameters of depth: upsample {}, hidden {}, scales {}",
                 self.upsample, self.hidden, self.scales
             ))
-            .hint("all must be positive"));
+            .hint("set each of them above 0"));
         }
         let depth = Depth {
             encoder: vit.init(device),
@@ -73,19 +75,20 @@ impl LearnerConfig for DepthConfig {
 }
 
 impl Learner for Depth {
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let maps = batch.inverse_depth()?.clone();
         let [count, _, size, _] = batch.pixels.dims();
-        let crops = Crops::draw(count, self.config.crop, &mut moment.stream);
+        let crops = RandomCrops::draw(count, self.config.crop, &mut context.stream);
         let pixels = crops.resize(batch.pixels.clone(), size);
         let (patches, grid) = self.encoder.patches(pixels)?;
         let cells = grid[0] * self.config.upsample;
         let truth: Tensor<3> = crops.resize(maps.unsqueeze_dim(1), cells).squeeze_dim(1);
 
-        let drops = self.encoder.config().drops(count, &mut moment.stream, &patches.device());
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(patches, grid), &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &patches.device());
+        let tokens =
+            self.encoder.run_blocks(self.encoder.prepare(patches, grid), &AttentionPositions::default(), &drop_path);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
-        let predicted = fine_grid(self.fc2.forward(gelu(self.fc1.forward(features))), grid, self.config.upsample);
+        let predicted = unpatchify(self.fc2.forward(gelu(self.fc1.forward(features))), grid, self.config.upsample);
 
         let residual = residual(predicted, truth);
         let data = residual.clone().abs().mean();
@@ -101,24 +104,24 @@ impl Learner for Depth {
     }
 }
 
-/// Puts the values of each patch, `[batch, patches, side²]`, in their places: `[batch, rows * side, columns * side]`.
-pub(super) fn fine_grid(values: Tensor<3>, [rows, columns]: [usize; 2], side: usize) -> Tensor<3> {
+/// Arranges the values of each patch, `[batch, patches, side²]`, as a map, `[batch, rows * side, columns * side]`.
+pub(super) fn unpatchify(values: Tensor<3>, [rows, columns]: [usize; 2], side: usize) -> Tensor<3> {
     let [batch, ..] = values.dims();
     let values: Tensor<5> = values.reshape([batch, rows, columns, side, side]);
     values.swap_dims(2, 3).reshape([batch, rows * side, columns * side])
 }
 
-/// The difference of two `[batch, rows, columns]` after [`normalise`]; zero where the truth is constant, for it then
-/// says nothing of the order.
-pub fn residual(predicted: Tensor<3>, truth: Tensor<3>) -> Tensor<3> {
-    let (predicted, _) = normalise(predicted);
-    let (truth, known) = normalise(truth);
+/// Returns the difference of two maps, `[batch, rows, columns]`, after [`normalise_map`]; zero for a map whose truth is
+/// constant, because it determines no order.
+pub(super) fn residual(predicted: Tensor<3>, truth: Tensor<3>) -> Tensor<3> {
+    let (predicted, _) = normalise_map(predicted);
+    let (truth, known) = normalise_map(truth);
     (predicted - truth) * known
 }
 
-/// Each map of `[batch, rows, columns]` with median 0 and mean absolute value 1, and for each map, `[batch, 1, 1]`, one
-/// if it is not constant, otherwise zero.
-fn normalise(maps: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+/// Normalises each map of `[batch, rows, columns]` to median 0 and mean absolute value 1. The second result,
+/// `[batch, 1, 1]`, is 1 for a map that is not constant, else 0.
+fn normalise_map(maps: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
     const SMALLEST: f64 = 1e-6;
     let [batch, rows, columns] = maps.dims();
     let flat: Tensor<2> = maps.reshape([batch, rows * columns]);
@@ -128,13 +131,13 @@ fn normalise(maps: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
     ((centred / scale.clamp_min(SMALLEST)).reshape([batch, rows, columns]), known)
 }
 
-/// The mean absolute step of a residual `[batch, rows, columns]` to the right and downwards, summed over `scales`
-/// grids: every cell, every second cell, every fourth cell, and so on. A single number.
-pub fn gradient_matching(mut residual: Tensor<3>, scales: usize) -> Tensor<1> {
+/// Returns the gradient matching term, `[1]`: the mean absolute horizontal and vertical differences of a residual
+/// `[batch, rows, columns]`, summed over `scales` grids of every cell, every second cell, every fourth cell, and so on.
+pub(super) fn gradient_matching(mut residual: Tensor<3>, scales: usize) -> Tensor<1> {
     let mut total = Tensor::<1>::zeros([1], &residual.device());
     for scale in 0..scales {
         if scale > 0 {
-            residual = every_second(residual);
+            residual = subsample(residual);
         }
         let [batch, rows, columns] = residual.dims();
         if rows < 2 || columns < 2 {
@@ -147,8 +150,8 @@ pub fn gradient_matching(mut residual: Tensor<3>, scales: usize) -> Tensor<1> {
     total
 }
 
-/// Rows and columns 0, 2, 4 … of `[batch, rows, columns]`.
-fn every_second(maps: Tensor<3>) -> Tensor<3> {
+/// Selects rows and columns 0, 2, 4 … of `[batch, rows, columns]`.
+fn subsample(maps: Tensor<3>) -> Tensor<3> {
     let [_, rows, columns] = maps.dims();
     let even = |n: usize, device: &Device| {
         let places: Vec<i64> = (0..n as i64).step_by(2).collect();
@@ -166,7 +169,7 @@ mod tests {
     #[test]
     fn values_of_patches_land_in_their_patches() {
         let values: Tensor<3> = Tensor::<1, Int>::arange(0..24, &Device::flex()).float().reshape([1, 6, 4]);
-        let fine: Vec<f32> = fine_grid(values, [2, 3], 2).into_data().iter().collect();
+        let fine: Vec<f32> = unpatchify(values, [2, 3], 2).into_data().iter().collect();
         assert_eq!(&fine[..6], &[0.0, 1.0, 4.0, 5.0, 8.0, 9.0]);
         assert_eq!(&fine[18..], &[14.0, 15.0, 18.0, 19.0, 22.0, 23.0]);
     }

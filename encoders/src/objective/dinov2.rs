@@ -1,19 +1,20 @@
-//! DINOv2 (Oquab et al. 2024, arXiv:2304.07193): a student agrees with a slowly following teacher about the whole
-//! image across crops (DINO), and about hidden patches (iBOT); KoLeo spreads the images out.
+//! DINOv2 (Oquab et al. 2024, arXiv:2304.07193): self-distillation from a teacher that is the moving average of the
+//! student, on class tokens across crops (DINO) and on masked patches (iBOT), with the KoLeo regulariser.
 //!
 //! Sized for the nano encoders, from the paper's section 4: separate heads for the two losses, teacher outputs balanced
-//! by Sinkhorn–Knopp (three rounds), teacher temperature warmed up, teacher momentum raised by a cosine. Unlike the
-//! original, masks are single random patches instead of blocks, the last layer is not frozen at the start, an encoder
-//! without class token is read at the mean of its patches, and of the augmentations there are crops and colour jitter
-//! only: no flips (the nano world asks which way things face), no blur, no solarisation.
+//! by Sinkhorn–Knopp (three rounds), teacher temperature with a warm-up, teacher momentum on a cosine schedule. Unlike in
+//! the original, masks are single random patches instead of blocks, the last layer is not frozen at the start, the class
+//! token of an encoder without one is the mean of its patches, and the only augmentations are crops and colour jitter: no
+//! flips (questions of the nano world depend on left and right), no blur, no solarisation.
 
-use super::average::{follow, rising};
+use super::ema::{cosine_momentum, ema_update};
 use super::jitter::colour_jitter;
-use super::mae::choose;
+use super::mae::random_subset;
 use super::{
-    Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops, vit_config,
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, l2_normalise, random_crops,
+    vit_config,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, DropPathMask, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -23,26 +24,26 @@ use burn::tensor::activation::{gelu, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// Large crops per image: the student's two views, and what the teacher sees.
-const GLOBALS: usize = 2;
+/// Number of large crops per image: two views for the student, and the same ones for the teacher.
+const GLOBAL_CROPS: usize = 2;
 
-/// The numbers of DINOv2.
+/// Hyper-parameters of DINOv2 pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DinoV2Config {
-    /// Prototypes of each head. Default 512.
+    /// Number of prototypes of each head. Default 512.
     pub prototypes: usize,
-    /// Channels inside the heads. Default 256.
+    /// Hidden channels of the heads. Default 256.
     pub hidden: usize,
-    /// Channels before the prototypes. Default 64.
+    /// Channels of the bottleneck before the prototypes. Default 64.
     pub bottleneck: usize,
-    /// Small crops per image. Default 2.
+    /// Number of small crops per image. Default 2.
     pub locals: usize,
-    /// Side of a small crop in pixels, a multiple of the patch. Default 48.
+    /// Side of a small crop in pixels, a multiple of the patch size. Default 48.
     pub local_size: usize,
-    /// Area of the large crops. Default 0.4 to 1.
+    /// Area of the large crops as fractions of the image, `[low, high]`. Default 0.4 to 1.
     pub global_scale: [f64; 2],
-    /// Area of the small crops. Default 0.1 to 0.4.
+    /// Area of the small crops as fractions of the image, `[low, high]`. Default 0.1 to 0.4.
     pub local_scale: [f64; 2],
     /// Temperature of the student. Default 0.1.
     pub student_temperature: f64,
@@ -50,18 +51,18 @@ pub struct DinoV2Config {
     pub teacher_temperature: [f64; 2],
     /// Fraction of the training over which the teacher's temperature rises. Default 0.3.
     pub teacher_warmup: f64,
-    /// Weight of the old teacher in each update at the start; it rises to 1. Default 0.99.
+    /// Momentum of the teacher's moving average at the start; it rises to 1. Default 0.99.
     pub momentum: f64,
-    /// Fraction of a large crop's patches that is hidden, when any are. Default 0.1 to 0.5.
+    /// Fraction of masked patches in a masked large crop, `[low, high]`. Default 0.1 to 0.5.
     pub mask_ratio: [f64; 2],
-    /// Fraction of the large crops in which patches are hidden. Default 0.5.
+    /// Fraction of the large crops in which patches are masked. Default 0.5.
     pub mask_probability: f64,
     /// Weight of the masked patch prediction. Default 1.
     pub ibot_weight: f64,
-    /// Weight of the spreading term; 0 leaves it out. Default 0.1.
+    /// Weight of the KoLeo regulariser; 0 disables it. Default 0.1.
     pub koleo_weight: f64,
-    /// Strength of the colour jitter of each crop, 0 for none. Default 0.5: without it crops agree on their colours,
-    /// and shapes need not be learned.
+    /// Strength of the colour jitter of each crop; 0 disables it. Default 0.5: without it, colours alone identify the
+    /// crops of one image, and no shapes are learned.
     pub jitter: f64,
 }
 
@@ -88,35 +89,35 @@ impl Default for DinoV2Config {
     }
 }
 
-/// An encoder learning from its own slowly moving average.
+/// A student with heads and its teacher, trained by the DINOv2 loss.
 #[derive(Module, Debug)]
 pub struct DinoV2 {
-    student: Network,
-    /// Stands where a patch is hidden, `[1, 1, width]`.
+    student: DinoV2Network,
+    /// Embedding that replaces masked patches, `[1, 1, width]`.
     mask_token: Param<Tensor<3>>,
-    /// Follows the student; not a parameter, so no gradient and no optimiser ever reaches it.
+    /// Moving average of the student; skipped as a parameter, so that it gets no gradient and no optimiser step.
     #[module(skip)]
-    teacher: Network,
+    teacher: DinoV2Network,
     #[module(skip)]
     config: DinoV2Config,
 }
 
-/// An encoder with its two heads.
+/// An encoder with its DINO and iBOT heads.
 #[derive(Module, Debug)]
-pub struct Network {
+pub struct DinoV2Network {
     encoder: Vit,
-    dino_head: Head,
-    ibot_head: Head,
+    dino_head: DinoV2Head,
+    ibot_head: DinoV2Head,
 }
 
-/// From tokens to scores of prototypes: three layers, unit length, then cosines with the prototypes.
+/// A projection head: a three-layer MLP, L2 normalisation, and cosine similarities with the prototypes.
 #[derive(Module, Debug)]
-pub struct Head {
+pub struct DinoV2Head {
     fc1: Linear,
     fc2: Linear,
     fc3: Linear,
-    /// `[bottleneck, prototypes]`; its columns are brought to unit length where they are used (weight norm with
-    /// the length fixed at one).
+    /// Prototypes, `[bottleneck, prototypes]`; the columns are scaled to unit length when they are used (weight norm
+    /// with the length fixed at one).
     prototypes: Linear,
 }
 
@@ -128,18 +129,21 @@ impl LearnerConfig for DinoV2Config {
         let vit = vit_config(encoder, "dinov2")?;
         if !self.local_size.is_multiple_of(vit.patch) || self.local_size == 0 || self.prototypes == 0 {
             return Err(Error::usage(format!(
-                "dinov2 cannot train this encoder with local_size {} and {} prototypes",
+                "invalid hyper-parameters of dinov2: local_size {}, prototypes {}",
                 self.local_size, self.prototypes
             ))
-            .hint("it needs prototypes, and small crops whose side is a multiple of the patch"));
+            .hint(format!(
+                "set local_size to a positive multiple of the patch size {}, prototypes above 0",
+                vit.patch
+            )));
         }
-        let head = || Head {
+        let head = || DinoV2Head {
             fc1: LinearConfig::new(vit.width, self.hidden).init(device),
             fc2: LinearConfig::new(self.hidden, self.hidden).init(device),
             fc3: LinearConfig::new(self.hidden, self.bottleneck).init(device),
             prototypes: LinearConfig::new(self.bottleneck, self.prototypes).with_bias(false).init(device),
         };
-        let network = Network { encoder: vit.init(device), dino_head: head(), ibot_head: head() };
+        let network = DinoV2Network { encoder: vit.init(device), dino_head: head(), ibot_head: head() };
         let mut learner = DinoV2 {
             student: network.clone(),
             mask_token: Initializer::Zeros.init([1, 1, vit.width], device),
@@ -152,43 +156,47 @@ impl LearnerConfig for DinoV2Config {
     }
 }
 
-impl Head {
-    /// `[rows, width]` to cosines with the prototypes, `[rows, prototypes]`.
+impl DinoV2Head {
+    /// Returns the cosine similarities of `[rows, width]` with the prototypes, `[rows, prototypes]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let x = gelu(self.fc1.forward(x));
         let x = gelu(self.fc2.forward(x));
-        let x = normalise(self.fc3.forward(x));
+        let x = l2_normalise(self.fc3.forward(x));
         let weight = self.prototypes.weight.val();
         let length = weight.clone().square().sum_dim(0).sqrt().clamp_min(1e-12);
         x.matmul(weight / length)
     }
 }
 
-impl Network {
-    /// Normed class tokens `[batch, width]` (the mean of the patches where there is no class token) and patch tokens
-    /// `[batch, patches, width]`; `hide` replaces patch embeddings before the positions are added, `drops` leaves
-    /// branches out.
+impl DinoV2Network {
+    /// Returns class tokens `[batch, width]` (the mean of the patches if there is no class token) and patch tokens
+    /// `[batch, patches, width]`, both after the final norm. `mask` replaces patch embeddings before the position
+    /// embeddings are added; `drop_path` is the drop-path mask.
     fn forward(
         &self,
         pixels: Tensor<4>,
-        drops: &Drops,
-        hide: impl FnOnce(Tensor<3>) -> Tensor<3>,
+        drop_path: &DropPathMask,
+        mask: impl FnOnce(Tensor<3>) -> Tensor<3>,
     ) -> Result<(Tensor<2>, Tensor<3>)> {
         let (patches, grid) = self.encoder.patches(pixels)?;
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid), &Places::default(), drops);
+        let tokens = self.encoder.run_blocks(
+            self.encoder.prepare(mask(patches), grid),
+            &AttentionPositions::default(),
+            drop_path,
+        );
         let (class, patches) = self.encoder.split(self.encoder.final_norm(tokens));
         let class = class.unwrap_or_else(|| patches.clone().mean_dim(1).squeeze_dim(1));
         Ok((class, patches))
     }
 }
 
-/// The hidden patches of the large crops.
+/// The masked patches of the large crops.
 struct Mask {
-    /// One where a patch is hidden, `[crops, patches, 1]`.
+    /// 1 where a patch is masked, else 0, `[crops, patches, 1]`.
     hidden: Tensor<3>,
-    /// Their places among all patches, `[hidden]`.
+    /// Indices of the masked patches among the patches of all crops, `[masked]`.
     places: Tensor<1, Int>,
-    /// One over the number of hidden patches of the same crop, `[hidden]`.
+    /// 1 / number of masked patches of the same crop, `[masked]`.
     weights: Tensor<1>,
 }
 
@@ -200,11 +208,11 @@ impl Mask {
             let masked = uniform(stream) < config.mask_probability;
             let ratio = low + (high - low) * uniform(stream);
             let count = ((ratio * n as f64).round() as usize).clamp(1, n);
-            // The first crop is always masked, so that no batch is without a hidden patch.
+            // The first crop is always masked, so that every batch has a masked patch.
             if !masked && crop > 0 {
                 continue;
             }
-            let mut chosen = choose(n, count, stream);
+            let mut chosen = random_subset(n, count, stream);
             chosen.sort_unstable();
             for place in chosen {
                 if let Some(h) = hidden.get_mut(place) {
@@ -224,7 +232,7 @@ impl Mask {
 }
 
 impl Learner for DinoV2 {
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let config = &self.config;
         let [count, _, size, _] = batch.pixels.dims();
         let crops = |n: usize, side: usize, scale: [f64; 2], stream: &mut Stream| -> Tensor<4> {
@@ -234,25 +242,25 @@ impl Learner for DinoV2 {
             };
             Tensor::cat((0..n).map(|_| crop()).collect(), 0)
         };
-        let globals = crops(GLOBALS, size, config.global_scale, &mut moment.stream);
+        let globals = crops(GLOBAL_CROPS, size, config.global_scale, &mut context.stream);
         let patch = self.student.encoder.config().patch;
         let n = (size / patch) * (size / patch);
-        let mask = Mask::draw(GLOBALS * count, n, config, &globals.device(), &mut moment.stream);
+        let mask = Mask::draw(GLOBAL_CROPS * count, n, config, &globals.device(), &mut context.stream);
         let flat = |patches: Tensor<3>| {
             let [b, n, width] = patches.dims();
             patches.reshape([b * n, width]).select(0, mask.places.clone())
         };
 
-        // The teacher sees everything and builds no graph.
-        let temperature = config.teacher_temperature_at(moment.progress());
-        let (class, patches) = self.teacher.forward(globals.clone().inner(), &Drops::none(), |x| x)?;
+        // The teacher gets unmasked crops and builds no graph.
+        let temperature = config.teacher_temperature_at(context.progress());
+        let (class, patches) = self.teacher.forward(globals.clone().inner(), &DropPathMask::none(), |x| x)?;
         let places = mask.places.clone().inner();
         let [b, _, width] = patches.dims();
         let hidden = patches.reshape([b * n, width]).select(0, places);
         let class_targets = sinkhorn_knopp(self.teacher.dino_head.forward(class), temperature, 3);
         let patch_targets = sinkhorn_knopp(self.teacher.ibot_head.forward(hidden), temperature, 3);
         let swapped = Tensor::cat(
-            (0..GLOBALS)
+            (0..GLOBAL_CROPS)
                 .rev()
                 .map(|view| class_targets.clone().slice([view * count..(view + 1) * count, 0..config.prototypes]))
                 .collect(),
@@ -260,36 +268,36 @@ impl Learner for DinoV2 {
         );
 
         let encoder = self.student.encoder.config();
-        let drops = encoder.drops(GLOBALS * count, &mut moment.stream, &globals.device());
-        let (student_class, student_patches) = self.student.forward(globals, &drops, |patches| {
+        let drop_path = encoder.draw_drop_path(GLOBAL_CROPS * count, &mut context.stream, &globals.device());
+        let (student_class, student_patches) = self.student.forward(globals, &drop_path, |patches| {
             patches.clone() + mask.hidden.clone() * (self.mask_token.val() - patches)
         })?;
         let scores = self.student.dino_head.forward(student_class.clone());
         let mut dino = cross_entropy(swapped, scores, config.student_temperature).mean();
-        let pairs = GLOBALS * (GLOBALS - 1);
+        let pairs = GLOBAL_CROPS * (GLOBAL_CROPS - 1);
         if config.locals > 0 {
-            let locals = crops(config.locals, config.local_size, config.local_scale, &mut moment.stream);
-            let drops = encoder.drops(config.locals * count, &mut moment.stream, &locals.device());
-            let (class, _) = self.student.forward(locals, &drops, |x| x)?;
+            let locals = crops(config.locals, config.local_size, config.local_scale, &mut context.stream);
+            let drop_path = encoder.draw_drop_path(config.locals * count, &mut context.stream, &locals.device());
+            let (class, _) = self.student.forward(locals, &drop_path, |x| x)?;
             let scores = self.student.dino_head.forward(class);
-            // The cross entropy is linear in its target, so all views of the teacher at once are their mean.
-            let mean = class_targets.reshape([GLOBALS, count, config.prototypes]).mean_dim(0).squeeze_dim::<2>(0);
+            // The cross entropy is linear in its target, so the mean target replaces a sum over the teacher's views.
+            let mean = class_targets.reshape([GLOBAL_CROPS, count, config.prototypes]).mean_dim(0).squeeze_dim::<2>(0);
             let local = cross_entropy(mean.repeat_dim(0, config.locals), scores, config.student_temperature).mean();
-            let local_pairs = GLOBALS * config.locals;
+            let local_pairs = GLOBAL_CROPS * config.locals;
             dino = (dino * pairs as f64 + local * local_pairs as f64) / (pairs + local_pairs) as f64;
         }
 
         let scores = self.student.ibot_head.forward(flat(student_patches));
         let ibot = (cross_entropy(patch_targets, scores, config.student_temperature) * mask.weights)
             .sum()
-            .div_scalar((GLOBALS * count) as f64);
+            .div_scalar((GLOBAL_CROPS * count) as f64);
 
         let mut total = dino.clone() + ibot.clone().mul_scalar(config.ibot_weight);
         let mut parts = vec![("dino", dino.detach()), ("ibot", ibot.detach())];
         if config.koleo_weight > 0.0 && count > 1 {
             let width = self.student.encoder.config().width;
-            let views =
-                (0..GLOBALS).map(|v| koleo(student_class.clone().slice([v * count..(v + 1) * count, 0..width])));
+            let views = (0..GLOBAL_CROPS)
+                .map(|v| koleo_loss(student_class.clone().slice([v * count..(v + 1) * count, 0..width])));
             if let Some(spread) = views.reduce(|a, b| a + b) {
                 parts.push(("koleo", spread.clone().detach()));
                 total = total + spread.mul_scalar(config.koleo_weight);
@@ -298,12 +306,13 @@ impl Learner for DinoV2 {
         Ok(Loss { total, parts })
     }
 
-    fn after_step(mut self, moment: &Moment) -> Self {
-        self.teacher = follow(self.teacher, &self.student, rising(self.config.momentum, moment.progress()));
+    fn after_step(mut self, context: &StepContext) -> Self {
+        self.teacher =
+            ema_update(self.teacher, &self.student, cosine_momentum(self.config.momentum, context.progress()));
         self
     }
 
-    /// The teacher: its average over steps is the better encoder, and the one DINOv2 publishes.
+    /// Returns the teacher, which is the better encoder and the one that DINOv2 publishes.
     fn into_encoder(self) -> Architecture {
         Architecture::Vit(self.teacher.encoder)
     }
@@ -316,9 +325,9 @@ impl DinoV2Config {
     }
 }
 
-/// Soft assignments of `[rows, prototypes]` scores, balanced so that all prototypes are used equally (Caron et al.
-/// 2020, arXiv:2006.09882). Each row of the result sums to one.
-pub fn sinkhorn_knopp(scores: Tensor<2>, temperature: f64, rounds: usize) -> Tensor<2> {
+/// Returns soft assignments of `[rows, prototypes]` scores, balanced so that all prototypes are used equally (Caron et
+/// al. 2020, arXiv:2006.09882). Each row of the result sums to one.
+pub(super) fn sinkhorn_knopp(scores: Tensor<2>, temperature: f64, rounds: usize) -> Tensor<2> {
     let [rows, prototypes] = scores.dims();
     let highest = scores.clone().max().unsqueeze();
     let mut q = ((scores - highest).div_scalar(temperature)).exp();
@@ -331,16 +340,16 @@ pub fn sinkhorn_knopp(scores: Tensor<2>, temperature: f64, rounds: usize) -> Ten
     q.mul_scalar(rows as f64)
 }
 
-/// `-Σ target · log softmax(scores / temperature)` of each row: `[rows, prototypes]` twice to `[rows]`.
-pub fn cross_entropy(target: Tensor<2>, scores: Tensor<2>, temperature: f64) -> Tensor<1> {
+/// Returns `-Σ target · log softmax(scores / temperature)` of each row, `[rows]`; both inputs are `[rows, prototypes]`.
+pub(super) fn cross_entropy(target: Tensor<2>, scores: Tensor<2>, temperature: f64) -> Tensor<1> {
     (log_softmax(scores.div_scalar(temperature), 1) * target).sum_dim(1).neg().squeeze_dim(1)
 }
 
-/// The Kozachenko–Leonenko spreading term (Sablayrolles et al. 2019, arXiv:1806.03198): minus the mean logarithm of
-/// the distance of each row `[batch, width]`, brought to unit length, from its nearest neighbour. A single number.
-pub fn koleo(x: Tensor<2>) -> Tensor<1> {
+/// Returns the Kozachenko–Leonenko regulariser (Sablayrolles et al. 2019, arXiv:1806.03198): minus the mean logarithm of
+/// the distance of each row of `[batch, width]`, scaled to unit length, from its nearest neighbour, `[1]`.
+pub(super) fn koleo_loss(x: Tensor<2>) -> Tensor<1> {
     const EPS: f64 = 1e-8;
-    let x = normalise(x);
+    let x = l2_normalise(x);
     let [batch, _] = x.dims();
     let fixed = x.clone().inner();
     let own = Tensor::<2>::eye(batch, &fixed.device()).mul_scalar(4.0);

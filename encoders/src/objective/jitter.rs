@@ -1,18 +1,17 @@
-//! Colour jitter: brightness, contrast, saturation and hue of each image change at random, as in SimCLR (Chen et al.
-//! 2020, arXiv:2002.05709). Contrastive objectives need it: without it two crops find each other by their colours
-//! alone.
+//! Colour jitter: random changes of brightness, contrast, saturation and hue of each image, as in SimCLR (Chen et al.
+//! 2020, arXiv:2002.05709). Contrastive objectives need it: without it, colours alone identify the crops of one image.
 
 use burgess_base::stream::{Stream, uniform};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Shares of red, green and blue in the grey value (ITU-R BT.601).
+/// Weights of red, green and blue in the grey value (ITU-R BT.601).
 const GREY: [f64; 3] = [0.299, 0.587, 0.114];
 
-/// Changes the colours of every image in `[batch, 3, height, width]`, normalised about zero, by one affine map of the
-/// three channels per image.
+/// Changes the colours of normalised images, `[batch, 3, height, width]`, by one random affine map of the three channels
+/// per image.
 ///
 /// Brightness, contrast and saturation are multiplied by factors uniform in `1 ± 0.8 strength` (saturation not below
-/// 0), and the hue is turned by up to `± 0.2 strength` of a full turn; one image in five becomes grey. Values are not
+/// 0), and the hue is rotated by up to `± 0.2 strength` of a full turn; one image in five becomes grey. Values are not
 /// clipped. With a strength of 0 nothing is drawn or changed.
 pub(super) fn colour_jitter(pixels: Tensor<4>, strength: f64, stream: &mut Stream) -> Tensor<4> {
     if strength == 0.0 {
@@ -26,7 +25,7 @@ pub(super) fn colour_jitter(pixels: Tensor<4>, strength: f64, stream: &mut Strea
         let (bright, contrast) = (around(0.8 * strength), around(0.8 * strength).max(0.1));
         let (saturation, hue) = (around(0.8 * strength).max(0.0), around(0.2 * strength) - 1.0);
         let saturation = if uniform(stream) < 0.2 { 0.0 } else { saturation };
-        let matrix = colours(saturation, hue);
+        let matrix = colour_matrix(saturation, hue);
         factors.extend(matrix.iter().flatten().map(|v| (v * contrast) as f32));
         // In pixels normalised about zero, a change of brightness is mostly a shift.
         shifts.push((bright - 1.0) as f32);
@@ -37,15 +36,15 @@ pub(super) fn colour_jitter(pixels: Tensor<4>, strength: f64, stream: &mut Strea
     shifted.reshape([batch, channels, height, width])
 }
 
-/// `[batch]` values as `[batch, 1, 1]`.
+/// Returns `[batch]` values as a tensor `[batch, 1, 1]`.
 fn column(values: Vec<f32>, device: &Device) -> Tensor<3> {
     let batch = values.len();
     Tensor::from_data(TensorData::new(values, [batch, 1, 1]), device)
 }
 
-/// The map of the three channels that multiplies the saturation and turns the hue (in full turns) about the grey axis.
+/// Returns the `[3, 3]` matrix that multiplies the saturation and rotates the hue (in full turns) about the grey axis.
 /// Grey stays grey.
-fn colours(saturation: f64, hue: f64) -> [[f64; 3]; 3] {
+fn colour_matrix(saturation: f64, hue: f64) -> [[f64; 3]; 3] {
     let (sin, cos) = (hue * std::f64::consts::TAU).sin_cos();
     let third = (1.0 - cos) / 3.0;
     let root = sin / 3f64.sqrt();
@@ -67,13 +66,13 @@ mod tests {
     #[test]
     fn grey_stays_grey_and_a_third_of_a_turn_swaps_channels() {
         for (saturation, hue) in [(1.0, 0.1), (0.0, 0.3), (1.7, -0.2)] {
-            assert!(colours(saturation, hue).iter().all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-9));
+            assert!(colour_matrix(saturation, hue).iter().all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-9));
         }
-        let swap = colours(1.0, 1.0 / 3.0);
+        let swap = colour_matrix(1.0, 1.0 / 3.0);
         // Red becomes green, green blue, blue red.
         let expected = [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]];
         assert!(swap.iter().flatten().zip(expected.iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-9), "{swap:?}");
-        let grey = colours(0.0, 0.2);
+        let grey = colour_matrix(0.0, 0.2);
         assert!(grey[0] == grey[1] && grey[1] == grey[2]);
     }
 

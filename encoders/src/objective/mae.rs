@@ -1,8 +1,10 @@
-//! Masked autoencoder (He et al. 2022, arXiv:2111.06377): the encoder sees a quarter of the patches, a light decoder
-//! paints the others.
+//! Masked autoencoder (He et al. 2022, arXiv:2111.06377): the encoder gets a quarter of the patches, a small decoder
+//! reconstructs the pixels of the others.
 
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Block, Places, Vit, blocks};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
+};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, Block, NetworkConfig, Vit, blocks};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -11,21 +13,23 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of MAE.
+/// Hyper-parameters of MAE pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaeConfig {
-    /// Fraction of the patches that is hidden. Default 0.75.
+    /// Fraction of masked patches. Default 0.75.
     pub mask_ratio: f64,
-    /// Channels of the decoder. Default 64.
+    /// Width of the decoder in channels. Default 64.
     pub decoder_width: usize,
-    /// Blocks of the decoder. Default 2.
+    /// Number of decoder blocks. Default 2.
     pub decoder_depth: usize,
-    /// Attention heads of the decoder. Default 4.
+    /// Number of attention heads of the decoder. Default 4.
     pub decoder_heads: usize,
-    /// Area of the random crops. Default 0.5 to 1 (the paper's 0.2 leaves 43 of 96 pixels).
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.5 to 1 (with the paper's 0.2, a crop
+    /// has a side of 43 of 96 pixels).
     pub crop: [f64; 2],
-    /// Whether each patch of the target has mean 0 and variance 1 ("norm_pix_loss"). Default true, as the paper's best.
+    /// Whether each patch of the target is normalised to mean 0 and variance 1 (`norm_pix_loss`). Default true, as in the
+    /// paper's best setting.
     pub normalise: bool,
 }
 
@@ -42,12 +46,12 @@ impl Default for MaeConfig {
     }
 }
 
-/// An encoder learning to leave enough behind for painting what it did not see.
+/// An encoder with a decoder, trained to reconstruct masked patches.
 #[derive(Module, Debug)]
 pub struct Mae {
     encoder: Vit,
     decoder_embed: Linear,
-    /// Stands where a patch is hidden, `[1, 1, decoder_width]`.
+    /// Embedding of masked patches in the decoder, `[1, 1, decoder_width]`.
     mask_token: Param<Tensor<3>>,
     decoder_blocks: Vec<Block>,
     decoder_norm: LayerNorm,
@@ -64,10 +68,10 @@ impl LearnerConfig for MaeConfig {
         let vit = vit_config(encoder, "mae")?;
         if !(0.0..1.0).contains(&self.mask_ratio) || !self.decoder_width.is_multiple_of(4) || self.decoder_width == 0 {
             return Err(Error::usage(format!(
-                "mae cannot have mask_ratio {} with decoder_width {}",
+                "invalid hyper-parameters of mae: mask_ratio {}, decoder_width {}",
                 self.mask_ratio, self.decoder_width
             ))
-            .hint("mask_ratio must be at least 0 and below 1, decoder_width a multiple of 4"));
+            .hint("set mask_ratio to at least 0 and below 1, decoder_width to a positive multiple of 4"));
         }
         let mae = Mae {
             encoder: vit.init(device),
@@ -83,28 +87,28 @@ impl LearnerConfig for MaeConfig {
 }
 
 impl Learner for Mae {
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let [count, _, size, _] = batch.pixels.dims();
-        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
+        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut context.stream);
         let (patches, grid) = self.encoder.patches(pixels.clone())?;
         let [_, n, _] = patches.dims();
         let keep = (((n as f64) * (1.0 - self.config.mask_ratio)) as usize).max(1);
-        let mask = Mask::draw(count, n, keep, &pixels.device(), &mut moment.stream);
+        let mask = Mask::draw(count, n, keep, &pixels.device(), &mut context.stream);
 
         let patches = match self.encoder.positions(grid) {
             Some(positions) => patches + positions,
             None => patches,
         };
-        let seen = mask.keep.clone().matmul(patches);
-        let drops = self.encoder.config().drops(count, &mut moment.stream, &seen.device());
-        let latent = self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default(), &drops);
+        let kept = mask.keep.clone().matmul(patches);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &kept.device());
+        let latent =
+            self.encoder.run_blocks(self.encoder.with_prefix(kept), &AttentionPositions::default(), &drop_path);
         let latent = self.encoder.final_norm(latent);
 
         let patch = self.encoder.config().patch;
-        let target =
-            if self.config.normalise { normalised_patches(pixels, patch) } else { patch_values(pixels, patch) };
-        let painted = self.decode(latent, grid, &mask);
-        Ok(Loss::single(mae_loss(painted, target, mask.hidden)))
+        let target = if self.config.normalise { normalised_patches(pixels, patch) } else { patchify(pixels, patch) };
+        let predicted = self.decode(latent, grid, &mask);
+        Ok(Loss::single(mae_loss(predicted, target, mask.hidden)))
     }
 
     fn into_encoder(self) -> Architecture {
@@ -113,30 +117,33 @@ impl Learner for Mae {
 }
 
 impl Mae {
-    /// From what the encoder saw, `[batch, prefix + kept, width]`, to all patches, `[batch, patches, 3 * patch²]`.
+    /// Decodes the encoder's output, `[batch, prefix + kept, width]`, to the pixels of all patches,
+    /// `[batch, patches, 3 * patch²]`.
     fn decode(&self, latent: Tensor<3>, grid: [usize; 2], mask: &Mask) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
         let [batch, tokens, width] = x.dims();
         let [_, kept, n] = mask.keep.dims();
         let prefix = tokens - kept;
-        let seen = x.clone().slice([0..batch, prefix..tokens, 0..width]);
+        let encoded = x.clone().slice([0..batch, prefix..tokens, 0..width]);
         let hidden = mask.hidden.clone().unsqueeze_dim::<3>(2) * self.mask_token.val();
-        // The transpose of the selection puts every seen token back into its place.
-        let all = mask.keep.clone().swap_dims(1, 2).matmul(seen) + hidden + sin_cos(grid, width, &x.device());
+        // The transpose of the selection moves every kept token back to its position.
+        let all = mask.keep.clone().swap_dims(1, 2).matmul(encoded)
+            + hidden
+            + sincos_position_embedding(grid, width, &x.device());
         // As in the paper's code, the class token passes through the decoder at position zero.
         let all = if prefix == 0 { all } else { Tensor::cat(vec![x.slice([0..batch, 0..prefix, 0..width]), all], 1) };
-        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &Places::default()));
-        let painted = self.decoder_norm.forward(all.slice([0..batch, prefix..prefix + n, 0..width]));
-        self.decoder_pred.forward(painted)
+        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &AttentionPositions::default()));
+        let decoded = self.decoder_norm.forward(all.slice([0..batch, prefix..prefix + n, 0..width]));
+        self.decoder_pred.forward(decoded)
     }
 }
 
-/// Which patches of each image are kept.
+/// The kept and masked patches of each image.
 struct Mask {
-    /// One row per kept patch with a one at its place, `[batch, kept, patches]`. As a matrix product the selection
-    /// is differentiable and exact on every backend.
+    /// One-hot rows that select the kept patches, `[batch, kept, patches]`. As a matrix product, the selection is
+    /// differentiable and exact on every backend.
     keep: Tensor<3>,
-    /// One where a patch is hidden, `[batch, patches]`.
+    /// 1 where a patch is masked, else 0, `[batch, patches]`.
     hidden: Tensor<2>,
 }
 
@@ -145,7 +152,7 @@ impl Mask {
         let mut keep = vec![0f32; batch * kept * n];
         let mut hidden = vec![1f32; batch * n];
         for (keep, hidden) in keep.chunks_exact_mut(kept * n).zip(hidden.chunks_exact_mut(n)) {
-            for (row, patch) in keep.chunks_exact_mut(n).zip(choose(n, kept, stream)) {
+            for (row, patch) in keep.chunks_exact_mut(n).zip(random_subset(n, kept, stream)) {
                 if let (Some(k), Some(h)) = (row.get_mut(patch), hidden.get_mut(patch)) {
                     *k = 1.0;
                     *h = 0.0;
@@ -159,8 +166,8 @@ impl Mask {
     }
 }
 
-/// `count` different numbers below `n`, in random order (the first steps of a Fisher–Yates shuffle).
-pub(super) fn choose(n: usize, count: usize, stream: &mut Stream) -> Vec<usize> {
+/// Draws `count` different numbers below `n`, in random order (the first steps of a Fisher–Yates shuffle).
+pub(super) fn random_subset(n: usize, count: usize, stream: &mut Stream) -> Vec<usize> {
     let mut all: Vec<usize> = (0..n).collect();
     for i in 0..count.min(n) {
         let j = i + (uniform(stream) * (n - i) as f64) as usize;
@@ -170,8 +177,9 @@ pub(super) fn choose(n: usize, count: usize, stream: &mut Stream) -> Vec<usize> 
     all
 }
 
-/// The pixels of every patch, `[batch, patches, 3 * patch²]` (rows, columns, channels).
-pub(super) fn patch_values(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
+/// Returns the pixels of every patch of `[batch, 3, height, width]`: `[batch, patches, 3 * patch²]`, ordered by rows,
+/// columns and channels.
+pub(super) fn patchify(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
     let [batch, channels, height, width] = pixels.dims();
     let (rows, columns) = (height / patch, width / patch);
     let values = channels * patch * patch;
@@ -182,10 +190,10 @@ pub(super) fn patch_values(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
     ])
 }
 
-/// The targets: the pixels of every patch, `[batch, patches, 3 * patch²]` (rows, columns, channels), with mean 0 and
-/// variance 1 within each patch ("norm_pix_loss" of the paper's code).
-pub fn normalised_patches(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
-    let x = patch_values(pixels, patch);
+/// Returns the normalised targets: the pixels of every patch as from `patchify`, scaled to mean 0 and variance 1 within
+/// each patch (`norm_pix_loss` of the paper's code).
+pub(super) fn normalised_patches(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
+    let x = patchify(pixels, patch);
     let [_, _, values] = x.dims();
     let centred = x.clone() - x.mean_dim(2);
     // PyTorch's `var` divides by n - 1.
@@ -193,17 +201,17 @@ pub fn normalised_patches(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
     centred / variance.add_scalar(1e-6).sqrt()
 }
 
-/// Mean squared error over the hidden patches. `painted` and `target` are `[batch, patches, values]`, `hidden` is
-/// `[batch, patches]` with one where a patch counts. A single number.
-pub fn mae_loss(painted: Tensor<3>, target: Tensor<3>, hidden: Tensor<2>) -> Tensor<1> {
-    let [batch, n, _] = painted.dims();
-    let per_patch = (painted - target).square().mean_dim(2).reshape([batch, n]);
-    (per_patch * hidden.clone()).sum() / hidden.sum().clamp_min(1.0)
+/// Returns the mean squared error over the masked patches, `[1]`. `predicted` and `target` are `[batch, patches,
+/// values]`, `masked` is `[batch, patches]`: 1 where a patch is masked, else 0.
+pub(super) fn mae_loss(predicted: Tensor<3>, target: Tensor<3>, masked: Tensor<2>) -> Tensor<1> {
+    let [batch, n, _] = predicted.dims();
+    let per_patch = (predicted - target).square().mean_dim(2).reshape([batch, n]);
+    (per_patch * masked.clone()).sum() / masked.sum().clamp_min(1.0)
 }
 
-/// Fixed 2-D positions, `[1, rows * columns, width]`: a quarter of the channels each for the sine and cosine of the
-/// column and of the row, as `get_2d_sincos_pos_embed` in the paper's code.
-pub(super) fn sin_cos(grid: [usize; 2], width: usize, device: &Device) -> Tensor<3> {
+/// Returns fixed 2-D position embeddings, `[1, rows * columns, width]`: a quarter of the channels each for the sine and
+/// cosine of the column and of the row, as `get_2d_sincos_pos_embed` in the paper's code.
+pub(super) fn sincos_position_embedding(grid: [usize; 2], width: usize, device: &Device) -> Tensor<3> {
     let quarter = width / 4;
     let mut values = Vec::with_capacity(grid[0] * grid[1] * width);
     for row in 0..grid[0] {
@@ -236,11 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn choose_is_a_fair_draw_without_repetition() {
+    fn a_random_subset_is_uniform_and_without_repetition() {
         let mut counts = [0; 8];
         let mut stream = stream("choose", 0);
         for _ in 0..2000 {
-            let mut drawn = choose(8, 3, &mut stream);
+            let mut drawn = random_subset(8, 3, &mut stream);
             drawn.iter().for_each(|i| counts[*i] += 1);
             drawn.sort();
             drawn.dedup();

@@ -1,19 +1,19 @@
-//! Pretraining objectives, one file per objective, and what they share: the batch they read, the loss they
-//! return, and the dispatch by the name in a recipe.
+//! Pretraining objectives, one file per objective, and the types they share: the batch, the loss, and the dispatch by
+//! the name in a recipe.
 //!
-//! An objective is a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads its loss needs
-//! (`Clip`), and the loss as a plain function of tensors that a test can compute by hand. Adding one is a file here and
-//! a line in the table at [`Objective`].
+//! An objective consists of a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads of its loss
+//! (`Clip`), and the loss as a function of tensors that is tested against PyTorch. To add one, write a file here and add
+//! a line to the table at [`Objective`].
 
-mod average;
 pub mod clip;
 mod crop;
 pub mod denoise;
 pub mod depth;
 pub mod dinov2;
+mod ema;
 pub mod ijepa;
 mod jitter;
-mod late;
+mod late_interaction;
 pub mod mae;
 pub mod mocov3;
 pub mod segment;
@@ -21,68 +21,68 @@ pub mod siglip;
 pub mod supervised;
 pub mod text;
 
-pub use crop::{Crops, random_crops};
+use crop::{RandomCrops, random_crops};
 
-use crate::arch::{Architecture, ArchitectureConfig};
+use crate::arch::{Architecture, ArchitectureConfig, NetworkConfig};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// What a pretraining step reads. Objectives take what they need; asking for something absent is an error.
+/// The data of one pretraining step. An objective reads the fields that it needs; a missing one is an error.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub struct PretrainBatch {
     /// Normalised images, `[batch, 3, height, width]`.
     pub pixels: Tensor<4>,
-    /// A caption per image.
-    pub texts: Option<Texts>,
-    /// Which classes an image shows, `[batch, classes]`, 0 or 1.
+    /// One caption per image.
+    pub texts: Option<TokenizedCaptions>,
+    /// Multi-hot class labels, `[batch, classes]`: 1 if the image shows the class, else 0.
     pub labels: Option<Tensor<2>>,
-    /// The instance that each pixel shows, `[batch, height, width]`: 0 for the background, otherwise counted from 1.
+    /// Instance index of each pixel, `[batch, height, width]`: 0 for the background, instances start at 1.
     pub instances: Option<Tensor<3, Int>>,
-    /// Inverse depth of each pixel, `[batch, height, width]`: larger is nearer; scale and zero may differ between
+    /// Inverse depth of each pixel, `[batch, height, width]`: larger is nearer; scale and offset may differ between
     /// images.
     pub inverse_depth: Option<Tensor<3>>,
 }
 
-/// What an objective reads of a batch besides the pixels.
+/// The fields of a [`PretrainBatch`] that an objective reads besides the pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Targets {
-    /// [`Batch::texts`].
+    /// Whether the objective reads [`PretrainBatch::texts`].
     pub texts: bool,
-    /// [`Batch::labels`].
+    /// Whether the objective reads [`PretrainBatch::labels`].
     pub labels: bool,
-    /// [`Batch::instances`].
+    /// Whether the objective reads [`PretrainBatch::instances`].
     pub instances: bool,
-    /// [`Batch::inverse_depth`].
+    /// Whether the objective reads [`PretrainBatch::inverse_depth`].
     pub inverse_depth: bool,
 }
 
 impl Targets {
-    /// Pixels only.
+    /// The objective reads only the pixels.
     pub const NONE: Self = Self { texts: false, labels: false, instances: false, inverse_depth: false };
-    /// Captions.
+    /// The objective reads captions.
     pub const TEXTS: Self = Self { texts: true, ..Self::NONE };
-    /// Class labels.
+    /// The objective reads class labels.
     pub const LABELS: Self = Self { labels: true, ..Self::NONE };
-    /// Maps of instances.
+    /// The objective reads instance maps.
     pub const INSTANCES: Self = Self { instances: true, ..Self::NONE };
-    /// Maps of inverse depth.
+    /// The objective reads inverse depth maps.
     pub const INVERSE_DEPTH: Self = Self { inverse_depth: true, ..Self::NONE };
 }
 
 /// Tokenised captions, padded to one length.
 #[derive(Debug, Clone)]
-pub struct Texts {
-    /// Token ids, `[batch, length]`; anything may stand after the end of a text.
+pub struct TokenizedCaptions {
+    /// Token ids, `[batch, length]`; ids after the end-of-text token are ignored.
     pub ids: Tensor<2, Int>,
-    /// Tokens per text with its end-of-text token, `[batch]`, each from 1 to `length`.
+    /// Number of tokens per caption including the end-of-text token, `[batch]`, each from 1 to `length`.
     pub lengths: Tensor<1, Int>,
 }
 
-impl Batch {
-    fn texts(&self) -> Result<&Texts> {
+impl PretrainBatch {
+    fn texts(&self) -> Result<&TokenizedCaptions> {
         self.texts.as_ref().ok_or_else(|| missing("captions"))
     }
 
@@ -102,57 +102,57 @@ impl Batch {
         Ok(maps)
     }
 
-    /// An error unless a map has a value for each pixel.
+    /// Checks that a map has one value per pixel.
     fn check_map(&self, what: &str, found: [usize; 3]) -> Result<()> {
         let [batch, _, height, width] = self.pixels.dims();
         if found == [batch, height, width] {
             return Ok(());
         }
-        Err(Error::failed(format!("{what} maps of shape {found:?} do not fit images of {:?}", [batch, height, width]))
-            .hint("give the batch a value for each pixel"))
+        Err(Error::failed(format!("the {what} maps have shape {found:?}, expected {:?}", [batch, height, width]))
+            .hint("make the batch source return one value per pixel"))
     }
 }
 
 fn missing(what: &str) -> Error {
-    Error::failed(format!("this objective needs {what}, but the batch has none"))
-        .hint("give the batch source what the objective on the card asks for")
+    Error::failed(format!("the objective needs {what}, but the batch has none"))
+        .hint("make the batch source return what `Objective::targets` lists, or choose another objective")
 }
 
-/// Sizes of the data that shape the heads.
+/// Sizes of the training data, which determine the shapes of the heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataShape {
     /// Size of the tokenizer's vocabulary.
     pub vocab: usize,
-    /// Longest caption, in tokens.
+    /// Maximum length of a caption in tokens.
     pub context: usize,
     /// Number of classes of the labels.
     pub classes: usize,
 }
 
-/// Where in the training a loss is computed, and the stream its draws come from.
+/// The position in the training at which a loss is computed, and the random stream of this step.
 #[derive(Debug)]
-pub struct Moment {
-    /// 0 for the first step.
+pub struct StepContext {
+    /// Index of the step; the first step is 0.
     pub step: usize,
-    /// Steps in the whole training.
+    /// Number of steps of the whole training.
     pub steps: usize,
-    /// The draws of this step alone.
+    /// Random stream of this step only.
     pub stream: Stream,
 }
 
-impl Moment {
-    /// From 0 at the first step to 1 at the last.
+impl StepContext {
+    /// Returns the progress of the training: 0 at the first step, 1 at the last.
     pub fn progress(&self) -> f64 {
         self.step as f64 / (self.steps.saturating_sub(1)).max(1) as f64
     }
 }
 
-/// A loss: what is minimised, and its named parts for the record.
+/// The loss that is minimised, and its named components for the log.
 #[derive(Debug)]
 pub struct Loss {
-    /// A single number.
+    /// The loss that is minimised, `[1]`.
     pub total: Tensor<1>,
-    /// Single numbers each.
+    /// Components of the loss and other metrics by name, each `[1]`.
     pub parts: Vec<(&'static str, Tensor<1>)>,
 }
 
@@ -162,50 +162,53 @@ impl Loss {
     }
 }
 
-/// An encoder under training, with the heads its objective needs.
+/// An encoder in training, with the heads that its objective needs.
 pub trait Learner: Module {
-    /// The loss of one batch; all draws come from the moment's stream.
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss>;
+    /// Computes the loss of one batch; all random numbers come from the stream of `context`.
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss>;
 
-    /// What changes after each optimiser step besides gradient descent.
+    /// Updates the learner after each optimiser step, such as the moving average of a teacher. Default: no change.
     #[must_use]
-    fn after_step(self, _moment: &Moment) -> Self {
+    fn after_step(self, _context: &StepContext) -> Self {
         self
     }
 
-    /// The trained encoder, without the heads.
+    /// Returns the trained encoder without the heads.
     fn into_encoder(self) -> Architecture;
 }
 
-/// How a learner is made from an objective's numbers.
+/// The hyper-parameters of an objective, from which its [`Learner`] is built.
 pub trait LearnerConfig {
-    /// What it makes.
+    /// The learner of this objective.
     type Learner: Learner;
 
-    /// What the objective reads besides the pixels.
+    /// The fields of the batch that the objective reads besides the pixels.
     const TARGETS: Targets;
 
-    /// A learner around a new encoder, initialised from streams of `seed` (see [`crate::init`]). `device` should
-    /// differentiate ([`Device::autodiff`]).
+    /// Builds a learner around a new encoder, initialised from streams of `seed` (see [`crate::init`]). `device` should
+    /// support gradients ([`Device::autodiff`]).
+    ///
+    /// # Errors
+    /// The hyper-parameters are invalid, or the encoder's architecture does not fit the objective.
     fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64)
     -> Result<Self::Learner>;
 }
 
-/// The name of the streams that initial weights come from.
+/// Name of the random streams of initial weights.
 const INIT: &str = "pretrain/init";
 
-/// Something to do with the learner of whichever objective a recipe names.
-pub trait WithLearner {
-    /// What comes out.
+/// A generic function that [`Objective::with_learner`] calls with the learner of the objective that a recipe names.
+pub trait LearnerVisitor {
+    /// The result of the function.
     type Output;
-    /// Called once, with the learner's own type.
+    /// Receives the learner by its concrete type; called once.
     fn call<L: Learner>(self, learner: L) -> Result<Self::Output>;
 }
 
-/// Makes [`Objective`] and all that depends on which objectives there are from one table.
+/// Defines [`Objective`] and its dispatch from one table of name, variant and configuration.
 macro_rules! objectives {
     ($($(#[$doc:meta])* $name:literal => $variant:ident($config:ty),)+) => {
-        /// An objective by its name in a recipe: `objective = "clip"`, with its own numbers beside it.
+/// A pretraining objective with its hyper-parameters; a recipe selects it by name: `objective = "clip"`.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "objective")]
         pub enum Objective {
@@ -213,18 +216,21 @@ macro_rules! objectives {
         }
 
         impl Objective {
-            /// The names of all objectives, as recipes give them.
+/// The names of all objectives, as in recipes.
             pub const NAMES: &[&str] = &[$($name),+];
 
-            /// What this objective reads besides the pixels.
+/// Returns the fields of the batch that this objective reads besides the pixels.
             pub fn targets(&self) -> Targets {
                 match self {
                     $(Self::$variant(_) => <$config as LearnerConfig>::TARGETS,)+
                 }
             }
 
-            /// Makes the learner of this objective and hands it to `then`.
-            pub fn with_learner<W: WithLearner>(
+/// Builds the learner of this objective and calls `then` with it.
+            ///
+            /// # Errors
+            /// The learner cannot be built ([`LearnerConfig::init`]), or an error of `then`.
+            pub fn with_learner<W: LearnerVisitor>(
                 &self,
                 encoder: &ArchitectureConfig,
                 data: &DataShape,
@@ -241,58 +247,57 @@ macro_rules! objectives {
 }
 
 objectives! {
-    /// Softmax contrastive, images and captions.
+/// Contrastive learning with a softmax, from images and captions.
     "clip" => Clip(clip::ClipConfig),
-    /// Sigmoid contrastive, images and captions.
+/// Contrastive learning with sigmoids, from images and captions.
     "siglip" => SigLip(siglip::SigLipConfig),
-    /// Self-distillation with masked patch prediction, images only.
+/// Self-distillation with masked patch prediction, from images only.
     "dinov2" => DinoV2(dinov2::DinoV2Config),
-    /// Momentum contrast between two crops, images only.
+/// Momentum contrast between two crops, from images only.
     "mocov3" => MoCoV3(mocov3::MoCoV3Config),
-    /// Masked autoencoding, images only.
+/// Masked autoencoding, from images only.
     "mae" => Mae(mae::MaeConfig),
-    /// Prediction of the features of hidden blocks, images only.
+/// Prediction of the features of masked blocks, from images only.
     "ijepa" => IJepa(ijepa::IJepaConfig),
-    /// Denoising diffusion, images only.
+/// Denoising diffusion, from images only.
     "denoise" => Denoise(denoise::DenoiseConfig),
-    /// Class labels.
+/// Multi-label classification, from images and class labels.
     "supervised" => Supervised(supervised::SupervisedConfig),
-    /// Masks of prompted instances.
+/// Segmentation of prompted instances, from images and instance maps.
     "segment" => Segment(segment::SegmentConfig),
-    /// Inverse depth of every pixel.
+/// Regression of inverse depth, from images and inverse depth maps.
     "depth" => Depth(depth::DepthConfig),
 }
 
-/// The vision transformer of an architecture, for objectives that work on its tokens.
+/// Returns the vision transformer of an architecture, for objectives that need its tokens.
 fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'a crate::arch::VitConfig> {
-    match encoder {
-        ArchitectureConfig::Vit(config) => {
-            config.validate()?;
-            if config.relative_positions || config.rotary.is_some() {
-                return Err(Error::usage(format!("the objective {objective} needs absolute positions only"))
-                    .hint("it drops patches or cuts crops of other sizes: leave out rotary and relative_positions"));
-            }
-            Ok(config)
-        }
-        ArchitectureConfig::ConvNext(_)
-        | ArchitectureConfig::ResNet(_)
-        | ArchitectureConfig::Sam(_)
-        | ArchitectureConfig::StableDiffusion(_) => {
-            Err(Error::usage(format!("the objective {objective} works on the tokens of a vision transformer"))
-                .hint("give the card architecture = \"vit\", or another objective"))
-        }
+    let ArchitectureConfig::Vit(config) = encoder else {
+        return Err(Error::usage(format!(
+            "the objective {objective} needs a vision transformer, but the encoder has another architecture"
+        ))
+        .hint("set architecture = \"vit\" on the card, or choose another objective"));
+    };
+    config.validate()?;
+    if config.relative_positions || config.rotary.is_some() {
+        return Err(Error::usage(format!(
+            "the objective {objective} needs absolute position embeddings, but the encoder has relative or rotary ones"
+        ))
+        .hint(
+            "remove rotary and relative_positions from the architecture: the objective drops patches or resizes crops",
+        ));
     }
+    Ok(config)
 }
 
-/// Rows of length one: `x / ‖x‖`, safe for a row of zeros.
-fn normalise(x: Tensor<2>) -> Tensor<2> {
+/// Scales each row to unit L2 norm, `x / ‖x‖`; a row of zeros stays zero.
+fn l2_normalise(x: Tensor<2>) -> Tensor<2> {
     let norm = x.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
     x / norm
 }
 
-/// The cosine of each row of `a` with each row of `b`: `[n, width]` and `[m, width]` to `[n, m]`.
-fn cosines(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
-    normalise(a).matmul(normalise(b).transpose())
+/// Returns the cosine similarity of each row of `a`, `[n, width]`, with each row of `b`, `[m, width]`: `[n, m]`.
+fn cosine_similarities(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    l2_normalise(a).matmul(l2_normalise(b).transpose())
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
-//! Promptable segmentation in the manner of SAM (Kirillov et al. 2023, arXiv:2304.02643): given a point on an instance,
-//! a light decoder on the patch features gives the mask of that instance.
+//! Promptable segmentation after SAM (Kirillov et al. 2023, arXiv:2304.02643): given a point on an instance, a small
+//! decoder on the patch features predicts the mask of that instance.
 //!
-//! As in the paper: random Fourier features of places, a two-way transformer between tokens and patches, two steps of
-//! learned upsampling to a quarter of the image's side, the product of a mask token with the upsampled features, focal
-//! and dice loss at 20 : 1. Unlike it: one mask per prompt and no predicted IoU (the nano world has no parts that a
-//! point could mean as well), one point per prompt and no rounds of correction.
+//! As in the paper, positions are encoded as random Fourier features, a two-way transformer connects tokens and patches,
+//! two steps of learned upsampling lead to a quarter of the image's side, the mask is the product of a mask token with the
+//! upsampled features, and the loss is focal and dice loss at 20 : 1. Unlike in the paper, there is one mask per prompt and
+//! no predicted IoU (objects of the nano world have no parts, so a point is not ambiguous), and one point per prompt
+//! without rounds of correction.
 
-use super::depth::fine_grid;
-use super::{Batch, Crops, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, vit_config};
-use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Places, Vit};
+use super::depth::unpatchify;
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, RandomCrops, StepContext, Targets, vit_config,
+};
+use crate::arch::{Activation, Architecture, ArchitectureConfig, AttentionPositions, Mlp, NetworkConfig, Vit};
 use crate::attention::{Bias, attend};
 use crate::init::{initialise, truncated_normal};
 use burgess_base::stream::{Stream, stream, uniform};
@@ -20,23 +23,23 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
-/// The numbers of segmentation pretraining.
+/// Hyper-parameters of segmentation pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SegmentConfig {
-    /// Prompts per image. Default 3.
+    /// Number of point prompts per image. Default 3.
     pub prompts: usize,
-    /// Channels of the decoder, a multiple of 8. Default 64.
+    /// Width of the decoder in channels, a multiple of 8. Default 64.
     pub width: usize,
-    /// Layers of the decoder. Default 2.
+    /// Number of decoder layers. Default 2.
     pub depth: usize,
-    /// Attention heads of the decoder. Default 4.
+    /// Number of attention heads of the decoder. Default 4.
     pub heads: usize,
-    /// Fewest pixels of an instance that is asked for. Default 12.
+    /// Minimum number of pixels of a prompted instance. Default 12.
     pub smallest: usize,
     /// Weight of the focal loss beside the dice loss. Default 20.
     pub focal_weight: f64,
-    /// Area of the random crops. Default 0.7 to 1.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
     pub crop: [f64; 2],
 }
 
@@ -49,24 +52,24 @@ impl Default for SegmentConfig {
 /// Cells of a mask along each side of a patch: two steps of upsampling by two.
 const UPSAMPLE: usize = 4;
 
-/// An encoder learning where things end.
+/// An encoder with a mask decoder, trained to segment prompted instances.
 #[derive(Module, Debug)]
 pub struct Segment {
     encoder: Vit,
     neck: Linear,
     neck_norm: LayerNorm,
-    /// Added to the code of a point's place: "this is on the instance", `[1, 1, width]`.
+    /// Learned embedding of a foreground point, added to its Fourier features, `[1, 1, width]`.
     point_embed: Param<Tensor<3>>,
-    /// The token that becomes the mask, `[1, 1, width]`.
+    /// Mask token, whose output predicts the mask, `[1, 1, width]`.
     mask_token: Param<Tensor<3>>,
     layers: Vec<TwoWayLayer>,
-    final_attn: CrossAttention,
+    final_attn: DecoderAttention,
     final_norm: LayerNorm,
     up1: Linear,
     up_norm: LayerNorm,
     up2: Linear,
     hyper: Mlp,
-    /// Frequencies of the code of places, `[2, width / 2]` row by row; fixed.
+    /// Fixed random frequencies of the Fourier features, `[2, width / 2]`, row-major.
     #[module(skip)]
     frequencies: Vec<f32>,
     #[module(skip)]
@@ -77,19 +80,19 @@ pub struct Segment {
 /// tokens.
 #[derive(Module, Debug)]
 pub struct TwoWayLayer {
-    self_attn: CrossAttention,
+    self_attn: DecoderAttention,
     norm1: LayerNorm,
-    to_patches: CrossAttention,
+    to_patches: DecoderAttention,
     norm2: LayerNorm,
     mlp: Mlp,
     norm3: LayerNorm,
-    to_tokens: CrossAttention,
+    to_tokens: DecoderAttention,
     norm4: LayerNorm,
 }
 
 /// Multi-head attention with separate inputs for queries, keys and values.
 #[derive(Module, Debug)]
-pub struct CrossAttention {
+pub struct DecoderAttention {
     q: Linear,
     k: Linear,
     v: Linear,
@@ -97,14 +100,15 @@ pub struct CrossAttention {
     heads: usize,
 }
 
-impl CrossAttention {
+impl DecoderAttention {
     fn new(width: usize, heads: usize, device: &Device) -> Self {
         let linear = |bias: bool| LinearConfig::new(width, width).with_bias(bias).init(device);
-        // A bias of the keys adds the same to all scores of a query, which softmax does not see.
+        // A bias of the keys would add one constant to all scores of a query, which softmax cancels.
         Self { q: linear(true), k: linear(false), v: linear(true), proj: linear(true), heads }
     }
 
-    /// `q` is `[batch, queries, width]`; `k` and `v` are `[batch, keys, width]`. Returns `[batch, queries, width]`.
+    /// Returns the attention output, `[batch, queries, width]`, for `q` `[batch, queries, width]` and `k` and `v`
+    /// `[batch, keys, width]`.
     fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
         let split = |x: Tensor<3>| -> Tensor<4> {
             let [batch, n, width] = x.dims();
@@ -118,7 +122,7 @@ impl CrossAttention {
 impl TwoWayLayer {
     fn new(width: usize, heads: usize, device: &Device) -> Self {
         let norm = || LayerNormConfig::new(width).init(device);
-        let attention = || CrossAttention::new(width, heads, device);
+        let attention = || DecoderAttention::new(width, heads, device);
         Self {
             self_attn: attention(),
             norm1: norm(),
@@ -131,21 +135,21 @@ impl TwoWayLayer {
         }
     }
 
-    /// Tokens `[batch, tokens, width]` and patches `[batch, patches, width]`, each with the code of its places, which
-    /// is added wherever places matter.
+    /// Updates tokens `[batch, tokens, width]` and patches `[batch, patches, width]`. Each comes with its position
+    /// encoding, which is added to queries and keys.
     fn forward(
         &self,
-        (tokens, token_code): (Tensor<3>, &Tensor<3>),
-        (patches, patch_code): (Tensor<3>, &Tensor<3>),
+        (tokens, token_position): (Tensor<3>, &Tensor<3>),
+        (patches, patch_position): (Tensor<3>, &Tensor<3>),
     ) -> (Tensor<3>, Tensor<3>) {
-        let q = tokens.clone() + token_code.clone();
+        let q = tokens.clone() + token_position.clone();
         let tokens = self.norm1.forward(tokens.clone() + self.self_attn.forward(q.clone(), q, tokens));
-        let (q, k) = (tokens.clone() + token_code.clone(), patches.clone() + patch_code.clone());
+        let (q, k) = (tokens.clone() + token_position.clone(), patches.clone() + patch_position.clone());
         let tokens = self.norm2.forward(tokens + self.to_patches.forward(q, k.clone(), patches.clone()));
         let [batch, count, width] = tokens.dims();
         let changed = self.mlp.forward(tokens.clone().reshape([batch * count, width]));
         let tokens = self.norm3.forward(tokens + changed.reshape([batch, count, width]));
-        let q = tokens.clone() + token_code.clone();
+        let q = tokens.clone() + token_position.clone();
         let patches = self.norm4.forward(patches + self.to_tokens.forward(k, q, tokens.clone()));
         (tokens, patches)
     }
@@ -157,15 +161,15 @@ impl LearnerConfig for SegmentConfig {
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<Segment> {
         let vit = vit_config(encoder, "segment")?;
-        let fine = ![self.prompts, self.width, self.heads].contains(&0)
+        let valid = ![self.prompts, self.width, self.heads].contains(&0)
             && self.width.is_multiple_of(8)
             && self.width.is_multiple_of(self.heads);
-        if !fine {
+        if !valid {
             return Err(Error::usage(format!(
-                "segment cannot have prompts {}, width {}, heads {}",
+                "invalid hyper-parameters of segment: prompts {}, width {}, heads {}",
                 self.prompts, self.width, self.heads
             ))
-            .hint("all must be positive, and width a multiple of 8 and of heads"));
+            .hint("set each of them above 0, and width to a multiple of 8 and of heads"));
         }
         let (width, heads) = (self.width, self.heads);
         let norm = |width: usize| LayerNormConfig::new(width).init(device);
@@ -178,9 +182,9 @@ impl LearnerConfig for SegmentConfig {
             point_embed: token(),
             mask_token: token(),
             layers: (0..self.depth).map(|_| TwoWayLayer::new(width, heads, device)).collect(),
-            final_attn: CrossAttention::new(width, heads, device),
+            final_attn: DecoderAttention::new(width, heads, device),
             final_norm: norm(width),
-            // A transposed convolution whose kernel equals its stride is a linear map of each position.
+            // A transposed convolution whose kernel size equals its stride is a linear layer at each position.
             up1: LinearConfig::new(width, 4 * half).init(device),
             up_norm: norm(half),
             up2: LinearConfig::new(half, 4 * fine).init(device),
@@ -193,24 +197,24 @@ impl LearnerConfig for SegmentConfig {
 }
 
 impl Learner for Segment {
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let maps = batch.instances()?;
         let [count, _, size, _] = batch.pixels.dims();
         let device = batch.pixels.device();
-        let crops = Crops::draw(count, self.config.crop, &mut moment.stream);
+        let crops = RandomCrops::draw(count, self.config.crop, &mut context.stream);
         let (patches, grid) = self.encoder.patches(crops.resize(batch.pixels.clone(), size))?;
         let cells = grid[0] * UPSAMPLE;
 
         let map: Vec<i64> = maps.clone().into_data().iter::<i64>().collect();
-        let mut prompts = Prompts::default();
+        let mut prompts = PointPrompts::default();
         for (image, map) in map.chunks_exact(size * size).enumerate() {
             let map = crops.labels(image, map, size, size);
-            prompts.draw(&map, size, cells, &self.config, &mut moment.stream);
+            prompts.draw(&map, size, cells, &self.config, &mut context.stream);
         }
 
         let tokens = self.encoder.prepare(patches, grid);
-        let drops = self.encoder.config().drops(count, &mut moment.stream, &device);
-        let tokens = self.encoder.run_blocks(tokens, &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &device);
+        let tokens = self.encoder.run_blocks(tokens, &AttentionPositions::default(), &drop_path);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
         let logits = self.decode(features, grid, &prompts.points);
 
@@ -234,8 +238,8 @@ impl Learner for Segment {
 }
 
 impl Segment {
-    /// Mask logits, `[images * prompts, rows * 4, columns * 4]`, of patch features `[images, patches, width]`; `points`
-    /// are the prompts of image after image, both coordinates from 0 to 1.
+    /// Returns mask logits, `[images * prompts, rows * 4, columns * 4]`, for patch features `[images, patches, width]`.
+    /// `points` are the prompts, image after image, as (x, y) from 0 to 1.
     fn decode(&self, features: Tensor<3>, grid: [usize; 2], points: &[[f64; 2]]) -> Tensor<3> {
         let (width, prompts) = (self.config.width, self.config.prompts);
         let [images, n, _] = features.dims();
@@ -249,17 +253,16 @@ impl Segment {
                 [middle(i % grid[1], grid[1]), middle(i / grid[1], grid[0])]
             })
             .collect();
-        let patch_code = self.code(&centres, &device).reshape([1, n, width]);
-        let point = self.code(points, &device).reshape([total, 1, width]) + self.point_embed.val();
-        let token_code = Tensor::cat(vec![self.mask_token.val().expand([total, 1, width]), point], 1);
+        let patch_position = self.fourier_features(&centres, &device).reshape([1, n, width]);
+        let point = self.fourier_features(points, &device).reshape([total, 1, width]) + self.point_embed.val();
+        let token_position = Tensor::cat(vec![self.mask_token.val().expand([total, 1, width]), point], 1);
 
-        // As in SAM, the tokens start as their own code.
-        let start = (token_code.clone(), patches);
-        let (tokens, patches) = self
-            .layers
-            .iter()
-            .fold(start, |(tokens, patches), layer| layer.forward((tokens, &token_code), (patches, &patch_code)));
-        let (q, k) = (tokens.clone() + token_code, patches.clone() + patch_code);
+        // As in SAM, the tokens start as their position encoding.
+        let start = (token_position.clone(), patches);
+        let (tokens, patches) = self.layers.iter().fold(start, |(tokens, patches), layer| {
+            layer.forward((tokens, &token_position), (patches, &patch_position))
+        });
+        let (q, k) = (tokens.clone() + token_position, patches.clone() + patch_position);
         let tokens = self.final_norm.forward(tokens + self.final_attn.forward(q, k, patches.clone()));
         let mask = self.hyper.forward(tokens.narrow(1, 0, 1).reshape([total, width]));
 
@@ -267,14 +270,14 @@ impl Segment {
         let x = self.up1.forward(patches).reshape([total, n * 4, half]);
         let x = self.up2.forward(gelu(self.up_norm.forward(x))).reshape([total, n * UPSAMPLE * UPSAMPLE, fine]);
         let logits = gelu(x).matmul(mask.reshape([total, fine, 1]));
-        // Within a patch the order is: quarter, then quarter of the quarter.
+        // Within a patch, cells are ordered by the quarter, then by the quarter within it.
         let cells: Tensor<6> = logits.reshape([total, n, 2, 2, 2, 2]);
         let cells = cells.permute([0, 1, 2, 4, 3, 5]).reshape([total, n, UPSAMPLE * UPSAMPLE]);
-        fine_grid(cells, grid, UPSAMPLE)
+        unpatchify(cells, grid, UPSAMPLE)
     }
 
-    /// Random Fourier features of points, `[points, width]`.
-    fn code(&self, points: &[[f64; 2]], device: &Device) -> Tensor<2> {
+    /// Returns the random Fourier features of points, `[points, width]`.
+    fn fourier_features(&self, points: &[[f64; 2]], device: &Device) -> Tensor<2> {
         let half = self.config.width / 2;
         let (across, down) = self.frequencies.split_at(half.min(self.frequencies.len()));
         let mut values = Vec::with_capacity(points.len() * 2 * half);
@@ -288,20 +291,20 @@ impl Segment {
     }
 }
 
-/// The prompts of a batch, image after image.
+/// The point prompts of a batch, image after image.
 #[derive(Debug, Default)]
-struct Prompts {
-    /// Across and down, from 0 to 1.
+struct PointPrompts {
+    /// (x, y) of each point, from 0 to 1.
     points: Vec<[f64; 2]>,
-    /// One where a cell belongs to the instance, mask after mask.
+    /// 1 where a cell belongs to the instance, else 0, mask after mask.
     masks: Vec<f32>,
-    /// One for a prompt, zero where an image has no instance to ask for.
+    /// 1 for a prompt, 0 where an image has no instance that is large enough.
     weights: Vec<f32>,
 }
 
-impl Prompts {
-    /// Draws an image's prompts: each a random pixel of a random instance in `map`, `side * side` labels; masks have
-    /// `cells * cells` cells.
+impl PointPrompts {
+    /// Draws the prompts of an image: each is a random pixel of a random instance in `map` (`side * side` labels). Masks
+    /// have `cells * cells` cells.
     fn draw(&mut self, map: &[i64], side: usize, cells: usize, config: &SegmentConfig, stream: &mut Stream) {
         let most = map.iter().copied().max().unwrap_or(0).max(0) as usize;
         let mut pixels: Vec<Vec<usize>> = vec![Vec::new(); most];
@@ -312,7 +315,7 @@ impl Prompts {
         }
         pixels.retain(|list| list.len() >= config.smallest.max(1));
         let mut below = |n: usize| ((uniform(stream) * n as f64) as usize).min(n.saturating_sub(1));
-        // Instances in turn from a random one, so that they are asked for equally often.
+        // Instances take turns from a random one on, so that all are prompted equally often.
         let first = below(pixels.len());
         for prompt in 0..config.prompts {
             let list = pixels.get((first + prompt) % pixels.len().max(1));
@@ -320,13 +323,14 @@ impl Prompts {
             let at = |i: usize| (i as f64 + 0.5) / side as f64;
             self.points.push(place.map_or([0.5; 2], |p| [at(p % side), at(p / side)]));
             self.weights.push(if place.is_some() { 1.0 } else { 0.0 });
-            self.masks.extend(coverage(list.map_or(&[], Vec::as_slice), side, cells));
+            self.masks.extend(cells_covered(list.map_or(&[], Vec::as_slice), side, cells));
         }
     }
 }
 
-/// The cells, `cells * cells`, at least half of whose pixels are in the list; if there is none, those with the most.
-fn coverage(pixels: &[usize], side: usize, cells: usize) -> impl Iterator<Item = f32> {
+/// Returns the mask, `cells * cells`, of the cells of which at least half of the pixels are in the list; if there is
+/// none, of those with the most pixels.
+fn cells_covered(pixels: &[usize], side: usize, cells: usize) -> impl Iterator<Item = f32> {
     let mut counts = vec![0usize; cells * cells];
     for place in pixels {
         let cell = (place / side * cells / side) * cells + place % side * cells / side;
@@ -340,9 +344,9 @@ fn coverage(pixels: &[usize], side: usize, cells: usize) -> impl Iterator<Item =
     counts.into_iter().map(move |count| if count as f64 >= least { 1.0 } else { 0.0 })
 }
 
-/// The focal loss (Lin et al. 2017, arXiv:1708.02002; α = 0.25, γ = 2) of logits and masks of 0 and 1, both
+/// Returns the focal loss (Lin et al. 2017, arXiv:1708.02002; α = 0.25, γ = 2) of logits and masks of 0 and 1, both
 /// `[masks, cells]`: the mean over the cells of each mask, `[masks]`.
-pub fn focal_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
+pub(super) fn focal_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     const ALPHA: f64 = 0.25;
     // -y log σ(x) - (1 - y) log σ(-x), with log σ(x) = log σ(-x) + x.
     let entropy = (log_sigmoid(logits.clone().neg()) + logits.clone() * masks.clone()).neg();
@@ -353,16 +357,16 @@ pub fn focal_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     (balance * wrong.square() * entropy).mean_dim(1).squeeze_dim(1)
 }
 
-/// The dice loss (Milletari et al. 2016, arXiv:1606.04797) of logits and masks of 0 and 1, both `[masks, cells]`, with
-/// one added above and below the fraction: `[masks]`.
-pub fn dice_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
+/// Returns the dice loss (Milletari et al. 2016, arXiv:1606.04797) of logits and masks of 0 and 1, both `[masks, cells]`,
+/// with one added to numerator and denominator: `[masks]`.
+pub(super) fn dice_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     let probability = sigmoid(logits);
     let both = (probability.clone() * masks.clone()).sum_dim(1).mul_scalar(2.0).add_scalar(1.0);
     let all = (probability + masks).sum_dim(1).add_scalar(1.0);
     (both / all).neg().add_scalar(1.0).squeeze_dim(1)
 }
 
-/// Intersection over union of the cells with positive logits and the masks, both `[masks, cells]`: `[masks]`.
+/// Returns the intersection over union of the cells with positive logits and the masks, both `[masks, cells]`: `[masks]`.
 fn iou(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     let found = logits.greater_elem(0.0).float();
     let both = (found.clone() * masks.clone()).sum_dim(1);
@@ -387,7 +391,7 @@ mod tests {
         }
         map[7] = 2;
         let config = SegmentConfig { prompts: 4, smallest: 4, ..SegmentConfig::default() };
-        let mut prompts = Prompts::default();
+        let mut prompts = PointPrompts::default();
         prompts.draw(&map, 8, 4, &config, &mut stream("prompts", 0));
         assert_eq!((prompts.points.len(), prompts.masks.len(), prompts.weights), (4, 64, vec![1.0; 4]));
         let mut sizes = Vec::new();
@@ -400,11 +404,11 @@ mod tests {
         sizes.sort_unstable();
         assert_eq!(sizes, [4, 4, 8, 8]);
 
-        let mut none = Prompts::default();
+        let mut none = PointPrompts::default();
         none.draw(&[0; 64], 8, 4, &config, &mut stream("prompts", 1));
         assert_eq!((none.weights, none.masks.iter().sum::<f32>()), (vec![0.0; 4], 0.0));
         // A thin instance has the cells that it covers most.
-        assert_eq!(coverage(&[0, 1, 16], 8, 2).collect::<Vec<_>>(), [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(cells_covered(&[0, 1, 16], 8, 2).collect::<Vec<_>>(), [1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

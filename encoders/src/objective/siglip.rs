@@ -1,10 +1,13 @@
-//! SigLIP (Zhai et al. 2023, arXiv:2303.15343): every pair of an image and a caption is a yes/no question of its
-//! own, so no softmax over the batch. Images are pooled by attention, as in big_vision's `MAPHead`.
+//! SigLIP (Zhai et al. 2023, arXiv:2303.15343): every pair of an image and a caption is a binary classification by a
+//! sigmoid, without a softmax over the batch. Images are pooled by attention, as in big_vision's `MAPHead`.
 
-use super::late::{interaction, patch_tokens};
+use super::late_interaction::{interaction_similarities, patch_tokens};
 use super::text::{TextConfig, TextTower};
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, cosines, random_crops};
-use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, cosine_similarities,
+    random_crops,
+};
+use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, NetworkConfig};
 use crate::attention::{Bias, attend};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -13,17 +16,18 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::log_sigmoid};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of SigLIP.
+/// Hyper-parameters of SigLIP pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SigLipConfig {
-    /// Width of the space in which images and captions meet. Default 128.
+    /// Width of the joint embedding space of images and captions. Default 128.
     pub embed: usize,
-    /// The text tower.
+    /// Hyper-parameters of the text tower.
     pub text: TextConfig,
-    /// Area of the random crops. Default 0.9 to 1, as [`super::clip`].
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.9 to 1, as [`super::clip`].
     pub crop: [f64; 2],
-    /// Whether an image meets a caption word by word ([`super::late`]) instead of as a whole. Default false.
+    /// Whether similarities are computed between patches and caption tokens ([`super::late_interaction`]) instead of
+    /// between pooled outputs. Default false.
     pub late_interaction: bool,
 }
 
@@ -33,18 +37,18 @@ impl Default for SigLipConfig {
     }
 }
 
-/// An encoder learning from captions by pairwise sigmoids.
+/// An encoder with a text tower and projections, trained by the sigmoid loss.
 #[derive(Module, Debug)]
 pub struct SigLip {
     encoder: Architecture,
-    /// Only for encoders without a summary of their own.
+    /// Attention pooling; only for ViT encoders without a class token.
     pool: Option<AttentionPool>,
     text: TextTower,
     image_projection: Linear,
     text_projection: Linear,
     /// Logarithm of the inverse temperature, `[1]`.
     logit_scale: Param<Tensor<1>>,
-    /// Added to every logit, `[1]`.
+    /// Bias of every logit, `[1]`.
     logit_bias: Param<Tensor<1>>,
     #[module(skip)]
     config: SigLipConfig,
@@ -67,9 +71,9 @@ impl LearnerConfig for SigLipConfig {
             encoder: encoder.init(device)?,
             pool,
             text: self.text.init(data, device)?,
-            image_projection: projection(encoder.summary_width()),
+            image_projection: projection(encoder.pooled_width()),
             text_projection: projection(self.text.width),
-            // Section 3.2 of the paper: most pairs are negative at the start, hence the bias.
+            // Section 3.2 of the paper: most pairs are negative, so the bias starts at -10.
             logit_scale: Initializer::Constant { value: 10f64.ln() }.init([1], device),
             logit_bias: Initializer::Constant { value: -10.0 }.init([1], device),
             config: self.clone(),
@@ -79,25 +83,30 @@ impl LearnerConfig for SigLipConfig {
 }
 
 impl Learner for SigLip {
-    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+    fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let [count, _, size, _] = batch.pixels.dims();
-        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
-        let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
+        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut context.stream);
+        let drop_path = self.encoder.draw_drop_path(count, &mut context.stream, &pixels.device());
         let projections = [&self.image_projection, &self.text_projection];
         let similarities = if self.config.late_interaction {
-            interaction(patch_tokens(&self.encoder, pixels, &drops)?, batch.texts()?, &self.text, projections)?
+            interaction_similarities(
+                patch_tokens(&self.encoder, pixels, &drop_path)?,
+                batch.texts()?,
+                &self.text,
+                projections,
+            )?
         } else {
             let images = match &self.pool {
-                Some(pool) => pool.forward(patch_tokens(&self.encoder, pixels, &drops)?),
-                None => self.encoder.summary_dropping(pixels, &drops)?,
+                Some(pool) => pool.forward(patch_tokens(&self.encoder, pixels, &drop_path)?),
+                None => self.encoder.pooled_with_drop_path(pixels, &drop_path)?,
             };
             let images = self.image_projection.forward(images);
             let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
-            cosines(images, texts)
+            cosine_similarities(images, texts)
         };
         let (scale, bias) = (self.logit_scale.val().exp(), self.logit_bias.val());
         Ok(Loss {
-            total: pairwise(similarities, scale.clone(), bias.clone()),
+            total: sigmoid_loss(similarities, scale.clone(), bias.clone()),
             parts: vec![("logit_scale", scale.detach()), ("logit_bias", bias.detach())],
         })
     }
@@ -107,19 +116,19 @@ impl Learner for SigLip {
     }
 }
 
-/// Algorithm 1 of the paper: `-1/n Σᵢⱼ log σ(±(scale · sᵢⱼ + bias))`, plus for pairs that belong together and minus
-/// for the others. `similarities` are `[batch, batch]`, of images (rows) and captions (columns). A single number.
-pub fn pairwise(similarities: Tensor<2>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<1> {
+/// Returns the sigmoid loss, algorithm 1 of the paper: `-1/n Σᵢⱼ log σ(±(scale · sᵢⱼ + bias))`, with plus for matching
+/// pairs (the diagonal) and minus for all others, `[1]`. `similarities` are `[images, captions]`.
+pub(super) fn sigmoid_loss(similarities: Tensor<2>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<1> {
     let [batch, _] = similarities.dims();
     let signs = Tensor::<2>::eye(batch, &similarities.device()).mul_scalar(2.0).sub_scalar(1.0);
     let logits = similarities * scale.unsqueeze() + bias.unsqueeze();
     log_sigmoid(logits * signs).sum().mul_scalar(-1.0 / batch as f64)
 }
 
-/// Attention pooling: one learned query asks all patches, followed by a residual MLP.
+/// Attention pooling: cross attention of one learned query to all patches, followed by a residual MLP.
 #[derive(Module, Debug)]
 pub struct AttentionPool {
-    /// The query, `[1, 1, width]`.
+    /// Learned query, `[1, 1, width]`.
     probe: Param<Tensor<3>>,
     q: Linear,
     kv: Linear,
@@ -142,7 +151,7 @@ impl AttentionPool {
         }
     }
 
-    /// `[batch, patches, width]` to `[batch, width]`.
+    /// Pools `[batch, patches, width]` to `[batch, width]`.
     fn forward(&self, patches: Tensor<3>) -> Tensor<2> {
         let [batch, count, width] = patches.dims();
         let head = |x: Tensor<3>, n: usize| x.reshape([batch, n, self.heads, width / self.heads]).swap_dims(1, 2);

@@ -1,8 +1,8 @@
-//! Losses against PyTorch (`tests/reference/objectives.py`), and what every objective owes: gradients everywhere,
-//! learning, and the same bits for the same seed.
+//! Compares losses with PyTorch (`tests/reference/objectives.py`), and tests that every objective has gradients for all
+//! parameters, learns, and gives the same bits for the same seed.
 
 use super::*;
-use crate::pretrain::{PretrainConfig, pretrain};
+use crate::pretrain::{PretrainRecipe, pretrain};
 use burgess_base::stream::{stream, uniform};
 use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -49,12 +49,12 @@ fn contrastive_losses_equal_open_clip() {
     let g = Goldens::open();
     let leaves = || (g.get::<2>("images").require_grad(), g.get::<2>("texts").require_grad());
     let (images, texts) = leaves();
-    let loss = clip::contrast(cosines(images.clone(), texts.clone()), constant(14.0));
+    let loss = clip::clip_loss(cosine_similarities(images.clone(), texts.clone()), constant(14.0));
     g.equal("clip.loss", loss.clone());
     g.gradients(loss, &[("clip.images.grad", &images), ("clip.texts.grad", &texts)]);
 
     let (images, texts) = leaves();
-    let loss = siglip::pairwise(cosines(images.clone(), texts.clone()), constant(10.0), constant(-9.0));
+    let loss = siglip::sigmoid_loss(cosine_similarities(images.clone(), texts.clone()), constant(10.0), constant(-9.0));
     g.equal("siglip.loss", loss.clone());
     g.gradients(loss, &[("siglip.images.grad", &images), ("siglip.texts.grad", &texts)]);
 }
@@ -64,13 +64,13 @@ fn late_interaction_and_the_soft_maximum_equal_pytorch() {
     let g = Goldens::open();
     let (patches, tokens) = (g.get::<3>("late.patches").require_grad(), g.get::<3>("late.tokens").require_grad());
     let lengths = Tensor::<1, burn::tensor::Int>::from_data([5, 2, 3], &patches.device());
-    let similarities = late::similarities(patches.clone(), tokens.clone(), lengths);
+    let similarities = late_interaction::token_similarities(patches.clone(), tokens.clone(), lengths);
     g.equal("late.similarities", similarities.clone());
     let leaves = [("late.patches.grad", &patches), ("late.tokens.grad", &tokens)];
     g.gradients(similarities.square().sum(), &leaves);
 
     let scores = g.get::<3>("soft_maximum.scores").require_grad();
-    let pooled = supervised::soft_maximum(scores.clone());
+    let pooled = supervised::log_mean_exp(scores.clone());
     g.equal("soft_maximum.pooled", pooled.clone());
     g.gradients(pooled.square().sum(), &[("soft_maximum.grad", &scores)]);
 }
@@ -86,7 +86,7 @@ fn self_distillation_losses_equal_pytorch() {
     g.gradients(loss.mean(), &[("dino.student.grad", &student)]);
 
     let rows = g.get::<2>("koleo.rows").require_grad();
-    let loss = dinov2::koleo(rows.clone());
+    let loss = dinov2::koleo_loss(rows.clone());
     g.equal("koleo.loss", loss.clone());
     g.gradients(loss, &[("koleo.grad", &rows)]);
 }
@@ -111,7 +111,7 @@ fn reconstruction_and_label_losses_equal_pytorch() {
 fn contrast_and_prediction_of_features_equal_pytorch() {
     let g = Goldens::open();
     let queries = g.get::<2>("moco.queries").require_grad();
-    let loss = mocov3::contrastive_loss(queries.clone(), g.get("moco.keys"), 0.2);
+    let loss = mocov3::info_nce(queries.clone(), g.get("moco.keys"), 0.2);
     g.equal("moco.loss", loss.clone());
     g.gradients(loss, &[("moco.queries.grad", &queries)]);
     let rows = g.get::<2>("moco.rows").require_grad();
@@ -145,7 +145,7 @@ fn dense_losses_equal_pytorch() {
     g.gradients(data + gradient.mul_scalar(0.5), &[("midas.predicted.grad", &predicted)]);
 
     let network = g.get::<3>("denoise.network").require_grad();
-    let weights = [0.2, 0.5, 0.9].map(|t| denoise::Level::at(t, 3.0).weight(5.0) as f32);
+    let weights = [0.2, 0.5, 0.9].map(|t| denoise::NoiseLevel::at(t, 3.0).weight(5.0) as f32);
     let weights = Tensor::from_data(weights, &Device::flex().autodiff());
     let loss = denoise::denoising_loss(network.clone(), g.get("denoise.clean"), weights);
     g.equal("denoise.loss", loss.clone());
@@ -155,7 +155,7 @@ fn dense_losses_equal_pytorch() {
 const DATA: DataShape = DataShape { vocab: 20, context: 6, classes: 3 };
 
 /// A fixed batch of six tiny images: a bright bar whose place is said by caption and label.
-fn batch(device: &Device) -> Batch {
+fn batch(device: &Device) -> PretrainBatch {
     let (count, side) = (6usize, 16usize);
     let mut draws = stream("test/pixels", 0);
     let mut pixels = Vec::new();
@@ -167,9 +167,9 @@ fn batch(device: &Device) -> Batch {
     }
     let ids: Vec<i64> = (0..count as i64).flat_map(|i| [1, 3 + i, 10 + i, 2, 0, 0]).collect();
     let labels: Vec<f32> = (0..count).flat_map(|i| (0..3).map(move |c| if i % 3 == c { 1.0 } else { 0.0 })).collect();
-    Batch {
+    PretrainBatch {
         pixels: Tensor::from_data(TensorData::new(pixels, [count, 3, side, side]), device),
-        texts: Some(Texts {
+        texts: Some(TokenizedCaptions {
             ids: Tensor::from_data(TensorData::new(ids, [count, 6]), device),
             lengths: Tensor::from_data(TensorData::new(vec![4i64; count], [count]), device),
         }),
@@ -192,7 +192,7 @@ const CONVNEXT: &str = "architecture = \"convnext\"\nimage_size = 16\nstem = 2\n
 const TEXT: &str = "embed = 8\ncrop = [1.0, 1.0]\ntext = { width = 16, depth = 1, heads = 2 }";
 
 /// Every objective at a tiny size, with an architecture it is used with.
-fn cases() -> Vec<(&'static str, ArchitectureConfig, PretrainConfig)> {
+fn cases() -> Vec<(&'static str, ArchitectureConfig, PretrainRecipe)> {
     let clip = format!("objective = \"clip\"\n{TEXT}");
     let siglip = format!("objective = \"siglip\"\n{TEXT}");
     let dino = "objective = \"dinov2\"\nprototypes = 16\nhidden = 16\nbottleneck = 8\nlocal_size = 8";
@@ -241,7 +241,8 @@ fn every_objective_is_tested() {
 fn missing_targets_are_named() {
     let device = Device::flex().autodiff();
     for (name, architecture, recipe) in cases() {
-        let only_pixels = Batch { texts: None, labels: None, instances: None, inverse_depth: None, ..batch(&device) };
+        let only_pixels =
+            PretrainBatch { texts: None, labels: None, instances: None, inverse_depth: None, ..batch(&device) };
         let needs = recipe.objective.targets();
         let result = recipe.objective.with_learner(&architecture, &DATA, &device, 1, Loses(only_pixels));
         match result.err() {
@@ -249,27 +250,28 @@ fn missing_targets_are_named() {
             Some(error) => assert!(needs != Targets::NONE && error.to_string().contains("needs"), "{name}: {error}"),
         }
         let square = Tensor::<3>::ones([6, 4, 4], &device);
-        let wrong = Batch { instances: Some(square.clone().int()), inverse_depth: Some(square), ..batch(&device) };
+        let wrong =
+            PretrainBatch { instances: Some(square.clone().int()), inverse_depth: Some(square), ..batch(&device) };
         let result = recipe.objective.with_learner(&architecture, &DATA, &device, 1, Loses(wrong));
         assert_eq!(result.is_err(), needs.instances || needs.inverse_depth, "{name}");
     }
 }
 
 /// Whether the loss of a batch can be had.
-struct Loses(Batch);
+struct Loses(PretrainBatch);
 
-impl WithLearner for Loses {
+impl LearnerVisitor for Loses {
     type Output = ();
 
     fn call<L: Learner>(self, learner: L) -> Result<()> {
-        learner.loss(&self.0, &mut Moment { step: 0, steps: 10, stream: stream("test", 0) }).map(|_| ())
+        learner.loss(&self.0, &mut StepContext { step: 0, steps: 10, stream: stream("test", 0) }).map(|_| ())
     }
 }
 
 /// Names the parameters that the loss of one batch does not reach.
 struct Unreached;
 
-impl WithLearner for Unreached {
+impl LearnerVisitor for Unreached {
     type Output = (usize, Vec<String>);
 
     fn call<L: Learner>(self, learner: L) -> Result<Self::Output> {
@@ -289,8 +291,8 @@ impl WithLearner for Unreached {
                 }
             }
         }
-        let mut moment = Moment { step: 0, steps: 10, stream: stream("test", 0) };
-        let loss = learner.loss(&batch(&Device::flex().autodiff()), &mut moment)?;
+        let mut context = StepContext { step: 0, steps: 10, stream: stream("test", 0) };
+        let loss = learner.loss(&batch(&Device::flex().autodiff()), &mut context)?;
         let grads = GradientsParams::from_grads(loss.total.backward(), &learner);
         let mut visit = Visit(&grads, Vec::new(), 0, Vec::new());
         learner.visit(&mut visit);
@@ -309,7 +311,7 @@ fn gradients_reach_every_parameter() -> Result<()> {
 }
 
 /// The losses of a short training, and the trained features.
-fn train(architecture: &ArchitectureConfig, recipe: &PretrainConfig) -> Result<(Vec<f64>, TensorData)> {
+fn train(architecture: &ArchitectureConfig, recipe: &PretrainRecipe) -> Result<(Vec<f64>, TensorData)> {
     let device = Device::flex();
     let mut losses = Vec::new();
     let encoder = pretrain(

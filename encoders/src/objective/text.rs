@@ -1,8 +1,8 @@
-//! The small causal text tower that the contrastive objectives share, after CLIP's (Radford et al. 2021,
-//! arXiv:2103.00020, section 2.4): pre-norm blocks, learned positions, read at the end-of-text token.
+//! The small causal text tower of the contrastive objectives, after CLIP's (Radford et al. 2021, arXiv:2103.00020,
+//! section 2.4): pre-norm blocks and learned position embeddings; the output is that of the end-of-text token.
 
-use super::{DataShape, Texts};
-use crate::arch::{Block, Places, blocks};
+use super::{DataShape, TokenizedCaptions};
+use crate::arch::{AttentionPositions, Block, blocks};
 use crate::attention::causal_bias;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -10,7 +10,7 @@ use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of the text tower.
+/// Hyper-parameters of the text tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextConfig {
@@ -29,10 +29,13 @@ impl Default for TextConfig {
 }
 
 impl TextConfig {
-    /// A tower with placeholder weights for captions of the given vocabulary and length.
+    /// Builds a tower with placeholder weights for captions of the given vocabulary and length.
     pub fn init(&self, data: &DataShape, device: &Device) -> Result<TextTower> {
         if data.vocab == 0 || data.context == 0 {
-            return Err(Error::usage("a text tower needs a vocabulary and a caption length above zero"));
+            return Err(Error::usage(format!(
+                "the text tower has a vocabulary of {} and a context of {} tokens, both must be at least 1",
+                data.vocab, data.context
+            )));
         }
         Ok(TextTower {
             token_embedding: EmbeddingConfig::new(data.vocab, self.width).init(device),
@@ -43,22 +46,22 @@ impl TextConfig {
     }
 }
 
-/// The text tower.
+/// A causal text transformer.
 #[derive(Module, Debug)]
 pub struct TextTower {
-    /// `[vocabulary, width]`.
+    /// Token embeddings, `[vocabulary, width]`.
     pub token_embedding: Embedding,
-    /// `[context, width]`.
+    /// Position embeddings, `[context, width]`.
     pub positional_embedding: Param<Tensor<2>>,
-    /// The transformer.
+    /// Transformer blocks.
     pub blocks: Vec<Block>,
-    /// Over the token that is read.
+    /// Final layer norm.
     pub ln_final: LayerNorm,
 }
 
 impl TextTower {
-    /// One vector per text, `[batch, width]`.
-    pub fn forward(&self, texts: &Texts) -> Result<Tensor<2>> {
+    /// Returns the output at the end-of-text token of each caption, `[batch, width]`.
+    pub fn forward(&self, texts: &TokenizedCaptions) -> Result<Tensor<2>> {
         let tokens = self.blocks(texts)?;
         let [batch, length, width] = tokens.dims();
         let starts = Tensor::<1, Int>::arange(0..batch as i64, &tokens.device()).mul_scalar(length as i64);
@@ -66,26 +69,27 @@ impl TextTower {
         Ok(self.ln_final.forward(tokens.reshape([batch * length, width]).select(0, ends)))
     }
 
-    /// One vector per token, `[batch, length, width]`; those behind the end of a text mean nothing.
-    pub fn tokens(&self, texts: &Texts) -> Result<Tensor<3>> {
+    /// Returns the output at every token, `[batch, length, width]`; outputs after the end-of-text token are meaningless.
+    pub fn tokens(&self, texts: &TokenizedCaptions) -> Result<Tensor<3>> {
         Ok(self.ln_final.forward(self.blocks(texts)?))
     }
 
-    /// What the blocks make of the texts, `[batch, length, width]`.
-    fn blocks(&self, texts: &Texts) -> Result<Tensor<3>> {
+    /// Returns the output of the last block, `[batch, length, width]`.
+    fn blocks(&self, texts: &TokenizedCaptions) -> Result<Tensor<3>> {
         let [batch, length] = texts.ids.dims();
         let [context, width] = self.positional_embedding.val().dims();
         let [lengths] = texts.lengths.dims();
         if length == 0 || length > context || lengths != batch {
             return Err(Error::failed(format!(
-                "{batch} captions of {length} tokens with {lengths} lengths do not fit a text tower of {context} tokens"
+                "the captions have ids of shape [{batch}, {length}] and {lengths} lengths, expected {batch} lengths and from 1 to \
+                 {context} tokens"
             ))
-            .hint("cut the captions to the context length, end-of-text token included"));
+            .hint("truncate the captions to the context length, including the end-of-text token"));
         }
         let device = texts.ids.device();
         let positions = self.positional_embedding.val().slice([0..length, 0..width]);
         let tokens = self.token_embedding.forward(texts.ids.clone()) + positions.unsqueeze();
-        let places = Places { bias: Some(causal_bias(length, &device)), ..Places::default() };
+        let places = AttentionPositions { bias: Some(causal_bias(length, &device)), ..AttentionPositions::default() };
         Ok(self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places)))
     }
 }

@@ -3,7 +3,7 @@
 //! Every draw comes from a stream named by its step, so the same seed, device and thread count give the same bits.
 
 use crate::arch::{Architecture, ArchitectureConfig};
-use crate::objective::{Batch, DataShape, Learner, Moment, Objective, WithLearner};
+use crate::objective::{DataShape, Learner, LearnerVisitor, Objective, PretrainBatch, StepContext};
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
@@ -13,10 +13,10 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// A pretraining recipe: the `[pretrain]` table of an encoder card. The objective's own hyper-parameters stand beside
-/// the common ones; unknown keys are errors.
+/// A pretraining recipe: the `[pretrain]` table of an encoder card. The table also contains the hyper-parameters of the
+/// objective; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PretrainConfig {
+pub struct PretrainRecipe {
     /// The objective, `objective = "clip"` and so on, with its hyper-parameters.
     #[serde(flatten)]
     pub objective: Objective,
@@ -55,10 +55,10 @@ fn default_clip() -> f64 {
     1.0
 }
 
-impl PretrainConfig {
+impl PretrainRecipe {
     /// Checks the hyper-parameters.
     pub fn validate(&self) -> Result<()> {
-        let fine = self.steps > 0
+        let valid = self.steps > 0
             && self.batch > 0
             && self.learning_rate > 0.0
             && self.learning_rate.is_finite()
@@ -67,18 +67,18 @@ impl PretrainConfig {
             && (0.0..1.0).contains(&self.beta2)
             && self.weight_decay >= 0.0
             && self.weight_decay.is_finite();
-        if fine {
+        if valid {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "cannot pretrain with steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
+            "invalid pretraining recipe: steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
             self.steps, self.batch, self.learning_rate, self.weight_decay, self.beta2, self.clip_norm
         ))
-        .hint("all must be finite; steps, batch, learning_rate and clip_norm positive, beta2 below 1"))
+        .hint("set steps, batch, learning_rate and clip_norm above 0, weight_decay and beta2 to at least 0, beta2 below 1"))
     }
 
-    /// The learning rate at `step`, counted from 0.
-    pub fn learning_rate_at(&self, step: usize) -> f64 {
+    /// Returns the learning rate at `step`; the first step is 0.
+    fn learning_rate_at(&self, step: usize) -> f64 {
         if step < self.warmup {
             return self.learning_rate * (step + 1) as f64 / self.warmup as f64;
         }
@@ -95,7 +95,7 @@ pub struct StepReport {
     pub step: usize,
     /// Total number of steps.
     pub steps: usize,
-    /// The total loss.
+    /// Total loss.
     pub loss: f64,
     /// Named components of the loss, and other metrics.
     pub parts: Vec<(String, f64)>,
@@ -105,41 +105,43 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Wall time of the whole step, in seconds.
     pub seconds: f64,
-    /// Wall time of making the batch, in seconds; part of `seconds`.
+    /// Wall time of loading the batch, in seconds; included in `seconds`.
     pub data_seconds: f64,
 }
 
 /// Pretrains a new encoder of `architecture` by the recipe `config`.
 ///
-/// `batches` makes the batch of a step (counted from 0) on the device it is given; the same step must always give the
-/// same batch. `progress` is called after each step. An error from either ends the training and is returned. The result
-/// is on `device`, without gradients; for DINOv2 it is the teacher.
+/// `batches` returns the batch of a step (the first is 0) on the given device; it must always return the same batch for
+/// the same step. `progress` is called after each step. An error from either ends the training and is returned. The
+/// result is on `device`, without gradients; for DINOv2 it is the teacher.
 ///
-/// A loss or gradient that is not finite is an error that names the step.
+/// # Errors
+/// The recipe is invalid or does not fit the architecture, the batch lacks a target that the objective needs, or the
+/// loss or gradient of a step is not finite.
 pub fn pretrain(
     architecture: &ArchitectureConfig,
-    config: &PretrainConfig,
+    config: &PretrainRecipe,
     data: &DataShape,
     device: &Device,
-    batches: impl FnMut(usize, &Device) -> Result<Batch>,
+    batches: impl FnMut(usize, &Device) -> Result<PretrainBatch>,
     progress: impl FnMut(&StepReport) -> Result<()>,
 ) -> Result<Architecture> {
     config.validate()?;
     let training = device.clone().autodiff();
-    let train = Train { config, device: &training, batches, progress };
+    let train = PretrainLoop { config, device: &training, batches, progress };
     config.objective.with_learner(architecture, data, &training, config.seed, train)
 }
 
-struct Train<'a, B, P> {
-    config: &'a PretrainConfig,
+struct PretrainLoop<'a, B, P> {
+    config: &'a PretrainRecipe,
     device: &'a Device,
     batches: B,
     progress: P,
 }
 
-impl<B, P> WithLearner for Train<'_, B, P>
+impl<B, P> LearnerVisitor for PretrainLoop<'_, B, P>
 where
-    B: FnMut(usize, &Device) -> Result<Batch>,
+    B: FnMut(usize, &Device) -> Result<PretrainBatch>,
     P: FnMut(&StepReport) -> Result<()>,
 {
     type Output = Architecture;
@@ -153,8 +155,8 @@ where
             let data_seconds = started.elapsed().as_secs_f64();
 
             let draws = stream(&format!("pretrain/step-{step}"), config.seed);
-            let mut moment = Moment { step, steps: config.steps, stream: draws };
-            let loss = learner.loss(&batch, &mut moment)?;
+            let mut context = StepContext { step, steps: config.steps, stream: draws };
+            let loss = learner.loss(&batch, &mut context)?;
             let value = number(&loss.total)?;
             if !value.is_finite() {
                 return Err(diverged("loss", value, step));
@@ -165,7 +167,7 @@ where
                 return Err(diverged("gradient", grad_norm, step));
             }
             let learning_rate = config.learning_rate_at(step);
-            learner = optimiser.step(learning_rate, learner, grads).after_step(&moment);
+            learner = optimiser.step(learning_rate, learner, grads).after_step(&context);
 
             let mut parts = Vec::with_capacity(loss.parts.len());
             for (name, part) in &loss.parts {
@@ -188,10 +190,10 @@ where
 
 fn diverged(what: &str, value: f64, step: usize) -> Error {
     Error::failed(format!("the {what} became {value} at step {step}"))
-        .hint("lower learning_rate or lengthen warmup, and check that the images are normalised")
+        .hint("lower learning_rate or raise warmup, and check that the images are normalised")
 }
 
-/// The value of a tensor with one element.
+/// Returns the value of a tensor with one element.
 fn number(tensor: &Tensor<1>) -> Result<f64> {
     let value: f32 = tensor.clone().try_into_scalar().map_err(|e| Error::failed(e.to_string()))?;
     Ok(f64::from(value))
@@ -201,14 +203,14 @@ fn number(tensor: &Tensor<1>) -> Result<f64> {
 /// arXiv:2502.16982, so that it shares AdamW's learning rate), AdamW for all other parameters, and weight decay only on
 /// the weights of linear layers and convolutions. After 48,000 nano images a supervised encoder named the thing in 34 %
 /// of images with Muon, in 5 % with AdamW.
-fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer {
+fn optimiser<M: Module>(module: &M, config: &PretrainRecipe) -> ModuleOptimizer {
     let adamw = AdamWConfig::new().with_beta_2(config.beta2).with_epsilon(1e-8);
     let plain = adamw.clone().with_weight_decay(0.0).build();
     let muon = MuonConfig::new()
         .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
         .with_weight_decay(Some(WeightDecayConfig::new(config.weight_decay)))
         .build();
-    let mut paths = Paths::default();
+    let mut paths = ParameterPaths::default();
     module.visit(&mut paths);
     adamw
         .with_weight_decay(config.weight_decay)
@@ -219,14 +221,14 @@ fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer 
 
 /// A visitor that collects the paths of parameters without weight decay, and of matrices in repeated blocks.
 #[derive(Default)]
-struct Paths {
+struct ParameterPaths {
     path: Vec<String>,
     owners: Vec<String>,
     undecayed: Vec<String>,
     hidden: Vec<String>,
 }
 
-impl ModuleVisitor for Paths {
+impl ModuleVisitor for ParameterPaths {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(name.to_string());
         self.owners.push(container.to_string());
@@ -248,8 +250,8 @@ impl ModuleVisitor for Paths {
     }
 }
 
-/// Scales all gradients so that their global L2 norm is at most `longest`; returns the norm before scaling.
-fn clip_gradients<M: Module>(module: &M, grads: GradientsParams, longest: f64) -> Result<(GradientsParams, f64)> {
+/// Scales all gradients so that their global L2 norm is at most `max_norm`; returns the norm before scaling.
+fn clip_gradients<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> Result<(GradientsParams, f64)> {
     struct Squares<'a>(&'a GradientsParams, Vec<Tensor<1>>);
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -269,13 +271,13 @@ fn clip_gradients<M: Module>(module: &M, grads: GradientsParams, longest: f64) -
     let mut squares = Squares(&grads, Vec::new());
     module.visit(&mut squares);
     if squares.1.is_empty() {
-        return Err(Error::failed("the loss depends on no trainable parameter"));
+        return Err(Error::failed("no trainable parameter has a gradient"));
     }
     let norm = number(&Tensor::cat(squares.1, 0).sum().sqrt())?;
-    if norm <= longest || !norm.is_finite() {
+    if norm <= max_norm || !norm.is_finite() {
         return Ok((grads, norm));
     }
-    let mut scale = Scale(grads, longest / norm);
+    let mut scale = Scale(grads, max_norm / norm);
     module.visit(&mut scale);
     Ok((scale.0, norm))
 }

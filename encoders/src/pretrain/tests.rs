@@ -4,14 +4,14 @@ const VIT: &str = "architecture = \"vit\"\nimage_size = 8\npatch = 4\nwidth = 8\
 const RECIPE: &str = "objective = \"supervised\"\nsteps = 10\nbatch = 2\nlearning_rate = 0.5\nwarmup = 4\nseed = 1";
 const DATA: DataShape = DataShape { vocab: 4, context: 4, classes: 2 };
 
-fn run(make: impl FnMut(usize, &Device) -> Result<Batch>) -> Result<Architecture> {
+fn run(make: impl FnMut(usize, &Device) -> Result<PretrainBatch>) -> Result<Architecture> {
     let architecture: ArchitectureConfig = toml::from_str(VIT).unwrap();
-    let recipe: PretrainConfig = toml::from_str(RECIPE).unwrap();
+    let recipe: PretrainRecipe = toml::from_str(RECIPE).unwrap();
     pretrain(&architecture, &recipe, &DATA, &Device::flex(), make, |_| Ok(()))
 }
 
-fn batch(value: f32, device: &Device) -> Batch {
-    Batch {
+fn batch(value: f32, device: &Device) -> PretrainBatch {
+    PretrainBatch {
         pixels: Tensor::full([2, 3, 8, 8], value, device),
         texts: None,
         labels: Some(Tensor::ones([2, 2], device)),
@@ -22,7 +22,7 @@ fn batch(value: f32, device: &Device) -> Batch {
 
 #[test]
 fn the_learning_rate_rises_then_falls() {
-    let recipe: PretrainConfig = toml::from_str(RECIPE).unwrap();
+    let recipe: PretrainRecipe = toml::from_str(RECIPE).unwrap();
     let rates: Vec<f64> = (0..10).map(|step| recipe.learning_rate_at(step)).collect();
     assert_eq!(&rates[..5], &[0.125, 0.25, 0.375, 0.5, 0.5]);
     assert!(rates[4..].windows(2).all(|w| w[0] > w[1]) && rates[9] > 0.0);
@@ -39,21 +39,22 @@ fn a_loss_that_is_not_finite_names_the_step() {
 fn errors_of_the_source_and_missing_labels_come_through() {
     let error = run(|_, _| Err(Error::failed("the disk is gone"))).err().unwrap();
     assert_eq!(error.to_string(), "the disk is gone");
-    let error = run(|_, device| Ok(Batch { labels: None, ..batch(1.0, device) })).err().unwrap();
+    let error = run(|_, device| Ok(PretrainBatch { labels: None, ..batch(1.0, device) })).err().unwrap();
     assert!(error.to_string().contains("labels"), "{error}");
-    let odd =
-        |_: usize, device: &Device| Ok(Batch { pixels: Tensor::ones([2, 3, 9, 8], device), ..batch(1.0, device) });
+    let odd = |_: usize, device: &Device| {
+        Ok(PretrainBatch { pixels: Tensor::ones([2, 3, 9, 8], device), ..batch(1.0, device) })
+    };
     assert!(run(odd).err().unwrap().to_string().contains("do not divide"));
 }
 
 #[test]
 fn recipes_round_trip_and_reject_unknown_keys() {
-    let recipe: PretrainConfig = toml::from_str(RECIPE).unwrap();
+    let recipe: PretrainRecipe = toml::from_str(RECIPE).unwrap();
     let text = toml::to_string(&recipe).unwrap();
-    assert_eq!(toml::from_str::<PretrainConfig>(&text).unwrap(), recipe);
-    let error = toml::from_str::<PretrainConfig>(&format!("{RECIPE}\nwarmpu = 3")).unwrap_err().to_string();
+    assert_eq!(toml::from_str::<PretrainRecipe>(&text).unwrap(), recipe);
+    let error = toml::from_str::<PretrainRecipe>(&format!("{RECIPE}\nwarmpu = 3")).unwrap_err().to_string();
     assert!(error.contains("warmpu"), "{error}");
-    let error = toml::from_str::<PretrainConfig>(&RECIPE.replace("supervised", "simclr")).unwrap_err().to_string();
+    let error = toml::from_str::<PretrainRecipe>(&RECIPE.replace("supervised", "simclr")).unwrap_err().to_string();
     assert!(error.contains("simclr") && error.contains("dinov2"), "{error}");
 }
 

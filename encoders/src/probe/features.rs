@@ -1,8 +1,8 @@
-//! Feature vectors for probes, of a whole image or of one cell of it.
+//! Computes feature vectors for probes, of a whole image or of one cell of it.
 
 use crate::encoder::Features;
 
-/// The patch tokens of image `image`, in row-major order, without the class token.
+/// Iterates over the patch tokens of image `image`, in row-major order, without the class token.
 fn patches(features: &Features, image: usize) -> impl Iterator<Item = &[f32]> {
     let length = features.tokens * features.width;
     let prefix = features.tokens.saturating_sub(features.grid[0] * features.grid[1]);
@@ -10,7 +10,8 @@ fn patches(features: &Features, image: usize) -> impl Iterator<Item = &[f32]> {
     all.chunks_exact(features.width.max(1)).skip(prefix)
 }
 
-/// The feature vector of a whole image, `[2 · width]`: the mean over its patches, then the maximum over its patches.
+/// Returns the feature vector of a whole image, `[2 · width]`: the mean over its patches, then the maximum over its
+/// patches.
 pub fn image(features: &Features, image: usize) -> Vec<f32> {
     let mut sum = vec![0.0_f64; features.width];
     let mut most = vec![f32::NEG_INFINITY; features.width];
@@ -26,7 +27,7 @@ pub fn image(features: &Features, image: usize) -> Vec<f32> {
     mean.chain(most.iter().map(|m| if m.is_finite() { *m } else { 0.0 })).collect()
 }
 
-/// The feature vector of cell `[row, column]` of `cells` × `cells` over an image, `[width]`.
+/// Returns the feature vector of cell `[row, column]` of `cells` × `cells` over an image, `[width]`.
 ///
 /// It is the mean of the patches whose centre lies in the cell, or the patch that covers the cell's centre if the
 /// encoder's grid is coarser than the cells. On a grid of `cells` × `cells` it is the patch itself.
@@ -44,7 +45,8 @@ pub fn cell(features: &Features, image: usize, cells: usize, [row, column]: [usi
     sum.iter().map(|s| (s / f64::from(count.max(1))) as f32).collect()
 }
 
-/// The patches of a side of `patches` whose centre lies in cell `cell` of `cells`, or the one that covers its centre.
+/// Returns the patches of a side of `patches` whose centre lies in cell `cell` of `cells`, or the one that covers the
+/// cell's centre.
 fn span(patches: usize, cells: usize, cell: usize) -> std::ops::Range<usize> {
     // Centre (i + ½) / patches in [cell / cells, (cell + 1) / cells), in integers.
     let inside = |i: usize| {

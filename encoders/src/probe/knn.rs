@@ -1,6 +1,6 @@
 //! The k-NN probe of DINO (arXiv:2104.14294): a weighted vote of the most similar training vectors.
 
-use super::{Samples, largest};
+use super::{ProbeSamples, largest};
 use crate::kernel::product::product;
 use crate::kernel::{Matrix, Strides};
 
@@ -12,20 +12,26 @@ const ROWS: usize = 256;
 /// The `neighbours` training vectors of highest cosine similarity c vote for their class, each with weight exp(c /
 /// `temperature`). Ties of similarity are resolved in favour of the earlier training vector, ties of votes in favour of
 /// the smaller class.
-pub fn predict(train: &Samples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<usize> {
+pub fn predict(
+    train: &ProbeSamples,
+    values: &[f32],
+    classes: usize,
+    neighbours: usize,
+    temperature: f64,
+) -> Vec<usize> {
     votes(train, values, classes, neighbours, temperature).chunks_exact(classes.max(1)).map(largest).collect()
 }
 
-/// Computes the votes for each class, `[n, classes]`.
-pub fn votes(train: &Samples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<f64> {
+/// Returns the sum of votes for each class, `[n, classes]`.
+pub fn votes(train: &ProbeSamples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<f64> {
     let (n, width) = (train.len(), train.width.max(1));
-    let kept = normalised(&train.values, width);
+    let references = normalised(&train.values, width);
     let mut out = Vec::with_capacity(values.len() / width * classes);
     for block in values.chunks(ROWS * width) {
-        let (rows, asked) = (block.len() / width, normalised(block, width));
+        let (rows, queries) = (block.len() / width, normalised(block, width));
         let mut similarities = vec![0.0_f32; rows * n];
         let by_row = Strides::row_major(width);
-        let (a, b) = (Matrix(asked.as_slice(), by_row), Matrix(kept.as_slice(), by_row.transposed()));
+        let (a, b) = (Matrix(queries.as_slice(), by_row), Matrix(references.as_slice(), by_row.transposed()));
         product([rows, n, width], &mut similarities, Strides::row_major(n), a, b, false);
         for row in similarities.chunks_exact(n.max(1)) {
             let mut order: Vec<usize> = (0..n).collect();

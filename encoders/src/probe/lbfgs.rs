@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 const MEMORY: usize = 12;
 /// Required decrease, as a fraction of the decrease that the slope predicts (Armijo condition).
 const DECREASE: f64 = 1e-4;
-/// Halvings of a step before the line search stops: no decrease is left at this precision.
+/// Maximum number of halvings of a step in the line search; after as many, no decrease is possible at this precision.
 const HALVINGS: usize = 40;
 
 /// Stopping criteria of the solver.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct LbfgsLimits {
     /// Largest absolute entry of the gradient at convergence.
     pub tolerance: f64,
     /// Maximum number of iterations.
@@ -32,7 +32,7 @@ struct Pair {
 /// by an approximation of the inverse Hessian times `v`; it must be symmetric and positive definite.
 pub fn minimise(
     x: &mut Vec<f64>,
-    limits: Limits,
+    limits: LbfgsLimits,
     mut value: impl FnMut(&[f64], &mut [f64]) -> f64,
     precondition: impl Fn(&mut [f64]),
 ) -> usize {
@@ -77,7 +77,7 @@ pub fn minimise(
     limits.iterations
 }
 
-/// The two-loop recursion: minus the approximate inverse Hessian times the gradient.
+/// Returns minus the approximate inverse Hessian times the gradient, by the two-loop recursion.
 fn direction(gradient: &[f64], pairs: &VecDeque<Pair>, scale: f64, precondition: &impl Fn(&mut [f64])) -> Vec<f64> {
     let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut shares = Vec::with_capacity(pairs.len());
@@ -121,7 +121,7 @@ mod tests {
             g[1] -= 4.0 * quartic.powi(3);
             (0..7).map(|i| c[i] * (x[i] - i as f64).powi(2)).sum::<f64>() + quartic.powi(4)
         };
-        let limits = Limits { tolerance: 1e-8, iterations: 200 };
+        let limits = LbfgsLimits { tolerance: 1e-8, iterations: 200 };
         for preconditioned in [false, true] {
             let mut x = vec![3.0; 7];
             let used = minimise(&mut x, limits, value, |v| {

@@ -4,15 +4,15 @@
 //! penalty on the intercepts, where λ = 1 / (C · n). It is minimised by L-BFGS, preconditioned with the Hessian
 //! at W = 0, so that correlated features do not slow it down.
 
-use super::lbfgs::{Limits, minimise};
-use super::{ProbeConfig, Samples, correct, largest};
+use super::lbfgs::{LbfgsLimits, minimise};
+use super::{ProbeConfig, ProbeSamples, correct, largest};
 use crate::kernel::product::product_f64;
 use crate::kernel::{Matrix, Strides};
 use burgess_base::stream::{stream, uniform};
 use burgess_base::{Error, Result};
 
 /// Stopping criteria in [`fit_chosen`].
-const LIMITS: Limits = Limits { tolerance: 1e-5, iterations: 300 };
+const LIMITS: LbfgsLimits = LbfgsLimits { tolerance: 1e-5, iterations: 300 };
 
 /// A trained classifier of feature vectors.
 #[derive(Debug, Clone)]
@@ -32,15 +32,17 @@ impl LinearProbe {
     ///
     /// # Errors
     /// There are no vectors, lengths do not agree, or a value is not finite.
-    pub fn fit(train: &Samples, l2: f64, tolerance: f64) -> Result<Self> {
+    #[cfg(test)]
+    pub fn fit(train: &ProbeSamples, l2: f64, tolerance: f64) -> Result<Self> {
         train.check("training", usize::MAX)?;
-        let problem = Problem::new(train);
+        let problem = LogisticRegression::new(train);
         let mut weights = problem.zeros();
-        problem.solve(l2, &mut weights, Limits { tolerance, iterations: 10_000 });
+        problem.solve(l2, &mut weights, LbfgsLimits { tolerance, iterations: 10_000 });
         Ok(problem.model(&weights))
     }
 
-    /// Probabilities of the classes that occur in training, `[n, classes]`, for vectors `[n, width]`.
+    /// Returns the probabilities of the classes that occur in training, `[n, classes]`, for vectors `[n, width]`.
+    #[cfg(test)]
     pub fn probabilities(&self, values: &[f32]) -> Vec<f64> {
         let k = self.classes.len();
         let mut out = self.scores(values);
@@ -50,18 +52,19 @@ impl LinearProbe {
         out
     }
 
-    /// The most probable class of each vector of `values`, `[n, width]`.
+    /// Returns the most probable class of each vector of `values`, `[n, width]`.
     pub fn predict(&self, values: &[f32]) -> Vec<usize> {
         let scores = self.scores(values);
         scores.chunks_exact(self.classes.len().max(1)).map(|row| self.classes[largest(row)]).collect()
     }
 
-    /// Weights on the standardised features with the intercepts in the last row, `[width + 1, classes]`.
+    /// Returns the weights on the standardised features with the intercepts in the last row, `[width + 1, classes]`.
+    #[cfg(test)]
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// The logits, `[n, classes]`, for vectors `[n, width]`.
+    /// Returns the logits, `[n, classes]`, for vectors `[n, width]`.
     fn scores(&self, values: &[f32]) -> Vec<f64> {
         let (width, k) = (self.mean.len(), self.classes.len());
         let x = standardised(values, &self.mean, &self.factor);
@@ -76,24 +79,27 @@ impl LinearProbe {
     }
 }
 
-/// Trains with the L2 penalty of `config.l2` that is best on a validation part, then on all vectors; returns the
-/// probe and the penalty.
+/// Selects the L2 penalty of `config.l2` that is best on a validation part, then trains on all vectors; returns the probe
+/// and the penalty.
 ///
-/// Among equally good penalties the largest is taken; also if there are too few images for a validation part.
+/// Of equally good penalties, and if there are too few images for a validation part, the largest is selected.
 ///
 /// # Errors
 /// There is no penalty to choose from, or one is not positive.
-pub fn fit_chosen(train: &Samples, config: &ProbeConfig) -> Result<(LinearProbe, f64)> {
+pub fn fit_chosen(train: &ProbeSamples, config: &ProbeConfig) -> Result<(LinearProbe, f64)> {
     let mut candidates = config.l2.clone();
     candidates.sort_by(|a, b| b.total_cmp(a));
     let strongest = candidates.first().copied().unwrap_or_default();
     if !(strongest.is_finite() && strongest > 0.0 && candidates.iter().all(|l2| *l2 > 0.0)) {
-        return Err(Error::failed(format!("L2 penalties of a linear probe must be positive, found {:?}", config.l2)));
+        return Err(Error::failed(format!(
+            "the L2 penalties of the linear probe are {:?}, all must be above 0",
+            config.l2
+        )));
     }
     let (fit, validation) = split(train, config);
     let mut best = (strongest, 0);
     if !fit.is_empty() && !validation.is_empty() {
-        let problem = Problem::new(&fit);
+        let problem = LogisticRegression::new(&fit);
         let mut weights = problem.zeros();
         for (i, &l2) in candidates.iter().enumerate() {
             // Warm start from the solution of the next stronger penalty, which is near.
@@ -104,14 +110,14 @@ pub fn fit_chosen(train: &Samples, config: &ProbeConfig) -> Result<(LinearProbe,
             }
         }
     }
-    let problem = Problem::new(train);
+    let problem = LogisticRegression::new(train);
     let mut weights = problem.zeros();
     problem.solve(best.0, &mut weights, LIMITS);
     Ok((problem.model(&weights), best.0))
 }
 
 /// Splits the training vectors by image into those for fitting and those for validation.
-fn split(train: &Samples, config: &ProbeConfig) -> (Samples, Samples) {
+fn split(train: &ProbeSamples, config: &ProbeConfig) -> (ProbeSamples, ProbeSamples) {
     let chosen =
         |image: usize| uniform(&mut stream(&format!("probe/validation/{image}"), config.seed)) < config.validation;
     let (held, rest): (Vec<usize>, Vec<usize>) = (0..train.len()).partition(|&i| chosen(train.images[i]));
@@ -119,7 +125,7 @@ fn split(train: &Samples, config: &ProbeConfig) -> (Samples, Samples) {
 }
 
 /// A standardised training set, with quantities that do not depend on the penalty.
-struct Problem {
+struct LogisticRegression {
     /// Standardised vectors with a 1 after each, `[n, width + 1]`.
     x: Vec<f64>,
     n: usize,
@@ -133,8 +139,8 @@ struct Problem {
     gram: Vec<f64>,
 }
 
-impl Problem {
-    fn new(train: &Samples) -> Self {
+impl LogisticRegression {
+    fn new(train: &ProbeSamples) -> Self {
         let (n, width) = (train.len(), train.width);
         let mut classes = train.labels.clone();
         classes.sort_unstable();
@@ -164,7 +170,7 @@ impl Problem {
     }
 
     /// Moves `weights` to the minimum of the objective with penalty `l2`.
-    fn solve(&self, l2: f64, weights: &mut Vec<f64>, limits: Limits) {
+    fn solve(&self, l2: f64, weights: &mut Vec<f64>, limits: LbfgsLimits) {
         let k = self.classes.len();
         if k < 2 {
             return;
@@ -217,7 +223,7 @@ fn softmax(row: &mut [f64]) -> f64 {
     most + sum.ln()
 }
 
-/// Mean and 1 / standard deviation (with divisor n) of each column; 1 for constant columns.
+/// Returns mean and 1 / standard deviation (with divisor n) of each column; 1 for constant columns.
 fn moments(values: &[f32], width: usize) -> (Vec<f64>, Vec<f64>) {
     let n = (values.len() / width.max(1)).max(1) as f64;
     let mut mean = vec![0.0; width];
@@ -238,7 +244,7 @@ fn moments(values: &[f32], width: usize) -> (Vec<f64>, Vec<f64>) {
     (mean, factors)
 }
 
-/// Standardised vectors with a 1 appended to each, `[n, width + 1]`.
+/// Returns standardised vectors with a 1 appended to each, `[n, width + 1]`.
 fn standardised(values: &[f32], mean: &[f64], factor: &[f64]) -> Vec<f64> {
     let width = mean.len();
     let mut out = Vec::with_capacity(values.len() / width.max(1) * (width + 1));

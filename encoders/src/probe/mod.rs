@@ -1,18 +1,18 @@
-//! Direct probes: simple classifiers on frozen features.
+//! Probes: simple classifiers on frozen features, which measure encoders without a language model.
 //!
-//! There are two probes, each of which predicts one class per feature vector:
+//! There are two probes; each predicts one class per feature vector:
 //!
-//! - [`linear`]: multinomial logistic regression on standardised features, with the L2 penalty chosen on a validation
+//! - `linear`: multinomial logistic regression on standardised features, with the L2 penalty chosen on a validation
 //!   part of the training vectors, as in the linear evaluation of CLIP (arXiv:2103.00020, appendix A.3);
-//! - [`knn`]: weighted nearest neighbours on L2-normalised features, as in DINO (arXiv:2104.14294, appendix F.1).
+//! - `knn`: weighted nearest neighbours on L2-normalised features, as in DINO (arXiv:2104.14294, appendix F.1).
 //!
-//! [`features`] makes the vectors: one per image (mean and maximum over its patches) or one per cell of an image.
+//! [`features`] computes the vectors: one per image (mean and maximum over its patches) or one per cell of an image.
 //! Both probes are deterministic for any number of threads.
 //!
 //! ```
-//! use burgess_encoders::probe::{self, ProbeConfig, Samples};
+//! use burgess_encoders::probe::{self, ProbeConfig, ProbeSamples};
 //! # fn f() -> burgess_base::Result<()> {
-//! let samples = |shift: f32| Samples {
+//! let samples = |shift: f32| ProbeSamples {
 //!     values: (0..80).flat_map(|i| [(i % 2) as f32 + shift * (i % 7) as f32, 1.0]).collect(),
 //!     width: 2,
 //!     labels: (0..80).map(|i| i % 2).collect(),
@@ -25,28 +25,28 @@
 //! ```
 
 pub mod features;
-pub mod knn;
+mod knn;
 mod lbfgs;
-pub mod linear;
+mod linear;
 
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Feature vectors with one class each.
+/// Labelled feature vectors.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Samples {
+pub struct ProbeSamples {
     /// All vectors, `[labels.len(), width]`, row-major.
     pub values: Vec<f32>,
     /// Length of a vector.
     pub width: usize,
-    /// Class of each vector, from 0.
+    /// Class index of each vector; the first class is 0.
     pub labels: Vec<usize>,
-    /// Index of the image that each vector is from. Vectors of one image stay together in the validation split.
+    /// Index of the image of each vector. Vectors of one image stay together in the validation split.
     pub images: Vec<usize>,
 }
 
-impl Samples {
-    /// Number of vectors.
+impl ProbeSamples {
+    /// Returns the number of vectors.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -56,7 +56,7 @@ impl Samples {
         self.labels.is_empty()
     }
 
-    /// The feature vector at `index`, `[width]`.
+    /// Returns the feature vector at `index`, `[width]`.
     pub fn row(&self, index: usize) -> &[f32] {
         self.values.get(index * self.width..(index + 1) * self.width).unwrap_or_default()
     }
@@ -75,31 +75,36 @@ impl Samples {
     fn check(&self, what: &str, classes: usize) -> Result<()> {
         let n = self.len();
         if n == 0 || self.width == 0 {
-            return Err(Error::failed(format!("a probe needs {what} vectors; there are {n} of width {}", self.width)));
+            return Err(Error::failed(format!(
+                "the {what} data have {n} vectors of width {}, both must be at least 1",
+                self.width
+            )));
         }
         if self.values.len() != n * self.width || self.images.len() != n {
             return Err(Error::failed(format!(
-                "{n} {what} labels of width {} need {} values and {n} image numbers, found {} and {}",
-                self.width,
-                n * self.width,
+                "the {what} data have {} values and {} image indices, expected {} and {n} for {n} labels and width {}",
                 self.values.len(),
-                self.images.len()
+                self.images.len(),
+                n * self.width,
+                self.width
             )));
         }
         if let Some(label) = self.labels.iter().find(|l| **l >= classes) {
-            return Err(Error::failed(format!("{what} label {label} is not below the number of classes, {classes}")));
+            return Err(Error::failed(format!(
+                "a {what} label is {label}, must be below the number of classes, {classes}"
+            )));
         }
         match self.values.iter().position(|v| !v.is_finite()) {
-            Some(at) => Err(Error::failed(format!("{what} vector {} is not finite", at / self.width))),
+            Some(at) => Err(Error::failed(format!("{what} vector {} has a value that is not finite", at / self.width))),
             None => Ok(()),
         }
     }
 }
 
-/// Settings of both probes.
+/// Hyper-parameters of both probes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeConfig {
-    /// Candidates for the L2 penalty λ of the linear probe's objective, mean loss + λ/2 · ‖W‖².
+    /// Candidates for the L2 penalty λ of the linear probe, whose objective is mean loss + λ/2 · ‖W‖².
     pub l2: Vec<f64>,
     /// Fraction of the training images on which λ is chosen, between 0 and 1.
     pub validation: f64,
@@ -123,20 +128,20 @@ impl Default for ProbeConfig {
     }
 }
 
-/// The number of test vectors that each probe classifies correctly.
+/// The results of both probes and of the constant-answer baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProbeOutcome {
     /// Number of training vectors.
     pub n_train: usize,
     /// Number of test vectors.
     pub n_test: usize,
-    /// Test vectors that the linear probe classifies correctly.
+    /// Number of test vectors that the linear probe classifies correctly.
     pub linear_correct: usize,
     /// The L2 penalty that was chosen.
     pub l2: f64,
-    /// Test vectors that the k-NN probe classifies correctly.
+    /// Number of test vectors that the k-NN probe classifies correctly.
     pub knn_correct: usize,
-    /// Test vectors of the most frequent training class: the constant-answer baseline.
+    /// Number of test vectors of the most frequent training class: the constant-answer baseline.
     pub constant_correct: usize,
 }
 
@@ -144,7 +149,7 @@ pub struct ProbeOutcome {
 ///
 /// # Errors
 /// There are no vectors, lengths do not agree, a value is not finite, or a label is out of range.
-pub fn run(train: &Samples, test: &Samples, classes: usize, config: &ProbeConfig) -> Result<ProbeOutcome> {
+pub fn run(train: &ProbeSamples, test: &ProbeSamples, classes: usize, config: &ProbeConfig) -> Result<ProbeOutcome> {
     train.check("training", classes)?;
     test.check("test", classes)?;
     if train.width != test.width {
@@ -166,12 +171,12 @@ pub fn run(train: &Samples, test: &Samples, classes: usize, config: &ProbeConfig
     })
 }
 
-/// Number of predictions that equal their label.
-pub fn correct(predictions: &[usize], labels: &[usize]) -> usize {
+/// Returns the number of predictions that equal their label.
+fn correct(predictions: &[usize], labels: &[usize]) -> usize {
     predictions.iter().zip(labels).filter(|(p, l)| p == l).count()
 }
 
-/// The most frequent label; in a tie, the smallest.
+/// Returns the most frequent label; in a tie, the smallest.
 fn most_frequent(labels: &[usize], classes: usize) -> usize {
     let mut counts = vec![0_usize; classes];
     for &label in labels {
@@ -180,7 +185,7 @@ fn most_frequent(labels: &[usize], classes: usize) -> usize {
     largest(&counts)
 }
 
-/// Index of the largest value, in a tie the first; 0 if there are no values.
+/// Returns the index of the largest value, in a tie the first; 0 if there are no values.
 fn largest<T: PartialOrd + Copy>(values: &[T]) -> usize {
     let mut best = 0;
     for (i, value) in values.iter().enumerate() {

@@ -19,10 +19,10 @@ impl Goldens {
         bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 
-    fn samples(&self, name: &str) -> Samples {
+    fn samples(&self, name: &str) -> ProbeSamples {
         let labels: Vec<usize> = self.get(&format!("{name}.labels")).iter().map(|l| *l as usize).collect();
         let values = self.get(name);
-        Samples { width: values.len() / labels.len(), images: (0..labels.len()).collect(), values, labels }
+        ProbeSamples { width: values.len() / labels.len(), images: (0..labels.len()).collect(), values, labels }
     }
 }
 
@@ -64,14 +64,14 @@ fn normal(s: &mut Stream) -> f64 {
 }
 
 /// Draws vectors around one mean per class; with `spread` 0 all equal their mean.
-fn clusters(n: usize, width: usize, classes: usize, spread: f64, name: &str) -> Samples {
+fn clusters(n: usize, width: usize, classes: usize, spread: f64, name: &str) -> ProbeSamples {
     let mut s = stream("probe/means", 0);
     let means: Vec<f64> = (0..classes * width).map(|_| normal(&mut s)).collect();
     let mut s = stream(name, 0);
     let labels: Vec<usize> = (0..n).map(|i| i * 7 % classes).collect();
     let values = labels.iter().flat_map(|l| &means[l * width..(l + 1) * width]).map(|m| *m + spread * normal(&mut s));
     let values: Vec<f32> = values.map(|v| v as f32).collect();
-    Samples { values, width, labels, images: (0..n).map(|i| i / 2).collect() }
+    ProbeSamples { values, width, labels, images: (0..n).map(|i| i / 2).collect() }
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn classes_without_training_vectors_are_never_predicted() {
 fn malformed_samples_are_refused() {
     let good = clusters(20, 3, 2, 1.0, "a");
     let config = ProbeConfig::default();
-    let refused = |train: &Samples| run(train, &good, 2, &config).unwrap_err().to_string();
+    let refused = |train: &ProbeSamples| run(train, &good, 2, &config).unwrap_err().to_string();
     let mut bad = good.clone();
     bad.values[7] = f32::NAN;
     assert_eq!(refused(&bad), "training vector 2 is not finite");
-    assert!(refused(&Samples::default()).contains("needs training vectors"));
-    assert!(refused(&Samples { labels: vec![2; 20], ..good.clone() }).contains("label 2"));
-    assert!(refused(&Samples { labels: vec![0; 19], ..good.clone() }).contains("need 57 values"));
-    let wide = Samples { width: 6, values: vec![0.5; 120], ..good.clone() };
+    assert!(refused(&ProbeSamples::default()).contains("needs training vectors"));
+    assert!(refused(&ProbeSamples { labels: vec![2; 20], ..good.clone() }).contains("label 2"));
+    assert!(refused(&ProbeSamples { labels: vec![0; 19], ..good.clone() }).contains("need 57 values"));
+    let wide = ProbeSamples { width: 6, values: vec![0.5; 120], ..good.clone() };
     assert!(refused(&wide).contains("width 6"));
     assert!(run(&good, &good, 2, &ProbeConfig { l2: Vec::new(), ..config }).is_err());
 }

@@ -1,67 +1,31 @@
 //! The tokenised training conversations, and the images that training and benchmarks name.
 
-use crate::data::directory::{DataDir, check_file};
+use crate::data::directory::{DataDirectory, check_file};
 use crate::data::image_files;
-use crate::data::published;
-use crate::data::published::Thinned;
-use crate::machine::paths;
+use crate::data::image_index::ImageIndex;
+use crate::data::subset::{PerSourceLimit, is_in_fraction};
 use crate::machine::progress::Progress;
-use crate::machine::workers;
-use crate::run::instrument::Llm;
+use crate::machine::{paths, workers};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::preprocess::Orientation;
-use burgess_probe::data::{Example, Examples, Packed, Packing, conversation};
+use burgess_probe::data::{Example, ExamplePacker, Examples, PackedExamples, conversation};
+use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Assigns indices to images in the order in which they are first named.
-#[derive(Default)]
-pub struct Images {
-    pub names: Vec<String>,
-    numbers: HashMap<String, usize>,
-    /// For images that conversations name, the index in `named` of the source that the conversation states.
-    sources: Vec<usize>,
-    named: Vec<String>,
-}
-
-impl Images {
-    /// Index of an image, which is assigned when the name is new.
-    pub fn number(&mut self, name: &str) -> usize {
-        *self.numbers.entry(name.to_string()).or_insert_with(|| {
-            self.names.push(name.to_string());
-            self.names.len() - 1
-        })
-    }
-
-    fn number_from(&mut self, name: &str, source: &str) -> usize {
-        let number = self.number(name);
-        if number == self.sources.len() {
-            let known = self.named.iter().position(|s| s == source);
-            self.sources.push(known.unwrap_or(self.named.len()));
-            if known.is_none() {
-                self.named.push(source.to_string());
-            }
-        }
-        number
-    }
-
-    fn source(&self, number: usize) -> &str {
-        self.sources.get(number).and_then(|s| self.named.get(*s)).map_or("", String::as_str)
-    }
-}
-
 /// The examples of one training stage.
-pub struct Set {
-    pub examples: Packed,
+pub struct ExampleSet {
+    /// Tokenised examples of the conversations that are used.
+    pub examples: PackedExamples,
     file: PathBuf,
     /// Number of conversations in the file; `left_out` says why some are not among the examples.
     all: usize,
     left_out: Vec<String>,
 }
 
-impl Set {
+impl ExampleSet {
     /// Notes on the conversations that are not used, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let file = self.file.display();
@@ -89,7 +53,7 @@ impl Set {
             return Err(Error::failed(format!("stage {stage}: {file} has no conversation to train on: {of}{reasons}"))
                 .hint(hint));
         }
-        if !self.examples.learnable() {
+        if !self.examples.has_supervised_tokens() {
             return Err(Error::failed(format!(
                 "stage {stage}: no conversation of {file} has an answer to learn{reasons}"
             ))
@@ -106,25 +70,26 @@ pub fn read(
     file: &Path,
     per_source: Option<usize>,
     share: Option<f64>,
-    llm: &Llm,
-    images: &mut Images,
+    chat: &ChatTemplate,
+    tokenizer: &Tokenizer,
+    images: &mut ImageIndex,
     progress: &Progress,
-) -> Result<Set> {
+) -> Result<ExampleSet> {
     check_file(file)?;
     let bar = progress.bar(&format!("reading {}", file.display()), 0);
-    let thinned = per_source.map(|n| Thinned::of(file, n)).transpose()?;
-    let mut place = 0;
-    let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
-    let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+    let source_limit = per_source.map(|n| PerSourceLimit::of(file, n)).transpose()?;
+    let mut position = 0;
+    let mut packing = ExamplePacker::new(&paths::cache()?.join("examples"))?;
+    let mut unsupervised: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     // Conversations that the template refuses, by reason, with their number and the first id; and the first error.
     let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
     let problems = conversation::read(file, |c| {
-        place += 1;
+        position += 1;
         bar.add(1);
-        if thinned.as_ref().is_some_and(|t| !t.keeps(place - 1, &c.source, c.image.is_some())) {
+        if source_limit.as_ref().is_some_and(|t| !t.keeps(position - 1, &c.source, c.image.is_some())) {
             return Ok(());
         }
-        let encoded = match llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some()) {
+        let encoded = match chat.encode(tokenizer, &c.turns, c.image.is_some()) {
             Ok(encoded) => encoded,
             Err(e) => {
                 let place = excerpt(&c.id, 80);
@@ -135,11 +100,11 @@ pub fn read(
             }
         };
         if let Some(problem) = &encoded.problem {
-            unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
+            unsupervised.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
-        let image = c.image.as_ref().map(|i| images.number_from(&image_files::name_of(Path::new(i)), &c.source));
-        // Images get their indices before any is left out, so that every fraction of the data uses the same features.
-        if share.is_some_and(|share| !published::is_within(place - 1, share)) {
+        let image = c.image.as_ref().map(|i| images.number_from(&image_files::encode_name(Path::new(i)), &c.source));
+        // ImageIndex get their indices before any is left out, so that every fraction of the data uses the same features.
+        if share.is_some_and(|share| !is_in_fraction(position - 1, share)) {
             return Ok(());
         }
         match Example::new(encoded, image) {
@@ -149,7 +114,7 @@ pub fn read(
     })?;
     drop(bar);
     let refusals: usize = refused.values().map(|(count, _)| count).sum();
-    if let Some(e) = first.filter(|_| refusals == place as usize) {
+    if let Some(e) = first.filter(|_| refusals == position as usize) {
         return Err(e.context(format!("{}: the chat template takes none of {refusals} conversations", file.display())));
     }
     let mut left_out = Vec::new();
@@ -160,19 +125,19 @@ pub fn read(
     for (what, count, first) in problems.iter() {
         left_out.push(format!("{count} conversations left out: {what} (first: {first})"));
     }
-    for (what, (count, first)) in unlearned {
+    for (what, (count, first)) in unsupervised {
         left_out.push(format!("nothing is learned of {count} conversations: {what} (first: {})", excerpt(&first, 200)));
     }
-    let all = place as usize + problems.total();
-    Ok(Set { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
+    let all = position as usize + problems.total();
+    Ok(ExampleSet { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
 }
 
 /// Removes the conversations whose image is missing or cannot be decoded, and reports their number by source.
 /// `contents` is a digest that changes with the image files.
 pub fn drop_unreadable(
-    sets: &mut [&mut Set],
-    images: &mut Images,
-    data: &DataDir,
+    sets: &mut [&mut ExampleSet],
+    images: &mut ImageIndex,
+    data: &DataDirectory,
     contents: &str,
     progress: &Progress,
 ) -> Result<()> {
@@ -181,7 +146,7 @@ pub fn drop_unreadable(
         return Ok(());
     }
     let mut new = Vec::with_capacity(images.names.len());
-    let mut kept = Images::default();
+    let mut kept = ImageIndex::default();
     for name in &images.names {
         new.push((!bad.contains_key(name)).then(|| kept.number(name)));
     }
@@ -219,12 +184,12 @@ pub fn drop_unreadable(
 /// the same data; encoding takes about a hundred times as long.
 pub fn unreadable(
     names: &[String],
-    data: &DataDir,
+    data: &DataDirectory,
     contents: &str,
     progress: &Progress,
 ) -> Result<BTreeMap<String, String>> {
     // Rendered images can always be decoded.
-    if data.drawn || names.is_empty() {
+    if data.generated || names.is_empty() {
         return Ok(BTreeMap::new());
     }
     let key = digest::of_value(&(contents, names))?;
@@ -244,16 +209,4 @@ pub fn unreadable(
     bar.done(&format!("read {} images", names.len()));
     atomic::write_json(&known, &bad)?;
     Ok(bad)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_are_numbered_once_and_know_where_they_come_from() {
-        let mut p = Images::default();
-        assert_eq!([("a", "x"), ("b", "y"), ("a", "z")].map(|(n, s)| p.number_from(n, s)), [0, 1, 0]);
-        assert_eq!((p.source(0), p.source(1), p.source(2)), ("x", "y", ""));
-    }
 }

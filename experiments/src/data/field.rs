@@ -1,15 +1,14 @@
 //! The directory of the field study on this machine, `CACHE/field`, for which studies write `{field}`.
 
+use crate::data::directory::verification_record;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
+use crate::study::paths::FIELD;
 use burgess_base::checksums::{self, Verification};
 use burgess_base::{Error, Result, temporary};
 use burgess_field::FieldSpec;
-use burgess_field::prepare::{self, Prepared};
+use burgess_field::prepare::{self, PreparedField};
 use std::path::{Path, PathBuf};
-
-/// Prefix of paths in studies that stands for the prepared directory.
-const PLACEHOLDER: &str = "{field}/";
 
 /// Directory of the prepared weights and data.
 pub fn directory() -> Result<PathBuf> {
@@ -17,13 +16,8 @@ pub fn directory() -> Result<PathBuf> {
 }
 
 /// Directory in which `experiments/studies/field/prepare.sh` unpacks the packages.
-pub fn raw() -> Result<PathBuf> {
+pub fn packages_directory() -> Result<PathBuf> {
     Ok(directory()?.join("raw"))
-}
-
-/// Whether a path begins with `{field}/`, see [`resolve`].
-pub fn is_inside(name: &str) -> bool {
-    name.starts_with(PLACEHOLDER)
 }
 
 /// Replaces a leading `{field}/` by the prepared directory; returns other names unchanged.
@@ -31,19 +25,17 @@ pub fn is_inside(name: &str) -> bool {
 /// # Errors
 /// The path was not prepared.
 pub fn resolve(name: &str) -> Result<String> {
-    let Some(rest) = name.strip_prefix(PLACEHOLDER) else { return Ok(name.to_string()) };
+    let Some(rest) = name.strip_prefix(FIELD) else { return Ok(name.to_string()) };
     let path = directory()?.join(rest);
     match path.exists() {
         true => Ok(path.to_string_lossy().into_owned()),
-        false => {
-            Err(Error::usage(format!("{name} is not on this machine: there is no {}", path.display()))
-                .hint(command(None)))
-        }
+        false => Err(Error::usage(format!("{name} is not on this machine: there is no {}", path.display()))
+            .hint(prepare_hint(None))),
     }
 }
 
 /// Hint on how to prepare the data; sizes other than those of the built-in study are given as options.
-fn command(spec: Option<&FieldSpec>) -> String {
+fn prepare_hint(spec: Option<&FieldSpec>) -> String {
     let sizes = match spec {
         None => String::new(),
         Some(FieldSpec { seed, align, tune, turns, per_benchmark }) => {
@@ -59,16 +51,16 @@ fn command(spec: Option<&FieldSpec>) -> String {
 ///
 /// # Errors
 /// The data were not prepared.
-pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
+pub fn data_directory(spec: &FieldSpec) -> Result<(PathBuf, String)> {
     let dir = prepare::data_directory(&directory()?, spec)?;
     if !dir.is_dir() {
         return Err(Error::usage(format!(
             "the data of the field study are not prepared: there is no {}",
             dir.display()
         ))
-        .hint(command(Some(spec))));
+        .hint(prepare_hint(Some(spec))));
     }
-    let digest = prepare::content_digest(&dir).map_err(|e| e.hint(command(Some(spec))))?;
+    let digest = prepare::content_digest(&dir).map_err(|e| e.hint(prepare_hint(Some(spec))))?;
     Ok((dir, digest))
 }
 
@@ -78,7 +70,7 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
 /// A file is missing or damaged.
 pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (known, bad) = checksums::damaged(dir, &crate::data::directory::remembered(&format!("field-{name}"))?)?;
+    let (known, bad) = checksums::damaged(dir, &verification_record(&format!("field-{name}"))?)?;
     if known == Verification::NoChecksum {
         note(&format!(
             "note: {} was prepared by an earlier version, without checksums: it is used unchecked",
@@ -92,12 +84,12 @@ pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
             bad.len(),
             dir.join(first).display()
         ))
-        .hint(format!("to make them again: {}", command(Some(spec))))),
+        .hint(format!("to make them again: {}", prepare_hint(Some(spec))))),
     }
 }
 
 /// Prepares weights and data from the packages in `from`.
-pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Prepared> {
+pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<PreparedField> {
     if !from.is_dir() {
         return Err(Error::usage(format!("the directory of packages {} does not exist", from.display())).hint(
             "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",

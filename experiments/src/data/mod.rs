@@ -2,10 +2,15 @@
 
 pub mod benchmarks;
 pub mod digests;
-pub mod directory;
+mod directory;
 pub mod examples;
 pub mod field;
 pub mod image_files;
+mod image_index;
+mod open;
 pub mod published;
+mod subset;
 
-pub use directory::*;
+pub use directory::{DataDirectory, check_checksums};
+pub use image_index::ImageIndex;
+pub use open::{image_directory, is_rendered, open, world_digest};

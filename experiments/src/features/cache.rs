@@ -7,17 +7,17 @@
 //! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is
 //! damaged, or removed before it is opened, is encoded again.
 
-use crate::data::directory::DataDir;
+use crate::data::DataDirectory;
 use crate::features::card::ArmCard;
-use crate::study::arm::ArmEncoder;
+use crate::study::ORACLE;
 
-use crate::features::encode::{self, Extractor};
-use crate::features::oracle;
+use crate::features::encode::{self, FeatureExtractor};
+use crate::features::image_set::ImageSet;
+use crate::features::prepared::PreparedEncoder;
 use crate::machine::progress::Progress;
 use crate::machine::stop;
 use crate::machine::workers;
-use crate::machine::workers::Share;
-use crate::run::instrument::Instrument;
+use crate::machine::workers::Parallelism;
 use burgess_base::temporary::{self, TemporaryPath};
 use burgess_base::{Context, Error, ErrorKind, Result, atomic, digest};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -49,9 +49,8 @@ pub struct FeatureCache {
 }
 
 /// The memory-mapped features of one encoder for all images of a data directory.
-pub struct Cached {
-    chunks: Vec<Chunk>,
-    index: HashMap<String, usize>,
+pub struct CachedFeatures {
+    chunks: Vec<CachedChunk>,
     /// Token grid, `[rows, columns]`.
     pub grid: [usize; 2],
     /// Number of tokens per image.
@@ -64,7 +63,7 @@ pub struct Cached {
     _in_use: File,
 }
 
-struct Chunk {
+struct CachedChunk {
     map: Mmap,
     offset: usize,
     shape: [usize; 3],
@@ -72,25 +71,7 @@ struct Chunk {
     seconds: f64,
 }
 
-impl Cached {
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Whether there are no images.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
-    /// Index of an image, by its path relative to the data directory.
-    pub fn number(&self, image: &str) -> Result<usize> {
-        self.index.get(image).copied().ok_or_else(|| {
-            Error::failed(format!("there are no features of the image {image}"))
-                .hint("the data directory changed while the study ran: run the command again")
-        })
-    }
-
+impl CachedFeatures {
     /// Features of some images: [images, tokens, width] f32 on `device`.
     pub fn batch(&self, images: &[usize], device: &Device) -> Result<Tensor<3>> {
         let size = self.tokens * self.width;
@@ -109,13 +90,6 @@ impl Cached {
     }
 }
 
-/// An encoder whose features are requested.
-pub struct Wanted<'a> {
-    pub encoder: &'a ArmEncoder,
-    pub card: &'a ArmCard,
-    pub weights_digest: String,
-}
-
 impl FeatureCache {
     /// Opens the cache under `root`, creating it if needed, with a size limit of about `limit` bytes.
     pub fn open(root: &Path, limit: u64) -> Result<Self> {
@@ -129,13 +103,14 @@ impl FeatureCache {
     /// missing chunks, several at once. If one encoder fails, the others are still encoded.
     pub fn features(
         &self,
-        wanted: &[Wanted<'_>],
-        place: &Instrument,
-        share: Share,
+        wanted: &[&PreparedEncoder],
+        set: ImageSet<'_>,
+        share: Parallelism,
         progress: &Progress,
-    ) -> Result<Vec<Result<Cached>>> {
-        let Instrument { data, images, device_name, .. } = place;
-        let mut entries: Vec<Result<Entry>> = wanted.iter().map(|w| self.entry(w, data, images, device_name)).collect();
+    ) -> Result<Vec<Result<CachedFeatures>>> {
+        let ImageSet { data, images, device_name, .. } = set;
+        let mut entries: Vec<Result<CacheEntry>> =
+            wanted.iter().map(|w| self.entry(w, data, images, device_name)).collect();
         let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
         for round in 0..=ROUNDS {
@@ -154,7 +129,7 @@ impl FeatureCache {
             for (number, chunk) in &tasks {
                 *encoded.entry(*number).or_default() += rows_of(*chunk, images.len());
             }
-            let failures = encode_chunks(wanted, &entries, &tasks, place, share, progress)?;
+            let failures = encode_chunks(wanted, &entries, &tasks, set, share, progress)?;
             for (number, e) in failures {
                 entries[number] = Err(e.context(format!("encoding images with {}", wanted[number].encoder.name())));
             }
@@ -169,10 +144,16 @@ impl FeatureCache {
         Ok(found)
     }
 
-    fn entry(&self, wanted: &Wanted<'_>, data: &DataDir, images: &[String], device_name: &str) -> Result<Entry> {
+    fn entry(
+        &self,
+        wanted: &PreparedEncoder,
+        data: &DataDirectory,
+        images: &[String],
+        device_name: &str,
+    ) -> Result<CacheEntry> {
         // Features are addressed by image index, so other benchmarks, or another order, need another entry.
         let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
-        let what = match wanted.card {
+        let what = match &wanted.card {
             ArmCard::Encoder(card) => json!({
                 "version": VERSION,
                 "encoder": card.id,
@@ -188,7 +169,7 @@ impl FeatureCache {
             // The oracle's card holds the digest of the ground truth.
             ArmCard::Oracle(card) => json!({
                 "version": VERSION,
-                "encoder": oracle::NAME,
+                "encoder": ORACLE,
                 "oracle": card,
                 "data": data,
                 "pictures": images_digest,
@@ -201,7 +182,7 @@ impl FeatureCache {
         // The modification time of this file is the time of last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
         let chunks = (0..images.len().div_ceil(CHUNK)).map(|_| None).collect();
-        Ok(Entry { key, dir, lock, chunks })
+        Ok(CacheEntry { key, dir, lock, chunks })
     }
 
     /// Total size of the cache, in bytes.
@@ -299,18 +280,18 @@ fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
 
 /// Computes chunks, several at once; returns the errors by encoder index.
 fn encode_chunks(
-    wanted: &[Wanted<'_>],
-    entries: &[Result<Entry>],
+    wanted: &[&PreparedEncoder],
+    entries: &[Result<CacheEntry>],
     tasks: &[(usize, usize)],
-    place: &Instrument,
-    share: Share,
+    set: ImageSet<'_>,
+    share: Parallelism,
     progress: &Progress,
 ) -> Result<BTreeMap<usize, Error>> {
-    let Instrument { data, images, device, .. } = place;
+    let ImageSet { data, images, device, .. } = set;
     let left: usize = tasks.iter().map(|(_, c)| rows_of(*c, images.len())).sum();
     let bar = progress.bar("encoding images", left as u64);
-    let loaded: Vec<Mutex<Loaded>> = (0..wanted.len())
-        .map(|n| Mutex::new(Loaded { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
+    let loaded: Vec<Mutex<LoadedEncoder>> = (0..wanted.len())
+        .map(|n| Mutex::new(LoadedEncoder { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
         .collect();
     let outcomes = workers::each(share, tasks.to_vec(), |(number, chunk)| {
         stop::check()?;
@@ -318,10 +299,10 @@ fn encode_chunks(
             return Err(Error::failed("no cache entry"));
         };
         bar.message(&format!("encoding images with {}", w.encoder.name()));
-        let extractor = Loaded::take(&loaded[number], w, &data.dir, device)?;
+        let extractor = LoadedEncoder::take(&loaded[number], w, &data.dir, device)?;
         entry.compute(&extractor, chunk, data, images, &|n| bar.add(n))
     })?;
-    // Encoded chunks are kept; the next start of the command encodes the rest.
+    // EncodedImages chunks are kept; the next start of the command encodes the rest.
     stop::check()?;
     let mut failures = BTreeMap::new();
     for ((number, _), outcome) in tasks.iter().zip(outcomes) {
@@ -338,20 +319,25 @@ fn rows_of(chunk: usize, images: usize) -> usize {
 }
 
 /// An encoder that is loaded only between its first and its last chunk, to save memory.
-struct Loaded {
+struct LoadedEncoder {
     /// Number of chunks not yet begun.
     left: usize,
-    extractor: Option<Arc<Extractor>>,
+    extractor: Option<Arc<FeatureExtractor>>,
 }
 
-impl Loaded {
+impl LoadedEncoder {
     /// Returns the encoder for one more chunk: loads it for the first chunk and drops it after the last.
-    fn take(place: &Mutex<Self>, wanted: &Wanted<'_>, data: &Path, device: &Device) -> Result<Arc<Extractor>> {
+    fn take(
+        place: &Mutex<Self>,
+        wanted: &PreparedEncoder,
+        data: &Path,
+        device: &Device,
+    ) -> Result<Arc<FeatureExtractor>> {
         let mut this = place.lock().unwrap_or_else(PoisonError::into_inner);
         this.left = this.left.saturating_sub(1);
         let extractor = match this.extractor.take() {
             Some(extractor) => extractor,
-            None => Arc::new(Extractor::open(wanted.encoder, wanted.card, data, device)?),
+            None => Arc::new(FeatureExtractor::open(&wanted.encoder, &wanted.card, data, device)?),
         };
         if this.left > 0 {
             this.extractor = Some(extractor.clone());
@@ -361,15 +347,15 @@ impl Loaded {
 }
 
 /// The directory of one key, with a shared lock while this value lives.
-struct Entry {
+struct CacheEntry {
     key: String,
     dir: PathBuf,
     lock: File,
     /// Chunks by index; `None` if not opened yet.
-    chunks: Vec<Option<Chunk>>,
+    chunks: Vec<Option<CachedChunk>>,
 }
 
-impl Entry {
+impl CacheEntry {
     fn path(&self, chunk: usize) -> PathBuf {
         self.dir.join(format!("{chunk:05}.safetensors"))
     }
@@ -393,7 +379,7 @@ impl Entry {
         left
     }
 
-    fn open_chunk(&self, chunk: usize, images: usize) -> Result<Chunk> {
+    fn open_chunk(&self, chunk: usize, images: usize) -> Result<CachedChunk> {
         let path = self.path(chunk);
         let step = || format!("reading {}", path.display());
         let file = File::open(&path).with_context(step)?;
@@ -431,14 +417,14 @@ impl Entry {
             return Err(invalid("its digest is not the one that was written: the file is damaged".into()));
         }
         let offset = 8 + header + info;
-        Ok(Chunk { map, offset, shape, grid, seconds })
+        Ok(CachedChunk { map, offset, shape, grid, seconds })
     }
 
     fn compute(
         &self,
-        extractor: &Extractor,
+        extractor: &FeatureExtractor,
         chunk: usize,
-        data: &DataDir,
+        data: &DataDirectory,
         images: &[String],
         advance: &dyn Fn(u64),
     ) -> Result<()> {
@@ -453,8 +439,8 @@ impl Entry {
         atomic::write(&self.path(chunk), &bytes)
     }
 
-    fn open(self, images: &[String]) -> Result<Cached> {
-        let mut chunks: Vec<Chunk> = Vec::with_capacity(self.chunks.len());
+    fn open(self, images: &[String]) -> Result<CachedFeatures> {
+        let mut chunks: Vec<CachedChunk> = Vec::with_capacity(self.chunks.len());
         for (number, chunk) in self.chunks.into_iter().enumerate() {
             let chunk = chunk.ok_or_else(|| {
                 Error::failed(format!(
@@ -471,8 +457,7 @@ impl Entry {
         }
         let seconds: f64 = chunks.iter().map(|c| c.seconds).sum();
         let ([_, tokens, width], grid) = chunks.first().map_or(([0; 3], [0; 2]), |c| (c.shape, c.grid));
-        Ok(Cached {
-            index: images.iter().enumerate().map(|(i, p)| (p.clone(), i)).collect(),
+        Ok(CachedFeatures {
             images_per_second: images.len() as f64 / seconds,
             chunks,
             grid,

@@ -1,10 +1,9 @@
 //! What is known of an arm's encoder without its weights: the card of a network, or the card of the oracle.
 
-use crate::data::directory;
+use crate::data;
 use crate::features::oracle;
-use crate::features::oracle::{OracleCard, Truth};
-use crate::study::arm::{ArmEncoder, Freeze, Weights};
-use crate::study::{Data, Evaluator};
+use crate::features::oracle::{GroundTruth, OracleCard};
+use crate::study::{ArmEncoder, DataSource, EncoderWeights, EvaluatorConfig, Freeze, ORACLE};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::preprocess::{Orientation, Preparation};
@@ -29,7 +28,7 @@ impl ArmCard {
     /// There is no such encoder, or the data have no ground truth for the oracle.
     pub fn of(encoder: &ArmEncoder, how: Preparation, data: &Path) -> Result<Self> {
         match encoder.is_oracle() {
-            true => Ok(Self::Oracle(Truth::read(data)?.card())),
+            true => Ok(Self::Oracle(GroundTruth::read(data)?.card())),
             false => Ok(Self::Encoder(encoder.card(how)?)),
         }
     }
@@ -38,12 +37,12 @@ impl ArmCard {
     ///
     /// # Errors
     /// As [`ArmCard::of`].
-    pub fn planned(encoder: &ArmEncoder, evaluator: &Evaluator) -> Result<Self> {
+    pub fn planned(encoder: &ArmEncoder, evaluator: &EvaluatorConfig) -> Result<Self> {
         let how = evaluator.preparation();
-        match (directory::directory(&evaluator.data)?, &evaluator.data) {
+        match (data::image_directory(&evaluator.data)?, &evaluator.data) {
             _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(how)?)),
             (Some(dir), _) => Self::of(encoder, how, &dir),
-            (None, Data::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
+            (None, DataSource::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
             (None, _) => {
                 Err(Error::failed("the oracle's ground truth is not known before the data are on this machine")
                     .hint("leave the oracle out, or get the data first"))
@@ -55,9 +54,9 @@ impl ArmCard {
     ///
     /// # Errors
     /// `data` has no ground truth for the oracle, or the ground truth has another grid than that of the training data.
-    pub fn on(&self, data: &Path) -> Result<Self> {
+    pub fn for_data(&self, data: &Path) -> Result<Self> {
         let Self::Oracle(trained) = self else { return Ok(self.clone()) };
-        let here = Truth::read(data)?.card();
+        let here = GroundTruth::read(data)?.card();
         match here.grid == trained.grid {
             true => Ok(Self::Oracle(here)),
             false => Err(Error::failed(format!(
@@ -85,7 +84,7 @@ impl ArmCard {
     pub fn id(&self) -> &str {
         match self {
             Self::Encoder(card) => &card.id,
-            Self::Oracle(_) => oracle::NAME,
+            Self::Oracle(_) => ORACLE,
         }
     }
 
@@ -177,7 +176,7 @@ pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)
         match card {
             ArmCard::Oracle(_) => return ArmRole::Oracle,
             ArmCard::Encoder(card) => {
-                let drawn = matches!(encoder.weights, Weights::Random(_));
+                let drawn = matches!(encoder.weights, EncoderWeights::Random(_));
                 untrained &= drawn || card.supervision == Supervision::None;
             }
         }
@@ -188,7 +187,7 @@ pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::arm::Arm;
+    use crate::study::Arm;
 
     #[test]
     fn arms_have_roles() -> Result<()> {

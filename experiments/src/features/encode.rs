@@ -3,9 +3,9 @@
 use crate::data::image_files;
 use crate::features::card::ArmCard;
 use crate::features::oracle;
-use crate::features::oracle::Truth;
+use crate::features::oracle::GroundTruth;
 use crate::machine::stop;
-use crate::study::arm::ArmEncoder;
+use crate::study::{ArmEncoder, ORACLE};
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;
@@ -16,14 +16,14 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Computes the features of images by name.
-pub enum Extractor {
+pub enum FeatureExtractor {
     /// An encoder, which reads the image files.
     Encoder(Box<Encoder>),
     /// The oracle, which looks the images up in the ground truth of their directory.
-    Oracle(Truth),
+    Oracle(GroundTruth),
 }
 
-impl Extractor {
+impl FeatureExtractor {
     /// Loads the encoder of an arm, or the ground truth in the directory `data`; `card` must be the encoder's own.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Extractor {
     pub fn open(encoder: &ArmEncoder, card: &ArmCard, data: &Path, device: &Device) -> Result<Self> {
         match card {
             ArmCard::Encoder(card) => Ok(Self::Encoder(Box::new(encoder.load(card.clone(), device)?))),
-            ArmCard::Oracle(card) => Ok(Self::Oracle(Truth::read_as(card, data)?)),
+            ArmCard::Oracle(card) => Ok(Self::Oracle(GroundTruth::read_matching(card, data)?)),
         }
     }
 
@@ -39,7 +39,7 @@ impl Extractor {
     pub fn id(&self) -> &str {
         match self {
             Self::Encoder(encoder) => &encoder.card.id,
-            Self::Oracle(_) => oracle::NAME,
+            Self::Oracle(_) => ORACLE,
         }
     }
 
@@ -53,14 +53,14 @@ impl Extractor {
         images: &[S],
         batch: usize,
         advance: &dyn Fn(u64),
-    ) -> Result<Encoded> {
+    ) -> Result<EncodedImages> {
         match self {
             Self::Encoder(encoder) => encode(encoder, dir, images, batch, advance),
             Self::Oracle(truth) => {
                 stop::check()?;
                 let values = truth.features(images)?;
                 advance(images.len() as u64);
-                Ok(Encoded {
+                Ok(EncodedImages {
                     bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
                     shape: [images.len(), truth.cells(), oracle::WIDTH],
                     grid: truth.grid(),
@@ -73,7 +73,7 @@ impl Extractor {
 }
 
 /// Features of some images in host memory.
-pub struct Encoded {
+pub struct EncodedImages {
     /// Features as f32, little endian, [images, tokens, width].
     bytes: Vec<u8>,
     /// Shape of the features, [images, tokens, width].
@@ -96,9 +96,10 @@ pub fn encode<S: AsRef<str>>(
     images: &[S],
     batch: usize,
     advance: &dyn Fn(u64),
-) -> Result<Encoded> {
+) -> Result<EncodedImages> {
     let size = encoder.card.preprocess.size;
-    let mut all = Encoded { bytes: Vec::new(), shape: [images.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
+    let mut all =
+        EncodedImages { bytes: Vec::new(), shape: [images.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
     for names in images.chunks(batch.max(1)) {
         stop::check()?;
         let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
@@ -109,7 +110,7 @@ pub fn encode<S: AsRef<str>>(
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
-        let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name.as_ref()));
+        let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name.as_ref()));
         let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map
@@ -133,7 +134,7 @@ pub fn digest(of: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> St
     digest.finish()
 }
 
-impl Encoded {
+impl EncodedImages {
     /// Digest of these features, see [`digest`].
     pub fn digest(&self, of: &str) -> String {
         digest(of, self.shape, self.grid, &self.bytes)

@@ -6,43 +6,37 @@
 //! uses each image once. For such studies, set `features = "computed"` in `[evaluator]`.
 
 use crate::data::image_files;
-use crate::features::cache::Cached;
+use crate::features::cache::{CachedFeatures, FeatureCache};
 use crate::features::card::ArmCard;
-use crate::features::encode::Extractor;
+use crate::features::encode::FeatureExtractor;
+use crate::features::image_set::ImageSet;
+use crate::features::prepared::PreparedEncoder;
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::machine::workers::Parallelism;
+use crate::study::{ArmEncoder, FeatureSourceKind};
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burn::tensor::{Device, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Number of images in a forward pass.
 const BATCH: usize = 16;
 
-/// Feature source of frozen encoders.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kept {
-    /// Each image is encoded once, and its features are stored on disk.
-    #[default]
-    Cached,
-    /// Each image is encoded whenever it is used, and no features are stored.
-    Computed,
-}
-
 /// The features of one encoder for the images of a study.
-pub enum Features {
+pub enum FrozenFeatures {
     /// Features mapped from the cache on disk.
-    Cached(Cached),
+    Cached(CachedFeatures),
     /// Features computed on demand.
-    Computed(Box<Computed>),
+    Computed(Box<ComputedFeatures>),
 }
 
 /// An encoder that computes the features of images on demand.
-pub struct Computed {
-    extractor: Extractor,
+pub struct ComputedFeatures {
+    extractor: FeatureExtractor,
     device: Device,
     dir: PathBuf,
     images: Vec<String>,
@@ -52,13 +46,13 @@ pub struct Computed {
     spent: Mutex<(f64, f64)>,
 }
 
-impl Computed {
+impl ComputedFeatures {
     /// Makes the source for images named relative to `dir`; `card` is the encoder's, which was loaded on `device`.
     ///
     /// # Errors
     /// The card's tap does not fit its architecture.
     pub fn new(
-        extractor: Extractor,
+        extractor: FeatureExtractor,
         card: &ArmCard,
         dir: PathBuf,
         images: Vec<String>,
@@ -72,8 +66,8 @@ impl Computed {
         let name = |n: &usize| self.images.get(*n).ok_or_else(|| Error::failed(format!("no image {n}")));
         let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
         match &self.extractor {
-            Extractor::Encoder(encoder) => self.encoded(encoder, &names),
-            Extractor::Oracle(truth) => {
+            FeatureExtractor::Encoder(encoder) => self.encoded(encoder, &names),
+            FeatureExtractor::Oracle(truth) => {
                 let shape = [names.len(), truth.cells(), self.width];
                 let tokens = Tensor::from_data(TensorData::new(truth.features(&names)?, shape), &self.device);
                 Ok(FeatureMap { tokens, grid: self.grid })
@@ -89,7 +83,7 @@ impl Computed {
                 image_files::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
             let pixels = encoder.card.preprocess.pixels(&opened, encoder.device());
             let start = Instant::now();
-            let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name));
+            let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name));
             let map = encoder.forward_of(pixels, &name)?;
             encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +99,59 @@ impl Computed {
     }
 }
 
-impl Features {
+/// One encoder of an arm, with its card and features.
+pub struct EncoderFeatures {
+    /// The encoder, as the arm names it.
+    pub encoder: ArmEncoder,
+    /// Card of the encoder.
+    pub card: ArmCard,
+    /// Features for the images of the study.
+    pub features: Arc<FrozenFeatures>,
+}
+
+impl FrozenFeatures {
+    /// Opens the features of these encoders for all images of a study. If one encoder fails, the others are still
+    /// opened.
+    ///
+    /// # Errors
+    /// The cache directory cannot be used, or a signal asked to stop.
+    pub fn open_all(
+        encoders: &[&PreparedEncoder],
+        source: FeatureSourceKind,
+        set: ImageSet<'_>,
+        parallelism: Parallelism,
+        progress: &Progress,
+    ) -> Result<Vec<Result<Self>>> {
+        match source {
+            FeatureSourceKind::Cached => {
+                let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
+                let features = cache.features(encoders, set, parallelism, progress)?;
+                Ok(features.into_iter().map(|f| f.map(Self::Cached)).collect())
+            }
+            FeatureSourceKind::Computed => Ok(encoders
+                .iter()
+                .map(|p| Self::computed(&p.encoder, &p.card, &set.data.dir, set.images, set.device))
+                .collect()),
+        }
+    }
+
+    /// Loads an encoder that computes the features of images on demand; image names are relative to `dir`.
+    ///
+    /// # Errors
+    /// The weights are not on this machine or do not fit, or the ground truth changed since the card was made.
+    pub fn computed(
+        encoder: &ArmEncoder,
+        card: &ArmCard,
+        dir: &Path,
+        images: &[String],
+        device: &Device,
+    ) -> Result<Self> {
+        let extractor = FeatureExtractor::open(encoder, card, dir, device)?;
+        ComputedFeatures::new(extractor, card, dir.to_path_buf(), images.to_vec(), device)
+            .map(Box::new)
+            .map(Self::Computed)
+    }
+
     /// Token grid, `[rows, columns]`.
     pub fn grid(&self) -> [usize; 2] {
         match self {

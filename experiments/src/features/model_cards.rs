@@ -2,15 +2,15 @@
 //! cards say how images are preprocessed and encoded.
 
 use crate::features::card::ArmCard;
+use crate::features::frozen::EncoderFeatures;
 use crate::features::oracle;
 use crate::features::oracle::OracleCard;
-use crate::run::training::Part;
-use crate::study::arm::ArmEncoder;
+use crate::study::ArmEncoder;
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::preprocess::Orientation;
-use burgess_probe::mllm::Visual;
+use burgess_probe::mllm::ImageBatch;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -20,17 +20,17 @@ const FILE: &str = "cards.json";
 
 /// One encoder of a model, with its card.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "TowerTable", into = "TowerTable")]
-pub struct Tower {
+#[serde(try_from = "ModelEncoderTable", into = "ModelEncoderTable")]
+pub struct ModelEncoder {
     /// The encoder, as the arm names it.
     pub encoder: ArmEncoder,
     /// Card: everything about the encoder except its weights.
     pub card: ArmCard,
 }
 
-/// The serialised form of [`Tower`], with exactly one of `card` and `oracle`.
+/// The serialised form of [`ModelEncoder`], with exactly one of `card` and `oracle`.
 #[derive(Serialize, Deserialize)]
-struct TowerTable {
+struct ModelEncoderTable {
     encoder: ArmEncoder,
     #[serde(skip_serializing_if = "Option::is_none")]
     card: Option<EncoderCard>,
@@ -38,10 +38,10 @@ struct TowerTable {
     oracle: Option<OracleCard>,
 }
 
-impl TryFrom<TowerTable> for Tower {
+impl TryFrom<ModelEncoderTable> for ModelEncoder {
     type Error = String;
 
-    fn try_from(TowerTable { encoder, card, oracle }: TowerTable) -> std::result::Result<Self, String> {
+    fn try_from(ModelEncoderTable { encoder, card, oracle }: ModelEncoderTable) -> std::result::Result<Self, String> {
         let card = match (card, oracle, encoder.is_oracle()) {
             (Some(card), None, false) => ArmCard::Encoder(card),
             (None, Some(card), true) => ArmCard::Oracle(card),
@@ -52,8 +52,8 @@ impl TryFrom<TowerTable> for Tower {
     }
 }
 
-impl From<Tower> for TowerTable {
-    fn from(Tower { encoder, card }: Tower) -> Self {
+impl From<ModelEncoder> for ModelEncoderTable {
+    fn from(ModelEncoder { encoder, card }: ModelEncoder) -> Self {
         let (card, oracle) = match card {
             ArmCard::Encoder(card) => (Some(card), None),
             ArmCard::Oracle(card) => (None, Some(card)),
@@ -62,9 +62,9 @@ impl From<Tower> for TowerTable {
     }
 }
 
-impl Tower {
+impl ModelEncoder {
     /// Makes the entry of an encoder with its own weights.
-    pub fn own(card: EncoderCard) -> Self {
+    pub fn of_card(card: EncoderCard) -> Self {
         Self { encoder: ArmEncoder::plain(card.id.clone()), card: ArmCard::Encoder(card) }
     }
 
@@ -84,28 +84,28 @@ fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Tensor<4> {
 ///
 /// # Errors
 /// The weights of an encoder are not on this machine, or the model has the oracle, which reads no images.
-pub fn visual(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+pub fn image_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, device: &Device) -> Result<ImageBatch> {
     match trained {
         true => {
-            let pixels = towers.iter().map(|t| Ok(pixels(t.card.encoder()?, image, device)));
-            pixels.collect::<Result<_>>().map(Visual::Pixels)
+            let pixels = encoders.iter().map(|e| Ok(pixels(e.card.encoder()?, image, device)));
+            pixels.collect::<Result<_>>().map(ImageBatch::Pixels)
         }
-        false => towers.iter().map(|t| t.features(image, device)).collect::<Result<_>>().map(Visual::Towers),
+        false => encoders.iter().map(|e| e.features(image, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps),
     }
 }
 
-/// As [`visual`], for an image without content: for the oracle, every cell shows background.
+/// As [`image_batch`], for an image without content: for the oracle, every cell shows background.
 ///
 /// # Errors
-/// As [`visual`].
-pub fn blank(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
-    match towers {
-        [Tower { card: ArmCard::Oracle(card), .. }] => {
+/// As [`image_batch`].
+pub fn blank_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, device: &Device) -> Result<ImageBatch> {
+    match encoders {
+        [ModelEncoder { card: ArmCard::Oracle(card), .. }] => {
             let shape = [1, card.grid[0] * card.grid[1], card.width];
             let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
-            Ok(Visual::Towers(vec![FeatureMap { tokens, grid: card.grid }]))
+            Ok(ImageBatch::FeatureMaps(vec![FeatureMap { tokens, grid: card.grid }]))
         }
-        _ => visual(image, towers, trained, device),
+        _ => image_batch(image, encoders, trained, device),
     }
 }
 
@@ -115,59 +115,60 @@ pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientat
 }
 
 /// Makes the list of a run's encoders for `cards.json`.
-pub fn towers(parts: &[Part]) -> Vec<Tower> {
-    let tower = |part: &Part| {
+pub fn model_encoders(encoders: &[EncoderFeatures]) -> Vec<ModelEncoder> {
+    let entry = |part: &EncoderFeatures| {
         let mut card = part.card.clone();
         if let ArmCard::Encoder(card) = &mut card {
             // The pretraining recipe does not affect what the encoder computes.
             card.pretrain = None;
         }
-        Tower { encoder: part.encoder.clone(), card }
+        ModelEncoder { encoder: part.encoder.clone(), card }
     };
-    parts.iter().map(tower).collect()
+    encoders.iter().map(entry).collect()
 }
 
 /// Writes `cards.json` beside the model of a run, unless it exists.
-pub fn write(dir: &Path, parts: &[Part]) -> Result<()> {
+pub fn write(dir: &Path, encoders: &[EncoderFeatures]) -> Result<()> {
     let file = dir.join(FILE);
     if file.is_file() {
         return Ok(());
     }
     // Models of earlier versions have no checksums; a checksum of one file would claim that all were checked.
     match dir.join(checksums::FILE).is_file() {
-        true => checksums::write_json(dir, FILE, &towers(parts)),
-        false => atomic::write_json(&file, &towers(parts)),
+        true => checksums::write_json(dir, FILE, &model_encoders(encoders)),
+        false => atomic::write_json(&file, &model_encoders(encoders)),
     }
 }
 
 /// Reads and validates the encoders of the model in `dir`.
-pub fn read(dir: &Path) -> Result<Vec<Tower>> {
+pub fn read(dir: &Path) -> Result<Vec<ModelEncoder>> {
     if !dir.join(FILE).is_file() {
         return Err(Error::failed(format!("{} has no {FILE}: what its images go through is not known", dir.display()))
             .hint("run the study again: what is done stays done, and the file is written"));
     }
-    let towers: Vec<Tower> = atomic::read_json(&dir.join(FILE))?;
-    for tower in &towers {
+    let encoders: Vec<ModelEncoder> = atomic::read_json(&dir.join(FILE))?;
+    for entry in &encoders {
         // Apply the same validation as to cards of the zoo and of directories.
-        let step = || format!("{}: the card of {}", dir.join(FILE).display(), tower.encoder);
-        tower.card.validate().map_err(|e| e.context(step()))?;
+        let step = || format!("{}: the card of {}", dir.join(FILE).display(), entry.encoder);
+        entry.card.validate().map_err(|e| e.context(step()))?;
     }
-    Ok(towers)
+    Ok(encoders)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::ORACLE;
 
     #[test]
     fn the_oracle_is_written_without_a_card_and_reads_no_images() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let card = ArmCard::Oracle(OracleCard::new([2, 3], "0305"));
-        let tower = Tower { encoder: ArmEncoder::plain(oracle::NAME), card: card.clone() };
-        atomic::write_json(&dir.path().join(FILE), &[&tower])?;
+        let entry = ModelEncoder { encoder: ArmEncoder::plain(ORACLE), card: card.clone() };
+        atomic::write_json(&dir.path().join(FILE), &[&entry])?;
         let mut read_back = read(dir.path())?;
-        assert_eq!(read_back.pop().map(|t| t.card), Some(card));
-        let written = serde_json::to_value(&tower)?;
+        assert_eq!(read_back.pop().map(|e| e.card), Some(card));
+        let written = serde_json::to_value(&entry)?;
         assert_eq!(written["oracle"]["truth"], "0305");
         assert!(written.get("card").is_none(), "{written}");
         for (key, value) in [("encoder", "nano-clip".into()), ("oracle", serde_json::Value::Null)] {
@@ -178,10 +179,10 @@ mod tests {
         }
         let device = Device::flex();
         let image = RgbImage::new(8, 8);
-        let towers = [tower];
-        assert!(visual(&image, &towers, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
-        match blank(&image, &towers, false, &device)? {
-            Visual::Towers(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
+        let encoders = [entry];
+        assert!(image_batch(&image, &encoders, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
+        match blank_batch(&image, &encoders, false, &device)? {
+            ImageBatch::FeatureMaps(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
             _ => return Err(Error::failed("the oracle gives features")),
         }
         Ok(())
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn absurd_cards_of_a_saved_model_are_refused() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        let good = serde_json::to_value([Tower::own(EncoderCard::find("nano-clip")?)])?;
+        let good = serde_json::to_value([ModelEncoder::of_card(EncoderCard::find("nano-clip")?)])?;
         let say = |at: &str, value: serde_json::Value| {
             let mut changed = good.clone();
             let (table, key) = at.rsplit_once('/').unwrap_or_default();

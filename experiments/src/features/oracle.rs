@@ -16,7 +16,7 @@
 //! each channel has variance 1 over the draw of the signs, however many words the cell has.
 
 use crate::data::image_files;
-use crate::study::arm::{Arm, Freeze};
+use crate::study::ORACLE;
 use burgess_base::digest::Digest;
 use burgess_base::stream::{stream, uniform};
 use burgess_base::text::excerpt;
@@ -28,8 +28,6 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// The encoder source that stands for the oracle in an arm; a directory of this name is written `./oracle`.
-pub const NAME: &str = "oracle";
 /// File name of the ground truth, which lies in the directory to which image names are relative.
 pub const FILE: &str = "truth.jsonl";
 /// Number of channels of a cell's feature.
@@ -88,43 +86,16 @@ impl OracleCard {
     }
 }
 
-/// Checks that an arm with the oracle has no other encoder, no encoder options and frozen encoders.
-///
-/// # Errors
-/// The oracle has options, is combined with an encoder, or is unfrozen.
-pub fn check(arm: &Arm) -> Result<()> {
-    let Some(oracle) = arm.encoders.iter().find(|e| e.is_oracle()) else { return Ok(()) };
-    if oracle.to_string() != NAME {
-        return Err(Error::usage(format!(
-            "{oracle}: the oracle takes no options: it has no layers and no weights, and the grid of {FILE}"
-        ))
-        .hint(format!("write encoders = [\"{NAME}\"]; a directory of this name is ./{NAME}")));
-    }
-    if arm.encoders.len() > 1 {
-        return Err(Error::usage(format!(
-            "{}: the oracle cannot be combined: it already has all that the data say of an image, so that the other encoder \
-             would not be measured",
-            arm.encoder_names().join("+")
-        ))
-        .hint(format!("give it an arm of its own: encoders = [\"{NAME}\"]")));
-    }
-    if arm.freeze == Freeze::Unfrozen {
-        return Err(Error::usage(format!("{NAME}: the oracle cannot be unfrozen: it has no parameters to train"))
-            .hint("leave out freeze = \"unfrozen\" (`:unfrozen` on the command line)"));
-    }
-    Ok(())
-}
-
 /// Makes the error for a caller that needs an encoder's card or weights where the arm has the oracle.
 pub fn no_encoder() -> Error {
     Error::usage(format!(
-        "`{NAME}` is no encoder: its features are the ground truth of a study's data, not of an image"
+        "`{ORACLE}` is no encoder: its features are the ground truth of a study's data, not of an image"
     ))
-    .hint(format!("`burgess rank STUDY --encoders {NAME}` measures it; a directory of this name is ./{NAME}"))
+    .hint(format!("`burgess rank STUDY --encoders {ORACLE}` measures it; a directory of this name is ./{ORACLE}"))
 }
 
 /// The ground truth of a data directory as features.
-pub struct Truth {
+pub struct GroundTruth {
     file: PathBuf,
     digest: String,
     grid: [usize; 2],
@@ -152,7 +123,7 @@ struct Reader {
     vectors: Vec<f32>,
 }
 
-impl Truth {
+impl GroundTruth {
     /// Reads the ground truth of the data in `dir`.
     ///
     /// # Errors
@@ -174,7 +145,7 @@ impl Truth {
             sets: HashMap::from([(Vec::new(), 0)]),
             signs: HashMap::new(),
             images: HashMap::new(),
-            vectors: signs(NAME).to_vec(),
+            vectors: signs(ORACLE).to_vec(),
         };
         while input.read_until(b'\n', &mut bytes).with_context(step)? > 0 {
             number += 1;
@@ -200,7 +171,7 @@ impl Truth {
     ///
     /// # Errors
     /// The file changed since the card was made, or cannot be read.
-    pub fn read_as(card: &OracleCard, dir: &Path) -> Result<Self> {
+    pub fn read_matching(card: &OracleCard, dir: &Path) -> Result<Self> {
         let truth = Self::read(dir)?;
         match truth.card() == *card {
             true => Ok(truth),
@@ -222,8 +193,12 @@ impl Truth {
     }
 
     fn unknown(&self, image: &str, count: &str) -> Error {
-        Error::failed(format!("{} has no line for the image {}{count}", self.file.display(), image_files::shown(image)))
-            .hint(format!("the oracle needs the ground truth of every image that the study names: {FORM}"))
+        Error::failed(format!(
+            "{} has no line for the image {}{count}",
+            self.file.display(),
+            image_files::display_name(image)
+        ))
+        .hint(format!("the oracle needs the ground truth of every image that the study names: {FORM}"))
     }
 
     /// Looks up the features of images by name, `[images, cells, WIDTH]`.
@@ -255,7 +230,7 @@ impl Truth {
 
 /// Features of an image that shows only background, `[cells, WIDTH]`.
 pub fn background(card: &OracleCard) -> Vec<f32> {
-    signs(NAME).repeat(card.grid[0] * card.grid[1])
+    signs(ORACLE).repeat(card.grid[0] * card.grid[1])
 }
 
 impl Reader {
@@ -290,7 +265,7 @@ impl Reader {
             return Err(Error::failed(format!("a word of cell {} is empty", cell + 1)));
         }
         let cells = cells.into_iter().map(|words| self.cell(words)).collect::<Result<_>>()?;
-        let name = image_files::name_of(Path::new(&image));
+        let name = image_files::encode_name(Path::new(&image));
         match self.images.insert(name, cells) {
             None => Ok(()),
             Some(_) => Err(Error::failed(format!("the image {} has a line before", excerpt(&image, 200)))),
@@ -307,7 +282,7 @@ impl Reader {
         let number = u32::try_from(self.sets.len()).map_err(|_| Error::failed("there are too many different cells"))?;
         let mut sum = [0.0; WIDTH];
         for word in &words {
-            let signs = self.signs.entry(word.clone()).or_insert_with(|| signs(&format!("{NAME}/{word}")));
+            let signs = self.signs.entry(word.clone()).or_insert_with(|| signs(&format!("{ORACLE}/{word}")));
             sum.iter_mut().zip(signs).for_each(|(sum, sign)| *sum += *sign);
         }
         // Sums of signs are exact, and IEEE 754 defines the rounding of the division: every machine gives the same
@@ -334,10 +309,10 @@ fn absent(file: &Path) -> Error {
 mod tests {
     use super::*;
 
-    fn read(lines: &str) -> Result<Truth> {
+    fn read(lines: &str) -> Result<GroundTruth> {
         let dir = tempfile::tempdir()?;
         fs::write(dir.path().join(FILE), lines)?;
-        Truth::read(dir.path())
+        GroundTruth::read(dir.path())
     }
 
     fn line(image: &str, cells: &str) -> String {
@@ -417,34 +392,10 @@ mod tests {
         assert!(e.to_string().ends_with("truth.jsonl has no line for the image x/b.png, one of 2 of 3"), "{e}");
         assert!(e.hint_text().is_some() && truth.features(&["b"]).is_err());
         let dir = tempfile::tempdir()?;
-        let e = Truth::read(dir.path()).map(|_| ()).unwrap_err();
+        let e = GroundTruth::read(dir.path()).map(|_| ()).unwrap_err();
         assert!(e.to_string().contains("no ground truth for the oracle") && e.hint_text().is_some(), "{e}");
         fs::create_dir(dir.path().join(FILE))?;
-        assert!(Truth::read(dir.path()).is_err_and(|e| e.to_string().contains("no regular file")));
-        Ok(())
-    }
-
-    #[test]
-    fn arms_that_ask_too_much_of_the_oracle_are_refused() -> Result<()> {
-        Arm::parse("oracle")?.check()?;
-        for (text, expected) in [
-            ("oracle:unfrozen", "no parameters to train"),
-            ("oracle+nano-clip", "cannot be combined"),
-            ("nano-clip+oracle", "cannot be combined"),
-            ("oracle@7", "takes no options"),
-            ("oracle@random", "takes no options"),
-            ("oracle@grid=3", "takes no options"),
-        ] {
-            let e = Arm::parse(text)?.check().expect_err(text);
-            assert!(e.to_string().contains(expected) && e.hint_text().is_some() && e.exit_code() == 2, "{e}");
-        }
-        let how = burgess_encoders::preprocess::Preparation::default();
-        assert!(
-            "oracle"
-                .parse::<crate::study::arm::ArmEncoder>()?
-                .card(how)
-                .is_err_and(|e| e.to_string().contains("no encoder"))
-        );
+        assert!(GroundTruth::read(dir.path()).is_err_and(|e| e.to_string().contains("no regular file")));
         Ok(())
     }
 }

@@ -1,56 +1,58 @@
 //! The images of a study as input of a model, by index: features of frozen encoders, or pixels for trained ones.
 
 use crate::data::image_files;
-use crate::features::frozen::Features;
+use crate::features::frozen::FrozenFeatures;
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{Orientation, Preprocess};
 use burgess_probe::connector::ImageSize;
-use burgess_probe::mllm::Visual;
+use burgess_probe::mllm::ImageBatch;
 use burgess_probe::train::FeatureSource;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::Path;
 
 /// Source of the visual input of a model.
-pub struct Source<'a> {
+pub struct VisualSource<'a> {
     /// Directory to which image names are relative; `images` holds the names by index.
     pub dir: &'a Path,
+    /// Names of the images, by index.
     pub images: &'a [String],
     /// Whether the connector needs the sizes of images before padding.
     pub sizes: bool,
     /// How the orientation in images' EXIF data is applied.
     pub orientation: Orientation,
-    pub towers: Towers<'a>,
+    /// Inputs of the model for each encoder.
+    pub encoders: EncoderInputs<'a>,
 }
 
 /// Encoders in the order in which the connector reads them.
-pub enum Towers<'a> {
+pub enum EncoderInputs<'a> {
     /// Frozen encoders: their features, each on its own grid.
-    Frozen(Vec<&'a Features>),
+    Frozen(Vec<&'a FrozenFeatures>),
     /// Trained encoders: pixels, preprocessed for each of them.
     Trained(Vec<&'a Preprocess>),
 }
 
-impl Source<'_> {
+impl VisualSource<'_> {
     fn names(&self, images: &[usize]) -> Result<Vec<&String>> {
         let name = |image: &usize| self.images.get(*image).ok_or_else(|| Error::failed(format!("no image {image}")));
         images.iter().map(name).collect()
     }
 }
 
-impl FeatureSource for Source<'_> {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
-        match &self.towers {
-            Towers::Frozen(features) => {
-                features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(Visual::Towers)
+impl FeatureSource for VisualSource<'_> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
+        match &self.encoders {
+            EncoderInputs::Frozen(features) => {
+                features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps)
             }
-            Towers::Trained(preprocess) => {
+            EncoderInputs::Trained(preprocess) => {
                 let opened = image_files::open_all(self.dir, &self.names(images)?, self.orientation);
                 let opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
                 let pixels = |p: &&Preprocess| {
                     let all: Vec<f32> = opened.iter().flat_map(|image| p.apply(image)).collect();
                     Tensor::from_data(TensorData::new(all, [images.len(), 3, p.size, p.size]), device)
                 };
-                Ok(Visual::Pixels(preprocess.iter().map(pixels).collect()))
+                Ok(ImageBatch::Pixels(preprocess.iter().map(pixels).collect()))
             }
         }
     }

@@ -10,17 +10,19 @@ use std::sync::{Mutex, PoisonError};
 
 /// Number of workers and number of threads of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct Parallelism {
+    /// Number of workers.
     pub workers: usize,
+    /// Number of threads of each worker.
     pub threads: usize,
 }
 
-impl Share {
+impl Parallelism {
     /// One worker per core, or `jobs` workers, with one thread each. The thread count is always one, because results
     /// depend on it.
     pub fn of_this_machine(jobs: Option<usize>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Share { workers: jobs.unwrap_or(cores).max(1), threads: 1 }
+        Parallelism { workers: jobs.unwrap_or(cores).max(1), threads: 1 }
     }
 
     /// As [`of_this_machine`](Self::of_this_machine), but with one worker per run if there are at most 1.5 runs per
@@ -28,14 +30,14 @@ impl Share {
     pub fn for_runs(jobs: Option<usize>, runs: usize) -> Self {
         let share = Self::of_this_machine(jobs);
         let beside = jobs.is_none() && runs > share.workers && 2 * runs <= 3 * share.workers;
-        if beside { Share { workers: runs, ..share } } else { share }
+        if beside { Parallelism { workers: runs, ..share } } else { share }
     }
 }
 
 /// Does `work` for every task and returns the results in the order of the tasks. A panic of `work` becomes an error of
 /// its task and does not affect the others.
 pub fn each<T: Send, R: Send>(
-    share: Share,
+    share: Parallelism,
     tasks: Vec<T>,
     work: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<Result<R>>> {
@@ -88,17 +90,17 @@ mod tests {
 
     #[test]
     fn a_few_runs_too_many_run_beside_the_others() {
-        let cores = Share::of_this_machine(None).workers;
+        let cores = Parallelism::of_this_machine(None).workers;
         let half_more = cores + cores / 2;
-        assert_eq!(Share::for_runs(None, half_more).workers, half_more);
-        assert_eq!(Share::for_runs(None, half_more + 1).workers, cores);
-        assert_eq!(Share::for_runs(None, 1).workers, cores);
-        assert_eq!(Share::for_runs(Some(2), 3).workers, 2);
+        assert_eq!(Parallelism::for_runs(None, half_more).workers, half_more);
+        assert_eq!(Parallelism::for_runs(None, half_more + 1).workers, cores);
+        assert_eq!(Parallelism::for_runs(None, 1).workers, cores);
+        assert_eq!(Parallelism::for_runs(Some(2), 3).workers, 2);
     }
 
     #[test]
     fn outcomes_keep_their_order_and_a_panic_stays_alone() -> Result<()> {
-        let share = Share { workers: 3, threads: 1 };
+        let share = Parallelism { workers: 3, threads: 1 };
         let outcomes = each(share, (0..20).collect(), |i: i32| {
             assert_eq!(rayon::current_num_threads(), 1);
             if i == 7 {

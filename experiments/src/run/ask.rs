@@ -9,23 +9,23 @@ use burgess_probe::connector::ImageSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
 use burgess_probe::llm::{ChatTemplate, Llm, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
-use burgess_probe::released::Released;
-use burgess_probe::text::{self, Likely, Scored};
+use burgess_probe::released::ReleasedModel;
+use burgess_probe::text::{self, ScoredToken, TokenLogprob};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::path::Path;
 
 /// A multimodal model with the preprocessing of its images.
-pub struct Answerer {
+pub struct MultimodalModel {
     pub(crate) model: Mllm,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) encoders: Vec<model_cards::Tower>,
+    pub(crate) encoders: Vec<model_cards::ModelEncoder>,
     device: Device,
 }
 
 /// Options for an answer.
 #[derive(Debug, Clone)]
-pub struct How {
+pub struct AnswerOptions {
     /// Largest number of tokens of an answer.
     pub max_new_tokens: usize,
     /// Sampling; greedy decoding if absent.
@@ -47,7 +47,7 @@ pub struct Answer {
     pub answer_tokens: usize,
     /// Tokens of the answer and the token that ended it; empty unless requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tokens: Vec<Told>,
+    pub tokens: Vec<AnswerToken>,
     /// Sum of the log-probabilities of `tokens`, in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprob: Option<f64>,
@@ -55,31 +55,38 @@ pub struct Answer {
 
 /// A token with its text.
 #[derive(Debug, Clone, Serialize)]
-pub struct Named {
+pub struct NamedToken {
     /// Text of the token in the tokenizer's vocabulary.
     pub text: String,
     /// Id and log-probability of the token.
     #[serde(flatten)]
-    pub token: Likely,
+    pub token: TokenLogprob,
 }
 
 /// A token of an answer, with the most probable alternatives.
 #[derive(Debug, Clone, Serialize)]
-pub struct Told {
+pub struct AnswerToken {
     /// The token of the answer.
     #[serde(flatten)]
-    pub token: Named,
+    pub token: NamedToken,
     /// The most probable tokens at this position, most probable first.
-    pub top: Vec<Named>,
+    pub top: Vec<NamedToken>,
 }
 
-fn told(tokenizer: &Tokenizer, scored: &[Scored]) -> Vec<Told> {
-    let named = |token: &Likely| Named { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
-    scored.iter().map(|s| Told { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
+fn told(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<AnswerToken> {
+    let named =
+        |token: &TokenLogprob| NamedToken { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
+    scored.iter().map(|s| AnswerToken { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
 }
 
 /// Makes an [`Answer`] of these tokens.
-fn answer(tokenizer: &Tokenizer, ids: &[u32], prompt_tokens: usize, scored: &[Scored], how: &How) -> Result<Answer> {
+fn answer(
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    prompt_tokens: usize,
+    scored: &[ScoredToken],
+    how: &AnswerOptions,
+) -> Result<Answer> {
     let tells = how.logprobs || how.continuation.is_some();
     Ok(Answer {
         answer: tokenizer.decode(ids)?,
@@ -100,7 +107,7 @@ fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
 }
 
 /// A language model without images.
-pub struct Speaker {
+pub struct TextModel {
     llm: Llm,
     tokenizer: Tokenizer,
     /// Chat template for questions; `None` to continue the text as it is.
@@ -108,7 +115,7 @@ pub struct Speaker {
     device: Device,
 }
 
-impl Speaker {
+impl TextModel {
     /// Opens a language model by a name as in studies. `chat` replaces its chat template; `raw` uses none.
     ///
     /// # Errors
@@ -133,7 +140,7 @@ impl Speaker {
     ///
     /// # Errors
     /// The text is too long, or a value in the model is not finite.
-    pub fn answer(&self, question: &str, how: &How) -> Result<Answer> {
+    pub fn answer(&self, question: &str, how: &AnswerOptions) -> Result<Answer> {
         let (ids, stop) = match &self.chat {
             Some(chat) => (chat.prompt(&self.tokenizer, question, false)?, chat.stop(&self.tokenizer)?),
             None => {
@@ -144,10 +151,10 @@ impl Speaker {
         };
         if let Some(continuation) = &how.continuation {
             let given = given(&self.tokenizer, continuation)?;
-            let scored = text::scored(&self.llm, &ids, &given, &self.device)?;
+            let scored = text::score_text(&self.llm, &ids, &given, &self.device)?;
             return answer(&self.tokenizer, &given, ids.len(), &scored, how);
         }
-        let made = text::continued(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
+        let made = text::continue_text(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
         let spoken: Vec<u32> = made.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
         let mut answer = answer(&self.tokenizer, &spoken, ids.len(), &made, how)?;
         if self.chat.is_some() {
@@ -160,13 +167,13 @@ impl Speaker {
 /// Chat template of each released model, by the `image_position` of its configuration.
 const TEMPLATES: [(usize, &str); 4] = [(91, "llama_3"), (35, "vicuna_v1"), (87, "chatml_direct"), (13, "phi3")];
 
-impl Answerer {
+impl MultimodalModel {
     /// Opens a model's directory. `chat` names the chat template where the directory does not determine it.
     ///
     /// # Errors
     /// The directory holds no multimodal model, or weights of the model or of its encoders are missing.
     pub fn open(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
-        if Released::is(dir) {
+        if ReleasedModel::is_model_dir(dir) {
             return Self::released(dir, chat, device);
         }
         if chat.is_some() {
@@ -183,7 +190,7 @@ impl Answerer {
     }
 
     fn released(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
-        let released = Released::open(dir)?;
+        let released = ReleasedModel::open(dir)?;
         let known = TEMPLATES.iter().find(|(at, _)| Some(*at) == released.image_position).map(|(_, name)| *name);
         let name = chat.or(known).ok_or_else(|| {
             let names = TEMPLATES.map(|(_, name)| name).join(", ");
@@ -192,7 +199,7 @@ impl Answerer {
         })?;
         let tokenizer = Tokenizer::open(dir)?;
         let model = released.load(ChatTemplate::named(name)?, device)?;
-        let encoders = released.encoders.iter().cloned().map(model_cards::Tower::own).collect();
+        let encoders = released.encoders.iter().cloned().map(model_cards::ModelEncoder::of_card).collect();
         Ok(Self { model, tokenizer, encoders, device: device.clone() })
     }
 
@@ -200,7 +207,7 @@ impl Answerer {
     ///
     /// # Errors
     /// The image cannot be read, an encoder's weights are missing, or the question is too long.
-    pub fn answer(&self, image: Option<&Path>, question: &str, how: &How) -> Result<Answer> {
+    pub fn answer(&self, image: Option<&Path>, question: &str, how: &AnswerOptions) -> Result<Answer> {
         let chat = &self.model.config().chat;
         let seen = match image {
             Some(file) => {
@@ -209,17 +216,18 @@ impl Answerer {
                 let (width, height) = image.dimensions();
                 let size = ImageSize { width: width as usize, height: height as usize };
                 let visual =
-                    model_cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
-                Some(self.model.look(visual, Some(&[size]), None)?)
+                    model_cards::image_batch(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
+                Some(self.model.encode_images_with(visual, Some(&[size]), None)?)
             }
             None => None,
         };
         let ids = chat.prompt(&self.tokenizer, question, seen.is_some())?;
         let id = chat.image_id(&self.tokenizer)?;
         let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
-        let positions = seen.as_ref().map_or(0, |s| s.positions().saturating_sub(1));
+        let positions = seen.as_ref().map_or(0, |s| s.tokens_per_image().saturating_sub(1));
         let prompt_tokens = ids.len() + positions;
-        let score = |seen, answer: &[u32]| text::scored_with(&self.model, seen, &ids, at, answer, &self.device);
+        let score =
+            |seen, answer: &[u32]| text::score_text_with_image(&self.model, seen, &ids, at, answer, &self.device);
         if let Some(continuation) = &how.continuation {
             let given = given(&self.tokenizer, continuation)?;
             let scored = score(seen, &given)?;

@@ -1,11 +1,12 @@
 //! Checks before work starts: whether encoders, recipe and data fit together, and whether results can be written.
 
-use crate::data::examples::Set;
-use crate::features::card::ArmCard;
-use crate::features::oracle::Truth;
-use crate::run::instrument::{Instrument, Llm};
+use crate::data::examples::ExampleSet;
+use crate::features::ArmCard;
+use crate::features::oracle::GroundTruth;
+use crate::run::evaluator::Evaluator;
+use crate::run::llm_files::LlmFiles;
 use crate::run::training;
-use crate::study::{Arm, Evaluator};
+use crate::study::{Arm, EvaluatorConfig};
 use burgess_base::{Error, Result, output};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
@@ -15,7 +16,7 @@ use burn::tensor::Device;
 use std::path::Path;
 
 /// The training stages of an arm, by name, with the arm's freeze setting applied.
-fn stages(evaluator: &Evaluator, arm: &Arm) -> Vec<(&'static str, Stage)> {
+fn stages(evaluator: &EvaluatorConfig, arm: &Arm) -> Vec<(&'static str, Stage)> {
     let align = evaluator.recipe.align.iter().map(|stage| ("align", stage.clone()));
     align.chain([("tune", training::tune_stage(&evaluator.recipe.tune, arm.freeze))]).collect()
 }
@@ -25,7 +26,13 @@ fn stages(evaluator: &Evaluator, arm: &Arm) -> Vec<(&'static str, Stage)> {
 ///
 /// # Errors
 /// Something does not fit; the error names arm, stage and key.
-pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&ArmCard], device: &Device) -> Result<usize> {
+pub fn check_arm(
+    evaluator: &EvaluatorConfig,
+    llm: &LlmFiles,
+    arm: &Arm,
+    cards: &[&ArmCard],
+    device: &Device,
+) -> Result<usize> {
     let check = || {
         for (name, stage) in stages(evaluator, arm) {
             self::stage(&stage, llm, device).map_err(|e| e.context(format!("stage {name}")))?;
@@ -34,10 +41,10 @@ pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&ArmCard], de
         for card in cards {
             towers.push((card.width()?, card.used_grid()?));
         }
-        let kind = arm.connector_of(evaluator).clone();
+        let kind = evaluator.connector_of(arm).clone();
         let connector = ConnectorConfig::new(kind, &towers, llm.config.hidden_size)?;
         let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
-        let positions = connector.positions(&grids);
+        let positions = connector.image_tokens(&grids);
         let (chat, encoders, llm) = (llm.chat.clone(), Vec::new(), llm.config.clone());
         MllmConfig { connector, llm, chat, encoders, grid: None }.check()?;
         Ok(positions)
@@ -45,7 +52,7 @@ pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&ArmCard], de
     check().map_err(|e: Error| e.context(format!("the arm {}", arm.name())))
 }
 
-fn stage(stage: &Stage, llm: &Llm, device: &Device) -> Result<()> {
+fn stage(stage: &Stage, llm: &LlmFiles, device: &Device) -> Result<()> {
     if stage.trainable.is_empty() {
         return Err(Error::usage("`trainable` has only `encoder`, and the encoders of this arm are frozen")
             .hint("add \"connector\" to `trainable`, or freeze = \"unfrozen\" to the arm"));
@@ -64,7 +71,7 @@ fn stage(stage: &Stage, llm: &Llm, device: &Device) -> Result<()> {
     }
 }
 
-impl Instrument {
+impl Evaluator {
     /// Checks that conversations and questions fit into the model of an arm whose images take `positions` positions.
     ///
     /// # Errors
@@ -72,7 +79,7 @@ impl Instrument {
     pub fn check_lengths(&self, arm: &Arm, positions: usize) -> Result<()> {
         let most = self.llm.config.max_position_embeddings;
         let check = || {
-            for (name, stage) in stages(&self.evaluator, arm) {
+            for (name, stage) in stages(&self.config, arm) {
                 let set = if name == "align" { self.align.as_ref() } else { Some(&self.tune) };
                 if let Some(set) = set {
                     lengths(&stage, set, positions, most).map_err(|e| e.context(format!("stage {name}")))?;
@@ -89,13 +96,13 @@ impl Instrument {
     /// An image has no ground truth; the error names it.
     pub fn check_truth(&self, cards: &[&ArmCard]) -> Result<()> {
         match cards.iter().any(|card| matches!(card, ArmCard::Oracle(_))) {
-            true => Truth::read(&self.data.dir)?.check(&self.images),
+            true => GroundTruth::read(&self.data.dir)?.check(&self.images),
             false => Ok(()),
         }
     }
 }
 
-fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
+fn lengths(stage: &Stage, set: &ExampleSet, image: usize, most: usize) -> Result<()> {
     let (examples, file) = (&set.examples, set.file().display());
     let mut learnable = false;
     for i in 0..examples.len() {
@@ -103,7 +110,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
         let read = match stage.max_length.filter(|longest| all > *longest) {
             Some(longest) => {
                 let step = |e: Error| e.context(format!("conversation {} of {file}", i + 1));
-                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.learnable();
+                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.has_supervised_tokens();
                 longest
             }
             None => {
@@ -135,7 +142,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
 ///
 /// # Errors
 /// It cannot; the error names the cause.
-pub fn writable(dir: &Path) -> Result<()> {
+pub fn check_writable(dir: &Path) -> Result<()> {
     output::check_directory(dir).map_err(|e| e.hint("choose another place with --out"))
 }
 
@@ -147,12 +154,12 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let place = dir.path();
-        writable(&place.join("a/b/c"))?;
+        check_writable(&place.join("a/b/c"))?;
         assert!(std::fs::read_dir(place)?.next().is_none(), "nothing is left");
         std::fs::write(place.join("file"), "")?;
-        let e = writable(&place.join("file/below")).unwrap_err();
+        let e = check_writable(&place.join("file/below")).unwrap_err();
         assert!(e.to_string().contains("file/below") && e.to_string().contains("is a file, not a directory"), "{e}");
         assert!(e.hint_text().is_some_and(|h| h.contains("another directory")));
-        writable(Path::new("Cargo-not-here"))
+        check_writable(Path::new("Cargo-not-here"))
     }
 }

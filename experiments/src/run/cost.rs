@@ -6,33 +6,33 @@
 //! gradients and AdamW moments of trained parameters, and the activations that the backward pass needs. Allocator
 //! overhead and library workspaces are not included.
 
-use crate::features::card::ArmCard;
+use crate::features::ArmCard;
 use burgess_base::Result;
 use burgess_probe::llm::LlmConfig;
-use burgess_probe::recipe::{Part, Stage};
+use burgess_probe::recipe::{ParameterGroup, Stage};
 use serde::Serialize;
 
 /// A kind of device and how it stores numbers.
 #[derive(Debug, Clone, Copy)]
-pub struct Device {
+pub struct DeviceProfile {
     /// Name in tables.
     pub name: &'static str,
     /// Whether the language model computes in bf16 (`precision = "bf16"` of a stage); weights are f32 in any case.
     bf16: bool,
     /// Whether gradient checkpointing is used in any case, even if the stage does not ask for it.
-    again: bool,
+    checkpointing: bool,
 }
 
 /// The devices of the estimates: CPU, GPU, and GPU with gradient checkpointing.
-pub const DEVICES: [Device; 3] = [
-    Device { name: "flex (f32)", bf16: false, again: false },
-    Device { name: "GPU (bf16)", bf16: true, again: false },
-    Device { name: "GPU (bf16, checkpointing)", bf16: true, again: true },
+pub const DEVICES: [DeviceProfile; 3] = [
+    DeviceProfile { name: "flex (f32)", bf16: false, checkpointing: false },
+    DeviceProfile { name: "GPU (bf16)", bf16: true, checkpointing: false },
+    DeviceProfile { name: "GPU (bf16, checkpointing)", bf16: true, checkpointing: true },
 ];
 
 /// Size of the data of one stage.
 #[derive(Debug, Clone, Copy)]
-pub struct Corpus {
+pub struct CorpusSize {
     /// Number of conversations.
     pub samples: u64,
     /// Mean number of text tokens of a conversation.
@@ -41,7 +41,7 @@ pub struct Corpus {
 
 /// The configuration of a run, as far as it determines the cost.
 #[derive(Debug, Clone)]
-pub struct Parts<'a> {
+pub struct CostInputs<'a> {
     /// Cards of the encoders.
     pub cards: &'a [ArmCard],
     /// Configuration of the language model.
@@ -67,7 +67,7 @@ pub struct StageCost {
 
 /// Cost of a run.
 #[derive(Debug, Clone, Serialize)]
-pub struct Cost {
+pub struct CostEstimate {
     /// Number of parameters of the encoders.
     pub encoder_parameters: u64,
     /// Number of parameters of the connector.
@@ -86,12 +86,12 @@ pub struct Cost {
     pub feature_bytes: f64,
 }
 
-impl Parts<'_> {
+impl CostInputs<'_> {
     /// Estimates the cost of the whole run.
     ///
     /// # Errors
     /// A card's tap does not fit its architecture.
-    pub fn cost(&self, align: Option<(&Stage, Corpus)>, tune: (&Stage, Corpus)) -> Result<Cost> {
+    pub fn cost(&self, align: Option<(&Stage, CorpusSize)>, tune: (&Stage, CorpusSize)) -> Result<CostEstimate> {
         let (mut image_flops, mut image_bytes) = (0.0, 0.0);
         for card in self.cards {
             image_flops += card.flops()? as f64;
@@ -99,13 +99,13 @@ impl Parts<'_> {
             image_bytes += 4.0 * (rows * columns * card.width()?) as f64;
         }
         // For a stage that trains the encoders, `stage` counts the encoder passes.
-        let encoded = |stage: &Stage, corpus: Corpus| match (stage.trains(Part::Encoder), self.cached) {
+        let encoded = |stage: &Stage, corpus: CorpusSize| match (stage.trains(ParameterGroup::Encoder), self.cached) {
             (true, _) => 0.0,
             (false, true) => self.seen(stage, corpus).min(corpus.samples as f64),
             (false, false) => self.seen(stage, corpus),
         };
         let images = align.map_or(0.0, |(s, c)| encoded(s, c)) + encoded(tune.0, tune.1);
-        Ok(Cost {
+        Ok(CostEstimate {
             encoder_parameters: self.cards.iter().map(ArmCard::parameters).sum(),
             connector_parameters: self.connector_parameters as u64,
             llm_parameters: self.llm.parameters() as u64,
@@ -118,20 +118,20 @@ impl Parts<'_> {
     }
 
     /// Number of training samples of a stage, counting repetitions.
-    fn seen(&self, stage: &Stage, corpus: Corpus) -> f64 {
+    fn seen(&self, stage: &Stage, corpus: CorpusSize) -> f64 {
         stage.total_steps(corpus.samples as usize) as f64 * stage.batch as f64
     }
 
-    fn stage(&self, stage: &Stage, corpus: Corpus, image_flops: f64) -> Result<StageCost> {
+    fn stage(&self, stage: &Stage, corpus: CorpusSize, image_flops: f64) -> Result<StageCost> {
         let most = stage.max_length.unwrap_or(self.llm.max_position_embeddings);
         let length = (self.tokens + corpus.text_tokens).min(most);
-        let learns = stage.trains(Part::Llm) && stage.lora.is_none();
+        let learns = stage.trains(ParameterGroup::Llm) && stage.lora.is_none();
         // Gradients flow through the language model's activations to the connector even if the language model is
         // frozen.
         let passes = if learns { 3.0 } else { 2.0 };
         let head = 2.0 * (self.llm.vocab_size * self.llm.hidden_size * corpus.text_tokens) as f64;
         let connector = 2.0 * 3.0 * (self.connector_parameters * self.tokens) as f64;
-        let encoding = if stage.trains(Part::Encoder) { 3.0 * image_flops } else { 0.0 };
+        let encoding = if stage.trains(ParameterGroup::Encoder) { 3.0 * image_flops } else { 0.0 };
         let sample = passes * (self.llm.forward_flops(length) + head) + connector + encoding;
         let memory = DEVICES.iter().map(|device| (device.name, self.memory(stage, corpus, length, *device)));
         Ok(StageCost {
@@ -142,28 +142,28 @@ impl Parts<'_> {
     }
 
     /// Peak memory of a training step, in bytes.
-    fn memory(&self, stage: &Stage, corpus: Corpus, length: usize, device: Device) -> f64 {
+    fn memory(&self, stage: &Stage, corpus: CorpusSize, length: usize, device: DeviceProfile) -> f64 {
         // f32 parameters take 4 bytes; trained ones 16, with gradient and two moments.
         let held = |parameters: f64, trained: bool| parameters * if trained { 16.0 } else { 4.0 };
         let encoders: u64 = self.cards.iter().map(ArmCard::parameters).sum();
         let llm = self.llm.parameters() as f64;
         let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
-        let tunes = stage.trains(Part::Llm);
+        let tunes = stage.trains(ParameterGroup::Llm);
         let mut bytes = held(llm, tunes && stage.lora.is_none());
         if tunes {
             bytes += held(adapters, true);
         }
-        bytes += held(self.connector_parameters as f64, stage.trains(Part::Connector));
+        bytes += held(self.connector_parameters as f64, stage.trains(ParameterGroup::Connector));
         // Encoders whose features are cached are not loaded.
-        if stage.trains(Part::Encoder) || !self.cached {
-            bytes += held(encoders as f64, stage.trains(Part::Encoder));
+        if stage.trains(ParameterGroup::Encoder) || !self.cached {
+            bytes += held(encoders as f64, stage.trains(ParameterGroup::Encoder));
         }
         let layers = self.llm.num_hidden_layers as f64;
-        let again = device.again || stage.checkpointing;
+        let checkpointing = device.checkpointing || stage.checkpointing;
         if device.bf16 {
             // bf16 copies of the weights: all are kept for the backward pass, or with checkpointing only those of one
             // block.
-            bytes += 2.0 * llm / if again { layers } else { 1.0 };
+            bytes += 2.0 * llm / if checkpointing { layers } else { 1.0 };
         }
         let activation = if device.bf16 { 2.0 } else { 4.0 };
         let rows = stage.batch.div_ceil(stage.accumulate.max(1)) as f64;
@@ -172,7 +172,7 @@ impl Parts<'_> {
         let heads = (2 * self.llm.num_attention_heads + 2 * self.llm.kv_heads()) as f64 * w;
         // Per block: residual stream, two normed inputs, q, k, v and attention output, MLP gate, up and product.
         let block = 3.0 * d + heads + 3.0 * f;
-        let kept = if again { layers * d + block } else { layers * block };
+        let kept = if checkpointing { layers * d + block } else { layers * block };
         let scores = 2.0 * 4.0 * (corpus.text_tokens * self.llm.vocab_size) as f64;
         bytes + rows * (length as f64 * kept * activation + scores)
     }

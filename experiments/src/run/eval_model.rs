@@ -3,31 +3,20 @@
 //! The result is stored as a run of the study `eval`, so that `burgess report OUT/eval` compares all models that were
 //! asked the same questions.
 
-use crate::data::benchmarks;
-use crate::data::digests;
-use crate::data::digests::Contents;
-use crate::data::directory;
-use crate::data::examples::Images;
-use crate::data::image_files;
-use crate::features::card;
-use crate::features::card::ArmCard;
-use crate::features::encode::Extractor;
-use crate::features::frozen::{Computed, Features};
-use crate::features::model_cards;
-use crate::features::model_cards::Tower;
-use crate::features::visual_source::{Source, Towers};
+use crate::data::digests::{self, Contents};
+use crate::data::{self, ImageIndex, benchmarks, image_files};
+use crate::features::model_cards::{self, ModelEncoder};
+use crate::features::{self, ArmCard, EncoderInputs, FrozenFeatures, VisualSource};
 use crate::machine::paths;
 use crate::machine::progress::Progress;
-use crate::run::ask::Answerer;
-use crate::run::evaluation;
-use crate::run::evaluation::{Asked, Asking, Terms};
-use crate::run::provenance::Made;
-use crate::run::results::Measured;
+use crate::run::ask::MultimodalModel;
+use crate::run::eval_task::EvalTask;
+use crate::run::evaluation::{self, EvalContext};
+use crate::run::provenance::Provenance;
+use crate::run::results::Measurements;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, notes};
-use crate::study::arm::Freeze;
-use crate::study::check_benchmarks;
-use crate::study::names;
+use crate::study::{EvalOptions, Freeze, check_benchmarks, names};
 use burgess_base::{Context, Error, Result, digest};
 use burgess_probe::bench;
 use burgess_reports::schema::{RunId, RunResults};
@@ -39,9 +28,9 @@ use std::path::{Path, PathBuf};
 /// Name of the study whose runs are the evaluated models.
 const STUDY: &str = "eval";
 
-/// Options of an evaluation.
+/// ModelEvalOptions of an evaluation.
 #[derive(Debug)]
-pub struct Options {
+pub struct ModelEvalOptions {
     /// Directory of the model.
     pub model: PathBuf,
     /// Name of the model in results.
@@ -51,7 +40,7 @@ pub struct Options {
     /// Directory with `bench/<id>/`, or with questions that were made on this machine.
     pub data: Option<PathBuf>,
     /// How questions are asked and answers scored.
-    pub terms: Terms,
+    pub options: EvalOptions,
     /// Chat template for a released model whose configuration does not determine it.
     pub chat: Option<String>,
     /// Output directory; the study's directory lies in it.
@@ -66,17 +55,17 @@ pub struct Options {
 ///
 /// # Errors
 /// Something is not on this machine, the directory holds an evaluation with other options, or a question fails.
-pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathBuf)> {
+pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result<(RunResults, PathBuf)> {
     names::check(&options.name).map_err(|e| e.hint("--name NAME"))?;
     check_benchmarks(&options.benchmarks)?;
     let found = options.benchmarks.iter().map(|id| bench::find(id)).collect::<Result<Vec<_>>>()?;
     if found.is_empty() {
         return Err(Error::usage("no benchmarks are named").hint("--benchmarks mme,gqa; `burgess prompts` lists them"));
     }
-    let terms = options.terms;
+    let eval_options = options.options;
     for benchmark in &found {
-        benchmark.rules(terms.scoring).map_err(|e| e.context("--scoring"))?;
-        benchmark.rules(terms.prompts).map_err(|e| e.context("--prompts"))?;
+        benchmark.rules(eval_options.scoring).map_err(|e| e.context("--scoring"))?;
+        benchmark.rules(eval_options.prompts).map_err(|e| e.context("--prompts"))?;
     }
     let dir = options.data.clone().unwrap_or_default();
     if options.data.as_ref().is_some_and(|dir| !dir.is_dir()) {
@@ -84,101 +73,101 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             .hint("it has bench/<id>/ or bench/<id>.jsonl for each benchmark"));
     }
     if options.data.is_some() {
-        directory::check_sealed(&dir)?;
+        data::check_checksums(&dir)?;
     }
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;
     }
     let root = options.out.join(STUDY);
-    checks::writable(&root)?;
+    checks::check_writable(&root)?;
     let shared = json!({
         "name": STUDY,
         "title": "Models on benchmarks",
         "question": "How well do these models answer?",
         "evaluator": {
-            "benchmarks": options.benchmarks, "scoring": terms.scoring, "prompts": terms.prompts, "limit": terms.limit,
-            "blind": terms.blind, "likelihoods": terms.likelihoods, "sampling": terms.sampling,
+            "benchmarks": options.benchmarks, "scoring": eval_options.scoring, "prompts": eval_options.prompts, "limit": eval_options.limit,
+            "blind": eval_options.blind, "likelihoods": eval_options.likelihoods, "sampling": eval_options.sampling,
         },
     });
     let open = || StudyStore::open(&root, &shared);
     // An existing evaluation is locked before the checks; a new one is created only after they pass.
     let begun = root.join("study.json").exists().then(open).transpose()?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
-    let mut answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
+    let mut answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
     drop(bar);
-    for tower in &mut answerer.encoders {
-        tower.card = tower.card.on(&dir)?;
+    for encoder in &mut answerer.encoders {
+        encoder.card = encoder.card.for_data(&dir)?;
     }
     let answerer = answerer;
     let (model, tokenizer) = (&answerer.model, &answerer.tokenizer);
     let chat = &model.config().chat;
     let mut notes = notes::of_cards(answerer.encoders.iter().map(|t| &t.card));
 
-    let mut images = Images::default();
-    let mut asked = Vec::with_capacity(found.len());
+    let mut images = ImageIndex::default();
+    let mut tasks = Vec::with_capacity(found.len());
     let bar = progress.bar("reading questions", found.len() as u64);
     for benchmark in found {
         bar.message(&format!("reading the questions of {}", benchmark.id()));
-        asked.push(Asked::read(benchmark, &dir, &terms, chat, tokenizer, &mut images)?);
+        tasks.push(EvalTask::read(benchmark, &dir, &eval_options, chat, tokenizer, &mut images)?);
         bar.add(1);
     }
     drop(bar);
-    notes.extend(asked.iter().flat_map(Asked::notes));
-    notes::announce(&notes, progress);
-    check_asked(&answerer, &asked, &dir, &images.names)?;
+    notes.extend(tasks.iter().flat_map(EvalTask::notes));
+    notes::print_notes(&notes, progress);
+    check_questions(&answerer, &tasks, &dir, &images.names)?;
     let cache = paths::cache()?;
     let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
-    let model_digest = digests::keep(&cache, &manifest)?;
+    let model_digest = digests::store_manifest(&cache, &manifest)?;
     let mut digests = BTreeMap::from([("model".to_string(), model_digest.clone())]);
-    for tower in &answerer.encoders {
-        if let ArmCard::Oracle(card) = &tower.card {
+    for encoder in &answerer.encoders {
+        if let ArmCard::Oracle(card) = &encoder.card {
             digests.insert("truth".to_string(), card.truth.clone());
         }
     }
-    digests.extend(asked.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
+    digests.extend(tasks.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
     let config = json!({"device": options.device_name, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
-    Made::remember(study.dir(), &dir, None)?;
+    Provenance::record(study.dir(), &dir, None)?;
     let store = study.run(&options.name, 0);
     let earlier = earlier(&options.model).ok();
     digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;
-    store.claim(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
+    store.write_or_compare_config(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
 
     let trained = !model.encoders.is_empty();
     let features =
         if trained { Vec::new() } else { computed(&answerer.encoders, &dir, &images.names, &options.device)? };
-    let towers = match trained {
+    let inputs = match trained {
         true => {
             let cards = answerer.encoders.iter().map(|t| Ok(&t.card.encoder()?.preprocess));
-            Towers::Trained(cards.collect::<Result<_>>()?)
+            EncoderInputs::Trained(cards.collect::<Result<_>>()?)
         }
-        false => Towers::Frozen(features.iter().collect()),
+        false => EncoderInputs::Frozen(features.iter().collect()),
     };
     // Read sizes only if needed, because every image would be opened twice.
-    let sizes = model.config().connector.kind.reads_sizes();
+    let sizes = model.config().connector.kind.properties().needs_image_sizes;
     let orientation = model_cards::orientation(answerer.encoders.iter().map(|t| &t.card));
-    let source = Source { dir: &dir, images: &images.names, sizes, orientation, towers };
-    let asking = Asking {
+    let source = VisualSource { dir: &dir, images: &images.names, sizes, orientation, encoders: inputs };
+    let context = EvalContext {
         model,
         chat,
         tokenizer,
         device: &options.device,
         source: &source,
-        towers: &answerer.encoders,
-        terms,
+        encoders: &answerer.encoders,
+        options: eval_options,
         dir: &dir,
         images: &images.names,
     };
     let bar = progress.bar(&options.name, 0);
-    let results = evaluation::results(&asking, &asked, &store, &options.name, &bar)?;
+    let results = evaluation::evaluate(&context, &tasks, &store, &options.name, &bar)?;
     drop(bar);
     // For a model that was trained here, the training log lies beside its directory.
     let training = options.model.canonicalize().ok();
     let training = training.as_deref().and_then(Path::parent).filter(|dir| dir.join("train.jsonl").is_file());
     let training = training.map(RunStore::at);
     let freeze = if trained { Freeze::Unfrozen } else { Freeze::Frozen };
-    let role = card::role(answerer.encoders.iter().map(|t| (&t.encoder, &t.card)), freeze);
-    let results = Measured {
+    let role = features::role(answerer.encoders.iter().map(|t| (&t.encoder, &t.card)), freeze);
+    let measurements = Measurements {
         run: RunId {
             id: format!("{STUDY}/{}/seed-0", options.name),
             study: STUDY.into(),
@@ -188,13 +177,13 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             connector: model.config().connector.kind.name().into(),
             llm: format!("{:?}", model.config().llm.model_type).to_lowercase(),
             seed: 0,
-            blind: terms.blind.as_str().into(),
+            blind: eval_options.blind.as_str().into(),
             published: None,
             role: Some(role),
         },
         results,
-        asked: &asked,
-        towers: &answerer.encoders,
+        tasks: &tasks,
+        encoders: &answerer.encoders,
         features: features.iter().collect(),
         connector: &model.config().connector,
         training: training.as_ref(),
@@ -203,26 +192,26 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         device: &options.device_name,
         notes,
     };
-    let results = results.results()?;
-    store.finish(&results)?;
+    let results = measurements.results()?;
+    store.write_results(&results)?;
     Ok((results, store.dir().to_path_buf()))
 }
 
 /// Checks that all questions fit into the model, and that their images exist.
-fn check_asked(answerer: &Answerer, asked: &[Asked], dir: &Path, names: &[String]) -> Result<()> {
+fn check_questions(answerer: &MultimodalModel, tasks: &[EvalTask], dir: &Path, names: &[String]) -> Result<()> {
     let config = answerer.model.config();
     let grids = answerer.encoders.iter().map(|t| t.card.used_grid()).collect::<Result<Vec<_>>>()?;
-    let positions = config.connector.positions(&grids);
-    asked.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
+    let positions = config.connector.image_tokens(&grids);
+    tasks.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
     for (i, name) in names.iter().enumerate().filter(|(_, name)| image_files::is_file(name)) {
-        let path = dir.join(image_files::path(name));
+        let path = dir.join(image_files::decode_name(name));
         if std::fs::metadata(&path).is_ok_and(|m| m.is_file()) {
             continue;
         }
-        if let Some((id, question)) = asked.iter().find_map(|a| Some((a.benchmark.id(), a.question_about(i)?))) {
+        if let Some((id, question)) = tasks.iter().find_map(|a| Some((a.benchmark.id(), a.question_about(i)?))) {
             return Err(Error::failed(format!(
                 "the image of question {question} of {id} is not there: {}",
-                image_files::shown(&image_files::name_of(&path))
+                image_files::display_name(&image_files::encode_name(&path))
             ))
             .hint("--data names the directory below which the images lie"));
         }
@@ -244,7 +233,7 @@ fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
             } else if ["json", "safetensors", "bin", "pt", "pth", "gguf", "model", "jinja", "txt"].contains(&kind)
                 && !is_prose(&path)
             {
-                files.push((image_files::name_of(path.strip_prefix(model).unwrap_or(&path)), path));
+                files.push((image_files::encode_name(path.strip_prefix(model).unwrap_or(&path)), path));
             }
         }
     }
@@ -272,12 +261,6 @@ fn earlier(model: &Path) -> Result<String> {
     digest::of_value(&files)
 }
 
-fn computed(towers: &[Tower], dir: &Path, images: &[String], device: &Device) -> Result<Vec<Features>> {
-    let load = |t: &Tower| {
-        let extractor = Extractor::open(&t.encoder, &t.card, dir, device)?;
-        Computed::new(extractor, &t.card, dir.to_path_buf(), images.to_vec(), device)
-            .map(Box::new)
-            .map(Features::Computed)
-    };
-    towers.iter().map(load).collect()
+fn computed(encoders: &[ModelEncoder], dir: &Path, images: &[String], device: &Device) -> Result<Vec<FrozenFeatures>> {
+    encoders.iter().map(|e| FrozenFeatures::computed(&e.encoder, &e.card, dir, images, device)).collect()
 }

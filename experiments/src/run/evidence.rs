@@ -3,53 +3,14 @@
 
 use crate::data::field;
 use crate::run::probes;
-use crate::run::probes::{ProbeRecord, ProbeShare};
-use crate::study::Study;
-use burgess_base::{Error, Result, atomic};
+use crate::run::probes::{AccuracyInterval, ProbeRecord};
+use burgess_base::atomic;
 use burgess_encoders::card::EncoderCard;
-use burgess_probe::bench;
 use burgess_probe::llm::weights;
 use burgess_reports::check::TextAccuracy;
 use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
 use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
-
-/// Checks that a study's claims, and its pairs of probes and questions, refer to benchmarks that it asks.
-///
-/// # Errors
-/// One does not; the error names table and key.
-pub fn check(study: &Study) -> Result<()> {
-    let benchmarks = &study.evaluator.benchmarks;
-    let mut categories = Vec::new();
-    for id in benchmarks {
-        let category = bench::find(id)?.category().to_string();
-        if !categories.contains(&category) {
-            categories.push(category);
-        }
-    }
-    let claims = &study.claims;
-    if let Some(unknown) = claims.every_arm_beats_random.iter().find(|c| !categories.contains(c)) {
-        return Err(Error::usage(format!(
-            "[check]: `every_arm_beats_random`: no benchmark of the study is of the category {unknown}"
-        ))
-        .hint(format!("its categories are {}", categories.join(", "))));
-    }
-    if let Some(pair) = study.validity.iter().find(|pair| !benchmarks.contains(&pair.benchmark)) {
-        return Err(Error::usage(format!("[[validity]]: the study does not ask the benchmark {}", pair.benchmark))
-            .hint(format!("its benchmarks are {}", benchmarks.join(", "))));
-    }
-    let attributes: Vec<&str> = study.validity.iter().map(|pair| pair.attribute.as_str()).collect();
-    match claims.reads_of_probe.keys().find(|attribute| !attributes.contains(&attribute.as_str())) {
-        Some(unknown) => Err(Error::usage(format!(
-            "[check]: `reads_of_probe`: no [[validity]] table is about {unknown}"
-        ))
-        .hint(match attributes.is_empty() {
-            true => "add [[validity]] with attribute, benchmark and subtask".to_string(),
-            false => format!("their attributes are {}", attributes.join(", ")),
-        })),
-        None => Ok(()),
-    }
-}
 
 /// Scores of a language model on text alone, from its `record.json`; empty if it has none.
 pub fn reading(llm: &str) -> Vec<TextAccuracy> {
@@ -74,7 +35,7 @@ pub fn encoder_probes<'a>(encoders: impl IntoIterator<Item = &'a str>) -> Vec<En
 }
 
 fn probe(record: ProbeRecord) -> Probe {
-    let share = |s: ProbeShare| ProbeAccuracy { accuracy: s.accuracy, low: s.low, high: s.high };
+    let share = |s: AccuracyInterval| ProbeAccuracy { accuracy: s.accuracy, low: s.low, high: s.high };
     Probe {
         attribute: record.attribute,
         level: match record.level {
@@ -91,7 +52,6 @@ fn probe(record: ProbeRecord) -> Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::BUILT_IN;
 
     #[test]
     fn the_shipped_language_model_has_a_record_of_what_it_reads() {
@@ -126,33 +86,6 @@ mod tests {
             ("nano-mae", random),
         ] {
             assert!(things(encoder) >= least, "{encoder}: {} of {least}, random {random}", things(encoder));
-        }
-    }
-
-    #[test]
-    fn claims_about_what_a_study_does_not_measure_are_refused() {
-        let nano = BUILT_IN.iter().find(|(n, _)| *n == "nano").map_or("", |(_, t)| *t);
-        for (from, to, said) in [
-            (
-                "[\"General\", ",
-                "[\"Generl\", ",
-                "[check]: `every_arm_beats_random`: no benchmark of the study is of the category Generl",
-            ),
-            (
-                "attribute = \"colour\"",
-                "attribute = \"hue\"",
-                "[check]: `reads_of_probe`: no [[validity]] table is about colour",
-            ),
-            (
-                "benchmark = \"nano-cvbench-3d\"",
-                "benchmark = \"mme\"",
-                "[[validity]]: the study does not ask the benchmark mme",
-            ),
-            ("oracle_reaches", "oracle_reach", "oracle_reach"),
-        ] {
-            assert!(nano.contains(from), "{from}");
-            let e = Study::parse(&nano.replacen(from, to, 1)).expect_err(to);
-            assert!(e.exit_code() == 2 && e.hint_text().is_some() && e.to_string().contains(said), "{to}: {e}");
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::machine::progress::Progress;
 use crate::run::ranking;
-use crate::run::ranking::{Options, Outcome};
-use crate::study::Study;
+use crate::run::ranking::{StudyOptions, StudyOutcome};
+use crate::study::StudyConfig;
 use burgess_base::{Error, Result};
 use burgess_reports::learning::DataShare;
 
@@ -12,7 +12,7 @@ use burgess_reports::learning::DataShare;
 ///
 /// # Errors
 /// A fraction is not above 0 and at most 1.
-pub fn shares(given: &[f64]) -> Result<Vec<f64>> {
+pub fn fractions(given: &[f64]) -> Result<Vec<f64>> {
     if let Some(wrong) = given.iter().find(|share| !(**share > 0.0 && **share <= 1.0)) {
         return Err(Error::usage(format!("--learning-curve: {wrong} must be a fraction above 0 and at most 1"))
             .hint("as in --learning-curve 0.125,0.25,0.5,1"));
@@ -24,7 +24,7 @@ pub fn shares(given: &[f64]) -> Result<Vec<f64>> {
 }
 
 /// Returns the study with a fraction of its training data.
-pub fn part(study: &Study, share: f64) -> Study {
+pub fn with_fraction(study: &StudyConfig, share: f64) -> StudyConfig {
     let mut part = study.clone();
     part.evaluator.share = Some(share * study.evaluator.share.unwrap_or(1.0)).filter(|share| *share < 1.0);
     part
@@ -33,14 +33,19 @@ pub fn part(study: &Study, share: f64) -> Study {
 /// Runs the study's arms on every fraction, continuing where an earlier call stopped, and writes the report.
 ///
 /// # Errors
-/// As [`rank::rank`].
-pub fn run(study: &Study, given: &[f64], options: &Options, progress: &Progress) -> Result<Outcome> {
+/// As [`ranking::rank_study`].
+pub fn rank_fractions(
+    study: &StudyConfig,
+    given: &[f64],
+    options: &StudyOptions,
+    progress: &Progress,
+) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
     let (mut runs, mut failed) = (0, 0);
-    for share in shares(given)? {
+    for share in fractions(given)? {
         let place = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
         progress.line(&format!("learning curve: {share} of the training data, in {}", place.display()));
-        let ran = ranking::run_in(&place, &part(study, share), options, progress)?;
+        let ran = ranking::run_study(&place, &with_fraction(study, share), options, progress)?;
         (runs, failed) = (runs + ran.runs, failed + ran.failed);
         let (align, tune) = ran.samples;
         DataShare { share, align, tune }.write(&dir)?;
@@ -58,14 +63,14 @@ mod tests {
 
     #[test]
     fn shares_are_fractions_and_all_of_the_data_is_one() -> Result<()> {
-        assert_eq!(shares(&[0.5, 0.125, 0.5])?, [0.125, 0.5, 1.0]);
-        assert_eq!(shares(&[1.0])?, [1.0]);
+        assert_eq!(fractions(&[0.5, 0.125, 0.5])?, [0.125, 0.5, 1.0]);
+        assert_eq!(fractions(&[1.0])?, [1.0]);
         for wrong in [0.0, -0.5, 1.5, f64::NAN] {
-            assert_eq!(shares(&[0.5, wrong]).unwrap_err().exit_code(), 2, "{wrong}");
+            assert_eq!(fractions(&[0.5, wrong]).unwrap_err().exit_code(), 2, "{wrong}");
         }
-        let study = Study::open("nano")?;
-        assert_eq!(part(&study, 0.25).evaluator.share, Some(0.25));
-        assert_eq!(part(&study, 1.0).evaluator.share, None, "the study's own runs");
+        let study = StudyConfig::open("nano")?;
+        assert_eq!(with_fraction(&study, 0.25).evaluator.share, Some(0.25));
+        assert_eq!(with_fraction(&study, 1.0).evaluator.share, None, "the study's own runs");
         assert_eq!(DataShare::dir(Path::new("runs/nano"), 0.125), Path::new("runs/nano/learning-curve/0.125"));
         Ok(())
     }

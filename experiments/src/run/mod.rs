@@ -1,13 +1,16 @@
 //! Runs: training and evaluation of arms, their store, and the ranking of a study.
 
+pub mod arm_run;
 pub mod ask;
 pub mod checks;
 pub mod cost;
 pub mod eval_model;
+pub mod eval_task;
 pub mod evaluation;
+pub mod evaluator;
 pub mod evidence;
-pub mod instrument;
 pub mod learning_curve;
+pub mod llm_files;
 pub mod notes;
 pub mod plan;
 pub mod pretraining;
@@ -18,5 +21,3 @@ pub mod results;
 pub mod store;
 pub mod train_model;
 pub mod training;
-
-pub use instrument::*;

@@ -1,9 +1,8 @@
 //! Notes: assumptions that Burgess makes where the files of a model are incomplete. They are printed once on stderr and
 //! stored with the results.
 
-use crate::features::card::ArmCard;
+use crate::features::ArmCard;
 use crate::machine::progress::Progress;
-use crate::run::instrument::Llm;
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::recipe::Recipe;
 use serde_json::Value;
@@ -23,9 +22,9 @@ pub fn of_cards<'a>(cards: impl IntoIterator<Item = &'a ArmCard>) -> Vec<String>
     distinct(cards.into_iter().flat_map(of))
 }
 
-/// Assumptions about a language model, its tokenizer and chat template, and unusual settings of a recipe.
-pub fn notes_of(llm: &Llm, recipe: &Recipe) -> Vec<String> {
-    distinct(llm.notes.iter().cloned().chain(recipe.notes()))
+/// The notes of a language model, its tokenizer and chat template, and unusual settings of a recipe.
+pub fn of_llm(llm: &[String], recipe: &Recipe) -> Vec<String> {
+    distinct(llm.iter().cloned().chain(recipe.notes()))
 }
 
 /// Removes repeated notes and keeps the order of the first occurrences.
@@ -40,7 +39,7 @@ pub fn distinct(notes: impl IntoIterator<Item = String>) -> Vec<String> {
 }
 
 /// Prints the notes.
-pub fn announce(notes: &[String], progress: &Progress) {
+pub fn print_notes(notes: &[String], progress: &Progress) {
     for note in notes {
         progress.line(&format!("note: {note}"));
     }
@@ -68,15 +67,15 @@ mod tests {
         let store = RunStore::at(dir.path());
         let config = json!({"seed": 1});
         let noted = with_notes(&config, &["vit: no mean".to_string()]);
-        store.claim(&config)?;
-        store.claim(&noted)?;
+        store.write_or_compare_config(&config)?;
+        store.write_or_compare_config(&noted)?;
         let other = tempfile::tempdir()?;
         let store = RunStore::at(other.path());
-        store.claim(&noted)?;
+        store.write_or_compare_config(&noted)?;
         let kept: Value = burgess_base::atomic::read_json(&other.path().join("config.json"))?;
         assert_eq!(kept["notes"], json!(["vit: no mean"]));
-        store.claim(&config)?;
-        assert!(store.claim(&json!({"seed": 2})).is_err());
+        store.write_or_compare_config(&config)?;
+        assert!(store.write_or_compare_config(&json!({"seed": 2})).is_err());
         let mut card = EncoderCard::find("nano-clip")?;
         card.notes = vec!["a".into(), "b".into(), "a".into()];
         assert_eq!(of_encoders([&card, &card]), ["nano-clip: a", "nano-clip: b"]);

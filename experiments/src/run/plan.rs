@@ -1,17 +1,17 @@
 //! The plan of `burgess rank --dry-run`: all ids resolved, the state and cost of every run, and what is missing.
 
-use crate::data::{benchmarks, directory, field, published};
-use crate::features::card::ArmCard;
-use crate::features::frozen::Kept;
+use crate::data::{self, benchmarks, field};
+use crate::features::ArmCard;
 use crate::machine::progress::Progress;
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use crate::machine::{device, paths};
-use crate::run::cost::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
-use crate::run::instrument::{Instrument, Llm};
-use crate::run::ranking::{Options, expand};
+use crate::run::cost::{CorpusSize, CostEstimate, CostInputs, gigabytes, millions, petaflops};
+use crate::run::evaluator::Evaluator;
+use crate::run::llm_files::LlmFiles;
+use crate::run::ranking::StudyOptions;
 use crate::run::{checks, notes, training};
-use crate::study::{Arm, Data, Study};
+use crate::study::{Arm, DataSource, FeatureSourceKind, PublishedCorpus, StudyConfig};
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
@@ -24,11 +24,16 @@ use std::path::PathBuf;
 
 /// Plan of a study.
 #[derive(Serialize)]
-pub struct Plan {
+pub struct StudyPlan {
+    /// Output directory of the study.
     pub directory: PathBuf,
+    /// Name of the device.
     pub device: String,
+    /// Number of parallel runs.
     pub workers: usize,
-    pub study: Study,
+    /// The study, fully resolved.
+    pub study: StudyConfig,
+    /// All runs of the study.
     pub runs: Vec<PlannedRun>,
     /// Estimated cost of a run of each arm, if the size of the data is known beforehand.
     pub costs: Vec<PlannedCost>,
@@ -41,15 +46,20 @@ pub struct Plan {
 /// Estimated cost of a run of one arm.
 #[derive(Clone, Serialize)]
 pub struct PlannedCost {
+    /// Name of the arm.
     pub arm: String,
-    pub cost: Cost,
+    /// Estimated cost of one run.
+    pub cost: CostEstimate,
 }
 
 /// One run of a plan, with its state.
 #[derive(Clone, Serialize)]
 pub struct PlannedRun {
+    /// Arm of the run.
     pub arm: Arm,
+    /// Seed of the run.
     pub seed: u64,
+    /// State of the run: `done`, `failed before`, `begun` or `to do`.
     pub state: &'static str,
 }
 
@@ -57,14 +67,15 @@ pub struct PlannedRun {
 ///
 /// # Errors
 /// Something on this machine is invalid or does not fit, so that a run would fail.
-pub fn plan(study: &Study, options: &Options, progress: &Progress) -> Result<Plan> {
+pub fn plan(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyPlan> {
     let device = device::parse(&options.device)?;
     study.evaluator.check()?;
     let costs = costs(study)?;
     let directory = options.out.join(&study.name);
-    checks::writable(&directory)?;
+    checks::check_writable(&directory)?;
     let notes = fits(study, options, device, progress)?;
-    let runs = expand(study)
+    let runs = study
+        .runs()
         .into_iter()
         .map(|(arm, seed)| {
             let dir = directory.join(arm.name()).join(format!("seed-{seed}"));
@@ -81,32 +92,32 @@ pub fn plan(study: &Study, options: &Options, progress: &Progress) -> Result<Pla
         })
         .collect();
     let missing = missing(study);
-    let (device, workers) = (options.device.clone(), options.share.workers);
-    Ok(Plan { directory, device, workers, study: study.clone(), runs, costs, missing, notes })
+    let (device, workers) = (options.device.clone(), options.parallelism.workers);
+    Ok(StudyPlan { directory, device, workers, study: study.clone(), runs, costs, missing, notes })
 }
 
 /// Makes the checks that a run makes before its first step, as far as the parts exist; data are not rendered for it.
-fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -> Result<Vec<String>> {
+fn fits(study: &StudyConfig, options: &StudyOptions, device: Device, progress: &Progress) -> Result<Vec<String>> {
     let evaluator = &study.evaluator;
     if field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)).is_err() {
         return Ok(Vec::new());
     }
     let data = match &evaluator.data {
-        Data::World(spec) if !directory::is_rendered(spec)? => None,
-        Data::Field(spec) if field::data(spec).is_err() => None,
-        Data::Published(_) if !missing(study).is_empty() => None,
-        data => Some(directory::open(data, progress)?),
+        DataSource::World(spec) if !data::is_rendered(spec)? => None,
+        DataSource::Field(spec) if field::data_directory(spec).is_err() => None,
+        DataSource::Published(_) if !missing(study).is_empty() => None,
+        data => Some(data::open(data, progress)?),
     };
-    let instrument = match data {
-        Some(data) => Some(Instrument::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?),
+    let opened = match data {
+        Some(data) => Some(Evaluator::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?),
         None => None,
     };
-    let llm = match &instrument {
+    let llm = match &opened {
         Some(_) => None,
-        None => Some(Llm::open(evaluator)?),
+        None => Some(LlmFiles::open(evaluator)?),
     };
-    let Some(llm) = instrument.as_ref().map(|i| &i.llm).or(llm.as_ref()) else { return Ok(Vec::new()) };
-    let mut all = notes::notes_of(llm, &evaluator.recipe);
+    let Some(llm) = opened.as_ref().map(|i| &i.llm).or(llm.as_ref()) else { return Ok(Vec::new()) };
+    let mut all = notes::of_llm(&llm.notes, &evaluator.recipe);
     for arm in &study.arms {
         let step = |e: Error| e.context(format!("the arm {}", arm.name()));
         let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, evaluator)).collect::<Result<Vec<_>>>();
@@ -120,10 +131,10 @@ fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -
             }
         }
         let cards: Vec<&ArmCard> = cards.iter().collect();
-        let positions = checks::parts(evaluator, llm, arm, &cards, &device)?;
-        if let Some(instrument) = &instrument {
-            instrument.check_lengths(arm, positions)?;
-            instrument.check_truth(&cards).map_err(step)?;
+        let positions = checks::check_arm(evaluator, llm, arm, &cards, &device)?;
+        if let Some(opened) = &opened {
+            opened.check_lengths(arm, positions)?;
+            opened.check_truth(&cards).map_err(step)?;
         }
         all.extend(notes::of_cards(cards));
     }
@@ -141,24 +152,24 @@ fn llm_config(name: &str) -> Result<LlmConfig> {
 }
 
 /// Sizes of the align and tune data, if they are known without reading the data.
-fn corpora(study: &Study) -> Option<(Option<Corpus>, Corpus)> {
+fn corpora(study: &StudyConfig) -> Option<(Option<CorpusSize>, CorpusSize)> {
     let share = study.evaluator.share.unwrap_or(1.0);
     let part = |samples: u64| (samples as f64 * share).round() as u64;
-    let of = |samples: usize, text_tokens: usize| Corpus { samples: part(samples as u64), text_tokens };
+    let of = |samples: usize, text_tokens: usize| CorpusSize { samples: part(samples as u64), text_tokens };
     match &study.evaluator.data {
         // Approximate token counts: a caption, and turns of a question and an answer.
-        Data::World(spec) => Some((Some(of(spec.align, 30)), of(spec.tune, 20 * spec.turns))),
-        Data::Field(spec) => Some((Some(of(spec.align, 40)), of(spec.tune, 40 + 30 * spec.turns))),
-        Data::Published(data) => {
-            let of = |c: &published::Corpus| Corpus { samples: part(c.samples), text_tokens: c.text_tokens };
+        DataSource::World(spec) => Some((Some(of(spec.align, 30)), of(spec.tune, 20 * spec.turns))),
+        DataSource::Field(spec) => Some((Some(of(spec.align, 40)), of(spec.tune, 40 + 30 * spec.turns))),
+        DataSource::Published(data) => {
+            let of = |c: &PublishedCorpus| CorpusSize { samples: part(c.samples), text_tokens: c.text_tokens };
             Some((data.align.as_ref().map(of), of(&data.tune)))
         }
-        Data::Directory(_) | Data::Files(_) => None,
+        DataSource::Directory(_) | DataSource::Files(_) => None,
     }
 }
 
 /// Estimates the cost of a run of every arm.
-fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
+fn costs(study: &StudyConfig) -> Result<Vec<PlannedCost>> {
     let evaluator = &study.evaluator;
     let llm = llm_config(&evaluator.llm)?;
     evaluator.recipe.check_llm(&llm).map_err(|e| e.context("[recipe]"))?;
@@ -171,28 +182,28 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
         for card in &cards {
             towers.push((card.width()?, card.used_grid()?));
         }
-        let kind = arm.connector_of(evaluator).clone();
+        let kind = evaluator.connector_of(arm).clone();
         let connector = ConnectorConfig::new(kind, &towers, llm.hidden_size).map_err(|e| e.context(step()))?;
         let module = connector.init(&burn::tensor::Device::flex())?;
         let parameters = checkpoint::parameters(&module)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
-        let parts = Parts {
+        let inputs = CostInputs {
             cards: &cards,
             llm: &llm,
             connector_parameters: parameters,
-            tokens: connector.positions(&grids),
-            cached: evaluator.features == Kept::Cached,
+            tokens: connector.image_tokens(&grids),
+            cached: evaluator.features == FeatureSourceKind::Cached,
         };
         let Some((align, tune)) = corpora(study) else { continue };
         let tuned = training::tune_stage(&evaluator.recipe.tune, arm.freeze);
-        let cost = parts.cost(evaluator.recipe.align.as_ref().zip(align), (&tuned, tune))?;
+        let cost = inputs.cost(evaluator.recipe.align.as_ref().zip(align), (&tuned, tune))?;
         costs.push(PlannedCost { arm: arm.name(), cost });
     }
     Ok(costs)
 }
 
 /// Lists what a study needs that is not on this machine.
-fn missing(study: &Study) -> Vec<String> {
+fn missing(study: &StudyConfig) -> Vec<String> {
     let evaluator = &study.evaluator;
     let mut missing = Vec::new();
     if let Err(e) = field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)) {
@@ -208,7 +219,7 @@ fn missing(study: &Study) -> Vec<String> {
     if !absent.is_empty() {
         missing.push(format!("{} encoders: burgess fetch {}", absent.len(), absent.join(" ")));
     }
-    if let Data::Published(data) = &evaluator.data {
+    if let DataSource::Published(data) = &evaluator.data {
         for corpus in data.align.iter().chain([&data.tune]) {
             if let Err(e) = corpus.locate() {
                 missing.push(format!("{}: {}", corpus.file, e.hint_text().unwrap_or("it is not here")));
@@ -216,10 +227,10 @@ fn missing(study: &Study) -> Vec<String> {
         }
     }
     let beside = match &evaluator.data {
-        Data::Published(data) => data.images.clone().or_else(|| Some(paths::cache().ok()?.join("published"))),
-        Data::Directory(dir) => Some(dir.clone()),
-        Data::Files(files) => Some(files.images.clone()),
-        Data::World(_) | Data::Field(_) => None,
+        DataSource::Published(data) => data.images.clone().or_else(|| Some(paths::cache().ok()?.join("published"))),
+        DataSource::Directory(dir) => Some(dir.clone()),
+        DataSource::Files(files) => Some(files.images.clone()),
+        DataSource::World(_) | DataSource::Field(_) => None,
     };
     let published =
         evaluator.benchmarks.iter().filter_map(|id| bench::find(id).ok()).filter(|b| b.card().source.is_some());
@@ -233,7 +244,7 @@ fn missing(study: &Study) -> Vec<String> {
     missing
 }
 
-impl Plan {
+impl StudyPlan {
     /// Formats the plan in lines of at most `width` characters, followed by the study as TOML.
     ///
     /// # Errors
@@ -248,13 +259,13 @@ impl Plan {
             self.workers
         );
         let said = |text: &str| {
-            let lines = text_table::fold(text, width.saturating_sub(2));
+            let lines = text_table::wrap(text, width.saturating_sub(2));
             lines.iter().map(|line| format!("# {line}\n")).collect::<String>()
         };
         let mut text = said(&head);
         let runs = self.runs.iter();
         let runs = runs.map(|run| vec![run.arm.name(), format!("seed {}", run.seed), run.state.to_string()]);
-        text += &text_table::table(&runs.collect::<Vec<_>>(), &[Side::Left; 3], "#   ", width);
+        text += &text_table::table(&runs.collect::<Vec<_>>(), &[Align::Left; 3], "#   ", width);
         if let Some(first) = self.costs.first() {
             let devices = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
             text += "#\n";
@@ -262,8 +273,8 @@ impl Plan {
             let head = ["arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features", "memory"];
             let mut rows = vec![head.map(String::from).to_vec()];
             rows.extend(self.costs.iter().map(row));
-            let mut sides = [Side::Right; 8];
-            (sides[0], sides[7]) = (Side::Left, Side::Left);
+            let mut sides = [Align::Right; 8];
+            (sides[0], sides[7]) = (Align::Left, Align::Left);
             text += &text_table::table(&rows, &sides, "#   ", width);
         }
         text += &self.missing.iter().map(|m| said(&format!("not on this machine: {m}"))).collect::<String>();
@@ -296,14 +307,14 @@ fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::workers::Share;
+    use crate::machine::workers::Parallelism;
     use crate::study::BUILT_IN;
 
     /// Checks the memory figures in the comments of the paper's studies against the estimates.
     #[test]
     fn the_papers_studies_say_what_fits_where() -> Result<()> {
         for (name, text) in BUILT_IN.iter().filter(|(name, _)| name.starts_with("cambrian-1/")) {
-            let range = |mut study: Study, lora: bool| -> Result<(f64, f64)> {
+            let range = |mut study: StudyConfig, lora: bool| -> Result<(f64, f64)> {
                 let tune = &mut study.evaluator.recipe.tune;
                 tune.lora = lora
                     .then(|| toml::from_str("rank = 128\nalpha = 256"))
@@ -319,7 +330,7 @@ mod tests {
                 let (least, most) = numbers.split_once(" to ").unwrap_or((&numbers, &numbers));
                 Some((least.parse().ok()?, most.parse().ok()?))
             };
-            let study = Study::open(name)?;
+            let study = StudyConfig::open(name)?;
             for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "besides it takes", 80.0)] {
                 let (least, most) = range(study.clone(), lora)?;
                 let rounded = (least.floor(), most.ceil());
@@ -332,12 +343,16 @@ mod tests {
 
     #[test]
     fn the_papers_tables_are_resolved_without_weights() -> Result<()> {
-        let options = Options { out: "runs".into(), device: "flex".into(), share: Share { workers: 1, threads: 1 } };
+        let options = StudyOptions {
+            out: "runs".into(),
+            device: "flex".into(),
+            parallelism: Parallelism { workers: 1, threads: 1 },
+        };
         let papers: Vec<&str> =
             BUILT_IN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("cambrian-1/")).collect();
         assert_eq!(papers.len(), 8);
         for name in papers {
-            let study = Study::open(name)?;
+            let study = StudyConfig::open(name)?;
             let plan = plan(&study, &options, &Progress::silent()).map_err(|e| e.context(name))?;
             assert_eq!(plan.costs.len(), study.arms.len(), "{name}");
             assert!(plan.costs.iter().all(|c| c.cost.tune.steps >= 1439 && c.cost.tune.flops > 1e19), "{name}");
@@ -350,7 +365,7 @@ mod tests {
             }
         }
         // Cambrian-8B's connector, for a language model of width 4096, has as many parameters as published.
-        let sva = plan(&Study::open("cambrian-1/sva")?, &options, &Progress::silent())?;
+        let sva = plan(&StudyConfig::open("cambrian-1/sva")?, &options, &Progress::silent())?;
         let released = sva.costs.iter().find(|c| c.arm == "sva").map(|c| c.cost.connector_parameters);
         assert!(released.is_some_and(|n| (300_000_000..305_000_000).contains(&n)), "{released:?}");
         Ok(())

@@ -12,16 +12,16 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
-use burgess_encoders::objective::{Batch, DataShape, Texts};
-use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
+use burgess_encoders::objective::{DataShape, PretrainBatch, TokenizedCaptions};
+use burgess_encoders::pretrain::{PretrainRecipe, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::{load_llm, save_llm};
-use burgess_probe::train::{Outcome, StepLog};
-use burgess_world::{CELLS, Document, Exercise, Lessons, Scene, Split};
+use burgess_probe::train::{StageOutcome, StepLog};
+use burgess_world::{CELLS, Document, LessonCounts, QaPair, ReadingExercise, Scene, SceneSplit};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -37,44 +37,53 @@ pub const LLM: &str = "nano-lm";
 /// Longest caption in tokens, its end token included.
 const CONTEXT: usize = 32;
 /// Questions of the reading test at the end of the language model's pretraining; a tenth of them on the way.
-const EXERCISES: usize = 3600;
+const READING_QUESTIONS: usize = 3600;
 
 /// What is written beside the weights.
 #[derive(Serialize)]
-pub struct Record {
+pub struct PretrainRecord {
+    /// Card id of the encoder, or name of the language model.
     pub id: String,
+    /// Command that trains the same weights again.
     pub command: String,
+    /// Version of the nano world that rendered the images or wrote the text.
     pub world_version: u32,
+    /// Name of the device.
     pub device: String,
+    /// Number of threads.
     pub threads: usize,
     /// Distinct images and how many were seen in all (for the language model: tokens).
     pub distinct: usize,
+    /// Number of training images or tokens, counting repetitions.
     pub seen: usize,
+    /// Duration in seconds.
     pub seconds: f64,
+    /// The recipe; null for random weights.
     pub recipe: serde_json::Value,
     /// Step, loss, parts: every fiftieth of the training.
-    pub losses: Vec<Point>,
+    pub losses: Vec<LossPoint>,
     /// For the language model: how well it answers from text, with the description and (blind) without.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reading: Vec<lm::ReadingScore>,
     /// For encoders: what direct probes read from the features of these weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeRecord>,
+    /// Digest of the weights file.
     pub digest: String,
 }
 
 /// Step, mean loss since the last point, and the loss's parts at this step.
-pub type Point = (usize, f64, Vec<(String, f64)>);
+pub type LossPoint = (usize, f64, Vec<(String, f64)>);
 
 /// Every fiftieth step of a training, smoothed by a moving average, for the record.
 #[derive(Default)]
-struct Curve {
+struct LossCurve {
     sum: f64,
     count: usize,
-    losses: Vec<Point>,
+    losses: Vec<LossPoint>,
 }
 
-impl Curve {
+impl LossCurve {
     fn add(&mut self, step: usize, steps: usize, loss: f64, parts: &[(String, f64)]) {
         self.sum += loss;
         self.count += 1;
@@ -93,7 +102,7 @@ pub fn encoder(
     device: &Device,
     device_name: &str,
     progress: &Progress,
-) -> Result<Record> {
+) -> Result<PretrainRecord> {
     let started = Instant::now();
     let (arch, recipe, distinct, seen, losses) = match &card.pretrain {
         None => {
@@ -102,9 +111,9 @@ pub fn encoder(
         }
         Some(table) => {
             let (config, distinct) = recipe(card, table)?;
-            let images = Images::draw(card, &config, distinct, progress)?;
+            let images = PretrainImages::draw(card, &config, distinct, progress)?;
             let bar = progress.bar(&format!("pretraining {}", card.id), config.steps as u64);
-            let mut curve = Curve::default();
+            let mut curve = LossCurve::default();
             let report = |step: &StepReport| {
                 curve.add(step.step, step.steps, step.loss, &step.parts);
                 bar.set(step.step as u64 + 1, step.steps as u64);
@@ -128,7 +137,7 @@ pub fn encoder(
         }
     };
     Encoder::new(card.clone(), arch, device).save(Precision::F16, weights)?;
-    let mut record = Record {
+    let mut record = PretrainRecord {
         reading: Vec::new(),
         probes: Vec::new(),
         id: card.id.clone(),
@@ -145,7 +154,7 @@ pub fn encoder(
     };
     // The training is recorded before the probes, which could fail.
     atomic::write_json(&weights.with_extension("json"), &record)?;
-    record.probes = probes::keep(card, weights, None, device, progress)?;
+    record.probes = probes::store_probes(card, weights, None, device, progress)?;
     Ok(record)
 }
 
@@ -166,7 +175,7 @@ struct LlmRecipe {
     seed: u64,
     /// Documents of the lessons with which the text begins.
     #[serde(default)]
-    lessons: Lessons,
+    lessons: LessonCounts,
     /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<PathBuf>,
@@ -185,7 +194,7 @@ struct TokenizerRecipe {
 
 /// Pretrains the language model of `dir` by its `recipe.toml` on text alone, and writes tokenizer, chat template,
 /// configuration, weights (f16) and the record of how into `dir`.
-pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) -> Result<Record> {
+pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) -> Result<PretrainRecord> {
     let started = Instant::now();
     let path = dir.join("recipe.toml");
     let step = || format!("reading {}", path.display());
@@ -196,7 +205,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let tokenizer = match (&recipe.tokenizer, &base) {
         (Some(own), _) => {
             // From the corpus as it stays: the first lessons repeat a few words.
-            let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
+            let texts: Vec<String> = burgess_world::corpus(recipe.seed, LessonCounts::default())
                 .take(own.documents)
                 .flat_map(|document| pretrain_document(document).texts())
                 .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
@@ -213,7 +222,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     tokenizer.save(&dir.join("tokenizer.json"))?;
     let config = LlmConfig::nano(recipe.hidden_size, recipe.layers, tokenizer.vocab_size());
     let bar = progress.bar("pretraining nano-lm", recipe.training.steps as u64);
-    let mut curve = Curve::default();
+    let mut curve = LossCurve::default();
     let mut tokens = 0;
     let mut readings = Vec::new();
     let mut on_step = |s: &StepLog, model: &Llm| {
@@ -222,7 +231,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         bar.set(s.step as u64, s.steps as u64);
         bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
         if s.step.is_multiple_of((s.steps / 40).max(1)) || s.step == s.steps {
-            let asked = if s.step == s.steps { EXERCISES } else { EXERCISES / 10 };
+            let asked = if s.step == s.steps { READING_QUESTIONS } else { READING_QUESTIONS / 10 };
             let questions: Vec<_> = burgess_world::reading(recipe.seed).take(asked).map(reading_question).collect();
             let table = lm::reading(&model.valid(), &tokenizer, &chat, &questions, device)?;
             let shown: Vec<String> = table
@@ -251,13 +260,13 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         seed: recipe.seed,
     };
     let outcome = pretraining.run(base, documents, &mut on_step, &|| false)?;
-    let Outcome::Done(model) = outcome else {
+    let StageOutcome::Done(model) = outcome else {
         return Err(Error::failed("pretraining was interrupted"));
     };
     bar.done("pretrained nano-lm");
     save_llm(&model, &tokenizer, dir, Precision::F16)?;
     atomic::write_json(&dir.join("chat.json"), &chat)?;
-    let record = Record {
+    let record = PretrainRecord {
         reading: readings,
         probes: Vec::new(),
         id: LLM.into(),
@@ -278,7 +287,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
 
 /// A document of the nano world in the form that language model pretraining takes.
 fn pretrain_document(document: Document) -> lm::PretrainDocument {
-    let turns = |turns: Vec<burgess_world::Turn>| -> Vec<Turn> {
+    let turns = |turns: Vec<QaPair>| -> Vec<Turn> {
         turns.into_iter().flat_map(|turn| [Turn::user(turn.question), Turn::assistant(turn.answer)]).collect()
     };
     match document {
@@ -289,7 +298,7 @@ fn pretrain_document(document: Document) -> lm::PretrainDocument {
 }
 
 /// A question of the nano world's reading test in the form that language model pretraining takes.
-fn reading_question(exercise: Exercise) -> lm::ReadingQuestion {
+fn reading_question(exercise: ReadingExercise) -> lm::ReadingQuestion {
     lm::ReadingQuestion {
         benchmark: exercise.benchmark.into(),
         description: exercise.description,
@@ -312,7 +321,7 @@ fn is_spelled(word: &str) -> bool {
 }
 
 /// The objective's recipe and the number of distinct images, from the card's `[pretrain]` table.
-fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, usize)> {
+fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainRecipe, usize)> {
     let mut table = table.clone();
     let distinct = match table.remove("images") {
         Some(toml::Value::Integer(n)) if n > 0 => n as usize,
@@ -320,7 +329,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
             return Err(Error::usage(format!("[pretrain] of {} needs images = N, not {other:?}", card.id)));
         }
     };
-    let config: PretrainConfig = table
+    let config: PretrainRecipe = table
         .try_into()
         .map_err(|e: toml::de::Error| Error::usage(e.message().to_string()))
         .context(format!("[pretrain] of {}", card.id))?;
@@ -329,17 +338,17 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
 }
 
 /// The pretraining images with the targets that the objective reads, drawn once and kept in memory as bytes.
-struct Images<'a> {
+struct PretrainImages<'a> {
     card: &'a EncoderCard,
-    config: &'a PretrainConfig,
+    config: &'a PretrainRecipe,
     shape: DataShape,
-    drawn: Vec<Drawn>,
+    drawn: Vec<DrawnImage>,
     /// Token ids of each caption, ended and padded to the context, and their number.
     captions: Option<Vec<(Vec<i32>, i32)>>,
 }
 
 /// One drawn image and its targets.
-struct Drawn {
+struct DrawnImage {
     image: RgbImage,
     caption: String,
     labels: Vec<usize>,
@@ -355,17 +364,17 @@ fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
     inverse_depth.iter().map(|d| (d / nearest * 255.0).round() as u8).collect()
 }
 
-impl<'a> Images<'a> {
-    fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
+impl<'a> PretrainImages<'a> {
+    fn draw(card: &'a EncoderCard, config: &'a PretrainRecipe, count: usize, progress: &Progress) -> Result<Self> {
         let targets = config.objective.targets();
         let bar = progress.bar("drawing images", count as u64);
-        let drawn: Vec<Drawn> = (0..count as u64)
+        let drawn: Vec<DrawnImage> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
-                let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
+                let scene = Scene::draw(SceneSplit::Pretrain, WORLD_SEED, i);
                 let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
-                Drawn {
+                DrawnImage {
                     image: scene.render(),
                     caption,
                     labels: scene.classes(),
@@ -398,7 +407,7 @@ impl<'a> Images<'a> {
     }
 
     /// The images of a step: every epoch visits each image once, in an order of its own.
-    fn batch(&self, step: usize, device: &Device) -> Result<Batch> {
+    fn batch(&self, step: usize, device: &Device) -> Result<PretrainBatch> {
         let size = self.config.batch;
         let per_epoch = (self.drawn.len() / size).max(1);
         let mut order: Vec<usize> = (0..self.drawn.len()).collect();
@@ -412,7 +421,7 @@ impl<'a> Images<'a> {
             // As long as the longest: most captions fill half of the context.
             let longest = lengths.iter().copied().max().map_or(1, |n| n.max(1) as usize);
             let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied().take(longest)).collect();
-            Texts {
+            TokenizedCaptions {
                 ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [size, longest]), device),
                 lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
             }
@@ -438,7 +447,7 @@ impl<'a> Images<'a> {
             let maps = chosen.iter().flat_map(|&i| self.drawn[i].inverse_depth.iter().map(|v| f32::from(*v) / 255.0));
             Tensor::<3>::from_data(TensorData::new(maps.collect(), [size, side, side]), device)
         });
-        Ok(Batch { pixels, texts, labels, instances, inverse_depth })
+        Ok(PretrainBatch { pixels, texts, labels, instances, inverse_depth })
     }
 }
 

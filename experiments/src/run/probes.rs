@@ -3,11 +3,11 @@
 
 use crate::machine::progress::{Bar, Progress};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::{EncoderCard, Location};
 use burgess_encoders::encoder::{Encoder, Features};
-use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, Samples, features};
+use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, ProbeSamples, features};
 use burgess_encoders::resolve::weights_path;
 use burgess_reports::stats;
 use burgess_world::probing::{ProbeLevel, ProbeTarget, ProbeTask, probe_sets};
@@ -51,22 +51,25 @@ pub struct ProbeRecord {
     /// Accuracy of the constant-answer baseline, which always gives the most frequent class of the training vectors.
     pub constant: f64,
     /// Accuracy of logistic regression on standardised features.
-    pub linear: ProbeShare,
+    pub linear: AccuracyInterval,
     /// Accuracy of k-NN with cosine similarity.
-    pub knn: ProbeShare,
+    pub knn: AccuracyInterval,
     /// L2 penalty of the linear probe, chosen on a validation part.
     pub l2: f64,
 }
 
 /// An accuracy, 0 to 1, with its Wilson interval of 95 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProbeShare {
+pub struct AccuracyInterval {
+    /// The accuracy, 0 to 1.
     pub accuracy: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
 }
 
-impl ProbeShare {
+impl AccuracyInterval {
     fn new(correct: usize, n: usize) -> Self {
         let accuracy = correct as f64 / n.max(1) as f64;
         let (low, high) = stats::wilson(accuracy, n as f64, CONFIDENCE);
@@ -97,8 +100,8 @@ impl ProbeRecord {
             n_test: n,
             chance: 1.0 / task.classes.len().max(1) as f64,
             constant: outcome.constant_correct as f64 / n.max(1) as f64,
-            linear: ProbeShare::new(outcome.linear_correct, n),
-            knn: ProbeShare::new(outcome.knn_correct, n),
+            linear: AccuracyInterval::new(outcome.linear_correct, n),
+            knn: AccuracyInterval::new(outcome.knn_correct, n),
             l2: outcome.l2,
         }
     }
@@ -114,11 +117,11 @@ impl ProbeRecord {
 ///
 /// # Errors
 /// A feature is not finite.
-pub fn run(encoder: &Encoder, limit: Option<usize>, progress: &Progress) -> Result<Vec<ProbeRecord>> {
+pub fn probe_encoder(encoder: &Encoder, limit: Option<usize>, progress: &Progress) -> Result<Vec<ProbeRecord>> {
     let sets = probe_sets(SEED, limit);
     let images: usize = sets.iter().map(|s| s.train.len() + s.test.len()).sum();
     let bar = progress.bar(&format!("encoding images to probe {}", encoder.card.id), images as u64);
-    let mut problems: Vec<(&ProbeTask, Samples, Samples)> = Vec::new();
+    let mut problems: Vec<(&ProbeTask, ProbeSamples, ProbeSamples)> = Vec::new();
     for set in &sets {
         let train: Vec<_> = set.tasks.iter().map(|t| (t.level, t.train.as_slice())).collect();
         let test: Vec<_> = set.tasks.iter().map(|t| (t.level, t.test.as_slice())).collect();
@@ -148,8 +151,8 @@ fn samples(
     scenes: &[Scene],
     tasks: &[(ProbeLevel, &[ProbeTarget])],
     bar: &Bar,
-) -> Result<Vec<Samples>> {
-    let mut all = vec![Samples::default(); tasks.len()];
+) -> Result<Vec<ProbeSamples>> {
+    let mut all = vec![ProbeSamples::default(); tasks.len()];
     for (k, chunk) in scenes.chunks(CHUNK).enumerate() {
         let images: Vec<RgbImage> = chunk.par_iter().map(Scene::render).collect();
         let encoded = encoder.encode(&images, BATCH)?;
@@ -203,11 +206,11 @@ pub fn recorded_random(id: &str) -> Vec<ProbeRecord> {
     EncoderCard::find(RANDOM).map(|card| recorded(&card)).unwrap_or_default()
 }
 
-/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; `limit` as in [`run`].
+/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; `limit` as in [`probe_encoder`].
 ///
 /// # Errors
-/// There is no record, the record belongs to other weights, or the probing fails as in [`run`].
-pub fn keep(
+/// There is no record, the record belongs to other weights, or the probing fails as in [`probe_encoder`].
+pub fn store_probes(
     card: &EncoderCard,
     weights: &Path,
     limit: Option<usize>,
@@ -225,7 +228,7 @@ pub fn keep(
         )));
     }
     // Load the weights from the file, to probe them in the precision in which they are shipped.
-    let probes = run(&Encoder::load(card.clone(), Some(weights), device)?, limit, progress)?;
+    let probes = probe_encoder(&Encoder::load(card.clone(), Some(weights), device)?, limit, progress)?;
     record.insert("probes".into(), serde_json::to_value(&probes)?);
     atomic::write_json(&path, &record)?;
     Ok(probes)
@@ -235,7 +238,7 @@ pub fn keep(
 ///
 /// # Errors
 /// The weights of [`RANDOM`] are not on this machine, or the probing fails.
-pub fn random_for(
+pub fn random_baseline(
     probes: &[ProbeRecord],
     limit: Option<usize>,
     device: &Device,
@@ -245,7 +248,7 @@ pub fn random_for(
     if probes.iter().all(|p| recorded.iter().any(|r| r.comparable(p))) {
         return Ok(recorded);
     }
-    run(&Encoder::load(EncoderCard::find(RANDOM)?, None, device)?, limit, progress)
+    probe_encoder(&Encoder::load(EncoderCard::find(RANDOM)?, None, device)?, limit, progress)
 }
 
 /// Result of comparing an encoder's linear probe with that of the untrained encoder.
@@ -263,10 +266,11 @@ pub enum ProbeVerdict {
 /// A probe with the comparison to the untrained encoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparedProbe {
+    /// The probe.
     #[serde(flatten)]
     pub record: ProbeRecord,
     /// Linear-probe accuracy of the untrained encoder, if known.
-    pub random: Option<ProbeShare>,
+    pub random: Option<AccuracyInterval>,
     /// Result of the comparison; `None` if `random` is `None`.
     pub verdict: Option<ProbeVerdict>,
 }
@@ -287,8 +291,8 @@ pub fn compare(probes: &[ProbeRecord], random: &[ProbeRecord]) -> Vec<ComparedPr
 
 impl ComparedProbe {
     /// Describes a probe that is not better than the untrained encoder's; `None` if it is better or not compared.
-    fn words(&self) -> Option<String> {
-        let percent = |share: ProbeShare| format!("{:.0} %", share.accuracy * 100.0);
+    fn description(&self) -> Option<String> {
+        let percent = |share: AccuracyInterval| format!("{:.0} %", share.accuracy * 100.0);
         let random = self.random?;
         let said = match self.verdict? {
             ProbeVerdict::AboveRandom => return None,
@@ -332,22 +336,22 @@ pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
             r.linear.shown(),
             r.knn.shown(),
         ];
-        row.extend(probe.random.map(ProbeShare::shown));
+        row.extend(probe.random.map(AccuracyInterval::shown));
         rows.push(row);
     }
     let title = format!(
         "direct probes on held-out images of the nano world, version {world_version}: accuracy in %, 95 % intervals"
     );
-    let mut sides = [Side::Right; 9];
-    sides[..2].fill(Side::Left);
+    let mut sides = [Align::Right; 9];
+    sides[..2].fill(Align::Left);
     let mut out = String::new();
-    let words = probes.iter().filter_map(ComparedProbe::words);
+    let words = probes.iter().filter_map(ComparedProbe::description);
     let room = width.saturating_sub(margin.chars().count());
-    for line in text_table::fold(&title, room) {
+    for line in text_table::wrap(&title, room) {
         out += &format!("{margin}{line}\n");
     }
     out += &text_table::table(&rows, &sides, margin, width);
-    for line in words.flat_map(|said| text_table::fold(&said, room)) {
+    for line in words.flat_map(|said| text_table::wrap(&said, room)) {
         out += &format!("{margin}{line}\n");
     }
     out
@@ -358,7 +362,7 @@ mod tests {
     use super::*;
 
     fn record(attribute: &str, level: ProbeLevel, correct: usize) -> ProbeRecord {
-        let linear = ProbeShare::new(correct, 200);
+        let linear = AccuracyInterval::new(correct, 200);
         ProbeRecord {
             attribute: attribute.to_string(),
             level,
@@ -369,7 +373,7 @@ mod tests {
             chance: 0.125,
             constant: 0.14,
             linear,
-            knn: ProbeShare::new(correct / 2, 200),
+            knn: AccuracyInterval::new(correct / 2, 200),
             l2: 0.01,
         }
     }
@@ -406,11 +410,11 @@ mod tests {
     #[test]
     fn a_small_probe_is_the_same_twice() -> Result<()> {
         let encoder = Encoder::load(EncoderCard::find("nano-sup")?, None, &Device::flex())?;
-        let probes = run(&encoder, Some(40), &Progress::silent())?;
-        assert_eq!(probes, run(&encoder, Some(40), &Progress::silent())?);
+        let probes = probe_encoder(&encoder, Some(40), &Progress::silent())?;
+        assert_eq!(probes, probe_encoder(&encoder, Some(40), &Progress::silent())?);
         assert_eq!(probes.len(), 11);
         for p in &probes {
-            let within = |s: ProbeShare| s.low <= s.accuracy && s.accuracy <= s.high && s.high <= 1.0;
+            let within = |s: AccuracyInterval| s.low <= s.accuracy && s.accuracy <= s.high && s.high <= 1.0;
             assert!(within(p.linear) && within(p.knn) && p.n_train >= 40 && p.n_test <= 40, "{p:?}");
         }
         Ok(())
@@ -424,7 +428,7 @@ mod tests {
         let kept = |digest: &str| {
             let record = serde_json::json!({"id": RANDOM, "digest": digest, "seconds": 1.5});
             atomic::write_json(&weights.with_extension("json"), &record)?;
-            keep(&card, &weights, Some(12), &Device::flex(), &Progress::silent())
+            store_probes(&card, &weights, Some(12), &Device::flex(), &Progress::silent())
         };
         assert!(kept("other").is_err_and(|e| e.to_string().contains("its digest is another")));
         let probes = kept(&digest::of_file(&weights)?)?;

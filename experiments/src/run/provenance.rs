@@ -1,7 +1,7 @@
 //! `made.json`, which a study's directory holds for its report: the last command and the directories of its images.
 //! Unlike `study.json`, it may change from one call to the next.
 
-use crate::study::Study;
+use crate::study::StudyConfig;
 use burgess_base::{Result, atomic};
 use burgess_reports::check::Claims;
 use burgess_reports::validity::ProbePair;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The contents of `made.json`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Made {
+pub struct Provenance {
     /// Last command that worked on the study, as it can be typed again in the same working directory.
     pub command: String,
     /// Directories in which the study's images lie.
@@ -25,7 +25,7 @@ pub struct Made {
     pub validity: Vec<ProbePair>,
 }
 
-impl Made {
+impl Provenance {
     /// Reads `made.json` of a study's directory; `None` if an earlier version made the directory without it.
     ///
     /// # Errors
@@ -39,23 +39,23 @@ impl Made {
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn remember(dir: &Path, images: &Path, study: Option<&Study>) -> Result<()> {
+    pub fn record(dir: &Path, images: &Path, study: Option<&StudyConfig>) -> Result<()> {
         let before = Self::read(dir)?.unwrap_or_default();
-        let command = typed(std::env::args_os().skip(1));
+        let command = command_line(std::env::args_os().skip(1));
         let (claims, validity) = study.map(|s| (s.claims.clone(), s.validity.clone())).unwrap_or_default();
-        let mut made = Self { command, images: before.images.clone(), claims, validity };
+        let mut provenance = Self { command, images: before.images.clone(), claims, validity };
         // For images from the hub's cache `images` is empty, which `absolute` rejects: nothing is recorded then.
         if let Ok(images) = std::path::absolute(images)
-            && !made.images.contains(&images)
+            && !provenance.images.contains(&images)
         {
-            made.images.push(images);
+            provenance.images.push(images);
         }
-        if made == before { Ok(()) } else { atomic::write_json(&dir.join("made.json"), &made) }
+        if provenance == before { Ok(()) } else { atomic::write_json(&dir.join("made.json"), &provenance) }
     }
 }
 
 /// Formats the command with these arguments for a shell.
-fn typed(arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
+fn command_line(arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
     let mut words: Vec<String> = arguments.map(|a| quoted(&a)).collect();
     if words.is_empty() {
         words = vec!["rank".into(), "nano".into()];
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_command_can_be_typed_again() {
-        let of = |words: &[&str]| typed(words.iter().map(std::ffi::OsString::from));
+        let of = |words: &[&str]| command_line(words.iter().map(std::ffi::OsString::from));
         assert_eq!(of(&[]), "burgess rank nano");
         assert_eq!(
             of(&["rank", "./my study.toml", "--out", "it's"]),
@@ -110,13 +110,13 @@ mod tests {
     #[test]
     fn a_study_remembers_its_images() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        assert_eq!(Made::read(dir.path())?, None);
+        assert_eq!(Provenance::read(dir.path())?, None);
         for images in ["/data/a", "/data/b", "/data/a"] {
-            Made::remember(dir.path(), Path::new(images), None)?;
+            Provenance::record(dir.path(), Path::new(images), None)?;
         }
-        let made = Made::read(dir.path())?.unwrap_or_default();
-        assert_eq!(made.images, ["/data/a", "/data/b"].map(PathBuf::from));
-        assert!(made.command.starts_with("burgess "), "{}", made.command);
+        let provenance = Provenance::read(dir.path())?.unwrap_or_default();
+        assert_eq!(provenance.images, ["/data/a", "/data/b"].map(PathBuf::from));
+        assert!(provenance.command.starts_with("burgess "), "{}", provenance.command);
         Ok(())
     }
 }

@@ -1,22 +1,17 @@
 //! Ranking a study: all its runs, then `ranking.json` and the report.
 
-use crate::data::directory;
-use crate::features::cache::{FeatureCache, Wanted};
-use crate::features::card::ArmCard;
-use crate::features::encode::Extractor;
-use crate::features::frozen::{Computed, Features, Kept};
+use crate::data;
+use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
 use crate::machine::progress::Progress;
-use crate::machine::workers;
-use crate::machine::workers::Share;
-use crate::machine::{device, paths, stop};
-use crate::run::instrument;
-use crate::run::instrument::Instrument;
-use crate::run::provenance;
-use crate::run::provenance::Made;
+use crate::machine::workers::{self, Parallelism};
+use crate::machine::{device, paths, stop, terminal};
+use crate::run::arm_run::run_arm;
+use crate::run::evaluator::Evaluator;
+use crate::run::provenance::{self, Provenance};
 use crate::run::store::{RunStore, StudyStore};
-use crate::run::{checks, evidence, notes, training};
-use crate::study::{Arm, ArmEncoder, Evaluator, Study};
-use burgess_base::{Error, ErrorKind, Result, atomic, digest};
+use crate::run::{checks, evidence, notes};
+use crate::study::{Arm, StudyConfig};
+use burgess_base::{Error, ErrorKind, Result, atomic};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, Evidence, ReportFiles, StudyInfo, WrittenReport};
@@ -29,17 +24,17 @@ use std::sync::Arc;
 
 /// Where and how a study is run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct StudyOptions {
     /// Output directory; results are written to `out/<study>`.
     pub out: PathBuf,
     /// Device name, as on the command line.
     pub device: String,
     /// Number of parallel runs, and of threads per run.
-    pub share: Share,
+    pub parallelism: Parallelism,
 }
 
 /// Result of `burgess rank`.
-pub struct Outcome {
+pub struct StudyOutcome {
     /// Paths of the ranking and the report.
     pub written: WrittenReport,
     /// Number of runs of the study.
@@ -48,13 +43,8 @@ pub struct Outcome {
     pub failed: usize,
 }
 
-pub(crate) fn expand(study: &Study) -> Vec<(Arm, u64)> {
-    // All arms of the first seed come first, so that a ranking of all arms exists as early as possible.
-    study.seeds.iter().flat_map(|seed| study.arms.iter().map(|arm| (arm.clone(), *seed))).collect()
-}
-
 /// Makes `study.json`, which fixes the evaluator of the directory. Arms and seeds may be added later.
-fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
+fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
     Ok(json!({
         "study": study.name,
         "title": study.title,
@@ -65,16 +55,17 @@ fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
 }
 
 /// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
-pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Outcome> {
+pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
-    let ran = run_in(&dir, study, options, progress)?;
+    let ran = run_study(&dir, study, options, progress)?;
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
     (outcome.runs, outcome.failed) = (ran.runs, ran.failed);
     Ok(outcome)
 }
 
 /// Counts of a study's runs and training data.
-pub(crate) struct Ran {
+pub struct RunCounts {
+    /// Number of runs of the study.
     pub runs: usize,
     /// Number of failed runs.
     pub failed: usize,
@@ -83,27 +74,28 @@ pub(crate) struct Ran {
 }
 
 /// Does the runs of a study in its directory, continuing where an earlier call stopped.
-pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Progress) -> Result<Ran> {
+pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
     let device = device::parse(&options.device)?;
-    checks::writable(dir)?;
+    checks::check_writable(dir)?;
     let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
     // An existing study is locked before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
-    let data = directory::open(&study.evaluator.data, progress)?;
-    let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
-    let encoders = prepared(study, &instrument.data.dir, progress);
+    let data = data::open(&study.evaluator.data, progress)?;
+    let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
+    let encoders = prepare_all(study, &evaluator.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
-    notes::announce(&instrument.notes(cards), progress);
+    notes::print_notes(&evaluator.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
-    Made::remember(dir, &instrument.data.dir, Some(study))?;
-    let runs: Vec<(Arm, u64, RunStore)> = expand(study)
+    Provenance::record(dir, &evaluator.data.dir, Some(study))?;
+    let runs: Vec<(Arm, u64, RunStore)> = study
+        .runs()
         .into_iter()
         .map(|(arm, seed)| {
             let s = store.run(&arm.name(), seed);
             (arm, seed, s)
         })
         .collect();
-    let fits = study.arms.iter().map(|arm| (arm.name(), fits(&instrument, arm, &encoders)));
+    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders)));
     let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
@@ -112,21 +104,21 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
             let notes = match fits.get(&arm.name()) {
-                Some(Err(e)) => return Err(repeat(e)),
+                Some(Err(e)) => return Err(copy_error(e)),
                 Some(Ok(notes)) => notes.as_slice(),
                 None => &[],
             };
-            let config = instrument.config(arm, *seed, &digests(arm, &encoders)?)?;
-            instrument.claim(run, &config, notes)?;
-            run.tell_unchecked(&|text| progress.line(text))?;
+            let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
+            evaluator.claim(run, &config, notes)?;
+            run.note_missing_checksums(&|text| progress.line(text))?;
             let note = |text: &str| progress.line(text);
             let results = run.results(&note)?;
-            Ok(results.is_some_and(|r| run.has_whole_samples(r.results.keys(), &note)))
+            Ok(results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note)))
         };
         match check() {
             Ok(true) => {}
             Ok(false) => left.push((arm.clone(), *seed, run.clone())),
-            Err(e) => fail(&mut failures, arm, *seed, run, e, progress)?,
+            Err(e) => record_failure(&mut failures, arm, *seed, run, e, progress)?,
         }
     }
     let done = runs.len() - left.len() - failures.len();
@@ -135,139 +127,80 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     }
 
     if !left.is_empty() {
-        let needed: Vec<&Prepared> = encoders
+        let needed: Vec<&PreparedEncoder> = encoders
             .values()
             .flatten()
             .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.encoder)))
             .collect();
-        let features = features(&needed, &instrument, options.share, progress)?;
-        let features: BTreeMap<String, std::result::Result<Arc<Features>, Error>> =
+        let source = evaluator.config.features;
+        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), options.parallelism, progress)?;
+        let features: BTreeMap<String, std::result::Result<Arc<FrozenFeatures>, Error>> =
             needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
 
         let bar = progress.bar("runs", left.len() as u64);
-        let outcomes = workers::each(options.share, left.clone(), |(arm, seed, store)| {
+        let outcomes = workers::each(options.parallelism, left.clone(), |(arm, seed, store)| {
             stop::check()?;
-            let parts: Vec<training::Part> = arm
+            let parts: Vec<EncoderFeatures> = arm
                 .encoders
                 .iter()
                 .map(|encoder| match (features.get(&encoder.to_string()), encoders.get(&encoder.to_string())) {
                     (Some(Ok(f)), Some(Ok(p))) => {
-                        Ok(training::Part { encoder: encoder.clone(), card: p.card.clone(), features: f.clone() })
+                        Ok(EncoderFeatures { encoder: encoder.clone(), card: p.card.clone(), features: f.clone() })
                     }
-                    (Some(Err(e)), _) => Err(repeat(e)),
+                    (Some(Err(e)), _) => Err(copy_error(e)),
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome =
-                instrument::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
+            let outcome = run_arm(&evaluator, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
             bar.add(1);
             outcome
         })?;
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
             match outcome {
-                Err(e) if e.kind() != ErrorKind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                Err(e) if e.kind() != ErrorKind::Interrupted => {
+                    record_failure(&mut failures, arm, *seed, run, e, progress)?
+                }
                 _ => {}
             }
         }
         stop::check()?;
     }
-    let samples = (instrument.align.as_ref().map_or(0, |set| set.examples.len()), instrument.tune.examples.len());
-    Ok(Ran { runs: runs.len(), failed: failures.len(), samples })
-}
-
-/// Opens the cards of a study's encoders, and checks and digests their weights. `data` is the directory of its data.
-pub(crate) fn prepared(study: &Study, data: &Path, progress: &Progress) -> BTreeMap<String, Result<Prepared>> {
-    let bar = progress.bar("checking the weights of encoders", 0);
-    let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
-    for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
-        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, &study.evaluator, data));
-        bar.add(1);
-    }
-    encoders
+    let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune.examples.len());
+    Ok(RunCounts { runs: runs.len(), failed: failures.len(), samples })
 }
 
 /// Checks that an arm fits the language model, recipe and data. Returns the assumptions that were made.
-fn fits(instrument: &Instrument, arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<Vec<String>> {
+fn check_fit(
+    evaluator: &Evaluator,
+    arm: &Arm,
+    encoders: &BTreeMap<String, Result<PreparedEncoder>>,
+) -> Result<Vec<String>> {
     let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
         Some(Ok(p)) => Ok(&p.card),
-        Some(Err(e)) => Err(repeat(e)),
+        Some(Err(e)) => Err(copy_error(e)),
         None => Err(Error::failed(format!("{encoder} is not in the study"))),
     });
     let cards: Vec<&ArmCard> = cards.collect::<Result<_>>()?;
-    let positions = checks::parts(&instrument.evaluator, &instrument.llm, arm, &cards, &instrument.device)?;
-    instrument.check_lengths(arm, positions)?;
-    instrument.check_truth(&cards)?;
-    Ok(instrument.notes(cards))
+    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.device)?;
+    evaluator.check_lengths(arm, positions)?;
+    evaluator.check_truth(&cards)?;
+    Ok(evaluator.notes(cards))
 }
 
-/// An encoder of the study whose weights, or ground truth, are on this machine.
-pub(crate) struct Prepared {
-    pub encoder: ArmEncoder,
-    pub card: ArmCard,
-    /// Digest of the weights; for the oracle, that of its card, which holds the digest of the ground truth.
-    pub weights_digest: String,
-}
-
-impl Prepared {
-    pub fn wanted(&self) -> Wanted<'_> {
-        Wanted { encoder: &self.encoder, card: &self.card, weights_digest: self.weights_digest.clone() }
-    }
-}
-
-/// Opens the features of these encoders for all images of a study, cached or computed, as the evaluator says. If one
-/// encoder fails, the others are still opened.
-pub(crate) fn features(
-    needed: &[&Prepared],
-    place: &Instrument,
-    share: Share,
-    progress: &Progress,
-) -> Result<Vec<Result<Features>>> {
-    match place.evaluator.features {
-        Kept::Cached => {
-            let wanted: Vec<Wanted<'_>> = needed.iter().map(|p| p.wanted()).collect();
-            let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
-            let features = cache.features(&wanted, place, share, progress)?;
-            Ok(features.into_iter().map(|f| f.map(Features::Cached)).collect())
-        }
-        Kept::Computed => {
-            let load = |p: &&Prepared| {
-                let dir = place.data.dir.clone();
-                let extractor = Extractor::open(&p.encoder, &p.card, &dir, &place.device)?;
-                Computed::new(extractor, &p.card, dir, place.images.clone(), &place.device)
-                    .map(Box::new)
-                    .map(Features::Computed)
-            };
-            Ok(needed.iter().map(load).collect())
-        }
-    }
-}
-
-pub(crate) fn prepare(encoder: &ArmEncoder, evaluator: &Evaluator, data: &Path) -> Result<Prepared> {
-    let card = ArmCard::of(encoder, evaluator.preparation(), data)?;
-    let weights_digest = match &card {
-        ArmCard::Encoder(card) => {
-            encoder.check_weights(card)?;
-            encoder.weights_digest(card)?
-        }
-        ArmCard::Oracle(card) => digest::of_value(card)?,
-    };
-    Ok(Prepared { encoder: encoder.clone(), card, weights_digest })
-}
-
-fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<BTreeMap<String, String>> {
+fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> Result<BTreeMap<String, String>> {
     arm.encoders
         .iter()
         .map(|encoder| match encoders.get(&encoder.to_string()) {
             Some(Ok(p)) => Ok((encoder.to_string(), p.weights_digest.clone())),
-            Some(Err(e)) => Err(repeat(e)),
+            Some(Err(e)) => Err(copy_error(e)),
             None => Err(Error::failed(format!("{encoder} is not in the study"))),
         })
         .collect()
 }
 
 /// Copies an error, for every arm that needs the same encoder.
-fn repeat(e: &Error) -> Error {
+fn copy_error(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
     let again = match e.hint_text() {
         Some(hint) => again.hint(hint),
@@ -279,7 +212,7 @@ fn repeat(e: &Error) -> Error {
     }
 }
 
-fn fail(
+fn record_failure(
     failures: &mut Vec<MissingRun>,
     arm: &Arm,
     seed: u64,
@@ -288,22 +221,22 @@ fn fail(
     progress: &Progress,
 ) -> Result<()> {
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: crate::machine::terminal::hint(&e) };
+    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
-    if let Err(e) = run.fail(&missing) {
+    if let Err(e) = run.write_failure(&missing) {
         progress.line(&format!("the failure could not be noted: {e}"));
     }
     failures.push(missing);
     Ok(())
 }
 
-fn runs_of(study: &Study) -> Vec<(String, u64)> {
-    expand(study).iter().map(|(arm, seed)| (arm.name(), *seed)).collect()
+fn runs_of(study: &StudyConfig) -> Vec<(String, u64)> {
+    study.runs().iter().map(|(arm, seed)| (arm.name(), *seed)).collect()
 }
 
 /// Ranks the runs in a study directory (with `only`, just these) and writes `ranking.json` and `report/index.html`,
 /// there or under `out`.
-pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) -> Result<Outcome> {
+pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) -> Result<StudyOutcome> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
             .hint("give OUT/<study>, as in `burgess report runs/nano`"));
@@ -323,19 +256,19 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
     }
     let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
     let runs = data.runs.len() + data.missing.len();
-    let about = about(dir, &mut data)?;
-    let written = page::write_study(data, &about, &RankOptions::default(), files)?;
-    Ok(Outcome { runs, failed: 0, written })
+    let info = study_info(dir, &mut data)?;
+    let written = page::write_study(data, &info, &RankOptions::default(), files)?;
+    Ok(StudyOutcome { runs, failed: 0, written })
 }
 
 /// Collects what the report says about the study, and the directories and caches in which its images may lie.
-fn about(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
+fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let study: Value = match dir.join("study.json") {
         path if path.is_file() => atomic::read_json(&path)?,
         _ => Value::Null,
     };
     let text = |key: &str| study.get(key).and_then(Value::as_str).map(String::from);
-    let made = Made::read(dir)?;
+    let made = Provenance::read(dir)?;
     let named = ["directory", "files/images", "published/images"].map(|key| format!("/evaluator/data/{key}"));
     let named = named.iter().filter_map(|key| study.pointer(key).and_then(Value::as_str)).map(PathBuf::from);
     data.image_dirs = made.iter().flat_map(|m| m.images.clone()).chain(named).collect();

@@ -1,9 +1,9 @@
 //! Assembly of `results.json` of a run or an evaluation: scores, cost, versions, digests.
 
-use crate::features::frozen::Features;
-use crate::features::model_cards::Tower;
+use crate::features::FrozenFeatures;
+use crate::features::model_cards::ModelEncoder;
 use crate::machine::memory;
-use crate::run::evaluation::Asked;
+use crate::run::eval_task::EvalTask;
 use crate::run::store::RunStore;
 use burgess_base::Result;
 use burgess_probe::connector::ConnectorConfig;
@@ -15,14 +15,18 @@ use std::collections::BTreeMap;
 const LIBRARIES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/versions.rs"));
 
 /// The measurements of a run, from which `results.json` is made.
-pub struct Measured<'a> {
+pub struct Measurements<'a> {
+    /// Identity of the run.
     pub run: RunId,
     /// Results by benchmark id.
     pub results: BTreeMap<String, BenchmarkResult>,
-    pub asked: &'a [Asked],
+    /// The benchmarks.
+    pub tasks: &'a [EvalTask],
     /// Encoders of the model; `features` holds the features of frozen ones.
-    pub towers: &'a [Tower],
-    pub features: Vec<&'a Features>,
+    pub encoders: &'a [ModelEncoder],
+    /// Features of frozen encoders, whose speed is reported.
+    pub features: Vec<&'a FrozenFeatures>,
+    /// Configuration of the connector.
     pub connector: &'a ConnectorConfig,
     /// Store of the run that trained the model, if known.
     pub training: Option<&'a RunStore>,
@@ -30,11 +34,13 @@ pub struct Measured<'a> {
     pub config: Value,
     /// Digests of weights and data, and of the questions of published benchmarks.
     pub digests: BTreeMap<String, String>,
+    /// Name of the device.
     pub device: &'a str,
+    /// Notes on assumptions.
     pub notes: Vec<String>,
 }
 
-impl Measured<'_> {
+impl Measurements<'_> {
     /// Makes the results, with category and average scores.
     ///
     /// # Errors
@@ -49,7 +55,7 @@ impl Measured<'_> {
             average: 0.0,
             cost,
             config: self.config,
-            versions: versions(self.asked),
+            versions: versions(self.tasks),
             digests: self.digests,
             date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             device: self.device.into(),
@@ -60,35 +66,35 @@ impl Measured<'_> {
     }
 
     fn cost(&self) -> Result<RunCost> {
-        let (mut flops, mut grids) = (0.0, Vec::with_capacity(self.towers.len()));
-        for tower in self.towers {
-            flops += tower.card.flops()? as f64;
-            grids.push(tower.card.used_grid()?);
+        let (mut flops, mut grids) = (0.0, Vec::with_capacity(self.encoders.len()));
+        for encoder in self.encoders {
+            flops += encoder.card.flops()? as f64;
+            grids.push(encoder.card.used_grid()?);
         }
         // The encoders run one after the other; the sum is infinite or NaN if one of them was not measured.
         let seconds: f64 = self.features.iter().map(|f| 1.0 / f.images_per_second()).sum();
         Ok(RunCost {
-            encoder_params: self.towers.iter().map(|t| t.card.parameters()).sum(),
+            encoder_params: self.encoders.iter().map(|e| e.card.parameters()).sum(),
             gflops_per_image: flops / 1e9,
-            tokens: self.connector.positions(&grids),
+            tokens: self.connector.image_tokens(&grids),
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
-            images_per_second: measured(1.0 / seconds),
+            images_per_second: finite_or_zero(1.0 / seconds),
             peak_memory_bytes: memory::peak(),
         })
     }
 }
 
 /// Replaces values that JSON cannot hold by 0, which stands for "not measured".
-fn measured(value: f64) -> f64 {
+fn finite_or_zero(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 
 /// Versions of Burgess, the libraries and the benchmarks, by name.
-fn versions(asked: &[Asked]) -> BTreeMap<String, String> {
+fn versions(tasks: &[EvalTask]) -> BTreeMap<String, String> {
     let world = burgess_world::VERSION.to_string();
     let own = [("burgess", env!("CARGO_PKG_VERSION").to_string()), ("burgess-world", world)];
     let libraries = LIBRARIES.iter().map(|(name, version)| (*name, (*version).to_string()));
-    let benchmarks = asked.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));
+    let benchmarks = tasks.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));
     own.into_iter().chain(libraries).chain(benchmarks).map(|(name, version)| (name.to_string(), version)).collect()
 }
 
@@ -111,6 +117,6 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_can_be_written_and_read() {
-        assert_eq!((measured(1.0 / 0.0), measured(f64::NAN), measured(3.5)), (0.0, 0.0, 3.5));
+        assert_eq!((finite_or_zero(1.0 / 0.0), finite_or_zero(f64::NAN), finite_or_zero(3.5)), (0.0, 0.0, 3.5));
     }
 }

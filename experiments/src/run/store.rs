@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The directory of one study, which is locked while this value lives.
 pub struct StudyStore {
@@ -54,6 +55,9 @@ impl StudyStore {
         RunStore { dir: self.dir.join(arm).join(format!("seed-{seed}")) }
     }
 }
+
+/// Time between two saved states of a run, and so the most work that an interruption loses.
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Depth of the directory tree below a study's directory: arm, run, and the run's own folders.
 const DEPTH: usize = 4;
@@ -105,7 +109,7 @@ impl RunStore {
 
     /// Writes `config.json`, or checks that the existing one has the same values. A run that was made from other
     /// weights or data is an error and is never continued.
-    pub fn claim(&self, config: &Value) -> Result<()> {
+    pub fn write_or_compare_config(&self, config: &Value) -> Result<()> {
         let path = self.dir.join(CONFIG);
         if path.exists() {
             let remove = || format!("remove {} to run this arm anew", self.dir.display());
@@ -167,7 +171,7 @@ impl RunStore {
     }
 
     /// Whether the existing samples of these benchmarks match their checksums.
-    pub fn has_whole_samples<'a>(&self, benchmarks: impl Iterator<Item = &'a String>, note: &dyn Fn(&str)) -> bool {
+    pub fn has_intact_samples<'a>(&self, benchmarks: impl Iterator<Item = &'a String>, note: &dyn Fn(&str)) -> bool {
         let whole = |id: &String| match checksums::check(&self.dir, &samples_name(id)) {
             Err(e) if self.samples(id).exists() => {
                 note(&format!("note: {e}"));
@@ -179,7 +183,7 @@ impl RunStore {
     }
 
     /// Reports through `note` that the run was made by an earlier version, which wrote no checksums.
-    pub fn tell_unchecked(&self, note: &dyn Fn(&str)) -> Result<()> {
+    pub fn note_missing_checksums(&self, note: &dyn Fn(&str)) -> Result<()> {
         if self.dir.join(CONFIG).is_file()
             && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Verification::NoChecksum)
         {
@@ -196,7 +200,7 @@ impl RunStore {
     /// # Errors
     /// A damaged model cannot be removed.
     pub fn has_model(&self, note: &dyn Fn(&str)) -> Result<bool> {
-        Self::is_whole(&self.model(), "the model is trained again", note)
+        Self::is_intact(&self.model(), "the model is trained again", note)
     }
 
     /// As [`has_model`](Self::has_model), for the connector that the align stage gave.
@@ -204,10 +208,10 @@ impl RunStore {
     /// # Errors
     /// A damaged connector cannot be removed.
     pub fn has_aligned(&self, note: &dyn Fn(&str)) -> Result<bool> {
-        Self::is_whole(&self.aligned(), "it is aligned again", note)
+        Self::is_intact(&self.aligned(), "it is aligned again", note)
     }
 
-    fn is_whole(dir: &Path, otherwise: &str, note: &dyn Fn(&str)) -> Result<bool> {
+    fn is_intact(dir: &Path, otherwise: &str, note: &dyn Fn(&str)) -> Result<bool> {
         if !dir.is_dir() {
             return Ok(false);
         }
@@ -222,18 +226,18 @@ impl RunStore {
     }
 
     /// Writes `results.json` and removes the record of an earlier failure.
-    pub fn finish(&self, results: &RunResults) -> Result<()> {
+    pub fn write_results(&self, results: &RunResults) -> Result<()> {
         checksums::write_json(&self.dir, RESULTS, results)?;
-        self.forget_failure()
+        self.remove_failure()
     }
 
     /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
-    pub fn fail(&self, missing: &MissingRun) -> Result<()> {
+    pub fn write_failure(&self, missing: &MissingRun) -> Result<()> {
         atomic::write_json(&self.dir.join("failed.json"), missing)
     }
 
     /// Removes `failed.json`, the record of an earlier failure.
-    pub fn forget_failure(&self) -> Result<()> {
+    pub fn remove_failure(&self) -> Result<()> {
         match fs::remove_file(self.dir.join("failed.json")) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context("removing failed.json"),
             _ => Ok(()),
@@ -251,7 +255,7 @@ impl RunStore {
     }
 
     /// Removes the training states of all stages; called once the model is saved.
-    pub fn forget_states(&self) -> Result<()> {
+    pub fn remove_states(&self) -> Result<()> {
         let dir = self.dir.join("state");
         match fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -292,21 +296,21 @@ impl RunStore {
     }
 
     /// Reads the answers given before an interruption; empty unless they belong to the questions with digest `of`.
-    pub fn answered(&self, benchmark: &str, of: &str) -> Answered {
-        let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<Answered>(bytes)?);
+    pub fn read_partial(&self, benchmark: &str, of: &str) -> PartialAnswers {
+        let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<PartialAnswers>(bytes)?);
         // Damaged answers are generated again.
         let found = self.read(&part_name(benchmark), parse).ok().flatten();
-        let empty = Answered { of: of.to_string(), ..Answered::default() };
+        let empty = PartialAnswers { of: of.to_string(), ..PartialAnswers::default() };
         found.filter(|a| a.of == of).unwrap_or(empty)
     }
 
     /// Writes the answers given so far.
-    pub fn keep_answered(&self, benchmark: &str, answered: &Answered) -> Result<()> {
+    pub fn write_partial(&self, benchmark: &str, answered: &PartialAnswers) -> Result<()> {
         checksums::write(&self.dir, &part_name(benchmark), &serde_json::to_vec(answered)?)
     }
 
     /// Removes the partial answers; called once the samples are written.
-    pub fn forget_answered(&self, benchmark: &str) -> Result<()> {
+    pub fn remove_partial(&self, benchmark: &str) -> Result<()> {
         checksums::remove(&self.dir, &part_name(benchmark))
     }
 
@@ -403,13 +407,14 @@ fn part_name(benchmark: &str) -> String {
 
 /// The answers to the first questions of a benchmark, in whole batches, from which an interrupted run resumes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct PartialAnswers {
     /// Digest of the questions and of how they are asked.
     pub of: String,
     /// Tokens of the answers to the first questions.
     pub answers: Vec<Vec<u32>>,
     /// Log-likelihoods of the options of the same questions; `None` for a question without options.
-    pub weighed: Vec<Option<Likelihoods>>,
+    #[serde(rename = "weighed")]
+    pub option_scores: Vec<Option<Likelihoods>>,
     /// Tokens of the first answers without an image.
     pub blind: Vec<Vec<u32>>,
 }
@@ -502,14 +507,15 @@ mod tests {
     fn answers_on_the_way_are_those_of_the_same_questions() -> Result<()> {
         let tmp = tempfile::tempdir()?;
         let run = RunStore::at(tmp.path());
-        let kept = Answered { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], weighed: vec![None] };
-        run.keep_answered("b", &kept)?;
-        assert_eq!(run.answered("b", "x"), kept);
-        assert!(run.answered("b", "y").answers.is_empty());
+        let kept =
+            PartialAnswers { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], option_scores: vec![None] };
+        run.write_partial("b", &kept)?;
+        assert_eq!(run.read_partial("b", "x"), kept);
+        assert!(run.read_partial("b", "y").answers.is_empty());
         let file = tmp.path().join("samples/b.part.json");
         fs::write(&file, fs::read_to_string(&file)?.replace("[1,2]", "[1,3]"))?;
-        assert!(run.answered("b", "x").answers.is_empty());
-        run.forget_answered("b")?;
+        assert!(run.read_partial("b", "x").answers.is_empty());
+        run.remove_partial("b")?;
         assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Verification::NoChecksum);
         Ok(())
     }

@@ -2,24 +2,16 @@
 //!
 //! The built-in studies are the files in `experiments/studies/`.
 
-use crate::data::published::Published;
-use crate::features::frozen::Kept;
-use crate::run::evaluation::Terms;
-use crate::run::evidence;
-pub use crate::study::arm::{Arm, ArmEncoder, Freeze, Weights};
-use crate::study::{names, paths};
+use crate::study::arm::Arm;
+use crate::study::evaluator::{EvaluatorConfig, check_benchmarks, duplicate};
+use crate::study::toml_file::{parse_toml, read_toml};
+use crate::study::{claims, names, paths};
 use burgess_base::{Context, Error, Result, nearest};
-use burgess_encoders::preprocess::{Pipeline, Preparation};
-use burgess_field::FieldSpec;
-use burgess_probe::bench::{self, Rules};
-use burgess_probe::connector::ConnectorKind;
-use burgess_probe::generate::Sampling;
-use burgess_probe::recipe::Recipe;
+use burgess_probe::bench;
 use burgess_reports::check::Claims;
 use burgess_reports::validity::ProbePair;
-use burgess_world::dataset::DatasetSpec;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Name and text of every built-in study.
 pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/studies.rs"));
@@ -27,7 +19,7 @@ pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/studie
 /// A study, as its TOML file describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Study {
+pub struct StudyConfig {
     /// Name of the study and of its output directory.
     pub name: String,
     /// Title of the report, one line.
@@ -39,7 +31,7 @@ pub struct Study {
     /// The arms that the study compares.
     pub arms: Vec<Arm>,
     /// The evaluator, which is the same for all arms.
-    pub evaluator: Evaluator,
+    pub evaluator: EvaluatorConfig,
     /// Claims of the study about its evaluator, which `burgess rank --check` compares with the measurements.
     #[serde(default, rename = "check", skip_serializing_if = "Claims::is_empty")]
     pub claims: Claims,
@@ -48,202 +40,7 @@ pub struct Study {
     pub validity: Vec<ProbePair>,
 }
 
-/// Everything that all arms of a study share: language model, connector, recipe, data and benchmarks. Runs under
-/// different evaluators are never ranked together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Evaluator {
-    /// Language model: a name of `probe/zoo`, or a directory in Hugging Face layout. A leading `{field}/` stands for
-    /// the directory that `burgess data field` prepared.
-    pub llm: String,
-    /// Chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` of the paper. Default: the model's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chat: Option<String>,
-    /// System message that replaces the template's own; `""` for an empty one. Default: the template's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub system: Option<String>,
-    /// Connector, which maps patch features to embeddings of the language model.
-    pub connector: ConnectorKind,
-    /// Preprocessing of images: `correct` (default) pads them to a square, `cambrian-1` repeats the deviations of the
-    /// paper's code, and `library` does what each encoder's own library does with images that are not square (crops or
-    /// distorts them).
-    #[serde(default, skip_serializing_if = "is_correct")]
-    pub preprocess: Pipeline,
-    /// Whether images are rotated by the orientation in their EXIF data, as by `load_image` of transformers. Default
-    /// `false`: pixels are used as stored, as by Pillow's `open`, timm, open_clip and the paper.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub exif_orientation: bool,
-    /// Benchmarks by id. A study needs at least one; `burgess train` takes none.
-    #[serde(default)]
-    pub benchmarks: Vec<String>,
-    /// Largest number of units (images, or pairs scored together) of each benchmark. They are drawn with a fixed seed,
-    /// stratified by subtask.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-    /// Scoring rules: `official` (default) are those of the benchmark's authors, or the strict ones if there are none;
-    /// `strict`, for benchmarks that have strict rules; `cambrian-1`, those of the paper's code, for comparison with
-    /// the published scores; `lmms-eval`, those of that harness (0.7.3). Results name the rules that were applied.
-    #[serde(default, skip_serializing_if = "is_official")]
-    pub scoring: Rules,
-    /// Whose prompts are used, with the same values as `scoring`.
-    #[serde(default, skip_serializing_if = "is_official")]
-    pub prompts: Rules,
-    /// Feature source of frozen encoders: `cached` on disk (default), or `computed` each time an image is used.
-    #[serde(default, skip_serializing_if = "is_cached")]
-    pub features: Kept,
-    /// What replaces the image for the blind baseline. Default `omitted`: a text-only prompt.
-    #[serde(default, skip_serializing_if = "is_omitted")]
-    pub blind: Blind,
-    /// Whether options of multiple-choice and yes/no questions are scored by log-likelihood, beside generated answers.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub likelihoods: bool,
-    /// Sampling of generated answers; greedy decoding if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sampling: Option<Sampling>,
-    /// Fraction of the align and tune conversations that is used, above 0 and at most 1, drawn with a fixed seed so
-    /// that smaller fractions are subsets of larger ones. All are used if absent. `burgess rank --learning-curve` sets
-    /// it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub share: Option<f64>,
-    /// Source of images and questions.
-    pub data: Data,
-    /// Training recipe: the align and tune stages.
-    pub recipe: Recipe,
-}
-
-// serde's `skip_serializing_if` passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_correct(pipeline: &Pipeline) -> bool {
-    *pipeline == Pipeline::Correct
-}
-
-// serde's `skip_serializing_if` passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_official(rules: &Rules) -> bool {
-    *rules == Rules::Official
-}
-
-// serde's `skip_serializing_if` passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_cached(kept: &Kept) -> bool {
-    *kept == Kept::Cached
-}
-
-/// What replaces the image in the blind baseline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Blind {
-    /// No image: the prompt is text only.
-    #[default]
-    Omitted,
-    /// A uniform grey image.
-    Grey,
-}
-
-impl Blind {
-    /// The name in TOML files: `omitted` or `grey`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Blind::Omitted => "omitted",
-            Blind::Grey => "grey",
-        }
-    }
-}
-
-// serde's `skip_serializing_if` passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_omitted(blind: &Blind) -> bool {
-    *blind == Blind::Omitted
-}
-
-/// The source of training data and benchmarks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "lowercase")]
-pub enum Data {
-    /// The nano world, rendered on this machine from a seed.
-    World(DatasetSpec),
-    /// Images composed from real stamps and photographs, as `burgess data field` prepares them.
-    Field(FieldSpec),
-    /// A directory with `align.jsonl`, `tune.jsonl` (or `.json`, also with `.gz` or `.zst`) and `bench/`.
-    Directory(PathBuf),
-    /// Conversations and images in any place; without benchmarks.
-    Files(Files),
-    /// The data of a published study, by their names on the hub.
-    Published(Published),
-}
-
-/// Training data in LLaVA's format, as separate paths.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Files {
-    /// File of the align stage's conversations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub align: Option<PathBuf>,
-    /// File of the tune stage's conversations.
-    pub tune: PathBuf,
-    /// Directory to which the image names in the conversations are relative.
-    #[serde(alias = "pictures")]
-    pub images: PathBuf,
-}
-
-impl Evaluator {
-    /// Returns how the images of all encoders are preprocessed.
-    pub fn preparation(&self) -> Preparation {
-        Preparation { pipeline: self.preprocess, upright: self.exif_orientation }
-    }
-
-    /// Returns how questions are asked and answers scored.
-    pub fn terms(&self) -> Terms {
-        Terms {
-            scoring: self.scoring,
-            prompts: self.prompts,
-            limit: self.limit,
-            blind: self.blind,
-            likelihoods: self.likelihoods,
-            sampling: self.sampling,
-        }
-    }
-}
-
-impl Evaluator {
-    /// Checks what needs neither data nor weights: limits, sizes, sampling and recipe.
-    pub fn check(&self) -> Result<()> {
-        if let Some(sampling) = &self.sampling {
-            sampling.check().map_err(|e| e.context("[evaluator.sampling]"))?;
-        }
-        if self.limit == Some(0) {
-            return Err(Error::usage("limit = 0 leaves no questions").hint("leave `limit` out to ask all of them"));
-        }
-        if let Some(share) = self.share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
-            return Err(Error::usage(format!("`share` = {share} must be above 0 and at most 1"))
-                .hint("leave `share` out to use all conversations"));
-        }
-        let sizes = match &self.data {
-            Data::World(DatasetSpec { align, tune, turns, per_benchmark, .. })
-            | Data::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
-                // `burgess train` also accepts a world without an align stage or without questions.
-                let align = self.recipe.align.as_ref().map_or(1, |_| *align);
-                let asked = if self.benchmarks.is_empty() { 1 } else { *per_benchmark };
-                [("align", align), ("tune", *tune), ("turns", *turns), ("per_benchmark", asked)]
-            }
-            Data::Published(data) => {
-                let least = |c: &crate::data::published::Corpus| c.per_source.unwrap_or(1);
-                [("align", data.align.as_ref().map_or(1, least)), ("per_source", least(&data.tune)), ("", 1), ("", 1)]
-            }
-            Data::Directory(_) | Data::Files(_) => [("", 1); 4],
-        };
-        if let Some((key, _)) = sizes.iter().find(|(_, n)| *n == 0) {
-            return Err(Error::usage(format!("[evaluator.data]: `{key}` = 0 leaves no data"))
-                .hint("give a number of at least 1"));
-        }
-        self.recipe.check().map_err(|e| e.context("[evaluator.recipe]").hint(RECIPE_HINT))
-    }
-}
-
-/// Hint that names complete example recipes.
-const RECIPE_HINT: &str = "`burgess train --help` shows a complete recipe, `burgess rank nano --dry-run` another";
-
-impl Study {
+impl StudyConfig {
     /// Opens a built-in study by name, or a TOML file by path.
     pub fn open(name_or_path: &str) -> Result<Self> {
         Self::open_with(name_or_path, true)
@@ -275,10 +72,10 @@ impl Study {
         let mut study: Self = read_toml(path, STUDY_HINT).with_context(step)?;
         let folder = paths::folder(path);
         if data {
-            paths::evaluator(folder.as_deref(), &mut study.evaluator).with_context(step)?;
+            study.evaluator.resolve_paths(folder.as_deref()).with_context(step)?;
         }
         let mut encoders = study.arms.iter_mut().flat_map(|arm| &mut arm.encoders);
-        encoders.try_for_each(|encoder| paths::encoder(folder.as_deref(), encoder)).with_context(step)?;
+        encoders.try_for_each(|encoder| encoder.resolve_path(folder.as_deref())).with_context(step)?;
         study.check().with_context(step)?;
         Ok(study)
     }
@@ -304,15 +101,15 @@ impl Study {
         names::check_distinct(arms.iter().map(String::as_str))?;
         for (i, arm) in self.arms.iter().enumerate() {
             let same = |other: &&Arm| {
-                Arm { called: None, published: None, ..(**other).clone() }
-                    == Arm { called: None, published: None, ..arm.clone() }
+                Arm { label: None, published: None, ..(**other).clone() }
+                    == Arm { label: None, published: None, ..arm.clone() }
             };
             if let Some(other) = self.arms.iter().take(i).find(same) {
                 return Err(Error::usage(format!("the arms {} and {} are the same", other.name(), arm.name()))
                     .hint("leave one out: a second run of the same arm is another seed"));
             }
         }
-        if let Some(seed) = twice(&self.seeds) {
+        if let Some(seed) = duplicate(&self.seeds) {
             return Err(Error::usage(format!("the seed {seed} is listed twice")).hint("seeds = [0, 1, 2]"));
         }
         if self.evaluator.benchmarks.is_empty() {
@@ -330,50 +127,31 @@ impl Study {
                 .hint("`burgess eval` asks it and writes the file for the server"));
             }
         }
-        evidence::check(self)?;
+        claims::check(&self.claims, &self.validity, &self.evaluator.benchmarks)?;
         self.evaluator.check()
     }
-}
 
-/// Checks that each benchmark exists and is listed once.
-pub(crate) fn check_benchmarks(ids: &[String]) -> Result<()> {
-    ids.iter().try_for_each(|id| bench::find(id).map(|_| ()))?;
-    match twice(ids) {
-        Some(id) => Err(Error::usage(format!("the benchmark {id} is listed twice")).hint("name it once")),
-        None => Ok(()),
+    /// Lists the runs: every arm with every seed. All arms of the first seed come first, so that a ranking of all arms
+    /// exists as early as possible.
+    pub fn runs(&self) -> Vec<(Arm, u64)> {
+        self.seeds.iter().flat_map(|seed| self.arms.iter().map(|arm| (arm.clone(), *seed))).collect()
     }
 }
 
-fn twice<T: Ord>(items: &[T]) -> Option<&T> {
-    let mut seen = std::collections::BTreeSet::new();
-    items.iter().find(|item| !seen.insert(*item))
-}
-
+/// Hint that names complete example studies.
 const STUDY_HINT: &str = "`burgess rank nano --dry-run` shows a complete study; experiments/studies/ has more";
-
-/// Reads and parses a TOML file of a study or a run.
-pub(crate) fn read_toml<T: serde::de::DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
-    let hinted = |e: Error| e.hint("give the path of a TOML file; `burgess rank nano --dry-run` shows one");
-    if path.is_dir() {
-        return Err(hinted(Error::usage("it is a directory")));
-    }
-    let bytes = std::fs::read(path).map_err(|e| hinted(Error::usage(e.to_string())))?;
-    let text = String::from_utf8(bytes).map_err(|_| hinted(Error::usage("it is not UTF-8 text")))?;
-    parse_toml(text.strip_prefix('\u{feff}').unwrap_or(&text), hint)
-}
-
-fn parse_toml<T: serde::de::DeserializeOwned>(text: &str, hint: &str) -> Result<T> {
-    toml::from_str(text).map_err(|e| Error::usage(e.to_string().trim_end().to_string()).hint(hint))
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::arm::Freeze;
+    use crate::study::data::DataSource;
+    use crate::study::encoder::ArmEncoder;
 
     #[test]
     fn every_built_in_study_is_sound_and_named_after_its_file() -> Result<()> {
         for (name, text) in BUILT_IN {
-            let study = Study::parse(text).context(*name)?;
+            let study = StudyConfig::parse(text).context(*name)?;
             assert_eq!(study.name, name.replace('/', "-"));
             assert!(text.starts_with('#'), "{name} opens with its command, runtime and expected numbers");
         }
@@ -387,10 +165,10 @@ mod tests {
             .find(|(n, _)| *n == "nano")
             .map(|(_, t)| t.replacen("seeds", "sedes", 1))
             .unwrap_or_default();
-        let e = Study::parse(&text).unwrap_err().to_string();
+        let e = StudyConfig::parse(&text).unwrap_err().to_string();
         assert!(e.contains("sedes") && e.contains("line"), "{e}");
-        assert_eq!(Study::open("nono").unwrap_err().hint_text().map(|h| h.contains("`nano`")), Some(true));
-        assert_eq!(Study::open("/no/such/study.toml").unwrap_err().exit_code(), 2);
+        assert_eq!(StudyConfig::open("nono").unwrap_err().hint_text().map(|h| h.contains("`nano`")), Some(true));
+        assert_eq!(StudyConfig::open("/no/such/study.toml").unwrap_err().exit_code(), 2);
     }
 
     #[test]
@@ -398,7 +176,7 @@ mod tests {
         let nano = BUILT_IN.iter().find(|(n, _)| *n == "nano").map_or("", |(_, t)| *t);
         let wrong = |from: &str, to: &str| {
             assert!(nano.contains(from), "{from}");
-            let e = Study::parse(&nano.replacen(from, to, 1)).expect_err(to);
+            let e = StudyConfig::parse(&nano.replacen(from, to, 1)).expect_err(to);
             assert!(e.exit_code() == 2 && e.hint_text().is_some(), "{to}: {e}");
             e.to_string()
         };
@@ -447,24 +225,26 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("data"))?;
         std::fs::create_dir_all(dir.path().join("vit"))?;
         let nano = BUILT_IN.iter().find(|(n, _)| *n == "nano").map_or("", |(_, t)| *t);
-        let mut study = Study::parse(nano)?;
-        study.evaluator.data = Data::Directory("data".into());
+        let mut study = StudyConfig::parse(nano)?;
+        study.evaluator.data = DataSource::Directory("data".into());
         study.arms = vec![Arm::new(vec![ArmEncoder::plain("vit")], Freeze::Frozen)];
         let text = toml::to_string(&study).map_err(|e| Error::failed(e.to_string()))?;
         let file = dir.path().join("mine.toml");
         std::fs::write(&file, format!("\u{feff}{text}"))?;
         let folder = dir.path().canonicalize()?;
-        let read = Study::open(&file.display().to_string())?;
-        assert_eq!(read.evaluator.data, Data::Directory(folder.join("data")));
+        let read = StudyConfig::open(&file.display().to_string())?;
+        assert_eq!(read.evaluator.data, DataSource::Directory(folder.join("data")));
         assert_eq!(
             (read.arms[0].encoders[0].source.clone(), read.arms[0].name()),
             (folder.join("vit").display().to_string(), "vit".into())
         );
         assert_eq!(read.evaluator.llm, study.evaluator.llm);
         std::fs::write(&file, text.replace("\"data\"", "\"away\""))?;
-        let e = Study::open(&file.display().to_string()).unwrap_err();
+        let e = StudyConfig::open(&file.display().to_string()).unwrap_err();
         assert!(e.to_string().contains(&folder.join("away").display().to_string()), "{e}");
-        assert!(Study::open(&dir.path().display().to_string()).is_err_and(|e| e.to_string().contains("directory")));
+        assert!(
+            StudyConfig::open(&dir.path().display().to_string()).is_err_and(|e| e.to_string().contains("directory"))
+        );
         Ok(())
     }
 
@@ -473,11 +253,11 @@ mod tests {
         let nano = BUILT_IN.iter().find(|(name, _)| *name == "nano").map(|(_, text)| *text).unwrap_or_default();
         for key in ["scoring", "prompts"] {
             for rules in ["official", "strict", "cambrian-1"] {
-                Study::parse(&nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"{rules}\""), 1))
+                StudyConfig::parse(&nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"{rules}\""), 1))
                     .context(rules)?;
             }
             let text = nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"lmms-eval\""), 1);
-            let error = Study::parse(&text).unwrap_err();
+            let error = StudyConfig::parse(&text).unwrap_err();
             let told = error.chain().join(": ");
             assert!(told.contains(&format!("evaluator.{key}")) && told.contains("no task of lmms-eval"), "{told}");
             assert_eq!(error.exit_code(), 2);

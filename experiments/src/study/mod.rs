@@ -1,8 +1,21 @@
-//! The configuration of studies and runs, read from TOML, with its checks.
+//! The configuration of studies and of single runs, read from TOML, and its checks.
 
-pub mod arm;
-pub mod config;
+mod arm;
+mod claims;
+mod config;
+mod data;
+mod encoder;
+mod evaluator;
 pub mod names;
 pub mod paths;
+mod run_config;
+mod tap;
+mod toml_file;
 
-pub use config::*;
+pub use arm::{Arm, Freeze, PublishedScore};
+pub use config::{BUILT_IN, StudyConfig};
+pub use data::{ConversationFiles, DataSource, PublishedCorpus, PublishedData};
+pub use encoder::{ArmEncoder, EncoderWeights, ORACLE};
+pub use evaluator::{BlindInput, EvalOptions, EvaluatorConfig, FeatureSourceKind, check_benchmarks};
+pub use run_config::RunConfig;
+pub use tap::TapOverrides;

@@ -1,18 +1,17 @@
-//! Throughput and peak memory of encoders at full size without their weights: random numbers in their place take the
-//! same time.
+//! Throughput and peak memory of encoders at full size, with random weights: the speed does not depend on the values.
 
 use crate::machine::memory;
+use crate::throughput::measure::{Effort, median, noise, random_weights};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::checkpoint;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Measurement of one encoder at one batch size.
 #[derive(Debug, Clone, Serialize)]
-pub struct Measurement {
+pub struct EncoderThroughput {
     /// Id of the encoder's card.
     pub encoder: String,
     /// Number of images per forward pass.
@@ -31,33 +30,6 @@ pub struct Measurement {
     pub weight_bytes: u64,
     /// Peak memory of the process in bytes; 0 if the system does not report it.
     pub peak_bytes: u64,
-}
-
-/// Minimum effort of a measurement.
-#[derive(Debug, Clone, Copy)]
-pub struct Effort {
-    /// Least number of forward passes.
-    pub runs: usize,
-    /// Least total duration of the forward passes.
-    pub time: Duration,
-}
-
-impl Effort {
-    /// Sorted durations of the runs in seconds, after one warm-up run.
-    pub(super) fn measure(&self, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
-        run()?;
-        let (begin, mut seconds) = (Instant::now(), Vec::new());
-        while seconds.len() < self.runs.max(1) || begin.elapsed() < self.time {
-            seconds.push(run()?);
-        }
-        seconds.sort_by(f64::total_cmp);
-        Ok(seconds)
-    }
-}
-
-/// Median of sorted durations, in seconds; the upper one of an even number.
-pub(super) fn median(seconds: &[f64]) -> f64 {
-    seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Returns the published encoder with the fewest parameters for each checkpoint dialect.
@@ -83,8 +55,13 @@ pub fn representatives() -> Result<Vec<EncoderCard>> {
 ///
 /// # Errors
 /// The network cannot be built, or a forward pass fails.
-pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: Effort) -> Result<Vec<Measurement>> {
-    let network = made_up(card.architecture.init(device)?)?.no_grad();
+pub fn measure_encoder(
+    card: &EncoderCard,
+    batches: &[usize],
+    device: &Device,
+    effort: Effort,
+) -> Result<Vec<EncoderThroughput>> {
+    let network = random_weights(card.architecture.init(device)?)?.no_grad();
     let size = card.preprocess.size;
     let flops = card.architecture.flops(&card.tap)? as f64;
     let mut rows = Vec::with_capacity(batches.len());
@@ -100,7 +77,7 @@ pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: E
         };
         let seconds = effort.measure(pass)?;
         let median = median(&seconds);
-        rows.push(Measurement {
+        rows.push(EncoderThroughput {
             encoder: card.id.clone(),
             batch,
             images_per_second: batch as f64 / median,
@@ -113,20 +90,4 @@ pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: E
         });
     }
     Ok(rows)
-}
-
-/// Fills a module with random numbers of about the size of trained weights.
-pub(super) fn made_up<M: Module>(module: M) -> Result<M> {
-    checkpoint::fill(module, |parameter| {
-        let count = parameter.shape.iter().product::<usize>();
-        let inputs = parameter.shape.iter().skip(1).product::<usize>().max(1);
-        let scale = if parameter.shape.len() > 1 { (inputs as f32).powf(-0.5) } else { 1.0 };
-        Ok((0..count as u64).map(|i| scale * noise(i)).collect())
-    })
-}
-
-/// Deterministic noise in about −1 to 1, by position.
-pub(super) fn noise(at: u64) -> f32 {
-    let mixed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
 }

@@ -1,6 +1,9 @@
 //! Throughput and memory of encoders and evaluators on this machine (`burgess bench`).
 
 mod encoder;
-pub mod evaluator;
+mod evaluator;
+mod measure;
 
-pub use encoder::*;
+pub use encoder::{EncoderThroughput, measure_encoder, representatives};
+pub use evaluator::{EvaluatorThroughput, EvaluatorWork, measure_evaluator};
+pub use measure::Effort;

@@ -122,7 +122,7 @@ fn read_images(bencher: divan::Bencher<'_, '_>) {
         let Ok(Ok(qs)) = bench::find("ocrbench").map(|b| b.read(path)) else { return };
         let images: Vec<_> = qs.iter().flat_map(|q| &q.images).collect();
         bencher.counter(ItemsCount::new(ROWS)).counter(BytesCount::new(ROWS * IMAGE)).bench_local(|| {
-            let read = images.chunks(64).flat_map(bench::image_source::bytes_of);
+            let read = images.chunks(64).flat_map(bench::read_images);
             read.filter_map(|bytes| bytes.ok()).map(|bytes| bytes.len()).sum::<usize>()
         });
     });

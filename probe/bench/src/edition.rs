@@ -1,32 +1,24 @@
-//! Helpers for reading published tables: detecting the edition, finding choices within a question's text, and naming
-//! images.
+//! Helpers for reading published tables: detecting the edition, and finding choices within a question's text.
 
-use crate::table::{self, Table};
-use crate::{Image, Source, vlmevalkit};
+use crate::card::DatasetSource;
+use crate::table::{self, DatasetTable};
+use crate::vlmevalkit;
 use burgess_base::Result;
 use std::path::Path;
 
 /// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `kit` or contains it),
 /// else it is the hub's.
-pub fn open(root: &Path, source: &Source, kit: &str) -> Result<(Table, bool)> {
+pub fn open(root: &Path, source: &DatasetSource<'_>, kit: &str) -> Result<(DatasetTable, bool)> {
     match vlmevalkit::table(root, kit) {
         Some(table) => Ok((table, true)),
-        None => Ok((Table::open(root, source)?, false)),
-    }
-}
-
-/// Returns a name for an image that is unique within its table and the same for all rows that share the image.
-pub fn image_name(image: &Image) -> String {
-    match image {
-        Image::File(path) => path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        Image::Cell(cell) => cell.at.to_string(),
+        None => Ok((DatasetTable::open(root, source)?, false)),
     }
 }
 
 /// Opens the table as [`open`] does, where the authors' own edition is a single file called `name`.
-pub fn open_named(root: &Path, source: &Source, kit: &str, name: &str) -> Result<(Table, bool)> {
+pub fn open_named(root: &Path, source: &DatasetSource<'_>, kit: &str, name: &str) -> Result<(DatasetTable, bool)> {
     match vlmevalkit::table(root, kit) {
-        None if root.is_file() || table::is_there(&root.join(name)) => Ok((Table::named(root, &[name])?, false)),
+        None if root.is_file() || table::is_there(&root.join(name)) => Ok((DatasetTable::named(root, &[name])?, false)),
         _ => open(root, source, kit),
     }
 }

@@ -1,16 +1,16 @@
 //! Descriptions in words of how each set of rules prompts and scores.
 
-/// Description of how one set of rules asks and scores a benchmark.
+/// Description in words of how one set of rules asks and scores a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Explained {
+pub struct RulesDescription<'a> {
     /// How the prompt is built, and whose prompt it follows.
-    pub asked: &'static str,
+    pub prompt: &'a str,
     /// How an answer is parsed, when it is right, and how verdicts become the score.
-    pub judged: &'static str,
+    pub scoring: &'a str,
     /// The paper, or the repository and file, that defines these rules.
-    pub source: &'static str,
+    pub source: &'a str,
     /// How this implementation differs from that source, and why; empty if it does not.
-    pub unlike: &'static str,
+    pub difference: &'a str,
 }
 
 /// How official and strict rules treat reasoning, for every benchmark.
@@ -24,11 +24,11 @@ choice (with its case where that tells choices apart), or by one letter in paren
 several named choices, denied ones and lists of all choices are unparsed, which is wrong.";
 
 /// The rules for nano-world questions whose choices are listed as words, without letters.
-pub(crate) const NAMED: Explained = Explained {
-    asked: "Question, a line with the choices, \"Answer with one of the options.\"",
-    judged: STRICT_LETTER,
+pub(crate) const NAMED: RulesDescription<'static> = RulesDescription {
+    prompt: "Question, a line with the choices, \"Answer with one of the options.\"",
+    scoring: STRICT_LETTER,
     source: "ours, for the nano world",
-    unlike: "",
+    difference: "",
 };
 
 /// How lmms-eval's shared parser (`mcq_extract.py`) finds a letter.

@@ -17,9 +17,9 @@
 //! label of one choice and the text of another (`A` where B's text is A) is read as the label, because prompts ask for
 //! the label.
 //!
-//! Choices after the 26th have the labels AA, AB, … ([`crate::score::name`]), which must be written in capitals.
+//! Choices after the 26th have the labels AA, AB, … ([`crate::labels::choice_label`]), which must be written in capitals.
 
-use crate::score::{name, number_of};
+use crate::labels::{choice_index, choice_label};
 
 /// Returns the number, from 0, of the choice that `answer` names; `None` if it names none or several.
 pub fn letter(answer: &str, options: &[String]) -> Option<usize> {
@@ -78,7 +78,7 @@ fn begins_with(text: &str, option: &str) -> bool {
 
 /// Returns the choice with this label, as number (from 0) and text.
 fn option_of<'a>(label: &str, options: &'a [String]) -> Option<(usize, &'a String)> {
-    let number = number_of(label).filter(|_| !label.starts_with('('))?;
+    let number = choice_index(label).filter(|_| !label.starts_with('('))?;
     Some((number, options.get(number)?))
 }
 
@@ -155,7 +155,7 @@ fn names_another(number: usize, rest: &str, options: &[String]) -> bool {
             Some(after) => closes(after) && after != '\'' && after != '’',
         };
     let listed = |(i, option): (usize, &String)| {
-        let label = name(i);
+        let label = choice_label(i);
         i != number && (lists(rest, &label, option) || lists(rest, &label.to_ascii_lowercase(), option))
     };
     beside || options.iter().enumerate().any(listed)

@@ -5,8 +5,7 @@
 //! answers 31 were judged differently; all of them contain one of the control characters U+001C to U+001F, which Python
 //! counts as white space. `tests/reference/scorers_lmms_eval.py` generates the golden verdicts.
 
-use super::{Judged, Question};
-use crate::score::{label, plain_number};
+use crate::score::{Judged, plain_number};
 
 /// The line, without a full stop, with which some of its tasks ask for a letter.
 pub(crate) const MMSTAR_LINE: &str = "Answer with the option's letter from the given choices directly";
@@ -48,12 +47,9 @@ pub(crate) fn on_text(said: &str, right: bool) -> Judged {
     if said.is_empty() && !right { Judged::unparsed() } else { Judged::new(said, right) }
 }
 
-/// Returns a verdict on a letter, which may be a letter of no choice.
-pub(crate) fn on_letter(q: &Question, said: Option<char>) -> Judged {
-    match said {
-        Some(said) => Judged::new(said, label(&q.answer) == Some(said)),
-        None => Judged::unparsed(),
-    }
+/// Returns the line with which the prompts of BLINK and CV-Bench begin.
+pub(crate) fn note_line(letters: &str) -> String {
+    format!("Note: You only need to respond with {letters} without providing any additional information.")
 }
 
 /// Returns the labels of `n` choices: A, B, C and so on.

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 /// An answer without its reasoning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split<'a> {
+pub struct SplitAnswer<'a> {
     /// The text without reasoning; empty if it ends inside the reasoning.
     pub answer: Cow<'a, str>,
     /// Whether the text contains reasoning.
@@ -71,7 +71,7 @@ const BOX: &str = "box";
 const LONGEST: usize = 96;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum TagKind {
     Thought,
     Answer,
 }
@@ -82,21 +82,21 @@ struct Tag {
     start: usize,
     end: usize,
     opens: bool,
-    kind: Kind,
+    kind: TagKind,
     /// Name by which an opening and a closing tag are matched.
     name: String,
 }
 
 /// Splits a text into reasoning and answer.
-pub fn split(text: &str) -> Split<'_> {
+pub fn split(text: &str) -> SplitAnswer<'_> {
     if let Some(found) = channels(text) {
         return found;
     }
     let tags = tags(text);
-    let thoughts: Vec<&Tag> = tags.iter().filter(|t| t.kind == Kind::Thought).collect();
+    let thoughts: Vec<&Tag> = tags.iter().filter(|t| t.kind == TagKind::Thought).collect();
     if thoughts.is_empty() {
         let answer = wrapped(text, &tags).map_or(Cow::Borrowed(text), Cow::Borrowed);
-        return Split { answer, reasoning: false, unfinished: false };
+        return SplitAnswer { answer, reasoning: false, unfinished: false };
     }
     let mut left = String::new();
     let mut open: Vec<&str> = Vec::new();
@@ -122,12 +122,12 @@ pub fn split(text: &str) -> Split<'_> {
         let rest = text.get(from..).unwrap_or_default();
         let inside = self::tags(rest);
         let ends = inside.last().is_some_and(|t| {
-            t.kind == Kind::Answer && !t.opens && rest.get(t.end..).is_some_and(|after| after.trim().is_empty())
+            t.kind == TagKind::Answer && !t.opens && rest.get(t.end..).is_some_and(|after| after.trim().is_empty())
         });
         if let Some(inner) = wrapped(rest, &inside).filter(|_| ends && inside.iter().any(|t| t.opens)) {
-            return Split { answer: Cow::Owned(inner.to_string()), reasoning: true, unfinished: false };
+            return SplitAnswer { answer: Cow::Owned(inner.to_string()), reasoning: true, unfinished: false };
         }
-        return Split { answer: Cow::Borrowed(""), reasoning: true, unfinished: true };
+        return SplitAnswer { answer: Cow::Borrowed(""), reasoning: true, unfinished: true };
     }
     if open.is_empty() {
         left.push_str(text.get(from..).unwrap_or_default());
@@ -138,13 +138,13 @@ pub fn split(text: &str) -> Split<'_> {
         Some(inner) => inner.to_string(),
         None => left,
     };
-    Split { answer: Cow::Owned(answer.trim().to_string()), reasoning: true, unfinished: false }
+    SplitAnswer { answer: Cow::Owned(answer.trim().to_string()), reasoning: true, unfinished: false }
 }
 
 /// Returns the content of the last pair of tags around an answer: to the end of the text if the closing tag is missing,
 /// from its beginning if the opening one is.
 fn wrapped<'a>(text: &'a str, tags: &[Tag]) -> Option<&'a str> {
-    let answers = || tags.iter().filter(|t| t.kind == Kind::Answer);
+    let answers = || tags.iter().filter(|t| t.kind == TagKind::Answer);
     let Some(opening) = answers().rfind(|t| t.opens) else {
         // The opening tag is in the prompt.
         return text.get(..answers().next()?.start).map(str::trim);
@@ -198,9 +198,9 @@ fn tag_at(text: &str, start: usize) -> Option<(Tag, bool)> {
     let name = inner.split_whitespace().next()?.to_ascii_lowercase().replace('-', "_");
     let mut name = name.rsplit_once(':').map_or(name.as_str(), |(_, name)| name);
     match name {
-        "unused94" => return Some((Tag { start, end, opens, kind: Kind::Thought, name: "unused94".into() }, false)),
+        "unused94" => return Some((Tag { start, end, opens, kind: TagKind::Thought, name: "unused94".into() }, false)),
         "unused95" => {
-            return Some((Tag { start, end, opens: false, kind: Kind::Thought, name: "unused94".into() }, false));
+            return Some((Tag { start, end, opens: false, kind: TagKind::Thought, name: "unused94".into() }, false));
         }
         _ => {}
     }
@@ -214,19 +214,19 @@ fn tag_at(text: &str, start: usize) -> Option<(Tag, bool)> {
         }
     }
     let kind = match bracket {
-        '[' => SQUARE.contains(&name).then_some(Kind::Thought),
-        _ if THOUGHTS.contains(&name) => Some(Kind::Thought),
-        _ if name == BOX && whole != BOX => Some(Kind::Answer),
-        _ => ANSWERS.contains(&name).then_some(Kind::Answer),
+        '[' => SQUARE.contains(&name).then_some(TagKind::Thought),
+        _ if THOUGHTS.contains(&name) => Some(TagKind::Thought),
+        _ if name == BOX && whole != BOX => Some(TagKind::Answer),
+        _ => ANSWERS.contains(&name).then_some(TagKind::Answer),
     }?;
     Some((Tag { start, end, opens, kind, name: name.to_string() }, empty))
 }
 
 /// Splits gpt-oss's format: reasoning in the channels `analysis` and `commentary`, the answer in `final`.
-fn channels(text: &str) -> Option<Split<'_>> {
+fn channels(text: &str) -> Option<SplitAnswer<'_>> {
     const CHANNEL: &str = "<|channel|>";
     const MESSAGE: &str = "<|message|>";
-    let split = |answer: &'_ str, unfinished| Split {
+    let split = |answer: &'_ str, unfinished| SplitAnswer {
         answer: Cow::Owned(answer.trim().to_string()),
         reasoning: true,
         unfinished,
@@ -244,7 +244,7 @@ fn channels(text: &str) -> Option<Split<'_>> {
             }
         }
         return Some(match answer {
-            Some(answer) => Split { reasoning: thought, ..split(answer, false) },
+            Some(answer) => SplitAnswer { reasoning: thought, ..split(answer, false) },
             None => split("", true),
         });
     }
@@ -377,7 +377,7 @@ mod tests {
         ] {
             assert_eq!(
                 split(text),
-                Split { answer: Cow::Borrowed(text), reasoning: false, unfinished: false },
+                SplitAnswer { answer: Cow::Borrowed(text), reasoning: false, unfinished: false },
                 "{text}"
             );
         }

@@ -1,6 +1,6 @@
 //! Draws a fixed, seeded, stratified sample of a benchmark.
 
-use crate::Question;
+use crate::question::Question;
 use burgess_base::stream::stream;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};

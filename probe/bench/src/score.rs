@@ -1,10 +1,64 @@
-//! Functions that families share: prompt forms, parsers, comparisons, and the aggregation with its standard error.
+//! Functions that benchmarks share: prompt forms, parsers, comparisons, and the aggregation with its standard error.
 
-use super::{Judged, Outcome, Question, Unit};
+use crate::labels::{choice_index, choice_label, choice_letter};
+use crate::question::Question;
 use burgess_base::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use super::letter::letter;
+pub use crate::letter::letter;
+
+/// The verdict on one answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The parsed answer; `None` if the answer could not be parsed (then `score` is 0).
+    pub parsed: Option<String>,
+    /// The score, from 0 (wrong) to 1 (right).
+    pub score: f64,
+}
+
+impl Judged {
+    /// Returns the verdict on an answer that could not be parsed.
+    pub fn unparsed() -> Self {
+        Self { parsed: None, score: 0.0 }
+    }
+
+    /// Returns the verdict on a parsed answer.
+    pub fn new(parsed: impl Into<String>, right: bool) -> Self {
+        Self { parsed: Some(parsed.into()), score: if right { 1.0 } else { 0.0 } }
+    }
+}
+
+/// A group of questions that are not independent of each other. A score is `100 · Σ sum / Σ weight` over units, so
+/// bootstrap resampling needs only the units.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoredUnit {
+    /// The [`Question::unit`] of its questions.
+    pub id: String,
+    /// Weighted sum of the scores of its questions or pairs.
+    pub sum: f64,
+    /// Sum of the weights of its questions or pairs.
+    pub weight: f64,
+}
+
+/// The result of a benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchmarkOutcome {
+    /// Value of the metric, 0 to 100.
+    pub score: f64,
+    /// Standard error of the score, clustered by unit (the linearised variance of a ratio), on the same scale. It
+    /// cannot be estimated from a single unit; then it is 50, the largest standard deviation of a score between 0 and
+    /// 100.
+    pub stderr: f64,
+    /// Number of questions.
+    pub n: usize,
+    /// Number of answers that could not be parsed.
+    pub n_unparsed: usize,
+    /// The units for resampling, sorted by id.
+    pub units: Vec<ScoredUnit>,
+    /// The same metric on each subtask alone.
+    pub subtasks: BTreeMap<String, f64>,
+}
 
 /// The prompt line that asks for a letter.
 pub const LETTER_LINE: &str = "Answer with the option's letter from the given choices directly.";
@@ -17,7 +71,7 @@ pub const SHORT_LINE: &str = "Answer the question using a single word or phrase.
 
 /// Builds a prompt of the question, one line per choice (`A. dog`), and the line that asks for the letter.
 pub fn letter_prompt(q: &Question) -> String {
-    let choices: String = q.options.iter().enumerate().map(|(i, o)| format!("{}. {o}\n", name(i))).collect();
+    let choices: String = q.options.iter().enumerate().map(|(i, o)| format!("{}. {o}\n", choice_label(i))).collect();
     format!("{}\n{choices}{LETTER_LINE}", q.question)
 }
 
@@ -33,42 +87,26 @@ pub fn short_answer_prompt(question: &str) -> String {
     format!("{question}\n{SHORT_LINE}")
 }
 
-/// Returns the label of choice number `index`, from 0: `A` to `Z`, then `AA`, `AB` and so on, like spreadsheet columns.
-pub fn name(index: usize) -> String {
-    let letter = |i: usize| char::from(b'A' + u8::try_from(i % 26).unwrap_or_default());
-    match index / 26 {
-        0 => letter(index).to_string(),
-        tens => name(tens - 1) + &letter(index).to_string(),
-    }
-}
-
-/// Returns the number, from 0, of the choice that an expected answer gives by its label: `B`, `b`, `(B)`, or `AA` and
-/// so on.
-pub fn number_of(answer: &str) -> Option<usize> {
-    let inner = answer.strip_prefix('(').and_then(|a| a.strip_suffix(')')).unwrap_or(answer);
-    match inner.as_bytes() {
-        [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
-        [tens, letter] if tens.is_ascii_uppercase() && letter.is_ascii_uppercase() => {
-            Some(26 * usize::from(tens - b'A' + 1) + usize::from(letter - b'A'))
-        }
-        _ => None,
-    }
-}
-
-/// Returns the letter, in upper case, that an expected answer gives: `B`, `b`, `(B)` or `(b)`.
-pub fn label(answer: &str) -> Option<char> {
-    let inner = answer.strip_prefix('(').and_then(|a| a.strip_suffix(')')).unwrap_or(answer);
-    let mut chars = inner.chars();
-    match (chars.next(), chars.next()) {
-        (Some(c), None) if c.is_ascii_alphabetic() => Some(c.to_ascii_uppercase()),
-        _ => None,
-    }
-}
-
 /// Judges an answer to a question with lettered choices; `parsed` is the upper-case letter.
 pub fn judge_letter(q: &Question, answer: &str) -> Judged {
     match letter(answer, &q.options) {
-        Some(said) => Judged::new(name(said), number_of(&q.answer) == Some(said)),
+        Some(said) => Judged::new(choice_label(said), choice_index(&q.answer) == Some(said)),
+        None => Judged::unparsed(),
+    }
+}
+
+/// Judges a letter that was read from an answer; it may be a letter of no choice. `None` is an unparsed answer.
+pub fn judge_choice_letter(q: &Question, said: Option<char>) -> Judged {
+    match said {
+        Some(said) => Judged::new(said, choice_letter(&q.answer) == Some(said)),
+        None => Judged::unparsed(),
+    }
+}
+
+/// Judges yes (`true`) or no (`false`) that was read from an answer; `None` is an unparsed answer.
+pub fn judge_yes_no(q: &Question, said: Option<bool>) -> Judged {
+    match said {
+        Some(said) => Judged::new(if said { "yes" } else { "no" }, yes_no(&q.answer) == Some(said)),
         None => Judged::unparsed(),
     }
 }
@@ -203,7 +241,7 @@ pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// A scored item: a question, or a pair.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Item {
+pub struct ScoredItem {
     /// The [`Question::unit`] of its questions.
     pub unit: String,
     /// The [`Question::subtask`] of its questions.
@@ -216,11 +254,16 @@ pub struct Item {
     pub counted: bool,
 }
 
-impl Item {
+impl ScoredItem {
     /// Creates an item of weight 1 in the unit and subtask of `q`.
     pub fn new(q: &Question, score: f64) -> Self {
         Self { unit: q.unit.clone(), subtask: q.subtask.clone(), score, weight: 1.0, counted: true }
     }
+}
+
+/// Returns one item of weight 1 per question, where `scores[i]` is the score of question i.
+pub fn one_item_per_question(qs: &[Question], scores: &[f64]) -> Vec<ScoredItem> {
+    qs.iter().zip(scores).map(|(q, &score)| ScoredItem::new(q, score)).collect()
 }
 
 /// Groups questions with the same key into pairs, sorted by key: the first question, and the scores `p` of both. It is
@@ -251,7 +294,7 @@ pub fn pairs<'a, K: Ord>(
 }
 
 /// Sets the weights so that each subtask counts equally, whatever its number of items.
-pub fn equal_subtasks(items: &mut [Item]) {
+pub fn equal_subtasks(items: &mut [ScoredItem]) {
     let mut sizes: BTreeMap<String, f64> = BTreeMap::new();
     for item in items.iter() {
         *sizes.entry(item.subtask.clone()).or_default() += 1.0;
@@ -263,7 +306,7 @@ pub fn equal_subtasks(items: &mut [Item]) {
 }
 
 /// Returns the `most` most frequent texts; ties are ordered by text.
-pub fn frequent<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
+pub fn most_frequent<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for text in texts {
         *counts.entry(text).or_default() += 1;
@@ -273,15 +316,15 @@ pub fn frequent<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> Vec<St
     frequent.into_iter().take(most).map(|(text, _)| text.to_string()).collect()
 }
 
-/// Aggregates items to the score and its standard error ([`Outcome`]). The result does not depend on the order of the
+/// Aggregates items to the score and its standard error ([`BenchmarkOutcome`]). The result does not depend on the order of the
 /// items.
-pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outcome> {
+pub fn aggregate_items(mut items: Vec<ScoredItem>, n: usize, n_unparsed: usize) -> Result<BenchmarkOutcome> {
     if items.is_empty() {
         return Err(Error::failed("there are no questions"));
     }
     // Floating-point sums depend on the order, so items are sorted first.
     items.sort_by(|a, b| (&a.unit, &a.subtask).cmp(&(&b.unit, &b.subtask)).then(a.score.total_cmp(&b.score)));
-    let mut units: Vec<Unit> = Vec::new();
+    let mut units: Vec<ScoredUnit> = Vec::new();
     let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for item in items {
         let (sum, weight) = (item.weight * item.score, item.weight);
@@ -295,7 +338,7 @@ pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outco
                 unit.sum += sum;
                 unit.weight += weight;
             }
-            None => units.push(Unit { id: item.unit, sum, weight }),
+            None => units.push(ScoredUnit { id: item.unit, sum, weight }),
         }
     }
     if units.is_empty() {
@@ -304,7 +347,7 @@ pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outco
     let total: f64 = units.iter().map(|u| u.weight).sum();
     let mean = units.iter().map(|u| u.sum).sum::<f64>() / total;
     let subtasks = parts.into_iter().map(|(name, (sum, weight))| (name, percent(sum / weight))).collect();
-    Ok(Outcome { score: percent(mean), stderr: stderr(&units, mean, total), n, n_unparsed, units, subtasks })
+    Ok(BenchmarkOutcome { score: percent(mean), stderr: stderr(&units, mean, total), n, n_unparsed, units, subtasks })
 }
 
 /// Converts a fraction to a percentage, clamped because rounding of weighted sums could leave the range.
@@ -314,7 +357,7 @@ fn percent(share: f64) -> f64 {
 
 /// Computes the linearised standard error of a ratio of sums over independent units, in percent: 100 · √(k/(k−1)
 /// · Σ(sum − mean·weight)²) / Σ weight.
-fn stderr(units: &[Unit], mean: f64, total: f64) -> f64 {
+fn stderr(units: &[ScoredUnit], mean: f64, total: f64) -> f64 {
     let k = units.len() as f64;
     if units.len() < 2 {
         return 50.0;

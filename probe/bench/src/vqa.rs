@@ -6,12 +6,20 @@
 //! beside a space anywhere, and replaced by a space otherwise; only the first 32 full stops are removed, and none
 //! before a digit.
 
+use crate::lmms;
+use crate::question::Question;
+use crate::rules::Rules;
+use crate::score::Judged;
 use crate::score::decimal_digit;
-use crate::{Judged, Question, Rules, lmms};
+use burgess_base::{Error, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+/// Number of annotators who answered each question.
+const ANNOTATORS: usize = 10;
+
+/// Characters that are removed or replaced by a space.
 const PUNCTUATION: &str = ";/[]\"{}()=+\\_-><@`,?!";
 
 /// Maximum number of removed full stops; the original passes a regex flag in place of the count.
@@ -153,4 +161,13 @@ pub fn judge(q: &Question, answer: &str, rules: Rules) -> Judged {
 pub fn best(accepted: &[String]) -> Option<&String> {
     let score = |answer: &&String| consensus(&normalise(answer), accepted);
     accepted.iter().rev().max_by(|a, b| score(a).total_cmp(&score(b)))
+}
+
+/// Checks that there are the answers of ten annotators, which the metric needs.
+pub fn ten_answers(answers: Vec<String>) -> Result<Vec<String>> {
+    match answers.len() {
+        ANNOTATORS => Ok(answers),
+        n => Err(Error::failed(format!("there are the answers of {n} people instead of {ANNOTATORS}"))
+            .hint("is it the split whose answers are published?")),
+    }
 }

@@ -2,7 +2,8 @@
 //! what happens to broken files.
 
 use burgess_bench::{
-    self as bench, Benchmark, Category, Form, Image, Judged, Outcome, Predictions, Question, Rules, score,
+    self as bench, AnswerForm, Benchmark, BenchmarkOutcome, Category, ImageLocation, Judged, Predictions, Question,
+    Rules, labels, score,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -48,21 +49,22 @@ fn question(n: usize, options: &[&str], answer: &str) -> Question {
 fn sample(b: &dyn Benchmark) -> Vec<Question> {
     let open = ["red", "12", "105", "100", "two dogs", "30%"];
     let make = |n: usize| match b.card().form {
-        Form::YesNo => question(n, &[], ["yes", "no"][n % 2]),
-        Form::Open => question(n, &[], open[n % open.len()]),
-        Form::Choice if b.id() == "nano-mmvp" => question(n, &["open", "closed"], ["(a)", "(b)"][n % 2]),
-        Form::Choice => question(n, &["dog", "cup", "car"], ["A", "B", "C"][n % 3]),
+        AnswerForm::YesNo => question(n, &[], ["yes", "no"][n % 2]),
+        AnswerForm::Open => question(n, &[], open[n % open.len()]),
+        AnswerForm::Choice if b.id() == "nano-mmvp" => question(n, &["open", "closed"], ["(a)", "(b)"][n % 2]),
+        AnswerForm::Choice => question(n, &["dog", "cup", "car"], ["A", "B", "C"][n % 3]),
     };
     (0..24).map(make).collect()
 }
 
 /// The right answer as a model would say it: the field's choices are answered in words.
 fn right(b: &dyn Benchmark, q: &Question) -> String {
-    let letter = score::label(&q.answer).filter(|_| b.id().starts_with("field-") && b.card().form == Form::Choice);
+    let letter = labels::choice_letter(&q.answer)
+        .filter(|_| b.id().starts_with("field-") && b.card().form == AnswerForm::Choice);
     letter.and_then(|l| q.options.get(l as usize - 'A' as usize)).unwrap_or(&q.answer).clone()
 }
 
-fn outcome(b: &dyn Benchmark, qs: &[Question], answer: impl Fn(usize, &Question) -> String) -> Outcome {
+fn outcome(b: &dyn Benchmark, qs: &[Question], answer: impl Fn(usize, &Question) -> String) -> BenchmarkOutcome {
     let judged: Vec<Judged> = qs.iter().enumerate().map(|(i, q)| b.judge(q, &answer(i, q), Rules::Official)).collect();
     b.aggregate(qs, &judged, Rules::Official).expect("complete pairs")
 }
@@ -251,11 +253,11 @@ fn chance_and_majority_come_from_the_data() {
             b.chance(&qs, Rules::Official)
         );
         assert!(
-            (b.majority(&qs, Rules::Official) - majority).abs() < 1e-9,
+            (b.constant_baseline(&qs, Rules::Official) - majority).abs() < 1e-9,
             "{id}: majority {}",
-            b.majority(&qs, Rules::Official)
+            b.constant_baseline(&qs, Rules::Official)
         );
-        assert!(b.chance(&[], Rules::Official).is_nan() && b.majority(&[], Rules::Official).is_nan());
+        assert!(b.chance(&[], Rules::Official).is_nan() && b.constant_baseline(&[], Rules::Official).is_nan());
     }
 }
 
@@ -381,7 +383,7 @@ proptest! {
             for constant in [answer, value.to_string()] {
                 if b.id() == "nano-ocrbench" && constant.len() > 8 { continue; }
                 let o = outcome(b, &qs, |_, _| constant.clone());
-                prop_assert!(o.score <= b.majority(&qs, Rules::Official) + 1e-9, "{}: {constant:?} scores {}", b.id(), o.score);
+                prop_assert!(o.score <= b.constant_baseline(&qs, Rules::Official) + 1e-9, "{}: {constant:?} scores {}", b.id(), o.score);
             }
         }
     }
@@ -397,7 +399,7 @@ proptest! {
             prop_assert!(judged.score == 0.0 || judged.parsed.is_some());
             let said = judged.parsed.unwrap_or_else(|| "A".into()).to_uppercase();
             let offered = ["A", "B", "C", "D", "(A)", "(B)", "(C)", "(D)"].contains(&said.as_str());
-            prop_assert!(offered || b.card().form != Form::Choice, "{said} is not a choice");
+            prop_assert!(offered || b.card().form != AnswerForm::Choice, "{said} is not a choice");
         }
         score::anls(&answer, &[&option]);
     }
@@ -409,21 +411,21 @@ proptest! {
 fn the_nano_world_is_read_and_no_constant_answer_beats_chance() -> Checked {
     use burgess_world::dataset;
     let dir = tempfile::tempdir()?;
-    let spec = dataset::DatasetSpec { seed: 7, align: 0, tune: 0, turns: 1, per_benchmark: 160 };
+    let spec = dataset::WorldSpec { seed: 7, align: 0, tune: 0, turns: 1, per_benchmark: 160 };
     dataset::write(dir.path(), &spec, &|_, _| {})?;
     for b in drawn().into_iter().filter(|b| b.id().starts_with("nano-")) {
         let qs = b.read(dir.path())?;
         assert!(qs.len() >= 160, "{}: {}", b.id(), qs.len());
         let perfect = outcome(b, &qs, |_, q| q.answer.clone());
         assert_eq!((perfect.score, perfect.n_unparsed, perfect.units.len()), (100.0, 0, 160), "{}", b.id());
-        let (chance, majority) = (b.chance(&qs, Rules::Official), b.majority(&qs, Rules::Official));
+        let (chance, majority) = (b.chance(&qs, Rules::Official), b.constant_baseline(&qs, Rules::Official));
         match b.card().form {
             // Balanced options: a letter is as good as a guess, up to two standard errors of guessing.
-            Form::YesNo | Form::Choice => {
+            AnswerForm::YesNo | AnswerForm::Choice => {
                 let error = (chance * (100.0 - chance) / 160.0).sqrt();
                 assert!(majority <= chance + 2.0 * error, "{}: {majority} > {chance} + 2 · {error}", b.id());
             }
-            Form::Open => assert!(chance == 0.0 && majority < 50.0, "{}: {majority}", b.id()),
+            AnswerForm::Open => assert!(chance == 0.0 && majority < 50.0, "{}: {majority}", b.id()),
         }
     }
     Ok(())
@@ -467,7 +469,7 @@ fn good_files_are_read() -> Checked {
     let qs = bench("nano-ai2d").read(dir.path())?;
     assert_eq!(qs.len(), 2);
     assert_eq!(qs[1].id, "q1");
-    assert_eq!(qs[0].images, [Image::File(dir.path().join("images/a.png"))]);
+    assert_eq!(qs[0].images, [ImageLocation::File(dir.path().join("images/a.png"))]);
     assert_eq!(qs[0].options, ["dog", "cup"]);
     let dir = data("nano-mme", &[open_line(0, "yes").to_string(), open_line(1, "no").to_string()])?;
     assert_eq!(bench("nano-mme").read(dir.path())?.len(), 2);
@@ -549,7 +551,10 @@ fn predictions_are_scored_and_their_faults_counted() -> Checked {
     assert_eq!((report.unknown.first.as_slice(), report.duplicates.first.len()), (["zz".to_string()].as_slice(), 2));
     assert_eq!((report.outcome.n, report.outcome.n_unparsed), (24, 22));
     assert!((report.outcome.score - 200.0 / 24.0).abs() < 1e-9, "q0 and q1; q2 was answered in two ways");
-    assert_eq!((report.chance, report.majority), (b.chance(&qs, Rules::Official), b.majority(&qs, Rules::Official)));
+    assert_eq!(
+        (report.chance, report.constant_baseline),
+        (b.chance(&qs, Rules::Official), b.constant_baseline(&qs, Rules::Official))
+    );
     let back: bench::ScoreReport = serde_json::from_str(&serde_json::to_string(&report)?)?;
     assert_eq!(back, report);
     Ok(())

@@ -1,7 +1,7 @@
 //! Files that other people's programs write, with the gaps and oddities that they have: rows of published tables that
 //! cannot be asked, answers in every format and form, and files that are damaged or made to do harm.
 
-use burgess_bench::{self as bench, Benchmark, Predictions, Question, Questions, Rules, judge_predictions};
+use burgess_bench::{self as bench, Benchmark, Predictions, Question, QuestionSet, Rules, judge_predictions};
 use flate2::Crc;
 use flate2::write::DeflateEncoder;
 use serde_json::{Value, json};
@@ -71,19 +71,19 @@ fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
         // RealWorldQA has questions without choices.
         let open = id == "realworldqa";
         let right = if open { vec!["7", "13", "17"] } else { vec!["7", "17"] };
-        assert_eq!(asked, right, "{id}: {:?}", read.left_out);
-        assert_eq!(read.left_out(), rows.len() - right.len(), "{id}: {:?}", read.left_out);
+        assert_eq!(asked, right, "{id}: {:?}", read.skipped);
+        assert_eq!(read.skipped_count(), rows.len() - right.len(), "{id}: {:?}", read.skipped);
         assert_eq!(read.last().map(|q| q.options.clone()), Some(vec!["left".into(), "right".into()]), "{id}");
         let why = |index: &str| {
             let named = format!("(index {index})");
-            let found = read.left_out.iter().find(|l| l.examples.iter().any(|e| e.contains(&named)));
+            let found = read.skipped.iter().find(|l| l.examples.iter().any(|e| e.contains(&named)));
             found.map_or_else(String::new, |l| l.why.clone())
         };
         assert_eq!(why("8"), "the choice B is empty, but C is not", "{id}");
         assert_eq!(why("9"), "the column `answer` is blank", "{id}");
         let rest = ["its id came before", "it is blank", "it has 2 cells, the header 11"];
         for reason in rest {
-            assert!(read.left_out.iter().any(|l| l.why == reason), "{id}: {reason}: {:?}", read.left_out);
+            assert!(read.skipped.iter().any(|l| l.why == reason), "{id}: {reason}: {:?}", read.skipped);
         }
     }
     Ok(())
@@ -124,8 +124,8 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     ];
     fs::write(dir.path().join("MME.tsv"), text.concat())?;
     let read = of("mme").read(dir.path())?;
-    assert_eq!((read.len(), read.left_out()), (2, 2), "{:?}", read.left_out);
-    assert_eq!(read.left_out[1].why, "a question that is scored together with it was left out");
+    assert_eq!((read.len(), read.skipped_count()), (2, 2), "{:?}", read.skipped);
+    assert_eq!(read.skipped[1].why, "a question that is scored together with it was left out");
     // Rotations of MMBench: without one of them a question would be easier.
     let rotation =
         |index: &str, answer: &str| row(index, &tiny_image(0), ["left", "right", "both"], answer).join("\t") + "\n";
@@ -139,7 +139,7 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     fs::write(dir.path().join("MMBench_DEV_EN.tsv"), text.concat())?;
     let read = of("mmbench-en").read(dir.path())?;
     let asked: Vec<&str> = read.iter().map(|q| q.id.as_str()).collect();
-    assert_eq!((asked, read.left_out()), (vec!["1", "1000001"], 2));
+    assert_eq!((asked, read.skipped_count()), (vec!["1", "1000001"], 2));
     Ok(())
 }
 
@@ -172,14 +172,14 @@ fn json_rows_have_gaps_too() -> Checked {
     lines.push(good.to_string().replace('}', ", \"score\": NaN}"));
     fs::write(dir.path().join("test.jsonl"), lines.join("\n"))?;
     let by_line = of("ai2d").read(dir.path())?;
-    assert_eq!((by_line.len(), by_line.left_out()), (2, 18), "{:?}", by_line.left_out);
+    assert_eq!((by_line.len(), by_line.skipped_count()), (2, 18), "{:?}", by_line.skipped);
     assert_eq!(by_line[0].options, ["a", "b"]);
     // As one list the same.
     let items: Vec<&str> = lines.iter().map(|l| l.trim()).filter(|l| !l.is_empty()).collect();
     fs::remove_file(dir.path().join("test.jsonl"))?;
     fs::write(dir.path().join("test.json"), format!("[{}]", items.join(",")))?;
     let by_item = of("ai2d").read(dir.path())?;
-    assert_eq!((by_item.len(), by_item.left_out()), (2, 18));
+    assert_eq!((by_item.len(), by_item.skipped_count()), (2, 18));
     Ok(())
 }
 
@@ -189,7 +189,7 @@ fn csv_damage_is_named_with_its_line() -> Checked {
     let file = dir.path().join("AI2D_TEST.tsv");
     let rows = |lines: &[String]| format!("{}\n{}\n", HEADER.join("\t"), lines.join("\n"));
     let line = |n: u8| row(&n.to_string(), &tiny_image(n), ["a", "b", "c"], "A").join("\t");
-    let read = |text: &[u8]| -> Result<Questions, String> {
+    let read = |text: &[u8]| -> Result<QuestionSet, String> {
         fs::write(&file, text).map_err(|e| e.to_string())?;
         of("ai2d").read(dir.path()).map_err(|e| e.to_string())
     };
@@ -207,13 +207,13 @@ fn csv_damage_is_named_with_its_line() -> Checked {
     // Quoted lines, a mark within a cell, and NUL are text.
     let good = rows(&[line(0).replace("Which?\ta", "\"Wh\nich\"\"?\"\ta"), line(1).replace("\tb\t", "\t5\" \0\t")]);
     let questions = read(good.as_bytes())?;
-    assert_eq!((questions.len(), questions.left_out()), (2, 0));
+    assert_eq!((questions.len(), questions.skipped_count()), (2, 0));
     assert_eq!((questions[0].question.as_str(), questions[1].options[1].as_str()), ("Wh\nich\"?", "5\" \0"));
     let mut latin: Vec<u8> = rows(&[line(0), line(1), line(2)]).into_bytes();
     let places: Vec<usize> = (0..latin.len()).filter(|at| latin[*at..].starts_with(b"Which?")).collect();
     latin[places[places.len() - 2] + 2] = 0xe4;
     let questions = read(&latin)?;
-    assert_eq!((questions.len(), questions.left_out[0].why.as_str()), (2, "the column `question` is not UTF-8"));
+    assert_eq!((questions.len(), questions.skipped[0].why.as_str()), (2, "the column `question` is not UTF-8"));
     let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(good.bytes().flat_map(|b| [b, 0])).collect();
     assert!(read(&wide).expect_err("UTF-16").contains("UTF-16"));
     Ok(())
@@ -235,7 +235,7 @@ fn questions() -> Vec<Question> {
     (0..).zip(&["a", "b", "7"]).map(of).collect()
 }
 
-fn score(predictions: Predictions) -> Result<(bench::ScoreReport, Vec<bench::Verdict>), burgess_base::Error> {
+fn score(predictions: Predictions) -> Result<(bench::ScoreReport, Vec<bench::PredictionVerdict>), burgess_base::Error> {
     judge_predictions(of("nano-gqa"), &questions(), predictions, Rules::Official)
 }
 
@@ -581,7 +581,7 @@ fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
     let error = of("ai2d").read(dir.path()).expect_err("a link").to_string();
     assert!(error.contains("it is a link to nowhere.parquet, which does not exist"), "{error}");
     let pipe = fifo("0.png")?;
-    let error = bench::Image::File(pipe).bytes().expect_err("an image").to_string();
+    let error = bench::ImageLocation::File(pipe).bytes().expect_err("an image").to_string();
     assert!(error.contains("it is a FIFO, not a file"), "{error}");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The benchmarks of perception and knowledge against the scorers of their authors, lmms-eval and the study's code
 //! (goldens from `tests/reference/scorers_knowledge.py`), and in the editions in which they are published.
 
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, image_source};
+use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, read_images};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::fs;
@@ -216,7 +216,7 @@ fn editions_have_the_same_questions() {
             assert!(same, "{id}: {q:?}");
         }
         let images: Vec<_> = tsv.iter().flat_map(|q| &q.images).collect();
-        for bytes in image_source::bytes_of(&images) {
+        for bytes in read_images(&images) {
             assert!(bytes.unwrap_or_else(|e| panic!("{id}: {e}")).starts_with(b"\x89PNG"), "{id}");
         }
     }
@@ -247,8 +247,8 @@ fn questions_are_filtered_grouped_and_shown_as_published() {
 
     let blink = read(find("blink"), &fixture("blink"));
     let jigsaw = blink.iter().find(|q| q.subtask == "Jigsaw").expect("a jigsaw");
-    assert_eq!(find("blink").shown(jigsaw, Rules::Official).len(), 3);
-    assert_eq!(find("blink").shown(jigsaw, Rules::Cambrian1), &jigsaw.images[..1]);
+    assert_eq!(find("blink").prompt_images(jigsaw, Rules::Official).len(), 3);
+    assert_eq!(find("blink").prompt_images(jigsaw, Rules::Cambrian1), &jigsaw.images[..1]);
     assert!(find("blink").prompt(jigsaw, Rules::Official).starts_with("Disclaimer: "));
     assert!(!find("blink").prompt(jigsaw, Rules::Cambrian1).contains("Disclaimer"));
 

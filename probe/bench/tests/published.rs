@@ -1,7 +1,7 @@
 //! What holds of every published benchmark, tried on a small fixture in its published schema
 //! (`tests/golden/benchmarks/<id>/`, made by `tests/reference/benchmarks_*.py`).
 
-use burgess_bench::{self as bench, Benchmark, Category, Judged, Question, Rules, image_source};
+use burgess_bench::{self as bench, Benchmark, Category, Judged, Question, Rules, read_images};
 use std::path::PathBuf;
 
 const RULES: [Rules; 3] = [Rules::Official, Rules::Cambrian1, Rules::LmmsEval];
@@ -17,7 +17,7 @@ fn fixtures() -> Vec<(&'static dyn Benchmark, Vec<Question>)> {
     let read = |b: &'static dyn Benchmark| {
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/benchmarks").join(b.id());
         let read = b.read(&dir).unwrap_or_else(|e| panic!("{}: {e}\nhint: {:?}", b.id(), e.hint_text()));
-        assert!(read.left_out.is_empty(), "{}: {:?}", b.id(), read.left_out);
+        assert!(read.skipped.is_empty(), "{}: {:?}", b.id(), read.skipped);
         (b, read.questions)
     };
     published.map(read).collect()
@@ -28,7 +28,12 @@ fn scored() -> Vec<(&'static dyn Benchmark, Vec<Question>)> {
     fixtures().into_iter().filter(|(b, _)| b.server().is_none()).collect()
 }
 
-fn score(b: &dyn Benchmark, qs: &[Question], rules: Rules, answer: impl Fn(&Question) -> String) -> bench::Outcome {
+fn score(
+    b: &dyn Benchmark,
+    qs: &[Question],
+    rules: Rules,
+    answer: impl Fn(&Question) -> String,
+) -> bench::BenchmarkOutcome {
     let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, &answer(q), rules)).collect();
     b.aggregate(qs, &judged, rules).unwrap_or_else(|e| panic!("{}: {e}", b.id()))
 }
@@ -98,7 +103,7 @@ fn every_image_opens() {
     for (b, qs) in fixtures() {
         let images: Vec<_> = qs.iter().flat_map(|q| &q.images).collect();
         assert!(images.len() >= qs.len(), "{}", b.id());
-        for (image, bytes) in images.iter().zip(image_source::bytes_of(&images)) {
+        for (image, bytes) in images.iter().zip(read_images(&images)) {
             let bytes = bytes.unwrap_or_else(|e| panic!("{}: {image}: {e}", b.id()));
             assert!(bytes.starts_with(b"\x89PNG") || bytes.starts_with(b"\xff\xd8"), "{}: {image}", b.id());
         }

@@ -117,7 +117,7 @@ fn vlmevalkits_edition_asks_the_same() -> Checked {
             );
             assert_eq!(b.prompt(own, Rules::Official), b.prompt(kit, Rules::Official), "{id}");
         }
-        let bytes = bench::image_source::bytes_of(&kit.iter().flat_map(|q| &q.images).collect::<Vec<_>>());
+        let bytes = bench::read_images(&kit.iter().flat_map(|q| &q.images).collect::<Vec<_>>());
         assert!(bytes.iter().all(|b| b.as_ref().is_ok_and(|b| b.starts_with(b"\x89PNG"))), "{id}");
     }
     // Questions that share an image there are one unit.
@@ -178,7 +178,7 @@ fn secret_answers_are_handed_in_and_not_scored() -> Checked {
         let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, "x", Rules::Official)).collect();
         let error = b.aggregate(&qs, &judged, Rules::Official).expect_err("the answers are secret");
         assert!(error.hint_text().is_some_and(|hint| hint.contains("rrc.cvc.uab.es")), "{error}");
-        assert!(b.chance(&qs, Rules::Official).is_nan() && b.majority(&qs, Rules::Official).is_nan());
+        assert!(b.chance(&qs, Rules::Official).is_nan() && b.constant_baseline(&qs, Rules::Official).is_nan());
         let answers: Vec<String> = qs.iter().map(|q| format!(" to {}\n", q.id)).collect();
         let file = b.submission(&qs, &answers)?.expect("a file for the server");
         let lines: Vec<Value> = serde_json::from_str(&file)?;

@@ -52,7 +52,7 @@ fn rules_are_named_for_what_they_are() {
         // Benchmarks that are made here have one set of rules.
         let studied = b.rules(Rules::Cambrian1).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(studied, if b.card().source.is_some() { Rules::Cambrian1 } else { Rules::Strict }, "{}", b.id());
-        assert_eq!(Rules::of(b.card())[0], named, "{}", b.id());
+        assert_eq!(b.card().rule_sets()[0], named, "{}", b.id());
     }
     for name in ["official", "strict", "cambrian-1", "lmms-eval"] {
         let rules: Rules = name.parse().unwrap_or_else(|e| panic!("{e}"));
@@ -64,9 +64,9 @@ fn rules_are_named_for_what_they_are() {
 #[test]
 fn every_set_of_rules_is_explained() {
     for b in bench::all() {
-        for rules in Rules::of(b.card()) {
+        for rules in b.card().rule_sets() {
             let told = b.explain(rules);
-            for text in [told.asked, told.judged, told.source] {
+            for text in [told.prompt, told.scoring, told.source] {
                 assert!(text.len() > 8 && !text.contains("  "), "{} {rules:?}: {text:?}", b.id());
             }
             if rules == Rules::LmmsEval {
@@ -239,7 +239,7 @@ fn labels_and_texts_are_told_apart() {
     let q = question(&many, "AC");
     assert_eq!(of("ai2d").judge(&q, "AC", Rules::Strict).score, 1.0);
     assert!(of("ai2d").prompt(&q, Rules::Strict).contains("\nZ. thing 25\nAA. thing 26\n"));
-    assert_eq!(of("ai2d").answers(&q).last().map(String::as_str), Some("AD"));
+    assert_eq!(of("ai2d").possible_answers(&q).last().map(String::as_str), Some("AD"));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn white_space_and_silence() {
     for answer in [" red ", "Red\n", "\tred"] {
         assert_eq!(of("chartqa").judge(&q, answer, Rules::Official).score, 1.0);
     }
-    assert!(of("chartqa").explain(Rules::Official).unlike.contains("White space"));
+    assert!(of("chartqa").explain(Rules::Official).difference.contains("White space"));
     // An empty answer agrees with people who said nothing that is left when articles and signs are removed, as in mmf.
     let people = |silent: usize| Question {
         accepted: (0..10).map(|i| if i < silent { "the".to_string() } else { "stop".to_string() }).collect(),

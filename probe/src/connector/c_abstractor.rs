@@ -5,10 +5,13 @@
 //! `readout.0.weight`; `pos_emb` is the position embedding. Norms are layer norms over the channels. (The class of
 //! this name in Cambrian-1's repository keeps only a convolution with stride 2.)
 
-use super::arrangement::{Arrangement, ImageSize};
-use super::kind::CAbstractorOptions;
-use super::{Seen, TowerShape};
+use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
+use super::image_tokens::ImageTokens;
+use super::limits::{DEPTH, GRID, WIDTH, at_most};
+use super::token_layout::{ImageSize, TokenLayout};
+use super::{EncoderShape, joined};
 use burgess_base::{Error, Result};
+use burgess_encoders::checkpoint::{Dialect, Rule};
 use burgess_encoders::features::FeatureMap;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -16,15 +19,39 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Options of the C-Abstractor. The defaults are those of Honeybee-7B.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CAbstractorOptions {
+    /// Number of channels of the convolutions. Default 1024.
+    pub hidden: usize,
+    /// Number of residual blocks before the pooling, and as many after it. Default 3.
+    pub depth: usize,
+    /// Number of linear layers after the convolutions. Default 2.
+    pub mlp_depth: usize,
+    /// Side of the grid after pooling, in tokens; the image has `grid²` tokens. Default 12.
+    pub grid: usize,
+    /// Whether a learnable position embedding is added to the features. Default true.
+    pub positions: bool,
+}
+
+impl Default for CAbstractorOptions {
+    fn default() -> Self {
+        Self { hidden: 1024, depth: 3, mlp_depth: 2, grid: 12, positions: true }
+    }
+}
 
 /// The C-Abstractor; see the module documentation.
 #[derive(Module, Debug)]
 pub struct CAbstractor {
     /// Position embedding, `[1, tokens, feature width]`.
     pub pos_emb: Option<Param<Tensor<3>>>,
-    /// Two stages of blocks with `None` for the pooling between them. Blocks are numbered from 1.
+    /// Two stages of residual blocks, and `None` for the pooling between them. Element 0 of a stage is `None`, because
+    /// upstream counts blocks from 1.
     pub net: Vec<Option<Vec<Option<RegBlock>>>>,
-    /// The MLP after the stages: linear layers with SiLU between them.
+    /// MLP after the stages: linear layers, and `None` for each SiLU between them.
     pub readout: Vec<Option<Linear>>,
     grid: usize,
     side: usize,
@@ -33,22 +60,22 @@ pub struct CAbstractor {
 /// A residual block: 1×1 convolution, 3×3 depthwise convolution, squeeze-and-excitation, 1×1 convolution.
 #[derive(Module, Debug)]
 pub struct RegBlock {
-    /// 1×1 convolution to the stage's channels, with a norm.
+    /// 1×1 convolution to the channels of the stage, with a norm.
     pub conv1: Pointwise,
     /// 3×3 depthwise convolution with a norm.
     pub conv2: Depthwise,
-    /// Squeeze-and-excitation.
+    /// Squeeze-and-excitation after `conv2`.
     pub se: Squeeze,
     /// 1×1 convolution with a norm.
     pub conv3: Pointwise,
-    /// Projection on the shortcut, if the number of channels changes.
+    /// Projection on the shortcut; `None` if the number of channels stays the same.
     pub downsample: Option<Pointwise>,
 }
 
 /// A 1×1 convolution, computed as a linear layer per position, and a norm.
 #[derive(Module, Debug)]
 pub struct Pointwise {
-    /// The convolution's weight, `[in, out]`, without bias.
+    /// Weight of the convolution, `[in, out]`, without bias.
     pub conv: Linear,
     /// Layer norm over the channels.
     pub bn: LayerNorm,
@@ -63,57 +90,120 @@ pub struct Depthwise {
     pub bn: LayerNorm,
 }
 
-/// Squeeze-and-excitation: multiplies each channel by a gate in 0..1 computed from all channel means.
+/// Squeeze-and-excitation: multiplies each channel by a gate between 0 and 1 computed from the means of all channels.
 #[derive(Module, Debug)]
 pub struct Squeeze {
-    /// Reduces the channels to a quarter of the block's input channels.
+    /// Linear layer to a quarter of the input channels of the block.
     pub fc1: Linear,
-    /// Expands back to the block's channels.
+    /// Linear layer to the channels of the block.
     pub fc2: Linear,
 }
 
-impl CAbstractorOptions {
-    pub(super) fn check(&self) -> Result<()> {
-        if [self.hidden, self.depth, self.mlp_depth, self.grid].contains(&0) {
-            return Err(Error::usage("connector c_abstractor: no number of its options may be 0"));
+/// The keys of Honeybee's checkpoints.
+const DIALECT: Dialect = Dialect {
+    name: "connector",
+    rules: &[
+        Rule::same("net.{s}.{i}.conv2.conv.weight", &["net.{s}.b{i}.conv2.conv.weight"]),
+        Rule::pointwise("net.{s}.{i}.conv{c}.conv.weight", &["net.{s}.b{i}.conv{c}.conv.weight"], 2),
+        Rule::pointwise("net.{s}.{i}.downsample.conv.weight", &["net.{s}.b{i}.downsample.conv.weight"], 2),
+        Rule::pointwise("net.{s}.{i}.se.fc{c}.weight", &["net.{s}.b{i}.se.fc{c}.weight"], 2),
+        Rule::same("net.{s}.{i}.{rest}", &["net.{s}.b{i}.{rest}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &[],
+};
+
+impl ConnectorModule for CAbstractor {
+    type Options = CAbstractorOptions;
+
+    const DIALECT: &'static Dialect = &DIALECT;
+
+    fn properties(_options: &CAbstractorOptions) -> ConnectorProperties {
+        ConnectorProperties {
+            needs_encoder_shapes: true,
+            reads_each_encoder: false,
+            needs_image_sizes: false,
+            needs_statistics: false,
+            adds_positions: false,
+            samplers: None,
+        }
+    }
+
+    fn check_limits(name: &str, options: &CAbstractorOptions) -> Result<()> {
+        at_most(name, "hidden", options.hidden, WIDTH)?;
+        at_most(name, "depth", options.depth, DEPTH)?;
+        at_most(name, "mlp_depth", options.mlp_depth, DEPTH)?;
+        at_most(name, "grid", options.grid, GRID)
+    }
+
+    fn check(name: &str, options: &CAbstractorOptions, _encoders: &[EncoderShape]) -> Result<()> {
+        let CAbstractorOptions { hidden, depth, mlp_depth, grid, .. } = options;
+        for (key, value) in [("hidden", hidden), ("depth", depth), ("mlp_depth", mlp_depth), ("grid", grid)] {
+            if *value == 0 {
+                return Err(Error::usage(format!("connector {name}: `{key}` is 0, must be at least 1")));
+            }
         }
         Ok(())
     }
 
-    pub(super) fn init(&self, towers: &[TowerShape], llm_width: usize, device: &Device) -> Result<CAbstractor> {
-        self.check()?;
-        let Some(&TowerShape { grid: side, .. }) = towers.first() else {
-            return Err(Error::usage("connector c_abstractor: no encoders"));
+    /// Returns the finest grid for all encoders, because their features are concatenated before the connector.
+    fn encoder_shapes(
+        _name: &str,
+        _options: &CAbstractorOptions,
+        encoders: &[EncoderShape],
+    ) -> Result<Vec<EncoderShape>> {
+        let grid = encoders.iter().map(|e| e.grid).max().unwrap_or(0);
+        Ok(encoders.iter().map(|e| EncoderShape { grid, ..*e }).collect())
+    }
+
+    fn image_tokens(options: &CAbstractorOptions, _grids: &[[usize; 2]]) -> usize {
+        options.grid * options.grid
+    }
+
+    fn parameters(options: &CAbstractorOptions, shape: ConnectorShape<'_>) -> f64 {
+        let (from, to) = (shape.feature_width as f64, shape.llm_width as f64);
+        let (hidden, depth) = (options.hidden as f64, options.depth as f64);
+        let blocks = from * hidden + 4.0 * depth * hidden * hidden;
+        let positions = shape.encoders.first().map_or(0.0, EncoderShape::tokens) * from;
+        blocks + hidden * to + options.mlp_depth as f64 * to * to + positions
+    }
+
+    fn init(options: &CAbstractorOptions, shape: ConnectorShape<'_>, device: &Device) -> Result<Self> {
+        let Some(&EncoderShape { grid: side, .. }) = shape.encoders.first() else {
+            return Err(Error::usage("connector c_abstractor: `towers` is empty, needs at least one encoder"));
         };
-        if towers.iter().any(|t| t.grid != side) {
-            return Err(Error::usage("connector c_abstractor: encoders on different grids")
-                .hint("their features are joined before it, on one grid"));
+        if shape.encoders.iter().any(|e| e.grid != side) {
+            return Err(Error::usage("connector c_abstractor: the encoders in `towers` are on different grids")
+                .hint("give all the same `grid`: their features are concatenated before this connector"));
         }
-        let from: usize = towers.iter().map(|t| t.width).sum();
-        let block = |inputs: usize| RegBlock::new(inputs, self.hidden, device);
+        let from: usize = shape.encoders.iter().map(|e| e.width).sum();
+        let block = |inputs: usize| RegBlock::new(inputs, options.hidden, device);
         let stage = |inputs: usize| {
-            let blocks = (0..self.depth).map(|i| Some(block(if i == 0 { inputs } else { self.hidden })));
+            let blocks = (0..options.depth).map(|i| Some(block(if i == 0 { inputs } else { options.hidden })));
             Some(std::iter::once(None).chain(blocks).collect())
         };
         let linear = |i: usize| {
-            let from = if i == 0 { self.hidden } else { llm_width };
+            let from = if i == 0 { options.hidden } else { shape.llm_width };
             // Odd indices are the SiLUs, which have no parameters.
-            i.is_multiple_of(2).then(|| LinearConfig::new(from, llm_width).init(device))
+            i.is_multiple_of(2).then(|| LinearConfig::new(from, shape.llm_width).init(device))
         };
         let positions = Initializer::Normal { mean: 0.0, std: 0.02 };
         Ok(CAbstractor {
-            pos_emb: self.positions.then(|| positions.init([1, side * side, from], device)),
-            net: vec![stage(from), None, stage(self.hidden)],
-            readout: (0..2 * self.mlp_depth - 1).map(linear).collect(),
-            grid: self.grid,
+            pos_emb: options.positions.then(|| positions.init([1, side * side, from], device)),
+            net: vec![stage(from), None, stage(options.hidden)],
+            readout: (0..2 * options.mlp_depth - 1).map(linear).collect(),
+            grid: options.grid,
             side,
         })
     }
-}
 
-impl CAbstractor {
-    /// Image tokens from `joined`, the features of all encoders concatenated along the channels.
-    pub(super) fn forward(&self, joined: FeatureMap, _images: Option<&[ImageSize]>) -> Result<Seen> {
+    fn feature_width(&self) -> usize {
+        let first = self.net.iter().flatten().flatten().flatten().next();
+        first.map_or(0, |block| block.conv1.conv.weight.dims()[0])
+    }
+
+    fn forward(&self, encoders: &[FeatureMap], _images: Option<&[ImageSize]>) -> Result<ImageTokens> {
+        let joined = joined(encoders, self.feature_width())?;
         let FeatureMap { tokens: x, grid } = joined.resample([self.side, self.side])?;
         let [images, tokens, width] = x.dims();
         if tokens != self.side * self.side {
@@ -146,9 +236,9 @@ impl CAbstractor {
             };
         }
         let to = y.dims()[1];
-        let arrangement = Arrangement { rows: self.grid, columns: self.grid, newline: false };
+        let layout = TokenLayout { rows: self.grid, columns: self.grid, newline: false };
         // Convolutions mix padding and image, so no token is masked.
-        Seen::new(y.reshape([images, self.grid * self.grid, to]), arrangement, None, None)
+        ImageTokens::new(y.reshape([images, self.grid * self.grid, to]), layout, None, None)
     }
 }
 
@@ -176,7 +266,7 @@ impl RegBlock {
         }
     }
 
-    /// Applies the block, `[images, rows, columns, channels]` → the same with the stage's channels.
+    /// Applies the block: `[images, rows, columns, channels]` → the same with the channels of the stage.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let y = silu(self.conv1.forward(x.clone()));
         let y = self.conv2.conv.forward(y.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);

@@ -1,71 +1,43 @@
-//! Upper bounds on the options of connectors, checked before anything is allocated, so that a typing error such as
-//! ten million layers does not exhaust the memory.
+//! Upper bounds on the options of connectors. They are checked before anything is allocated, so that a typing error
+//! such as ten million layers does not exhaust the memory.
 
-use super::kind::ConnectorKind;
-use super::{ConnectorConfig, TowerShape};
+use super::ConnectorConfig;
 use burgess_base::{Error, Result};
 
-/// Maximum width of features, queries and embeddings.
-const WIDTH: usize = 1 << 20;
+/// Maximum width of features, queries and embeddings, in channels.
+pub(super) const WIDTH: usize = 1 << 20;
 /// Maximum number of layers of one kind.
-const DEPTH: usize = 1000;
-/// Maximum side of a grid.
-const GRID: usize = 4096;
+pub(super) const DEPTH: usize = 1000;
+/// Maximum side of a grid, in tokens.
+pub(super) const GRID: usize = 4096;
 /// Maximum number of resampler queries, and of language-model layers with samplers.
-const COUNT: usize = 1 << 16;
+pub(super) const COUNT: usize = 1 << 16;
 /// Maximum number of parameters of a connector: 64 GiB of f32. The paper's connectors have less than 10⁹.
-const NUMBERS: f64 = (1u64 << 34) as f64;
+const PARAMETERS: f64 = (1u64 << 34) as f64;
 
-impl ConnectorKind {
-    /// Checks each option separately.
-    ///
-    /// # Errors
-    /// When an option is too large; the error gives its value and the maximum.
-    pub(super) fn check_limits(&self) -> Result<()> {
-        let at_most = |(key, value, most): (&str, usize, usize)| match value <= most {
-            true => Ok(()),
-            false => Err(Error::usage(format!("connector {self}: `{key}` = {value} is above {most}"))),
-        };
-        let grids = |key: &'static str, grids: &[usize]| {
-            let largest = grids.iter().copied().max().unwrap_or(0);
-            [(key, largest, GRID), ("the length of its lists of grids", grids.len(), DEPTH)]
-                .into_iter()
-                .try_for_each(at_most)
-        };
-        match self {
-            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) if o.newline && o.positions => {
-                Err(Error::usage(format!("connector {self}: `newline` and `positions` cannot be combined"))
-                    .hint("both tell rows apart: choose one"))
-            }
-            Self::Linear(_) | Self::Mlp2xGelu(_) | Self::SeMlp(_) => Ok(()),
-            Self::CAbstractor(o) => {
-                let all = [
-                    ("hidden", o.hidden, WIDTH),
-                    ("depth", o.depth, DEPTH),
-                    ("mlp_depth", o.mlp_depth, DEPTH),
-                    ("grid", o.grid, GRID),
-                ];
-                all.into_iter().try_for_each(at_most)
-            }
-            Self::Resampler(o) => {
-                let all = [("hidden", o.hidden, WIDTH), ("depth", o.depth, DEPTH), ("queries", o.queries, COUNT)];
-                all.into_iter().try_for_each(at_most)?;
-                grids("tower_grids", &o.tower_grids)
-            }
-            Self::Sva(o) => {
-                let all = [("hidden", o.hidden, WIDTH), ("depth", o.depth, DEPTH), ("grid", o.grid, GRID)];
-                all.into_iter().try_for_each(at_most)?;
-                grids("query_grids", &o.query_grids)?;
-                grids("tower_grids", &o.tower_grids)?;
-                let Some(s) = o.samplers else { return Ok(()) };
-                let all = [
-                    ("samplers.start", s.start, COUNT),
-                    ("samplers.stride", s.stride, COUNT),
-                    ("samplers.number", s.number, DEPTH),
-                ];
-                all.into_iter().try_for_each(at_most)
-            }
-        }
+/// Checks that the option `key` of the connector `name` is at most `most`.
+///
+/// # Errors
+/// When it is larger; the error gives its value and the maximum.
+pub(super) fn at_most(name: &str, key: &str, value: usize, most: usize) -> Result<()> {
+    match value <= most {
+        true => Ok(()),
+        false => Err(Error::usage(format!("connector {name}: `{key}` = {value} is above the maximum of {most}"))),
+    }
+}
+
+/// Checks the sides and the number of grids in the option `key` of the connector `name`.
+///
+/// # Errors
+/// As [`at_most`].
+pub(super) fn grids_at_most(name: &str, key: &str, grids: &[usize]) -> Result<()> {
+    at_most(name, key, grids.iter().copied().max().unwrap_or(0), GRID)?;
+    match grids.len() <= DEPTH {
+        true => Ok(()),
+        false => Err(Error::usage(format!(
+            "connector {name}: `{key}` is a list of {} grids, must have at most {DEPTH}",
+            grids.len()
+        ))),
     }
 }
 
@@ -84,53 +56,24 @@ impl ConnectorConfig {
             ("the number of encoders", self.towers.len(), DEPTH),
         ] {
             if value == 0 && !["grid", "the number of encoders"].contains(&key) {
-                return Err(Error::usage(format!("connector {}: `{key}` is 0", self.kind)));
+                return Err(Error::usage(format!("connector {}: `{key}` is 0, must be at least 1", self.kind)));
             }
             if value > most {
-                return Err(Error::usage(format!("connector {}: `{key}` = {value} is above {most}", self.kind)));
+                return Err(Error::usage(format!(
+                    "connector {}: `{key}` = {value} is above the maximum of {most}",
+                    self.kind
+                )));
             }
         }
-        let numbers = self.numbers();
-        match numbers <= NUMBERS {
+        let parameters = self.kind.parameters(self.shape());
+        match parameters <= PARAMETERS {
             true => Ok(()),
             false => Err(Error::usage(format!(
-                "connector {}: its options ask for about {numbers:.0e} numbers ({:.0} GB)",
+                "connector {}: its options ask for about {parameters:.0e} parameters ({:.0} GB in f32), must be at most {PARAMETERS:.0e}",
                 self.kind,
-                numbers * 4.0 / 1e9
+                parameters * 4.0 / 1e9
             ))
             .hint("lower `hidden`, `depth`, or the number of samplers")),
-        }
-    }
-
-    /// The approximate number of parameters: those of the large matrices.
-    fn numbers(&self) -> f64 {
-        let (from, to) = (self.feature_width as f64, self.llm_width as f64);
-        let cells = |t: &TowerShape| (t.grid * t.grid) as f64;
-        let window: f64 = self.towers.iter().map(cells).sum();
-        // One layer of cross-attention: queries, keys and values of each encoder, output, and the MLP after it.
-        let layer =
-            |query: f64, hidden: f64| hidden * (2.0 * query + 2.0 * hidden * self.towers.len() as f64 + 4.0 * hidden);
-        match &self.kind {
-            ConnectorKind::Linear(_) => from * to,
-            ConnectorKind::Mlp2xGelu(_) => from * to + to * to,
-            ConnectorKind::SeMlp(_) => from * from / 2.0 + from * to + to * to,
-            ConnectorKind::CAbstractor(o) => {
-                let (hidden, depth) = (o.hidden as f64, o.depth as f64);
-                let blocks = from * hidden + 4.0 * depth * hidden * hidden;
-                let positions = self.towers.first().map_or(0.0, cells) * from;
-                blocks + hidden * to + o.mlp_depth as f64 * to * to + positions
-            }
-            ConnectorKind::Resampler(o) => {
-                let hidden = o.hidden as f64;
-                let layers = o.depth as f64 * (layer(hidden, hidden) + window * hidden);
-                layers + o.queries as f64 * hidden + from * hidden + hidden * to + to * to
-            }
-            ConnectorKind::Sva(o) => {
-                let (hidden, groups) = (o.hidden as f64, o.query_grids.len() as f64);
-                let layers = groups * o.depth as f64 * (layer(hidden, hidden) + window * hidden);
-                let samplers = o.samplers.map_or(0.0, |s| s.number as f64) * (layer(to, hidden) + window * hidden);
-                layers + samplers + from * hidden + groups * hidden * to + to * to
-            }
         }
     }
 }
@@ -138,6 +81,7 @@ impl ConnectorConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connector::ConnectorKind;
 
     fn refused(options: &str, wanted: &str) {
         let kind: ConnectorKind = serde_json::from_str(options).unwrap_or_default();
@@ -154,7 +98,7 @@ mod tests {
             (r#"{"c_abstractor": {"grid": 100000}}"#, "`grid` = 100000"),
             (r#"{"resampler": {"hidden": 1024, "depth": 1, "queries": 10000000000}}"#, "`queries` = 10000000000"),
             (r#"{"resampler": {"hidden": 1024, "depth": 10000000, "queries": 64}}"#, "`depth` = 10000000"),
-            (r#"{"resampler": {"hidden": 1048576, "depth": 1000, "queries": 64}}"#, "numbers"),
+            (r#"{"resampler": {"hidden": 1048576, "depth": 1000, "queries": 64}}"#, "parameters"),
             (
                 r#"{"resampler": {"hidden": 1024, "depth": 1, "queries": 64, "tower_grids": [10000000000]}}"#,
                 "`tower_grids`",
@@ -179,7 +123,7 @@ mod tests {
             refused(options, wanted);
         }
         let many = format!(r#"{{"sva": {{"hidden": 16, "depth": 1, "query_grids": {:?}, "grid": 24}}}}"#, [1; 2000]);
-        refused(&many, "lists of grids");
+        refused(&many, "`query_grids` is a list of 2000 grids");
         let wide = ConnectorConfig {
             kind: ConnectorKind::default(),
             feature_width: 1 << 40,
@@ -196,7 +140,7 @@ mod tests {
         let sva = r#"{"sva": {"hidden": 1024, "depth": 3, "query_grids": [24], "grid": 24, "tower_grids": [24, 24, 24, 96],
             "samplers": {"start": 0, "stride": 3, "number": 10}}}"#;
         let config = ConnectorConfig::new(serde_json::from_str(sva)?, &towers, 7168)?;
-        assert!(config.numbers() < 1.5e9, "{}", config.numbers());
+        assert!(config.kind.parameters(config.shape()) < 1.5e9, "{}", config.kind.parameters(config.shape()));
         Ok(())
     }
 }

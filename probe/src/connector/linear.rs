@@ -1,27 +1,28 @@
 //! The connector of the first LLaVA (arXiv 2304.08485): one linear layer.
 
-use super::standardise::Standardise;
-use burn::module::{Module, Param};
+use super::grid::{GridConnector, TokenProjection, by_row};
+use burgess_base::Result;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-/// One linear layer, with upstream's name `mm_projector`.
-#[derive(Module, Debug)]
-pub struct LinearConnector {
-    /// The linear layer, `[feature width, llm width]`, with bias.
-    pub mm_projector: Linear,
-    /// The newline token's embedding, `[llm width]`.
-    pub image_newline: Option<Param<Tensor<1>>>,
-    /// Standardises the features first, if the configuration says so.
-    pub standardise: Option<Standardise>,
-}
+/// The connector `linear`: one linear layer `[feature width, llm width]` with bias, which checkpoints name
+/// `mm_projector`.
+pub type LinearConnector = GridConnector<Linear>;
 
-impl LinearConnector {
-    pub(super) fn new(from: usize, to: usize, image_newline: Option<Param<Tensor<1>>>, device: &Device) -> Self {
-        Self { mm_projector: LinearConfig::new(from, to).init(device), image_newline, standardise: None }
+impl TokenProjection for Linear {
+    fn init(from: usize, to: usize, device: &Device) -> Self {
+        LinearConfig::new(from, to).init(device)
     }
 
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.mm_projector.forward(x)
+    fn parameters(from: f64, to: f64) -> f64 {
+        from * to
+    }
+
+    fn input_width(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>> {
+        by_row(x, |x| Ok(self.forward(x)))
     }
 }

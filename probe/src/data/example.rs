@@ -1,6 +1,6 @@
-//! Training examples: tokenised conversations.
+//! Training examples: tokenised conversations with a loss mask.
 
-use crate::llm::chat::Encoded;
+use crate::llm::chat::EncodedChat;
 use burgess_base::{Error, Result};
 
 /// One training example: a tokenised conversation and its image.
@@ -8,32 +8,32 @@ use burgess_base::{Error, Result};
 pub struct Example {
     /// Index of the image in the feature source; `None` for text only.
     pub image: Option<usize>,
-    /// Token ids, with one image placeholder if there is an image.
+    /// Token ids, with one image placeholder if the example has an image.
     pub ids: Vec<u32>,
-    /// Loss mask: `true` for supervised tokens, as long as `ids`.
-    pub learned: Vec<bool>,
-    /// Index of the image placeholder in `ids`.
+    /// Loss mask: `true` for supervised tokens; as long as `ids`.
+    pub loss_mask: Vec<bool>,
+    /// Index of the image placeholder in `ids`; `None` for text only.
     pub image_at: Option<usize>,
 }
 
 impl Example {
     /// Builds an example from an encoded conversation and the index of its image; `None` if only one of placeholder
     /// and image exists.
-    pub fn new(encoded: Encoded, image: Option<usize>) -> Option<Self> {
+    pub fn new(encoded: EncodedChat, image: Option<usize>) -> Option<Self> {
         (encoded.image_at.is_some() == image.is_some()).then_some(Self {
             image,
             ids: encoded.ids,
-            learned: encoded.learned,
+            loss_mask: encoded.loss_mask,
             image_at: encoded.image_at,
         })
     }
 
-    /// Whether any token is supervised; the first does not count, as nothing predicts it.
-    pub fn learnable(&self) -> bool {
-        self.learned.iter().skip(1).any(|l| *l)
+    /// Whether any token is supervised. The first does not count, because it is never predicted.
+    pub fn has_supervised_tokens(&self) -> bool {
+        self.loss_mask.iter().skip(1).any(|l| *l)
     }
 
-    /// Truncates the example on the right to `most` positions, of which its image takes `image`.
+    /// Returns the example truncated on the right to `most` positions, of which its image takes `image`.
     ///
     /// # Errors
     /// When the image itself would be truncated.
@@ -44,21 +44,21 @@ impl Example {
             ids = (most + 1).saturating_sub(image);
             if at + image > most {
                 return Err(Error::usage(format!(
-                    "an image at position {at} takes {image} positions, max_length = {most} has {} left for it",
+                    "an image at position {at} takes {image} positions, but `max_length` = {most} leaves only {} for it",
                     most.saturating_sub(at)
                 ))
-                .hint(format!("raise `max_length` to {} at the least", at + image)));
+                .hint(format!("raise `max_length` to at least {}", at + image)));
             }
         }
         cut.ids.truncate(ids);
-        cut.learned.truncate(ids);
+        cut.loss_mask.truncate(ids);
         Ok(cut)
     }
 }
 
-/// A random-access collection of examples, which may be created or read on demand.
+/// A collection of examples with random access, which may be created or read on demand.
 pub trait Examples: Sync {
-    /// Number of examples.
+    /// Returns the number of examples.
     fn len(&self) -> usize;
 
     /// Whether there are no examples.
@@ -66,14 +66,14 @@ pub trait Examples: Sync {
         self.len() == 0
     }
 
-    /// Number of token ids of the example at this index; 0 if there is none.
+    /// Returns the number of token ids of the example at this index; 0 if there is none.
     fn length(&self, index: usize) -> usize;
 
-    /// Whether the example has an image.
+    /// Whether the example at this index has an image.
     fn has_image(&self, index: usize) -> bool;
 
     /// Whether any example has a supervised token.
-    fn learnable(&self) -> bool;
+    fn has_supervised_tokens(&self) -> bool;
 
     /// Returns the example at this index.
     ///
@@ -83,7 +83,7 @@ pub trait Examples: Sync {
 }
 
 pub(super) fn absent(index: usize, len: usize) -> Error {
-    Error::failed(format!("there is no example {index} of {len}"))
+    Error::failed(format!("there is no example {index} (counted from 0), only {len} examples"))
 }
 
 impl Examples for Vec<Example> {
@@ -99,8 +99,8 @@ impl Examples for Vec<Example> {
         self.as_slice().get(index).is_some_and(|e| e.image.is_some())
     }
 
-    fn learnable(&self) -> bool {
-        self.iter().any(Example::learnable)
+    fn has_supervised_tokens(&self) -> bool {
+        self.iter().any(Example::has_supervised_tokens)
     }
 
     fn get(&self, index: usize) -> Result<Example> {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn example(image_at: Option<usize>) -> Example {
-        Example { image: image_at, ids: (0..10).collect(), learned: vec![true; 10], image_at }
+        Example { image: image_at, ids: (0..10).collect(), loss_mask: vec![true; 10], image_at }
     }
 
     #[test]
@@ -122,9 +122,9 @@ mod tests {
         assert_eq!(example(Some(2)).truncated(14, 5)?, example(Some(2)));
         assert_eq!(example(Some(2)).truncated(12, 5)?.ids, (0..8).collect::<Vec<_>>());
         assert_eq!(example(Some(2)).truncated(7, 5)?.ids, [0, 1, 2]);
-        assert_eq!(example(None).truncated(4, 5)?.learned.len(), 4);
+        assert_eq!(example(None).truncated(4, 5)?.loss_mask.len(), 4);
         let e = example(Some(2)).truncated(6, 5).unwrap_err();
-        assert!(e.hint_text().is_some_and(|h| h.contains("to 7")), "{e}");
+        assert!(e.hint_text().is_some_and(|h| h.contains("at least 7")), "{e}");
         Ok(())
     }
 }

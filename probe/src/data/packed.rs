@@ -1,9 +1,9 @@
-//! Stores many examples in little memory.
+//! Stores many examples in little memory, in a temporary memory-mapped file.
 //!
-//! Tokens of all conversations are stored consecutively in a memory-mapped file, four bytes per token, whose highest
-//! bit is the loss mask. Each conversation takes 24 bytes of memory: seven million (Cambrian-7M) take 170 MB, where
-//! lists of about 250 ids each would take 9 GB. Nothing is tokenised twice, and files that can only be read
-//! sequentially (JSON arrays, gzip, zstd) are read once.
+//! The tokens of all examples are stored consecutively in the file, four bytes per token, whose highest bit is the loss
+//! mask. Each example takes 24 bytes of memory: seven million (Cambrian-7M) take 170 MB, where lists of about 250 ids
+//! each would take 9 GB. No conversation is tokenised twice, and files that can only be read sequentially (JSON arrays,
+//! gzip, zstd) are read once.
 
 use super::example::{Example, Examples, absent};
 use burgess_base::{Context, Error, Result};
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bit that marks a supervised token; no vocabulary has 2³¹ entries.
-const LEARNED: u32 = 1 << 31;
-/// Stands for a missing image or placeholder index.
+const SUPERVISED: u32 = 1 << 31;
+/// The value for a missing image or placeholder index.
 const NONE: u32 = u32::MAX;
 /// Size of a token in bytes.
 const WIDTH: usize = 4;
@@ -24,35 +24,35 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// The location of one example in the file.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ExampleLocation {
     /// Index of its first token.
     start: u64,
     length: u32,
     image: u32,
     image_at: u32,
-    learnable: bool,
+    supervised: bool,
 }
 
 /// Examples stored in a temporary file, which exists as long as this value.
 #[derive(Debug)]
-pub struct Packed {
-    places: Vec<Place>,
+pub struct PackedExamples {
+    locations: Vec<ExampleLocation>,
     /// The mapped tokens; `None` if there are none, because an empty file cannot be mapped.
     tokens: Option<Mmap>,
     _file: Temporary,
 }
 
-/// Builds a [`Packed`] from examples added one by one.
+/// Builds [`PackedExamples`] from examples that are added one by one.
 #[derive(Debug)]
-pub struct Packing {
-    places: Vec<Place>,
+pub struct ExamplePacker {
+    locations: Vec<ExampleLocation>,
     end: u64,
     out: BufWriter<File>,
     file: Temporary,
 }
 
-/// A file that is removed when this value is dropped. Where the system allows it, the name is removed at once, so
-/// that not even a killed process leaves a file behind.
+/// A file that is removed when this value is dropped. On Unix the name is removed at once, so that not even a killed
+/// process leaves a file behind.
 #[derive(Debug)]
 struct Temporary(PathBuf);
 
@@ -63,13 +63,13 @@ impl Drop for Temporary {
     }
 }
 
-impl Packing {
+impl ExamplePacker {
     /// Creates an empty store with a temporary file in `dir`, which is created if missing.
     ///
     /// # Errors
     /// When the file cannot be created.
     pub fn new(dir: &Path) -> Result<Self> {
-        let step = || format!("making a file for the training examples in {}", dir.display());
+        let step = || format!("creating a temporary file for the training examples in {}", dir.display());
         fs::create_dir_all(dir).with_context(step)?;
         let name = format!("examples-{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let path = dir.join(name);
@@ -78,33 +78,36 @@ impl Packing {
             fs::remove_file(&path).with_context(step)?;
         }
         let out = BufWriter::new(file);
-        Ok(Self { places: Vec::new(), end: 0, out, file: Temporary(path) })
+        Ok(Self { locations: Vec::new(), end: 0, out, file: Temporary(path) })
     }
 
     /// Adds an example to the end.
     ///
     /// # Errors
-    /// When the disk is full, or a number exceeds the format.
+    /// When the disk is full, or a number is too large for the format.
     pub fn push(&mut self, example: &Example) -> Result<()> {
         let small = |n: Option<usize>| match n.map(u32::try_from) {
             None => Ok(NONE),
             Some(Ok(n)) if n != NONE => Ok(n),
-            Some(_) => Err(Error::failed("more images or tokens than can be counted")),
+            Some(_) => Err(Error::failed(format!(
+                "an example has an image, placeholder or length above the maximum of {}",
+                NONE - 1
+            ))),
         };
-        let length = example.ids.len().min(example.learned.len());
-        for (id, learned) in example.ids.iter().zip(&example.learned) {
-            if id & LEARNED != 0 {
-                return Err(Error::failed(format!("token id {id} is larger than any vocabulary")));
+        let length = example.ids.len().min(example.loss_mask.len());
+        for (id, supervised) in example.ids.iter().zip(&example.loss_mask) {
+            if id & SUPERVISED != 0 {
+                return Err(Error::failed(format!("token id {id} is too large, must be below 2^31")));
             }
-            let word = if *learned { id | LEARNED } else { *id };
-            self.out.write_all(&word.to_le_bytes()).context("keeping the training examples")?;
+            let word = if *supervised { id | SUPERVISED } else { *id };
+            self.out.write_all(&word.to_le_bytes()).context("writing the temporary file of training examples")?;
         }
-        self.places.push(Place {
+        self.locations.push(ExampleLocation {
             start: self.end,
             length: small(Some(length))?,
             image: small(example.image)?,
             image_at: small(example.image_at)?,
-            learnable: example.learnable(),
+            supervised: example.has_supervised_tokens(),
         });
         self.end += length as u64;
         Ok(())
@@ -114,8 +117,8 @@ impl Packing {
     ///
     /// # Errors
     /// When the disk is full.
-    pub fn finish(self) -> Result<Packed> {
-        let step = "keeping the training examples";
+    pub fn finish(self) -> Result<PackedExamples> {
+        let step = "writing the temporary file of training examples";
         let file = self.out.into_inner().map_err(|e| Error::from(e.into_error())).context(step)?;
         let tokens = match self.end {
             0 => None,
@@ -123,25 +126,25 @@ impl Packing {
             #[allow(unsafe_code)]
             _ => Some(unsafe { Mmap::map(&file) }.context(step)?),
         };
-        let Self { mut places, file, .. } = self;
-        places.shrink_to_fit();
-        Ok(Packed { places, tokens, _file: file })
+        let Self { mut locations, file, .. } = self;
+        locations.shrink_to_fit();
+        Ok(PackedExamples { locations, tokens, _file: file })
     }
 }
 
-impl Packed {
-    /// Renumbers the images with `new`. Examples whose image gets no number are removed; the old numbers of their
-    /// images are returned.
+impl PackedExamples {
+    /// Renumbers the images with `new`, and removes the examples whose image gets no number; returns the old numbers of
+    /// their images.
     pub fn renumber(&mut self, new: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
         let mut lost = Vec::new();
-        self.places.retain_mut(|place| {
-            if place.image == NONE {
+        self.locations.retain_mut(|location| {
+            if location.image == NONE {
                 return true;
             }
-            let number = new(place.image as usize).and_then(|n| u32::try_from(n).ok());
+            let number = new(location.image as usize).and_then(|n| u32::try_from(n).ok());
             match number {
-                Some(number) => place.image = number,
-                None => lost.push(place.image as usize),
+                Some(number) => location.image = number,
+                None => lost.push(location.image as usize),
             }
             number.is_some()
         });
@@ -149,38 +152,38 @@ impl Packed {
     }
 }
 
-impl Examples for Packed {
+impl Examples for PackedExamples {
     fn len(&self) -> usize {
-        self.places.len()
+        self.locations.len()
     }
 
     fn length(&self, index: usize) -> usize {
-        self.places.get(index).map_or(0, |p| p.length as usize)
+        self.locations.get(index).map_or(0, |p| p.length as usize)
     }
 
     fn has_image(&self, index: usize) -> bool {
-        self.places.get(index).is_some_and(|p| p.image != NONE)
+        self.locations.get(index).is_some_and(|p| p.image != NONE)
     }
 
-    fn learnable(&self) -> bool {
-        self.places.iter().any(|p| p.learnable)
+    fn has_supervised_tokens(&self) -> bool {
+        self.locations.iter().any(|p| p.supervised)
     }
 
     fn get(&self, index: usize) -> Result<Example> {
-        let missing = || absent(index, self.places.len());
-        let place = self.places.get(index).ok_or_else(missing)?;
-        let start = place.start as usize * WIDTH;
+        let missing = || absent(index, self.locations.len());
+        let location = self.locations.get(index).ok_or_else(missing)?;
+        let start = location.start as usize * WIDTH;
         let bytes = match &self.tokens {
-            Some(map) => map.get(start..start + place.length as usize * WIDTH).ok_or_else(missing)?,
+            Some(map) => map.get(start..start + location.length as usize * WIDTH).ok_or_else(missing)?,
             None => &[],
         };
         let words = || bytes.as_chunks::<WIDTH>().0.iter().map(|b| u32::from_le_bytes(*b));
         let number = |n: u32| (n != NONE).then_some(n as usize);
         Ok(Example {
-            image: number(place.image),
-            ids: words().map(|w| w & !LEARNED).collect(),
-            learned: words().map(|w| w & LEARNED != 0).collect(),
-            image_at: number(place.image_at),
+            image: number(location.image),
+            ids: words().map(|w| w & !SUPERVISED).collect(),
+            loss_mask: words().map(|w| w & SUPERVISED != 0).collect(),
+            image_at: number(location.image_at),
         })
     }
 }
@@ -195,11 +198,11 @@ mod tests {
         let one = |n: u32, image: Option<usize>| Example {
             image,
             ids: (0..n).map(|i| i * 1000 + n).collect(),
-            learned: (0..n).map(|i| i % 3 == 1).collect(),
+            loss_mask: (0..n).map(|i| i % 3 == 1).collect(),
             image_at: image.map(|_| 0),
         };
         let all = vec![one(5, Some(7)), one(0, None), one(9, None), one(1, Some(0))];
-        let mut packing = Packing::new(dir.path())?;
+        let mut packing = ExamplePacker::new(dir.path())?;
         for e in &all {
             packing.push(e)?;
         }
@@ -209,14 +212,14 @@ mod tests {
             assert_eq!((&packed.get(i)?, packed.length(i)), (e, e.ids.len()));
             assert_eq!(packed.has_image(i), e.image.is_some());
         }
-        assert!(packed.learnable() && packed.get(4).is_err());
+        assert!(packed.has_supervised_tokens() && packed.get(4).is_err());
         // Image 7 gets no number, so the first example is removed.
         assert_eq!(packed.renumber(|i| (i == 0).then_some(3)), [7]);
         assert_eq!((packed.len(), packed.get(1)?.ids, packed.get(2)?.image), (3, all[2].ids.clone(), Some(3)));
-        let empty = Packing::new(dir.path())?.finish()?;
-        assert!(empty.is_empty() && !empty.learnable());
-        let large = Example { image: None, ids: vec![u32::MAX], learned: vec![true], image_at: None };
-        assert!(Packing::new(dir.path())?.push(&large).is_err());
+        let empty = ExamplePacker::new(dir.path())?.finish()?;
+        assert!(empty.is_empty() && !empty.has_supervised_tokens());
+        let large = Example { image: None, ids: vec![u32::MAX], loss_mask: vec![true], image_at: None };
+        assert!(ExamplePacker::new(dir.path())?.push(&large).is_err());
         drop((packed, empty));
         assert_eq!(fs::read_dir(dir.path())?.count(), 0);
         Ok(())

@@ -1,6 +1,7 @@
-//! Mixture of experts: a router sends each token through some of several MLPs.
+//! Mixture of experts: a router selects some of several MLPs for each token (arXiv 1701.06538; `MixtralSparseMoeBlock`
+//! and `Qwen2MoeSparseMoeBlock` in `transformers`).
 
-use super::config::{Experts, Gate};
+use super::config::{Activation, MoeConfig};
 use super::kernel;
 use super::linear::Linear;
 use super::parts::Mlp;
@@ -29,10 +30,11 @@ impl Moe {
         self.experts.iter_mut().enumerate().map(|(i, mlp)| (format!("experts.{i}."), mlp)).chain(shared)
     }
 
-    /// Sends each row `[d]` through the experts with the highest probabilities and sums their outputs, so weighted.
-    pub(super) fn forward(&self, x: Tensor<2>, activation: Gate, experts: &Experts) -> Result<Tensor<2>> {
+    /// Applies to each row the experts with the highest router probabilities (top-k) and sums their outputs, weighted by
+    /// these probabilities: `[rows, d]` → `[rows, d]`.
+    pub(super) fn forward(&self, x: Tensor<2>, activation: Activation, experts: &MoeConfig) -> Result<Tensor<2>> {
         let (device, [rows, _]) = (x.device(), x.dims());
-        let scores = kernel::follow(self.gate.forward(x.clone()), DType::F32);
+        let scores = kernel::cast(self.gate.forward(x.clone()), DType::F32);
         let probabilities = softmax(scores, 1);
         let values: Vec<f32> =
             probabilities.clone().detach().try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
@@ -60,7 +62,7 @@ impl Moe {
             let index = Tensor::<1, Int>::from_data(TensorData::new(rows.clone(), [rows.len()]), &device);
             let part = mlp.forward(x.clone().select(0, index.clone()), activation);
             let weight = weights.clone().narrow(1, number, 1).select(0, index.clone());
-            let part = part.clone() * kernel::follow(weight, part.dtype());
+            let part = part.clone() * kernel::cast(weight, part.dtype());
             out = out.select_assign(0, index, part, IndexingUpdateOp::Add);
         }
         if let (Some(mlp), Some(gate)) = (&self.shared_expert, &self.shared_expert_gate) {

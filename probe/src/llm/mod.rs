@@ -3,14 +3,12 @@
 pub mod card;
 pub mod chat;
 pub mod config;
-mod config_file;
 pub mod decoder;
 pub mod experts;
 pub mod family;
 pub mod kernel;
 pub mod kv_cache;
 pub mod linear;
-pub mod options;
 pub mod parts;
 pub mod pretrain;
 pub mod rope;
@@ -19,7 +17,7 @@ pub mod weights;
 
 pub use chat::ChatTemplate;
 pub use config::LlmConfig;
-pub use decoder::{Compute, Llm, PROJECTIONS, Reading};
+pub use decoder::{BlockHook, Compute, Llm, PROJECTIONS, SequenceLayout};
 pub use kv_cache::KvCache;
 pub use tokenizer::Tokenizer;
 pub use weights::{TokenizerSource, Weights};

@@ -1,32 +1,34 @@
-//! The modules of a decoder block. The family's [`super::family::Design`] decides which optional parts exist.
+//! The modules of a decoder block. The family's [`DecoderFamily`](super::family::DecoderFamily) decides which optional
+//! ones exist. Names are those of `transformers`' `LlamaDecoderLayer` and `Gemma2DecoderLayer`.
 
-use super::config::Gate;
+use super::config::Activation;
 use super::experts::Moe;
-use super::family::NormKind;
+use super::family::{DecoderNorm, NormScale};
 use super::kernel;
-use super::linear::{Linear, joined};
+use super::linear::{Linear, concat_linear};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 /// One decoder block: attention and MLP, each with a residual connection.
 ///
-/// [`BlockKind`](super::family::BlockKind) says which norms exist.
+/// [`BlockLayout`](super::family::BlockLayout) says which norms exist.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Grouped-query attention.
+    /// Projections of grouped-query attention.
     pub self_attn: SelfAttention,
     /// The dense MLP; `None` in a mixture-of-experts layer.
     pub mlp: Option<Mlp>,
     /// The mixture of experts; `None` in a dense layer.
     pub moe: Option<Moe>,
-    /// Norm before attention; `None` for [`After`](super::family::BlockKind::After).
+    /// Norm before attention; `None` for [`PostNorm`](super::family::BlockLayout::PostNorm).
     pub input_layernorm: Option<Norm>,
-    /// Norm before the MLP ([`Before`](super::family::BlockKind::Before)) or after attention
-    /// ([`Around`](super::family::BlockKind::Around), [`After`](super::family::BlockKind::After)).
+    /// Norm before the MLP ([`PreNorm`](super::family::BlockLayout::PreNorm)) or after attention
+    /// ([`SandwichNorm`](super::family::BlockLayout::SandwichNorm), [`PostNorm`](super::family::BlockLayout::PostNorm)).
     pub post_attention_layernorm: Option<Norm>,
-    /// Norm before the MLP ([`Around`](super::family::BlockKind::Around)).
+    /// Norm before the MLP ([`SandwichNorm`](super::family::BlockLayout::SandwichNorm)).
     pub pre_feedforward_layernorm: Option<Norm>,
-    /// Norm after the MLP ([`Around`](super::family::BlockKind::Around), [`After`](super::family::BlockKind::After)).
+    /// Norm after the MLP ([`SandwichNorm`](super::family::BlockLayout::SandwichNorm),
+    /// [`PostNorm`](super::family::BlockLayout::PostNorm)).
     pub post_feedforward_layernorm: Option<Norm>,
 }
 
@@ -41,9 +43,9 @@ pub struct SelfAttention {
     pub v_proj: Linear,
     /// Output projection, `[query heads · head width, hidden]`.
     pub o_proj: Linear,
-    /// Norm of the queries (see [`QkNorm`](super::family::QkNorm)).
+    /// Norm of the queries; [`QkNorm`](super::family::QkNorm) says over which width.
     pub q_norm: Option<Norm>,
-    /// Norm of the keys (see [`QkNorm`](super::family::QkNorm)).
+    /// Norm of the keys, as `q_norm`.
     pub k_norm: Option<Norm>,
 }
 
@@ -58,17 +60,18 @@ pub struct Mlp {
     pub down_proj: Linear,
 }
 
-/// Parameters of a norm; [`NormKind`] says which norm uses them.
+/// Parameters of a norm; [`DecoderNorm`] says how they are used.
 #[derive(Module, Debug)]
 pub struct Norm {
-    /// Scale, `[width]`.
+    /// Weight of the scale, `[width]`; `None` in a norm without parameters.
     pub weight: Option<Param<Tensor<1>>>,
-    /// Shift, `[width]`.
+    /// Bias, `[width]`; `None` in a norm without bias.
     pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl Block {
-    /// The linear layers that can carry LoRA, with their names; those of an expert are prefixed with its number.
+    /// The linear layers that LoRA can adapt ([`PROJECTIONS`](super::PROJECTIONS)), with their names. Those of experts
+    /// have a prefix (`experts.0.q_proj`).
     pub(super) fn projections(&mut self) -> Vec<(String, &mut Linear)> {
         let attention = &mut self.self_attn;
         let mut all = vec![
@@ -87,7 +90,8 @@ impl Block {
         all
     }
 
-    pub(super) fn adapted(&self) -> bool {
+    /// Whether any projection has LoRA factors.
+    pub(super) fn has_lora(&self) -> bool {
         let a = &self.self_attn;
         let mlps = self.mlp.iter().chain(self.moe.iter().flat_map(|moe| moe.experts.iter().chain(&moe.shared_expert)));
         let inner = mlps.flat_map(|m| m.gate_proj.iter().chain([&m.up_proj, &m.down_proj]));
@@ -97,9 +101,9 @@ impl Block {
 
 impl Mlp {
     /// Applies the MLP to each row, `[rows, d]` → `[rows, d]`.
-    pub(super) fn forward(&self, x: Tensor<2>, activation: Gate) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
         let inner = match &self.gate_proj {
-            Some(gate) => kernel::gated(joined([gate, &self.up_proj], x), activation),
+            Some(gate) => kernel::gated(concat_linear([gate, &self.up_proj], x), activation),
             None => kernel::activate(self.up_proj.forward(x), activation),
         };
         self.down_proj.forward(inner)
@@ -107,17 +111,16 @@ impl Mlp {
 }
 
 impl Norm {
-    /// A norm initialised to a scale of one and a bias of zero.
-    pub(super) fn new(kind: NormKind, width: usize, device: &Device) -> Self {
-        let weight = match kind {
-            NormKind::Rms | NormKind::Layer | NormKind::LayerScale => Some(Initializer::Ones),
-            NormKind::RmsPlusOne | NormKind::LayerPlusOne => Some(Initializer::Zeros),
-            NormKind::LayerPlain => None,
+    /// A norm over `width` channels with a scale of one and a bias of zero.
+    pub(super) fn new(norm: DecoderNorm, width: usize, device: &Device) -> Self {
+        let weight = match norm.scale {
+            NormScale::None => None,
+            NormScale::Weight => Some(Initializer::Ones),
+            NormScale::OnePlusWeight => Some(Initializer::Zeros),
         };
-        let bias = matches!(kind, NormKind::Layer | NormKind::LayerPlusOne);
         Self {
             weight: weight.map(|init| init.init([width], device)),
-            bias: bias.then(|| Initializer::Zeros.init([width], device)),
+            bias: norm.bias.then(|| Initializer::Zeros.init([width], device)),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Reads prediction files: ours, lmms-eval's, VLMEvalKit's, LLaVA's, or any table with an id and an answer. The format
 //! is detected by the field names.
 
-use super::{Answer, Harness, Predictions, sheet};
-use crate::read::kind;
+use super::{Harness, PredictedAnswer, Predictions, sheet};
+use crate::json_value::describe;
+use crate::rows;
+use crate::skipped::SkippedRowsTally;
 use crate::table::delimited::Records;
-use crate::{Tally, rows};
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, files, json};
 use serde_json::{Map, Value};
@@ -106,8 +107,8 @@ pub fn read_predictions(path: &Path) -> Result<Predictions> {
 struct Collected {
     predictions: Predictions,
     conflicting: HashSet<String>,
-    unanswered: Tally,
-    unusable: Tally,
+    unanswered: SkippedRowsTally,
+    unusable: SkippedRowsTally,
     /// Number of entries with an id; `usable` counts those among them whose answer is present, even if empty.
     named: usize,
     usable: usize,
@@ -123,7 +124,7 @@ impl Collected {
             other => {
                 self.refuse(
                     "it is no object",
-                    Error::failed(format!("expected an object, found {}", kind(other))),
+                    Error::failed(format!("expected an object, found {}", describe(other))),
                     place,
                     number,
                 );
@@ -187,7 +188,7 @@ impl Collected {
                 String::new()
             }
         };
-        let answer = Answer {
+        let answer = PredictedAnswer {
             text,
             question: form.question.and_then(|f| maybe(object, f)),
             target: form.target.and_then(|f| maybe(object, f)),
@@ -232,7 +233,7 @@ fn name(value: Option<&Value>) -> Result<String, String> {
             Err(format!("is {n}, too large to be told from its neighbours: write it as text"))
         }
         Some(Value::Number(n)) => Ok(whole(&n.to_string())),
-        Some(other) => Err(format!("must be a string or a number, found {}", kind(other))),
+        Some(other) => Err(format!("must be a string or a number, found {}", describe(other))),
         None => Err("is missing".into()),
     }
 }

@@ -4,10 +4,16 @@
 mod files;
 mod sheet;
 
-use super::{Benchmark, Category, Judged, LeftOut, Outcome, Question, Rules, reasoning, score};
+use crate::benchmark::Benchmark;
+use crate::labels::choice_letter;
+use crate::question::Question;
+use crate::reasoning;
+use crate::rules::Rules;
+use crate::score::{BenchmarkOutcome, Judged};
+use crate::skipped::SkippedRows;
 use crate::table::python_list;
 use burgess_base::text::excerpt;
-use burgess_base::{Error, Result};
+use burgess_base::{Category, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -45,7 +51,7 @@ impl Harness {
 
 /// An answer, and what its file says about the question.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answer {
+pub struct PredictedAnswer {
     /// The raw answer.
     pub text: String,
     /// The question's text, if the file repeats it.
@@ -60,33 +66,36 @@ pub struct Predictions {
     /// The harness that wrote the file, which defines what the ids mean.
     pub harness: Harness,
     /// One answer per id.
-    pub answers: HashMap<String, Answer>,
-    /// Ids that occur more than once. If their answers differ, none of them is used, because choosing one would be a
+    pub answers: HashMap<String, PredictedAnswer>,
+    /// IdExamples that occur more than once. If their answers differ, none of them is used, because choosing one would be a
     /// guess.
     pub duplicates: BTreeSet<String>,
     /// Entries without an answer (null, empty, absent), per reason, with ids as examples. They count as empty answers.
-    pub unanswered: Vec<LeftOut>,
+    pub unanswered: Vec<SkippedRows>,
     /// Entries that identify no question, per reason.
-    pub unusable: Vec<LeftOut>,
+    pub unusable: Vec<SkippedRows>,
 }
 
 impl From<HashMap<String, String>> for Predictions {
     fn from(answers: HashMap<String, String>) -> Self {
-        let answers = answers.into_iter().map(|(id, text)| (id, Answer { text, ..Answer::default() })).collect();
+        let answers = answers
+            .into_iter()
+            .map(|(id, text)| (id, PredictedAnswer { text, ..PredictedAnswer::default() }))
+            .collect();
         Self { answers, ..Self::default() }
     }
 }
 
 /// A set of ids with a problem: their number, and the first few.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Ids {
+pub struct IdExamples {
     /// Number of ids.
     pub count: usize,
     /// The first five ids, in order.
     pub first: Vec<String>,
 }
 
-impl Ids {
+impl IdExamples {
     fn new(mut ids: Vec<&str>) -> Self {
         ids.sort_unstable();
         Self { count: ids.len(), first: ids.iter().take(5).map(|id| excerpt(id, 80)).collect() }
@@ -111,7 +120,7 @@ pub struct ScoreReport {
     /// The harness that wrote the predictions.
     pub harness: Harness,
     /// Score, standard error, counts, subtasks and units. Questions without a prediction count as unparsed.
-    pub outcome: Outcome,
+    pub outcome: BenchmarkOutcome,
     /// Number of answers with reasoning (`<think>…</think>` and similar), which official and strict rules remove.
     #[serde(default)]
     pub n_reasoning: usize,
@@ -119,34 +128,35 @@ pub struct ScoreReport {
     #[serde(default)]
     pub n_unfinished: usize,
     /// How this implementation differs from the source of the rules, in words; empty if it does not.
-    #[serde(default)]
-    pub unlike: String,
+    #[serde(default, rename = "unlike")]
+    pub difference: String,
     /// Expected score of uniform guessing, 0 to 100.
     pub chance: f64,
     /// Score of the constant-answer baseline, 0 to 100.
-    pub majority: f64,
+    #[serde(rename = "majority")]
+    pub constant_baseline: f64,
     /// Questions without a usable prediction; they are scored as wrong.
-    pub missing: Ids,
+    pub missing: IdExamples,
     /// Predictions for questions that the benchmark does not have; they are ignored.
-    pub unknown: Ids,
-    /// Ids that are predicted more than once; those with differing answers are also in `missing`.
-    pub duplicates: Ids,
+    pub unknown: IdExamples,
+    /// IdExamples that are predicted more than once; those with differing answers are also in `missing`.
+    pub duplicates: IdExamples,
     /// Predictions whose file repeats a question or right answer that differs from the benchmark's; they are ignored.
-    pub mismatched: Ids,
+    pub mismatched: IdExamples,
     /// Predictions without an answer (null, empty, absent), per reason; they are scored as unparsed.
     #[serde(default)]
-    pub unanswered: Vec<LeftOut>,
+    pub unanswered: Vec<SkippedRows>,
     /// Entries of the prediction file that identify no question, per reason.
     #[serde(default)]
-    pub unusable: Vec<LeftOut>,
+    pub unusable: Vec<SkippedRows>,
     /// Rows of the benchmark's data that cannot be asked, per reason; they are not scored.
-    #[serde(default)]
-    pub left_out: Vec<LeftOut>,
+    #[serde(default, rename = "left_out")]
+    pub skipped: Vec<SkippedRows>,
 }
 
 /// The result on one question.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Verdict {
+pub struct PredictionVerdict {
     /// Id of the question.
     pub id: String,
     /// Row number of the question in the data, from 0.
@@ -188,7 +198,7 @@ pub fn judge_predictions(
     questions: &[Question],
     predictions: impl Into<Predictions>,
     rules: Rules,
-) -> Result<(ScoreReport, Vec<Verdict>)> {
+) -> Result<(ScoreReport, Vec<PredictionVerdict>)> {
     let rules = bench.rules(rules)?;
     let predictions: Predictions = predictions.into();
     let names = names(questions, &predictions);
@@ -211,9 +221,9 @@ pub fn judge_predictions(
         None => Judged::unparsed(),
     };
     let judged: Vec<Judged> = questions.iter().zip(&names).map(judge).collect();
-    let thoughts: Vec<reasoning::Split<'_>> =
+    let thoughts: Vec<reasoning::SplitAnswer<'_>> =
         names.iter().filter_map(usable).map(|a| reasoning::split(&a.text)).filter(|s| s.reasoning).collect();
-    let verdict = |((q, name), judged): ((&Question, &String), &Judged)| Verdict {
+    let verdict = |((q, name), judged): ((&Question, &String), &Judged)| PredictionVerdict {
         id: q.id.clone(),
         row: q.row,
         unit: q.unit.clone(),
@@ -242,16 +252,16 @@ pub fn judge_predictions(
         outcome: bench.aggregate(questions, &judged, rules)?,
         n_reasoning: thoughts.len(),
         n_unfinished: thoughts.iter().filter(|s| s.unfinished).count(),
-        unlike: bench.explain(rules).unlike.to_string(),
+        difference: bench.explain(rules).difference.to_string(),
         chance: bench.chance(questions, rules),
-        majority: bench.majority(questions, rules),
-        missing: Ids::new(missing.collect()),
-        unknown: Ids::new(given.iter().copied().filter(|id| !known.contains(id)).collect()),
-        duplicates: Ids::new(predictions.duplicates.iter().map(String::as_str).collect()),
-        mismatched: Ids::new(mismatched.into_iter().collect()),
+        constant_baseline: bench.constant_baseline(questions, rules),
+        missing: IdExamples::new(missing.collect()),
+        unknown: IdExamples::new(given.iter().copied().filter(|id| !known.contains(id)).collect()),
+        duplicates: IdExamples::new(predictions.duplicates.iter().map(String::as_str).collect()),
+        mismatched: IdExamples::new(mismatched.into_iter().collect()),
         unanswered: predictions.unanswered.clone(),
         unusable: predictions.unusable.clone(),
-        left_out: Vec::new(),
+        skipped: Vec::new(),
     };
     Ok((report, verdicts))
 }
@@ -361,7 +371,7 @@ fn same_target(q: &Question, target: &str) -> bool {
         list.iter().all(|text| same(text))
     };
     let target = squeezed(target);
-    let letter = score::label(&q.answer).map(|l| usize::from(l as u8 - b'A')).filter(|i| *i < q.options.len());
+    let letter = choice_letter(&q.answer).map(|l| usize::from(l as u8 - b'A')).filter(|i| *i < q.options.len());
     let of_choice = |i: usize| q.options.get(i).is_some_and(|o| squeezed(o) == target) || i.to_string() == target;
     squeezed(&q.answer) == target
         || letter.is_some_and(of_choice)

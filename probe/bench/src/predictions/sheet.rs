@@ -113,7 +113,7 @@ fn as_value(data: &DataRef<'_>) -> Option<Value> {
 }
 
 /// A part (file) of the archive.
-struct Part<'a> {
+struct ArchivePart<'a> {
     name: &'a [u8],
     content: Vec<u8>,
 }
@@ -168,7 +168,7 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
         if name.to_ascii_lowercase().ends_with(b"sharedstrings.xml") {
             announced(&content, &part)?;
         }
-        parts.push(Part { name, content });
+        parts.push(ArchivePart { name, content });
     }
     Ok(packed(&parts))
 }
@@ -202,10 +202,10 @@ fn long_at(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Writes a zip archive of these parts, uncompressed.
-fn packed(parts: &[Part<'_>]) -> Vec<u8> {
+fn packed(parts: &[ArchivePart<'_>]) -> Vec<u8> {
     let mut zip: Vec<u8> = Vec::with_capacity(parts.iter().map(|p| p.content.len() + 2 * p.name.len() + 76).sum());
     let mut directory = Vec::new();
-    for Part { name, content } in parts {
+    for ArchivePart { name, content } in parts {
         let mut crc = Crc::new();
         crc.update(content);
         let offset = (zip.len() as u32).to_le_bytes();

@@ -1,9 +1,9 @@
 //! Reads CSV and TSV with a header. An image is a path relative to the file, or base64 in the cell; in VLMEvalKit's
 //! files a short cell is the `index` of the row that holds the image.
 
-use super::{Cells, Columns, HandOn, check_columns, python_list, required};
-use crate::image_source::Cell;
-use crate::{Image, rows, table::format_of};
+use super::{Cells, HandOn, TableColumns, check_columns, format_of, python_list, required};
+use crate::image_location::{ImageCell, ImageLocation};
+use crate::rows;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burgess_base::files::{self, RowBudget, RowLimitedReader};
@@ -19,11 +19,6 @@ use std::path::Path;
 
 /// Maximum length of a cell that refers to the row with the image instead of holding it (VLMEvalKit's limit).
 const REFERENCE: usize = 64;
-
-/// Returns whether the file's format can hold images in cells.
-pub fn is(file: &Path) -> bool {
-    matches!(format_of(file), Some("tsv" | "csv"))
-}
 
 /// Reader that streams the records of a CSV or TSV file, each of at most [`rows::LONGEST`] bytes.
 pub(crate) struct Records {
@@ -154,7 +149,7 @@ fn header(cells: &ByteRecord) -> Result<Vec<String>> {
     cells.iter().map(name).collect()
 }
 
-pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandOn<'_>) -> Result<()> {
+pub(super) fn read(file: &Path, delimiter: u8, columns: TableColumns<'_>, each: HandOn<'_>) -> Result<()> {
     let mut records = Records::open(file, delimiter)?;
     let header = records.header.clone();
     check_columns(file, columns, header.iter().map(String::as_str))?;
@@ -178,10 +173,10 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
             for (name, i) in &images {
                 let text = record.cell(*i)?.trim();
                 let is_path = text.len() <= 1024 && Path::new(text).extension().is_some() && dir.join(text).is_file();
-                let found = |at, item| Image::Cell(Cell { file: file.into(), column: (*name).to_string(), at, item });
+                let found = |at, item| ImageLocation::Cell(ImageCell { file: file.into(), column: (*name).to_string(), at, item });
                 let of_row = match text {
                     "" => Vec::new(),
-                    _ if is_path => vec![Image::File(dir.join(text))],
+                    _ if is_path => vec![ImageLocation::File(dir.join(text))],
                     _ if text.starts_with('[') => {
                         let count = python_list(text).map_or(0, |list| list.len());
                         (0..count as u32).map(|item| found(record.at, Some(item))).collect()
@@ -210,7 +205,7 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
 }
 
 /// Reads the images of these cells of one column, in their order.
-pub fn images(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
+pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<Vec<Result<Vec<u8>>>> {
     let delimiter = if format_of(file) == Some("csv") { b',' } else { b'\t' };
     let step = || format!("reading {}", file.display());
     let mut reader = builder(delimiter).from_reader(files::open(file).with_context(step)?);
@@ -218,7 +213,7 @@ pub fn images(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<V
     let place = header.iter().position(|h| h == column);
     let place = place.ok_or_else(|| Error::failed(format!("{} has no column `{column}`", file.display())))?;
     let mut record = StringRecord::new();
-    let mut fetch = |cell: &Cell| -> Result<Vec<u8>> {
+    let mut fetch = |cell: &ImageCell| -> Result<Vec<u8>> {
         let mut at = Position::new();
         at.set_byte(cell.at);
         let step = || format!("reading {}#{column}/{}", file.display(), cell.at);

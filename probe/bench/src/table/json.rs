@@ -1,23 +1,24 @@
 //! Reads JSON lines, or one JSON array of objects. Images are paths relative to the file.
 
-use super::{Cells, Columns, HandOn, check_columns, required};
-use crate::read::kind;
-use crate::{Image, rows};
+use super::{Cells, HandOn, TableColumns, check_columns, required};
+use crate::image_location::ImageLocation;
+use crate::json_value::describe;
+use crate::rows;
 use burgess_base::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Result<()> {
+pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: HandOn<'_>) -> Result<()> {
     rows::for_each(file, &mut |row| {
         each(match &row.value {
             Value::Object(object) => cells(file, object, columns),
-            other => Err(Error::failed(format!("it is no object but {}", kind(other)))),
+            other => Err(Error::failed(format!("it is no object but {}", describe(other)))),
         })
     })
 }
 
-fn cells(file: &Path, object: &Map<String, Value>, columns: Columns<'_>) -> Result<Cells> {
+fn cells(file: &Path, object: &Map<String, Value>, columns: TableColumns<'_>) -> Result<Cells> {
     check_columns(file, columns, object.keys().map(String::as_str))?;
     let dir = file.parent().unwrap_or(Path::new(""));
     let mut values = Map::new();
@@ -36,9 +37,9 @@ fn cells(file: &Path, object: &Map<String, Value>, columns: Columns<'_>) -> Resu
             Some(one) => vec![one],
         };
         let of = |value: &Value| match value {
-            Value::String(path) if !path.is_empty() => Ok(Image::File(dir.join(path))),
+            Value::String(path) if !path.is_empty() => Ok(ImageLocation::File(dir.join(path))),
             other => {
-                Err(Error::failed(format!("the column `{name}` must hold paths of images, found {}", kind(other))))
+                Err(Error::failed(format!("the column `{name}` must hold paths of images, found {}", describe(other))))
             }
         };
         images.insert(name.to_string(), paths.into_iter().map(of).collect::<Result<Vec<_>>>()?);

@@ -2,13 +2,16 @@
 //! lines, CSV and TSV (with images as base64).
 //!
 //! Rows are streamed. Columns are checked first; an error names the missing column and the existing ones. Cells are
-//! JSON values in every format; images are not read but referenced ([`Image`]).
+//! JSON values in every format; images are not read but referenced ([`ImageLocation`]).
 
-pub mod delimited;
+pub(crate) mod delimited;
 mod json;
-pub mod parquet;
+mod parquet;
 
-use crate::{Image, Source};
+use crate::card::DatasetSource;
+use crate::image_location::{ImageCell, ImageLocation};
+use crate::json_value::describe;
+use crate::labels::{MOST_CHOICES, choice_label};
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, files, nearest};
 use serde_json::{Map, Value};
@@ -17,13 +20,13 @@ use std::path::{Path, PathBuf};
 
 /// The files of one split, in order.
 #[derive(Debug)]
-pub struct Table {
+pub struct DatasetTable {
     files: Vec<PathBuf>,
 }
 
 /// The columns to read. A name that ends in `?` is optional.
 #[derive(Debug, Clone, Copy)]
-pub struct Columns<'a> {
+pub struct TableColumns<'a> {
     /// Columns of text, numbers or lists.
     pub values: &'a [&'a str],
     /// Columns of an image or a list of images.
@@ -32,13 +35,13 @@ pub struct Columns<'a> {
 
 /// A row of a table.
 #[derive(Debug)]
-pub struct Row {
+pub struct TableRow {
     /// File and row number, for errors.
     pub place: String,
     /// Number of the row in the split, from 0.
     pub number: u64,
     values: Map<String, Value>,
-    images: BTreeMap<String, Vec<Image>>,
+    images: BTreeMap<String, Vec<ImageLocation>>,
 }
 
 /// Number of columns that an error lists.
@@ -47,9 +50,9 @@ const COLUMNS_SHOWN: usize = 40;
 /// File formats in order of preference: if a folder has several, only the first is read.
 const FORMATS: [&str; 5] = ["parquet", "jsonl", "json", "tsv", "csv"];
 
-impl Table {
+impl DatasetTable {
     /// Finds the files of a benchmark's split in `root`, which is the dataset's folder or a single file.
-    pub fn open(root: &Path, source: &Source) -> Result<Self> {
+    pub fn open(root: &Path, source: &DatasetSource<'_>) -> Result<Self> {
         Self::find(root, source.folder, source.split)
     }
 
@@ -64,7 +67,7 @@ impl Table {
             .hint(format!("names begin with `{split}` and end in .{}", FORMATS.join(", ."))))
     }
 
-    /// Finds the files as [`Table::find`] does, but returns `None` if there is no file of the split.
+    /// Finds the files as [`DatasetTable::find`] does, but returns `None` if there is no file of the split.
     fn look(root: &Path, places: &[PathBuf], split: &str) -> Result<Option<Self>> {
         if root.is_file() {
             return Ok(Some(Self { files: vec![root.to_path_buf()] }));
@@ -97,7 +100,7 @@ impl Table {
     }
 
     /// Finds the files whose names begin with `split` in every folder of `root`, with the folders in the order of their
-    /// names, for datasets with one folder per subtask. If no folder has such files, it is [`Table::find`].
+    /// names, for datasets with one folder per subtask. If no folder has such files, it is [`DatasetTable::find`].
     pub fn folders(root: &Path, split: &str) -> Result<Self> {
         let step = || format!("listing {}", root.display());
         let mut folders = Vec::new();
@@ -139,7 +142,7 @@ impl Table {
     }
 
     /// Calls `each` with every row. Errors of `each` are extended by file and row, and an unreadable row is an error.
-    pub fn for_each(&self, columns: Columns<'_>, mut each: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+    pub fn for_each(&self, columns: TableColumns<'_>, mut each: impl FnMut(&TableRow) -> Result<()>) -> Result<()> {
         self.rows(columns, |place, row| row.and_then(&mut each).map_err(|e| e.context(place.to_string())))
     }
 
@@ -150,8 +153,8 @@ impl Table {
     /// `each` fails.
     pub fn rows(
         &self,
-        columns: Columns<'_>,
-        mut each: impl FnMut(&RowPlace<'_>, Result<&Row>) -> Result<()>,
+        columns: TableColumns<'_>,
+        mut each: impl FnMut(&RowPlace<'_>, Result<&TableRow>) -> Result<()>,
     ) -> Result<()> {
         let mut number = 0;
         for file in &self.files {
@@ -161,7 +164,7 @@ impl Table {
                 number += 1;
                 match cells {
                     Ok((values, images)) => {
-                        let row = Row { place: place.to_string(), number: number - 1, values, images };
+                        let row = TableRow { place: place.to_string(), number: number - 1, values, images };
                         each(&place, Ok(&row))
                     }
                     Err(e) => each(&place, Err(e)),
@@ -210,7 +213,7 @@ impl RowPlace<'_> {
 }
 
 /// The cells of a row by column, and its images by column.
-type Cells = (Map<String, Value>, BTreeMap<String, Vec<Image>>);
+type Cells = (Map<String, Value>, BTreeMap<String, Vec<ImageLocation>>);
 
 /// Callback that takes a row, or the error in it.
 type HandOn<'a> = &'a mut dyn FnMut(Result<Cells>) -> Result<()>;
@@ -230,6 +233,14 @@ fn places(root: &Path, folder: &str) -> Vec<PathBuf> {
 fn format_of(path: &Path) -> Option<&'static str> {
     let extension = path.extension()?.to_str()?;
     FORMATS.into_iter().find(|f| *f == extension)
+}
+
+/// Reads the images of these cells of one column, in their order.
+pub(crate) fn read_image_cells(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<Vec<Result<Vec<u8>>>> {
+    match format_of(file) {
+        Some("parquet") => parquet::images(file, column, cells),
+        _ => delimited::images(file, column, cells),
+    }
 }
 
 /// Returns the rank of a file's format, if its name begins with the split's.
@@ -263,7 +274,11 @@ fn required(name: &str) -> (&str, bool) {
 }
 
 /// Checks that a table has the required columns.
-fn check_columns<'a>(file: &Path, columns: Columns<'_>, there: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+fn check_columns<'a>(
+    file: &Path,
+    columns: TableColumns<'_>,
+    there: impl Iterator<Item = &'a str> + Clone,
+) -> Result<()> {
     for name in columns.values.iter().chain(columns.images) {
         let (name, needed) = required(name);
         if needed && !there.clone().any(|t| t == name) {
@@ -281,7 +296,7 @@ fn check_columns<'a>(file: &Path, columns: Columns<'_>, there: impl Iterator<Ite
     Ok(())
 }
 
-impl Row {
+impl TableRow {
     /// Returns the cell if it exists and is not null.
     pub fn value(&self, column: &str) -> Option<&Value> {
         self.values.get(column).filter(|v| !v.is_null())
@@ -307,7 +322,7 @@ impl Row {
                 None => Error::failed(format!("the column `{column}` is empty")),
                 Some(Value::String(_)) => Error::failed(format!("the column `{column}` is blank")),
                 Some(other) => {
-                    Error::failed(format!("the column `{column}` must hold text, found {}", crate::read::kind(other)))
+                    Error::failed(format!("the column `{column}` must hold text, found {}", describe(other)))
                 }
             }),
         }
@@ -331,7 +346,7 @@ impl Row {
             _ => None,
         };
         found.ok_or_else(|| {
-            let found = self.value(column).map_or_else(|| "nothing".into(), crate::read::kind);
+            let found = self.value(column).map_or_else(|| "nothing".into(), describe);
             Error::failed(format!("the column `{column}` must hold a whole number, found {found}"))
         })
     }
@@ -339,16 +354,16 @@ impl Row {
     /// Returns the letter of the choice whose number, from 0, the cell holds.
     pub fn letter(&self, column: &str) -> Result<String> {
         let number = self.int(column)?;
-        let number_of = usize::try_from(number).ok().filter(|n| *n < crate::read::MOST_CHOICES);
+        let number_of = usize::try_from(number).ok().filter(|n| *n < MOST_CHOICES);
         number_of
-            .map(crate::score::name)
+            .map(choice_label)
             .ok_or_else(|| Error::failed(format!("the column `{column}` holds {number}, no choice's number")))
     }
 
     /// Returns a list of texts (numbers are converted). A text in the form of a JSON or Python list is parsed.
     pub fn list(&self, column: &str) -> Result<Vec<String>> {
         let wrong = |value: Option<&Value>| {
-            let found = value.map_or_else(|| "nothing".into(), crate::read::kind);
+            let found = value.map_or_else(|| "nothing".into(), describe);
             Error::failed(format!("the column `{column}` must hold a list of texts, found {found}"))
         };
         match self.value(column) {
@@ -376,7 +391,7 @@ impl Row {
                 Value::String(s) => Ok(Some(s.clone())),
                 Value::Number(n) => Ok(Some(n.to_string())),
                 other => {
-                    let found = crate::read::kind(other);
+                    let found = describe(other);
                     Err(Error::failed(format!("the column `{column}` must hold a list of texts, found {found}")))
                 }
             })),
@@ -385,12 +400,12 @@ impl Row {
     }
 
     /// Returns the images of a column; none if the cell is empty.
-    pub fn images(&self, column: &str) -> &[Image] {
+    pub fn images(&self, column: &str) -> &[ImageLocation] {
         self.images.get(column).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the only image of a column.
-    pub fn image(&self, column: &str) -> Result<Image> {
+    pub fn image(&self, column: &str) -> Result<ImageLocation> {
         match self.images(column) {
             [image] => Ok(image.clone()),
             found => Err(Error::failed(format!("the column `{column}` holds {} images instead of one", found.len()))),

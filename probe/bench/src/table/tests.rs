@@ -50,7 +50,8 @@ fn write_parquet(path: &Path) -> Checked {
     Ok(())
 }
 
-const ALL: Columns<'_> = Columns { values: &["question", "answer", "choices", "hint?"], images: &["image", "images"] };
+const ALL: TableColumns<'_> =
+    TableColumns { values: &["question", "answer", "choices", "hint?"], images: &["image", "images"] };
 
 #[test]
 fn parquet_rows_name_their_images() -> Checked {
@@ -58,7 +59,7 @@ fn parquet_rows_name_their_images() -> Checked {
     fs::create_dir(dir.path().join("data"))?;
     let file = dir.path().join("data/test-00000-of-00001.parquet");
     write_parquet(&file)?;
-    let table = Table::find(dir.path(), "", "test")?;
+    let table = DatasetTable::find(dir.path(), "", "test")?;
     let (mut single, mut several) = (Vec::new(), Vec::new());
     table.for_each(ALL, |row| {
         assert_eq!((row.int("answer")?, row.list("choices")?.len()), (row.number as i64, 2));
@@ -69,10 +70,10 @@ fn parquet_rows_name_their_images() -> Checked {
     })?;
     assert_eq!((single.len(), several.len()), (4, 10));
     assert_eq!(several[9].to_string(), format!("{}#images/4/3", file.display()));
-    let wanted: Vec<&Image> = [&single[3], &several[5], &single[0], &several[9]].into();
-    let bytes: Vec<Vec<u8>> = crate::image_source::bytes_of(&wanted).into_iter().collect::<Result<_>>()?;
+    let wanted: Vec<&ImageLocation> = [&single[3], &several[5], &single[0], &several[9]].into();
+    let bytes: Vec<Vec<u8>> = crate::read_images(&wanted).into_iter().collect::<Result<_>>()?;
     assert_eq!(bytes, [vec![4, 4, 4], vec![3, 2], vec![0, 0, 0], vec![4, 3]]);
-    let beyond = Image::named(&format!("{}#image/9", file.display()));
+    let beyond = ImageLocation::parse(&format!("{}#image/9", file.display()));
     assert!(beyond.bytes().unwrap_err().to_string().contains("holds no bytes"));
     Ok(())
 }
@@ -82,18 +83,18 @@ fn errors_name_file_row_and_column() -> Checked {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("test.parquet");
     write_parquet(&file)?;
-    let table = Table::find(dir.path(), "", "test")?;
+    let table = DatasetTable::find(dir.path(), "", "test")?;
     let error = |e: Error| e.to_string().replace(&dir.path().display().to_string(), "DIR");
     let blank = table.for_each(ALL, |row| row.text("question").map(drop)).unwrap_err();
     assert_eq!(error(blank), "DIR/test.parquet row 3: the column `question` is blank");
-    let missing = Columns { values: &["anser"], images: &[] };
+    let missing = TableColumns { values: &["anser"], images: &[] };
     let missing = table.for_each(missing, |_| Ok(())).unwrap_err();
     assert!(
         missing.hint_text().is_some_and(|h| h.starts_with("did you mean `answer`? There are question")),
         "{missing:?}"
     );
     assert_eq!(error(missing), "DIR/test.parquet: the column `anser` is missing");
-    let text = Columns { values: &[], images: &["question"] };
+    let text = TableColumns { values: &[], images: &["question"] };
     let text = table.for_each(text, |_| Ok(())).unwrap_err();
     assert_eq!(error(text), "DIR/test.parquet: the column `question` holds no images but text");
     let whole = fs::read(&file)?;
@@ -101,9 +102,9 @@ fn errors_name_file_row_and_column() -> Checked {
     let cut = table.for_each(ALL, |_| Ok(())).unwrap_err();
     assert!(cut.hint_text().is_some_and(|h| h.contains("incomplete or damaged")), "{cut:?}");
     fs::write(dir.path().join("val-00000-of-00002.parquet"), &whole)?;
-    let part = Table::find(dir.path(), "", "val").unwrap_err();
+    let part = DatasetTable::find(dir.path(), "", "val").unwrap_err();
     assert_eq!(error(part), "DIR/val-00000-of-00002.parquet is one of 2 files, but 1 are there");
-    let none = Table::find(dir.path(), "config", "dev").unwrap_err();
+    let none = DatasetTable::find(dir.path(), "config", "dev").unwrap_err();
     assert_eq!(
         error(none),
         "no file of the split `dev` lies in DIR/config/data, or in DIR/config, or in DIR/data, or in DIR"
@@ -122,13 +123,13 @@ fn images_in_tsv_are_base64_paths_or_another_rows() -> Checked {
     );
     fs::write(dir.path().join("dev.tsv"), rows)?;
     let mut images = Vec::new();
-    let columns = Columns { values: &["index", "question"], images: &["image"] };
-    let table = Table::find(dir.path(), "", "dev")?;
+    let columns = TableColumns { values: &["index", "question"], images: &["image"] };
+    let table = DatasetTable::find(dir.path(), "", "dev")?;
     table.for_each(columns, |row| {
         images.extend(row.images("image").to_vec());
         Ok(())
     })?;
-    let bytes: Vec<Vec<u8>> = images.iter().map(Image::bytes).collect::<Result<_>>()?;
+    let bytes: Vec<Vec<u8>> = images.iter().map(ImageLocation::bytes).collect::<Result<_>>()?;
     let (a, b) = (vec![1; 60], vec![2; 60]);
     assert_eq!(bytes, [a.clone(), b.clone(), a.clone(), b"file".to_vec(), b, a]);
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\t9\n")?;
@@ -143,18 +144,18 @@ fn images_in_tsv_are_base64_paths_or_another_rows() -> Checked {
 #[test]
 fn json_is_read_by_line_or_as_one_list() -> Checked {
     let dir = tempfile::tempdir()?;
-    let columns = Columns { values: &["n"], images: &["image"] };
+    let columns = TableColumns { values: &["n"], images: &["image"] };
     for text in [
         "{\"n\": 1, \"image\": \"a.png\"}\n{\"n\": 2, \"image\": null}\n",
         " [{\"n\": 1, \"image\": \"a.png\"}, {\"n\": 2, \"image\": []}]",
     ] {
         fs::write(dir.path().join("test.json"), text)?;
         let mut rows = Vec::new();
-        Table::find(dir.path(), "", "test")?.for_each(columns, |row| {
+        DatasetTable::find(dir.path(), "", "test")?.for_each(columns, |row| {
             rows.push((row.int("n")?, row.images("image").to_vec()));
             Ok(())
         })?;
-        assert_eq!(rows, [(1, vec![Image::File(dir.path().join("a.png"))]), (2, vec![])]);
+        assert_eq!(rows, [(1, vec![ImageLocation::File(dir.path().join("a.png"))]), (2, vec![])]);
     }
     Ok(())
 }

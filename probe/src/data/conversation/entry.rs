@@ -1,17 +1,17 @@
-//! Parses one entry of a conversation file, whatever JSON it contains.
+//! Parses one entry of a conversation file, which may be any valid JSON.
 
 use super::Conversation;
-use super::problems::Unusable;
+use super::skipped::SkippedEntry;
 use crate::llm::chat::{Role, Turn};
 use burgess_base::text;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 
-/// Values of `image` that mean that there is no image.
+/// Values of `image` that stand for no image.
 const NO_IMAGE: [&str; 4] = ["", "None", "none", "nan"];
 
-/// An entry: the fields that we read from an object, or the kind of another JSON value. Other fields are ignored.
+/// One entry: the fields that are read from an object (others are ignored), or the type of another JSON value.
 #[derive(Debug)]
 pub(super) enum Entry {
     Object(Box<Fields>),
@@ -89,19 +89,19 @@ impl<'de> Visitor<'de> for Any {
 }
 
 impl Entry {
-    /// Converts the entry to a conversation, or says why it is unusable.
-    pub fn conversation(self) -> Result<Conversation, Unusable> {
+    /// Converts the entry to a conversation; the error says why it is unusable.
+    pub fn conversation(self) -> Result<Conversation, SkippedEntry> {
         match self {
             Self::Object(fields) => fields.conversation(),
             Self::Other(what) => {
-                Err(Unusable { reason: "not an object", detail: what.to_string(), source: String::new() })
+                Err(SkippedEntry { reason: "not an object", detail: what.to_string(), source: String::new() })
             }
         }
     }
 }
 
 impl Fields {
-    fn conversation(self) -> Result<Conversation, Unusable> {
+    fn conversation(self) -> Result<Conversation, SkippedEntry> {
         let Self { id, image, source, conversations } = self;
         let image = path(image);
         let source = match (as_text(source), &image) {
@@ -121,14 +121,14 @@ impl Fields {
         };
         match read() {
             Ok((image, turns)) => Ok(Conversation { id: as_text(id), image, source, turns }),
-            Err((reason, detail)) => Err(Unusable { reason, detail, source }),
+            Err((reason, detail)) => Err(SkippedEntry { reason, detail, source }),
         }
     }
 }
 
 type Read<T> = Result<T, (&'static str, String)>;
 
-/// The image path under `image`, if there is one. NaN arrives as null.
+/// Parses the image path under `image`; `None` if there is none. NaN is read as null.
 fn path(value: Value) -> Read<Option<String>> {
     match value {
         Value::Null => Ok(None),

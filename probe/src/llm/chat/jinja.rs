@@ -2,13 +2,13 @@
 //!
 //! The environment is the same: `trim_blocks` and `lstrip_blocks`, `break` and `continue`, `raise_exception`,
 //! `strftime_now`, `tojson`, Python's string methods, `{% generation %}` around the assistant's text. One thing
-//! differs: `strftime_now` gives a fixed date ([`Jinja::with_date`]) instead of today's, for
+//! differs: `strftime_now` gives a fixed date ([`JinjaTemplate::with_date`]) instead of today's, for
 //! reproducible studies.
 
+use super::conversation::ConversationTemplate;
 use super::python::{self, Day};
-use super::spans::{self, Spans};
-use super::study::Study;
-use super::{Encoded, IMAGE_ID, Problem, Role, Turn, limits};
+use super::spans::{self, AnswerSpans};
+use super::{ChatFormat, EncodedChat, IMAGE_ID, MaskProblem, Role, Turn, limits, with_placed_image};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Context, Error, Result, guard, text};
 use minijinja::syntax::SyntaxConfig;
@@ -25,7 +25,7 @@ const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
 /// A Jinja chat template with its variables other than the conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Jinja {
+pub struct JinjaTemplate {
     /// The template's source.
     jinja: String,
     /// The values of `bos_token`, `eos_token`, `pad_token` and `unk_token`, where the model has them.
@@ -61,7 +61,7 @@ impl PartialEq for Compiled {
     }
 }
 
-impl Jinja {
+impl JinjaTemplate {
     /// Builds a template with the special tokens that it may write.
     ///
     /// # Errors
@@ -80,9 +80,9 @@ impl Jinja {
         let special = tokenizer.special();
         let Some(template) = &special.chat_template else {
             return Err(Error::failed("the model's tokenizer came without a chat template").hint(format!(
-                "if it is an instruction-tuned model, name the template that it was trained with: chat = \"vicuna_v1\" in \
-                 [evaluator] of the study or run, or --chat NAME of `burgess ask`; known are {}",
-                Study::names().join(", ")
+                "if it is an instruction-tuned model, name the template that it was trained with, for example \
+                 chat = \"vicuna_v1\" in [evaluator] of the study or run; known are {}",
+                ConversationTemplate::names().join(", ")
             )));
         };
         let ids = [
@@ -95,32 +95,15 @@ impl Jinja {
         Self::new(template.clone(), ids.into_iter().filter_map(token).collect())
     }
 
-    /// Sets the system message for conversations that do not bring their own.
-    #[must_use]
-    pub fn with_system(self, system: impl Into<String>) -> Self {
-        Self { system: Some(system.into()), ..self }
-    }
-
     /// Sets the date that `strftime_now` gives.
     ///
     /// # Errors
     /// When it is not of the form `2024-07-26`.
     pub fn with_date(self, date: &str) -> Result<Self> {
         if Day::parse(date).is_none() {
-            return Err(Error::usage(format!("`{date}` is no date")).hint("write it as 2024-07-26"));
+            return Err(Error::usage(format!("`{date}` is not a date")).hint("write it as 2024-07-26"));
         }
         Ok(Self { date: date.into(), compiled: Compiled::default(), ..self })
-    }
-
-    /// Known deviations from `transformers`, as sentences for the user: the date is fixed.
-    pub fn notes(&self) -> Vec<String> {
-        let dated = self.jinja.contains("strftime_now").then(|| {
-            format!(
-                "the chat template asks for today's date: {} is written, so that the same study stays the same",
-                self.date
-            )
-        });
-        dated.into_iter().collect()
     }
 
     fn environment(&self) -> Result<&Environment<'static>> {
@@ -134,7 +117,7 @@ impl Jinja {
             let parse = || guard::third_party("the chat template", || self.parsed());
             let thread = std::thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, parse);
             let joined = thread.context(step)?.join();
-            joined.map_err(|_| Error::failed("its parser stopped").context(step))?
+            joined.map_err(|_| Error::failed("its parser crashed").context(step))?
         })??;
         let made = self.tried(made)?;
         Ok(self.compiled.0.get_or_init(|| made))
@@ -162,14 +145,15 @@ impl Jinja {
         std::thread::Builder::new().stack_size(limits::STACK).spawn(attempt).context(step)?;
         receive.recv_timeout(limits::PATIENCE).ok().flatten().ok_or_else(|| {
             let seconds = limits::PATIENCE.as_secs();
-            Error::failed(format!("it writes a conversation of two turns for more than {seconds} seconds"))
+            Error::failed(format!("rendering a conversation of two turns takes more than {seconds} seconds"))
                 .context(step)
-                .hint("lists or texts that grow without end are no chat template: name another one")
+                .hint("its lists or texts may grow without bound: use another chat template")
         })
     }
 
     fn parsed(&self) -> Result<Environment<'static>> {
-        let day = Day::parse(&self.date).ok_or_else(|| Error::failed(format!("`{}` is no date", self.date)))?;
+        let day = Day::parse(&self.date)
+            .ok_or_else(|| Error::failed(format!("`{}` is not a date, expected the form 2024-07-26", self.date)))?;
         let mut env = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|e| Error::failed(e.to_string()))?);
@@ -237,7 +221,7 @@ impl Jinja {
             message(role, &t.text)
         });
         if turns.iter().any(|t| t.text.contains(MARKS)) {
-            return Err(Error::failed("a message contains U+FDD0 or U+FDD1, which stand for no character"));
+            return Err(Error::failed("a message contains U+FDD0 or U+FDD1, which are not characters"));
         }
         let messages: Value = system.into_iter().chain(said).collect();
         let tokens = self.tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
@@ -250,49 +234,9 @@ impl Jinja {
         let failed = |e: minijinja::Error| Error::failed(explain(&e)).context("the chat template of the model");
         let template = self.environment()?.get_template("chat").map_err(failed)?;
         let text = guard::third_party("the chat template", || template.render(context))?.map_err(|e| {
-            failed(e).hint("the template may not know this order of turns or a system message; see the model's card")
+            failed(e).hint("the template may not support this order of turns or a system message; see the model's card")
         })?;
         Ok(unmarked(&text))
-    }
-
-    pub(super) fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        let turns = [Turn::user("0"), Turn::assistant("1")];
-        let mut ids = tokenizer.special().ends.clone();
-        let text = self.text(&turns, false)?;
-        if let Spans::Found(found) = spans::by_prefix(&text, &turns, tokenizer, |t| self.text(t, true))?
-            && let Some(last) = found.last()
-        {
-            ids.push(tokenizer.id(&last.end_token)?);
-        }
-        if ids.is_empty() {
-            return Err(Error::failed(
-                "nothing says where an answer ends: neither the chat template nor the model's files",
-            )
-            .hint("add eos_token to tokenizer_config.json, or eos_token_id to generation_config.json"));
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
-    }
-
-    pub(super) fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Encoded> {
-        if let Some(i) = turns.iter().position(|t| t.role == Role::Assistant && python::strip(&t.text).is_empty()) {
-            return Err(Error::failed(format!("turn {i} is an empty answer")).hint("leave the conversation out"));
-        }
-        let (text, marked) = self.render(turns, false)?;
-        let (learned, problem) = match marked.is_empty() {
-            false => (marked, None),
-            true => match spans::by_prefix(&text, turns, tokenizer, |t| self.text(t, true))? {
-                Spans::Found(found) => (found.into_iter().map(|f| f.bytes).collect(), None),
-                Spans::Not(problem) => (Vec::new(), Some(problem)),
-            },
-        };
-        self.tokens(tokenizer, &text, turns, &learned, problem)
-    }
-
-    pub(super) fn open(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Encoded> {
-        let (text, _) = self.render(turns, true)?;
-        self.tokens(tokenizer, &text, turns, &[], None)
     }
 
     /// Tokenises the text before and after the image separately; adds no token that the template does not write.
@@ -302,29 +246,87 @@ impl Jinja {
         text: &str,
         turns: &[Turn],
         spans: &[Range<usize>],
-        problem: Option<Problem>,
-    ) -> Result<Encoded> {
+        problem: Option<MaskProblem>,
+    ) -> Result<EncodedChat> {
         let wanted = usize::from(turns.iter().any(|t| t.text.contains(IMAGE)));
         let found = text.matches(IMAGE).count();
         if found != wanted {
-            return Err(Error::failed(format!("the chat template writes {found} places for {wanted} images"))
-                .hint(format!("it must write a message's text, with {IMAGE} in it, once")));
+            return Err(Error::failed(format!(
+                "the chat template writes {found} image placeholders for {wanted} images"
+            ))
+            .hint(format!("it must write a message's text, which contains {IMAGE}, exactly once")));
         }
-        let (mut ids, mut places, mut image_at) = (Vec::new(), Vec::new(), None);
+        let (mut ids, mut ranges, mut image_at) = (Vec::new(), Vec::new(), None);
         let mut from = 0;
         for (i, part) in text.split(IMAGE).enumerate() {
             if i > 0 {
                 image_at = Some(ids.len());
                 ids.push(IMAGE_ID);
-                places.push(from..from);
+                ranges.push(from..from);
                 from += IMAGE.len();
             }
-            let (more, of) = tokenizer.encode_placed(part)?;
+            let (more, within) = tokenizer.encode_with_offsets(part)?;
             ids.extend(more);
-            places.extend(of.into_iter().map(|p| from + p.start..from + p.end));
+            ranges.extend(within.into_iter().map(|p| from + p.start..from + p.end));
             from += part.len();
         }
-        Ok(Encoded { learned: spans::learned(&places, spans), ids, image_at, problem })
+        Ok(EncodedChat { loss_mask: spans::loss_mask(&ranges, spans), ids, image_at, problem })
+    }
+}
+
+impl ChatFormat for JinjaTemplate {
+    fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
+        let turns = &with_placed_image(turns, with_image)?;
+        if let Some(i) = turns.iter().position(|t| t.role == Role::Assistant && python::strip(&t.text).is_empty()) {
+            return Err(Error::failed(format!("turn {i} is an empty answer")).hint("remove the conversation"));
+        }
+        let (text, marked) = self.render(turns, false)?;
+        let (spans, problem) = match marked.is_empty() {
+            false => (marked, None),
+            true => match spans::by_prefix(&text, turns, tokenizer, |t| self.text(t, true))? {
+                AnswerSpans::Found(found) => (found.into_iter().map(|f| f.bytes).collect(), None),
+                AnswerSpans::NotFound(problem) => (Vec::new(), Some(problem)),
+            },
+        };
+        self.tokens(tokenizer, &text, turns, &spans, problem)
+    }
+
+    fn open(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
+        let turns = &with_placed_image(turns, with_image)?;
+        let (text, _) = self.render(turns, true)?;
+        self.tokens(tokenizer, &text, turns, &[], None)
+    }
+
+    fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let turns = [Turn::user("0"), Turn::assistant("1")];
+        let mut ids = tokenizer.special().ends.clone();
+        let text = self.text(&turns, false)?;
+        if let AnswerSpans::Found(found) = spans::by_prefix(&text, &turns, tokenizer, |t| self.text(t, true))?
+            && let Some(last) = found.last()
+        {
+            ids.push(tokenizer.id(&last.end_token)?);
+        }
+        if ids.is_empty() {
+            return Err(Error::failed(
+                "neither the chat template nor the model's files name a token that ends an answer",
+            )
+            .hint("add eos_token to tokenizer_config.json, or eos_token_id to generation_config.json"));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let dated = self.jinja.contains("strftime_now").then(|| {
+            format!("the chat template asks for today's date: {} is used instead, for reproducible results", self.date)
+        });
+        dated.into_iter().collect()
+    }
+
+    fn set_system(&mut self, system: &str) -> Result<()> {
+        self.system = Some(system.into());
+        Ok(())
     }
 }
 
@@ -398,8 +400,8 @@ fn explain(error: &minijinja::Error) -> String {
 mod tests {
     use super::*;
 
-    fn jinja(template: &str) -> Result<Jinja> {
-        Jinja::new(template, BTreeMap::from([("eos_token".to_string(), "</s>".to_string())]))
+    fn jinja(template: &str) -> Result<JinjaTemplate> {
+        JinjaTemplate::new(template, BTreeMap::from([("eos_token".to_string(), "</s>".to_string())]))
     }
 
     #[test]
@@ -420,7 +422,7 @@ mod tests {
         let template = "{% set ns = namespace(a=['x']) %}{% for i in range(40) %}{% set b = ns.a %}\
                         {% set ns.a = b + ns.a %}{% endfor %}{{ ns.a | length }}";
         let e = jinja(template).unwrap_err();
-        assert!(e.to_string().contains("for more than 4 seconds") && e.hint_text().is_some(), "{e}");
+        assert!(e.to_string().contains("takes more than 4 seconds") && e.hint_text().is_some(), "{e}");
     }
 
     #[test]
@@ -483,7 +485,7 @@ mod tests {
     #[test]
     fn a_model_without_a_template_names_the_key_of_the_study() -> Result<()> {
         let tokenizer = Tokenizer::train(["a b"].iter(), 300, &crate::llm::tokenizer::SPECIALS)?;
-        let e = Jinja::from_model(&tokenizer).unwrap_err();
+        let e = JinjaTemplate::from_model(&tokenizer).unwrap_err();
         let hint = e.hint_text().unwrap_or_default();
         assert!(hint.contains("chat = \"vicuna_v1\"") && hint.contains("chatml_direct"), "{hint}");
         Ok(())

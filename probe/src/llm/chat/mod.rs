@@ -1,25 +1,26 @@
 //! Chat templates: how a conversation becomes one token sequence with a loss mask.
 //!
-//! There are three kinds: strings around the turns ([`Strings`], the nano study), the paper's own formats with its
-//! rules for the loss mask ([`Study`]), and the Jinja template that a model ships ([`Jinja`]).
+//! There are three kinds, each a `ChatFormat` in a file of its own: fixed strings around the turns ([`StringTemplate`],
+//! used by the nano study), the formats of Cambrian-1 with its rules for the loss mask ([`ConversationTemplate`]), and the
+//! Jinja template that a model ships ([`JinjaTemplate`]).
 //!
 //! The template's own system message applies unless the conversation begins with a `system` turn, which replaces it;
 //! templates without a system message reject such a turn.
 //!
-//! The image is one placeholder id among the text's ids, at [`Encoded::image_at`]. Published vocabularies have no
+//! The image is one placeholder id among the text's ids, at [`EncodedChat::image_at`]. Published vocabularies have no
 //! entry for it: there the id is [`IMAGE_ID`], which no vocabulary contains. The text before and the text after the
 //! placeholder are tokenised separately.
 
+pub mod conversation;
 pub mod jinja;
 mod limits;
 mod python;
 mod spans;
 pub mod strings;
-pub mod study;
 
-pub use jinja::Jinja;
-pub use strings::Strings;
-pub use study::Study;
+pub use conversation::ConversationTemplate;
+pub use jinja::JinjaTemplate;
+pub use strings::StringTemplate;
 
 use super::tokenizer::{IMAGE, Tokenizer};
 use super::weights::Weights;
@@ -27,7 +28,7 @@ use burgess_base::{Error, Result, atomic};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
-/// The image placeholder in [`Encoded::ids`] where the tokenizer has no token for it.
+/// The image placeholder in [`EncodedChat::ids`] where the tokenizer has no token for it.
 pub const IMAGE_ID: u32 = i32::MAX as u32;
 
 /// How conversations are written as text for a language model; part of a saved model.
@@ -35,11 +36,11 @@ pub const IMAGE_ID: u32 = i32::MAX as u32;
 #[serde(untagged)]
 pub enum ChatTemplate {
     /// Fixed strings around the turns.
-    Strings(Strings),
-    /// One of the paper's formats.
-    Study(Study),
+    Strings(StringTemplate),
+    /// One of the formats of Cambrian-1.
+    Conversation(ConversationTemplate),
     /// The Jinja template that the model ships.
-    Jinja(Box<Jinja>),
+    Jinja(Box<JinjaTemplate>),
 }
 
 // Written by hand so that an error names the field, not only that no kind of template matches.
@@ -48,7 +49,7 @@ impl<'de> Deserialize<'de> for ChatTemplate {
         let value = serde_json::Value::deserialize(deserializer)?;
         let has = |key: &str| value.get(key).is_some();
         if has("named") {
-            serde_json::from_value(value).map(Self::Study)
+            serde_json::from_value(value).map(Self::Conversation)
         } else if has("jinja") {
             serde_json::from_value(value).map(|j| Self::Jinja(Box::new(j)))
         } else {
@@ -100,55 +101,55 @@ impl Turn {
 
 /// A tokenised conversation with its loss mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
+pub struct EncodedChat {
     /// Token ids, with at most one image placeholder.
     pub ids: Vec<u32>,
-    /// Loss mask: `true` for supervised tokens, which are the answers and the tokens that end them.
-    pub learned: Vec<bool>,
+    /// Loss mask, as long as `ids`: `true` for supervised tokens, which are the answers and the tokens that end them.
+    pub loss_mask: Vec<bool>,
     /// Index of the image placeholder in `ids`; `None` for text without an image.
     pub image_at: Option<usize>,
-    /// Why no token is supervised although there are answers; the reader of the data counts these.
-    pub problem: Option<Problem>,
+    /// Why no token is supervised although there are answers; `None` if the answers were located.
+    pub problem: Option<MaskProblem>,
 }
 
 /// Why the answers of a conversation could not be located.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
-    /// The rounds' lengths do not add up to the sequence length; the paper's code then masks the whole conversation.
-    Mismatch {
+pub enum MaskProblem {
+    /// The rounds' lengths do not add up to the sequence length; Cambrian's code then masks the whole conversation.
+    LengthMismatch {
         /// The sum of the rounds' lengths.
         rebuilt: usize,
         /// The number of ids that are not padding.
         real: usize,
     },
     /// The text that the template writes before answer `turn` depends on later turns.
-    Moved {
+    PrefixChanged {
         /// Index of the turn, from 0.
         turn: usize,
     },
     /// The rendered text does not contain answer `turn` followed by a special token.
-    Changed {
+    AnswerChanged {
         /// Index of the turn, from 0.
         turn: usize,
     },
 }
 
-impl Problem {
-    /// A constant description of the kind of problem, by which problems are counted.
+impl MaskProblem {
+    /// A description of the problem without its numbers, by which problems are counted.
     pub fn what(&self) -> &'static str {
         match self {
-            Self::Mismatch { .. } => "lengths of the rounds do not add up",
-            Self::Moved { .. } => "chat template rewrites earlier turns",
-            Self::Changed { .. } => "chat template changes an answer",
+            Self::LengthMismatch { .. } => "lengths of the rounds do not add up",
+            Self::PrefixChanged { .. } => "chat template rewrites earlier turns",
+            Self::AnswerChanged { .. } => "chat template changes an answer",
         }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for MaskProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mismatch { rebuilt, real } => write!(f, "{}: {rebuilt} instead of {real}", self.what()),
-            Self::Moved { turn } | Self::Changed { turn } => write!(f, "{}: turn {turn}", self.what()),
+            Self::LengthMismatch { rebuilt, real } => write!(f, "{}: {rebuilt} instead of {real}", self.what()),
+            Self::PrefixChanged { turn } | Self::AnswerChanged { turn } => write!(f, "{}: turn {turn}", self.what()),
         }
     }
 }
@@ -156,15 +157,15 @@ impl fmt::Display for Problem {
 impl ChatTemplate {
     /// The nano study's template: `<|user|><image>\nquestion<|assistant|>answer<|eos|>`.
     pub fn nano() -> Self {
-        Self::Strings(Strings::nano())
+        Self::Strings(StringTemplate::nano())
     }
 
-    /// One of the paper's formats by name: `vicuna_v1`, `llama_3`, `chatml_direct`, `phi3`.
+    /// One of the formats of Cambrian-1 by name: `vicuna_v1`, `llama_3`, `chatml_direct`, `phi3`.
     ///
     /// # Errors
     /// When the name is unknown; the known names are listed.
     pub fn named(name: &str) -> Result<Self> {
-        Study::named(name).map(Self::Study)
+        ConversationTemplate::named(name).map(Self::Conversation)
     }
 
     /// The Jinja template that ships with a tokenizer.
@@ -172,7 +173,7 @@ impl ChatTemplate {
     /// # Errors
     /// When there is none, or its Jinja syntax is invalid.
     pub fn from_model(tokenizer: &Tokenizer) -> Result<Self> {
-        Jinja::from_model(tokenizer).map(|j| Self::Jinja(Box::new(j)))
+        JinjaTemplate::from_model(tokenizer).map(|j| Self::Jinja(Box::new(j)))
     }
 
     /// The template of a language model: its `chat.json` (our own format) or else the Jinja template that it ships.
@@ -186,54 +187,56 @@ impl ChatTemplate {
         }
     }
 
-    /// Known deviations of the template from its original, as sentences for the user.
-    pub fn notes(&self) -> Vec<String> {
+    fn format(&self) -> &dyn ChatFormat {
         match self {
-            Self::Strings(_) | Self::Study(_) => Vec::new(),
-            Self::Jinja(jinja) => jinja.notes(),
+            Self::Strings(template) => template,
+            Self::Conversation(template) => template,
+            Self::Jinja(template) => template.as_ref(),
         }
     }
 
-    /// Replaces the template's system message, for conversations that do not bring their own; it may be empty.
+    fn format_mut(&mut self) -> &mut dyn ChatFormat {
+        match self {
+            Self::Strings(template) => template,
+            Self::Conversation(template) => template,
+            Self::Jinja(template) => template.as_mut(),
+        }
+    }
+
+    /// Known deviations of the template from its original, as sentences for the user.
+    pub fn notes(&self) -> Vec<String> {
+        self.format().notes()
+    }
+
+    /// Replaces the template's system message, for conversations without a system turn; it may be empty.
     ///
     /// # Errors
-    /// When the template supports no system message.
-    pub fn with_system(self, system: &str) -> Result<Self> {
-        match self {
-            Self::Strings(_) => Err(Error::usage("this chat template has no place for a system message")
-                .hint("leave `system` out of the evaluator")),
-            Self::Study(s) => Ok(Self::Study(s.with_system(system))),
-            Self::Jinja(j) => Ok(Self::Jinja(Box::new(j.with_system(system)))),
-        }
+    /// When the template does not support a system message.
+    pub fn with_system(mut self, system: &str) -> Result<Self> {
+        self.format_mut().set_system(system)?;
+        Ok(self)
     }
 
     /// Tokenises a whole conversation with its loss mask.
     ///
     /// The image is placed at the start of a question, followed by a line break, as in LLaVA's `<image>\n…`: of the
-    /// first question for [`Strings`], of the turn that names it for other templates. With `with_image`, it is added
-    /// to the first question if no turn names it.
+    /// first question for [`StringTemplate`], of the turn that names it for other templates. With `with_image`, it is
+    /// added to the first question if no turn names it.
     ///
     /// # Errors
     /// When the image is named twice, the template does not support the order of turns, the tokenizer lacks a token
     /// of the template, or the template raises an error.
-    pub fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<Encoded> {
-        match self {
-            Self::Strings(s) => s.build(tokenizer, turns, with_image, false),
-            Self::Study(s) => s.encode(tokenizer, &placed(turns, with_image)?),
-            Self::Jinja(j) => j.encode(tokenizer, &placed(turns, with_image)?),
-        }
+    pub fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
+        self.format().encode(tokenizer, turns, with_image)
     }
 
-    /// Tokenises a conversation up to the next answer: it ends with the text that precedes an answer.
+    /// Tokenises a conversation up to the next answer: it ends with the text that precedes an answer (the generation
+    /// prompt).
     ///
     /// # Errors
     /// As [`ChatTemplate::encode`].
-    pub fn open(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<Encoded> {
-        match self {
-            Self::Strings(s) => s.build(tokenizer, turns, with_image, true),
-            Self::Study(s) => s.open(tokenizer, &placed(turns, with_image)?),
-            Self::Jinja(j) => j.open(tokenizer, &placed(turns, with_image)?),
-        }
+    pub fn open(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
+        self.format().open(tokenizer, turns, with_image)
     }
 
     /// Token ids of a prompt that asks one question.
@@ -249,10 +252,7 @@ impl ChatTemplate {
     /// # Errors
     /// When the tokenizer lacks the template's image token.
     pub fn image_id(&self, tokenizer: &Tokenizer) -> Result<u32> {
-        match self {
-            Self::Strings(s) => tokenizer.id(&s.image),
-            Self::Study(_) | Self::Jinja(_) => Ok(IMAGE_ID),
-        }
+        self.format().image_id(tokenizer)
     }
 
     /// The ids after which generation stops: the template's end-of-answer token, and those that the model's files name.
@@ -260,32 +260,51 @@ impl ChatTemplate {
     /// # Errors
     /// When the end of an answer is not a single token of the tokenizer.
     pub fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        match self {
-            Self::Strings(s) => s.stop(tokenizer),
-            Self::Study(s) => s.stop(tokenizer),
-            Self::Jinja(j) => j.stop(tokenizer),
-        }
+        self.format().stop(tokenizer)
     }
 }
 
-/// Moves `<image>` to the start of the turn that names it, followed by a line break.
-fn placed(turns: &[Turn], with_image: bool) -> Result<Vec<Turn>> {
+/// A kind of chat template; [`ChatTemplate`] documents the methods.
+trait ChatFormat {
+    fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat>;
+
+    fn open(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat>;
+
+    fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>>;
+
+    fn image_id(&self, _: &Tokenizer) -> Result<u32> {
+        Ok(IMAGE_ID)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn set_system(&mut self, system: &str) -> Result<()>;
+}
+
+/// The turns with `<image>` at the start of the turn that names it, followed by a line break.
+///
+/// # Errors
+/// When several turns name the image, or a system turn is not the first.
+fn with_placed_image(turns: &[Turn], with_image: bool) -> Result<Vec<Turn>> {
     if let Some(at) = turns.iter().skip(1).position(|t| t.role == Role::System) {
-        return Err(Error::failed(format!("turn {}: a system message after the beginning", at + 1))
+        return Err(Error::failed(format!("turn {}: a system message that is not the first turn", at + 1))
             .hint("only the first turn may be a system message"));
     }
     let mut written = turns.iter().enumerate().filter(|(_, t)| t.text.contains(IMAGE)).map(|(i, _)| i);
-    let place = match (written.next(), written.count()) {
-        (None, _) if !with_image => None,
-        (None, _) => Some(turns.iter().position(|t| t.role == Role::User).ok_or_else(|| {
-            Error::failed("the conversation has an image, but no question").hint("every conversation needs a question")
-        })?),
-        (Some(first), 0) => Some(first),
-        (Some(_), more) => {
-            return Err(Error::failed(format!("the conversation names the image in {} turns", more + 1))
-                .hint(format!("one image per conversation: keep a single {IMAGE}")));
-        }
-    };
+    let place =
+        match (written.next(), written.count()) {
+            (None, _) if !with_image => None,
+            (None, _) => Some(turns.iter().position(|t| t.role == Role::User).ok_or_else(|| {
+                Error::failed("the conversation has an image but no question").hint("add a user turn")
+            })?),
+            (Some(first), 0) => Some(first),
+            (Some(_), more) => {
+                return Err(Error::failed(format!("the conversation names the image in {} turns", more + 1))
+                    .hint(format!("one image per conversation: keep a single {IMAGE}")));
+            }
+        };
     let mut turns = turns.to_vec();
     if let Some(turn) = place.and_then(|i| turns.get_mut(i)) {
         let text = turn.text.replace(IMAGE, "");
@@ -314,8 +333,8 @@ mod tests {
         ];
         let e = ChatTemplate::nano().encode(&t, &turns, true)?;
         assert_eq!(e.image_at, Some(1));
-        assert_eq!(e.ids.len(), e.learned.len());
-        let learned: Vec<u32> = e.ids.iter().zip(&e.learned).filter(|(_, l)| **l).map(|(i, _)| *i).collect();
+        assert_eq!(e.ids.len(), e.loss_mask.len());
+        let learned: Vec<u32> = e.ids.iter().zip(&e.loss_mask).filter(|(_, l)| **l).map(|(i, _)| *i).collect();
         let ends = learned.iter().filter(|i| **i == t.id(EOS).unwrap_or(99)).count();
         assert_eq!(ends, 2);
         assert_eq!(t.decode(&learned)?.trim(), "three the red one");
@@ -329,7 +348,7 @@ mod tests {
         let prompt = c.prompt(&t, "How many?", true)?;
         let whole = c.encode(&t, &[Turn::user("How many?"), Turn::assistant("three")], true)?;
         assert_eq!(whole.ids[..prompt.len()], prompt);
-        assert_eq!(whole.learned.iter().position(|l| *l), Some(prompt.len()));
+        assert_eq!(whole.loss_mask.iter().position(|l| *l), Some(prompt.len()));
         let blind = c.prompt(&t, "How many?", false)?;
         // A blind prompt lacks only the image and the line break after it.
         assert!(prompt.contains(&t.id(IMAGE)?) && !blind.contains(&t.id(IMAGE)?));

@@ -1,12 +1,12 @@
-//! Finds the supervised bytes and tokens of a rendered conversation, for templates that do not mark them.
+//! Locates the supervised bytes and tokens of a rendered conversation, for templates that do not mark them.
 
-use super::{Problem, Role, Turn, python};
+use super::{MaskProblem, Role, Turn, python};
 use crate::llm::tokenizer::Tokenizer;
 use burgess_base::Result;
 use std::ops::Range;
 
 /// The byte range of one answer in a rendered conversation.
-pub struct Found {
+pub struct AnswerSpan {
     /// Byte range from the end of the text before the answer to the end of the special token after it.
     pub bytes: Range<usize>,
     /// The special token that ends the answer.
@@ -14,11 +14,11 @@ pub struct Found {
 }
 
 /// The result of locating the answers of a conversation.
-pub enum Spans {
+pub enum AnswerSpans {
     /// One range per answer, in order.
-    Found(Vec<Found>),
+    Found(Vec<AnswerSpan>),
     /// The answers could not be located.
-    Not(Problem),
+    NotFound(MaskProblem),
 }
 
 /// Locates the answers in `text`, the rendered `turns`. An answer begins where the template's rendering of the
@@ -31,35 +31,39 @@ pub fn by_prefix(
     turns: &[Turn],
     tokenizer: &Tokenizer,
     open: impl Fn(&[Turn]) -> Result<String>,
-) -> Result<Spans> {
+) -> Result<AnswerSpans> {
     let mut all = Vec::new();
     for (i, turn) in turns.iter().enumerate().filter(|(_, t)| t.role == Role::Assistant) {
         let before = open(turns.get(..i).unwrap_or_default())?;
-        let Some(rest) = text.strip_prefix(&before) else { return Ok(Spans::Not(Problem::Moved { turn: i })) };
+        let Some(rest) = text.strip_prefix(&before) else {
+            return Ok(AnswerSpans::NotFound(MaskProblem::PrefixChanged { turn: i }));
+        };
         let answer = python::strip(&turn.text);
         let ended = rest.match_indices(answer).find_map(|(at, _)| {
             // White space may separate the answer from its end token.
             let after = rest.get(at + answer.len()..)?;
             let end = after.trim_start();
-            let token = tokenizer.specials().filter(|t| end.starts_with(t)).max_by_key(|t| t.len())?;
+            let token = tokenizer.special_texts().filter(|t| end.starts_with(t)).max_by_key(|t| t.len())?;
             Some((rest.len() - end.len() + token.len(), token.to_string()))
         });
-        let Some((length, token)) = ended else { return Ok(Spans::Not(Problem::Changed { turn: i })) };
-        all.push(Found { bytes: before.len()..before.len() + length, end_token: token });
+        let Some((length, token)) = ended else {
+            return Ok(AnswerSpans::NotFound(MaskProblem::AnswerChanged { turn: i }));
+        };
+        all.push(AnswerSpan { bytes: before.len()..before.len() + length, end_token: token });
     }
-    Ok(Spans::Found(all))
+    Ok(AnswerSpans::Found(all))
 }
 
-/// The loss mask of tokens with byte ranges `places`: for each span, all tokens from the first to the last that
+/// The loss mask of tokens with the byte ranges `tokens`: for each span, all tokens from the first to the last that
 /// overlap it, as in `return_assistant_tokens_mask` of `transformers`.
-pub fn learned(places: &[Range<usize>], spans: &[Range<usize>]) -> Vec<bool> {
-    let mut learned = vec![false; places.len()];
+pub fn loss_mask(tokens: &[Range<usize>], spans: &[Range<usize>]) -> Vec<bool> {
+    let mut mask = vec![false; tokens.len()];
     for span in spans {
-        let inside = |p: &Range<usize>| p.start < span.end && p.end > span.start && p.start < p.end;
-        let (Some(first), Some(last)) = (places.iter().position(inside), places.iter().rposition(inside)) else {
+        let overlaps = |p: &Range<usize>| p.start < span.end && p.end > span.start && p.start < p.end;
+        let (Some(first), Some(last)) = (tokens.iter().position(overlaps), tokens.iter().rposition(overlaps)) else {
             continue;
         };
-        learned.iter_mut().take(last + 1).skip(first).for_each(|l| *l = true);
+        mask.iter_mut().take(last + 1).skip(first).for_each(|supervised| *supervised = true);
     }
-    learned
+    mask
 }

@@ -1,6 +1,6 @@
-//! Chat templates of fixed strings around the turns; the nano study uses one.
+//! Chat templates that put fixed strings around the turns; the nano study uses one.
 
-use super::{Encoded, Role, Turn};
+use super::{ChatFormat, EncodedChat, Role, Turn};
 use crate::llm::tokenizer::{ASSISTANT, EOS, IMAGE, Tokenizer, USER};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The fixed strings before and after the turns of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Strings {
+pub struct StringTemplate {
     /// Text at the start of the sequence.
     #[serde(default)]
     pub prefix: String,
@@ -25,7 +25,7 @@ pub struct Strings {
     pub image: String,
 }
 
-impl Strings {
+impl StringTemplate {
     /// The nano study's template: `<|user|><image>\nquestion<|assistant|>answer<|eos|>`.
     pub fn nano() -> Self {
         Self {
@@ -38,49 +38,69 @@ impl Strings {
         }
     }
 
-    pub(super) fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        Ok(vec![tokenizer.id(&self.assistant_suffix)?])
-    }
-
-    pub(super) fn build(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool, open: bool) -> Result<Encoded> {
+    /// Tokenises a conversation; with `open` it ends with the text that precedes an answer.
+    fn build(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool, open: bool) -> Result<EncodedChat> {
         let written = turns.iter().map(|t| t.text.matches(&self.image).count()).sum::<usize>();
         if written > 1 {
             return Err(Error::failed(format!("the conversation names the image {written} times"))
                 .hint(format!("one image per conversation: keep a single {}", self.image)));
         }
-        let mut sequence = Encoded { ids: Vec::new(), learned: Vec::new(), image_at: None, problem: None };
-        let mut say = |text: &str, learn: bool| -> Result<()> {
+        let mut sequence = EncodedChat { ids: Vec::new(), loss_mask: Vec::new(), image_at: None, problem: None };
+        let mut append = |text: &str, supervised: bool| -> Result<()> {
             sequence.ids.extend(tokenizer.encode(text)?);
-            sequence.learned.resize(sequence.ids.len(), learn);
+            sequence.loss_mask.resize(sequence.ids.len(), supervised);
             Ok(())
         };
-        say(&self.prefix, false)?;
+        append(&self.prefix, false)?;
         let mut image = with_image || written == 1;
         for turn in turns {
             let text = turn.text.replace(&self.image, "");
             let text = text.trim();
             match turn.role {
                 Role::System => {
-                    return Err(Error::failed("this chat template has no place for a system message")
-                        .hint("leave the turns of `system` out of the data"));
+                    return Err(Error::failed("this chat template does not support a system message")
+                        .hint("remove the `system` turns from the data"));
                 }
-                // The image is inside the first question, where text pretraining has its context: text before the
-                // first question looks like another document to the model, which ignores it.
+                // The image is inside the first question, where text pretraining has its context. The model treats text
+                // before the first question as another document and ignores it.
                 Role::User if std::mem::take(&mut image) => {
-                    say(&format!("{}{}\n{text}{}", self.user_prefix, self.image, self.user_suffix), false)?;
+                    append(&format!("{}{}\n{text}{}", self.user_prefix, self.image, self.user_suffix), false)?;
                 }
-                Role::User => say(&format!("{}{text}{}", self.user_prefix, self.user_suffix), false)?,
+                Role::User => append(&format!("{}{text}{}", self.user_prefix, self.user_suffix), false)?,
                 Role::Assistant => {
-                    say(&self.assistant_prefix, false)?;
-                    say(&format!("{text}{}", self.assistant_suffix), true)?;
+                    append(&self.assistant_prefix, false)?;
+                    append(&format!("{text}{}", self.assistant_suffix), true)?;
                 }
             }
         }
         if open {
-            say(&self.assistant_prefix, false)?;
+            append(&self.assistant_prefix, false)?;
         }
         let image = tokenizer.id(&self.image)?;
         sequence.image_at = sequence.ids.iter().position(|id| *id == image);
         Ok(sequence)
+    }
+}
+
+impl ChatFormat for StringTemplate {
+    fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
+        self.build(tokenizer, turns, with_image, false)
+    }
+
+    fn open(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
+        self.build(tokenizer, turns, with_image, true)
+    }
+
+    fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        Ok(vec![tokenizer.id(&self.assistant_suffix)?])
+    }
+
+    fn image_id(&self, tokenizer: &Tokenizer) -> Result<u32> {
+        tokenizer.id(&self.image)
+    }
+
+    fn set_system(&mut self, _: &str) -> Result<()> {
+        Err(Error::usage("this chat template does not support a system message")
+            .hint("remove `system` from the evaluator"))
     }
 }

@@ -1,7 +1,7 @@
 //! Embeddings of the cells of a document, which stand in for image tokens.
 
 use super::{CellBlock, PretrainRow};
-use crate::connector::positions;
+use crate::connector::position_embedding;
 use crate::llm::Llm;
 use burgess_base::stream::{Stream, normal_pair, uniform};
 use burgess_base::{Error, Result};
@@ -73,7 +73,7 @@ pub(super) fn replace(
     }
     let within: Vec<i32> = cells.iter().map(|(_, i, _)| *i as i32).collect();
     let within = Tensor::from_data(TensorData::new(within, [n]), device);
-    let bags = positions::add_at(bags, within, grid, model);
+    let bags = position_embedding::add_at(bags, within, grid, model);
     let places: Vec<i32> = cells.iter().map(|(place, _, _)| *place as i32).collect();
     let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), device);
     let flat = embeddings.reshape([b * t, d]);

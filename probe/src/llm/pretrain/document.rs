@@ -62,7 +62,7 @@ impl PretrainDocument {
             }
             Self::Chat(turns) => {
                 let encoded = chat.encode(tokenizer, turns, false)?;
-                Ok(PretrainRow { ids: encoded.ids, loss_mask: encoded.learned, cells: None })
+                Ok(PretrainRow { ids: encoded.ids, loss_mask: encoded.loss_mask, cells: None })
             }
             Self::Cells(cells, turns) => {
                 let encoded = chat.encode(tokenizer, turns, true)?;
@@ -73,7 +73,7 @@ impl PretrainDocument {
                     let [rows, columns] = cells.grid;
                     return Err(Error::failed(format!("a grid of {rows}x{columns} cells has words for {count}")));
                 }
-                let (mut ids, mut loss_mask) = (encoded.ids, encoded.learned);
+                let (mut ids, mut loss_mask) = (encoded.ids, encoded.loss_mask);
                 let image = ids[start];
                 ids.splice(start..=start, std::iter::repeat_n(image, count));
                 loss_mask.splice(start..=start, std::iter::repeat_n(false, count));

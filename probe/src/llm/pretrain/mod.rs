@@ -21,9 +21,9 @@ use crate::llm::chat::ChatTemplate;
 use crate::llm::parts::Block;
 use crate::llm::tokenizer::Tokenizer;
 use crate::llm::{Llm, LlmConfig};
-use crate::optimiser::{Method, Optimiser, StepSettings};
-use crate::recipe::{Part, Stage};
-use crate::train::{Outcome, StepLog, diverged, finite_weights};
+use crate::optimiser::{Optimiser, OptimiserMethod, StepSettings};
+use crate::recipe::{ParameterGroup, Stage};
+use crate::train::{StageOutcome, StepLog, diverged, finite_weights};
 use batches::Batches;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result};
@@ -51,7 +51,7 @@ pub struct PretrainConfig {
     pub warmup: f64,
     /// The optimiser: AdamW, or Muon for the matrices of the decoder blocks.
     #[serde(default)]
-    pub optimiser: Method,
+    pub optimiser: OptimiserMethod,
     /// Weight decay of matrices; vectors have none.
     #[serde(default = "default_decay")]
     pub weight_decay: f64,
@@ -103,7 +103,7 @@ impl Pretraining<'_> {
     /// kept, and additional layers are appended that at first change nothing. Tokens that both tokenizers have keep
     /// their embeddings; those of the other tokens are drawn (vocabulary transfer).
     ///
-    /// `on_step` is called after each step with the model so far. The run ends early, as [`Outcome::Interrupted`], when
+    /// `on_step` is called after each step with the model so far. The run ends early, as [`StageOutcome::Interrupted`], when
     /// `stop` returns true before a step.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Pretraining<'_> {
         documents: impl Iterator<Item = PretrainDocument>,
         on_step: &mut dyn FnMut(&StepLog, &Llm) -> Result<()>,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Outcome<Llm>> {
+    ) -> Result<StageOutcome<Llm>> {
         let Self { config, llm, tokenizer, chat, device, seed } = *self;
         if tokenizer.vocab_size() > llm.vocab_size {
             return Err(Error::usage(format!(
@@ -130,7 +130,7 @@ impl Pretraining<'_> {
             warmup: config.warmup,
             clip: config.clip,
             betas: config.betas,
-            ..Stage::new(config.steps, 1, config.lr, vec![Part::Llm])
+            ..Stage::new(config.steps, 1, config.lr, vec![ParameterGroup::Llm])
         };
         stage.check()?;
         if config.context < 2 || config.context > llm.max_position_embeddings {
@@ -155,7 +155,7 @@ impl Pretraining<'_> {
         let mut batches = Batches::new(encoded, config, stream("llm/order", seed));
         for step in 0..config.steps {
             if stop() {
-                return Ok(Outcome::Interrupted);
+                return Ok(StageOutcome::Interrupted);
             }
             let clock = Instant::now();
             let rows = batches.next().context(format!("step {}", step + 1))?;
@@ -167,7 +167,7 @@ impl Pretraining<'_> {
             if !value.is_finite() {
                 return Err(diverged(Error::failed(format!("pretraining: the loss is {value} at step {}", step + 1))));
             }
-            let lr = config.lr * stage.factor(step, config.steps);
+            let lr = config.lr * stage.lr_factor(step, config.steps);
             let settings =
                 StepSettings { rate: &|_| Some(lr), total: 1.0, clip: config.clip, weight_decay: config.weight_decay };
             optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), 1.0);
@@ -189,7 +189,7 @@ impl Pretraining<'_> {
         }
         let model = model.valid();
         finite_weights(&model, &|_| true).map_err(|e| diverged(e.context("pretraining, after its last step")))?;
-        Ok(Outcome::Done(model))
+        Ok(StageOutcome::Done(model))
     }
 }
 

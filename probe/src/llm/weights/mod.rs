@@ -13,17 +13,17 @@
 
 mod gguf;
 mod locate;
-mod names;
+pub(crate) mod names;
 mod notes;
 mod sizes;
 
 pub use locate::locate;
 
-use crate::llm::config::{Family, LlmConfig};
+use crate::llm::config::LlmConfig;
 use crate::llm::decoder::Llm;
 use crate::llm::tokenizer::Tokenizer;
 use burgess_base::{Context, Error, Result, digest};
-use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, LoadReport, Metadata};
+use burgess_encoders::checkpoint::{self, Checkpoint, LoadReport, Metadata};
 use burn::tensor::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -128,10 +128,10 @@ impl Weights {
             match gguf::architecture(&self.checkpoint)? {
                 Some(architecture) => {
                     checkpoint::load_with(module, &self.checkpoint, architecture.dialect, |parameter, values| {
-                        Ok(architecture.change(&self.config, parameter, values))
+                        Ok(architecture.restore(&self.config, parameter, values))
                     })
                 }
-                None => checkpoint::load(module, &self.checkpoint, dialect(self.config.model_type)),
+                None => checkpoint::load(module, &self.checkpoint, self.config.model_type.dialect),
             }
         };
         load().map_err(|e| e.context(step()))
@@ -146,7 +146,7 @@ impl Weights {
             let module = self.config.init(&Device::flex())?;
             let dialect = match gguf::architecture(&self.checkpoint)? {
                 Some(architecture) => architecture.dialect,
-                None => dialect(self.config.model_type),
+                None => self.config.model_type.dialect,
             };
             checkpoint::check(&module, &self.checkpoint, dialect)
         };
@@ -215,19 +215,6 @@ impl Weights {
         }
         parts.push(self.checkpoint.digest()?);
         digest::of_value(&parts)
-    }
-}
-
-/// The tensor names of a family in Hugging Face's layout.
-pub fn dialect(family: Family) -> &'static Dialect {
-    match family {
-        Family::Phi3 => &names::FUSED,
-        Family::Glm => &names::GLM,
-        Family::Glm4 => &names::GLM_4,
-        Family::Starcoder2 => &names::STARCODER_2,
-        Family::Mixtral => &names::MIXTRAL,
-        Family::Qwen2Moe | Family::Qwen3Moe | Family::Olmoe => &names::EXPERTS,
-        _ => &names::SPLIT,
     }
 }
 

@@ -14,7 +14,7 @@ const IGNORED: [&str; 6] = [
 ];
 
 /// `LlamaForCausalLM` and all other models with separate projections.
-pub(super) const SPLIT: Dialect =
+pub(crate) const SPLIT: Dialect =
     Dialect { name: "transformers-llm", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
 
 const GATE_UP: Rule = Rule::fused(
@@ -23,7 +23,7 @@ const GATE_UP: Rule = Rule::fused(
 );
 
 /// `Phi3ForCausalLM`: fused query–key–value and fused gate–up projections.
-pub(super) const FUSED: Dialect = Dialect {
+pub(crate) const FUSED: Dialect = Dialect {
     name: "transformers-phi3",
     rules: &[
         Rule::fused(
@@ -41,7 +41,7 @@ pub(super) const FUSED: Dialect = Dialect {
 };
 
 /// `Glm4ForCausalLM`: fused gate–up projection and other norm names.
-pub(super) const GLM_4: Dialect = Dialect {
+pub(crate) const GLM_4: Dialect = Dialect {
     name: "transformers-glm4",
     rules: &[
         GATE_UP,
@@ -57,11 +57,11 @@ pub(super) const GLM_4: Dialect = Dialect {
 };
 
 /// `GlmForCausalLM`: fused gate–up projection.
-pub(super) const GLM: Dialect =
+pub(crate) const GLM: Dialect =
     Dialect { name: "transformers-glm", rules: &[GATE_UP, Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
 
 /// `Starcoder2ForCausalLM`: other names in the MLP.
-pub(super) const STARCODER_2: Dialect = Dialect {
+pub(crate) const STARCODER_2: Dialect = Dialect {
     name: "transformers-starcoder2",
     rules: &[
         Rule::same("model.layers.{i}.mlp.up_proj.{p}", &["model.layers.{i}.mlp.c_fc.{p}"]),
@@ -72,7 +72,7 @@ pub(super) const STARCODER_2: Dialect = Dialect {
 };
 
 /// Mixture-of-experts models: experts are also named `mlp` in the files, and `moe` here.
-pub(super) const EXPERTS: Dialect = Dialect {
+pub(crate) const EXPERTS: Dialect = Dialect {
     name: "transformers-experts",
     rules: &[
         Rule::same("model.layers.{i}.moe.{rest}", &["model.layers.{i}.mlp.{rest}"]),
@@ -82,7 +82,7 @@ pub(super) const EXPERTS: Dialect = Dialect {
 };
 
 /// `MixtralForCausalLM`: `w1`, `w2`, `w3` instead of the projections' names.
-pub(super) const MIXTRAL: Dialect = Dialect {
+pub(crate) const MIXTRAL: Dialect = Dialect {
     name: "transformers-mixtral",
     rules: &[
         Rule::same("model.layers.{i}.moe.gate.weight", &["model.layers.{i}.block_sparse_moe.gate.weight"]),
@@ -123,14 +123,14 @@ const UP: Rule = Rule::same("model.layers.{i}.mlp.up_proj.{p}", &["blk.{i}.ffn_u
 const DOWN: Rule = Rule::same("model.layers.{i}.mlp.down_proj.{p}", &["blk.{i}.ffn_down.{p}"]);
 
 /// GGUF of LLaMA and all families with norms at the same places.
-pub(super) const GGUF: Dialect = Dialect {
+pub(crate) const GGUF: Dialect = Dialect {
     name: "gguf",
     rules: &[EMBEDDINGS, LAST_NORM, HEAD, NORM_1, NORM_2, Q, K, V, O, Q_NORM, K_NORM, GATE, UP, DOWN],
     ignored: &FACTORS,
 };
 
 /// GGUF of Phi-3, with fused projections.
-pub(super) const GGUF_PHI3: Dialect = Dialect {
+pub(crate) const GGUF_PHI3: Dialect = Dialect {
     name: "gguf-phi3",
     rules: &[
         EMBEDDINGS,
@@ -163,7 +163,7 @@ const AFTER_MLP: Rule =
     Rule::same("model.layers.{i}.post_feedforward_layernorm.weight", &["blk.{i}.post_ffw_norm.weight"]);
 
 /// GGUF of Gemma 2, Gemma 3 and OLMo 2, with norms after attention and MLP.
-pub(super) const GGUF_AROUND: Dialect = Dialect {
+pub(crate) const GGUF_AROUND: Dialect = Dialect {
     name: "gguf-around",
     rules: &[
         EMBEDDINGS,
@@ -187,7 +187,7 @@ pub(super) const GGUF_AROUND: Dialect = Dialect {
 };
 
 /// GGUF of GLM-4, with norms after attention and MLP.
-pub(super) const GGUF_GLM4: Dialect = Dialect {
+pub(crate) const GGUF_GLM4: Dialect = Dialect {
     name: "gguf-glm4",
     rules: &[
         EMBEDDINGS,

@@ -5,8 +5,8 @@ use crate::mutate::Form;
 use crate::place::Place;
 use crate::{Input, Target};
 use burgess_base::{Error, Result};
-use burgess_bench::table::{Columns, Table, python_list};
-use burgess_bench::{Benchmark, Form as Answers, Question, Rules, all, find, read};
+use burgess_bench::table::{DatasetTable, TableColumns, python_list};
+use burgess_bench::{AnswerForm as Answers, Benchmark, Question, Rules, all, find, read_jsonl};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -47,7 +47,7 @@ pub const TARGETS: &[Target] = &[
         run: |input, place| {
             let path = place.file("questions.jsonl", input.bytes)?;
             let forms = [Answers::Open, Answers::Choice, Answers::YesNo];
-            let read = forms.map(|form| read::read_jsonl(&path, place.dir(), form).map(drop));
+            let read = forms.map(|form| read_jsonl(&path, place.dir(), form).map(drop));
             read.into_iter().reduce(|one, other| one.or(other)).unwrap_or(Ok(()))
         },
     },
@@ -99,7 +99,7 @@ pub const TARGETS: &[Target] = &[
 /// Reads the rows of any table, and the questions of the benchmark to which the file belongs.
 fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
     let path = place.file(&input.name(), input.bytes)?;
-    let columns = Columns {
+    let columns = TableColumns {
         values: &[
             "question?",
             "answer?",
@@ -115,7 +115,7 @@ fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
         images: &["image?", "images?", "image_1?", "decoded_image?"],
     };
     let mut images = 0;
-    let read = Table::find(&path, "", "")?.rows(columns, |row_place, row| {
+    let read = DatasetTable::find(&path, "", "")?.rows(columns, |row_place, row| {
         let row = row.inspect_err(|e| place.tell(format!("{row_place}: {e}")));
         for image in row.into_iter().flat_map(|row| row.images("image").iter().chain(row.images("images"))) {
             images += 1;
@@ -128,7 +128,7 @@ fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
         Ok(())
     });
     let asked = benchmark_of(input.origin)?.read(&path)?;
-    asked.left_out.iter().for_each(|left| place.tell(left.text("rows")));
+    asked.skipped.iter().for_each(|left| place.tell(left.text("rows")));
     read
 }
 

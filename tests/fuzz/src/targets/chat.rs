@@ -5,7 +5,7 @@ use crate::Target;
 use crate::corpus::root;
 use crate::mutate::Form;
 use burgess_base::{Error, Result};
-use burgess_probe::llm::chat::{ChatTemplate, Jinja, Turn};
+use burgess_probe::llm::chat::{ChatTemplate, JinjaTemplate, Turn};
 use burgess_probe::llm::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -80,7 +80,7 @@ pub const TARGETS: &[Target] = &[
         run: |input, place| {
             let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
             let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(k, v)| (k.to_string(), v.to_string()));
-            let jinja = Jinja::new(text, BTreeMap::from(tokens))?;
+            let jinja = JinjaTemplate::new(text, BTreeMap::from(tokens))?;
             let turns = turns();
             jinja.text(&turns, false)?;
             jinja.text(&turns[..2], true)?;

@@ -8,7 +8,7 @@ use burgess_base::{Result, json};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::{card::EncoderCard, directory};
 use burgess_probe::llm::LlmConfig;
-use burgess_probe::released::Released;
+use burgess_probe::released::ReleasedModel;
 
 /// Keys of configurations, and values from other models.
 pub const KEYS: &[&str] = &[
@@ -159,7 +159,7 @@ pub const TARGETS: &[Target] = &[
         share: 20,
         run: |input, place| {
             let file = place.file("released/config.json", input.bytes)?;
-            Released::open(file.parent().unwrap_or(&file)).map(drop)
+            ReleasedModel::open(file.parent().unwrap_or(&file)).map(drop)
         },
     },
     Target {

@@ -2,9 +2,8 @@
 
 use crate::Target;
 use crate::mutate::Form;
-use burgess::features::oracle::Truth;
-use burgess::run::train_model::RunFile;
-use burgess::study::Study;
+use burgess::features::oracle::GroundTruth;
+use burgess::study::{RunConfig, StudyConfig};
 use burgess_base::Error;
 use burgess_probe::recipe::Recipe;
 
@@ -39,7 +38,7 @@ pub const TARGETS: &[Target] = &[
         form: Form::Text,
         share: 40,
         run: |input, _| {
-            let study = Study::parse(std::str::from_utf8(input.bytes).map_err(Error::from)?)?;
+            let study = StudyConfig::parse(std::str::from_utf8(input.bytes).map_err(Error::from)?)?;
             study.evaluator.check()
         },
     },
@@ -54,7 +53,7 @@ pub const TARGETS: &[Target] = &[
             for data in ["good.json", "nan.json", "text.json"] {
                 place.file(data, b"[]")?;
             }
-            RunFile::open(&place.file("run.toml", input.bytes)?).map(drop)
+            RunConfig::open(&place.file("run.toml", input.bytes)?).map(drop)
         },
     },
     Target {
@@ -80,7 +79,7 @@ pub const TARGETS: &[Target] = &[
         share: 200,
         run: |input, place| {
             let file = place.file("data/truth.jsonl", input.bytes)?;
-            Truth::read(file.parent().unwrap_or(&file)).map(drop)
+            GroundTruth::read(file.parent().unwrap_or(&file)).map(drop)
         },
     },
     Target {

@@ -91,7 +91,7 @@ pub const TARGETS: &[Target] = &[
 
 fn used(tokenizer: &Tokenizer, place: &Place) -> Result<()> {
     tokenizer.notes().iter().for_each(|note| place.tell(note));
-    tokenizer.encode_placed(TEXT)?;
+    tokenizer.encode_with_offsets(TEXT)?;
     tokenizer.encode("")?;
     let ids = tokenizer.encode_text(TEXT)?;
     tokenizer.decode(&ids)?;

@@ -9,9 +9,8 @@
 mod check;
 mod thrift;
 
-use super::{Cells, Columns, HandOn, check_columns, format_of, required};
-use crate::Image;
-use crate::image_source::Cell;
+use super::{Cells, HandOn, TableColumns, check_columns, required};
+use crate::image_location::{ImageCell, ImageLocation};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -45,11 +44,6 @@ const ALL_TEXT: u64 = 256 << 20;
 const TEXT_RATIO: u64 = 64;
 
 type Builder = ParquetRecordBatchReaderBuilder<File>;
-
-/// Returns whether the name is that of a parquet file.
-pub fn is(file: &Path) -> bool {
-    format_of(file) == Some("parquet")
-}
 
 /// Opens the file: the reader's builder, the validated footer, and a second handle for the checks of pages.
 fn open(file: &Path) -> Result<(Builder, Footer, File)> {
@@ -115,7 +109,7 @@ fn leaves_of(builder: &Builder, column: &str, bytes: bool) -> Vec<usize> {
     chosen.into_iter().map(|(leaf, _)| leaf).collect()
 }
 
-pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Result<()> {
+pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: HandOn<'_>) -> Result<()> {
     let (builder, footer, mut handle) = open(file)?;
     let schema = builder.schema().clone();
     check_columns(file, columns, schema.fields().iter().map(|f| f.name().as_str()))?;
@@ -207,9 +201,9 @@ fn in_words(kind: &DataType) -> &'static str {
 }
 
 /// Returns the references to the images of row `i`.
-fn named(batch: &RecordBatch, column: &str, i: usize, file: &Path, at: u64) -> Vec<Image> {
+fn named(batch: &RecordBatch, column: &str, i: usize, file: &Path, at: u64) -> Vec<ImageLocation> {
     let Some(array) = batch.column_by_name(column).filter(|a| !a.is_null(i)) else { return Vec::new() };
-    let one = |item| Image::Cell(Cell { file: file.into(), column: column.into(), at, item });
+    let one = |item| ImageLocation::Cell(ImageCell { file: file.into(), column: column.into(), at, item });
     match items(array, i) {
         None => vec![one(None)],
         Some(list) => (0..list.len()).map(|item| one(Some(item as u32))).collect(),
@@ -273,10 +267,14 @@ fn cell(array: &ArrayRef, i: usize, left: &mut u64) -> Result<Value> {
 }
 
 /// Reads the images of these cells of one column, in their order.
-pub fn images(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
+pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<Vec<Result<Vec<u8>>>> {
     let (builder, footer, mut handle) = open(file)?;
     let schema = builder.schema().clone();
-    check_columns(file, Columns { values: &[], images: &[column] }, schema.fields().iter().map(|f| f.name().as_str()))?;
+    check_columns(
+        file,
+        TableColumns { values: &[], images: &[column] },
+        schema.fields().iter().map(|f| f.name().as_str()),
+    )?;
     let rows: BTreeSet<u64> = cells.iter().map(|cell| cell.at).collect();
     let wanted: BTreeSet<(u64, Option<u32>)> = cells.iter().map(|cell| (cell.at, cell.item)).collect();
     let total: u64 = builder.metadata().row_groups().iter().map(|g| g.num_rows().max(0) as u64).sum();
@@ -318,9 +316,9 @@ pub fn images(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<V
             }
         }
     }
-    let of = |cell: &&Cell| {
+    let of = |cell: &&ImageCell| {
         of_row.get(&(cell.at, cell.item)).cloned().ok_or_else(|| {
-            Error::failed(format!("{} holds no bytes", Image::Cell((*cell).clone())))
+            Error::failed(format!("{} holds no bytes", ImageLocation::Cell((*cell).clone())))
                 .hint("only a path is written there: get the edition of the dataset with the images inside")
         })
     };

@@ -1,7 +1,7 @@
 //! Tests of forged and damaged parquet files.
 
-use crate::Image;
-use crate::table::{Columns, Table};
+use crate::ImageLocation;
+use crate::table::{DatasetTable, TableColumns};
 use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use burgess_base::Result;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 type Checked = std::result::Result<(), Box<dyn std::error::Error>>;
 
-const ALL: Columns<'_> = Columns { values: &["question?", "answer?", "choices?"], images: &["image?"] };
+const ALL: TableColumns<'_> = TableColumns { values: &["question?", "answer?", "choices?"], images: &["image?"] };
 
 fn read(file: &Path) -> Result<u64> {
     let mut rows = 0;
-    Table::find(file, "", "")?.rows(ALL, |_, row| {
+    DatasetTable::find(file, "", "")?.rows(ALL, |_, row| {
         rows += u64::from(row.is_ok());
         Ok(())
     })?;
@@ -209,7 +209,7 @@ fn damaged_files_never_panic() -> Checked {
             fs::write(&file, &damaged)?;
             let _ = read(&file);
             if at % 4 == 0 {
-                let _ = Image::named(&format!("{}#image/5", file.display())).bytes();
+                let _ = ImageLocation::parse(&format!("{}#image/5", file.display())).bytes();
             }
         }
         for end in (0..bytes.len()).step_by(31) {
@@ -267,10 +267,11 @@ fn small_files_do_not_become_gigabytes() -> Checked {
     let mut image = BinaryBuilder::new();
     (0..400).for_each(|_| image.append_value(shared.as_bytes()));
     write(&file, vec![("image", Arc::new(image.finish()))], zstd().set_dictionary_page_size_limit(4 << 20))?;
-    let names: Vec<Image> = (0..400).map(|n| Image::named(&format!("{}#image/{n}", file.display()))).collect();
-    let all: Vec<&Image> = names.iter().collect();
-    let fetched = crate::image_source::bytes_of(&all);
+    let names: Vec<ImageLocation> =
+        (0..400).map(|n| ImageLocation::parse(&format!("{}#image/{n}", file.display()))).collect();
+    let all: Vec<&ImageLocation> = names.iter().collect();
+    let fetched = crate::read_images(&all);
     assert!(fetched.iter().all(|f| f.as_ref().is_err_and(|e| e.to_string().contains("more than 256 MiB"))));
-    assert_eq!(crate::image_source::bytes_of(&all[..3]).iter().filter(|f| f.is_ok()).count(), 3);
+    assert_eq!(crate::read_images(&all[..3]).iter().filter(|f| f.is_ok()).count(), 3);
     Ok(())
 }

@@ -1,0 +1,158 @@
+//! Opening the data of a study: rendering, finding or checking them on this machine.
+
+use crate::data::directory::{DataDirectory, check_checksums, check_directory, check_file, verification_record};
+use crate::data::{digests, field, published};
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::study::DataSource;
+use burgess_base::checksums::{self, Verification};
+use burgess_base::{Context, Result, atomic, digest, temporary};
+use burgess_world::dataset::WorldSpec;
+use std::path::{Path, PathBuf};
+
+/// Digest of a world's version and specification, which determine every byte.
+pub fn world_digest(spec: &WorldSpec) -> Result<String> {
+    digest::of_value(&("burgess-world", burgess_world::VERSION, spec))
+}
+
+/// Whether a world is rendered on this machine.
+pub fn is_rendered(spec: &WorldSpec) -> Result<bool> {
+    Ok(paths::cache()?.join("worlds").join(world_digest(spec)?).is_dir())
+}
+
+/// Directory to which the image names of a study are relative, if the data are on this machine.
+///
+/// # Errors
+/// The cache directory cannot be determined.
+pub fn image_directory(data: &DataSource) -> Result<Option<PathBuf>> {
+    Ok(match data {
+        DataSource::World(spec) => {
+            Some(paths::cache()?.join("worlds").join(world_digest(spec)?)).filter(|dir| dir.is_dir())
+        }
+        DataSource::Field(spec) => field::data_directory(spec).ok().map(|(dir, _)| dir),
+        DataSource::Directory(dir) => Some(dir.clone()),
+        DataSource::Files(files) => Some(files.images.clone()),
+        DataSource::Published(published) => published::open(published).ok().map(|data| data.dir),
+    })
+}
+
+/// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
+pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
+    // Sweeps the cache and its folders for worlds, examples and others.
+    temporary::remove_stale(&paths::cache()?, 1);
+    match data {
+        DataSource::World(spec) => {
+            let digest = world_digest(spec)?;
+            let dir = paths::cache()?.join("worlds").join(&digest);
+            match dir.is_dir() {
+                true => repair(&dir, spec, &digest, progress)?,
+                false => render(&dir, spec, progress)?,
+            }
+            let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
+            Ok(DataDirectory { dir, align, tune, digest, earlier: None, generated: true, per_source: None })
+        }
+        DataSource::Field(spec) => {
+            let (dir, digest) = field::data_directory(spec)?;
+            field::check(&dir, spec, &|text| progress.line(text))?;
+            let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
+            Ok(DataDirectory { dir, align, tune, digest, earlier: None, generated: true, per_source: None })
+        }
+        DataSource::Directory(dir) => {
+            let hint = "it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl";
+            check_directory(dir, "the data directory", hint)?;
+            check_checksums(dir)?;
+            let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
+            let earlier = digests::digest_by_metadata(dir);
+            Ok(DataDirectory {
+                dir: dir.clone(),
+                align,
+                tune,
+                digest: String::new(),
+                earlier,
+                generated: false,
+                per_source: None,
+            })
+        }
+        DataSource::Published(published) => published::open(published),
+        DataSource::Files(files) => {
+            let dir = files.images.clone();
+            check_directory(&dir, "the directory of images", "the conversations' images are looked for below it")?;
+            for file in files.align.iter().chain([&files.tune]) {
+                check_file(file)?;
+            }
+            let of = |file: &PathBuf| digest::of_file(file).ok();
+            let parts = (files.align.as_ref().and_then(of), of(&files.tune), digests::digest_by_metadata(&dir));
+            let earlier = parts.2.is_some().then(|| digest::of_value(&parts)).transpose()?;
+            Ok(DataDirectory {
+                dir,
+                align: files.align.clone(),
+                tune: files.tune.clone(),
+                digest: String::new(),
+                earlier,
+                generated: false,
+                per_source: None,
+            })
+        }
+    }
+}
+
+fn render(dir: &Path, spec: &WorldSpec, progress: &Progress) -> Result<()> {
+    let bar = progress.bar("rendering the nano world", 0);
+    atomic::create_dir_with(dir, |tmp| {
+        burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
+        checksums::record_all(tmp)
+    })
+    .context("rendering the nano world")?;
+    bar.done("rendered the nano world");
+    Ok(())
+}
+
+/// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
+fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Result<()> {
+    let bad = match checksums::damaged(dir, &verification_record(digest)?) {
+        Ok((Verification::NoChecksum, _)) => {
+            progress.line(&format!(
+                "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",
+                dir.display()
+            ));
+            return Ok(());
+        }
+        Ok((Verification::Matches, bad)) => bad,
+        Err(e) => {
+            progress.line(&format!("note: {e}"));
+            vec![checksums::FILE.to_string()]
+        }
+    };
+    let Some(first) = bad.first() else { return Ok(()) };
+    progress.line(&format!(
+        "note: {} files of {} are not what was written (first: {first}): they are rendered again",
+        bad.len(),
+        dir.display()
+    ));
+    let again = dir.with_file_name(format!("{digest}-again"));
+    render(&again, spec, progress)?;
+    for file in checksums::files(&again)?.iter().chain([&again.join(checksums::FILE)]) {
+        // An earlier attempt may have been killed after some files were moved.
+        if !file.exists() {
+            continue;
+        }
+        let place = dir.join(file.strip_prefix(&again).unwrap_or(file));
+        if let Some(parent) = place.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        std::fs::rename(file, &place).with_context(|| format!("replacing {}", place.display()))?;
+    }
+    match std::fs::remove_dir_all(&again) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", again.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// File of a stage's conversations: JSON lines or an array, plain or compressed.
+fn conversations(dir: &Path, stage: &str) -> PathBuf {
+    let forms = ["jsonl", "json", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
+    let mut files = forms.iter().map(|form| dir.join(format!("{stage}.{form}")));
+    files.find(|f| f.is_file()).unwrap_or_else(|| dir.join(format!("{stage}.jsonl")))
+}

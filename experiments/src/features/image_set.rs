@@ -1,0 +1,17 @@
+//! The images of a study, as the encoders read them.
+
+use crate::data::DataDirectory;
+use burn::tensor::Device;
+
+/// The images for which features are requested, and the device that computes them.
+#[derive(Clone, Copy)]
+pub struct ImageSet<'a> {
+    /// Data to which the images belong.
+    pub data: &'a DataDirectory,
+    /// Names of the images, relative to the data directory; features use the same indices.
+    pub images: &'a [String],
+    /// Device that computes the features.
+    pub device: &'a Device,
+    /// Name of the device; features of different devices are cached separately.
+    pub device_name: &'a str,
+}

@@ -1,0 +1,179 @@
+//! A benchmark as a model is evaluated on it: its questions with tokenised prompts, and the scoring of answers.
+
+use crate::data::{ImageIndex, benchmarks, image_files};
+use crate::study::EvalOptions;
+use burgess_base::text::excerpt;
+use burgess_base::{Error, Result, digest};
+use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
+use burgess_probe::llm::{ChatTemplate, Tokenizer};
+use burgess_reports::schema::{self, BenchmarkResult, ConstantAnswer, Sample};
+use std::ops::Range;
+use std::path::Path;
+
+/// A benchmark with its questions and tokenised prompts.
+pub struct EvalTask {
+    /// The benchmark.
+    pub benchmark: &'static dyn Benchmark,
+    pub(super) questions: Vec<Question>,
+    /// Digest of the text of the questions.
+    pub digest: String,
+    /// Rows of the data that cannot be asked, grouped by reason.
+    pub skipped: Vec<bench::SkippedRows>,
+    /// Number of questions of the whole benchmark, if `questions` is a sample.
+    sample_of: Option<usize>,
+    /// Image index of each question.
+    pub(super) images: Vec<usize>,
+    pub(super) prompts: Vec<String>,
+    /// Rules that are applied, with `official` resolved: `scoring` for answers and `prompting` for prompts.
+    pub(super) scoring: Rules,
+    prompting: Rules,
+    /// Tokens of the prompts with the image token.
+    pub(super) image_prompts: Vec<Vec<u32>>,
+    /// Tokens of the prompts without the image token.
+    pub(super) blind_prompts: Vec<Vec<u32>>,
+}
+
+impl EvalTask {
+    /// Reads the questions of a benchmark from a data directory `dir` and assigns indices to their images.
+    ///
+    /// # Errors
+    /// The questions are not on this machine, or are malformed.
+    pub fn read(
+        benchmark: &'static dyn Benchmark,
+        dir: &Path,
+        options: &EvalOptions,
+        chat: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        images: &mut ImageIndex,
+    ) -> Result<Self> {
+        let (scoring, prompting) = (benchmark.rules(options.scoring)?, benchmark.rules(options.prompts)?);
+        let bench::QuestionSet { mut questions, skipped } =
+            benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
+        let digest = digest::of_value(
+            &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
+        )?;
+        let mut numbers = Vec::with_capacity(questions.len());
+        for q in &questions {
+            numbers.push(images.number(&image_files::joint_name(dir, benchmark.prompt_images(q, prompting))));
+        }
+        let all = questions.len();
+        if let Some(limit) = options.limit {
+            let kept = bench::sample::sample(&questions, limit, benchmark.id());
+            let mut keep = questions.iter().map(|q| kept.contains(&q.unit)).collect::<Vec<_>>().into_iter();
+            numbers.retain(|_| keep.next().unwrap_or(true));
+            questions.retain(|q| kept.contains(&q.unit));
+        }
+        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, prompting)).collect();
+        let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
+            prompts.iter().map(|p| chat.prompt(tokenizer, p, image)).collect()
+        };
+        let sample_of = (questions.len() < all).then_some(all);
+        Ok(Self {
+            benchmark,
+            digest,
+            skipped,
+            sample_of,
+            images: numbers,
+            image_prompts: encode(true)?,
+            blind_prompts: encode(false)?,
+            questions,
+            prompts,
+            scoring,
+            prompting,
+        })
+    }
+
+    /// Notes on the rows that are not asked, by reason.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.skipped.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
+    }
+
+    /// Id of a question about the image with this index, if one is asked.
+    pub fn question_about(&self, image: usize) -> Option<&str> {
+        let at = self.images.iter().position(|p| *p == image)?;
+        self.questions.get(at).map(|q| q.id.as_str())
+    }
+
+    /// Checks that all questions fit into `most` positions of the language model; an image takes `image` of them.
+    ///
+    /// # Errors
+    /// A question is too long; the error names the first.
+    pub fn check_lengths(&self, image: usize, most: usize) -> Result<()> {
+        let longest = self.image_prompts.iter().zip(&self.questions).find(|(ids, _)| ids.len() + image > most + 1);
+        match longest {
+            None => Ok(()),
+            Some((ids, question)) => Err(Error::failed(format!(
+                "question {} of {} has {} tokens with its image, the language model reads {most}",
+                question.id,
+                self.benchmark.id(),
+                ids.len() + image - 1
+            ))
+            .hint("use fewer image tokens (another connector or a smaller @grid), or leave the benchmark out")),
+        }
+    }
+
+    /// Describes questions by their ids, for messages.
+    pub(super) fn named(&self, range: Range<usize>) -> String {
+        let id = |i: usize| self.questions.get(i).map_or_else(String::new, |q| excerpt(&q.id, 80));
+        match range.len() {
+            0 | 1 => format!("question {}", id(range.start)),
+            n => format!("one of the {n} questions from {} to {}", id(range.start), id(range.end - 1)),
+        }
+    }
+
+    /// Computes the result of a benchmark from its samples, with the image and blind.
+    ///
+    /// # Errors
+    /// The samples do not belong to these questions.
+    pub(super) fn score(&self, samples: &[Sample], seconds: f64) -> Result<BenchmarkResult> {
+        let (b, rules) = (self.benchmark, self.scoring);
+        if samples.len() != self.questions.len() || samples.iter().zip(&self.questions).any(|(s, q)| s.id != q.id) {
+            return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
+                .hint("remove the run's samples/ directory and run the command again"));
+        }
+        let judged: Vec<Judged> = samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
+        // Samples do not record whether a blind answer could be parsed; only its score counts.
+        let blind: Vec<Judged> =
+            samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();
+        let outcome = b.aggregate(&self.questions, &judged, rules)?;
+        let blind = b.aggregate(&self.questions, &blind, rules)?;
+        // Open questions have no options and keep the score of the generated answer.
+        let likelihood = samples
+            .iter()
+            .any(|s| s.likelihoods.is_some())
+            .then(|| {
+                let taken = |s: &Sample| match &s.likelihoods {
+                    Some(l) => Judged { parsed: Some(l.answer.clone()), score: l.score },
+                    None => Judged { parsed: s.parsed.clone(), score: s.score },
+                };
+                b.aggregate(&self.questions, &samples.iter().map(taken).collect::<Vec<_>>(), rules)
+            })
+            .transpose()?
+            .map(|o| o.score);
+        let units = outcome
+            .units
+            .iter()
+            .zip(&blind.units)
+            .map(|(u, v)| schema::UnitScore { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
+            .collect();
+        Ok(BenchmarkResult {
+            category: b.category().clone(),
+            metric: b.metric(rules).to_string(),
+            scoring: rules.as_str().into(),
+            prompts: self.prompting.as_str().into(),
+            sample_of: self.sample_of,
+            score: outcome.score,
+            stderr: outcome.stderr,
+            chance: b.chance(&self.questions, rules),
+            blind: blind.score,
+            n: outcome.n,
+            n_unparsed: outcome.n_unparsed,
+            constant: ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref())),
+            n_reasoning: samples.iter().filter(|s| bench::reasoning::split(&s.answer).reasoning).count(),
+            higher_is_better: true,
+            seconds,
+            likelihood,
+            units,
+        })
+    }
+}

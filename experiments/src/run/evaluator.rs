@@ -1,0 +1,257 @@
+//! The evaluator of a study with its data, opened once and shared by all runs.
+
+use crate::data::digests::{self, Contents, Manifest};
+use crate::data::examples::{self, ExampleSet};
+use crate::data::{DataDirectory, ImageIndex, image_files};
+use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::machine::workers::Parallelism;
+use crate::run::eval_task::EvalTask;
+use crate::run::llm_files::LlmFiles;
+use crate::run::notes;
+use crate::run::store::RunStore;
+use crate::study::{Arm, EvaluatorConfig, FeatureSourceKind, Freeze};
+use burgess_base::{Error, Result, digest};
+use burgess_probe::bench;
+use burgess_probe::connector::ConnectorKind;
+use burn::tensor::Device;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The evaluator of a study with its data, opened once and shared by all runs.
+pub struct Evaluator {
+    /// Name of the study.
+    pub study: String,
+    /// Configuration of the evaluator.
+    pub config: EvaluatorConfig,
+    /// Data of the study.
+    pub data: DataDirectory,
+    /// Names of all images, relative to the data directory; features use the same indices.
+    pub images: Vec<String>,
+    /// Device that computes.
+    pub device: Device,
+    /// Name of the device.
+    pub device_name: String,
+    /// Number of threads of a run, which can affect the numerical results.
+    pub threads: usize,
+    pub(crate) llm: LlmFiles,
+    pub(crate) align: Option<ExampleSet>,
+    pub(crate) tune: ExampleSet,
+    pub(crate) benchmarks: Vec<EvalTask>,
+    /// Assumptions that hold for all runs.
+    pub notes: Vec<String>,
+}
+
+/// Manifest entry of a file: its name relative to the data directory, and its path.
+fn manifest_entry(data: &DataDirectory, file: &Path) -> (String, PathBuf) {
+    (image_files::encode_name(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
+}
+
+/// Digest that changes with the images of the conversations.
+fn contents(data: &DataDirectory, manifest: &Manifest) -> Result<String> {
+    if data.digest.is_empty() { digest::of_value(manifest) } else { Ok(data.digest.clone()) }
+}
+
+/// Checks that the image files of the benchmarks can be decoded, as far as they will be used.
+fn check_question_images(
+    benchmarks: &[EvalTask],
+    names: &[String],
+    first: usize,
+    evaluator: &EvaluatorConfig,
+    data: &DataDirectory,
+    progress: &Progress,
+) -> Result<()> {
+    let files: Vec<String> = names.iter().filter(|name| image_files::is_file(name)).cloned().collect();
+    let bad = examples::unreadable(&files, data, &data.digest, progress)?;
+    for (i, name) in names.iter().enumerate() {
+        let Some(cause) = bad.get(name) else { continue };
+        let question = benchmarks.iter().find_map(|b| Some((b.benchmark.id(), b.question_about(first + i)?)));
+        let error = Error::failed(cause.clone()).hint(format!("images are looked for under {}", data.dir.display()));
+        match question {
+            Some((id, question)) => return Err(error.context(format!("the image of question {question} of {id}"))),
+            // An image of a question that is not asked: the cache would encode it nevertheless.
+            None if evaluator.features == FeatureSourceKind::Cached => {
+                return Err(error.context("an image of the benchmarks").hint("or set features = \"computed\""));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+impl Evaluator {
+    /// Opens the evaluator of a study: reads all conversations and questions.
+    pub fn open(
+        study: &str,
+        evaluator: &EvaluatorConfig,
+        mut data: DataDirectory,
+        device_name: &str,
+        device: Device,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let evaluator = evaluator.clone();
+        evaluator.check()?;
+        let bar = progress.bar(&format!("checking the language model {}", evaluator.llm), 0);
+        let llm = LlmFiles::open(&evaluator)?;
+        drop(bar);
+        evaluator.recipe.check_llm(&llm.config).map_err(|e| e.context("[recipe]"))?;
+        let cache = paths::cache()?;
+        // If the digest of the data does not follow from their specification, it is computed from the files that are
+        // used.
+        let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
+        let mut manifest = Manifest::new();
+        let mut images = ImageIndex::default();
+        let mut align = match &evaluator.recipe.align {
+            Some(_) => {
+                let file = data.align.as_ref().ok_or_else(|| {
+                    Error::usage("the recipe has an align stage, but the data name no conversations for it")
+                        .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
+                })?;
+                Some(examples::read(file, None, evaluator.share, &llm.chat, &llm.tokenizer, &mut images, progress)?)
+            }
+            None => None,
+        };
+        let mut tune = examples::read(
+            &data.tune,
+            data.per_source,
+            evaluator.share,
+            &llm.chat,
+            &llm.tokenizer,
+            &mut images,
+            progress,
+        )?;
+        if let Some(used) = &mut used {
+            let files: Vec<(String, PathBuf)> =
+                align.iter().chain([&tune]).map(|set| manifest_entry(&data, set.file())).collect();
+            manifest.extend(used.files(&files, progress)?);
+            manifest.extend(used.images(&images.names, progress)?);
+        }
+        let contents = contents(&data, &manifest)?;
+        let mut sets: Vec<&mut ExampleSet> = align.iter_mut().chain([&mut tune]).collect();
+        examples::drop_unreadable(&mut sets, &mut images, &data, &contents, progress)?;
+        for (stage, set) in align.iter().map(|set| ("align", set)).chain([("tune", &tune)]) {
+            set.check(stage)?;
+        }
+        let trained = images.names.len();
+        let mut benchmarks = Vec::new();
+        let bar = progress.bar("reading questions", evaluator.benchmarks.len() as u64);
+        for id in &evaluator.benchmarks {
+            bar.message(&format!("reading the questions of {id}"));
+            // Images get their indices before the limit is applied, so that a smaller sample reuses the same features.
+            let asked = EvalTask::read(
+                bench::find(id)?,
+                &data.dir,
+                &evaluator.eval_options(),
+                &llm.chat,
+                &llm.tokenizer,
+                &mut images,
+            )?;
+            benchmarks.push(asked);
+            bar.add(1);
+        }
+        drop(bar);
+        let asked = images.names.get(trained..).unwrap_or_default();
+        if let Some(used) = &mut used {
+            manifest.extend(used.images(asked, progress)?);
+            for asked in &benchmarks {
+                let file = data.dir.join("bench").join(format!("{}.jsonl", asked.benchmark.id()));
+                manifest.extend(match file.is_file() {
+                    true => used.files(&[manifest_entry(&data, &file)], progress)?,
+                    false => Manifest::from([(format!("questions of {}", asked.benchmark.id()), asked.digest.clone())]),
+                });
+            }
+            data.digest = digests::store_manifest(&cache, &manifest)?;
+        }
+        check_question_images(&benchmarks, asked, trained, &evaluator, &data, progress)?;
+        let mut notes = notes::of_llm(&llm.notes, &evaluator.recipe);
+        notes.extend(align.iter().chain([&tune]).flat_map(ExampleSet::notes));
+        notes.extend(benchmarks.iter().flat_map(EvalTask::notes));
+        Ok(Self {
+            study: study.to_string(),
+            config: evaluator,
+            data,
+            images: images.names,
+            device,
+            device_name: device_name.to_string(),
+            threads: Parallelism::of_this_machine(None).threads,
+            llm,
+            align,
+            tune,
+            benchmarks,
+            notes,
+        })
+    }
+
+    /// Assumptions made for a run with these encoders.
+    pub fn notes<'a>(&self, cards: impl IntoIterator<Item = &'a ArmCard>) -> Vec<String> {
+        notes::distinct(notes::of_cards(cards).into_iter().chain(self.notes.iter().cloned()))
+    }
+
+    /// Writes `config.json` of a run, or checks that the existing one has the same inputs.
+    ///
+    /// # Errors
+    /// The inputs differ; the error names the first difference, and for data the files that changed.
+    pub fn claim(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
+        digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
+        store.write_or_compare_config(&notes::with_notes(config, notes))
+    }
+
+    /// Returns the images of the study, for features of its encoders.
+    pub fn image_set(&self) -> ImageSet<'_> {
+        ImageSet { data: &self.data, images: &self.images, device: &self.device, device_name: &self.device_name }
+    }
+
+    /// Returns the connector of an arm: its own, or the evaluator's.
+    pub fn connector<'a>(&'a self, arm: &'a Arm) -> &'a ConnectorKind {
+        self.config.connector_of(arm)
+    }
+
+    /// Makes `config.json`: everything on which a run's results depend.
+    pub fn resolved_config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
+        let mut config = json!({
+            "burgess": env!("CARGO_PKG_VERSION"),
+            "study": self.study,
+            "arm": arm.name(),
+            "freeze": arm.freeze.as_str(),
+            "seed": seed,
+            "encoders": encoders,
+            "llm": {"name": self.config.llm, "digest": self.llm.digest},
+            "data": self.data.digest,
+            "benchmarks": self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version())).collect::<BTreeMap<_, _>>(),
+            "evaluator": serde_json::to_value(&self.config)?,
+            "device": self.device_name,
+            "threads": self.threads,
+        });
+        // Questions that are made on this machine follow from the digest of the data.
+        let published = self.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
+        let published: BTreeMap<&str, &String> = published.map(|b| (b.benchmark.id(), &b.digest)).collect();
+        if let (false, Some(fields)) = (published.is_empty(), config.as_object_mut()) {
+            fields.insert("questions".into(), serde_json::to_value(published)?);
+        }
+        if let (Some(connector), Some(fields)) = (&arm.connector, config.as_object_mut()) {
+            fields.insert("connector".into(), serde_json::to_value(connector)?);
+        }
+        Ok(config)
+    }
+
+    /// Returns the source of the study's images for a model: features of frozen encoders, or pixels for unfrozen ones.
+    pub fn visual_source<'a>(
+        &'a self,
+        arm: &'a Arm,
+        encoders: &'a [EncoderFeatures],
+        freeze: Freeze,
+    ) -> VisualSource<'a> {
+        let inputs = match freeze {
+            Freeze::Frozen => EncoderInputs::Frozen(encoders.iter().map(|e| e.features.as_ref()).collect()),
+            // The oracle has no network and is never unfrozen.
+            Freeze::Unfrozen => EncoderInputs::Trained(
+                encoders.iter().filter_map(|e| e.card.encoder().ok()).map(|card| &card.preprocess).collect(),
+            ),
+        };
+        let sizes = self.connector(arm).properties().needs_image_sizes;
+        let orientation = model_cards::orientation(encoders.iter().map(|e| &e.card));
+        VisualSource { dir: &self.data.dir, images: &self.images, sizes, orientation, encoders: inputs }
+    }
+}

@@ -1,0 +1,238 @@
+//! BLINK: fourteen perception tasks, many with several images, with lettered choices in parentheses.
+//!
+//! Official rules are the part of the authors' script that needs no language model: the letter alone, `B` or `(B)`, or
+//! the only choice that occurs as a word `(B)` in the answer or in its last paragraph. The script passes every other
+//! answer to a language model; here such an answer is unparsed. The score is the mean of the tasks' accuracies. The
+//! prompts of three tasks begin with the authors' disclaimer.
+//!
+//! `cambrian-1` asks six of the tasks, gives the model only the first image, takes the first word before a full stop,
+//! and averages over questions instead of tasks.
+
+use crate::benchmark::read;
+use crate::table::{DatasetTable, TableColumns, TableRow};
+use crate::{
+    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
+    RulesDescription, ScoredItem, cambrian, lmms, score, vlmevalkit,
+};
+use burgess_base::Result;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A benchmark of the BLINK family.
+pub struct Blink {
+    card: BenchmarkCard<'static>,
+}
+
+/// The published validation split, which has one folder per task.
+pub static BLINK: Blink = Blink {
+    card: BenchmarkCard {
+        id: "blink",
+        authors: true,
+        lmms_eval: Some(LmmsEvalTask { task: "blink", metric: "blink_acc" }),
+        category: &Category::VISION_CENTRIC,
+        metric: "accuracy, mean of tasks",
+        version: "2",
+        citation: "Fu et al. 2024, BLINK: Multimodal LLMs Can See but Not Perceive, arXiv:2404.12390",
+        form: AnswerForm::Choice,
+        max_new_tokens: 128,
+        source: Some(DatasetSource {
+            repository: "BLINK-Benchmark/BLINK",
+            folder: "",
+            split: "val",
+            questions: 1901,
+            licence: "Apache 2.0",
+        }),
+    },
+};
+
+/// The disclaimer with which the prompts of some tasks begin, for models that refuse questions about people.
+const DISCLAIMER: &str = "Disclaimer: This is not to make unfair assumptions about the people in the image and you just \
+need to give your assessment on this question. You don't need to identify the real people. You just need to analyze \
+based on the information I gave you.\n\n";
+
+const WITH_DISCLAIMER: [&str; 3] = ["Forensic_Detection", "Jigsaw", "Art_Style"];
+
+/// The six tasks that `cambrian-1` asks.
+const CAMBRIAN_TASKS: [&str; 6] =
+    ["Counting", "IQ_Test", "Object_Localization", "Relative_Depth", "Relative_Reflectance", "Spatial_Relation"];
+
+/// Name of the fact that holds the whole prompt as published.
+const PROMPT: &str = "prompt";
+
+const IMAGES: [&str; 4] = ["image_1", "image_2", "image_3", "image_4"];
+
+fn question(row: &TableRow) -> Result<Option<Question>> {
+    let id = row.text("idx")?;
+    Ok(Some(Question {
+        row: row.number,
+        images: IMAGES.iter().flat_map(|column| row.images(column)).cloned().collect(),
+        image_id: id.clone(),
+        unit: id.clone(),
+        id,
+        question: row.text("question")?,
+        options: row.choices("choices")?,
+        answer: row.text("answer")?,
+        subtask: row.text("sub_task")?,
+        facts: [(PROMPT.to_string(), row.text("prompt")?)].into(),
+        ..Question::default()
+    }))
+}
+
+/// Reads a row of VLMEvalKit's edition, which has one column per choice, and builds the prompt as the authors do.
+fn of_vlmevalkit(row: &TableRow) -> Result<Option<Question>> {
+    let q = vlmevalkit::question(row)?;
+    let choices: Vec<String> = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("({l}) {o}")).collect();
+    let prompt = format!("{}\nSelect from the following choices.\n{}\n", q.question, choices.join("\n"));
+    Ok(Some(Question { facts: [(PROMPT.to_string(), prompt)].into(), ..q }))
+}
+
+/// Returns the letter that the authors' script finds without a language model.
+fn found(q: &Question, answer: &str) -> Option<char> {
+    let answer = answer.trim();
+    let named = |text: &str| -> BTreeSet<char> {
+        let words: BTreeSet<&str> = text.split_whitespace().collect();
+        ('A'..='E').take(q.options.len()).filter(|l| words.contains(&*format!("({l})"))).collect()
+    };
+    let alone = ('A'..='E').find(|l| answer == l.to_string() || answer == format!("({l})"));
+    if let Some(letter) = alone {
+        return cambrian::offered(&letter.to_string(), q);
+    }
+    let everywhere = named(answer);
+    let last = named(answer.rsplit("\n\n").next().unwrap_or_default());
+    match (everywhere.len(), last.len()) {
+        (_, 1) => last.first().copied(),
+        (1, _) => everywhere.first().copied(),
+        _ => None,
+    }
+}
+
+/// Returns the letter among `letters` that lmms-eval's task finds, in either case: alone in a first line of at most
+/// four characters; else the last one after "answer"; else the last capital in parentheses; else the first character.
+fn lmms_letter(answer: &str, letters: &[char]) -> Option<char> {
+    let offered = |c: Option<char>| c.map(|c| c.to_ascii_uppercase()).filter(|c| letters.contains(c));
+    let line = lmms::trimmed(answer.split('\n').next().unwrap_or_default());
+    if line.chars().count() <= 4 {
+        let mut chars = line.strip_prefix('(').unwrap_or(line).chars();
+        let letter = offered(chars.next());
+        let rest = chars.as_str();
+        let rest = rest.strip_prefix(')').unwrap_or(rest);
+        let ends = rest.chars().all(|c| c.is_whitespace() || matches!(c, '.' | ':' | ',' | ')'));
+        if let Some(letter) = letter.filter(|_| ends) {
+            return Some(letter);
+        }
+    }
+    let low = answer.to_ascii_lowercase();
+    let behind = |at: usize| {
+        let rest = answer.get(at + "answer".len()..)?;
+        let plural = rest.strip_prefix(['s', 'S']);
+        plural.into_iter().chain([rest]).find_map(|rest| {
+            let is = rest.trim_start();
+            let is =
+                is.get(..2).filter(|w| is.len() < rest.len() && w.eq_ignore_ascii_case("is")).and_then(|_| is.get(2..));
+            is.into_iter().chain([rest]).find_map(|rest| {
+                let rest = rest.trim_start();
+                let rest = rest.strip_prefix([':', '-']).unwrap_or(rest).trim_start();
+                let mut chars = rest.strip_prefix('(').unwrap_or(rest).chars();
+                let letter = offered(chars.next())?;
+                chars.next().is_none_or(|c| !c.is_ascii_alphabetic()).then_some(letter)
+            })
+        })
+    };
+    let named = low.match_indices("answer").filter_map(|(at, _)| behind(at)).last();
+    let parenthesised = || {
+        let at = |(at, _): (usize, &str)| {
+            let mut chars = answer.get(at + 1..)?.chars();
+            let letter = chars.next().filter(|c| letters.contains(c))?;
+            (chars.next() == Some(')')).then_some(letter)
+        };
+        answer.match_indices('(').rev().find_map(at)
+    };
+    let first = || offered(answer.trim_start_matches(|c: char| c == '(' || c.is_whitespace()).chars().next());
+    named.or_else(parenthesised).or_else(first)
+}
+
+impl Benchmark for Blink {
+    fn card(&self) -> BenchmarkCard<'_> {
+        self.card
+    }
+
+    fn metric(&self, rules: Rules) -> &str {
+        match rules {
+            Rules::Official | Rules::Strict | Rules::LmmsEval => self.card.metric,
+            Rules::Cambrian1 => "accuracy over the questions of six tasks",
+        }
+    }
+
+    fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
+        if let Some(questions) = vlmevalkit::read(self, data, "BLINK.tsv", of_vlmevalkit) {
+            return questions;
+        }
+        let columns = TableColumns {
+            values: &["idx", "question", "choices", "answer", "sub_task", "prompt"],
+            images: &["image_1", "image_2?", "image_3?", "image_4?"],
+        };
+        read::published(self, &DatasetTable::folders(data, source.split)?, columns, question)
+    }
+
+    fn explain(&self, rules: Rules) -> RulesDescription<'_> {
+        match rules {
+            Rules::Official | Rules::Strict => RulesDescription {
+                prompt: "The authors' `prompt` as published (question, \"Select from the following choices.\", a line \"(A) …\" for each choice), with all images; Forensic_Detection, Jigsaw and Art_Style begin with their disclaimer.",
+                scoring: "The letter alone, \"B\" or \"(B)\"; else the one choice that occurs as a word \"(B)\" in the last paragraph or in the answer. The score is the mean of the tasks' accuracies.",
+                source: "the authors' script: zeyofu/BLINK_Benchmark, eval/test_benchmark.py and eval/evaluate.py",
+                difference: "What that leaves open the script asks a language model; here it is unparsed.",
+            },
+            Rules::Cambrian1 => RulesDescription {
+                prompt: "The authors' `prompt`, then \"Please answer directly with only the letter of the correct option and nothing else.\"; the first image only.",
+                scoring: "The first word in front of a full stop, without parentheses, has to be the letter. Accuracy over the questions of six of the tasks.",
+                source: "cambrian-mllm/cambrian, eval/eval/blink/blink_test.py",
+                difference: "",
+            },
+            Rules::LmmsEval => RulesDescription {
+                prompt: "\"Note: You only need to respond with A, B, … without providing any additional information.\", then the authors' `prompt`; all images.",
+                scoring: "The letter alone in a first line of at most four characters; else the last letter behind \"answer\" or \"answer is\"; else the last capital in parentheses; else the first character, if it is a letter of a choice in either case. The mean of the tasks' accuracies.",
+                source: "lmms-eval 0.7.3, tasks/blink/_default_template_yaml and utils.py, group `blink`",
+                difference: "",
+            },
+        }
+    }
+
+    fn build_prompt(&self, q: &Question, rules: Rules) -> String {
+        let asked = q.fact(PROMPT);
+        match rules {
+            Rules::Official if WITH_DISCLAIMER.contains(&&*q.subtask) => format!("{DISCLAIMER}{asked}"),
+            Rules::Official | Rules::Strict => asked.to_string(),
+            Rules::LmmsEval => {
+                let letters: Vec<String> = lmms::labels(q.options.len()).map(String::from).collect();
+                format!("{}\n{asked}", lmms::note_line(&letters.join(", ")))
+            }
+            Rules::Cambrian1 => format!("{asked}\n{}", cambrian::ONLY_LETTER_LINE),
+        }
+    }
+
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        let said = match rules {
+            Rules::LmmsEval => {
+                let letters: Vec<char> = lmms::labels(q.options.len()).collect();
+                return score::judge_choice_letter(q, lmms_letter(&lmms::cleaned(answer), &letters));
+            }
+            Rules::Official | Rules::Strict => found(q, answer),
+            Rules::Cambrian1 => {
+                let sentence = answer.split('.').next().unwrap_or_default().to_lowercase();
+                let word = sentence.trim().split(' ').next().unwrap_or_default();
+                cambrian::offered(word.trim_start_matches('(').trim_end_matches(')'), q)
+            }
+        };
+        score::judge_choice_letter(q, said)
+    }
+
+    fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<ScoredItem>> {
+        let counted = |q: &Question| rules != Rules::Cambrian1 || CAMBRIAN_TASKS.contains(&&*q.subtask);
+        let item = |(q, p): (&Question, &f64)| ScoredItem { counted: counted(q), ..ScoredItem::new(q, *p) };
+        let mut items: Vec<ScoredItem> = qs.iter().zip(p).map(item).collect();
+        if rules != Rules::Cambrian1 {
+            score::equal_subtasks(&mut items);
+        }
+        Ok(items)
+    }
+}

@@ -1,0 +1,99 @@
+//! The benchmarks: one file per family, and the table that lists every benchmark.
+//!
+//! To add a benchmark, write its file, and declare the file and list its benchmark below. The crate warns about a
+//! benchmark that is not listed, because nothing else uses it.
+
+mod ai2d;
+mod blink;
+mod chartqa;
+mod cocoqa;
+mod cvbench;
+mod docvqa;
+mod field;
+mod gqa;
+mod mathvista;
+mod mmbench;
+mod mme;
+mod mmmu;
+mod mmstar;
+mod mmvp;
+mod ocrbench;
+mod pope;
+mod qbench;
+mod realworldqa;
+mod scienceqa;
+mod seed_bench;
+mod textvqa;
+mod vizwiz;
+mod vstar;
+
+use crate::benchmark::Benchmark;
+use burgess_base::{Error, Result, nearest};
+
+/// Every benchmark, in the order of the columns of the published tables, then the others.
+static BENCHMARKS: &[&dyn Benchmark] = &[
+    &mme::MME,
+    &mme::NANO_MME,
+    &mmbench::MMBENCH_EN,
+    &mmbench::MMBENCH_CN,
+    &seed_bench::SEED_BENCH,
+    &gqa::GQA,
+    &gqa::NANO_GQA,
+    &scienceqa::SCIENCEQA,
+    &scienceqa::NANO_SCIENCEQA,
+    &mmmu::MMMU,
+    &mathvista::MATHVISTA,
+    &ai2d::AI2D,
+    &ai2d::NANO_AI2D,
+    &chartqa::CHARTQA,
+    &chartqa::NANO_CHARTQA,
+    &ocrbench::OCRBENCH,
+    &ocrbench::OCRBENCH_STRICT,
+    &ocrbench::NANO_OCRBENCH,
+    &textvqa::TEXTVQA,
+    &textvqa::TEXTVQA_OCR,
+    &docvqa::DOCVQA,
+    &docvqa::DOCVQA_TEST,
+    &docvqa::INFOVQA,
+    &docvqa::ST_VQA,
+    &vizwiz::VIZWIZ,
+    &mmvp::MMVP,
+    &mmvp::NANO_MMVP,
+    &realworldqa::REALWORLDQA,
+    &cvbench::CV_BENCH_2D,
+    &cvbench::CV_BENCH_3D,
+    &cvbench::NANO_CVBENCH_2D,
+    &cvbench::NANO_CVBENCH_3D,
+    &vstar::V_STAR,
+    &cocoqa::FIELD_COCOQA,
+    &pope::POPE,
+    &mmstar::MMSTAR,
+    &blink::BLINK,
+    &qbench::Q_BENCH,
+    &field::FIELD_PRESENCE,
+    &field::FIELD_KIND,
+    &field::FIELD_NAMES,
+    &field::FIELD_STAMPS,
+    &field::FIELD_TEXT,
+    &field::FIELD_COUNT,
+    &field::FIELD_RELATION,
+    &field::FIELD_OCCLUSION,
+];
+
+/// Returns every benchmark, in the order of the columns of the published tables, then the others.
+pub fn all() -> &'static [&'static dyn Benchmark] {
+    BENCHMARKS
+}
+
+/// Returns the benchmark called `id`. An unknown id is a usage error that suggests the nearest ids.
+pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
+    all().iter().copied().find(|b| b.id() == id).ok_or_else(|| {
+        let ids: Vec<&str> = all().iter().map(|b| b.id()).collect();
+        let near = nearest(id, ids.iter().copied());
+        let hint = match near.is_empty() {
+            true => format!("the benchmarks are {}", ids.join(", ")),
+            false => format!("did you mean {}?", near.join(" or ")),
+        };
+        Error::usage(format!("no benchmark is called `{id}`")).hint(hint)
+    })
+}

@@ -1,0 +1,97 @@
+//! The description of a benchmark: what is known without reading its data.
+
+use crate::rules::Rules;
+use burgess_base::{Category, Error, Result};
+
+/// The form that an answer must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerForm {
+    /// The answer is yes or no.
+    YesNo,
+    /// The answer is the letter of one of [`crate::Question::options`].
+    Choice,
+    /// The answer is a word, phrase or number; questions that have [`crate::Question::options`] expect a letter.
+    Open,
+}
+
+/// The description of a benchmark. A benchmark that is compiled in stores one; a benchmark that is declared in a file
+/// lends its own texts.
+#[derive(Debug, Clone, Copy)]
+pub struct BenchmarkCard<'a> {
+    /// Id of the benchmark in files and on the command line.
+    pub id: &'a str,
+    /// The category that the benchmark belongs to.
+    pub category: &'a Category,
+    /// Name of the metric: what the score measures, in a few words.
+    pub metric: &'a str,
+    /// Version, which is incremented whenever the same answers could score differently.
+    pub version: &'a str,
+    /// The publication that defines prompt and metric.
+    pub citation: &'a str,
+    /// The form of the answers.
+    pub form: AnswerForm,
+    /// Maximum number of generated tokens per answer; it suffices for the longest right answer.
+    pub max_new_tokens: usize,
+    /// Where the questions are published; `None` for questions that are generated on this machine. A benchmark without
+    /// a source has one set of rules.
+    pub source: Option<DatasetSource<'a>>,
+    /// Whether [`Rules::Official`] are rules of the benchmark's authors; if not, [`Rules::Strict`] take their place.
+    pub authors: bool,
+    /// The task of lmms-eval 0.7.3 that asks the same questions; `None` if it has no such task.
+    pub lmms_eval: Option<LmmsEvalTask<'a>>,
+}
+
+/// The published source of a benchmark.
+#[derive(Debug, Clone, Copy)]
+pub struct DatasetSource<'a> {
+    /// Name of the dataset on the hub, such as `lmms-lab/MME`.
+    pub repository: &'a str,
+    /// The folder of the dataset that holds the files; empty for the root.
+    pub folder: &'a str,
+    /// Name of the split, with which the names of its files begin.
+    pub split: &'a str,
+    /// Number of scored questions. Any other number means another edition, which the result reports.
+    pub questions: usize,
+    /// The terms of use that its authors state.
+    pub licence: &'a str,
+}
+
+/// A task of lmms-eval 0.7.3.
+#[derive(Debug, Clone, Copy)]
+pub struct LmmsEvalTask<'a> {
+    /// Name of the task.
+    pub task: &'a str,
+    /// Name of its main metric.
+    pub metric: &'a str,
+}
+
+impl BenchmarkCard<'_> {
+    /// Returns the benchmark's own rules: its authors' or, where there are none, the strict ones.
+    pub fn own_rules(&self) -> Rules {
+        if self.authors { Rules::Official } else { Rules::Strict }
+    }
+
+    /// Returns the sets of rules that the benchmark has, its own first.
+    pub fn rule_sets(&self) -> Vec<Rules> {
+        let has = |rules: &Rules| self.resolve_rules(*rules).is_ok_and(|resolved| resolved == *rules);
+        Rules::ALL.into_iter().filter(has).collect()
+    }
+
+    /// Resolves the requested rules to those that are applied; see [`crate::Benchmark::rules`].
+    pub(crate) fn resolve_rules(&self, requested: Rules) -> Result<Rules> {
+        match requested {
+            Rules::Official => Ok(self.own_rules()),
+            Rules::Strict if self.authors => Err(Error::usage(format!(
+                "{} has no strict rules, because its authors publish a rule for generated answers",
+                self.id
+            ))
+            .hint("use `official`: the authors' rules or, where there are none, the strict ones")),
+            Rules::Strict => Ok(Rules::Strict),
+            Rules::Cambrian1 if self.source.is_none() => Ok(self.own_rules()),
+            Rules::Cambrian1 => Ok(Rules::Cambrian1),
+            Rules::LmmsEval if self.lmms_eval.is_some() => Ok(Rules::LmmsEval),
+            Rules::LmmsEval => Err(Error::usage(format!("{} is not a task of lmms-eval 0.7.3", self.id))
+                .hint("use `official`, or leave the benchmark out; `burgess prompts` lists the rules of each")),
+        }
+    }
+}

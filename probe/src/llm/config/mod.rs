@@ -1,0 +1,551 @@
+//! Hyper-parameters of a decoder, with the names of Hugging Face's `config.json`.
+
+mod file;
+mod options;
+
+pub use super::family::DecoderFamily;
+pub use options::{Activation, LayerType, MoeConfig};
+
+use super::family::RopeLayers;
+use super::rope::{RopeConfig, RopeScaling};
+use burgess_base::{Error, Result};
+use serde::Deserialize;
+
+/// Configuration of a [`super::Llm`].
+///
+/// It is read from a `config.json` of `transformers` 4 (`rope_theta`, `rope_scaling`) or 5 (`rope_parameters`) and
+/// written with the names of 4, which both read. Fields that do not affect the forward pass (dtype, token ids,
+/// dropout …) are ignored. Missing fields have the defaults of the family's class.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
+pub struct LlmConfig {
+    /// The decoder family.
+    pub model_type: &'static DecoderFamily,
+    /// Width of the residual stream, in channels.
+    pub hidden_size: usize,
+    /// Inner width of the MLP, in channels.
+    pub intermediate_size: usize,
+    /// Number of decoder blocks.
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    pub num_attention_heads: usize,
+    /// Number of key/value heads; absent = as many as query heads (no grouping).
+    pub num_key_value_heads: Option<usize>,
+    /// Number of tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Epsilon of the norms, added to the mean square (or variance) before the root.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary angles; in Gemma 3 and OLMo 3 that of full-attention layers.
+    pub rope_theta: f64,
+    /// Scaling of these angles beyond the length of pretraining.
+    pub rope_scaling: Option<RopeScaling>,
+    /// Base of the rotary angles of the sliding layers of Gemma 3 and OLMo 3, which are not scaled.
+    pub rope_local_base_freq: Option<f64>,
+    /// For each layer, 1 if it has a rotary embedding and 0 if not; absent = all have.
+    pub no_rope_layers: Option<Vec<usize>>,
+    /// Fraction of a head's channels that are rotated, in (0, 1].
+    pub partial_rotary_factor: f64,
+    /// Whether the output head is the transposed embedding table.
+    pub tie_word_embeddings: bool,
+    /// Longest sequence that the model accepts; longer ones are an error.
+    pub max_position_embeddings: usize,
+    /// Width of one head; absent = `hidden_size / num_attention_heads`.
+    pub head_dim: Option<usize>,
+    /// Standard deviation of randomly initialised weights.
+    pub initializer_range: f64,
+    /// The activation of the MLP.
+    pub activation: Activation,
+    /// Whether queries, keys and values have biases (always in Qwen 2); in most families the output projection too.
+    pub attention_bias: bool,
+    /// Whether the output projection has a bias, where `attention_bias` does not include it (Seed-OSS).
+    pub attention_out_bias: bool,
+    /// Whether the MLP's projections have biases.
+    pub mlp_bias: bool,
+    /// Number of positions that a sliding layer attends to, itself included; absent = no layer slides.
+    pub sliding_window: Option<usize>,
+    /// Whether the window is in use (Qwen writes one either way).
+    pub use_sliding_window: bool,
+    /// Attention range of each layer; absent = all layers slide if there is a window.
+    pub layer_types: Option<Vec<LayerType>>,
+    /// Scores are divided by the square root of this; absent = `head_dim`.
+    pub query_pre_attn_scalar: Option<f64>,
+    /// Factor on scores, used instead of that root (Granite).
+    pub attention_multiplier: Option<f64>,
+    /// Soft cap on scores: s becomes cap · tanh(s / cap).
+    pub attn_logit_softcapping: Option<f64>,
+    /// Soft cap on logits.
+    pub final_logit_softcapping: Option<f64>,
+    /// Factor on logits (Cohere).
+    pub logit_scale: Option<f64>,
+    /// Divisor of logits (Granite).
+    pub logits_scaling: Option<f64>,
+    /// Factor on embeddings (Granite).
+    pub embedding_multiplier: Option<f64>,
+    /// Factor on the outputs of attention and MLP before they are added to the residual stream (Granite).
+    pub residual_multiplier: Option<f64>,
+    /// Queries, keys and values are clamped to ± this value (OLMo).
+    pub clip_qkv: Option<f64>,
+    /// The mixture of experts, if there is one.
+    pub experts: Option<MoeConfig>,
+}
+
+impl LlmConfig {
+    /// A small LLaMA for the nano study: SwiGLU of 8/3 of the width rounded up to a multiple of 32, two key/value
+    /// heads, tied head.
+    pub fn nano(hidden_size: usize, num_hidden_layers: usize, vocab_size: usize) -> Self {
+        Self {
+            model_type: DecoderFamily::llama(),
+            hidden_size,
+            intermediate_size: (hidden_size * 8 / 3).div_ceil(32) * 32,
+            num_hidden_layers,
+            num_attention_heads: 4,
+            num_key_value_heads: Some(2),
+            vocab_size,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: None,
+            rope_local_base_freq: None,
+            no_rope_layers: None,
+            partial_rotary_factor: 1.0,
+            tie_word_embeddings: true,
+            max_position_embeddings: 512,
+            head_dim: None,
+            initializer_range: 0.02,
+            activation: Activation::Silu,
+            attention_bias: false,
+            attention_out_bias: false,
+            mlp_bias: false,
+            sliding_window: None,
+            use_sliding_window: false,
+            layer_types: None,
+            query_pre_attn_scalar: None,
+            attention_multiplier: None,
+            attn_logit_softcapping: None,
+            final_logit_softcapping: None,
+            logit_scale: None,
+            logits_scaling: None,
+            embedding_multiplier: None,
+            residual_multiplier: None,
+            clip_qkv: None,
+            experts: None,
+        }
+    }
+
+    /// Whether queries, keys and values have biases.
+    pub fn qkv_bias(&self) -> bool {
+        self.attention_bias || self.model_type.qkv_bias
+    }
+
+    /// Whether the output projection has a bias.
+    pub fn output_bias(&self) -> bool {
+        self.attention_out_bias || self.attention_bias && self.model_type.output_bias
+    }
+
+    /// Number of key/value heads.
+    pub fn kv_heads(&self) -> usize {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+    }
+
+    /// Width of one head.
+    pub fn head_width(&self) -> usize {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+    }
+
+    /// Number of rotated channels per head, which are the first ones.
+    pub fn rotated_width(&self) -> usize {
+        (self.head_width() as f64 * self.partial_rotary_factor) as usize
+    }
+
+    /// Sliding window of layer `i`: the number of positions it attends to, its own included; `None` for all.
+    pub fn window(&self, i: usize) -> Option<usize> {
+        let slides = self.layer_types.as_ref().is_none_or(|types| types.get(i) == Some(&LayerType::Sliding));
+        self.sliding_window.filter(|_| slides)
+    }
+
+    /// Whether layer `i` has a rotary embedding.
+    pub fn rotates(&self, i: usize) -> bool {
+        match (&self.no_rope_layers, self.model_type.rope_layers) {
+            (Some(layers), _) => layers.get(i).is_none_or(|rotates| *rotates != 0),
+            (None, RopeLayers::Sliding) => self.window(i).is_some(),
+            (None, RopeLayers::All | RopeLayers::Listed) => true,
+        }
+    }
+
+    /// The rotary embedding of layer `i`.
+    pub fn rotation(&self, i: usize) -> RopeConfig<'_> {
+        let slides = self.layer_types.as_ref().is_some_and(|types| types.get(i) == Some(&LayerType::Sliding));
+        let (width, disabled) = (self.rotated_width(), !self.rotates(i));
+        match self.rope_local_base_freq.filter(|_| slides) {
+            Some(theta) => RopeConfig { width, theta, scaling: None, disabled },
+            None => RopeConfig { width, theta: self.rope_theta, scaling: self.rope_scaling.as_ref(), disabled },
+        }
+    }
+
+    /// The factor on attention scores before the softmax.
+    pub fn attention_scale(&self) -> f64 {
+        match self.attention_multiplier {
+            Some(factor) => factor,
+            None => 1.0 / self.query_pre_attn_scalar.unwrap_or(self.head_width() as f64).sqrt(),
+        }
+    }
+
+    /// The factor on embeddings; `None` if it is one.
+    pub fn embedding_scale(&self) -> Option<f64> {
+        match self.model_type.scaled_embeddings {
+            true => Some((self.hidden_size as f64).sqrt()),
+            false => self.embedding_multiplier.filter(|factor| *factor != 1.0),
+        }
+    }
+
+    /// The longest sequence that the model accepts; `None` if its angles are computed for any length.
+    pub fn longest(&self) -> Option<usize> {
+        match self.rope_scaling {
+            Some(RopeScaling::Dynamic { .. }) => None,
+            _ => Some(self.max_position_embeddings),
+        }
+    }
+
+    /// Checks that the values are consistent.
+    ///
+    /// # Errors
+    /// When they are not; the error names the field.
+    pub fn check(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::usage(format!("language model configuration: {what}")));
+        let positive = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.kv_heads()),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("head_dim", self.head_width()),
+            ("sliding_window", self.sliding_window.unwrap_or(1)),
+        ];
+        // Beyond these, products of sizes and parameter counts would overflow or be meaningless.
+        const MOST: usize = 1 << 28;
+        const MOST_LAYERS: usize = 10_000;
+        let sizes = positive.iter().filter(|(name, _)| !["max_position_embeddings", "sliding_window"].contains(name));
+        for (name, n) in sizes {
+            let most = if *name == "num_hidden_layers" { MOST_LAYERS } else { MOST };
+            if *n > most {
+                return bad(format!("`{name}` is {n}, more than any model has (at most {most})"));
+            }
+        }
+        if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
+            return bad(format!("`{name}` is 0"));
+        }
+        self.check_numbers()?;
+        if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
+            return bad(format!(
+                "{} query heads cannot share {} key/value heads evenly (`num_attention_heads`, `num_key_value_heads`)",
+                self.num_attention_heads,
+                self.kv_heads()
+            ));
+        }
+        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            return bad(format!(
+                "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
+                self.hidden_size, self.num_attention_heads
+            ));
+        }
+        let rotated = self.rotated_width();
+        if rotated == 0 || rotated > self.head_width() || !rotated.is_multiple_of(2) {
+            return bad(format!(
+                "{rotated} of a head's {} channels cannot be rotated in halves (`head_dim` {}, `partial_rotary_factor` {})",
+                self.head_width(),
+                self.head_width(),
+                self.partial_rotary_factor
+            ));
+        }
+        if let Some(types) = self.layer_types.as_ref().filter(|t| t.len() != self.num_hidden_layers) {
+            return bad(format!("`layer_types` has {} entries for {} layers", types.len(), self.num_hidden_layers));
+        }
+        if let Some(layers) = self.no_rope_layers.as_ref().filter(|l| l.len() != self.num_hidden_layers) {
+            return bad(format!("`no_rope_layers` has {} entries for {} layers", layers.len(), self.num_hidden_layers));
+        }
+        if let Some(experts) = &self.experts {
+            if experts.active == 0 || experts.active > experts.count || experts.count > MOST_LAYERS {
+                return bad(format!(
+                    "`num_experts_per_tok` is {}, of {} experts (`num_experts`)",
+                    experts.active, experts.count
+                ));
+            }
+            if experts.width == 0 || experts.width > MOST || experts.shared.is_some_and(|n| n == 0 || n > MOST) {
+                return bad(format!(
+                    "`moe_intermediate_size` is {}, `shared_expert_intermediate_size` {:?}",
+                    experts.width, experts.shared
+                ));
+            }
+        }
+        if let Some(scaling) = &self.rope_scaling {
+            scaling.check(rotated).map_err(|e| e.context("language model configuration: `rope_scaling`"))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that every floating-point value is finite and has the right sign.
+    fn check_numbers(&self) -> Result<()> {
+        let eps_key = self.model_type.eps_key.unwrap_or("rms_norm_eps");
+        let above = [
+            ("rope_theta", Some(self.rope_theta)),
+            ("rope_local_base_freq", self.rope_local_base_freq),
+            ("partial_rotary_factor", Some(self.partial_rotary_factor)),
+            ("query_pre_attn_scalar", self.query_pre_attn_scalar),
+            ("attention_multiplier", self.attention_multiplier),
+            ("attn_logit_softcapping", self.attn_logit_softcapping),
+            ("final_logit_softcapping", self.final_logit_softcapping),
+            ("logit_scale", self.logit_scale),
+            ("logits_scaling", self.logits_scaling),
+            ("embedding_multiplier", self.embedding_multiplier),
+            ("residual_multiplier", self.residual_multiplier),
+            ("clip_qkv", self.clip_qkv),
+        ];
+        // The decoder computes in f32, where larger values become infinite and smaller ones zero.
+        let fits = |x: f64| (x as f32).is_finite() && x as f32 > 0.0;
+        for (name, number) in above {
+            if let Some(x) = number.filter(|x| !fits(*x)) {
+                return Err(Error::usage(format!("language model configuration: `{name}` is {x}, must be above 0")));
+            }
+        }
+        for (name, x) in [(eps_key, self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
+            if !((x as f32).is_finite() && x >= 0.0) {
+                return Err(Error::usage(format!(
+                    "language model configuration: `{name}` is {x}, must not be below 0"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of parameters of the decoder, with the head unless it is tied.
+    pub fn parameters(&self) -> usize {
+        let (d, w, f) = (self.hidden_size, self.head_width(), self.intermediate_size);
+        let (q, kv) = (self.num_attention_heads * w, self.kv_heads() * w);
+        let family = self.model_type;
+        let norm = family.norm.parameters(d);
+        let norms = family.block.norms().count() * norm;
+        let qk_norms = family.qk_norm.widths(w, q, kv).map_or(0, |[query, key]| query + key);
+        let biases = if self.qkv_bias() { q + 2 * kv } else { 0 } + if self.output_bias() { d } else { 0 };
+        let attention = d * (q + 2 * kv) + q * d + biases + norms + qk_norms;
+        let matrices = if family.gated { 3 } else { 2 };
+        let mlp = |f: usize| matrices * d * f + if self.mlp_bias { (matrices - 1) * f + d } else { 0 };
+        let of = |i: usize| match self.experts.as_ref().filter(|experts| experts.has_experts(i)) {
+            Some(e) => e.count * (d + mlp(e.width)) + e.shared.map_or(0, |shared| mlp(shared) + d),
+            None => mlp(f),
+        };
+        let layers: usize = (0..self.num_hidden_layers).map(|i| attention + of(i)).sum();
+        let tables = self.vocab_size * d * if self.tie_word_embeddings { 1 } else { 2 };
+        layers + tables + norm
+    }
+
+    /// Floating-point operations of one forward pass over one sequence of `tokens` positions, without the head (a
+    /// multiply-add counts as two); every query is assumed to attend to half of them on average.
+    pub fn forward_flops(&self, tokens: usize) -> f64 {
+        let d = self.hidden_size as f64;
+        let (q, kv) =
+            ((self.num_attention_heads * self.head_width()) as f64, (self.kv_heads() * self.head_width()) as f64);
+        let t = tokens as f64;
+        let layers = self.num_hidden_layers as f64;
+        let matrices = if self.model_type.gated { 3.0 } else { 2.0 };
+        // Queries attend to half of the square on average; scores and values are one product each.
+        let attention = q * t;
+        let of = |inner: f64| 2.0 * t * (d * (q + 2.0 * kv) + q * d + matrices * d * inner + attention);
+        let Some(experts) = &self.experts else {
+            let projections = d * (q + 2.0 * kv) + q * d + matrices * d * self.intermediate_size as f64;
+            return layers * 2.0 * t * (projections + attention);
+        };
+        let sparse = (0..self.num_hidden_layers).filter(|i| experts.has_experts(*i)).count() as f64;
+        let inner = (experts.active * experts.width + experts.shared.unwrap_or(0)) as f64;
+        sparse * of(inner) + (layers - sparse) * of(self.intermediate_size as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(extra: &str) -> serde_json::Result<LlmConfig> {
+        serde_json::from_str(&format!(
+            r#"{{"hidden_size":64,"intermediate_size":96,"num_hidden_layers":7,"num_attention_heads":4,"vocab_size":50{extra}}}"#
+        ))
+    }
+
+    #[test]
+    fn a_hub_configuration_reads_with_defaults_and_extra_fields() -> Result<()> {
+        let config = read(r#","architectures":["LlamaForCausalLM"],"torch_dtype":"float32","bos_token_id":1"#)?;
+        config.check()?;
+        assert_eq!((config.kv_heads(), config.head_width(), config.rope_theta), (4, 16, 10_000.0));
+        assert_eq!(config.window(3), None);
+        Ok(())
+    }
+
+    #[test]
+    fn both_ways_to_write_angles_mean_the_same() -> Result<()> {
+        let scaling = r#""rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192"#;
+        let four = read(&format!(r#","rope_theta":5e5,"rope_scaling":{{{scaling}}}"#))?;
+        let five = read(&format!(r#","rope_parameters":{{"rope_theta":5e5,{scaling}}}"#))?;
+        assert_eq!(four, five);
+        assert!(four.rope_scaling.is_some());
+        let again: LlmConfig = serde_json::from_str(&serde_json::to_string(&four)?)?;
+        assert_eq!(again, four);
+        let old = read(r#","rope_scaling":{"type":"linear","factor":2.0}"#)?;
+        assert_eq!(old.rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
+        let error = read(r#","rope_scaling":{"rope_type":"mrope","factor":2.0}"#).unwrap_err().to_string();
+        assert!(error.contains("`mrope`") && error.contains("dynamic") && !error.contains("factors"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn windows_are_those_in_use() -> Result<()> {
+        let windows = |extra: &str| -> Result<Vec<Option<usize>>> {
+            let config = read(extra)?;
+            let again: LlmConfig = serde_json::from_str(&serde_json::to_string(&config)?)?;
+            assert_eq!(again, config);
+            Ok((0..7).map(|i| config.window(i)).collect())
+        };
+        assert_eq!(windows(r#","model_type":"mistral","sliding_window":5"#)?, [Some(5); 7]);
+        assert_eq!(windows(r#","model_type":"mistral","sliding_window":null"#)?, [None; 7]);
+        assert_eq!(windows(r#","model_type":"qwen2","sliding_window":5,"max_window_layers":5"#)?, [None; 7]);
+        let qwen =
+            windows(r#","model_type":"qwen2","sliding_window":5,"use_sliding_window":true,"max_window_layers":5"#)?;
+        assert_eq!(qwen, [None, None, None, None, None, Some(5), Some(5)]);
+        let gemma = windows(r#","model_type":"gemma3_text","sliding_window":9"#)?;
+        assert_eq!(gemma, [Some(9), Some(9), Some(9), Some(9), Some(9), None, Some(9)]);
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_numbers_are_usage_errors() -> Result<()> {
+        let mut config = LlmConfig::nano(96, 4, 768);
+        config.num_key_value_heads = Some(3);
+        assert!(config.check().unwrap_err().to_string().contains("3 key/value heads"));
+        assert!(read(r#","model_type":"falcon""#).is_err_and(|e| e.to_string().contains("falcon")));
+        let error = read(r#","hidden_act":"mish""#).unwrap_err().to_string();
+        assert!(error.contains("`mish`") && error.contains("gelu_pytorch_tanh"), "{error}");
+        let half = read(r#","partial_rotary_factor":0.2"#)?;
+        assert!(half.check().unwrap_err().to_string().contains("partial_rotary_factor"));
+        Ok(())
+    }
+
+    /// The error message for a configuration with these keys, from parsing or from the check.
+    fn complaint(extra: &str) -> String {
+        let numbers =
+            r#"{"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"vocab_size":50"#;
+        let mut map: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&format!("{numbers}}}")).unwrap_or_default();
+        let more: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&format!("{{{extra}}}")).unwrap_or_default();
+        assert!(!more.is_empty(), "{extra}");
+        map.extend(more);
+        match LlmConfig::try_from(map).map_err(Error::failed).and_then(|config| config.check()) {
+            Ok(()) => panic!("{extra} is taken"),
+            Err(e) => e.chain().join(": "),
+        }
+    }
+
+    #[test]
+    fn absurd_numbers_are_errors_with_their_key_before_anything_is_made_of_them() {
+        let cases = [
+            (r#""num_hidden_layers":1000000000000000000"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":1e18"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":300000,"model_type":"gemma3_text""#, "num_hidden_layers"),
+            (r#""num_hidden_layers":-1"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":2.5"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":"2""#, "num_hidden_layers"),
+            (r#""num_hidden_layers":0"#, "num_hidden_layers"),
+            (r#""hidden_size":1000000000000"#, "hidden_size"),
+            (r#""hidden_size":66"#, "hidden_size"),
+            (r#""intermediate_size":18446744073709551615"#, "intermediate_size"),
+            (r#""vocab_size":1000000000"#, "vocab_size"),
+            (r#""num_attention_heads":0"#, "num_attention_heads"),
+            (r#""num_attention_heads":1000000000000"#, "num_attention_heads"),
+            (r#""num_key_value_heads":3"#, "3 key/value heads"),
+            (r#""num_key_value_heads":0"#, "num_key_value_heads"),
+            (r#""head_dim":0"#, "head_dim"),
+            (r#""head_dim":7"#, "head's 7 channels"),
+            (r#""head_dim":4000000000"#, "head_dim"),
+            (r#""rms_norm_eps":-1"#, "rms_norm_eps"),
+            (r#""rms_norm_eps":null"#, "rms_norm_eps"),
+            (r#""rms_norm_eps":1e300"#, "rms_norm_eps"),
+            (r#""layer_norm_eps":-1e-5,"model_type":"cohere""#, "layer_norm_eps"),
+            (r#""norm_epsilon":-1e-5,"model_type":"starcoder2""#, "norm_epsilon"),
+            (r#""rope_theta":0"#, "rope_theta"),
+            (r#""rope_theta":-1e4"#, "rope_theta"),
+            (r#""rope_theta":null"#, "rope_theta"),
+            (r#""rope_theta":"1e4""#, "rope_theta"),
+            (r#""rope_parameters":{"rope_theta":null}"#, "rope_theta"),
+            (r#""rope_scaling":{"rope_type":"linear","factor":0}"#, "factor"),
+            (r#""rope_scaling":{"rope_type":"dynamic","factor":-2.0}"#, "factor"),
+            (r#""rope_scaling":{"rope_type":"yarn","factor":4.0,"beta_fast":-1}"#, "beta_fast"),
+            (r#""rope_scaling":[1]"#, "rope_scaling"),
+            (r#""partial_rotary_factor":0"#, "partial_rotary_factor"),
+            (r#""partial_rotary_factor":1.5"#, "partial_rotary_factor"),
+            (r#""attn_logit_softcapping":0,"model_type":"gemma2""#, "attn_logit_softcapping"),
+            (r#""final_logit_softcapping":-30,"model_type":"gemma2""#, "final_logit_softcapping"),
+            (r#""final_logit_softcapping":30"#, "final_logit_softcapping"),
+            (r#""query_pre_attn_scalar":0,"model_type":"gemma2""#, "query_pre_attn_scalar"),
+            (r#""logits_scaling":0,"model_type":"granite""#, "logits_scaling"),
+            (r#""embedding_multiplier":null,"model_type":"granite""#, "embedding_multiplier"),
+            (r#""logit_scale":0,"model_type":"cohere2""#, "logit_scale"),
+            (r#""use_qk_norm":true,"model_type":"cohere""#, "use_qk_norm"),
+            (r#""use_parallel_residual":true,"model_type":"stablelm""#, "use_parallel_residual"),
+            (r#""clip_qkv":-1,"model_type":"olmo""#, "clip_qkv"),
+            (r#""no_rope_layers":[1],"model_type":"smollm3""#, "no_rope_layers"),
+            (r#""no_rope_layer_interval":0,"model_type":"smollm3""#, "no_rope_layer_interval"),
+            (r#""layer_types":["full_attention"]"#, "layer_types"),
+            (r#""layer_types":["linear_attention","full_attention"]"#, "layer_types"),
+            (r#""num_experts_per_tok":2,"model_type":"mixtral""#, "num_experts"),
+            (r#""num_experts_per_tok":9,"num_local_experts":8,"model_type":"mixtral""#, "num_experts_per_tok"),
+            (r#""num_experts_per_tok":1,"num_local_experts":100000000,"model_type":"mixtral""#, "num_experts"),
+            (r#""attention_bias":"yes""#, "attention_bias"),
+            (r#""initializer_range":-1"#, "initializer_range"),
+            (r#""max_position_embeddings":0"#, "max_position_embeddings"),
+            (r#""sliding_window":0,"model_type":"mistral""#, "sliding_window"),
+        ];
+        for (extra, key) in cases {
+            let error = complaint(extra);
+            assert!(error.contains(key) && !error.contains("usize") && error.len() < 400, "{extra}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_as_its_class_assumes_it() -> Result<()> {
+        let of = |extra: &str| read(&format!(r#","model_type":{extra}"#));
+        let gemma = of(r#""gemma2""#)?;
+        assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
+        assert_eq!(
+            (gemma.head_width(), gemma.activation, gemma.tie_word_embeddings),
+            (256, Activation::GeluTanh, true)
+        );
+        assert_eq!((gemma.window(0), gemma.window(1)), (Some(4096), None));
+        let uncapped =
+            of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
+        assert_eq!((uncapped.attn_logit_softcapping, uncapped.window(0)), (None, None));
+        let again: LlmConfig = serde_json::from_str(&serde_json::to_string(&uncapped)?)?;
+        assert_eq!(again, uncapped);
+        let smol = of(r#""smollm3""#)?;
+        assert_eq!((0..7).map(|i| smol.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
+        assert_eq!((smol.rope_theta, smol.tie_word_embeddings), (2e6, true));
+        let smol = of(r#""smollm3","use_sliding_window":true,"sliding_window":5"#)?;
+        assert_eq!((smol.window(2), smol.window(3), smol.window(4)), (None, Some(5), None));
+        let qwen = of(r#""qwen2","use_sliding_window":true,"sliding_window":5"#)?;
+        assert_eq!(qwen.window(6), None);
+        let cohere = of(r#""cohere2","sliding_window":9"#)?;
+        assert_eq!((0..7).map(|i| cohere.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
+        assert_eq!((cohere.logit_scale, cohere.rms_norm_eps), (Some(0.0625), 1e-5));
+        assert_eq!(of(r#""mistral""#)?.window(0), Some(4096));
+        assert_eq!(of(r#""glm4""#)?.partial_rotary_factor, 0.5);
+        assert_eq!(of(r#""qwen3""#)?.head_width(), 128);
+        let coder = of(r#""starcoder2","use_bias":false"#)?;
+        assert!(!coder.qkv_bias() && !coder.output_bias() && !coder.mlp_bias && of(r#""starcoder2""#)?.mlp_bias);
+        // Both keys of the activation, as in Gemma 2's files on the hub.
+        assert_eq!(
+            of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.activation,
+            Activation::Gelu
+        );
+        let dynamic = read(r#","max_position_embeddings":64,"rope_scaling":{"type":"dynamic","factor":2.0}"#)?;
+        assert_eq!((dynamic.longest(), dynamic.max_position_embeddings), (None, 64));
+        Ok(())
+    }
+}
