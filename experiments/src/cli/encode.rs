@@ -41,7 +41,7 @@ pub struct Args {
     weights: Option<PathBuf>,
     /// How images that are not square are prepared: correct (padded to a square), library (as the encoder's own library
     /// does: mostly cropped), or cambrian-1 (padded, with the study's quirks)
-    #[arg(long, value_name = "PIPELINE", default_value = "correct")]
+    #[arg(long, value_name = "DIFFUSERS_FOLDERS", default_value = "correct")]
     preprocess: Pipeline,
     /// Turn images upright as the orientation in their EXIF data says; without it they are taken as they are stored
     #[arg(long)]
