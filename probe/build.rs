@@ -1,4 +1,4 @@
-//! Lists the cards of the folder `zoo/llms/`, so that adding one is adding a file.
+//! Lists the cards of language models in the folder `zoo/llms/`, so that a new card is only a new file.
 
 use std::{env, fs, path::PathBuf};
 

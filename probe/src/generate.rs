@@ -1,11 +1,11 @@
-//! Generates answers to many questions at once, greedily or by sampling, and scores given answers by likelihood.
+//! Generates answers to many prompts at once, greedily or by sampling, and scores options by log-likelihood.
 //!
-//! The image and the text before it are processed once; all questions about it start from copies of that cache.
-//! Questions are right-padded; padding is masked for all later tokens and each row has its own positions, so a
-//! question's result does not depend on the rest of its batch.
+//! An image and the text before it are processed once; all prompts with this image start from copies of that key-value
+//! cache. Prompts are right-padded; padding is masked for all later tokens and each row has its own positions, so the
+//! result of a prompt does not depend on the rest of its batch.
 
 use crate::connector::{ImagePositions, ImageTokens};
-use crate::llm::decoder::After;
+use crate::llm::decoder::BlockHook;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
 use burgess_base::stream::{Stream, stream, uniform};
@@ -13,39 +13,40 @@ use burgess_base::{Error, Result, digest};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// A question with or without an image.
+/// A prompt, with or without an image.
 #[derive(Debug, Clone)]
 pub struct Prompt<'a> {
-    /// Token ids, with the image placeholder unless the question is asked blind.
+    /// Token ids, with the image placeholder unless the question is asked without its image (blind).
     pub ids: &'a [u32],
-    /// Index of the image in the given batch, and index of its placeholder in `ids`.
+    /// Index of the image in the batch of images, and index of its placeholder in `ids`; `None` without an image.
     pub image: Option<(usize, usize)>,
 }
 
-/// Decoding options.
+/// Options of decoding.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoding<'a> {
     /// Maximum length of an answer, in tokens.
     pub max_new_tokens: usize,
-    /// Ids that end an answer; they are not part of it.
+    /// Token ids that end an answer; they are not part of it.
     pub stop: &'a [u32],
     /// Sampling options; `None` for greedy decoding.
     pub sampling: Option<Sampling>,
 }
 
-/// Options of sampling from the predicted distribution.
+/// Options of sampling tokens from the predicted distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Temperature by which logits are divided; above 0.
+    /// Temperature by which logits are divided, above 0.
     pub temperature: f64,
-    /// Nucleus (top-p) sampling: only the most likely tokens that together reach this probability, in (0, 1].
+    /// Top-p (nucleus) sampling: draws only from the most likely tokens that together reach this probability, in (0, 1].
+    /// Default 1.
     #[serde(default = "one")]
     pub top_p: f64,
-    /// Top-k sampling: only this many of the most likely tokens; absent = all.
+    /// Top-k sampling: draws only from this many of the most likely tokens, at least 1; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<usize>,
-    /// Random seed. The draws for a prompt depend on the seed and the prompt alone, not on the batch.
+    /// Random seed. The draws for a prompt depend only on the seed and the prompt, not on the batch. Default 0.
     #[serde(default)]
     pub seed: u64,
 }
@@ -61,18 +62,22 @@ impl Sampling {
     /// When an option is out of range; the error names the field.
     pub fn check(&self) -> Result<()> {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return Err(Error::usage("`temperature` must be above 0").hint("leave sampling out for greedy decoding"));
+            return Err(Error::usage(format!("`temperature` is {}, must be above 0", self.temperature))
+                .hint("leave the sampling options out for greedy decoding"));
         }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) || self.top_k == Some(0) {
-            return Err(Error::usage("`top_p` lies above 0 and up to 1, and `top_k` leaves at least one token"));
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(Error::usage(format!("`top_p` is {}, must be above 0 and at most 1", self.top_p)));
+        }
+        if self.top_k == Some(0) {
+            return Err(Error::usage("`top_k` is 0, must be at least 1").hint("leave `top_k` out to allow all tokens"));
         }
         Ok(())
     }
 
-    /// Samples the index of a token from one row of logits.
+    /// Samples the index of a token from one row of logits, `[vocabulary]`.
     pub(crate) fn draw(&self, logits: &[f32], random: &mut Stream) -> usize {
         let mut order: Vec<usize> = (0..logits.len()).collect();
-        // Ties are broken by the lower index, on every machine.
+        // Ties are broken by the lower index, so that every machine draws the same token.
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
         order.truncate(self.top_k.unwrap_or(usize::MAX));
         let most = order.first().map_or(0.0, |&i| f64::from(logits[i]));
@@ -97,20 +102,22 @@ impl Sampling {
     }
 }
 
-/// Generates answers of at most `max_new_tokens` tokens, in the order of the prompts.
+/// Generates answers of at most `max_new_tokens` tokens; returns their token ids in the order of the prompts.
 ///
-/// `images` comes from [`Mllm::encode_images`]; its padding is left out. `model` and `images` are on a device without autodiff.
+/// `images` comes from [`Mllm::encode_images`]; its padding is left out. `model` and `images` are on a device without
+/// autodiff.
 ///
+/// # Errors
 /// When a prompt is empty, names an image that was not given, or exceeds the maximum length; when the sampling
 /// options are invalid; when a logit is not finite.
 pub fn answer(
     model: &Mllm,
     images: Option<&ImageTokens>,
     prompts: &[Prompt],
-    how: &Decoding<'_>,
+    decoding: &Decoding<'_>,
     device: &Device,
 ) -> Result<Vec<Vec<u32>>> {
-    let Decoding { max_new_tokens, stop, sampling } = *how;
+    let Decoding { max_new_tokens, stop, sampling } = *decoding;
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
@@ -126,8 +133,8 @@ pub fn answer(
         .collect();
     let mut answers = vec![Vec::new(); prompts.len()];
     for group in groups(prompts)? {
-        let (mut state, logits) = read(model, images, prompts, &group, device)?;
-        let mut next = pick(logits, &group, &mut draws, 1)?;
+        let (mut state, logits) = prefill(model, images, prompts, &group, device)?;
+        let mut next = next_tokens(logits, &group, &mut draws, 1)?;
         // `alive[k]` is the index in `group` of row `k`.
         let mut alive: Vec<usize> = (0..group.len()).collect();
         for round in 0..max_new_tokens {
@@ -144,22 +151,23 @@ pub fn answer(
                 break;
             }
             if kept.len() < alive.len() {
-                alive = pick_rows(&alive, &kept);
-                next = pick_rows(&next, &kept);
+                alive = select_rows(&alive, &kept);
+                next = select_rows(&next, &kept);
                 state = state.select(&kept, &model.llm);
             }
             let tokens: Vec<Vec<u32>> = next.iter().map(|&id| vec![id]).collect();
             let logits = state.push(&model.llm, &tokens, device)?;
-            next = pick(logits, &pick_rows(&group, &alive), &mut draws, round + 2)?;
+            next = next_tokens(logits, &select_rows(&group, &alive), &mut draws, round + 2)?;
         }
     }
     Ok(answers)
 }
 
-/// Log-probability of each option as the answer to its prompt: the sum over the option's tokens, in nats.
+/// Scores options by log-likelihood: returns for each prompt the log-probability of each option as its answer, summed over
+/// the tokens of the option, in nats.
 ///
-/// `options[i]` are the candidate answers to `prompts[i]` (with the end token, if it should count). Each prompt is
-/// processed once and shared by its options.
+/// `options[i]` are the token ids of the options of `prompts[i]` (with the end token, if it should count). Each prompt is
+/// processed once for all its options.
 ///
 /// # Errors
 /// As [`answer`]; also when an option is empty.
@@ -171,11 +179,15 @@ pub fn score_options(
     device: &Device,
 ) -> Result<Vec<Vec<f64>>> {
     if options.len() != prompts.len() || options.iter().flatten().any(Vec::is_empty) {
-        return Err(Error::failed("every prompt needs its list of options, and no option may be empty"));
+        return Err(Error::failed(format!(
+            "scoring options: got {} lists of options for {} prompts, and every option needs at least one token",
+            options.len(),
+            prompts.len()
+        )));
     }
     let mut all: Vec<Vec<f64>> = options.iter().map(|o| vec![0.0; o.len()]).collect();
     for group in groups(prompts)? {
-        let (state, logits) = read(model, images, prompts, &group, device)?;
+        let (state, logits) = prefill(model, images, prompts, &group, device)?;
         // One row per option, which starts from its prompt's cache.
         let rows: Vec<(usize, usize, usize)> = group
             .iter()
@@ -216,7 +228,7 @@ pub fn score_options(
                 if k >= text.len() {
                     continue;
                 }
-                // A logit that is not finite makes the log-probabilities of its whole row so.
+                // A logit that is not finite makes all log-probabilities of its row not finite.
                 if !value.is_finite() {
                     return Err(not_finite(&format!("token {} of option {} of prompt {}", k + 1, o + 1, p + 1), value));
                 }
@@ -229,14 +241,18 @@ pub fn score_options(
     Ok(all)
 }
 
-/// Groups prompts by equal text before the image (or no image), as indices in order of first appearance.
+/// Groups prompts that have the same text before the image, or no image; returns indices in order of first appearance.
 fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
     let mut found: Vec<(Option<&[u32]>, Vec<usize>)> = Vec::new();
     for (i, p) in prompts.iter().enumerate() {
         let key = match p.image {
-            Some((_, at)) => {
-                Some(p.ids.get(..at).ok_or_else(|| Error::failed("an image's place is outside its prompt"))?)
-            }
+            Some((_, at)) => Some(p.ids.get(..at).ok_or_else(|| {
+                Error::failed(format!(
+                    "prompt {}: the image placeholder is at {at}, but the prompt has {} tokens",
+                    i + 1,
+                    p.ids.len()
+                ))
+            })?),
             None => None,
         };
         match found.iter_mut().find(|(k, _)| *k == key) {
@@ -247,25 +263,26 @@ fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
     Ok(found.into_iter().map(|(_, members)| members).collect())
 }
 
-/// Processes the prompts of one group; returns the logits of the first answer token, `[rows, vocab]`.
-fn read(
+/// Processes the prompts of one group; returns their cache and the logits of the first answer token,
+/// `[rows, vocabulary]`.
+fn prefill(
     model: &Mllm,
     images: Option<&ImageTokens>,
     prompts: &[Prompt],
     group: &[usize],
     device: &Device,
-) -> Result<(State, Tensor<2>)> {
+) -> Result<(DecodingState, Tensor<2>)> {
     let members: Vec<&Prompt> = group.iter().filter_map(|&i| prompts.get(i)).collect();
     let texts: Vec<&[u32]> =
         members.iter().map(|p| p.ids.get(p.image.map_or(0, |(_, at)| at + 1)..).unwrap_or_default()).collect();
     if texts.iter().any(|t| t.is_empty()) {
         return Err(Error::failed("a prompt has no text after its image"));
     }
-    let mut state = State { cache: KvCache::new() };
+    let mut state = DecodingState { cache: KvCache::new() };
     if let Some(first) = members.first()
         && let Some((_, at)) = first.image
     {
-        // Images in order of first use; each is processed once.
+        // Images in order of first use, so that each is processed once.
         let mut used: Vec<usize> = Vec::new();
         let mut rows = Vec::with_capacity(members.len());
         for p in &members {
@@ -277,12 +294,12 @@ fn read(
         }
         let given = images.map_or(0, ImageTokens::images);
         if let Some(bad) = used.iter().find(|u| **u >= given) {
-            return Err(Error::failed(format!("a prompt names image {bad}, but only {given} were given")));
+            return Err(Error::failed(format!("a prompt refers to image {bad} (counted from 0), got {given} images")));
         }
         let Some(images) = images else {
-            return Err(Error::failed("a prompt names an image, but none were given"));
+            return Err(Error::failed("a prompt refers to an image, got no images"));
         };
-        read_images(model, images, &used, first.ids.get(..at).unwrap_or_default(), &mut state.cache, device)?;
+        prefill_images(model, images, &used, first.ids.get(..at).unwrap_or_default(), &mut state.cache, device)?;
         state = state.select(&rows, &model.llm);
     }
     let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
@@ -303,7 +320,7 @@ fn read(
 }
 
 /// For each image of `used`, processes the tokens `before` and then the image without its padding.
-fn read_images(
+fn prefill_images(
     model: &Mllm,
     images: &ImageTokens,
     used: &[usize],
@@ -312,9 +329,9 @@ fn read_images(
     device: &Device,
 ) -> Result<()> {
     let (at, count) = (before.len(), used.len());
-    let shown: Vec<Vec<usize>> = used.iter().map(|&image| images.visible_tokens(image)).collect();
-    let longest = shown.iter().map(Vec::len).max().unwrap_or(0);
-    let real: Vec<usize> = shown.iter().map(|s| at + s.len()).collect();
+    let visible: Vec<Vec<usize>> = used.iter().map(|&image| images.visible_tokens(image)).collect();
+    let longest = visible.iter().map(Vec::len).max().unwrap_or(0);
+    let real: Vec<usize> = visible.iter().map(|s| at + s.len()).collect();
     let mut parts = Vec::with_capacity(2);
     if at > 0 {
         parts.push(model.llm.embed_rows(&vec![before; count], device)?);
@@ -323,13 +340,13 @@ fn read_images(
     parts.push(match &images.visible {
         None => images.tokens.clone().select(0, indices(used, device)),
         Some(_) => {
-            let filled = |(image, shown): (&usize, &Vec<usize>)| {
-                let places: Vec<usize> = shown.iter().map(|p| image * n + p).collect();
+            let filled = |(image, visible): (&usize, &Vec<usize>)| {
+                let places: Vec<usize> = visible.iter().map(|p| image * n + p).collect();
                 // Padding repeats the image's first position; its output is not used.
                 let rest = vec![image * n; longest - places.len()];
                 [places, rest].concat()
             };
-            let places: Vec<usize> = used.iter().zip(&shown).flat_map(filled).collect();
+            let places: Vec<usize> = used.iter().zip(&visible).flat_map(filled).collect();
             let all = images.tokens.clone().reshape([total * n, d]);
             all.select(0, indices(&places, device)).reshape([count, longest, d])
         }
@@ -339,37 +356,38 @@ fn read_images(
     let context = match &images.context {
         None => None,
         Some(context) => {
-            let row = |(row, (&image, shown)): (usize, (&usize, &Vec<usize>))| {
+            let row = |(row, (&image, visible)): (usize, (&usize, &Vec<usize>))| {
                 let mut positions = vec![None; n];
-                for (i, p) in shown.iter().enumerate() {
+                for (i, p) in visible.iter().enumerate() {
                     if let Some(place) = positions.get_mut(*p) {
                         *place = Some(at + i);
                     }
                 }
                 ImagePositions { row, image, positions }
             };
-            let rows: Vec<ImagePositions> = used.iter().zip(&shown).enumerate().map(row).collect();
+            let rows: Vec<ImagePositions> = used.iter().zip(&visible).enumerate().map(row).collect();
             Some(context.bind(&rows, t)?)
         }
     };
     let mut after = |layer: usize, x: Tensor<3>| model.connector.after_layer(layer, x, context.as_ref());
-    let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
+    let after: Option<&mut BlockHook<'_>> = context.is_some().then_some(&mut after);
     model.llm.extend(prefix, &real, cache, after).map(|_| ())
 }
 
-/// The cache of a batch of rows.
-struct State {
+/// The key-value cache of a batch of rows.
+struct DecodingState {
     cache: KvCache,
 }
 
-impl State {
-    /// Processes rows of ids of equal length, of which the first `real[r]` are real.
+impl DecodingState {
+    /// Processes rows of token ids of equal length, padded after the first `real[r]`; returns hidden states
+    /// `[rows, t, llm width]`.
     fn extend(&mut self, llm: &Llm, rows: &[Vec<u32>], real: &[usize], device: &Device) -> Result<Tensor<3>> {
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         llm.extend(llm.embed_rows(&rows, device)?, real, &mut self.cache, None)
     }
 
-    /// Processes one token per row and returns the logits of the next, `[rows, vocab]`.
+    /// Processes one token per row; returns the logits of the next, `[rows, vocabulary]`.
     fn push(&mut self, llm: &Llm, rows: &[Vec<u32>], device: &Device) -> Result<Tensor<2>> {
         let hidden = self.extend(llm, rows, &vec![1; rows.len()], device)?;
         let [b, t, d] = hidden.dims();
@@ -381,7 +399,7 @@ impl State {
     }
 }
 
-fn pick_rows<T: Copy>(all: &[T], rows: &[usize]) -> Vec<T> {
+fn select_rows<T: Copy>(all: &[T], rows: &[usize]) -> Vec<T> {
     rows.iter().filter_map(|&r| all.get(r).copied()).collect()
 }
 
@@ -391,19 +409,20 @@ fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [n]), device)
 }
 
-/// The error for a logit or log-probability that is not finite.
+/// Returns the error for a logit or log-probability that is not finite.
 fn not_finite(place: &str, value: f32) -> Error {
     Error::failed(format!("the language model's output is {value} at {place}")).hint(
-        "the weights are damaged or diverged in training (lower the learning rate), or the configuration does not belong to them",
+        "the weights are damaged, diverged in training (train again with a lower learning rate), or do not belong to the configuration",
     )
 }
 
-/// The next token of each row: sampled if there are draws, else the most likely one (ties: the lowest id, on every
-/// backend). `prompts` maps rows to prompts; `token` is the number of the token, from 1, for errors.
+/// Chooses the next token of each row of `logits` `[rows, vocabulary]`: sampled if there are draws, else the most likely
+/// one (of equal ones that with the lowest id, on every backend). `prompts` maps rows to prompts; `token` is the number of
+/// the token, from 1, for errors.
 ///
 /// # Errors
 /// When a logit is not finite.
-fn pick(
+fn next_tokens(
     logits: Tensor<2>,
     prompts: &[usize],
     draws: &mut [Option<(Sampling, Stream)>],
@@ -443,12 +462,12 @@ mod tests {
     fn logits_that_are_not_finite_are_errors_that_say_where() -> Result<()> {
         let logits =
             |bad: f32| Tensor::from_data(TensorData::new(vec![0.0, 3.0, 1.0, 0.0, bad, 2.0], [2, 3]), &Device::flex());
-        assert_eq!(pick(logits(1.0), &[4, 6], &mut [], 1)?, [1, 2]);
+        assert_eq!(next_tokens(logits(1.0), &[4, 6], &mut [], 1)?, [1, 2]);
         let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, seed: 0 };
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for sampling in [None, Some(sampling)] {
                 let mut draws: Vec<_> = (0..7).map(|_| sampling.map(|s| (s, stream("test", 0)))).collect();
-                let e = pick(logits(bad), &[4, 6], &mut draws, 3).unwrap_err();
+                let e = next_tokens(logits(bad), &[4, 6], &mut draws, 3).unwrap_err();
                 assert!(e.to_string().contains(&format!("is {bad} at token 3 of the answer to prompt 7")), "{e}");
                 assert!(e.hint_text().is_some());
             }

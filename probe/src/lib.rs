@@ -7,10 +7,11 @@
 //! 2. [`mllm`] is the model: patch features → [`connector`] → image tokens, which replace the image placeholder →
 //!    [`llm::decoder`]. Its language model comes from a directory in Hugging Face's layout, or from
 //!    [`llm::pretrain`].
-//! 3. [`recipe`] says which parameters are trained and at which rate, [`train`] runs the training, [`optimiser`]
-//!    updates.
-//! 4. [`released`] opens the published Cambrian-1 models.
-//! 5. [`generate`] answers questions, [`bench`] asks and scores them; [`text`] runs a language model without images.
+//! 3. [`recipe`] defines which parameter groups are trained at which learning rates, [`train`] runs the training, and
+//!    [`optimiser`] updates the parameters.
+//! 4. [`released`] opens the released Cambrian-1 models.
+//! 5. [`generate`] answers prompts, [`bench`] asks the questions of benchmarks and scores the answers; [`text`] runs a
+//!    language model without images.
 
 pub use burgess_bench as bench;
 

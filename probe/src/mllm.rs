@@ -1,10 +1,10 @@
-//! The multimodal model: (unfrozen encoders +) connector + language model.
+//! The multimodal model: unfrozen encoders (if any), connector, and language model.
 
 use crate::connector::{
     BoundSvaContext, ChannelStatistics, Connector, ConnectorConfig, ImagePositions, ImageSize, ImageTokens,
     position_embedding,
 };
-use crate::llm::decoder::{After, Reading};
+use crate::llm::decoder::{BlockHook, SequenceLayout};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
@@ -16,7 +16,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Everything that defines an [`Mllm`] except its weights; the `config.json` of a model directory.
+/// The configuration of an [`Mllm`]: everything except its weights. It is the `config.json` of a model directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MllmConfig {
@@ -29,7 +29,8 @@ pub struct MllmConfig {
     /// The unfrozen encoders; empty if features are computed outside the model (frozen encoders).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub encoders: Vec<EncoderConfig>,
-    /// The grid `[rows, columns]` to which the features of `encoders` are resampled before they are concatenated.
+    /// The grid `[rows, columns]` to which the features of `encoders` are resampled before they are concatenated; absent =
+    /// each encoder keeps its own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
 }
@@ -46,7 +47,7 @@ pub struct EncoderConfig {
     pub tap: Tap,
 }
 
-/// Connector and language model, with the encoders if these are trained too.
+/// The multimodal model: connector and language model, with the encoders if these are trained too.
 #[derive(Module, Debug)]
 pub struct Mllm {
     /// The unfrozen encoders, in the order of [`MllmConfig::encoders`]; empty if all encoders are frozen.
@@ -59,14 +60,14 @@ pub struct Mllm {
     config: MllmConfig,
 }
 
-/// A batch of images in one of the forms that the model reads.
+/// A batch of images, as features or as pixels.
 // One value lives per batch: its size on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum ImageBatch {
     /// Concatenated features of frozen encoders, `[images, tokens, width]`, for connectors that need no grid.
     Features(Tensor<3>),
-    /// Features of each frozen encoder on its own grid.
+    /// Features of each frozen encoder on its own grid, `[images, tokens, width]`.
     FeatureMaps(Vec<FeatureMap>),
     /// Normalised pixels for each encoder of the model, `[images, 3, height, width]`.
     Pixels(Vec<Tensor<4>>),
@@ -82,12 +83,12 @@ pub struct Sequence<'a> {
 }
 
 impl Sequence<'_> {
-    /// Length of the row after the placeholder is replaced by `image` image tokens.
+    /// Returns the length of the row after the placeholder is replaced by `image` image tokens.
     pub fn length(&self, image: usize) -> usize {
         if self.image_at.is_some() { self.ids.len() - 1 + image } else { self.ids.len() }
     }
 
-    /// Position of `ids[i]` after the placeholder is replaced by `image` image tokens.
+    /// Returns the position of `ids[i]` after the placeholder is replaced by `image` image tokens.
     pub fn position(&self, i: usize, image: usize) -> usize {
         match self.image_at {
             Some(at) if i > at => i - 1 + image,
@@ -103,24 +104,25 @@ pub struct Spliced {
     pub embeddings: Tensor<3>,
     /// Position of each token, `[rows][t]`; `None` if every row counts from 0.
     pub positions: Option<Vec<Vec<usize>>>,
-    /// Padding mask `[rows][t]`: a `true` token is attended to by itself only; `None` if there is none.
-    pub hidden: Option<Vec<Vec<bool>>>,
+    /// Padding mask, `[rows][t]`: `true` for padding tokens of images, to which no other token attends; `None` if there
+    /// are none.
+    pub padding_mask: Option<Vec<Vec<bool>>>,
     context: Option<BoundSvaContext>,
 }
 
 impl Spliced {
     fn plain(embeddings: Tensor<3>) -> Self {
-        Self { embeddings, positions: None, hidden: None, context: None }
+        Self { embeddings, positions: None, padding_mask: None, context: None }
     }
 
-    /// Whether the connector also updates the image tokens between the decoder's blocks.
+    /// Whether the connector has samplers, which update the image tokens between the blocks of the decoder.
     pub fn has_samplers(&self) -> bool {
         self.context.is_some()
     }
 
-    /// Positions and padding mask in the form that the decoder takes.
-    pub fn reading(&self) -> Reading<'_> {
-        Reading { positions: self.positions.as_deref(), hidden: self.hidden.as_deref() }
+    /// Returns positions and padding mask in the form that the decoder takes.
+    pub fn layout(&self) -> SequenceLayout<'_> {
+        SequenceLayout { positions: self.positions.as_deref(), padding_mask: self.padding_mask.as_deref() }
     }
 }
 
@@ -140,13 +142,15 @@ impl Mllm {
         config.check()?;
         if encoders.len() != config.encoders.len() {
             return Err(Error::failed(format!(
-                "{} encoders for a configuration with {}",
+                "the model got {} encoders, its configuration has {}",
                 encoders.len(),
                 config.encoders.len()
             )));
         }
         if llm.config() != &config.llm {
-            return Err(Error::failed("the language model was made from another configuration than the model's"));
+            return Err(Error::failed(
+                "the configuration of the language model differs from `llm` in the model's configuration",
+            ));
         }
         let connector = config.connector.draw(seed, device)?;
         Ok(Self { encoders, connector, llm, config })
@@ -159,55 +163,60 @@ impl Mllm {
     pub fn from_parts(config: MllmConfig, connector: Connector, llm: Llm) -> Result<Self> {
         config.check()?;
         if llm.config() != &config.llm || !config.encoders.is_empty() {
-            return Err(Error::failed("the parts of a model were made from another configuration than the model's"));
+            return Err(Error::failed(
+                "the configuration of the language model differs from `llm` in the model's configuration, or that has unfrozen encoders",
+            ));
         }
         Ok(Self { encoders: Vec::new(), connector, llm, config })
     }
 
-    /// The configuration of this model.
+    /// Returns the configuration of this model.
     pub fn config(&self) -> &MllmConfig {
         &self.config
     }
 
-    /// Encodes images as image tokens of the language model's width.
+    /// Encodes images as image tokens, `[images, tokens, llm width]`, as `encode_images` of LLaVA.
     ///
     /// # Errors
-    /// When the model does not read this form of input, or its width differs.
-    pub fn encode_images(&self, visual: ImageBatch) -> Result<ImageTokens> {
-        self.encode_images_with(visual, None, None)
+    /// When the model does not read this form of input (pixels or features), or the features have another width or grid
+    /// than the connector reads.
+    pub fn encode_images(&self, images: ImageBatch) -> Result<ImageTokens> {
+        self.encode_images_with(images, None, None)
     }
 
-    /// As [`Mllm::encode_images`], with the image sizes before padding to squares (see
-    /// [`ConnectorProperties::needs_image_sizes`](crate::connector::ConnectorProperties::needs_image_sizes)). In a step that trains the
-    /// encoders, `draws` is the random stream for their drop-path masks (`drop_path` of their configurations).
+    /// As [`Mllm::encode_images`], with the image sizes before padding to squares, for connectors that
+    /// [need them](crate::connector::ConnectorProperties::needs_image_sizes). In a step that trains the encoders, `draws`
+    /// is the random stream for their drop-path masks (`drop_path` of their configurations).
     ///
     /// # Errors
     /// As [`Mllm::encode_images`].
     pub fn encode_images_with(
         &self,
-        visual: ImageBatch,
+        images: ImageBatch,
         sizes: Option<&[ImageSize]>,
         draws: Option<&mut Stream>,
     ) -> Result<ImageTokens> {
-        let towers = self.features(visual, draws)?;
+        let towers = self.features(images, draws)?;
         let grid = towers.first().map_or([0, 0], |tower| tower.grid);
-        let mut seen = self.connector.forward(&towers, sizes)?;
+        let mut images = self.connector.forward(&towers, sizes)?;
         if self.config.connector.kind.properties().adds_positions {
-            seen.tokens = position_embedding::add(seen.tokens, grid, &self.llm)?;
+            images.tokens = position_embedding::add(images.tokens, grid, &self.llm)?;
         }
-        Ok(seen)
+        Ok(images)
     }
 
-    /// The features of all encoders as the connector reads them.
-    fn features(&self, visual: ImageBatch, draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
-        Ok(match visual {
+    /// Returns the features of all encoders in the form that the connector reads.
+    fn features(&self, images: ImageBatch, draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
+        Ok(match images {
             ImageBatch::Pixels(pixels) => self.encode(pixels, draws)?,
             _ if !self.encoders.is_empty() => {
-                return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
+                return Err(Error::failed(
+                    "got features, but the encoders of this model are unfrozen: it reads pixels",
+                ));
             }
             ImageBatch::Features(_) if self.config.connector.kind.properties().needs_grid() => {
                 return Err(Error::failed(format!(
-                    "the {} connector reads features on their grid, not joined ones without",
+                    "the {} connector reads features on their grid, got concatenated features without a grid",
                     self.config.connector.kind
                 )));
             }
@@ -219,14 +228,14 @@ impl Mllm {
         })
     }
 
-    /// Gives a connector that standardises features their statistics over some images.
+    /// Computes the feature statistics over some images and sets them in a connector with the option `standardise`.
     ///
     /// # Errors
     /// When it does not standardise, an image cannot be read, or the features do not fit the connector.
     pub fn standardise(&mut self, batches: impl Iterator<Item = Result<ImageBatch>>) -> Result<()> {
         let mut statistics = ChannelStatistics::default();
-        for visual in batches {
-            for map in self.features(visual?, None)? {
+        for images in batches {
+            for map in self.features(images?, None)? {
                 statistics.add(map.tokens)?;
             }
         }
@@ -236,7 +245,7 @@ impl Mllm {
     fn encode(&self, pixels: Vec<Tensor<4>>, mut draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
         if self.encoders.is_empty() || pixels.len() != self.encoders.len() {
             return Err(Error::failed(format!(
-                "pixels for {} encoders were given to a model with {}",
+                "got pixels for {} encoders, the model has {} unfrozen encoders",
                 pixels.len(),
                 self.encoders.len()
             )));
@@ -258,13 +267,13 @@ impl Mllm {
 
     /// Embeds text and replaces each row's image placeholder with its image tokens; right-pads to the longest row.
     ///
-    /// `seen` holds the images of those rows that have one, in row order, from [`Mllm::encode_images`]. All image tokens are
-    /// kept; those that cover only padding of the image are masked and take no position of their own.
+    /// `images` holds the image tokens of those rows that have an image, in row order, from [`Mllm::encode_images`]. All
+    /// image tokens are kept; those that cover only padding are masked and take no position of their own.
     ///
     /// # Errors
     /// When the number of images differs from the number of placeholders, or an id is outside the vocabulary.
-    pub fn splice(&self, rows: &[Sequence], seen: Option<ImageTokens>, device: &Device) -> Result<Spliced> {
-        let Some(ImageTokens { tokens, visible, context, .. }) = seen else {
+    pub fn splice(&self, rows: &[Sequence], images: Option<ImageTokens>, device: &Device) -> Result<Spliced> {
+        let Some(ImageTokens { tokens, visible, context, .. }) = images else {
             return Ok(Spliced::plain(self.embed(rows, None, device)?));
         };
         let n = tokens.dims()[1];
@@ -272,41 +281,41 @@ impl Mllm {
         let t = embeddings.dims()[1];
         let mut spliced = Spliced::plain(embeddings);
         if let Some(visible) = &visible {
-            let (mut positions, mut hidden) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+            let (mut positions, mut padding_mask) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
             let mut images = visible.iter();
             for row in rows {
-                let shown = row.image_at.zip(row.image_at.and_then(|_| images.next()));
-                let hides = |i: usize| match shown {
-                    Some((at, shown)) => i.checked_sub(at).and_then(|p| shown.get(p)).is_some_and(|v| !v),
+                let visible = row.image_at.zip(row.image_at.and_then(|_| images.next()));
+                let is_padding = |i: usize| match visible {
+                    Some((at, visible)) => i.checked_sub(at).and_then(|p| visible.get(p)).is_some_and(|v| !v),
                     None => false,
                 };
-                let hides: Vec<bool> = (0..t).map(hides).collect();
+                let is_padding: Vec<bool> = (0..t).map(is_padding).collect();
                 let mut next = 0;
                 positions.push(
-                    hides
+                    is_padding
                         .iter()
-                        .map(|hidden| {
-                            next += usize::from(!hidden);
+                        .map(|padding| {
+                            next += usize::from(!padding);
                             // A masked token repeats the position before it.
                             next.saturating_sub(1)
                         })
                         .collect(),
                 );
-                hidden.push(hides);
+                padding_mask.push(is_padding);
             }
-            (spliced.positions, spliced.hidden) = (Some(positions), Some(hidden));
+            (spliced.positions, spliced.padding_mask) = (Some(positions), Some(padding_mask));
         }
         if let Some(context) = context {
             let images = rows.iter().enumerate().filter_map(|(r, row)| Some((r, row.image_at?)));
-            let places: Vec<ImagePositions> = images
+            let placed: Vec<ImagePositions> = images
                 .enumerate()
                 .map(|(image, (row, at))| {
-                    let shown = |p: usize| visible.as_ref().and_then(|v| v.get(image)?.get(p)).is_none_or(|v| *v);
-                    let positions = (0..n).map(|p| shown(p).then_some(at + p)).collect();
+                    let visible = |p: usize| visible.as_ref().and_then(|v| v.get(image)?.get(p)).is_none_or(|v| *v);
+                    let positions = (0..n).map(|p| visible(p).then_some(at + p)).collect();
                     ImagePositions { row, image, positions }
                 })
                 .collect();
-            spliced.context = Some(context.bind(&places, t)?);
+            spliced.context = Some(context.bind(&placed, t)?);
         }
         Ok(spliced)
     }
@@ -316,25 +325,25 @@ impl Mllm {
     /// # Errors
     /// When they exceed the language model's maximum length.
     pub fn hidden(&self, spliced: Spliced) -> Result<Tensor<3>> {
-        let Spliced { embeddings, positions, hidden, context } = spliced;
-        let reading = Reading { positions: positions.as_deref(), hidden: hidden.as_deref() };
+        let Spliced { embeddings, positions, padding_mask, context } = spliced;
+        let layout = SequenceLayout { positions: positions.as_deref(), padding_mask: padding_mask.as_deref() };
         let mut after = |layer: usize, x: Tensor<3>| self.connector.after_layer(layer, x, context.as_ref());
-        let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
-        self.llm.hidden_with(embeddings, reading, after)
+        let after: Option<&mut BlockHook<'_>> = context.is_some().then_some(&mut after);
+        self.llm.hidden_with(embeddings, layout, after)
     }
 
-    /// The embeddings of [`Mllm::splice`], `[rows, t, llm width]`.
+    /// Returns the embeddings of [`Mllm::splice`], `[rows, t, llm width]`.
     fn embed(&self, rows: &[Sequence], image: Option<Tensor<3>>, device: &Device) -> Result<Tensor<3>> {
         let [images, n, _] = image.as_ref().map_or([0; 3], Tensor::dims);
         let wanted = rows.iter().filter(|r| r.image_at.is_some()).count();
         if wanted != images {
-            return Err(Error::failed(format!("{wanted} sequences name an image, {images} images were given")));
+            return Err(Error::failed(format!("{wanted} sequences have an image placeholder, got {images} images")));
         }
         let t = rows.iter().map(|r| r.length(n)).max().unwrap_or(0);
         let place = rows.first().and_then(|r| r.image_at);
         match (image, place) {
             (Some(image), Some(at)) if rows.iter().all(|r| r.image_at == Some(at)) => {
-                // The usual case, all placeholders at the same index: concatenate text before, image and text after.
+                // Usually all placeholders are at the same index; then a concatenation is enough, without a gather.
                 let before: Vec<&[u32]> = rows.iter().map(|r| r.ids.get(..at).unwrap_or_default()).collect();
                 let after = padded(rows.iter().map(|r| r.ids.get(at + 1..).unwrap_or_default()), t - at - n);
                 let mut parts = Vec::with_capacity(3);
@@ -352,7 +361,8 @@ impl Mllm {
         }
     }
 
-    /// Splices at different indices per row: text and image embeddings form one table, from which rows are gathered.
+    /// Splices rows with placeholders at different indices: text and image embeddings form one table, from which the rows
+    /// are gathered.
     fn gather(&self, rows: &[Sequence], image: Option<Tensor<3>>, t: usize, device: &Device) -> Result<Tensor<3>> {
         let longest = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
         let mut ids = padded(rows.iter().map(|r| r.ids), longest);
@@ -423,7 +433,7 @@ impl Mllm {
         checksums::check_all(dir).map_err(|e| {
             let file = checksums::FILE;
             e.hint(format!(
-                "the model is damaged: remove {} and run the command that made it again; if the change was meant, remove {file} from it",
+                "the model directory is damaged: remove {} and train the model again; if the change was intended, remove {file} from the directory",
                 dir.display()
             ))
         })?;
@@ -454,7 +464,7 @@ impl MllmConfig {
         let layers = self.llm.num_hidden_layers;
         if let Some(samplers) = self.connector.kind.properties().samplers.filter(|s| s.last() >= layers) {
             return Err(Error::usage(format!(
-                "the last of {} samplers would stand after layer {} of the language model, which has {layers}",
+                "connector samplers: the last of {} would stand after layer {} of the language model, which has {layers} layers",
                 samplers.number,
                 samplers.last()
             ))
@@ -462,7 +472,7 @@ impl MllmConfig {
         }
         if self.connector.llm_width != self.llm.hidden_size {
             return Err(Error::usage(format!(
-                "the connector gives embeddings of width {}, the language model has {}",
+                "`connector.llm_width` is {}, but the language model has `hidden_size` = {}",
                 self.connector.llm_width, self.llm.hidden_size
             )));
         }
@@ -473,12 +483,16 @@ impl MllmConfig {
         }
         if !self.encoders.is_empty() && width != self.connector.feature_width {
             return Err(Error::usage(format!(
-                "the encoders together give features of width {width}, the connector reads {}",
+                "the features of all encoders have width {width} together, but `connector.feature_width` is {}",
                 self.connector.feature_width
             )));
         }
         if self.encoders.len() > 1 && self.grid.is_none() && !self.connector.kind.properties().reads_each_encoder {
-            return Err(Error::usage("several encoders need a common `grid`"));
+            return Err(Error::usage(format!(
+                "`grid` is missing: the {} connector concatenates the features of {} encoders, which needs a common grid",
+                self.connector.kind,
+                self.encoders.len()
+            )));
         }
         Ok(())
     }
@@ -515,7 +529,7 @@ fn load_into<M: Module>(module: M, path: &Path, names: &Dialect) -> Result<M> {
     Ok(module)
 }
 
-/// Pads each row with id 0 to length `t`; the padding is never used.
+/// Pads each row with id 0 to length `t`. The embeddings of the padding are not used.
 fn padded<'a>(rows: impl Iterator<Item = &'a [u32]>, t: usize) -> Vec<Vec<u32>> {
     rows.map(|r| {
         let mut row = r.to_vec();

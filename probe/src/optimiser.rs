@@ -8,33 +8,35 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// The optimisation method.
+/// The optimisation algorithm of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimiserMethod {
     /// AdamW for every parameter, as in LLaVA and Cambrian-1.
     #[default]
     AdamW,
-    /// Muon for the matrices of repeated blocks and of the connector, AdamW for the rest. Small models trained on
-    /// little data need far fewer steps with it.
+    /// Muon for the matrices in lists of modules (the blocks of a model, the layers of a connector), AdamW for all other
+    /// parameters. Small models trained on little data need far fewer steps with it.
     Muon,
 }
 
 /// The settings of one optimiser step.
 pub struct StepSettings<'a> {
-    /// Learning rate of the parameter at a module path; parameters without a rate are not updated.
+    /// Learning rate of the parameter at a module path; a parameter with `None` is not updated.
     pub rate: &'a dyn Fn(&[String]) -> Option<f64>,
-    /// Divisor of the accumulated gradients.
+    /// Divisor of the accumulated gradients: the sum of the factors given to [`Optimiser::collect`].
     pub total: f64,
-    /// Maximum global gradient norm; 0 = no clipping.
+    /// Maximum global gradient norm, at least 0; 0 = no clipping.
     pub clip: f64,
-    /// Decoupled weight decay, on parameters with two or more axes.
+    /// Decoupled weight decay, at least 0, on parameters with two or more axes.
     pub weight_decay: f64,
 }
 
-/// AdamW (arXiv 1711.05101) as in PyTorch, with epsilon 1e-8. With [`OptimiserMethod::Muon`] also Muon as in PyTorch, scaled
-/// to AdamW's learning rates (arXiv 2502.16982): Nesterov momentum of 0.95, then five Newton-Schulz steps towards the
-/// nearest orthogonal matrix.
+/// An optimiser with its state: AdamW or Muon.
+///
+/// AdamW (arXiv 1711.05101) is computed as in PyTorch, with epsilon 1e-8. [`OptimiserMethod::Muon`] uses Muon as in PyTorch
+/// for some matrices: Nesterov momentum of 0.95, then five Newton-Schulz steps towards the nearest orthogonal matrix,
+/// scaled to AdamW's learning rates (arXiv 2502.16982).
 #[derive(Debug)]
 pub struct Optimiser {
     method: OptimiserMethod,
@@ -45,12 +47,12 @@ pub struct Optimiser {
     gradients: HashMap<ParamId, Vec<f32>>,
 }
 
-/// The optimiser state of one parameter, in row-major order.
+/// The moments of one parameter, in row-major order.
 #[derive(Debug)]
 pub(crate) struct Moments {
-    /// Running mean of the gradients.
+    /// Exponential moving average of the gradients.
     pub first: Vec<f32>,
-    /// Running mean of the squared gradients; empty for parameters that Muon updates.
+    /// Exponential moving average of the squared gradients; empty for parameters that Muon updates.
     pub second: Vec<f32>,
 }
 
@@ -58,17 +60,17 @@ const EPSILON: f64 = 1e-8;
 const MOMENTUM: f32 = 0.95;
 
 impl Optimiser {
-    /// Creates an optimiser without state.
+    /// Creates an optimiser without state; `betas` are the decay rates of AdamW's first and second moments.
     pub fn new(method: OptimiserMethod, betas: [f64; 2]) -> Self {
         Self { method, betas, step: 0, moments: HashMap::new(), gradients: HashMap::new() }
     }
 
-    /// Number of steps taken.
+    /// Returns the number of steps taken.
     pub(crate) fn steps(&self) -> i32 {
         self.step
     }
 
-    /// The state of a parameter; `None` before its first update.
+    /// Returns the moments of a parameter; `None` before its first update.
     pub(crate) fn moments(&self, id: ParamId) -> Option<&Moments> {
         self.moments.get(&id)
     }
@@ -80,7 +82,7 @@ impl Optimiser {
 
     /// Adds `factor` times the gradients of `module`'s parameters to the accumulated gradients.
     pub fn collect<M: Module>(&mut self, module: &M, mut grads: GradientsParams, factor: f32) {
-        module.visit(&mut Collected { grads: &mut grads, sums: &mut self.gradients, factor });
+        module.visit(&mut GradientCollector { grads: &mut grads, sums: &mut self.gradients, factor });
     }
 
     /// Updates the parameters of `module` that have accumulated gradients; returns the module and the global gradient
@@ -92,18 +94,18 @@ impl Optimiser {
     /// # Errors
     /// When the norm is not finite; the error names the first such parameter, and nothing is updated.
     pub fn step<M: Module>(&mut self, module: M, settings: &StepSettings) -> Result<(M, f64)> {
-        let mut squares = Squares { values: &self.gradients, sum: 0.0, path: Vec::new(), first: None };
+        let mut squares = SquaredNorm { values: &self.gradients, sum: 0.0, path: Vec::new(), first: None };
         module.visit(&mut squares);
         let norm = squares.sum.sqrt() / settings.total;
         if !norm.is_finite() {
             let place = squares.first.map_or(String::new(), |path| format!(" (first in `{path}`)"));
-            return Err(Error::failed(format!("the norm of the gradient is {norm}{place}")));
+            return Err(Error::failed(format!("the global gradient norm is {norm}{place}, must be finite")));
         }
         // PyTorch's `clip_grad_norm_` adds 1e-6 to the norm.
         let scale = if settings.clip > 0.0 { (settings.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.step += 1;
         let [b1, b2] = self.betas;
-        let mut update = Update {
+        let mut update = ParameterUpdate {
             method: self.method,
             values: std::mem::take(&mut self.gradients),
             moments: &mut self.moments,
@@ -118,18 +120,18 @@ impl Optimiser {
     }
 }
 
-struct Collected<'a> {
+struct GradientCollector<'a> {
     grads: &'a mut GradientsParams,
     sums: &'a mut HashMap<ParamId, Vec<f32>>,
     factor: f32,
 }
 
-impl ModuleVisitor for Collected<'_> {
+impl ModuleVisitor for GradientCollector<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return;
         };
-        let values = host(grad);
+        let values = to_host(grad);
         match self.sums.entry(param.id) {
             Entry::Occupied(mut sum) => {
                 sum.get_mut().iter_mut().zip(&values).for_each(|(s, v)| *s += self.factor * v);
@@ -145,7 +147,7 @@ impl ModuleVisitor for Collected<'_> {
 }
 
 /// The sum of squares of all gradients, in the order of the module's parameters.
-struct Squares<'a> {
+struct SquaredNorm<'a> {
     values: &'a HashMap<ParamId, Vec<f32>>,
     sum: f64,
     path: Vec<String>,
@@ -153,7 +155,7 @@ struct Squares<'a> {
     first: Option<String>,
 }
 
-impl ModuleVisitor for Squares<'_> {
+impl ModuleVisitor for SquaredNorm<'_> {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_string());
     }
@@ -187,13 +189,14 @@ impl ModuleVisitor for Squares<'_> {
     }
 }
 
-/// The elements of a tensor; NaN if the device fails to return them, which the next norm or loss reports.
-pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+/// Reads the elements of a tensor in row-major order; NaN if the device fails to return them, which the next norm or
+/// loss reports.
+pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let count = tensor.shape().num_elements();
     tensor.try_into_vec_as::<f32>().unwrap_or_else(|_| vec![f32::NAN; count])
 }
 
-struct Update<'a> {
+struct ParameterUpdate<'a> {
     method: OptimiserMethod,
     values: HashMap<ParamId, Vec<f32>>,
     moments: &'a mut HashMap<ParamId, Moments>,
@@ -202,11 +205,11 @@ struct Update<'a> {
     betas: [f32; 2],
     corrections: [f64; 2],
     path: Vec<String>,
-    /// Number of enclosing modules that are elements of a list, such as the layers of a model or connector.
+    /// Number of enclosing modules that are elements of a list, such as the blocks of a model or connector.
     repeated: usize,
 }
 
-impl ModuleMapper for Update<'_> {
+impl ModuleMapper for ParameterUpdate<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(name.to_string());
         self.repeated += usize::from(container == "Vec");
@@ -225,7 +228,7 @@ impl ModuleMapper for Update<'_> {
         param.map(|tensor| {
             let device: Device = tensor.device();
             let shape: [usize; D] = tensor.dims();
-            let mut values = host(tensor.inner());
+            let mut values = to_host(tensor.inner());
             match (self.method, shape.as_slice()) {
                 (OptimiserMethod::Muon, &[rows, columns]) if self.repeated > 0 => {
                     self.muon(id, &mut values, &grad, [rows, columns], rate);
@@ -237,7 +240,7 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
-impl Update<'_> {
+impl ParameterUpdate<'_> {
     fn adamw(&mut self, id: ParamId, values: &mut [f32], grad: &[f32], axes: usize, rate: f64) {
         let decay = if axes >= 2 { (1.0 - rate * self.settings.weight_decay) as f32 } else { 1.0 };
         let moments = self
@@ -265,7 +268,7 @@ impl Update<'_> {
     }
 }
 
-/// One Muon step for a matrix of `shape`, in PyTorch's order of operations.
+/// Applies one Muon step to a matrix of `shape`, in PyTorch's order of operations.
 fn muon(values: &mut [f32], grad: &[f32], momentum: &mut [f32], shape: [usize; 2], rate: f64, weight_decay: f64) {
     let ahead: Vec<f32> = (momentum.iter_mut().zip(grad))
         .map(|(m, g)| {
@@ -273,9 +276,9 @@ fn muon(values: &mut [f32], grad: &[f32], momentum: &mut [f32], shape: [usize; 2
             g + MOMENTUM * (*m - g)
         })
         .collect();
-    // Always computed on the CPU, where the moments are.
+    // Always computed on the CPU, because the moments are there.
     let ahead = Tensor::<2>::from_data(TensorData::new(ahead, shape), &Device::flex());
-    let direction = host(orthogonal(ahead));
+    let direction = to_host(newton_schulz(ahead));
     let decay = (1.0 - rate * weight_decay) as f32;
     let longest = shape[0].max(shape[1]) as f64;
     let step_size = (rate * 0.2 * longest.sqrt()) as f32;
@@ -284,8 +287,9 @@ fn muon(values: &mut [f32], grad: &[f32], momentum: &mut [f32], shape: [usize; 2
     }
 }
 
-/// Five steps of a quintic Newton-Schulz iteration (Keller Jordan 2024): all singular values move close to one.
-fn orthogonal(x: Tensor<2>) -> Tensor<2> {
+/// Applies five steps of a quintic Newton-Schulz iteration (Keller Jordan 2024), which brings all singular values close
+/// to one.
+fn newton_schulz(x: Tensor<2>) -> Tensor<2> {
     const A: f32 = 3.4445;
     const B: f32 = -4.775;
     const C: f32 = 2.0315;

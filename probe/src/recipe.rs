@@ -1,4 +1,4 @@
-//! The training recipe: two stages, with trainable parameter groups and learning rates for each.
+//! The training recipe: two stages, each with its trainable parameter groups and learning rates.
 
 use crate::data::ExampleOrder;
 use crate::llm::{Compute, LlmConfig, PROJECTIONS};
@@ -6,14 +6,14 @@ use crate::optimiser::OptimiserMethod;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The two stages of training, as in LLaVA (arXiv 2304.08485).
+/// The recipe of a model: the two stages of training, as in LLaVA (arXiv 2304.08485).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Trains the connector on captions; absent = training starts with `tune`.
+    /// The stage that trains the connector on captions; absent = training starts with `tune`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub align: Option<Stage>,
-    /// Trains connector and language model (and encoders) on questions.
+    /// The stage that trains connector and language model (and unfrozen encoders) on questions.
     pub tune: Stage,
 }
 
@@ -21,64 +21,65 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
-    /// Number of optimiser steps; give this or `epochs`.
+    /// Number of optimiser steps, at least 1; set this or `epochs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
-    /// Number of passes over the examples; give this or `steps`.
+    /// Number of passes over the examples, above 0 and at most 10⁶; set this or `steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
-    /// Number of examples per optimiser step.
+    /// Number of examples per optimiser step, at least 1.
     pub batch: usize,
-    /// Gradient accumulation: number of parts into which a step's examples are split. It saves memory and gives the
-    /// same step up to rounding. The loss is the mean over all supervised tokens of the step (as in the Hugging Face
-    /// trainer since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the parts' means).
+    /// Gradient accumulation: number of micro-batches of a step, from 1 to `batch`. Default 1. More save memory and give
+    /// the same step up to rounding. The loss is the mean over all supervised tokens of the step, as in the Hugging Face
+    /// trainer since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the means of the micro-batches.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub accumulate: usize,
-    /// Learning rate of all trainable parts without their own.
+    /// Peak learning rate of all trainable parameter groups without their own, at least 0.
     pub lr: f64,
-    /// Learning rate of the connector, instead of `lr`.
+    /// Peak learning rate of the connector, instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector_lr: Option<f64>,
-    /// Learning rate of the connector's samplers (`vision_query`, `vision_sampler…`), instead of the connector's.
+    /// Peak learning rate of the connector's `vision_query` and `vision_sampler…`, instead of the connector's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler_lr: Option<f64>,
-    /// Learning rate of the language model, instead of `lr`.
+    /// Peak learning rate of the language model, instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm_lr: Option<f64>,
-    /// Learning rate of the encoders, instead of `lr`.
+    /// Peak learning rate of the encoders, instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_lr: Option<f64>,
-    /// The parts of the model that are trained; all others are frozen.
+    /// Trainable parameter groups, at least one; all others are frozen.
     pub trainable: Vec<ParameterGroup>,
-    /// Trains LoRA on the language model instead of its weights; it is merged at the end of the stage.
+    /// LoRA on the language model, which is trained instead of its weights and merged at the end of the stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
-    /// The optimiser: AdamW, or Muon for the matrices of repeated layers.
+    /// The optimiser: `adamw` (default) or `muon`.
     #[serde(default)]
     pub optimiser: OptimiserMethod,
-    /// Decoupled weight decay, on matrices only (not on norm scales and biases).
+    /// Decoupled weight decay, at least 0, on parameters with two or more axes (not on norm scales and biases). Default 0.
     #[serde(default)]
     pub weight_decay: f64,
-    /// Fraction of the steps over which the learning rate rises linearly from zero.
+    /// Fraction of the steps, from 0 to 1, over which the learning rate rises linearly from zero. Default 0.03.
     #[serde(default = "default_warmup")]
     pub warmup: f64,
-    /// Decay of the learning rate after the warm-up.
+    /// Learning-rate schedule after the warm-up. Default `cosine`.
     #[serde(default)]
     pub schedule: LrSchedule,
-    /// Maximum global gradient norm over all trained parameters; 0 = no clipping.
+    /// Maximum global gradient norm over all trained parameters, at least 0; 0 = no clipping. Default 1.
     #[serde(default = "default_clip")]
     pub clip: f64,
-    /// Decay rates of AdamW's first and second moments.
+    /// Decay rates of AdamW's first and second moments, from 0 to below 1. Default `[0.9, 0.999]`.
     #[serde(default = "default_betas")]
     pub betas: [f64; 2],
-    /// The order of the examples.
+    /// The order of the examples. Default `shuffled`.
     #[serde(default)]
     pub order: ExampleOrder,
-    /// Maximum length of an example in tokens, image tokens included; longer ones are truncated on the right.
+    /// Maximum length of an example in tokens, image tokens included, at least 2; longer ones are truncated on the right.
+    /// Absent = no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Gradient checkpointing: stores only the input of each decoder block and recomputes the block in the backward
-    /// pass. It needs much less memory for long sequences, and a third more computation.
+    /// pass. It needs much less memory for long sequences, and a third more computation. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpointing: bool,
     /// Compute precision of the language model: `f32`, or `bf16` where the device supports it. Weights, optimiser,
@@ -108,11 +109,11 @@ fn is_one(n: &usize) -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rank: number of columns of A and rows of B.
+    /// Rank: number of columns of A and rows of B, at least 1.
     pub rank: usize,
-    /// Scale: the product is multiplied by `alpha / rank`.
+    /// Scale: the product is multiplied by `alpha / rank`; above 0.
     pub alpha: f64,
-    /// The projections that get LoRA; by default all, as in LLaVA.
+    /// Names of the projections that get LoRA. Default: all, as in LLaVA.
     #[serde(default = "projections")]
     pub targets: Vec<String>,
 }
@@ -121,7 +122,7 @@ fn projections() -> Vec<String> {
     PROJECTIONS.map(String::from).to_vec()
 }
 
-/// A part of the model that can be trained or frozen.
+/// A group of parameters that is trained or frozen together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParameterGroup {
@@ -133,7 +134,20 @@ pub enum ParameterGroup {
     Encoder,
 }
 
-/// LrSchedule of the learning rate after the warm-up.
+impl ParameterGroup {
+    /// Returns the group of the parameter at a module path of [`Mllm`](crate::mllm::Mllm), whose fields the first
+    /// element names; `None` if no group has that name.
+    pub fn of_path(path: &[String]) -> Option<Self> {
+        match path.first()?.as_str() {
+            "connector" => Some(Self::Connector),
+            "llm" => Some(Self::Llm),
+            "encoders" => Some(Self::Encoder),
+            _ => None,
+        }
+    }
+}
+
+/// Learning-rate schedule after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
@@ -172,19 +186,20 @@ impl LoraConfig {
             return bad(format!("`lora.alpha` is {:?}, must be above 0 and at most {most}", self.alpha));
         }
         if self.targets.is_empty() {
-            return bad("`lora.targets` is empty: nothing would be adapted".into());
+            return bad("`lora.targets` is empty, must name at least one projection".into());
         }
         match self.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
-            Some(unknown) => {
-                bad(format!("`lora.targets`: there is no projection `{unknown}`; there are {}", PROJECTIONS.join(", ")))
-            }
+            Some(unknown) => bad(format!(
+                "`lora.targets`: there is no projection `{unknown}`, must be among {}",
+                PROJECTIONS.join(", ")
+            )),
             None => Ok(()),
         }
     }
 }
 
 impl Recipe {
-    /// The notes of both stages ([`Stage::notes`]), prefixed with the stage's name.
+    /// Returns the notes of both stages ([`Stage::notes`]), prefixed with the name of the stage.
     pub fn notes(&self) -> Vec<String> {
         let stages = self.align.iter().map(|s| ("align", s)).chain([("tune", &self.tune)]);
         stages.flat_map(|(name, stage)| stage.notes().into_iter().map(move |n| format!("stage {name}: {n}"))).collect()
@@ -221,7 +236,7 @@ impl LoraConfig {
 }
 
 impl Stage {
-    /// A stage with these settings and the defaults of all others.
+    /// Creates a stage with these settings and the defaults of all others.
     pub fn new(steps: usize, batch: usize, lr: f64, trainable: Vec<ParameterGroup>) -> Self {
         Self {
             steps: Some(steps),
@@ -256,12 +271,14 @@ impl Stage {
         let bad = |what: String| Err(Error::usage(what));
         match (self.steps, self.epochs) {
             (Some(steps), Some(epochs)) => {
-                return bad(format!("`steps` = {steps} and `epochs` = {epochs}: give either `steps` or `epochs`"));
+                return bad(format!(
+                    "`steps` = {steps} and `epochs` = {epochs} are both set: set either `steps` or `epochs`"
+                ));
             }
-            (None, None) => return bad("neither `steps` nor `epochs` is given: give either".into()),
-            (Some(0), None) => return bad("`steps` = 0 trains nothing: leave the stage out, or give at least 1".into()),
+            (None, None) => return bad("neither `steps` nor `epochs` is set: set one of them".into()),
+            (Some(0), None) => return bad("`steps` = 0 must be at least 1; leave the stage out to skip it".into()),
             (None, Some(e)) if !(e > 0.0 && e <= MOST_EPOCHS) => {
-                return bad(format!("`epochs` = {e} must be above 0, and at most {MOST_EPOCHS}"));
+                return bad(format!("`epochs` = {e} must be above 0 and at most {MOST_EPOCHS}"));
             }
             _ => {}
         }
@@ -269,48 +286,45 @@ impl Stage {
             return bad("`batch` = 0 must be at least 1".into());
         }
         if self.accumulate == 0 || self.accumulate > self.batch {
-            return bad(format!(
-                "`accumulate` = {} is a number of parts of a batch, from 1 to `batch` = {}",
-                self.accumulate, self.batch
-            ));
+            return bad(format!("`accumulate` = {} must be from 1 to `batch` = {}", self.accumulate, self.batch));
         }
         for (name, rate) in self.rates() {
             if !(rate >= 0.0 && rate.is_finite()) {
                 let why = if rate < 0.0 { "negative" } else { "not a finite number" };
-                return bad(format!("`{name}` is {why}: {rate}; a learning rate is 0 or above"));
+                return bad(format!("`{name}` is {why}: {rate}; a learning rate must be at least 0 and finite"));
             }
         }
         if let Some(n) = self.max_length.filter(|n| *n < 2) {
-            return bad(format!("`max_length` = {n}: below 2 leaves nothing to predict"));
+            return bad(format!("`max_length` = {n} must be at least 2: the first token is never predicted"));
         }
         if !(0.0..=1.0).contains(&self.warmup) {
             return bad(format!("`warmup` = {} must be a fraction of the steps, from 0 to 1", self.warmup));
         }
         for (name, value) in [("weight_decay", self.weight_decay), ("clip", self.clip)] {
             if !(value >= 0.0 && value.is_finite()) {
-                return bad(format!("`{name}` = {value} must be 0 or above, and finite"));
+                return bad(format!("`{name}` = {value} must be at least 0 and finite"));
             }
         }
         if self.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
-            return bad(format!("`betas` = {:?} lie from 0 to below 1", self.betas));
+            return bad(format!("`betas` = {:?}: both must be at least 0 and below 1", self.betas));
         }
         if let Some(lora) = &self.lora {
             if !self.trains(ParameterGroup::Llm) {
-                return bad("`lora` adapts the language model, but `llm` is not in `trainable`".into());
+                return bad("`lora` is set, but `llm` is not in `trainable`: LoRA adapts the language model".into());
             }
             lora.check()?;
         }
         if self.trainable.is_empty() {
-            return bad("`trainable` is empty: nothing would be learned".into());
+            return bad("`trainable` is empty, must name at least one parameter group".into());
         }
         let twice = |(i, part): (usize, &ParameterGroup)| self.trainable.iter().take(i).any(|p| p == part);
         if self.trainable.iter().enumerate().any(twice) {
-            return bad("`trainable` names a part twice".into());
+            return bad("`trainable` names a parameter group twice".into());
         }
         Ok(())
     }
 
-    /// The learning rates that are set, with their keys.
+    /// Returns the learning rates that are set, with their keys.
     fn rates(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [
             ("lr", Some(self.lr)),
@@ -323,12 +337,12 @@ impl Stage {
         .filter_map(|(name, rate)| Some((name, rate?)))
     }
 
-    /// Notes on valid but unusual settings, one sentence each.
+    /// Returns notes on valid but unusual settings, one sentence each.
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self
             .rates()
             .filter(|(_, rate)| *rate == 0.0)
-            .map(|(name, _)| format!("`{name}` = 0: what has this learning rate stays as it is"))
+            .map(|(name, _)| format!("`{name}` = 0: parameters with this learning rate are not updated"))
             .collect();
         if self.clip == 0.0 {
             notes.push("`clip` = 0: gradients are not clipped".into());
@@ -353,7 +367,7 @@ impl Stage {
             };
             if lora.rank > most {
                 return Err(Error::usage(format!(
-                    "`lora.rank` is {}, more than the matrix of `{target}` has: {most} rows or columns",
+                    "`lora.rank` is {}, but the matrix of `{target}` has only {most} rows or columns",
                     lora.rank
                 ))
                 .hint(format!("set `rank` to at most {most}, or leave `{target}` out of `targets`")));
@@ -362,7 +376,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Number of optimiser steps for this number of examples.
+    /// Returns the number of optimiser steps for this number of examples.
     pub fn total_steps(&self, examples: usize) -> usize {
         match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
@@ -372,42 +386,41 @@ impl Stage {
         }
     }
 
-    /// Whether this stage trains a part.
-    pub fn trains(&self, part: ParameterGroup) -> bool {
-        self.trainable.contains(&part)
+    /// Whether this stage trains a parameter group.
+    pub fn trains(&self, group: ParameterGroup) -> bool {
+        self.trainable.contains(&group)
     }
 
-    /// Peak learning rate of the parameter at a module path; `None` if this stage does not train it.
+    /// Returns the peak learning rate of the parameter at a module path; `None` if this stage does not train it.
     pub fn peak_lr(&self, path: &[String]) -> Option<f64> {
-        let part = match path.first().map(String::as_str) {
-            Some("connector") => ParameterGroup::Connector,
-            Some("llm") => ParameterGroup::Llm,
-            Some("encoders") => ParameterGroup::Encoder,
-            _ => return None,
-        };
-        let sampler = || path.iter().any(|n| n == "vision_query" || n.starts_with("vision_sampler"));
-        let own = match part {
-            ParameterGroup::Connector if sampler() => self.sampler_lr.or(self.connector_lr),
+        let group = ParameterGroup::of_path(path).filter(|group| self.trains(*group))?;
+        if group == ParameterGroup::Llm && self.lora.is_some() && !path.iter().any(|n| n == "lora") {
+            return None;
+        }
+        let sampler = path.iter().any(|n| n == "vision_query" || n.starts_with("vision_sampler"));
+        let sampler_lr = self.sampler_lr.filter(|_| group == ParameterGroup::Connector && sampler);
+        Some(sampler_lr.or(self.own_lr(group)).unwrap_or(self.lr))
+    }
+
+    /// Returns the highest peak learning rate of the trained parameter groups.
+    pub fn highest_lr(&self) -> f64 {
+        let groups = self.trainable.iter().map(|group| self.own_lr(*group).unwrap_or(self.lr));
+        let samplers = self.sampler_lr.filter(|_| self.trains(ParameterGroup::Connector));
+        groups.chain(samplers).fold(0.0, f64::max)
+    }
+
+    /// Returns the peak learning rate that a group has instead of `lr`.
+    fn own_lr(&self, group: ParameterGroup) -> Option<f64> {
+        match group {
             ParameterGroup::Connector => self.connector_lr,
             ParameterGroup::Llm => self.llm_lr,
             ParameterGroup::Encoder => self.encoder_lr,
-        };
-        let adapted = part != ParameterGroup::Llm || self.lora.is_none() || path.iter().any(|n| n == "lora");
-        (self.trains(part) && adapted).then_some(own.unwrap_or(self.lr))
+        }
     }
 
-    /// The highest peak learning rate of the trained parts.
-    pub fn highest_lr(&self) -> f64 {
-        let of = |part| match part {
-            ParameterGroup::Connector => self.connector_lr.unwrap_or(self.lr).max(self.sampler_lr.unwrap_or(0.0)),
-            ParameterGroup::Llm => self.llm_lr.unwrap_or(self.lr),
-            ParameterGroup::Encoder => self.encoder_lr.unwrap_or(self.lr),
-        };
-        self.trainable.iter().map(|part| of(*part)).fold(0.0, f64::max)
-    }
-
-    /// Factor on every peak learning rate at `step` (from 0) of `total`, from 0 to 1, as in `transformers`' schedulers:
-    /// linear warm-up from zero, then the schedule's decay, which reaches zero at `total`.
+    /// Returns the factor on every peak learning rate, from 0 to 1, at `step` (counted from 0) of `total`, as the
+    /// schedulers of `transformers`: linear warm-up from zero, then the schedule, which reaches zero at `total` unless it
+    /// is constant.
     pub fn lr_factor(&self, step: usize, total: usize) -> f64 {
         let warmup = (self.warmup * total as f64).ceil() as usize;
         if step < warmup {
@@ -494,7 +507,10 @@ mod tests {
             ("steps = 1\nbatch = 1\nlr = -4e-3\ntrainable = [\"llm\"]", "`lr` is negative: -0.004"),
             ("steps = 1\nbatch = 1\nlr = nan\ntrainable = [\"llm\"]", "`lr` is not a finite number"),
             ("steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = []", "`trainable` is empty"),
-            ("steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = [\"llm\", \"llm\"]", "`trainable` names a part twice"),
+            (
+                "steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = [\"llm\", \"llm\"]",
+                "`trainable` names a parameter group twice",
+            ),
         ] {
             let e = wrong(text)?.check().expect_err(text);
             assert!(e.to_string().contains(key), "{text}: {e}");

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Upstream's encoder names and the ids of our cards for them. A name may end in `-interp<tokens>`.
+/// Upstream's names of encoders, and the ids of their cards. A name may end in `-interp<tokens>`.
 const TOWERS: [(&str, &str); 4] = [
     ("siglip/CLIP-ViT-SO400M-14-384", "siglip-so400m14-384"),
     ("openai/clip-vit-large-patch14-336", "openai-clip-l14-336"),
@@ -32,7 +32,7 @@ const TOWERS: [(&str, &str); 4] = [
     ("clip-convnext-XXL-multi-stage", "openclip-convnext-xxl-1024-multi-stage"),
 ];
 
-/// Upstream's `model_type` and that of the language model inside.
+/// Upstream's `model_type`, and that of the language model in it.
 const FAMILIES: [(&str, &str); 5] = [
     ("cambrian_llama", "llama"),
     ("cambrian_phi3", "phi3"),
@@ -73,12 +73,12 @@ pub struct ReleasedModel {
     pub connector: ConnectorConfig,
     /// The language model's configuration.
     pub llm: LlmConfig,
-    /// Number of tokens before the image in upstream's prompts, which tells the chat template; we place the image by its
-    /// placeholder instead.
+    /// Number of tokens before the image in upstream's prompts, which identifies the chat template. It is not needed to
+    /// place the image, which has a placeholder.
     pub image_position: Option<usize>,
 }
 
-/// The fields of `config.json` that describe the connector.
+/// The fields of `config.json` that describe connector and encoders.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CambrianConfig {
     pub mm_projector_type: String,
@@ -102,7 +102,7 @@ pub(crate) struct CambrianConfig {
 }
 
 impl ReleasedModel {
-    /// Whether a directory is a released Cambrian model.
+    /// Whether `dir` has the `config.json` of a released Cambrian-1 model.
     pub fn is_model_dir(dir: &Path) -> bool {
         let config = std::fs::read(dir.join("config.json")).ok();
         let json = config.and_then(|bytes| foreign::from_slice::<Value>(&bytes).ok());
@@ -112,7 +112,7 @@ impl ReleasedModel {
     /// Reads the configuration of a released model.
     ///
     /// # Errors
-    /// When it is not a released model, or needs a module that we do not have.
+    /// When it is not a released model, or has a connector, encoder or language model that is not supported.
     pub fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("config.json");
         let step = || format!("reading {}", file.display());
@@ -122,10 +122,10 @@ impl ReleasedModel {
 
     fn of(dir: &Path, mut json: Value) -> Result<Self> {
         let written: CambrianConfig = serde_json::from_value(json.clone())
-            .map_err(|e| Error::from(e).hint("this is not the configuration of a released Cambrian model"))?;
+            .map_err(|e| Error::from(e).hint("expected the `config.json` of a released Cambrian-1 model"))?;
         let family = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
         let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == family) else {
-            return Err(Error::failed(format!("no language model for model_type `{}`", text::excerpt(family, 60)))
+            return Err(Error::failed(format!("`model_type` = `{}` is not supported", text::excerpt(family, 60)))
                 .hint(format!("known: {}", FAMILIES.map(|(name, _)| name).join(", "))));
         };
         if let Some(fields) = json.as_object_mut() {
@@ -141,7 +141,7 @@ impl ReleasedModel {
         Ok(Self { dir: dir.to_path_buf(), encoders, connector, llm, image_position: written.image_position })
     }
 
-    /// Loads the model strictly: every parameter is filled, and the checkpoint holds nothing else.
+    /// Loads the model: every parameter is filled, and every key of the checkpoint is used.
     ///
     /// # Errors
     /// When the weights are missing or damaged, or do not match the configuration.
@@ -168,7 +168,7 @@ impl ReleasedModel {
     }
 }
 
-/// The card of an upstream encoder.
+/// Returns the card of an encoder with upstream's name.
 fn tower(name: &str) -> Result<EncoderCard> {
     let plain = match name.rsplit_once("-interp") {
         Some((plain, tokens)) if tokens.bytes().all(|b| b.is_ascii_digit()) => plain,
@@ -180,18 +180,21 @@ fn tower(name: &str) -> Result<EncoderCard> {
             let known = TOWERS.map(|(known, _)| known);
             let near = nearest(plain, known);
             let hint = if near.is_empty() { known.join(", ") } else { near.join(", ") };
-            Err(Error::failed(format!("no card for the vision tower `{}`", text::excerpt(name, 80)))
-                .hint(format!("known: {hint}")))
+            Err(Error::failed(format!(
+                "`mm_vision_tower_aux_list`: there is no card for the encoder `{}`",
+                text::excerpt(name, 80)
+            ))
+            .hint(format!("known: {hint}")))
         }
     }
 }
 
-/// The side of a square grid with this number of tokens.
-fn side(what: &str, tokens: usize) -> Result<usize> {
+/// Returns the side of the square grid with this number of tokens; `key` is for the error.
+fn side(key: &str, tokens: usize) -> Result<usize> {
     let side = tokens.isqrt();
     match side * side == tokens && tokens > 0 {
         true => Ok(side),
-        false => Err(Error::failed(format!("`{what}`: {tokens} tokens are no square grid"))),
+        false => Err(Error::failed(format!("`{key}`: {tokens} is not the number of tokens of a square grid"))),
     }
 }
 
@@ -199,14 +202,16 @@ impl CambrianConfig {
     fn connector(&self, encoders: &[EncoderCard], llm_width: usize) -> Result<ConnectorConfig> {
         if self.mm_vision_tower_aux_token_len_list.len() != encoders.len() {
             return Err(Error::failed(format!(
-                "{} token counts for {} vision towers",
+                "`mm_vision_tower_aux_token_len_list` has {} entries, `mm_vision_tower_aux_list` {}; expected as many",
                 self.mm_vision_tower_aux_token_len_list.len(),
                 encoders.len()
             )));
         }
         if self.unfreeze_mm_vision_tower || self.mm_use_im_start_end {
-            return Err(Error::failed("trained vision towers and tokens around the image are not supported")
-                .hint("none of the released models has them"));
+            return Err(Error::failed(
+                "`unfreeze_mm_vision_tower` and `mm_use_im_start_end` are not supported, must be false",
+            )
+            .hint("open one of the released models: they have neither"));
         }
         let grids = self.encoder_grids()?;
         let towers = encoders.iter().zip(&grids);
@@ -215,18 +220,18 @@ impl CambrianConfig {
         ConnectorConfig::new(ConnectorKind::from_cambrian(self)?, &towers, llm_width)
     }
 
-    /// Side of the grid of each encoder's features.
+    /// Returns the side of the grid of each encoder's features.
     pub fn encoder_grids(&self) -> Result<Vec<usize>> {
         let grids = self.mm_vision_tower_aux_token_len_list.iter();
         grids.map(|n| side("mm_vision_tower_aux_token_len_list", *n)).collect()
     }
 
-    /// Side of the query grid of each group of the SVA.
+    /// Returns the side of the query grid of each group of the SVA.
     pub fn query_grids(&self) -> Result<Vec<usize>> {
         self.query_num_list.iter().map(|n| side("query_num_list", *n)).collect()
     }
 
-    /// Side of the grid of image tokens.
+    /// Returns the side of the grid of image tokens.
     pub fn image_grid(&self) -> Result<usize> {
         side("image_token_len", self.image_token_len)
     }

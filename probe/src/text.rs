@@ -1,7 +1,8 @@
-//! Runs a language model without images: continues a text and gives the log-probability of each token.
+//! Runs a language model on text: continues a prompt, and computes the log-probability of each token.
 
+use crate::connector::ImageTokens;
 use crate::generate::Sampling;
-use crate::llm::decoder::Reading;
+use crate::llm::decoder::SequenceLayout;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::{Mllm, Sequence};
 use burgess_base::stream::stream;
@@ -9,7 +10,7 @@ use burgess_base::{Error, Result, digest};
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
-/// Number of most likely tokens that are reported besides the chosen one.
+/// Number of most likely tokens that are reported with each token.
 pub const TOP_TOKENS: usize = 5;
 
 /// A token with its log-probability, before temperature, top-k and top-p.
@@ -17,7 +18,7 @@ pub const TOP_TOKENS: usize = 5;
 pub struct TokenLogprob {
     /// The token id.
     pub id: u32,
-    /// Natural logarithm of the probability, in nats (at most 0).
+    /// Natural logarithm of the probability, at most 0.
     pub logprob: f64,
 }
 
@@ -38,15 +39,15 @@ impl ScoredToken {
     pub fn from_logits(logits: &[f32], id: u32) -> Result<Self> {
         if let Some(at) = logits.iter().position(|x| !x.is_finite()) {
             let bad = logits.get(at).copied().unwrap_or(f32::NAN);
-            return Err(Error::failed(format!("the language model's logit of token {at} is {bad}"))
-                .hint("its weights or its configuration are damaged (norms, `rope_theta`), or its numbers overflow"));
+            return Err(Error::failed(format!("the language model's logit of token id {at} is {bad}, must be finite"))
+                .hint("check that its weights and its configuration (norms, `rope_theta`) belong together and are not damaged"));
         }
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
         let log = |id: usize| logits.get(id).map(|x| f64::from(x - most) - sum.ln());
         let logprob = log(id as usize).ok_or_else(|| {
-            Error::failed(format!("token id {id} is outside the vocabulary of {}", logits.len()))
-                .hint("the tokenizer and the language model do not belong together")
+            Error::failed(format!("token id {id} is outside the vocabulary of {} tokens", logits.len()))
+                .hint("use the tokenizer of this language model")
         })?;
         // Ties are broken by the lower id.
         let mut best: Vec<usize> = Vec::with_capacity(TOP_TOKENS + 1);
@@ -79,13 +80,13 @@ pub fn continue_text(
     device: &Device,
 ) -> Result<Vec<ScoredToken>> {
     if prompt.is_empty() {
-        return Err(Error::failed("the prompt has no tokens").hint("give a text that is not empty"));
+        return Err(Error::failed("the prompt has no tokens, needs at least one").hint("give a text that is not empty"));
     }
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
     let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
-    // The same random stream as for a question to a multimodal model.
+    // The same random stream as for a prompt to a multimodal model.
     let mut draws = sampling.map(|s| (s, stream(&format!("answer/{}", digest::of_bytes(&bytes)), s.seed)));
     let mut cache = KvCache::new();
     let mut next = prompt.to_vec();
@@ -114,20 +115,22 @@ pub fn continue_text(
 /// When either is empty, both together exceed the maximum length, or a logit is not finite.
 pub fn score_text(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) -> Result<Vec<ScoredToken>> {
     if prompt.is_empty() || continuation.is_empty() {
-        return Err(Error::failed("the prompt or its continuation has no tokens").hint("give texts that are not empty"));
+        return Err(Error::failed("the prompt or its continuation has no tokens, each needs at least one")
+            .hint("give texts that are not empty"));
     }
     let ids = [prompt, continuation].concat();
-    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, Reading::default(), None)?;
+    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, SequenceLayout::default(), None)?;
     rows(llm, hidden, prompt.len(), continuation)
 }
 
-/// As [`score_text`], for a prompt with an image placeholder at `image_at`; `seen` comes from [`Mllm::encode_images_with`].
+/// As [`score_text`], for a prompt with an image placeholder at `image_at`; `images` comes from
+/// [`Mllm::encode_images_with`].
 ///
 /// # Errors
 /// As [`score_text`]; also when the placeholder has no image.
 pub fn score_text_with_image(
     model: &Mllm,
-    seen: Option<crate::connector::ImageTokens>,
+    images: Option<ImageTokens>,
     prompt: &[u32],
     image_at: Option<usize>,
     continuation: &[u32],
@@ -136,11 +139,11 @@ pub fn score_text_with_image(
     if continuation.is_empty() {
         return Ok(Vec::new());
     }
-    let positions = seen.as_ref().map_or(0, |s| s.tokens.dims()[1]);
+    let positions = images.as_ref().map_or(0, ImageTokens::tokens_per_image);
     let ids = [prompt, continuation].concat();
-    let row = Sequence { ids: &ids, image_at: image_at.filter(|_| seen.is_some()) };
+    let row = Sequence { ids: &ids, image_at: image_at.filter(|_| images.is_some()) };
     let start = row.position(prompt.len(), positions);
-    let hidden = model.hidden(model.splice(&[row], seen, device)?)?;
+    let hidden = model.hidden(model.splice(&[row], images, device)?)?;
     rows(&model.llm, hidden, start, continuation)
 }
 

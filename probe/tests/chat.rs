@@ -150,7 +150,7 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         // Asked blind, the image and the line break after it are missing.
         let blind = template.open(&t, &[Turn::user("What is this?")], false)?;
         assert!(blind.image_at.is_none() && blind.ids.len() < asked.ids.len());
-        let last = t.specials().find(|token| answers[1].ends_with(token)).unwrap_or_default();
+        let last = t.special_texts().find(|token| answers[1].ends_with(token)).unwrap_or_default();
         let stop = template.stop(&t)?;
         assert!(stop.contains(&t.id(last)?), "{name}: {stop:?}");
         assert!(t.special().ends.iter().all(|id| stop.contains(id)));

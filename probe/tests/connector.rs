@@ -81,7 +81,7 @@ impl Case {
         Some(sizes.iter().map(|&(width, height)| ImageSize { width, height }).collect())
     }
 
-    fn see(&self, towers: &[FeatureMap]) -> Result<ImageTokens> {
+    fn encode(&self, towers: &[FeatureMap]) -> Result<ImageTokens> {
         self.connector.forward(towers, self.sizes().as_deref())
     }
 
@@ -108,7 +108,7 @@ fn embeddings_and_hidden_states_are_the_reference_ones() -> Result<()> {
     for name in names {
         for device in [Device::flex(), Device::flex().autodiff()] {
             let case = Case::open(&name, device)?;
-            let seen = case.see(&case.towers()?)?;
+            let seen = case.encode(&case.towers()?)?;
             case.check(&format!("{name} embeddings"), seen.tokens.clone(), "tokens", 1e-4)?;
             let Some(context) = &seen.context else { continue };
             let mut hidden = case.tensor("hidden")?;
@@ -151,7 +151,7 @@ fn gradients_are_the_reference_ones() -> Result<()> {
     for name in names()? {
         let case = Case::open(&name, Device::flex().autodiff())?;
         let towers = case.towers()?;
-        let seen = case.see(&towers)?;
+        let seen = case.encode(&towers)?;
         let mut loss = (seen.tokens.clone() * case.tensor("toward.tokens")?).sum();
         let hidden = match &seen.context {
             None => None,
@@ -199,7 +199,7 @@ fn gradients_are_the_reference_ones() -> Result<()> {
 #[test]
 fn what_is_padding_may_be_left_out() -> Result<()> {
     let case = Case::open("sva", Device::flex())?;
-    let seen = case.see(&case.towers()?)?;
+    let seen = case.encode(&case.towers()?)?;
     let visible = seen.visible.clone().ok_or_else(|| Error::failed("nothing is padding"))?;
     let context = seen.context.as_ref().ok_or_else(|| Error::failed("no context"))?;
     assert_eq!(visible.iter().map(|v| v.iter().filter(|v| **v).count()).collect::<Vec<_>>(), [20, 10, 12]);
@@ -250,11 +250,11 @@ fn kind(text: &str) -> ConnectorKind {
 fn encoders_that_do_not_fit_are_refused() -> Result<()> {
     let case = Case::open("sva", Device::flex())?;
     let towers = case.towers()?;
-    let e = case.see(&towers[1..]).unwrap_err();
+    let e = case.encode(&towers[1..]).unwrap_err();
     assert!(e.to_string().contains("4 encoders, got those of 3"), "{e}");
     let mut swapped = towers.clone();
     swapped.swap(0, 1);
-    let e = case.see(&swapped).unwrap_err();
+    let e = case.encode(&swapped).unwrap_err();
     assert!(e.to_string().contains("width 9 from encoder 1, got 6"), "{e}");
     let two = [ImageSize { width: 1, height: 1 }; 2];
     assert!(case.connector.forward(&towers, Some(&two)).unwrap_err().to_string().contains("2 image sizes"));
@@ -262,9 +262,12 @@ fn encoders_that_do_not_fit_are_refused() -> Result<()> {
     let sva =
         |more: &str| kind(&format!(r#"{{"sva": {{"hidden": 32, "depth": 1, "query_grids": [4], "grid": 4{more}}}}}"#));
     let e = ConnectorConfig::new(sva(r#", "tower_grids": [6]"#), &[(5, [6, 6])], 8).unwrap_err();
-    assert!(e.to_string().contains("6x6, which is no multiple of the queries' 4x4") && e.hint_text().is_some(), "{e}");
+    assert!(
+        e.to_string().contains("6x6, which is not a multiple of the query grid of 4x4") && e.hint_text().is_some(),
+        "{e}"
+    );
     let e = ConnectorConfig::new(sva(r#", "tower_grids": [4, 8]"#), &[(5, [6, 6])], 8).unwrap_err();
-    assert!(e.to_string().contains("2 grids for 1 encoders"), "{e}");
+    assert!(e.to_string().contains("2 grids for 1 encoders, must have one for each"), "{e}");
     assert!(ConnectorConfig::new(sva(r#", "heads": 5"#), &[(5, [6, 6])], 8).is_err());
     // Without `tower_grids` the nearest multiple that is not finer than the features.
     let config = ConnectorConfig::new(sva(""), &[(5, [6, 6]), (6, [9, 9]), (7, [2, 2])], 8)?;
@@ -280,17 +283,18 @@ fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
     let device = Device::flex();
     for name in names()? {
         let case = Case::open(&name, device.clone())?;
-        let see = |connector: &Connector| values(connector.forward(&case.towers()?, case.sizes().as_deref())?.tokens);
+        let encode =
+            |connector: &Connector| values(connector.forward(&case.towers()?, case.sizes().as_deref())?.tokens);
         let draw = |seed| case.golden.config.draw(seed, &device);
         let one = draw(1)?;
-        assert_eq!(see(&one)?, see(&draw(1)?)?, "{name}");
-        assert_ne!(see(&one)?, see(&draw(2)?)?, "{name}");
-        assert!(see(&one)?.iter().all(|v| v.is_finite()), "{name}");
+        assert_eq!(encode(&one)?, encode(&draw(1)?)?, "{name}");
+        assert_ne!(encode(&one)?, encode(&draw(2)?)?, "{name}");
+        assert!(encode(&one)?.iter().all(|v| v.is_finite()), "{name}");
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("connector.safetensors");
         checkpoint::save(&one, one.dialect(), "", checkpoint::Precision::F32, &file)?;
         let (again, _) = checkpoint::load(draw(2)?, &Checkpoint::open(&file)?, one.dialect())?;
-        assert_eq!(see(&one)?, see(&again)?, "{name}");
+        assert_eq!(encode(&one)?, encode(&again)?, "{name}");
     }
     Ok(())
 }
@@ -313,20 +317,20 @@ fn standardised_features_read_alike_in_any_scale_and_the_statistics_survive_savi
             connector.set_statistics(statistics)?;
             Ok(connector)
         };
-        let see = |connector: &Connector, map: &FeatureMap| {
+        let encode = |connector: &Connector, map: &FeatureMap| {
             values(connector.forward(std::slice::from_ref(map), None)?.tokens)
         };
         let (small, large) = (map(0.01, -3.0), map(100.0, 40.0));
         let connector = of(&small)?;
-        let seen = see(&connector, &small)?;
-        for (a, b) in seen.iter().zip(see(&of(&large)?, &large)?) {
+        let seen = encode(&connector, &small)?;
+        for (a, b) in seen.iter().zip(encode(&of(&large)?, &large)?) {
             assert!((a - b).abs() < 1e-3, "{name}: {a} {b}");
         }
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("connector.safetensors");
         checkpoint::save(&connector, connector.dialect(), "", checkpoint::Precision::F32, &file)?;
         let (again, _) = checkpoint::load(config.init(&device)?, &Checkpoint::open(&file)?, connector.dialect())?;
-        assert_eq!(see(&again, &small)?, seen, "{name}");
+        assert_eq!(encode(&again, &small)?, seen, "{name}");
     }
     let mut plain = ConnectorConfig::new(ConnectorKind::default(), &[(6, [4, 4])], 8)?.draw(1, &device)?;
     assert!(plain.set_statistics(ChannelStatistics::default()).is_err());

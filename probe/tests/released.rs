@@ -1,4 +1,4 @@
-//! ReleasedModel Cambrian models in the small (goldens of `tests/reference/released.py`), and the configurations of the real
+//! Released Cambrian models in the small (goldens of `tests/reference/released.py`), and the configurations of the real
 //! ones.
 
 mod common;
@@ -108,7 +108,10 @@ fn what_does_not_fit_is_said() -> Result<()> {
     let cases: [(Change, &str); 7] = [
         (&|c| c["mm_vision_tower_aux_list"][2] = json!("facebook/dinov2-giant-res518"), "facebook/dinov2-giant-res378"),
         (&|c| c["model_type"] = json!("cambrian_cohere"), "cambrian_llama"),
-        (&|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60), "60 tokens are no square grid"),
+        (
+            &|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60),
+            "60 is not the number of tokens of a square grid",
+        ),
         (&|c| drop(c.remove("connector_depth")), "`connector_depth` is missing"),
         (&|c| c["connector_depth"] = json!(2), "vision_sampler_0.layers.2."),
         (&|c| c["connector_only"] = json!(true), "vision_sampler_layers.0."),
@@ -137,7 +140,7 @@ fn absurd_numbers_are_said_before_anything_is_made() -> Result<()> {
         ("query_num_list", json!([10_u64.pow(18)]), "`query_grids`"),
         ("image_token_len", json!(-1), "config.json"),
         ("mm_projector_type", json!("mlp1000000x_gelu"), "`mlp1000000x_gelu`"),
-        ("model_type", json!("x".repeat(10_000)), "no language model"),
+        ("model_type", json!("x".repeat(10_000)), "is not supported"),
     ] {
         let dir = changed("llama", |fields| {
             fields.insert(key.into(), value);

@@ -3,7 +3,7 @@
 use burgess_base::{Error, Result};
 use burgess_probe::llm::Tokenizer;
 use burgess_probe::llm::tokenizer::GgufTokenizer;
-use burgess_probe::llm::tokenizer::proto::{Kind, ModelProto};
+use burgess_probe::llm::tokenizer::proto::{ModelProto, PieceType};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -136,19 +136,19 @@ fn byte_level_gguf_is_its_tokenizer_json() -> Result<()> {
 /// The fields of a GGUF file that was made of a `tokenizer.model`.
 fn gguf_of_model(name: &str) -> Result<GgufTokenizer> {
     let model = ModelProto::parse(&std::fs::read(golden(name).join("tokenizer.model"))?)?;
-    let number = |kind: Kind| match kind {
-        Kind::Normal => 1,
-        Kind::Unknown => 2,
-        Kind::Control => 3,
-        Kind::UserDefined => 4,
-        Kind::Unused => 5,
-        Kind::Byte => 6,
+    let number = |piece_type: PieceType| match piece_type {
+        PieceType::Normal => 1,
+        PieceType::Unknown => 2,
+        PieceType::Control => 3,
+        PieceType::UserDefined => 4,
+        PieceType::Unused => 5,
+        PieceType::Byte => 6,
     };
     Ok(GgufTokenizer {
         model: "llama".into(),
         tokens: model.pieces.iter().map(|p| p.text.clone()).collect(),
         scores: model.pieces.iter().map(|p| p.score).collect(),
-        token_type: model.pieces.iter().map(|p| number(p.kind)).collect(),
+        token_type: model.pieces.iter().map(|p| number(p.piece_type)).collect(),
         ..GgufTokenizer::default()
     })
 }

@@ -66,7 +66,7 @@ impl FeatureSource for Held {
     }
 }
 
-fn see(model: &Mllm, images: &[usize]) -> Result<ImageTokens> {
+fn encode(model: &Mllm, images: &[usize]) -> Result<ImageTokens> {
     model.encode_images_with(Held.batch(images, &Device::flex())?, Held.sizes(images)?.as_deref(), None)
 }
 
@@ -76,7 +76,7 @@ fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Resul
     for kind in kinds() {
         let name = kind.name();
         let model = model(kind)?;
-        let images = see(&model, &[0, 1, 2, 3])?;
+        let images = encode(&model, &[0, 1, 2, 3])?;
         assert_eq!(images.visible.is_some(), ["sva", "mlp2x_gelu"].contains(&name), "{name}");
         assert_eq!(images.context.is_some(), name == "sva");
         let prompts: Vec<Vec<u32>> = (0..6)
@@ -94,7 +94,7 @@ fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Resul
             // The whole sequence at once, with the padding in it but hidden.
             let whole = |ids: &[u32]| -> Result<Tensor<2>> {
                 let sequence = Sequence { ids, image_at: Some(1) };
-                let seen = see(&model, &[prompt.image.map_or(0, |(p, _)| p)])?;
+                let seen = encode(&model, &[prompt.image.map_or(0, |(p, _)| p)])?;
                 let hidden = model.hidden(model.splice(&[sequence], Some(seen), &device)?)?;
                 let [_, t, d] = hidden.dims();
                 Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
@@ -131,8 +131,8 @@ fn hidden_positions_count_for_none() -> Result<()> {
         Sequence { ids: &[7, 8], image_at: None },
         Sequence { ids: &[IMAGE, 8], image_at: Some(0) },
     ];
-    let spliced = model.splice(&rows, Some(see(&model, &[1, 2])?), &Device::flex())?;
-    let (positions, hidden) = (spliced.positions.unwrap(), spliced.hidden.unwrap());
+    let spliced = model.splice(&rows, Some(encode(&model, &[1, 2])?), &Device::flex())?;
+    let (positions, hidden) = (spliced.positions.unwrap(), spliced.padding_mask.unwrap());
     // A wide image: one row of cells and its newline is padding above, and one below.
     assert_eq!(positions[0], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10, 10, 11, 12]);
     assert_eq!(hidden[0].iter().filter(|h| **h).count(), 10);

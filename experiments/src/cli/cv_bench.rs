@@ -3,9 +3,9 @@
 use super::{print, print_json};
 use crate::machine::progress::Progress;
 use burgess_base::{Error, Result, output};
-use burgess_cv_bench::annotations::Format;
-use burgess_cv_bench::tasks::Task;
-use burgess_cv_bench::{Input, Manifest, Options, build};
+use burgess_cv_bench::annotations::AnnotationFormat;
+use burgess_cv_bench::tasks::CvBenchTask;
+use burgess_cv_bench::{AnnotationSet, CvBenchManifest, CvBenchOptions, build};
 use std::path::PathBuf;
 
 /// CV-Bench's four tasks from your own annotated images
@@ -80,23 +80,27 @@ pub struct CvBenchArgs {
 
 pub fn run(args: CvBenchArgs) -> Result<()> {
     let mut inputs = Vec::new();
-    for (format, list) in [(Format::Coco, &args.coco), (Format::Ade20k, &args.ade20k), (Format::Omni3d, &args.omni3d)] {
+    for (format, list) in [
+        (AnnotationFormat::Coco, &args.coco),
+        (AnnotationFormat::Ade20k, &args.ade20k),
+        (AnnotationFormat::Omni3d, &args.omni3d),
+    ] {
         for text in list {
             let (annotations, images) = text.split_once('=').ok_or_else(|| {
                 Error::usage(format!("`{text}` names no directory of images")).hint("write ANNOTATIONS.json=PICTURES/")
             })?;
-            inputs.push(Input { format, annotations: annotations.into(), images: images.into() });
+            inputs.push(AnnotationSet { format, annotations: annotations.into(), images: images.into() });
         }
     }
     if inputs.is_empty() {
         return Err(Error::usage("no annotations are given").hint("--coco, --ade20k or --omni3d JSON=DIR"));
     }
-    let mut options = Options { seed: args.seed, ..Options::default() };
+    let mut options = CvBenchOptions { seed: args.seed, ..CvBenchOptions::default() };
     for (task, limit) in [
-        (Task::Count, args.count),
-        (Task::Relation, args.relation),
-        (Task::Depth, args.depth),
-        (Task::Distance, args.distance),
+        (CvBenchTask::Count, args.count),
+        (CvBenchTask::Relation, args.relation),
+        (CvBenchTask::Depth, args.depth),
+        (CvBenchTask::Distance, args.distance),
     ] {
         if let Some(limit) = limit {
             options.limits.insert(task, limit);
@@ -116,7 +120,7 @@ pub fn run(args: CvBenchArgs) -> Result<()> {
     if args.json { print_json(&manifest) } else { print(&text(&manifest, &args.out)) }
 }
 
-fn text(manifest: &Manifest, out: &std::path::Path) -> String {
+fn text(manifest: &CvBenchManifest, out: &std::path::Path) -> String {
     let mut text = format!("{}: {} images with annotations\n", out.display(), manifest.scenes);
     for (task, answers) in &manifest.questions {
         let total: usize = answers.values().sum();

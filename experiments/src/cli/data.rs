@@ -8,7 +8,7 @@ use crate::data::field;
 use crate::machine::progress::Progress;
 use crate::study::{DataSource, StudyConfig};
 use burgess_base::{Error, Result};
-use burgess_field::prepare::Prepared;
+use burgess_field::prepare::PreparedField;
 use std::path::PathBuf;
 
 /// Prepare the data of a study, make a benchmark, or look into training data
@@ -91,7 +91,7 @@ fn prepare_field(args: FieldArgs) -> Result<()> {
     if args.json { print_json(&prepared) } else { print(&lines(&prepared)) }
 }
 
-fn lines(prepared: &Prepared) -> String {
+fn lines(prepared: &PreparedField) -> String {
     let state = if prepared.was_there { " (there already)" } else { "" };
     let mut text = format!("data: {}{state}\n", prepared.data.display());
     for (name, count) in &prepared.counts {

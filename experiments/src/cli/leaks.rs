@@ -3,8 +3,8 @@
 use super::{print, print_json};
 use crate::data::benchmarks;
 use crate::machine::progress::Progress;
-use burgess_base::{Result, output, temporary};
-use burgess_leaks::{Named, Options, find};
+use burgess_base::{Error, Result, output, temporary};
+use burgess_leaks::{LeakOptions, NamedDataset, find};
 use burgess_probe::bench;
 use std::path::PathBuf;
 
@@ -33,16 +33,16 @@ pub struct LeaksArgs {
     #[arg(long, alias = "pictures", value_name = "DIR")]
     images: Option<PathBuf>,
     /// Bits in which hashes may differ
-    #[arg(long, value_name = "N", default_value_t = Options::default().distance)]
+    #[arg(long, value_name = "N", default_value_t = LeakOptions::default().distance)]
     distance: u32,
     /// Points along a side of the hash
-    #[arg(long, value_name = "N", default_value_t = Options::default().side)]
+    #[arg(long, value_name = "N", default_value_t = LeakOptions::default().side)]
     hash_size: usize,
     /// A column with images in parquet files, instead of image and images; again for more
     #[arg(long = "column", value_name = "NAME")]
     columns: Vec<String>,
     /// Matches that are written of one training image; more are counted
-    #[arg(long, value_name = "N", default_value_t = Options::default().matches)]
+    #[arg(long, value_name = "N", default_value_t = LeakOptions::default().matches)]
     matches: usize,
     /// Directory for the results
     #[arg(long, value_name = "DIR")]
@@ -53,14 +53,15 @@ pub struct LeaksArgs {
 }
 
 pub fn run(args: LeaksArgs) -> Result<()> {
-    let benchmarks: Vec<Named> = args.benchmarks.iter().map(|text| benchmark(text)).collect::<Result<_>>()?;
-    let training: Vec<Named> = args.training.iter().map(|text| Named::parse(text)).collect::<Result<_>>()?;
-    let mut options = Options {
+    let benchmarks: Vec<NamedDataset> = args.benchmarks.iter().map(|text| benchmark(text)).collect::<Result<_>>()?;
+    let training: Vec<NamedDataset> =
+        args.training.iter().map(|text| NamedDataset::parse(text)).collect::<Result<_>>()?;
+    let mut options = LeakOptions {
         side: args.hash_size,
         distance: args.distance,
         images: args.images,
         matches: args.matches,
-        ..Options::default()
+        ..LeakOptions::default()
     };
     if !args.columns.is_empty() {
         options.columns = args.columns;
@@ -72,15 +73,28 @@ pub fn run(args: LeaksArgs) -> Result<()> {
         bar.set(hashed, hashed);
         bar.note(&format!("{matched} match "));
         bar.report(|| format!("{hashed} images hashed, {matched} match"));
-    })?;
+    })
+    .map_err(with_flag)?;
     drop(bar);
     if args.json { print_json(&report) } else { print(&report.text()) }
 }
 
 /// A benchmark with its place, which for an id alone is the Hugging Face cache.
-fn benchmark(text: &str) -> Result<Named> {
+fn benchmark(text: &str) -> Result<NamedDataset> {
     match bench::all().iter().find(|b| b.id() == text) {
-        Some(known) => Ok(Named { name: text.into(), path: benchmarks::locate(*known, None)? }),
-        None => Named::parse(text),
+        Some(known) => Ok(NamedDataset { name: text.into(), path: benchmarks::locate(*known, None)? }),
+        None => NamedDataset::parse(text),
     }
+}
+
+/// Adds the flag that sets the option which the library's message names.
+fn with_flag(e: Error) -> Error {
+    let message = e.to_string();
+    if message.contains("the option `images`") {
+        return e.hint("--images DIR sets the directory to which image paths are relative");
+    }
+    if message.contains("the option `columns`") {
+        return e.hint("--column NAME names a column with images; a file of conversations is given by its own name");
+    }
+    e
 }

@@ -7,7 +7,7 @@ use crate::study::paths::FIELD;
 use burgess_base::checksums::{self, Verification};
 use burgess_base::{Error, Result, temporary};
 use burgess_field::FieldSpec;
-use burgess_field::prepare::{self, Prepared};
+use burgess_field::prepare::{self, PreparedField};
 use std::path::{Path, PathBuf};
 
 /// Directory of the prepared weights and data.
@@ -91,7 +91,7 @@ pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
 }
 
 /// Prepares weights and data from the packages in `from`.
-pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Prepared> {
+pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<PreparedField> {
     if !from.is_dir() {
         return Err(Error::usage(format!("the directory of packages {} does not exist", from.display())).hint(
             "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",

@@ -7,16 +7,16 @@ use crate::machine::progress::Progress;
 use crate::study::DataSource;
 use burgess_base::checksums::{self, Verification};
 use burgess_base::{Context, Result, atomic, digest, temporary};
-use burgess_world::dataset::DatasetSpec;
+use burgess_world::dataset::WorldSpec;
 use std::path::{Path, PathBuf};
 
 /// Digest of a world's version and specification, which determine every byte.
-pub fn world_digest(spec: &DatasetSpec) -> Result<String> {
+pub fn world_digest(spec: &WorldSpec) -> Result<String> {
     digest::of_value(&("burgess-world", burgess_world::VERSION, spec))
 }
 
 /// Whether a world is rendered on this machine.
-pub fn is_rendered(spec: &DatasetSpec) -> Result<bool> {
+pub fn is_rendered(spec: &WorldSpec) -> Result<bool> {
     Ok(paths::cache()?.join("worlds").join(world_digest(spec)?).is_dir())
 }
 
@@ -96,7 +96,7 @@ pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
     }
 }
 
-fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
+fn render(dir: &Path, spec: &WorldSpec, progress: &Progress) -> Result<()> {
     let bar = progress.bar("rendering the nano world", 0);
     atomic::create_dir_with(dir, |tmp| {
         burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
@@ -108,7 +108,7 @@ fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
 }
 
 /// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
-fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Result<()> {
+fn mend(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Result<()> {
     let bad = match checksums::damaged(dir, &remembered(digest)?) {
         Ok((Verification::NoChecksum, _)) => {
             progress.line(&format!(

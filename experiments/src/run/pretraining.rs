@@ -21,7 +21,7 @@ use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::{load_llm, save_llm};
 use burgess_probe::train::{StageOutcome, StepLog};
-use burgess_world::{CELLS, Document, Exercise, Lessons, Scene, Split};
+use burgess_world::{CELLS, Document, LessonCounts, QaPair, ReadingExercise, Scene, SceneSplit};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -166,7 +166,7 @@ struct LlmRecipe {
     seed: u64,
     /// Documents of the lessons with which the text begins.
     #[serde(default)]
-    lessons: Lessons,
+    lessons: LessonCounts,
     /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<PathBuf>,
@@ -196,7 +196,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let tokenizer = match (&recipe.tokenizer, &base) {
         (Some(own), _) => {
             // From the corpus as it stays: the first lessons repeat a few words.
-            let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
+            let texts: Vec<String> = burgess_world::corpus(recipe.seed, LessonCounts::default())
                 .take(own.documents)
                 .flat_map(|document| pretrain_document(document).texts())
                 .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
@@ -278,7 +278,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
 
 /// A document of the nano world in the form that language model pretraining takes.
 fn pretrain_document(document: Document) -> lm::PretrainDocument {
-    let turns = |turns: Vec<burgess_world::Turn>| -> Vec<Turn> {
+    let turns = |turns: Vec<QaPair>| -> Vec<Turn> {
         turns.into_iter().flat_map(|turn| [Turn::user(turn.question), Turn::assistant(turn.answer)]).collect()
     };
     match document {
@@ -289,7 +289,7 @@ fn pretrain_document(document: Document) -> lm::PretrainDocument {
 }
 
 /// A question of the nano world's reading test in the form that language model pretraining takes.
-fn reading_question(exercise: Exercise) -> lm::ReadingQuestion {
+fn reading_question(exercise: ReadingExercise) -> lm::ReadingQuestion {
     lm::ReadingQuestion {
         benchmark: exercise.benchmark.into(),
         description: exercise.description,
@@ -362,7 +362,7 @@ impl<'a> PretrainImages<'a> {
         let drawn: Vec<DrawnImage> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
-                let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
+                let scene = Scene::draw(SceneSplit::Pretrain, WORLD_SEED, i);
                 let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
                 DrawnImage {

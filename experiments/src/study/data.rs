@@ -3,7 +3,7 @@
 use crate::study::paths;
 use burgess_base::Result;
 use burgess_field::FieldSpec;
-use burgess_world::dataset::DatasetSpec;
+use burgess_world::dataset::WorldSpec;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum DataSource {
     /// The nano world, rendered on this machine from a seed.
-    World(DatasetSpec),
+    World(WorldSpec),
     /// Images composed from real stamps and photographs, as `burgess data field` prepares them.
     Field(FieldSpec),
     /// A directory with `align.jsonl`, `tune.jsonl` (or `.json`, also with `.gz` or `.zst`) and `bench/`.

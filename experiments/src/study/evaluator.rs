@@ -10,7 +10,7 @@ use burgess_probe::bench::{self, Rules};
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::generate::Sampling;
 use burgess_probe::recipe::Recipe;
-use burgess_world::dataset::DatasetSpec;
+use burgess_world::dataset::WorldSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -202,7 +202,7 @@ impl EvaluatorConfig {
                 .hint("leave `share` out to use all conversations"));
         }
         let sizes = match &self.data {
-            DataSource::World(DatasetSpec { align, tune, turns, per_benchmark, .. })
+            DataSource::World(WorldSpec { align, tune, turns, per_benchmark, .. })
             | DataSource::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
                 // `burgess train` also accepts a world without an align stage or without questions.
                 let align = self.recipe.align.as_ref().map_or(1, |_| *align);

@@ -25,15 +25,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CAbstractorOptions {
-    /// Number of channels of the convolutions.
+    /// Number of channels of the convolutions. Default 1024.
     pub hidden: usize,
-    /// Number of blocks before the pooling, and as many after it.
+    /// Number of residual blocks before the pooling, and as many after it. Default 3.
     pub depth: usize,
-    /// Number of linear layers after the convolutions.
+    /// Number of linear layers after the convolutions. Default 2.
     pub mlp_depth: usize,
-    /// Side of the grid after pooling.
+    /// Side of the grid after pooling, in tokens; the image has `grid²` tokens. Default 12.
     pub grid: usize,
-    /// Whether a learnable position embedding is added to the features.
+    /// Whether a learnable position embedding is added to the features. Default true.
     pub positions: bool,
 }
 
@@ -48,9 +48,10 @@ impl Default for CAbstractorOptions {
 pub struct CAbstractor {
     /// Position embedding, `[1, tokens, feature width]`.
     pub pos_emb: Option<Param<Tensor<3>>>,
-    /// Two stages of blocks with `None` for the pooling between them. Blocks are numbered from 1.
+    /// Two stages of residual blocks, and `None` for the pooling between them. Element 0 of a stage is `None`, because
+    /// upstream counts blocks from 1.
     pub net: Vec<Option<Vec<Option<RegBlock>>>>,
-    /// The MLP after the stages: linear layers with SiLU between them.
+    /// MLP after the stages: linear layers, and `None` for each SiLU between them.
     pub readout: Vec<Option<Linear>>,
     grid: usize,
     side: usize,
@@ -59,22 +60,22 @@ pub struct CAbstractor {
 /// A residual block: 1×1 convolution, 3×3 depthwise convolution, squeeze-and-excitation, 1×1 convolution.
 #[derive(Module, Debug)]
 pub struct RegBlock {
-    /// 1×1 convolution to the stage's channels, with a norm.
+    /// 1×1 convolution to the channels of the stage, with a norm.
     pub conv1: Pointwise,
     /// 3×3 depthwise convolution with a norm.
     pub conv2: Depthwise,
-    /// Squeeze-and-excitation.
+    /// Squeeze-and-excitation after `conv2`.
     pub se: Squeeze,
     /// 1×1 convolution with a norm.
     pub conv3: Pointwise,
-    /// Projection on the shortcut, if the number of channels changes.
+    /// Projection on the shortcut; `None` if the number of channels stays the same.
     pub downsample: Option<Pointwise>,
 }
 
 /// A 1×1 convolution, computed as a linear layer per position, and a norm.
 #[derive(Module, Debug)]
 pub struct Pointwise {
-    /// The convolution's weight, `[in, out]`, without bias.
+    /// Weight of the convolution, `[in, out]`, without bias.
     pub conv: Linear,
     /// Layer norm over the channels.
     pub bn: LayerNorm,
@@ -89,12 +90,12 @@ pub struct Depthwise {
     pub bn: LayerNorm,
 }
 
-/// Squeeze-and-excitation: multiplies each channel by a gate in 0..1 computed from all channel means.
+/// Squeeze-and-excitation: multiplies each channel by a gate between 0 and 1 computed from the means of all channels.
 #[derive(Module, Debug)]
 pub struct Squeeze {
-    /// Reduces the channels to a quarter of the block's input channels.
+    /// Linear layer to a quarter of the input channels of the block.
     pub fc1: Linear,
-    /// Expands back to the block's channels.
+    /// Linear layer to the channels of the block.
     pub fc2: Linear,
 }
 
@@ -145,7 +146,7 @@ impl ConnectorModule for CAbstractor {
         Ok(())
     }
 
-    /// The features are concatenated before the connector, on the finest grid.
+    /// Returns the finest grid for all encoders, because their features are concatenated before the connector.
     fn encoder_shapes(
         _name: &str,
         _options: &CAbstractorOptions,
@@ -169,11 +170,11 @@ impl ConnectorModule for CAbstractor {
 
     fn init(options: &CAbstractorOptions, shape: ConnectorShape<'_>, device: &Device) -> Result<Self> {
         let Some(&EncoderShape { grid: side, .. }) = shape.encoders.first() else {
-            return Err(Error::usage("connector c_abstractor: no encoders"));
+            return Err(Error::usage("connector c_abstractor: `towers` is empty, needs at least one encoder"));
         };
         if shape.encoders.iter().any(|e| e.grid != side) {
-            return Err(Error::usage("connector c_abstractor: encoders on different grids")
-                .hint("their features are joined before it, on one grid"));
+            return Err(Error::usage("connector c_abstractor: the encoders in `towers` are on different grids")
+                .hint("give all the same `grid`: their features are concatenated before this connector"));
         }
         let from: usize = shape.encoders.iter().map(|e| e.width).sum();
         let block = |inputs: usize| RegBlock::new(inputs, options.hidden, device);
@@ -265,7 +266,7 @@ impl RegBlock {
         }
     }
 
-    /// Applies the block, `[images, rows, columns, channels]` → the same with the stage's channels.
+    /// Applies the block: `[images, rows, columns, channels]` → the same with the channels of the stage.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let y = silu(self.conv1.forward(x.clone()));
         let y = self.conv2.conv.forward(y.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);

@@ -9,18 +9,18 @@ use burgess_encoders::init::initialise;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-/// The configuration of a connector: its kind, and the shapes of its input and output.
+/// The configuration of a connector: its type with options, and the shapes of its input and output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectorConfig {
-    /// The kind of connector, with its options.
+    /// The type of connector, with its options.
     #[serde(default)]
     pub kind: ConnectorKind,
-    /// Width of the input features, summed over all encoders.
+    /// Width of the input features in channels, summed over all encoders.
     pub feature_width: usize,
     /// Width of the language model, which is that of the image tokens.
     pub llm_width: usize,
-    /// The shape of each encoder's features; only for connectors whose parameters depend on them.
+    /// The shape of each encoder's features; empty for connectors whose parameters do not depend on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub towers: Vec<EncoderShape>,
 }
@@ -31,12 +31,12 @@ pub struct ConnectorConfig {
 pub struct EncoderShape {
     /// Number of channels per token.
     pub width: usize,
-    /// Side of the square grid.
+    /// Side of the square grid, in tokens.
     pub grid: usize,
 }
 
 impl EncoderShape {
-    /// Number of tokens on the grid.
+    /// Number of tokens on the grid, as a floating-point number for estimates.
     pub(super) fn tokens(&self) -> f64 {
         (self.grid * self.grid) as f64
     }
@@ -46,7 +46,7 @@ impl ConnectorConfig {
     /// Builds the configuration for encoders whose features have these widths and grids `[rows, columns]`.
     ///
     /// # Errors
-    /// When the options do not match the encoders.
+    /// When an option is too large, or the options do not fit the encoders; the error names the option.
     pub fn new(kind: ConnectorKind, towers: &[(usize, [usize; 2])], llm_width: usize) -> Result<Self> {
         kind.check_limits()?;
         // A grid that is not square is resampled to a square with about as many tokens.
@@ -78,16 +78,17 @@ impl ConnectorConfig {
         self.kind.check(&self.towers)
     }
 
-    /// Number of image tokens of one image, newlines included, for encoders with these grids `[rows, columns]`.
+    /// Returns the number of tokens of one image, newlines included, for encoders with these grids `[rows, columns]`.
     pub fn image_tokens(&self, grids: &[[usize; 2]]) -> usize {
         self.kind.image_tokens(grids)
     }
 
-    /// Prepares the features of all encoders `[images, …]`, each on its own grid: unchanged if the connector reads
-    /// them separately, else concatenated along the channels on the finest grid.
+    /// Prepares the features of all encoders, each `[images, tokens, width]` on its own grid, for
+    /// [`Connector::forward`]: unchanged if the connector reads them separately, else resampled to the finest grid and
+    /// concatenated along the channels.
     ///
     /// # Errors
-    /// When they cannot be concatenated.
+    /// When they cannot be resampled or concatenated, for example because only some have a class token.
     pub fn gather(&self, maps: Vec<FeatureMap>) -> Result<Vec<FeatureMap>> {
         if self.kind.properties().reads_each_encoder || maps.len() < 2 {
             return Ok(maps);
@@ -121,12 +122,13 @@ impl ConnectorConfig {
     }
 }
 
-/// Checks that there is one size per image of the batch.
+/// Checks that there is one size for each of the `count` images of a batch.
 pub(super) fn check_sizes(images: Option<&[ImageSize]>, count: usize) -> Result<()> {
     match images {
-        Some(sizes) if sizes.len() != count => {
-            Err(Error::failed(format!("{} image sizes for the features of {count} images", sizes.len())))
-        }
+        Some(sizes) if sizes.len() != count => Err(Error::failed(format!(
+            "the connector got {} image sizes for the features of {count} images",
+            sizes.len()
+        ))),
         _ => Ok(()),
     }
 }

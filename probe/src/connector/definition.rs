@@ -1,4 +1,4 @@
-//! What a connector has to define.
+//! The trait that a connector implements, and the properties that it states.
 
 use super::EncoderShape;
 use super::image_tokens::ImageTokens;
@@ -12,11 +12,12 @@ use burgess_encoders::features::FeatureMap;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-/// The dialect of connectors whose published checkpoints have the module's own parameter paths.
+/// The key translation of connectors whose published checkpoints have the module's own parameter paths.
 const SAME_KEYS: Dialect = Dialect { name: "connector", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &[] };
 
-/// What a connector reads and adds besides the features. Every connector states all of it, so that a new one cannot
-/// inherit a wrong answer.
+/// The inputs of a connector besides the features, and what it adds to the model.
+///
+/// There are no defaults: a new connector has to state every field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct ConnectorProperties {
@@ -31,21 +32,21 @@ pub struct ConnectorProperties {
     pub needs_statistics: bool,
     /// Whether a fixed two-dimensional position embedding is added to each image token.
     pub adds_positions: bool,
-    /// The layers of the language model that samplers follow, if there are any.
+    /// The layers of the language model after which samplers stand; `None` if there are no samplers.
     pub samplers: Option<SamplerOptions>,
 }
 
 impl ConnectorProperties {
-    /// Whether the connector needs the grid of the features.
+    /// Whether the connector needs the grid `[rows, columns]` of the features.
     pub fn needs_grid(&self) -> bool {
         self.needs_encoder_shapes || self.needs_image_sizes || self.adds_positions
     }
 }
 
-/// The widths of a connector's input and output.
+/// The shapes of the input and output of a connector.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectorShape<'a> {
-    /// Width of the input features, summed over all encoders.
+    /// Width of the input features in channels, summed over all encoders.
     pub feature_width: usize,
     /// Width of the language model, which is that of the image tokens.
     pub llm_width: usize,
@@ -53,7 +54,7 @@ pub(crate) struct ConnectorShape<'a> {
     pub encoders: &'a [EncoderShape],
 }
 
-/// The module of a connector, with everything in which connectors differ.
+/// The module of a connector, with all functions in which connectors differ.
 ///
 /// Functions without `self` work on the options alone, before anything is allocated; `name` is the connector's name
 /// for messages.
@@ -67,7 +68,7 @@ pub(crate) trait ConnectorModule: Module {
     /// Translates the configuration of a released Cambrian-1 model; `None` if no released model has this connector.
     const FROM_CAMBRIAN: Option<fn(&CambrianConfig) -> Result<Self::Options>> = None;
 
-    /// Returns what the connector reads and adds besides the features.
+    /// Returns the inputs of the connector besides the features, and what it adds to the model.
     fn properties(options: &Self::Options) -> ConnectorProperties;
 
     /// Whether the options are written as the bare name of the connector, which is read as its default options.
@@ -75,7 +76,7 @@ pub(crate) trait ConnectorModule: Module {
         false
     }
 
-    /// Checks that no option is so large that it can only be a typing error.
+    /// Checks that each option is at most its maximum in `limits.rs`.
     ///
     /// # Errors
     /// When an option is too large; the error gives its value and the maximum.
@@ -87,17 +88,17 @@ pub(crate) trait ConnectorModule: Module {
     /// When they are not; the error names the option.
     fn check(name: &str, options: &Self::Options, encoders: &[EncoderShape]) -> Result<()>;
 
-    /// The shapes to which the features of `encoders` are brought; empty if
+    /// Returns the shapes to which the features of `encoders` are resampled; empty if
     /// [`ConnectorProperties::needs_encoder_shapes`] is false.
     ///
     /// # Errors
     /// When the options belong to another number of encoders.
     fn encoder_shapes(name: &str, options: &Self::Options, encoders: &[EncoderShape]) -> Result<Vec<EncoderShape>>;
 
-    /// Number of image tokens of one image, newlines included, for encoders with these grids `[rows, columns]`.
+    /// Returns the number of tokens of one image, newlines included, for encoders with these grids `[rows, columns]`.
     fn image_tokens(options: &Self::Options, grids: &[[usize; 2]]) -> usize;
 
-    /// The approximate number of parameters: those of the large matrices.
+    /// Returns the approximate number of parameters: those of the large matrices.
     fn parameters(options: &Self::Options, shape: ConnectorShape<'_>) -> f64;
 
     /// Builds the module with weights from Burn's own generator, to be replaced by those of a checkpoint.
@@ -111,11 +112,13 @@ pub(crate) trait ConnectorModule: Module {
         self
     }
 
-    /// Width of the input features, summed over all encoders.
+    /// Returns the width of the input features in channels, summed over all encoders.
     fn feature_width(&self) -> usize;
 
-    /// Maps the features of each encoder, `[images, tokens, width]`, to image tokens. `images` holds the image sizes
-    /// before padding to squares; without it nothing counts as padding.
+    /// Maps the features of each encoder, `[images, tokens, width]`, to image tokens
+    /// `[images, image tokens, llm width]`.
+    ///
+    /// `images` holds the image sizes before padding to squares; without it no token counts as padding.
     ///
     /// # Errors
     /// When the features do not have the widths and grids that the connector expects.
@@ -131,6 +134,8 @@ pub(crate) trait ConnectorModule: Module {
     /// # Errors
     /// When the connector has no samplers, or the context belongs to another batch.
     fn after_layer(&self, layer: usize, _hidden: Tensor<3>, _context: &BoundSvaContext) -> Result<Tensor<3>> {
-        Err(Error::failed(format!("this connector has no sampler for layer {layer} of the language model")))
+        Err(Error::failed(format!(
+            "layer {layer} of the language model was given a sampler context, but this connector has no samplers"
+        )))
     }
 }

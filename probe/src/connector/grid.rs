@@ -1,4 +1,4 @@
-//! Connectors that keep the feature grid: one image token per feature token.
+//! Connectors that keep the feature grid: they map each feature token to one image token.
 //!
 //! They share their options (a newline after each row, position embeddings, standardised features) and differ only in
 //! the layers between features and image tokens, which are a [`TokenProjection`].
@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub struct GridOptions {
     /// Whether a learnable newline follows each row and padding is masked. Default false, as in LLaVA-1.5.
     pub newline: bool,
-    /// Whether each image token is brought to the length of word embeddings and gets a fixed two-dimensional position
-    /// embedding. Default false, as in LLaVA-1.5.
+    /// Whether each image token is scaled to the root mean square of word embeddings and gets a fixed two-dimensional
+    /// position embedding. Default false, as in LLaVA-1.5.
     pub positions: bool,
     /// Whether features are standardised per channel, by the statistics of the first training images. Default false, as
     /// in LLaVA-1.5.
@@ -34,27 +34,27 @@ pub trait TokenProjection: Module + ModuleDisplay {
     /// Builds layers from width `from` to width `to`.
     fn init(from: usize, to: usize, device: &Device) -> Self;
 
-    /// The approximate number of parameters of layers from width `from` to width `to`.
+    /// Returns the approximate number of parameters of layers from width `from` to width `to`.
     fn parameters(from: f64, to: f64) -> f64;
 
-    /// Width of the input.
+    /// Returns the width of the input in channels.
     fn input_width(&self) -> usize;
 
     /// Maps features `[images, tokens, feature width]` to image tokens `[images, tokens, llm width]`.
     ///
     /// # Errors
-    /// When a layer is missing.
+    /// When a layer is missing, because the module was built by hand.
     fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>>;
 }
 
-/// A connector that keeps the feature grid, with the names of Cambrian-1's parameters.
+/// A connector that keeps the feature grid, with the parameter names of Cambrian-1.
 #[derive(Module, Debug)]
 pub struct GridConnector<P: TokenProjection> {
     /// The layers from features to image tokens.
     pub mm_projector: P,
-    /// Embedding of the newline token, `[llm width]`.
+    /// Embedding of the newline token, `[llm width]`; `None` without the option `newline`.
     pub image_newline: Option<Param<Tensor<1>>>,
-    /// Standardises the features before `mm_projector`.
+    /// Standardisation of the features before `mm_projector`; `None` without the option `standardise`.
     pub standardise: Option<Standardise>,
 }
 
@@ -83,8 +83,10 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
 
     fn check_limits(name: &str, options: &GridOptions) -> Result<()> {
         match options.newline && options.positions {
-            true => Err(Error::usage(format!("connector {name}: `newline` and `positions` cannot be combined"))
-                .hint("both tell rows apart: choose one")),
+            true => Err(Error::usage(format!(
+                "connector {name}: `newline` and `positions` are both true and cannot be combined"
+            ))
+            .hint("set one of them to false: each tells rows apart")),
             false => Ok(()),
         }
     }
@@ -131,8 +133,10 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
         let prefix = joined.prefix();
         let [rows, columns] = joined.grid;
         if newline.is_some() && prefix > 0 {
-            return Err(Error::failed("a connector with newlines was given features with a class token")
-                .hint("leave the class token out of the features"));
+            return Err(Error::failed(format!(
+                "a connector with `newline` was given features with {prefix} tokens before the patches, needs none"
+            ))
+            .hint("choose a feature tap without the class token"));
         }
         let tokens = match &self.standardise {
             Some(standardise) => standardise.forward(joined.tokens),
@@ -141,7 +145,7 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
         let tokens = self.mm_projector.forward(tokens)?;
         let layout = match newline {
             Some(_) => TokenLayout { rows, columns, newline: true },
-            // Without newlines there are no rows, and padding is kept as in LLaVA.
+            // Without newlines the sequence has no rows, and padding is not masked, as in LLaVA.
             None => TokenLayout { rows: 1, columns: prefix + rows * columns, newline: false },
         };
         let images = images.filter(|_| newline.is_some());
@@ -154,7 +158,7 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
     }
 }
 
-/// Applies a map of rows `[n, width]` to `[images, tokens, width]`.
+/// Applies a map of rows `[n, width]` to `x` `[images, tokens, width]`.
 pub(super) fn by_row(x: Tensor<3>, map: impl FnOnce(Tensor<2>) -> Result<Tensor<2>>) -> Result<Tensor<3>> {
     let [images, tokens, width] = x.dims();
     let y = map(x.reshape([images * tokens, width]))?;

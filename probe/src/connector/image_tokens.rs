@@ -5,17 +5,17 @@ use super::token_layout::{ImageSize, TokenLayout};
 use burgess_base::Result;
 use burn::tensor::Tensor;
 
-/// A batch of images encoded as image tokens.
+/// The image tokens of a batch of images: the output of a connector.
 #[derive(Debug, Clone)]
 pub struct ImageTokens {
     /// Image tokens, `[images, tokens, llm width]`.
     pub tokens: Tensor<3>,
-    /// The layout of the tokens on the grid.
+    /// The layout of the tokens of an image: grid and newlines.
     pub layout: TokenLayout,
-    /// For each image, whether each token covers a part of it; `None` if all do. The others are padding: a sequence
-    /// leaves them out, or masks them so that they take no position of their own.
+    /// For each image and token, whether the token covers a part of the image, `[images][tokens]`; `None` if all do. The
+    /// others are padding: a sequence leaves them out, or masks them so that they take no position of their own.
     pub visible: Option<Vec<Vec<bool>>>,
-    /// Input of the samplers inside the language model, if the connector has any.
+    /// Input of the samplers inside the language model; `None` if the connector has none.
     pub context: Option<SvaContext>,
 }
 
@@ -26,23 +26,23 @@ impl ImageTokens {
         Self { tokens, layout, visible: None, context: None }
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn images(&self) -> usize {
         self.tokens.dims()[0]
     }
 
-    /// Number of image tokens per image, padding included.
+    /// Returns the number of tokens per image, padding included.
     pub fn tokens_per_image(&self) -> usize {
         self.tokens.dims()[1]
     }
 
-    /// The indices of one image's tokens that are not padding, in `0..tokens_per_image()`.
+    /// Returns the indices of the tokens of one image that are not padding, in `0..tokens_per_image()`.
     pub fn visible_tokens(&self, image: usize) -> Vec<usize> {
         let visible = self.visible.as_ref().and_then(|v| v.get(image));
         (0..self.tokens_per_image()).filter(|p| visible.is_none_or(|v| v.get(*p) == Some(&true))).collect()
     }
 
-    /// Wraps `tokens` `[images, tokens, llm width]` of this layout; with image sizes, their padding is marked.
+    /// Wraps `tokens` `[images, tokens, llm width]` of this layout; image sizes tell which tokens are padding.
     ///
     /// # Errors
     /// When an image or the layout has size 0.

@@ -1,19 +1,19 @@
-//! Upper bounds on the options of connectors, checked before anything is allocated, so that a typing error such as
-//! ten million layers does not exhaust the memory.
+//! Upper bounds on the options of connectors. They are checked before anything is allocated, so that a typing error
+//! such as ten million layers does not exhaust the memory.
 
 use super::ConnectorConfig;
 use burgess_base::{Error, Result};
 
-/// Maximum width of features, queries and embeddings.
+/// Maximum width of features, queries and embeddings, in channels.
 pub(super) const WIDTH: usize = 1 << 20;
 /// Maximum number of layers of one kind.
 pub(super) const DEPTH: usize = 1000;
-/// Maximum side of a grid.
+/// Maximum side of a grid, in tokens.
 pub(super) const GRID: usize = 4096;
 /// Maximum number of resampler queries, and of language-model layers with samplers.
 pub(super) const COUNT: usize = 1 << 16;
 /// Maximum number of parameters of a connector: 64 GiB of f32. The paper's connectors have less than 10⁹.
-const NUMBERS: f64 = (1u64 << 34) as f64;
+const PARAMETERS: f64 = (1u64 << 34) as f64;
 
 /// Checks that the option `key` of the connector `name` is at most `most`.
 ///
@@ -22,7 +22,7 @@ const NUMBERS: f64 = (1u64 << 34) as f64;
 pub(super) fn at_most(name: &str, key: &str, value: usize, most: usize) -> Result<()> {
     match value <= most {
         true => Ok(()),
-        false => Err(Error::usage(format!("connector {name}: `{key}` = {value} is above {most}"))),
+        false => Err(Error::usage(format!("connector {name}: `{key}` = {value} is above the maximum of {most}"))),
     }
 }
 
@@ -32,7 +32,13 @@ pub(super) fn at_most(name: &str, key: &str, value: usize, most: usize) -> Resul
 /// As [`at_most`].
 pub(super) fn grids_at_most(name: &str, key: &str, grids: &[usize]) -> Result<()> {
     at_most(name, key, grids.iter().copied().max().unwrap_or(0), GRID)?;
-    at_most(name, "the length of its lists of grids", grids.len(), DEPTH)
+    match grids.len() <= DEPTH {
+        true => Ok(()),
+        false => Err(Error::usage(format!(
+            "connector {name}: `{key}` is a list of {} grids, must have at most {DEPTH}",
+            grids.len()
+        ))),
+    }
 }
 
 impl ConnectorConfig {
@@ -50,19 +56,22 @@ impl ConnectorConfig {
             ("the number of encoders", self.towers.len(), DEPTH),
         ] {
             if value == 0 && !["grid", "the number of encoders"].contains(&key) {
-                return Err(Error::usage(format!("connector {}: `{key}` is 0", self.kind)));
+                return Err(Error::usage(format!("connector {}: `{key}` is 0, must be at least 1", self.kind)));
             }
             if value > most {
-                return Err(Error::usage(format!("connector {}: `{key}` = {value} is above {most}", self.kind)));
+                return Err(Error::usage(format!(
+                    "connector {}: `{key}` = {value} is above the maximum of {most}",
+                    self.kind
+                )));
             }
         }
-        let numbers = self.kind.parameters(self.shape());
-        match numbers <= NUMBERS {
+        let parameters = self.kind.parameters(self.shape());
+        match parameters <= PARAMETERS {
             true => Ok(()),
             false => Err(Error::usage(format!(
-                "connector {}: its options ask for about {numbers:.0e} numbers ({:.0} GB)",
+                "connector {}: its options ask for about {parameters:.0e} parameters ({:.0} GB in f32), must be at most {PARAMETERS:.0e}",
                 self.kind,
-                numbers * 4.0 / 1e9
+                parameters * 4.0 / 1e9
             ))
             .hint("lower `hidden`, `depth`, or the number of samplers")),
         }
@@ -89,7 +98,7 @@ mod tests {
             (r#"{"c_abstractor": {"grid": 100000}}"#, "`grid` = 100000"),
             (r#"{"resampler": {"hidden": 1024, "depth": 1, "queries": 10000000000}}"#, "`queries` = 10000000000"),
             (r#"{"resampler": {"hidden": 1024, "depth": 10000000, "queries": 64}}"#, "`depth` = 10000000"),
-            (r#"{"resampler": {"hidden": 1048576, "depth": 1000, "queries": 64}}"#, "numbers"),
+            (r#"{"resampler": {"hidden": 1048576, "depth": 1000, "queries": 64}}"#, "parameters"),
             (
                 r#"{"resampler": {"hidden": 1024, "depth": 1, "queries": 64, "tower_grids": [10000000000]}}"#,
                 "`tower_grids`",
@@ -114,7 +123,7 @@ mod tests {
             refused(options, wanted);
         }
         let many = format!(r#"{{"sva": {{"hidden": 16, "depth": 1, "query_grids": {:?}, "grid": 24}}}}"#, [1; 2000]);
-        refused(&many, "lists of grids");
+        refused(&many, "`query_grids` is a list of 2000 grids");
         let wide = ConnectorConfig {
             kind: ConnectorKind::default(),
             feature_width: 1 << 40,

@@ -5,7 +5,8 @@ use burgess_base::Result;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-/// One linear layer `[feature width, llm width]` with bias, under upstream's name `mm_projector`.
+/// The connector `linear`: one linear layer `[feature width, llm width]` with bias, which checkpoints name
+/// `mm_projector`.
 pub type LinearConnector = GridConnector<Linear>;
 
 impl TokenProjection for Linear {

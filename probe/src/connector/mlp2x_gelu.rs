@@ -6,10 +6,11 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 
-/// Two linear layers with an exact GELU between them, under upstream's names `mm_projector.0` and `mm_projector.2`.
+/// The connector `mlp2x_gelu`: two linear layers with an exact GELU between them, which checkpoints name
+/// `mm_projector.0` and `mm_projector.2`.
 pub type Mlp2xGelu = GridConnector<Vec<Option<Linear>>>;
 
-/// Upstream's `nn.Sequential`; index 1 is the GELU, which has no parameters.
+// Upstream's `nn.Sequential`; index 1 is the GELU, which has no parameters.
 impl TokenProjection for Vec<Option<Linear>> {
     fn init(from: usize, to: usize, device: &Device) -> Self {
         let linear = |i| Some(LinearConfig::new(i, to).init(device));
@@ -27,7 +28,10 @@ impl TokenProjection for Vec<Option<Linear>> {
     fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>> {
         match self.as_slice() {
             [Some(first), None, Some(second)] => by_row(x, |x| Ok(second.forward(gelu(first.forward(x))))),
-            _ => Err(Error::failed("the mlp2x_gelu connector lacks one of its two linear layers")),
+            _ => Err(Error::failed(format!(
+                "connector mlp2x_gelu: `mm_projector` has {} elements, expected linear layers at 0 and 2",
+                self.len()
+            ))),
         }
     }
 }

@@ -44,18 +44,21 @@ impl Connector {
     /// Sets the statistics by which a connector with `standardise` standardises its features.
     ///
     /// # Errors
-    /// When it does not standardise, or they are of another width.
+    /// When the connector does not standardise, or the statistics have another width than its features.
     pub fn set_statistics(&mut self, statistics: ChannelStatistics) -> Result<()> {
         let width = self.feature_width();
         let Some(own) = self.standardise_mut() else {
-            return Err(Error::failed("this connector does not standardise features"));
+            return Err(Error::failed("feature statistics were given to a connector without the option `standardise`"));
         };
         let (mean, deviation) = statistics.finish();
         if mean.len() != width {
-            return Err(Error::failed(format!("statistics of {} channels for features of width {width}", mean.len())));
+            return Err(Error::failed(format!(
+                "feature statistics have {} channels, the connector reads features of width {width}",
+                mean.len()
+            )));
         }
-        own.mean = standardise::with(own.mean.clone(), mean);
-        own.deviation = standardise::with(own.deviation.clone(), deviation);
+        own.mean = standardise::with_values(own.mean.clone(), mean);
+        own.deviation = standardise::with_values(own.deviation.clone(), deviation);
         Ok(())
     }
 }
@@ -72,17 +75,17 @@ fn joined(encoders: &[FeatureMap], expected: usize) -> Result<FeatureMap> {
     let width = joined.tokens.dims()[2];
     if width != expected {
         return Err(Error::failed(format!(
-            "the connector reads features of width {expected}, the encoder gave {width}"
+            "the connector reads features of width {expected}, the encoders gave {width}"
         ))
         .hint("the model was trained with another encoder"));
     }
     Ok(joined)
 }
 
-/// Checks the encoders' widths and resamples their features to the given grids.
+/// Checks the widths of the encoders' features and resamples them to square grids of the given sides.
 ///
 /// # Errors
-/// When the number of encoders or a width differs.
+/// When the number of encoders or a width differs, or a tensor has a class token.
 fn towers_of(
     towers: &[FeatureMap],
     widths: impl ExactSizeIterator<Item = usize>,

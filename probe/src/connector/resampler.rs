@@ -1,9 +1,9 @@
-//! A resampler: learnable queries attend to all tokens of all encoders. It is the cross-attention without spatial
-//! windows to which Cambrian-1 compares its aggregator (Perceiver, arXiv 2103.03206; Q-Former, arXiv 2301.12597).
+//! A resampler: learnable queries attend to all tokens of all encoders (Perceiver, arXiv 2103.03206; Q-Former, arXiv
+//! 2301.12597). Cambrian-1 compares its Spatial Vision Aggregator to this cross-attention without spatial windows.
 //!
-//! Everything else equals the aggregator, so that only the windows differ: the encoders' projections, the layers with
-//! the image's mean, and the projector. The image is one window, to whose tokens each layer adds position embeddings;
-//! each query starts from its own embedding, because no window tells the queries apart.
+//! The projections of the encoders, the cross-attention layers with the image's mean feature, and the projector are those
+//! of the aggregator, so that only the windows differ: here the whole image is one window, to whose tokens each layer
+//! adds position embeddings, and each query has its own initial embedding, because no window distinguishes the queries.
 
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
 use super::image_tokens::ImageTokens;
@@ -34,9 +34,10 @@ pub struct ResamplerOptions {
     pub heads: usize,
     /// Number of cross-attention layers.
     pub depth: usize,
-    /// Number of queries, which is the number of image tokens.
+    /// Number of queries, which is the number of tokens per image.
     pub queries: usize,
-    /// Side of the grid to which each encoder's features are resampled, in the arm's order. Default: their own.
+    /// Side of the grid to which each encoder's features are resampled, in tokens, in the order of the arm's encoders.
+    /// Default: their own grids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tower_grids: Vec<usize>,
 }
@@ -46,11 +47,11 @@ pub struct ResamplerOptions {
 pub struct Resampler {
     /// Initial queries, `[queries, hidden]`.
     pub vision_query: Param<Tensor<2>>,
-    /// Projector of each encoder's features to the hidden width.
+    /// Projector of each encoder's features to the width `hidden`.
     pub mm_projector_aux: Vec<TowerProjector>,
-    /// The cross-attention layers; a list of one, as the aggregator's groups are, so that the parameter names agree.
+    /// The cross-attention layers, in a list of length 1 so that the parameter names are those of the aggregator.
     pub vision_sampler: Vec<VisionSampler>,
-    /// Maps queries to image tokens of the language model's width.
+    /// MLP from queries to image tokens, `[hidden, llm width]` and `[llm width, llm width]`.
     pub mm_projector: Projector,
     #[module(skip)]
     tower_grids: Vec<usize>,
@@ -137,7 +138,7 @@ impl ConnectorModule for Resampler {
         for sampler in &self.vision_sampler {
             x = sampler.forward(x, &windows)?;
         }
-        // A query has no position in the image, so none is padding.
+        // A query has no position in the image, so no token is padding.
         let layout = TokenLayout { rows: 1, columns: queries, newline: false };
         ImageTokens::new(project(x, &self.mm_projector), layout, None, None)
     }

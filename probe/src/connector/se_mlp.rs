@@ -8,15 +8,16 @@ use burn::nn::{Gelu, Linear, LinearConfig};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 
-/// The `se_mlp` connector.
+/// The connector `se_mlp`: squeeze-and-excitation over the channels, then an MLP.
 pub type SeMlp = GridConnector<Gated>;
 
-/// Squeeze-and-excitation followed by an MLP, with upstream's names within its `mm_projector`.
+/// Squeeze-and-excitation followed by an MLP, with the names of upstream's `mm_projector`.
 #[derive(Module, Debug)]
 pub struct Gated {
-    /// Two linear layers without biases and a GELU; a sigmoid follows.
+    /// Gate: two linear layers `[feature width, feature width]` without biases, with a GELU between them; a sigmoid
+    /// follows.
     pub se: (Linear, Gelu, Linear),
-    /// Maps features to image tokens of the language model's width.
+    /// MLP from features to image tokens, `[feature width, llm width]` and `[llm width, llm width]`.
     pub proj: Projector,
 }
 

@@ -1,54 +1,55 @@
 //! Standardises features per channel before a connector, with the mean and deviation over training images.
 //!
-//! Encoders end in different scales: among the nano encoders, deviations of channels range from 0.03 to 2.6. A connector
-//! that is trained with one learning rate for all encoders learns at a different pace from each, which is not what a
-//! comparison should measure. A linear probe standardises for the same reason (He et al., arXiv:2111.06377, appendix A: a
-//! batch norm without affine parameters before the classifier).
+//! Features of different encoders have different scales: the standard deviations of the nano encoders' channels range
+//! from 0.03 to 2.6. With one learning rate for all encoders, a connector would learn at a speed that depends on this
+//! scale, which a comparison of encoders should not measure. Linear probes standardise for the same reason (He et al.,
+//! arXiv:2111.06377, appendix A: a batch norm without affine parameters before the classifier).
 
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Least deviation by which a channel is divided, as a fraction of the mean deviation: a channel that hardly varies is not
-/// amplified to the size of the others.
+/// Minimum standard deviation by which a channel is divided, as a fraction of the mean over all channels, so that an
+/// almost constant channel is not amplified to the scale of the others.
 const FLOOR: f64 = 1e-2;
 
-/// Mean and deviation of each channel, kept with the connector and never trained.
+/// Mean and standard deviation of each channel, saved with the connector and never trained.
 #[derive(Module, Debug)]
 pub struct Standardise {
-    /// `[feature width]`.
+    /// Mean of each channel, `[feature width]`.
     pub mean: Param<Tensor<1>>,
-    /// `[feature width]`.
+    /// Standard deviation of each channel, `[feature width]`.
     pub deviation: Param<Tensor<1>>,
 }
 
 impl Standardise {
-    /// Changes nothing until it is given statistics.
+    /// Builds the identity (mean 0, deviation 1), to be replaced by statistics.
     pub(super) fn new(width: usize, device: &Device) -> Self {
         Self { mean: Initializer::Zeros.init([width], device), deviation: Initializer::Ones.init([width], device) }
     }
 
-    /// Features `[images, tokens, width]`, each channel with mean 0 and deviation 1 over the images of the statistics.
+    /// Standardises features `[images, tokens, width]`: each channel gets mean 0 and standard deviation 1 over the images
+    /// of the statistics.
     pub(super) fn forward(&self, features: Tensor<3>) -> Tensor<3> {
         let row = |p: &Param<Tensor<1>>| p.val().detach().unsqueeze::<3>();
         (features - row(&self.mean)) / row(&self.deviation)
     }
 }
 
-/// Mean and deviation of each channel, gathered batch by batch.
+/// Mean and standard deviation of each channel, computed batch by batch.
 #[derive(Debug, Default)]
 pub struct ChannelStatistics {
     count: f64,
     mean: Vec<f64>,
-    /// Sum of the squared differences from the mean.
+    /// Sum of the squared differences from the mean, per channel.
     squares: Vec<f64>,
 }
 
 impl ChannelStatistics {
-    /// Adds features `[images, tokens, width]` (Chan et al. 1979: batches are merged by their means).
+    /// Adds a batch of features `[images, tokens, width]`, merged with the earlier ones as in Chan et al. 1979.
     ///
     /// # Errors
-    /// When their width differs from that of earlier ones, or they cannot be read from the device.
+    /// When their width differs from that of earlier features, or they cannot be read from the device.
     pub fn add(&mut self, features: Tensor<3>) -> Result<()> {
         let [images, tokens, width] = features.dims();
         let rows = features.reshape([images * tokens, width]);
@@ -59,7 +60,10 @@ impl ChannelStatistics {
             (self.mean, self.squares) = (vec![0.0; width], vec![0.0; width]);
         }
         if self.mean.len() != width {
-            return Err(Error::failed(format!("features of width {width} after others of width {}", self.mean.len())));
+            return Err(Error::failed(format!(
+                "feature statistics: got features of width {width}, earlier ones have width {}",
+                self.mean.len()
+            )));
         }
         let new = (images * tokens) as f64;
         let all = self.count + new;
@@ -72,7 +76,7 @@ impl ChannelStatistics {
         Ok(())
     }
 
-    /// The means, and the deviations by which channels are divided.
+    /// Returns the means, and the standard deviations by which channels are divided.
     pub(super) fn finish(self) -> (Vec<f32>, Vec<f32>) {
         let deviations: Vec<f64> = self.squares.iter().map(|s| (s / self.count.max(1.0)).sqrt()).collect();
         let typical = deviations.iter().sum::<f64>() / deviations.len().max(1) as f64;
@@ -84,8 +88,8 @@ impl ChannelStatistics {
     }
 }
 
-/// A parameter with other values.
-pub(super) fn with(param: Param<Tensor<1>>, values: Vec<f32>) -> Param<Tensor<1>> {
+/// Returns `param` with other values, `[feature width]`.
+pub(super) fn with_values(param: Param<Tensor<1>>, values: Vec<f32>) -> Param<Tensor<1>> {
     let device = param.val().device();
     let count = values.len();
     Param::initialized(param.id, Tensor::from_data(TensorData::new(values, [count]), &device))
@@ -119,8 +123,8 @@ mod tests {
             assert!((f64::from(deviation[c]) - expected).abs() < 0.02 * expected, "{deviation:?} {expected}");
         }
         let mut standardise = Standardise::new(3, &device);
-        standardise.mean = with(standardise.mean, mean);
-        standardise.deviation = with(standardise.deviation, deviation);
+        standardise.mean = with_values(standardise.mean, mean);
+        standardise.deviation = with_values(standardise.deviation, deviation);
         let out: Vec<f32> = standardise.forward(all).into_data().iter().collect();
         let first: Vec<f32> = out.iter().step_by(3).copied().collect();
         assert!(

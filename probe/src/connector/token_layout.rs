@@ -1,5 +1,5 @@
-//! Layout of image tokens in the sequence: the grid row by row, an optional newline token after each row, and the
-//! mask of padding.
+//! The layout of image tokens in a sequence: the grid row by row, an optional newline token after each row, and the
+//! padding mask.
 //!
 //! Encoders get images padded to squares. Which tokens are padding follows from the image size by Cambrian-1's rule
 //! (`get_padding_offset` in training, `unpad_image` at inference), which rounds separately for each grid.
@@ -17,29 +17,29 @@ pub struct ImageSize {
     pub height: usize,
 }
 
-/// The part of a grid that the image covers; the rest is padding.
+/// The region of a grid that the image covers; the rest is padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRegion {
-    /// Rows of the grid that the image covers.
+    /// Range of rows that the image covers.
     pub rows: Range<usize>,
-    /// Columns of the grid that the image covers.
+    /// Range of columns that the image covers.
     pub columns: Range<usize>,
 }
 
 impl ImageRegion {
-    /// The part of a grid `[rows, columns]` that an image of this size covers.
+    /// Computes the region of a grid `[rows, columns]` that an image of this size covers.
     ///
     /// # Errors
     /// When a dimension of the image or of the grid is 0.
     pub fn of(size: ImageSize, [rows, columns]: [usize; 2]) -> Result<Self> {
         if [size.width, size.height, rows, columns].contains(&0) {
             return Err(Error::failed(format!(
-                "an image of {}x{} pixels on a grid of {rows}x{columns} shows nothing",
+                "an image of {}x{} pixels on a grid of {rows}x{columns} tokens: all four must be at least 1",
                 size.width, size.height
             )));
         }
         let (width, height) = (size.width as f64, size.height as f64);
-        // The order of operations is upstream's, because it decides how the last bit rounds.
+        // The order of operations is upstream's, because it determines the rounding of the last bit.
         let margin = |cells: usize, across: usize, other: f64, side: f64| {
             let covered = (other * (across as f64 / side)) as usize;
             cells.saturating_sub(covered) / 2
@@ -58,7 +58,7 @@ impl ImageRegion {
     }
 }
 
-/// A grid of image tokens in a sequence.
+/// The layout of the tokens of one image in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenLayout {
     /// Number of rows of the grid.
@@ -70,7 +70,7 @@ pub struct TokenLayout {
 }
 
 impl TokenLayout {
-    /// Number of tokens of a whole image, newlines included.
+    /// Returns the number of tokens of a whole image, newlines included.
     pub fn token_count(&self) -> usize {
         self.rows * self.stride()
     }
@@ -79,13 +79,14 @@ impl TokenLayout {
         self.columns + usize::from(self.newline)
     }
 
-    /// The cell at a position counted from the image's first token; `None` for a newline.
+    /// Returns the cell of the grid (counted row by row) of the token at `position`, counted from the first token of the
+    /// image; `None` for a newline.
     pub fn cell(&self, position: usize) -> Option<usize> {
         let (row, column) = (position / self.stride().max(1), position % self.stride().max(1));
         (row < self.rows && column < self.columns).then(|| row * self.columns + column)
     }
 
-    /// For each position, whether it covers a part of the image or is the newline of such a row.
+    /// Returns for each token whether it covers a part of the image, or is the newline of a row that does.
     ///
     /// # Errors
     /// As [`ImageRegion::of`].
@@ -98,7 +99,7 @@ impl TokenLayout {
         Ok(positions.collect())
     }
 
-    /// Inserts `newline` `[width]` after each row: `[images, rows * columns, width]` → `[images, positions, width]`.
+    /// Inserts `newline` `[width]` after each row: `[images, rows * columns, width]` → `[images, tokens, width]`.
     pub(super) fn arrange(&self, cells: Tensor<3>, newline: Option<Tensor<1>>) -> Tensor<3> {
         let Some(newline) = newline else {
             return cells;

@@ -1,10 +1,10 @@
-//! Divides examples into batches, in a seeded order.
+//! Divides examples into batches, in a random order that follows from the seed.
 
 use super::example::Examples;
 use burgess_base::stream::stream;
 use rand::Rng;
 
-/// The order in which examples are used.
+/// The order in which a stage uses the examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExampleOrder {
@@ -13,16 +13,16 @@ pub enum ExampleOrder {
     Shuffled,
     /// Shuffled, sorted by length within windows of 16 batches, and the batches shuffled: reduces padding.
     GroupedByLength,
-    /// As [`ExampleOrder::GroupedByLength`], but a batch has either only examples with an image or only examples without,
-    /// except the last ones (LLaVA's `group_by_modality_length`, whose windows are one batch over all devices).
+    /// As [`ExampleOrder::GroupedByLength`], but all examples of a batch have an image or none has, except in the last
+    /// batches (LLaVA's `group_by_modality_length`, whose windows are one batch over all devices).
     GroupedByModality,
 }
 
 /// Number of batches in a window of examples that are sorted by length.
 const WINDOW: usize = 16;
 
-/// The batches of one epoch: lists of indices of `examples`. All have length `batch`, except that the last may be
-/// shorter. Every index occurs once.
+/// Returns the batches of one epoch as lists of indices of `examples`. All have length `batch`, except that the last may
+/// be shorter. Every index occurs once.
 ///
 /// `name`, `seed` and `epoch` determine the random stream.
 pub fn epoch_batches(
@@ -47,7 +47,7 @@ pub fn epoch_batches(
     };
     let (mut batches, mut rest): (Vec<Vec<usize>>, Vec<usize>) = Default::default();
     for mut kind in kinds {
-        // Examples that fill no batch come last; sorting would otherwise move them to the middle.
+        // Examples that do not fill a batch come last; sorting would otherwise move them to the middle.
         rest.extend(kind.split_off(kind.len() / batch * batch));
         for window in kind.chunks_mut(batch.saturating_mul(WINDOW)) {
             window.sort_by_key(|&i| (examples.length(i), i));
@@ -59,14 +59,14 @@ pub fn epoch_batches(
     batches
 }
 
-/// Fisher–Yates shuffle with unbiased draws (rejection sampling); the same on every machine.
+/// Shuffles `items` (Fisher–Yates) with unbiased draws (rejection sampling); the result is the same on every machine.
 pub fn shuffle<T>(items: &mut [T], random: &mut impl Rng) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(i as u64 + 1, random) as usize);
     }
 }
 
-/// A uniform random number in `0..n`.
+/// Draws a uniform random number in `0..n`.
 fn below(n: u64, random: &mut impl Rng) -> u64 {
     let limit = u64::MAX - u64::MAX % n;
     loop {

@@ -1,4 +1,4 @@
-//! Training examples: tokenised conversations.
+//! Training examples: tokenised conversations with a loss mask.
 
 use crate::llm::chat::EncodedChat;
 use burgess_base::{Error, Result};
@@ -8,11 +8,11 @@ use burgess_base::{Error, Result};
 pub struct Example {
     /// Index of the image in the feature source; `None` for text only.
     pub image: Option<usize>,
-    /// Token ids, with one image placeholder if there is an image.
+    /// Token ids, with one image placeholder if the example has an image.
     pub ids: Vec<u32>,
-    /// Loss mask: `true` for supervised tokens, as long as `ids`.
+    /// Loss mask: `true` for supervised tokens; as long as `ids`.
     pub loss_mask: Vec<bool>,
-    /// Index of the image placeholder in `ids`.
+    /// Index of the image placeholder in `ids`; `None` for text only.
     pub image_at: Option<usize>,
 }
 
@@ -28,12 +28,12 @@ impl Example {
         })
     }
 
-    /// Whether any token is supervised; the first does not count, as nothing predicts it.
+    /// Whether any token is supervised. The first does not count, because it is never predicted.
     pub fn has_supervised_tokens(&self) -> bool {
         self.loss_mask.iter().skip(1).any(|l| *l)
     }
 
-    /// Truncates the example on the right to `most` positions, of which its image takes `image`.
+    /// Returns the example truncated on the right to `most` positions, of which its image takes `image`.
     ///
     /// # Errors
     /// When the image itself would be truncated.
@@ -44,10 +44,10 @@ impl Example {
             ids = (most + 1).saturating_sub(image);
             if at + image > most {
                 return Err(Error::usage(format!(
-                    "an image at position {at} takes {image} positions, max_length = {most} has {} left for it",
+                    "an image at position {at} takes {image} positions, but `max_length` = {most} leaves only {} for it",
                     most.saturating_sub(at)
                 ))
-                .hint(format!("raise `max_length` to {} at the least", at + image)));
+                .hint(format!("raise `max_length` to at least {}", at + image)));
             }
         }
         cut.ids.truncate(ids);
@@ -56,9 +56,9 @@ impl Example {
     }
 }
 
-/// A random-access collection of examples, which may be created or read on demand.
+/// A collection of examples with random access, which may be created or read on demand.
 pub trait Examples: Sync {
-    /// Number of examples.
+    /// Returns the number of examples.
     fn len(&self) -> usize;
 
     /// Whether there are no examples.
@@ -66,10 +66,10 @@ pub trait Examples: Sync {
         self.len() == 0
     }
 
-    /// Number of token ids of the example at this index; 0 if there is none.
+    /// Returns the number of token ids of the example at this index; 0 if there is none.
     fn length(&self, index: usize) -> usize;
 
-    /// Whether the example has an image.
+    /// Whether the example at this index has an image.
     fn has_image(&self, index: usize) -> bool;
 
     /// Whether any example has a supervised token.
@@ -83,7 +83,7 @@ pub trait Examples: Sync {
 }
 
 pub(super) fn absent(index: usize, len: usize) -> Error {
-    Error::failed(format!("there is no example {index} of {len}"))
+    Error::failed(format!("there is no example {index} (counted from 0), only {len} examples"))
 }
 
 impl Examples for Vec<Example> {
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(example(Some(2)).truncated(7, 5)?.ids, [0, 1, 2]);
         assert_eq!(example(None).truncated(4, 5)?.loss_mask.len(), 4);
         let e = example(Some(2)).truncated(6, 5).unwrap_err();
-        assert!(e.hint_text().is_some_and(|h| h.contains("to 7")), "{e}");
+        assert!(e.hint_text().is_some_and(|h| h.contains("at least 7")), "{e}");
         Ok(())
     }
 }

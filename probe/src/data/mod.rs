@@ -1,4 +1,4 @@
-//! Training data: conversations about images, and batches of them.
+//! Training data: conversations about images, training examples made from them, and their order in batches.
 
 pub mod collate;
 pub mod conversation;

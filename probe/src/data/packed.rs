@@ -1,9 +1,9 @@
-//! Stores many examples in little memory.
+//! Stores many examples in little memory, in a temporary memory-mapped file.
 //!
-//! Tokens of all conversations are stored consecutively in a memory-mapped file, four bytes per token, whose highest
-//! bit is the loss mask. Each conversation takes 24 bytes of memory: seven million (Cambrian-7M) take 170 MB, where
-//! lists of about 250 ids each would take 9 GB. Nothing is tokenised twice, and files that can only be read
-//! sequentially (JSON arrays, gzip, zstd) are read once.
+//! The tokens of all examples are stored consecutively in the file, four bytes per token, whose highest bit is the loss
+//! mask. Each example takes 24 bytes of memory: seven million (Cambrian-7M) take 170 MB, where lists of about 250 ids
+//! each would take 9 GB. No conversation is tokenised twice, and files that can only be read sequentially (JSON arrays,
+//! gzip, zstd) are read once.
 
 use super::example::{Example, Examples, absent};
 use burgess_base::{Context, Error, Result};
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bit that marks a supervised token; no vocabulary has 2³¹ entries.
 const SUPERVISED: u32 = 1 << 31;
-/// Stands for a missing image or placeholder index.
+/// The value for a missing image or placeholder index.
 const NONE: u32 = u32::MAX;
 /// Size of a token in bytes.
 const WIDTH: usize = 4;
@@ -24,7 +24,7 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// The location of one example in the file.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ExampleLocation {
     /// Index of its first token.
     start: u64,
     length: u32,
@@ -36,23 +36,23 @@ struct Place {
 /// Examples stored in a temporary file, which exists as long as this value.
 #[derive(Debug)]
 pub struct PackedExamples {
-    places: Vec<Place>,
+    locations: Vec<ExampleLocation>,
     /// The mapped tokens; `None` if there are none, because an empty file cannot be mapped.
     tokens: Option<Mmap>,
     _file: Temporary,
 }
 
-/// Builds a [`PackedExamples`] from examples added one by one.
+/// Builds [`PackedExamples`] from examples that are added one by one.
 #[derive(Debug)]
 pub struct ExamplePacker {
-    places: Vec<Place>,
+    locations: Vec<ExampleLocation>,
     end: u64,
     out: BufWriter<File>,
     file: Temporary,
 }
 
-/// A file that is removed when this value is dropped. Where the system allows it, the name is removed at once, so
-/// that not even a killed process leaves a file behind.
+/// A file that is removed when this value is dropped. On Unix the name is removed at once, so that not even a killed
+/// process leaves a file behind.
 #[derive(Debug)]
 struct Temporary(PathBuf);
 
@@ -69,7 +69,7 @@ impl ExamplePacker {
     /// # Errors
     /// When the file cannot be created.
     pub fn new(dir: &Path) -> Result<Self> {
-        let step = || format!("making a file for the training examples in {}", dir.display());
+        let step = || format!("creating a temporary file for the training examples in {}", dir.display());
         fs::create_dir_all(dir).with_context(step)?;
         let name = format!("examples-{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let path = dir.join(name);
@@ -78,28 +78,31 @@ impl ExamplePacker {
             fs::remove_file(&path).with_context(step)?;
         }
         let out = BufWriter::new(file);
-        Ok(Self { places: Vec::new(), end: 0, out, file: Temporary(path) })
+        Ok(Self { locations: Vec::new(), end: 0, out, file: Temporary(path) })
     }
 
     /// Adds an example to the end.
     ///
     /// # Errors
-    /// When the disk is full, or a number exceeds the format.
+    /// When the disk is full, or a number is too large for the format.
     pub fn push(&mut self, example: &Example) -> Result<()> {
         let small = |n: Option<usize>| match n.map(u32::try_from) {
             None => Ok(NONE),
             Some(Ok(n)) if n != NONE => Ok(n),
-            Some(_) => Err(Error::failed("more images or tokens than can be counted")),
+            Some(_) => Err(Error::failed(format!(
+                "an example has an image, placeholder or length above the maximum of {}",
+                NONE - 1
+            ))),
         };
         let length = example.ids.len().min(example.loss_mask.len());
-        for (id, loss_mask) in example.ids.iter().zip(&example.loss_mask) {
+        for (id, supervised) in example.ids.iter().zip(&example.loss_mask) {
             if id & SUPERVISED != 0 {
-                return Err(Error::failed(format!("token id {id} is larger than any vocabulary")));
+                return Err(Error::failed(format!("token id {id} is too large, must be below 2^31")));
             }
-            let word = if *loss_mask { id | SUPERVISED } else { *id };
-            self.out.write_all(&word.to_le_bytes()).context("keeping the training examples")?;
+            let word = if *supervised { id | SUPERVISED } else { *id };
+            self.out.write_all(&word.to_le_bytes()).context("writing the temporary file of training examples")?;
         }
-        self.places.push(Place {
+        self.locations.push(ExampleLocation {
             start: self.end,
             length: small(Some(length))?,
             image: small(example.image)?,
@@ -115,7 +118,7 @@ impl ExamplePacker {
     /// # Errors
     /// When the disk is full.
     pub fn finish(self) -> Result<PackedExamples> {
-        let step = "keeping the training examples";
+        let step = "writing the temporary file of training examples";
         let file = self.out.into_inner().map_err(|e| Error::from(e.into_error())).context(step)?;
         let tokens = match self.end {
             0 => None,
@@ -123,25 +126,25 @@ impl ExamplePacker {
             #[allow(unsafe_code)]
             _ => Some(unsafe { Mmap::map(&file) }.context(step)?),
         };
-        let Self { mut places, file, .. } = self;
-        places.shrink_to_fit();
-        Ok(PackedExamples { places, tokens, _file: file })
+        let Self { mut locations, file, .. } = self;
+        locations.shrink_to_fit();
+        Ok(PackedExamples { locations, tokens, _file: file })
     }
 }
 
 impl PackedExamples {
-    /// Renumbers the images with `new`. Examples whose image gets no number are removed; the old numbers of their
-    /// images are returned.
+    /// Renumbers the images with `new`, and removes the examples whose image gets no number; returns the old numbers of
+    /// their images.
     pub fn renumber(&mut self, new: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
         let mut lost = Vec::new();
-        self.places.retain_mut(|place| {
-            if place.image == NONE {
+        self.locations.retain_mut(|location| {
+            if location.image == NONE {
                 return true;
             }
-            let number = new(place.image as usize).and_then(|n| u32::try_from(n).ok());
+            let number = new(location.image as usize).and_then(|n| u32::try_from(n).ok());
             match number {
-                Some(number) => place.image = number,
-                None => lost.push(place.image as usize),
+                Some(number) => location.image = number,
+                None => lost.push(location.image as usize),
             }
             number.is_some()
         });
@@ -151,36 +154,36 @@ impl PackedExamples {
 
 impl Examples for PackedExamples {
     fn len(&self) -> usize {
-        self.places.len()
+        self.locations.len()
     }
 
     fn length(&self, index: usize) -> usize {
-        self.places.get(index).map_or(0, |p| p.length as usize)
+        self.locations.get(index).map_or(0, |p| p.length as usize)
     }
 
     fn has_image(&self, index: usize) -> bool {
-        self.places.get(index).is_some_and(|p| p.image != NONE)
+        self.locations.get(index).is_some_and(|p| p.image != NONE)
     }
 
     fn has_supervised_tokens(&self) -> bool {
-        self.places.iter().any(|p| p.supervised)
+        self.locations.iter().any(|p| p.supervised)
     }
 
     fn get(&self, index: usize) -> Result<Example> {
-        let missing = || absent(index, self.places.len());
-        let place = self.places.get(index).ok_or_else(missing)?;
-        let start = place.start as usize * WIDTH;
+        let missing = || absent(index, self.locations.len());
+        let location = self.locations.get(index).ok_or_else(missing)?;
+        let start = location.start as usize * WIDTH;
         let bytes = match &self.tokens {
-            Some(map) => map.get(start..start + place.length as usize * WIDTH).ok_or_else(missing)?,
+            Some(map) => map.get(start..start + location.length as usize * WIDTH).ok_or_else(missing)?,
             None => &[],
         };
         let words = || bytes.as_chunks::<WIDTH>().0.iter().map(|b| u32::from_le_bytes(*b));
         let number = |n: u32| (n != NONE).then_some(n as usize);
         Ok(Example {
-            image: number(place.image),
+            image: number(location.image),
             ids: words().map(|w| w & !SUPERVISED).collect(),
             loss_mask: words().map(|w| w & SUPERVISED != 0).collect(),
-            image_at: number(place.image_at),
+            image_at: number(location.image_at),
         })
     }
 }

@@ -9,11 +9,11 @@
 use super::config::LlmConfig;
 use super::experts::Moe;
 use super::family::{BlockLayout, NormScale, QkNorm};
-use super::kernel::{self, Heads, Hidden};
+use super::kernel::{self, AttentionSpec, PaddingMask};
 use super::kv_cache::KvCache;
-use super::linear::{Linear, joined};
+use super::linear::{Linear, concat_linear};
 use super::parts::{Block, Mlp, Norm, SelfAttention};
-use super::rope::{Rope, Rotation};
+use super::rope::{Rope, RopeConfig};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
@@ -71,30 +71,30 @@ pub struct Decoder {
 
 /// Positions and padding mask of whole sequences; the default is ordinary text.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Reading<'a> {
+pub struct SequenceLayout<'a> {
     /// Position of each token, `[rows][t]`; `None` counts from 0.
     pub positions: Option<&'a [Vec<usize>]>,
     /// Padding mask `[rows][t]`: a `true` token (padding of an image) is attended to by itself only.
-    pub hidden: Hidden<'a>,
+    pub padding_mask: PaddingMask<'a>,
 }
 
-impl Reading<'_> {
+impl SequenceLayout<'_> {
     /// The position after the last of `t` tokens: the length that the rotary embedding must cover.
     fn end(&self, t: usize) -> usize {
         self.positions.into_iter().flatten().flatten().max().map_or(t, |last| last + 1)
     }
 
     /// Cosines and sines for `t` tokens.
-    fn rope(&self, rotation: Rotation<'_>, t: usize, device: &Device) -> Rope {
+    fn rope(&self, rotation: RopeConfig<'_>, t: usize, device: &Device) -> Rope {
         match self.positions {
-            Some(rows) => rotation.at(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), device),
-            None => rotation.range(t, device),
+            Some(rows) => rotation.for_positions(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), device),
+            None => rotation.for_length(t, device),
         }
     }
 }
 
 /// A hook called after each decoder block with its index and the residual stream `[b, t, d]`; returns the new stream.
-pub type After<'a> = dyn FnMut(usize, Tensor<3>) -> Result<Tensor<3>> + 'a;
+pub type BlockHook<'a> = dyn FnMut(usize, Tensor<3>) -> Result<Tensor<3>> + 'a;
 
 impl LlmConfig {
     /// Builds a model with random weights (normal with [`LlmConfig::initializer_range`], norms one).
@@ -165,7 +165,7 @@ impl Llm {
 
     /// This model with its products in the precision `compute`.
     #[must_use]
-    pub fn computing(mut self, compute: Compute) -> Self {
+    pub fn with_compute(mut self, compute: Compute) -> Self {
         self.compute = compute;
         self
     }
@@ -205,7 +205,7 @@ impl Llm {
     /// # Errors
     /// When `t` exceeds `max_position_embeddings`.
     pub fn hidden(&self, embeddings: Tensor<3>) -> Result<Tensor<3>> {
-        self.hidden_with(embeddings, Reading::default(), None)
+        self.hidden_with(embeddings, SequenceLayout::default(), None)
     }
 
     /// As [`Llm::hidden`], with given positions and padding mask, and a hook `after` each block.
@@ -215,42 +215,42 @@ impl Llm {
     pub fn hidden_with(
         &self,
         embeddings: Tensor<3>,
-        reading: Reading<'_>,
-        after: Option<&mut After<'_>>,
+        layout: SequenceLayout<'_>,
+        after: Option<&mut BlockHook<'_>>,
     ) -> Result<Tensor<3>> {
         let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
-        let lists = reading.positions.into_iter().flatten().map(Vec::len);
-        let lists = lists.chain(reading.hidden.into_iter().flatten().map(Vec::len)).collect::<Vec<_>>();
-        let given = usize::from(reading.positions.is_some()) + usize::from(reading.hidden.is_some());
+        let lists = layout.positions.into_iter().flatten().map(Vec::len);
+        let lists = lists.chain(layout.padding_mask.into_iter().flatten().map(Vec::len)).collect::<Vec<_>>();
+        let given = usize::from(layout.positions.is_some()) + usize::from(layout.padding_mask.is_some());
         if lists.len() != given * b || lists.iter().any(|n| *n != t) {
-            return Err(Error::failed("positions or hidden tokens are not given for each token of each row"));
+            return Err(Error::failed("positions or padding mask must have an entry for each token of each row"));
         }
-        self.check_length(reading.end(t))?;
-        let ropes = self.ropes(|rotation| reading.rope(rotation, t, &device));
+        self.check_length(layout.end(t))?;
+        let ropes = self.ropes(|rotation| layout.rope(rotation, t, &device));
         let attend = |layer: usize, rope: &Rope, qkv| {
-            Ok(kernel::causal_attention(qkv, rope, self.heads(layer, b, t), reading.hidden))
+            Ok(kernel::causal_attention(qkv, rope, self.attention_spec(layer, b, t), layout.padding_mask))
         };
-        self.through(embeddings, &ropes, attend, after)
+        self.run_blocks(embeddings, &ropes, attend, after)
     }
 
     /// Runs all blocks and the final norm; `attend` computes attention from a block's query–key–value projection.
-    fn through(
+    fn run_blocks(
         &self,
         embeddings: Tensor<3>,
         ropes: &[Rope],
         mut attend: impl FnMut(usize, &Rope, Tensor<2>) -> Result<Tensor<2>>,
-        mut after: Option<&mut After<'_>>,
+        mut after: Option<&mut BlockHook<'_>>,
     ) -> Result<Tensor<3>> {
         let [b, t, d] = embeddings.dims();
         let mut x = embeddings.reshape([b * t, d]);
         for (i, (block, rope)) in self.model.layers.iter().zip(ropes).enumerate() {
             let qkv = self.project(block, x.clone());
-            x = self.rest(block, x, attend(i, rope, qkv)?)?;
+            x = self.finish_block(block, x, attend(i, rope, qkv)?)?;
             if let Some(after) = after.as_deref_mut() {
                 x = after(i, x.reshape([b, t, d]))?.reshape([b * t, d]);
             }
         }
-        Ok(self.close(x.reshape([b, t, d])))
+        Ok(self.final_norm(x.reshape([b, t, d])))
     }
 
     /// Number of decoder blocks.
@@ -262,20 +262,20 @@ impl Llm {
     ///
     /// # Errors
     /// When there is no such block, or a position reaches `max_position_embeddings`.
-    pub fn block(&self, layer: usize, x: Tensor<3>, reading: Reading<'_>) -> Result<Tensor<3>> {
+    pub fn block(&self, layer: usize, x: Tensor<3>, layout: SequenceLayout<'_>) -> Result<Tensor<3>> {
         let ([b, t, d], device) = (x.dims(), x.device());
         let block =
             self.model.layers.get(layer).ok_or_else(|| Error::failed(format!("there is no decoder block {layer}")))?;
-        self.check_length(reading.end(t))?;
-        let rope = reading.rope(self.config.rotation(layer), t, &device);
+        self.check_length(layout.end(t))?;
+        let rope = layout.rope(self.config.rotation(layer), t, &device);
         let x = x.reshape([b * t, d]);
         let qkv = self.project(block, x.clone());
-        let seen = kernel::causal_attention(qkv, &rope, self.heads(layer, b, t), reading.hidden);
-        Ok(self.rest(block, x, seen)?.reshape([b, t, d]))
+        let attended = kernel::causal_attention(qkv, &rope, self.attention_spec(layer, b, t), layout.padding_mask);
+        Ok(self.finish_block(block, x, attended)?.reshape([b, t, d]))
     }
 
     /// Applies the final norm, which follows the last block.
-    pub fn close(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn final_norm(&self, x: Tensor<3>) -> Tensor<3> {
         let [b, t, d] = x.dims();
         self.norm(&self.model.norm, x.reshape([b * t, d])).reshape([b, t, d])
     }
@@ -294,41 +294,42 @@ impl Llm {
         embeddings: Tensor<3>,
         real: &[usize],
         cache: &mut KvCache,
-        after: Option<&mut After<'_>>,
+        after: Option<&mut BlockHook<'_>>,
     ) -> Result<Tensor<3>> {
         let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
-        let turn = self.config.rope_scaling.as_ref().and_then(super::rope::Scaling::turn);
-        if let Some(turn) = turn {
-            if cache.crosses(turn, real) {
-                return self.read_again(embeddings, real, cache, turn, after.is_some());
+        let switch = self.config.rope_scaling.as_ref().and_then(super::rope::RopeScaling::length_switch);
+        if let Some(switch) = switch {
+            if cache.crosses(switch, real) {
+                return self.recompute(embeddings, real, cache, switch, after.is_some());
             }
-            cache.keep(&embeddings, real, turn, after.is_some());
+            cache.keep_inputs(&embeddings, real, switch, after.is_some());
         }
-        let reading = cache.begin(real, t)?;
+        let step = cache.begin(real, t)?;
         let longest = cache.lengths().into_iter().max().unwrap_or(0);
         self.check_length(longest)?;
-        let positions: Vec<&[usize]> = reading.positions.iter().map(Vec::as_slice).collect();
-        let ropes = self.ropes(|rotation| rotation.at(&positions, &device));
-        let attend = |layer: usize, rope: &Rope, qkv| cache.attend(layer, qkv, rope, self.heads(layer, b, t), &reading);
-        self.through(embeddings, &ropes, attend, after)
+        let positions: Vec<&[usize]> = step.positions.iter().map(Vec::as_slice).collect();
+        let ropes = self.ropes(|rotation| rotation.for_positions(&positions, &device));
+        let attend =
+            |layer: usize, rope: &Rope, qkv| cache.attend(layer, qkv, rope, self.attention_spec(layer, b, t), &step);
+        self.run_blocks(embeddings, &ropes, attend, after)
     }
 
-    /// [`Llm::extend`] where a row grows past `turn` positions: recomputes all tokens into a new cache.
-    fn read_again(
+    /// [`Llm::extend`] where a row grows past `switch` positions: recomputes all tokens into a new cache.
+    fn recompute(
         &self,
         embeddings: Tensor<3>,
         real: &[usize],
         cache: &mut KvCache,
-        turn: usize,
+        switch: usize,
         sampled: bool,
     ) -> Result<Tensor<3>> {
         let ([b, t, d], device) = (embeddings.dims(), embeddings.device());
         let Some((all, places)) = cache.history(embeddings, real).filter(|_| !sampled) else {
             return Err(Error::failed(format!(
-                "a sequence grew past {turn} positions, where this model turns to other angles, after a connector \
+                "a sequence grew past {switch} positions, where this model turns to other angles, after a connector \
                  had changed it between the blocks"
             ))
-            .hint(format!("ask for fewer new tokens, or give prompts of more than {turn} tokens")));
+            .hint(format!("ask for fewer new tokens, or give prompts of more than {switch} tokens")));
         };
         let total = all.dims()[1];
         let counts: Vec<usize> = places.iter().map(Vec::len).collect();
@@ -354,7 +355,7 @@ impl Llm {
 
     /// Vocabulary logits: `hidden` `[n, d]` → `[n, vocab_size]`. Pass only the positions that need them.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let hidden = self.lower(hidden);
+        let hidden = self.to_compute_dtype(hidden);
         let mut logits = match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => kernel::linear_transposed(hidden, self.model.embed_tokens.weight.val()),
@@ -366,7 +367,7 @@ impl Llm {
             logits = logits.div_scalar(divisor);
         }
         match self.config.final_logit_softcapping {
-            Some(cap) => kernel::portable::capped(logits, cap),
+            Some(cap) => kernel::portable::softcap(logits, cap),
             None => logits,
         }
     }
@@ -411,23 +412,23 @@ impl Llm {
     }
 
     /// Whether any projection carries LoRA.
-    pub fn adapted(&self) -> bool {
+    pub fn has_lora(&self) -> bool {
         self.model.layers.iter().any(Block::has_lora)
     }
 
     /// This model with all LoRA products added to the weights.
     #[must_use]
-    pub fn merged(mut self) -> Self {
+    pub fn merge_lora(mut self) -> Self {
         for block in &mut self.model.layers {
             for (_, layer) in block.projections() {
-                *layer = layer.clone().merged();
+                *layer = layer.clone().merge_lora();
             }
         }
         self
     }
 
-    fn heads(&self, layer: usize, batch: usize, tokens: usize) -> Heads {
-        Heads {
+    fn attention_spec(&self, layer: usize, batch: usize, tokens: usize) -> AttentionSpec {
+        AttentionSpec {
             batch,
             tokens,
             query: self.config.num_attention_heads,
@@ -441,8 +442,8 @@ impl Llm {
     }
 
     /// Cosines and sines of each layer; layers with equal rotations share them.
-    fn ropes(&self, make: impl Fn(Rotation<'_>) -> Rope) -> Vec<Rope> {
-        let mut kinds: Vec<(Rotation<'_>, Rope)> = Vec::new();
+    fn ropes(&self, make: impl Fn(RopeConfig<'_>) -> Rope) -> Vec<Rope> {
+        let mut kinds: Vec<(RopeConfig<'_>, Rope)> = Vec::new();
         let layers = (0..self.config.num_hidden_layers).map(|layer| {
             let rotation = self.config.rotation(layer);
             if let Some((_, rope)) = kinds.iter().find(|(known, _)| *known == rotation) {
@@ -458,8 +459,8 @@ impl Llm {
     /// The joint query–key–value projection after the first norm, clipping and query/key norms: `[rows, columns]`.
     fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
         let attention = &block.self_attn;
-        let x = self.lower(self.normed(block.input_layernorm.as_ref(), x));
-        let mut qkv = joined([&attention.q_proj, &attention.k_proj, &attention.v_proj], x);
+        let x = self.to_compute_dtype(self.normed(block.input_layernorm.as_ref(), x));
+        let mut qkv = concat_linear([&attention.q_proj, &attention.k_proj, &attention.v_proj], x);
         if let Some(most) = self.config.clip_qkv {
             qkv = qkv.clamp(-most, most);
         }
@@ -480,10 +481,10 @@ impl Llm {
         Tensor::cat(vec![normed(0, query, q_norm), normed(query, kv, k_norm), values], 1)
     }
 
-    /// The part of a block after attention: `x` `[rows, d]` and `seen` (attention output before the output
+    /// The part of a block after attention: `x` `[rows, d]` and `attended` (attention output before the output
     /// projection) `[rows, query · width]` → `[rows, d]`.
-    fn rest(&self, block: &Block, x: Tensor<2>, seen: Tensor<2>) -> Result<Tensor<2>> {
-        let seen = kernel::follow(block.self_attn.o_proj.forward(seen), DType::F32);
+    fn finish_block(&self, block: &Block, x: Tensor<2>, attended: Tensor<2>) -> Result<Tensor<2>> {
+        let attended = kernel::cast(block.self_attn.o_proj.forward(attended), DType::F32);
         let add = |x: Tensor<2>, more: Tensor<2>| match self.config.residual_multiplier.filter(|m| *m != 1.0) {
             Some(factor) => x + more.mul_scalar(factor),
             None => x + more,
@@ -492,39 +493,39 @@ impl Llm {
         let after_mlp = block.post_feedforward_layernorm.as_ref();
         match self.config.model_type.block {
             BlockLayout::PreNorm => {
-                let x = add(x, seen);
+                let x = add(x, attended);
                 Ok(add(x.clone(), self.mlp(block, self.normed(after_attention, x))?))
             }
             BlockLayout::SandwichNorm => {
-                let x = add(x, self.normed(after_attention, seen));
+                let x = add(x, self.normed(after_attention, attended));
                 let inner = self.mlp(block, self.normed(block.pre_feedforward_layernorm.as_ref(), x.clone()))?;
                 Ok(add(x, self.normed(after_mlp, inner)))
             }
             BlockLayout::PostNorm => {
-                let x = add(x, self.normed(after_attention, seen));
+                let x = add(x, self.normed(after_attention, attended));
                 Ok(add(x.clone(), self.normed(after_mlp, self.mlp(block, x)?)))
             }
             BlockLayout::Parallel => {
                 let inner = self.mlp(block, self.normed(block.input_layernorm.as_ref(), x.clone()))?;
-                Ok(add(add(x, seen), inner))
+                Ok(add(add(x, attended), inner))
             }
         }
     }
 
     fn mlp(&self, block: &Block, x: Tensor<2>) -> Result<Tensor<2>> {
         let activation = self.config.activation;
-        let x = self.lower(x);
+        let x = self.to_compute_dtype(x);
         let out = match (&block.mlp, &block.moe, &self.config.experts) {
             (Some(mlp), _, _) => mlp.forward(x, activation),
             (None, Some(moe), Some(experts)) => moe.forward(x, activation, experts)?,
             _ => return Err(Error::failed("a block of the language model has no MLP")),
         };
-        Ok(kernel::follow(out, DType::F32))
+        Ok(kernel::cast(out, DType::F32))
     }
 
     /// Casts the input of a product to the compute type; the residual stream stays f32.
-    fn lower(&self, x: Tensor<2>) -> Tensor<2> {
-        kernel::follow(x, self.compute.dtype())
+    fn to_compute_dtype(&self, x: Tensor<2>) -> Tensor<2> {
+        kernel::cast(x, self.compute.dtype())
     }
 
     fn normed(&self, norm: Option<&Norm>, x: Tensor<2>) -> Tensor<2> {

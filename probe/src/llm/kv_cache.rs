@@ -1,6 +1,6 @@
 //! Key/value cache: keys and values of earlier tokens, so that a new token costs one position instead of all.
 
-use super::kernel::{self, Heads, Rows};
+use super::kernel::{self, AttentionSpec, CachedRows};
 use super::rope::Rope;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -12,8 +12,8 @@ use std::cell::RefCell;
 /// *slots*, the longest of each step; slots of padding are masked for all later tokens.
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
-    layers: Vec<Layer>,
-    rows: Vec<Row>,
+    layers: Vec<LayerCache>,
+    rows: Vec<CachedSequence>,
     /// The embeddings read so far, `[batch, t, d]` each, as long as the model may have to recompute them.
     inputs: Vec<Tensor<3>>,
     /// Whether a connector changed the tokens between the blocks, so that `inputs` alone cannot reproduce them.
@@ -23,15 +23,15 @@ pub struct KvCache {
 // A model has only some dozens of layers, so the size of the variants does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
-enum Layer {
+enum LayerCache {
     /// Keys and values, `[batch, kv_heads, slots, head_dim]` each.
     Tensors(Tensor<4>, Tensor<4>),
-    Rows(Rows),
+    Rows(CachedRows),
 }
 
 /// The cached tokens of one sequence.
 #[derive(Debug, Clone, Default)]
-struct Row {
+struct CachedSequence {
     /// Position of the sequence's next token.
     next: usize,
     /// Position of the token in each slot; `None` for padding.
@@ -39,7 +39,7 @@ struct Row {
 }
 
 /// Positions and masks of the new tokens of one step, shared by all layers.
-pub(crate) struct Reading {
+pub(crate) struct CacheStep {
     /// Position of each new token, `[batch][t]`.
     pub positions: Vec<Vec<usize>>,
     real: Vec<usize>,
@@ -60,16 +60,16 @@ impl KvCache {
         self.rows.iter().map(|r| r.next).collect()
     }
 
-    /// Whether a non-empty row grows past `turn` positions with `real` new tokens.
-    pub(crate) fn crosses(&self, turn: usize, real: &[usize]) -> bool {
-        self.rows.iter().zip(real).any(|(row, real)| row.next > 0 && row.next <= turn && row.next + real > turn)
+    /// Whether a non-empty row grows past `switch` positions with `real` new tokens.
+    pub(crate) fn crosses(&self, switch: usize, real: &[usize]) -> bool {
+        self.rows.iter().zip(real).any(|(row, real)| row.next > 0 && row.next <= switch && row.next + real > switch)
     }
 
     /// Stores embeddings `[batch, t, d]`, of which `real[r]` are real, for later recomputation, unless all rows are
-    /// then beyond `turn`. `changed` says that the tokens will be modified between the blocks.
-    pub(crate) fn keep(&mut self, embeddings: &Tensor<3>, real: &[usize], turn: usize, changed: bool) {
+    /// then beyond `switch`. `changed` says that the tokens will be modified between the blocks.
+    pub(crate) fn keep_inputs(&mut self, embeddings: &Tensor<3>, real: &[usize], switch: usize, changed: bool) {
         let before = |row: usize| self.rows.get(row).map_or(0, |row| row.next);
-        if real.iter().enumerate().all(|(row, real)| before(row) + real > turn) {
+        if real.iter().enumerate().all(|(row, real)| before(row) + real > switch) {
             self.inputs.clear();
         } else {
             self.inputs.push(embeddings.clone());
@@ -94,9 +94,9 @@ impl KvCache {
     }
 
     /// Registers `t` new tokens per row, of which the first `real[r]` are real.
-    pub(crate) fn begin(&mut self, real: &[usize], t: usize) -> Result<Reading> {
+    pub(crate) fn begin(&mut self, real: &[usize], t: usize) -> Result<CacheStep> {
         if self.rows.is_empty() {
-            self.rows = vec![Row::default(); real.len()];
+            self.rows = vec![CachedSequence::default(); real.len()];
         }
         if self.rows.len() != real.len() || real.iter().any(|n| *n > t) {
             return Err(Error::failed(format!(
@@ -114,7 +114,7 @@ impl KvCache {
             row.slots.extend((0..t).map(|i| (i < n).then_some(row.next + i)));
             row.next += n;
         }
-        Ok(Reading { positions, real: real.to_vec(), before, biases: RefCell::default() })
+        Ok(CacheStep { positions, real: real.to_vec(), before, biases: RefCell::default() })
     }
 
     /// Appends one layer's keys and values; returns the new tokens' attention output, `[batch · t, query · width]`.
@@ -123,63 +123,64 @@ impl KvCache {
         layer: usize,
         qkv: Tensor<2>,
         rope: &Rope,
-        s: Heads,
-        reading: &Reading,
+        s: AttentionSpec,
+        step: &CacheStep,
     ) -> Result<Tensor<2>> {
         if self.layers.len() == layer
-            && reading.before == 0
-            && let Some(rows) = Rows::of(&qkv, s)
+            && step.before == 0
+            && let Some(rows) = CachedRows::of(&qkv, s)
         {
-            self.layers.push(Layer::Rows(rows));
+            self.layers.push(LayerCache::Rows(rows));
         }
-        if let Some(Layer::Rows(rows)) = self.layers.get_mut(layer) {
+        if let Some(LayerCache::Rows(rows)) = self.layers.get_mut(layer) {
             return rows
-                .attend(&qkv, rope, s, &reading.real)
+                .attend(&qkv, rope, s, &step.real)
                 .ok_or_else(|| Error::failed("the cache was filled on another device or by another model"));
         }
         let device = qkv.device();
-        let (q, k, v) = kernel::portable::split(qkv, rope, s);
+        let (q, k, v) = kernel::portable::split_qkv(qkv, rope, s);
         let (k, v) = match self.layers.get(layer) {
-            Some(Layer::Tensors(old_k, old_v)) => {
+            Some(LayerCache::Tensors(old_k, old_v)) => {
                 (Tensor::cat(vec![old_k.clone(), k], 2), Tensor::cat(vec![old_v.clone(), v], 2))
             }
             _ => (k, v),
         };
-        let full = Layer::Tensors(k.clone(), v.clone());
+        let full = LayerCache::Tensors(k.clone(), v.clone());
         match self.layers.get_mut(layer) {
             Some(slot) => *slot = full,
             None => self.layers.push(full),
         }
         // In the first step padding is on the right: no real token attends to it, and its own output is not used.
-        if reading.before == 0 && s.softcap.is_none() && s.window.is_none_or(|window| window >= s.tokens) {
+        if step.before == 0 && s.softcap.is_none() && s.window.is_none_or(|window| window >= s.tokens) {
             return Ok(kernel::attend_causal(q, k, v, s.scale));
         }
-        Ok(kernel::attend(q, k, v, Some(self.bias_once(s, reading, &device)), s))
+        Ok(kernel::attend(q, k, v, Some(self.bias_once(s, step, &device)), s))
     }
 
-    fn bias_once(&self, s: Heads, reading: &Reading, device: &Device) -> Tensor<4> {
-        let mut made = reading.biases.borrow_mut();
+    fn bias_once(&self, s: AttentionSpec, step: &CacheStep, device: &Device) -> Tensor<4> {
+        let mut made = step.biases.borrow_mut();
         if let Some((_, bias)) = made.iter().find(|(window, _)| *window == s.window) {
             return bias.clone();
         }
-        let bias = self.bias(s, reading, device);
+        let bias = self.bias(s, step, device);
         made.push((s.window, bias.clone()));
         bias
     }
 
     /// Additive attention bias `[batch, 1, t, slots]`: 0 where a new token attends to a slot, −∞ elsewhere.
-    fn bias(&self, s: Heads, reading: &Reading, device: &Device) -> Tensor<4> {
-        let slots = reading.before + s.tokens;
+    fn bias(&self, s: AttentionSpec, step: &CacheStep, device: &Device) -> Tensor<4> {
+        let slots = step.before + s.tokens;
         let mut values = Vec::with_capacity(s.batch * s.tokens * slots);
-        for (row, positions) in self.rows.iter().zip(&reading.positions) {
+        for (row, positions) in self.rows.iter().zip(&step.positions) {
             for (i, &position) in positions.iter().enumerate() {
-                let own = reading.before + i;
-                let first = s.first_seen(position);
+                let own = step.before + i;
+                let first = s.first_key(position);
                 // Padding attends to itself, so that its row of scores is not empty.
-                let seen =
+                let attended =
                     |(slot, at): (usize, &Option<usize>)| slot == own || slot < own && at.is_some_and(|p| p >= first);
-                values
-                    .extend(row.slots.iter().enumerate().map(|slot| if seen(slot) { 0.0 } else { f32::NEG_INFINITY }));
+                values.extend(
+                    row.slots.iter().enumerate().map(|slot| if attended(slot) { 0.0 } else { f32::NEG_INFINITY }),
+                );
             }
         }
         Tensor::from_data(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
@@ -196,8 +197,8 @@ impl KvCache {
         };
         let pick = |t: &Tensor<4>| t.clone().select(0, index(&t.device()));
         let layers = self.layers.iter().map(|layer| match layer {
-            Layer::Tensors(k, v) => Layer::Tensors(pick(k), pick(v)),
-            Layer::Rows(own) => Layer::Rows(own.select(rows, kv)),
+            LayerCache::Tensors(k, v) => LayerCache::Tensors(pick(k), pick(v)),
+            LayerCache::Rows(own) => LayerCache::Rows(own.select(rows, kv)),
         });
         Self {
             layers: layers.collect(),

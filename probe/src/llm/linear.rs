@@ -66,7 +66,7 @@ impl Linear {
 
     /// This layer with the LoRA product added to the weight.
     #[must_use]
-    pub fn merged(mut self) -> Self {
+    pub fn merge_lora(mut self) -> Self {
         if let Some(lora) = self.lora.take() {
             let change = lora.a.val().matmul(lora.b.val()).mul_scalar(lora.scale);
             self.weight = self.weight.map(|w| w + change);
@@ -77,7 +77,7 @@ impl Linear {
 
 impl Lora {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [a, b] = [&self.a, &self.b].map(|p| kernel::follow(p.val(), x.dtype()));
+        let [a, b] = [&self.a, &self.b].map(|p| kernel::cast(p.val(), x.dtype()));
         linear(linear(x, a, None), b, None).mul_scalar(self.scale)
     }
 }
@@ -86,11 +86,11 @@ impl Lora {
 ///
 /// One product with the concatenated weights reads `x` once, and its gradient is one product too, but concatenation
 /// copies the weights; with fewer rows than inputs it is cheaper to copy the outputs.
-pub fn joined<const N: usize>(layers: [&Linear; N], x: Tensor<2>) -> Tensor<2> {
+pub fn concat_linear<const N: usize>(layers: [&Linear; N], x: Tensor<2>) -> Tensor<2> {
     let [rows, inputs] = x.dims();
     if layers.iter().all(|l| l.lora.is_none()) {
         let parts = layers.map(|l| (l.weight.val(), l.bias.as_ref().map(Param::val)));
-        if let Some(out) = kernel::joined(&x, &parts) {
+        if let Some(out) = kernel::fused_linear(&x, &parts) {
             return out;
         }
         if rows >= inputs && parts.iter().all(|(_, bias)| bias.is_none()) {

@@ -17,7 +17,7 @@ pub mod weights;
 
 pub use chat::ChatTemplate;
 pub use config::LlmConfig;
-pub use decoder::{Compute, Llm, PROJECTIONS, Reading};
+pub use decoder::{BlockHook, Compute, Llm, PROJECTIONS, SequenceLayout};
 pub use kv_cache::KvCache;
 pub use tokenizer::Tokenizer;
 pub use weights::{TokenizerSource, Weights};

@@ -5,7 +5,7 @@ use super::config::Activation;
 use super::experts::Moe;
 use super::family::{DecoderNorm, NormScale};
 use super::kernel;
-use super::linear::{Linear, joined};
+use super::linear::{Linear, concat_linear};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -103,7 +103,7 @@ impl Mlp {
     /// Applies the MLP to each row, `[rows, d]` → `[rows, d]`.
     pub(super) fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
         let inner = match &self.gate_proj {
-            Some(gate) => kernel::gated(joined([gate, &self.up_proj], x), activation),
+            Some(gate) => kernel::gated(concat_linear([gate, &self.up_proj], x), activation),
             None => kernel::activate(self.up_proj.forward(x), activation),
         };
         self.down_proj.forward(inner)

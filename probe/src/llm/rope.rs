@@ -6,16 +6,16 @@
 //! partial rotary embedding, the first channels of a head are rotated. The scalings follow `modeling_rope_utils.py`,
 //! in f32 as there.
 
-use super::kernel::follow;
+use super::kernel::cast;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
-/// Scaling of the rotary angles for sequences longer than those of pretraining (`rope_scaling`).
+/// RopeScaling of the rotary angles for sequences longer than those of pretraining (`rope_scaling`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
-pub enum Scaling {
+pub enum RopeScaling {
     /// Position interpolation: all angles are divided by a factor (arXiv 2306.15595).
     Linear {
         /// The divisor of all angles.
@@ -37,7 +37,7 @@ pub enum Scaling {
         low_freq_factor: f64,
         /// Frequencies with more turns over the original length are high.
         high_freq_factor: f64,
-        /// The original maximum length; `None` until [`Scaling::complete`].
+        /// The original maximum length; `None` until [`RopeScaling::complete`].
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
@@ -90,7 +90,7 @@ pub enum Scaling {
     },
 }
 
-impl Scaling {
+impl RopeScaling {
     /// Reads the table of a `config.json`; `None` if it says `default`.
     pub(super) fn read(table: &serde_json::Value) -> std::result::Result<Option<Self>, String> {
         let Some(fields) = table.as_object() else {
@@ -138,7 +138,7 @@ impl Scaling {
     }
 
     /// The length beyond which all angles of a sequence change, if there is one (LongRoPE).
-    pub(super) fn turn(&self) -> Option<usize> {
+    pub(super) fn length_switch(&self) -> Option<usize> {
         match self {
             Self::LongRope { original_max_position_embeddings, .. } => *original_max_position_embeddings,
             _ => None,
@@ -193,22 +193,22 @@ impl Scaling {
 
 /// The rotary embedding of one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rotation<'a> {
+pub struct RopeConfig<'a> {
     /// Number of rotated channels per head; even.
     pub width: usize,
     /// Base of the angles.
     pub theta: f64,
     /// Scaling of the angles.
-    pub scaling: Option<&'a Scaling>,
+    pub scaling: Option<&'a RopeScaling>,
     /// Whether the layer has no rotary embedding; its angles are zero.
-    pub still: bool,
+    pub disabled: bool,
 }
 
-impl Rotation<'_> {
+impl RopeConfig<'_> {
     /// Angular frequencies per position for a sequence of `length`, and the factor on their cosines and sines.
-    fn speeds(&self, length: usize) -> (Vec<f32>, f32) {
+    fn inverse_frequencies(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
-        if self.still {
+        if self.disabled {
             return (vec![0.0; half], 1.0);
         }
         // In f32, as in the reference.
@@ -216,8 +216,8 @@ impl Rotation<'_> {
         let plain: Vec<f32> = turns.iter().map(|t| 1.0 / t).collect();
         let Some(scaling) = self.scaling else { return (plain, 1.0) };
         match scaling {
-            Scaling::Linear { factor } => (plain.into_iter().map(|f| f / *factor as f32).collect(), 1.0),
-            Scaling::Dynamic { factor, original_max_position_embeddings } => {
+            RopeScaling::Linear { factor } => (plain.into_iter().map(|f| f / *factor as f32).collect(), 1.0),
+            RopeScaling::Dynamic { factor, original_max_position_embeddings } => {
                 let original = original_max_position_embeddings.unwrap_or(2048) as f64;
                 let (length, width) = ((length as f64).max(original), self.width as f64);
                 let grown = factor * length / original - (factor - 1.0);
@@ -225,10 +225,10 @@ impl Rotation<'_> {
                 let turn = |i: usize| base.powf((2 * i) as f32 / self.width as f32);
                 ((0..half).map(|i| 1.0 / turn(i)).collect(), 1.0)
             }
-            Scaling::Factors { factors } => {
+            RopeScaling::Factors { factors } => {
                 (turns.iter().zip(factors).map(|(t, f)| 1.0 / (*f as f32 * t)).collect(), 1.0)
             }
-            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
                 let original = original_max_position_embeddings.unwrap_or(8192) as f32;
                 let (low, high, factor) = (*low_freq_factor as f32, *high_freq_factor as f32, *factor as f32);
                 let stretched = plain.into_iter().map(|f| {
@@ -244,7 +244,7 @@ impl Rotation<'_> {
                 });
                 (stretched.collect(), 1.0)
             }
-            Scaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
+            RopeScaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
                 let temperature = |m: f64| if *factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
                 let attention = attention_factor.unwrap_or_else(|| match (mscale, mscale_all_dim) {
                     (Some(m), Some(all)) if *m != 0.0 && *all != 0.0 => temperature(*m) / temperature(*all),
@@ -257,7 +257,7 @@ impl Rotation<'_> {
                 });
                 (stretched.collect(), attention as f32)
             }
-            Scaling::LongRope {
+            RopeScaling::LongRope {
                 short_factor,
                 long_factor,
                 factor,
@@ -276,8 +276,8 @@ impl Rotation<'_> {
     }
 
     /// The channels between which YaRN interpolates from kept to divided angles.
-    fn yarn_range(&self, scaling: &Scaling) -> [f32; 2] {
-        let Scaling::Yarn { beta_fast, beta_slow, original_max_position_embeddings, truncate, .. } = scaling else {
+    fn yarn_range(&self, scaling: &RopeScaling) -> [f32; 2] {
+        let RopeScaling::Yarn { beta_fast, beta_slow, original_max_position_embeddings, truncate, .. } = scaling else {
             return [0.0, 1.0];
         };
         let original = original_max_position_embeddings.unwrap_or(2048) as f64;
@@ -295,21 +295,21 @@ impl Rotation<'_> {
     }
 
     /// Cosines and sines for positions `0..t`, shared by all rows.
-    pub fn range(&self, t: usize, device: &Device) -> Rope {
+    pub fn for_length(&self, t: usize, device: &Device) -> Rope {
         let positions: Vec<usize> = (0..t).collect();
-        self.at(&[&positions], device)
+        self.for_positions(&[&positions], device)
     }
 
     /// Cosines and sines for given positions, `[rows][t]`; all rows have the same length.
-    pub fn at(&self, rows: &[&[usize]], device: &Device) -> Rope {
+    pub fn for_positions(&self, rows: &[&[usize]], device: &Device) -> Rope {
         let t = rows.first().map_or(0, |r| r.len());
         let half = self.width / 2;
         let count = rows.len() * t * half;
         let (mut cos, mut sin) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for row in rows {
-            let (speeds, factor) = self.speeds(row.iter().max().map_or(0, |p| p + 1));
+            let (inverse_frequencies, factor) = self.inverse_frequencies(row.iter().max().map_or(0, |p| p + 1));
             for &p in *row {
-                for f in &speeds {
+                for f in &inverse_frequencies {
                     let angle = p as f32 * f;
                     cos.push(angle.cos() * factor);
                     sin.push(angle.sin() * factor);
@@ -334,7 +334,7 @@ impl Rope {
     /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in half-split or `interleaved` layout.
     pub fn rotate(&self, x: Tensor<4>, interleaved: bool) -> Tensor<4> {
         let ([b, t, heads, d], half) = (x.dims(), self.cos.dims()[2]);
-        let [cos, sin] = [&self.cos, &self.sin].map(|a| follow(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));
+        let [cos, sin] = [&self.cos, &self.sin].map(|a| cast(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));
         let (first, second) = if interleaved {
             let pairs = x.clone().narrow(3, 0, 2 * half).reshape([b, t, heads, half, 2]);
             let of = |i: usize| pairs.clone().narrow(4, i, 1).reshape([b, t, heads, half]);
@@ -342,12 +342,12 @@ impl Rope {
         } else {
             (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half))
         };
-        let turned = [first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+        let rotated = [first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
         let mut parts = if interleaved {
-            let turned = turned.map(|part| part.unsqueeze_dim::<5>(4));
-            vec![Tensor::cat(turned.to_vec(), 4).reshape([b, t, heads, 2 * half])]
+            let rotated = rotated.map(|part| part.unsqueeze_dim::<5>(4));
+            vec![Tensor::cat(rotated.to_vec(), 4).reshape([b, t, heads, 2 * half])]
         } else {
-            turned.to_vec()
+            rotated.to_vec()
         };
         if d > 2 * half {
             parts.push(x.narrow(3, 2 * half, d - 2 * half));

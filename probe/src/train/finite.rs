@@ -1,4 +1,4 @@
-//! Detects divergence: values that are not finite, where they arise and before they are saved.
+//! Detects divergence: reports values that are not finite where they arise, and before they are saved.
 
 use super::{FeatureSource, read_batch};
 use crate::data::Example;
@@ -9,10 +9,10 @@ use burn::tensor::{Device, Tensor};
 
 /// Adds a hint on divergence to an error.
 pub(crate) fn diverged(e: Error) -> Error {
-    e.hint("the training diverged: lower the learning rate (and LoRA's `alpha`), or raise `warmup`")
+    e.hint("the training diverged: lower the learning rates (and `lora.alpha`), or raise `warmup`")
 }
 
-/// Checks the parameters at the paths that `checked` selects: one reduction each on the device, one read-back.
+/// Checks the parameters at the module paths that `checked` selects, with one reduction each on the device and one read.
 ///
 /// # Errors
 /// When a value is NaN or infinite; the error names the parameter.
@@ -34,7 +34,7 @@ pub(crate) fn finite_weights<M: Module>(module: &M, checked: &dyn Fn(&[String]) 
     }
 }
 
-/// Sums zero times every parameter: the sum is zero unless a value is not finite.
+/// Multiplies every parameter by zero and sums it: the sum is zero unless a value is not finite.
 struct Sums<'a> {
     checked: &'a dyn Fn(&[String]) -> bool,
     path: Vec<String>,
@@ -59,7 +59,7 @@ impl ModuleVisitor for Sums<'_> {
     }
 }
 
-/// Computes the loss of `part` of the last step's examples with the final weights, which no later step would check.
+/// Checks the loss of `part`, examples of the last step, with the final weights, which no later step would check.
 ///
 /// # Errors
 /// When the loss is not finite; also as [`read_batch`].
@@ -75,7 +75,9 @@ pub(super) fn last_loss(
     let loss = batch.loss(model)?.try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
     match loss.is_finite() {
         true => Ok(()),
-        false => Err(diverged(Error::failed(format!("the loss is {loss} with the weights of the last step")))),
+        false => Err(diverged(Error::failed(format!(
+            "the loss with the weights after the last step is {loss}, must be finite"
+        )))),
     }
 }
 

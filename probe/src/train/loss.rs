@@ -1,4 +1,4 @@
-//! The loss of a batch: images and text through the model, cross-entropy over the supervised tokens.
+//! The loss of a batch: cross-entropy over the supervised tokens of images with text.
 
 use super::FeatureSource;
 use crate::connector::ImageTokens;
@@ -9,27 +9,27 @@ use burgess_base::Result;
 use burgess_base::stream::Stream;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A batch of embeddings with its targets.
+/// A training batch: embeddings and the supervised tokens that are to be predicted.
 #[derive(Debug)]
-pub struct Batch {
-    /// Embeddings of text and image tokens.
+pub struct TrainingBatch {
+    /// Embeddings of text and image tokens, `[rows, t, llm width]`.
     pub spliced: Spliced,
-    /// Indices of the positions that predict a supervised token, into rows × positions.
+    /// Indices into rows × positions of the positions that predict a supervised token, `[supervised tokens]`.
     predicting: Tensor<1, Int>,
-    /// The supervised tokens' ids.
+    /// Ids of the supervised tokens, `[supervised tokens]`.
     targets: Tensor<1, Int>,
     /// Number of supervised tokens.
     pub supervised_tokens: usize,
 }
 
-impl Batch {
-    /// Number of positions in the batch, padding included.
+impl TrainingBatch {
+    /// Returns the number of positions in the batch, padding included.
     pub fn positions(&self) -> usize {
         let [b, t, _] = self.spliced.embeddings.dims();
         b * t
     }
 
-    /// Mean cross-entropy over the supervised tokens, `[1]`, in nats.
+    /// Computes the mean cross-entropy over the supervised tokens, `[1]`, in nats.
     ///
     /// # Errors
     /// When the sequences exceed the model's maximum length.
@@ -37,8 +37,8 @@ impl Batch {
         Ok(self.loss_of(model, model.hidden(self.spliced.clone())?))
     }
 
-    /// The loss from the decoder's output `[b, t, d]`. The output head is computed only for positions that predict a
-    /// supervised token.
+    /// Computes the loss from the output of the decoder, `[rows, t, llm width]`. The output head is applied only to
+    /// positions that predict a supervised token.
     pub(super) fn loss_of(&self, model: &Mllm, hidden: Tensor<3>) -> Tensor<1> {
         let [b, t, d] = hidden.dims();
         let hidden = hidden.reshape([b * t, d]).select(0, self.predicting.clone());
@@ -46,7 +46,7 @@ impl Batch {
     }
 }
 
-/// Builds a batch; `None` if it has no supervised token. Examples longer than `max_length` positions are truncated.
+/// Encodes the images and embeds the text of a batch; `None` if it has no supervised token. Examples longer than `max_length` positions are truncated.
 /// With `draws`, drop path is applied in the encoders.
 ///
 /// # Errors
@@ -58,23 +58,23 @@ pub fn read_batch(
     max_length: Option<usize>,
     draws: Option<&mut Stream>,
     device: &Device,
-) -> Result<Option<Batch>> {
+) -> Result<Option<TrainingBatch>> {
     let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
-    let seen = match images.is_empty() {
+    let image_tokens = match images.is_empty() {
         true => None,
         false => {
             let sizes = features.sizes(&images)?;
             Some(model.encode_images_with(features.batch(&images, device)?, sizes.as_deref(), draws)?)
         }
     };
-    let n = seen.as_ref().map_or(0, ImageTokens::tokens_per_image);
+    let n = image_tokens.as_ref().map_or(0, ImageTokens::tokens_per_image);
     let cut: Vec<Example> = match max_length {
         Some(most) => examples.iter().map(|e| e.truncated(most, n)).collect::<Result<_>>()?,
         None => Vec::new(),
     };
     let cut: Vec<&Example> = cut.iter().collect();
     let examples = if max_length.is_some() { &cut } else { examples };
-    // The last token predicts nothing, so it is left out.
+    // Nothing is predicted from the last token, so it is left out.
     let rows: Vec<Sequence> = examples
         .iter()
         .map(|e| Sequence {
@@ -83,11 +83,11 @@ pub fn read_batch(
         })
         .collect();
     // The token after an image is predicted from the image's last position that is not padding.
-    let last = |seen: &ImageTokens, image| seen.visible_tokens(image).last().copied().unwrap_or(0);
-    let last: Vec<usize> = seen.iter().flat_map(|s| (0..s.images()).map(|p| last(s, p))).collect();
+    let last = |image_tokens: &ImageTokens, image| image_tokens.visible_tokens(image).last().copied().unwrap_or(0);
+    let last: Vec<usize> = image_tokens.iter().flat_map(|s| (0..s.images()).map(|p| last(s, p))).collect();
     let mut last = last.into_iter();
     let last: Vec<usize> = rows.iter().map(|r| r.image_at.and_then(|_| last.next()).unwrap_or(0)).collect();
-    let spliced = model.splice(&rows, seen, device)?;
+    let spliced = model.splice(&rows, image_tokens, device)?;
     let [_, t, _] = spliced.embeddings.dims();
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for (r, (example, (row, last))) in examples.iter().zip(rows.iter().zip(last)).enumerate() {
@@ -111,5 +111,5 @@ pub fn read_batch(
     let supervised_tokens = targets.len();
     let predicting = Tensor::<1, Int>::from_data(TensorData::new(positions, [supervised_tokens]), device);
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [supervised_tokens]), device);
-    Ok(Some(Batch { spliced, predicting, targets, supervised_tokens }))
+    Ok(Some(TrainingBatch { spliced, predicting, targets, supervised_tokens }))
 }

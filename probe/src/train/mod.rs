@@ -1,4 +1,4 @@
-//! Trains one stage: batches, loss, gradients, optimiser steps, and training states on disk for resumption.
+//! Trains one stage: batches, loss, gradients, optimiser steps, and saved training states from which it can resume.
 
 mod finite;
 mod loss;
@@ -6,7 +6,7 @@ mod recompute;
 mod training_state;
 
 pub(crate) use finite::{diverged, finite_weights};
-pub use loss::{Batch, read_batch};
+pub use loss::{TrainingBatch, read_batch};
 pub use training_state::{SavedState, StateSaver};
 
 use crate::connector::ImageSize;
@@ -23,16 +23,16 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// Source of a batch's images: cached features, or pixels for unfrozen encoders.
+/// A source of the images of a batch: cached or computed features, or pixels for unfrozen encoders.
 pub trait FeatureSource: Sync {
-    /// The images with these indices, in this order.
+    /// Returns the images with these indices, in this order.
     ///
     /// # Errors
     /// When an image cannot be read or encoded.
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch>;
 
-    /// Sizes of these images before padding to squares, for connectors that mask padding; `None` if the images are
-    /// square or the connector does not need sizes.
+    /// Returns the sizes of these images before padding to squares, for connectors that mask padding; `None` if the
+    /// images are square or the connector does not need sizes.
     ///
     /// # Errors
     /// When a size cannot be read.
@@ -56,7 +56,7 @@ pub struct StepLog {
     pub lr: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Number of positions in this step, padding included.
+    /// Number of positions in this step, padding and image tokens included.
     pub tokens: usize,
     /// Wall time of this step, in seconds.
     pub seconds: f64,
@@ -67,7 +67,7 @@ pub struct StepLog {
 pub enum StageOutcome<M> {
     /// All steps were taken; holds the trained model.
     Done(M),
-    /// The caller asked to stop; the training state was saved if states are kept.
+    /// The caller asked to stop; the training state was saved if [`StageRun::saver`] is set.
     Interrupted,
 }
 
@@ -93,8 +93,8 @@ pub struct StageRun<'a> {
 
 /// Trains `model` on `examples` and returns it with LoRA merged into its weights, on a device without autodiff.
 ///
-/// Parts that the stage does not train are frozen: no gradients of their parameters are computed, nor of activations
-/// that no trained parameter precedes.
+/// Parameter groups that the stage does not train are frozen: no gradients of their parameters are computed, nor of
+/// activations that no trained parameter precedes.
 ///
 /// A resumed stage ends with the same bits as one that was never interrupted: the order of the examples and all other
 /// random draws depend only on the seed and the step number.
@@ -102,7 +102,8 @@ pub struct StageRun<'a> {
 /// # Errors
 /// When the stage is invalid, there are no examples, one exceeds the maximum length, a feature cannot be read, loss
 /// or gradient is not finite (the error names stage, step and learning rate), the weights after the last step are not
-/// finite or give a loss that is not, or the state cannot be saved. An earlier saved state is kept.
+/// finite or give a loss that is not, or the state cannot be saved. A state that was saved
+/// earlier stays.
 pub fn train_stage(
     mut model: Mllm,
     examples: &dyn Examples,
@@ -112,23 +113,32 @@ pub fn train_stage(
     let stage = run.stage;
     stage.check()?;
     if !examples.has_supervised_tokens() {
-        return Err(Error::failed(format!("stage {}: no example has an answer to learn", run.name)));
+        return Err(Error::failed(format!(
+            "stage {}: no example has a supervised token, needs at least one with an answer",
+            run.name
+        )));
     }
     if stage.trains(ParameterGroup::Encoder) && model.encoders.is_empty() {
-        return Err(Error::usage(format!("stage {}: `encoder` is trainable, but the model has none", run.name))
-            .hint("unfreeze the encoder in the arm, or leave `encoder` out of `trainable`"));
+        return Err(Error::usage(format!(
+            "stage {}: `encoder` is in `trainable`, but the model has no unfrozen encoder",
+            run.name
+        ))
+        .hint("unfreeze the encoder in the arm, or leave `encoder` out of `trainable`"));
     }
     let device = run.device.clone().autodiff();
-    if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.adapted()) {
+    if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.has_lora()) {
         check_rank(lora.rank, &model).map_err(|e| e.context(format!("stage {}", run.name)))?;
         model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
     }
     if !device.supports_dtype(stage.precision.dtype()) {
-        return Err(Error::usage(format!("stage {}: the device does not compute in bf16", run.name))
-            .hint("leave `precision` out of the stage: f32 is the default"));
+        return Err(Error::usage(format!(
+            "stage {}: `precision` is bf16, but the device does not support it",
+            run.name
+        ))
+        .hint("leave `precision` out of the stage: f32 is the default"));
     }
-    model.llm = model.llm.computing(stage.precision);
-    let mut model = model.train().map(&mut Trainable { stage, path: Vec::new() });
+    model.llm = model.llm.with_compute(stage.precision);
+    let mut model = model.train().map(&mut Freezer { stage, path: Vec::new() });
     let mut optimiser = Optimiser::new(stage.optimiser, stage.betas);
     let total = stage.total_steps(examples.len());
     let stream = format!("train/{}", run.name);
@@ -137,19 +147,22 @@ pub fn train_stage(
     if let Some(saved) = run.resume.take() {
         first = saved.step();
         if first > total {
-            return Err(Error::failed(format!("stage {}: what was kept is of step {first} of {total}", run.name))
-                .hint("the training state is damaged: remove it to begin the stage anew"));
+            return Err(Error::failed(format!(
+                "stage {}: the training state is of step {first}, but the stage has {total} steps",
+                run.name
+            ))
+            .hint("remove the training state to begin the stage anew"));
         }
         model = saved.restore(model, stage, &mut optimiser)?;
     }
     // The examples of the last forward pass.
     let mut last: Vec<Example> = Vec::new();
-    let mut kept = run.saver.map(StateSaver::begin);
+    let mut timer = run.saver.map(StateSaver::begin);
     let mut batches = Vec::new();
     for step in first..total {
         if (run.stop)() {
-            if let Some(kept) = kept.as_mut().filter(|_| step > first) {
-                kept.now(step, &model, stage, &optimiser)?;
+            if let Some(timer) = timer.as_mut().filter(|_| step > first) {
+                timer.now(step, &model, stage, &optimiser)?;
             }
             return Ok(StageOutcome::Interrupted);
         }
@@ -162,13 +175,13 @@ pub fn train_stage(
         let trains = stage.trains(ParameterGroup::Encoder);
         let mut draws = trains.then(|| named(&format!("{stream}/drop-path/step-{step}"), run.seed));
         let (mut loss, mut weight, mut positions) = (0.0, 0.0, 0);
-        for part in chosen.chunks(stage.batch.div_ceil(stage.accumulate)) {
-            let read: Vec<Example> = part.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
-            let part: Vec<&Example> = read.iter().collect();
-            let batch = read_batch(&model, &part, features, stage.max_length, draws.as_mut(), &device)?;
+        for micro_batch in chosen.chunks(stage.batch.div_ceil(stage.accumulate)) {
+            let read: Vec<Example> = micro_batch.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
+            let examples: Vec<&Example> = read.iter().collect();
+            let batch = read_batch(&model, &examples, features, stage.max_length, draws.as_mut(), &device)?;
             let Some(batch) = batch else { continue };
             last = read;
-            // With a single part the gradient is that of the mean already; several parts are combined as weighted sums.
+            // With a single micro-batch the gradient is already that of the mean; several are combined as weighted sums.
             let factor = if stage.accumulate == 1 { 1.0 } else { batch.supervised_tokens as f64 };
             let mut take = |gradients| {
                 optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);
@@ -190,12 +203,12 @@ pub fn train_stage(
         }
         let loss = loss / weight;
         let factor = stage.lr_factor(step, total);
-        let astray = |e: Error| {
+        let diverged_here = |e: Error| {
             let rate = stage.highest_lr() * factor;
             finite::diverged(e.context(format!("stage {}, step {} (learning rate {rate:e})", run.name, step + 1)))
         };
         if !loss.is_finite() {
-            return Err(astray(Error::failed(format!("the loss is {loss}"))));
+            return Err(diverged_here(Error::failed(format!("the loss is {loss}"))));
         }
         let settings = StepSettings {
             rate: &|path| stage.peak_lr(path).map(|peak| peak * factor),
@@ -203,8 +216,8 @@ pub fn train_stage(
             clip: stage.clip,
             weight_decay: stage.weight_decay,
         };
-        let (moved, grad_norm) = optimiser.step(model, &settings).map_err(astray)?;
-        model = moved;
+        let (updated, grad_norm) = optimiser.step(model, &settings).map_err(diverged_here)?;
+        model = updated;
         (run.on_step)(&StepLog {
             stage: run.name.to_string(),
             step: step + 1,
@@ -215,19 +228,14 @@ pub fn train_stage(
             tokens: positions,
             seconds: clock.elapsed().as_secs_f64(),
         });
-        if let Some(kept) = kept.as_mut().filter(|_| step + 1 < total) {
-            kept.step(step + 1, &model, stage, &optimiser)?;
+        if let Some(timer) = timer.as_mut().filter(|_| step + 1 < total) {
+            timer.step(step + 1, &model, stage, &optimiser)?;
         }
     }
     // Freezing, LoRA and precision apply to this stage only.
     let mut model = model.unfreeze().valid();
-    model.llm = model.llm.merged().computing(Compute::F32);
-    let trained = |path: &[String]| match path.first().map(String::as_str) {
-        Some("connector") => stage.trains(ParameterGroup::Connector),
-        Some("llm") => stage.trains(ParameterGroup::Llm),
-        Some("encoders") => stage.trains(ParameterGroup::Encoder),
-        _ => false,
-    };
+    model.llm = model.llm.merge_lora().with_compute(Compute::F32);
+    let trained = |path: &[String]| ParameterGroup::of_path(path).is_some_and(|group| stage.trains(group));
     finite::finite_weights(&model, &trained)
         .map_err(finite::diverged)
         .and_then(|()| finite::last_loss(&model, &last, features, stage.max_length, run.device))
@@ -235,7 +243,7 @@ pub fn train_stage(
     Ok(StageOutcome::Done(model))
 }
 
-/// Checks that the LoRA rank is at most the largest matrix dimension; a higher rank adds nothing.
+/// Checks that the LoRA rank is at most the largest matrix dimension: a higher rank has no effect.
 fn check_rank(rank: usize, model: &Mllm) -> Result<()> {
     let config = model.llm.config();
     let most = config.hidden_size.max(config.intermediate_size);
@@ -244,17 +252,17 @@ fn check_rank(rank: usize, model: &Mllm) -> Result<()> {
         false => Err(Error::usage(format!(
             "`lora.rank` is {rank}, but no matrix of the language model has more than {most} rows or columns"
         ))
-        .hint("usual ranks are 8 to 256")),
+        .hint("set `lora.rank` to a usual value, 8 to 256")),
     }
 }
 
 /// Makes the parameters that a stage trains trainable, and freezes all others.
-struct Trainable<'a> {
+struct Freezer<'a> {
     stage: &'a Stage,
     path: Vec<String>,
 }
 
-impl ModuleMapper for Trainable<'_> {
+impl ModuleMapper for Freezer<'_> {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_string());
     }

@@ -4,61 +4,61 @@
 //! Burn's own `gradient_checkpointing()` recomputes cheap operations and stores the inputs of expensive ones, which
 //! are most of the memory here; it also does not support fused steps that are one graph node, like ours on `flex`.
 
-use super::loss::Batch;
+use super::loss::TrainingBatch;
 use crate::mllm::Mllm;
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-/// Passes the gradients of all trained parameters to `take`, one part at a time, and returns the loss. `below` says
-/// whether parameters before the decoder are trained.
+/// Computes the loss of a batch and returns it, in nats; passes the gradients of all trained parameters to `take`, block
+/// by block. `below` tells whether parameters before the decoder are trained.
 ///
 /// # Errors
 /// When the sequences exceed the model's maximum length, or the connector has samplers inside the decoder.
-pub fn backward(batch: &Batch, model: &Mllm, below: bool, take: &mut dyn FnMut(Gradients)) -> Result<f32> {
+pub fn backward(batch: &TrainingBatch, model: &Mllm, below: bool, take: &mut dyn FnMut(Gradients)) -> Result<f32> {
     if batch.spliced.has_samplers() {
         return Err(Error::usage(
-            "`checkpointing` cannot follow a connector with samplers between the decoder's blocks",
+            "`checkpointing` is not supported for a connector with samplers between the blocks of the decoder",
         )
-        .hint("leave `checkpointing` out, and raise `accumulate` where memory is short"));
+        .hint("leave `checkpointing` out; to save memory, raise `accumulate` instead"));
     }
-    let (reading, embeddings) = (batch.spliced.reading(), &batch.spliced.embeddings);
+    let (layout, embeddings) = (batch.spliced.layout(), &batch.spliced.embeddings);
     let plain = model.llm.clone().valid();
     let mut inputs = vec![embeddings.clone().inner()];
     let mut keep = |_, x: Tensor<3>| {
         inputs.push(x.clone());
         Ok(x)
     };
-    plain.hidden_with(embeddings.clone().inner(), reading, Some(&mut keep))?;
+    plain.hidden_with(embeddings.clone().inner(), layout, Some(&mut keep))?;
     drop(plain);
     let top = leaf(inputs.pop().ok_or_else(lost)?);
-    let loss = batch.loss_of(model, model.llm.close(top.clone()));
+    let loss = batch.loss_of(model, model.llm.final_norm(top.clone()));
     let gradients = loss.backward();
     let mut grad = top.grad(&gradients).ok_or_else(lost)?;
     take(gradients);
     let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
     for i in (0..model.llm.blocks()).rev() {
         let x = leaf(inputs.pop().ok_or_else(lost)?);
-        let gradients = pulled(model.llm.block(i, x.clone(), reading)?, grad);
+        let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), layout)?, grad);
         grad = x.grad(&gradients).ok_or_else(lost)?;
         take(gradients);
     }
     if below {
-        take(pulled(embeddings.clone(), grad));
+        take(vector_jacobian_product(embeddings.clone(), grad));
     }
     Ok(value)
 }
 
-/// A leaf of a new autodiff graph.
+/// Makes `x` a leaf of a new autodiff graph.
 fn leaf(x: Tensor<3>) -> Tensor<3> {
     Tensor::from_inner(x).require_grad()
 }
 
-/// Gradients of the inputs of `output`, given the gradient of `output`.
-fn pulled(output: Tensor<3>, grad: Tensor<3>) -> Gradients {
+/// Computes the gradients of the inputs of `output` from the gradient of `output`.
+fn vector_jacobian_product(output: Tensor<3>, grad: Tensor<3>) -> Gradients {
     (output * Tensor::from_inner(grad)).sum().backward()
 }
 
 fn lost() -> Error {
-    Error::failed("a decoder block hands no gradient back")
+    Error::failed("the backward pass: a decoder block returned no gradient of its input")
 }

@@ -1,11 +1,11 @@
-//! The training state of a stage on disk: weights of the trained parts, optimiser moments, and the step number. The
-//! order of the examples and all random draws follow from seed and step, so nothing else needs to be saved.
+//! Checkpoints of the training state of a stage: weights of the trained parameters, optimiser moments, and step number.
+//! The order of the examples and all random draws are functions of seed and step, so nothing else needs to be saved.
 //!
-//! There is one safetensors file per stage: `weights/<path>`, `first/<path>`, `second/<path>` in f32 with the
-//! modules' shapes; `__metadata__` holds the step, the identity of the run, and a digest of the whole file. The file
-//! is written beside the old one, tensor by tensor, and replaces it when complete.
+//! There is one safetensors file per stage, with tensors `weights/<path>`, `first/<path>` and `second/<path>` in f32;
+//! `__metadata__` contains the step, the identity of the run, and a digest of the whole file. A new state is written to a
+//! temporary file, tensor by tensor, which replaces the old one when complete.
 
-use crate::optimiser::{Moments, Optimiser, host};
+use crate::optimiser::{Moments, Optimiser, to_host};
 use crate::recipe::Stage;
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result, atomic, differences};
@@ -23,24 +23,24 @@ use std::time::{Duration, Instant};
 /// Version of the format; increase it when the contents change under the same names.
 const FORMAT: u32 = 1;
 /// Maximum fraction of the training time spent on saving states.
-const SHARE: f64 = 0.02;
+const MAX_SAVING_FRACTION: f64 = 0.02;
 /// Maximum length in bytes of a header that is read; a hundred thousand parameters need less.
 const MAX_HEADER: u64 = 100 << 20;
-/// Placeholder of the digest in the header, also while the digest is computed.
+/// Placeholder of the digest in the header, from which the digest is computed.
 const NO_DIGEST: &str = "00000000000000000000000000000000";
 /// The bytes before the digest in the header.
 const DIGEST_KEY: &[u8] = b"\"blake3\":\"";
 
-/// Where and how often the training state of a stage is saved.
+/// Saves the training state of a stage: to which file, and how often.
 #[derive(Debug, Clone)]
 pub struct StateSaver {
-    /// The path of the state file.
+    /// Path of the state file.
     pub path: PathBuf,
-    /// Settings, data and weights that must be equal for a state to be reused.
+    /// Settings and digests of data and weights, which must be equal for a state to be reused.
     pub identity: Value,
-    /// Minimum time between two states; longer if writing takes more than 2 % of it.
+    /// Minimum time between two states. It is extended if writing would take more than 2 % of the time.
     pub every: Duration,
-    /// If set, a state is also saved every this many steps.
+    /// Number of steps between two states, in addition to `every`; `None` = by time only.
     pub every_steps: Option<usize>,
 }
 
@@ -64,12 +64,12 @@ pub struct SavedState {
 }
 
 impl StateSaver {
-    /// Saves to the file `path` once a minute.
+    /// Creates a saver that writes to the file `path` once a minute.
     pub fn new(path: &Path, identity: Value) -> Self {
         Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None }
     }
 
-    /// Opens the saved state, if there is one.
+    /// Opens the saved state; `None` if there is none.
     ///
     /// # Errors
     /// When it belongs to other settings, data or weights (the error lists the differences), or is damaged.
@@ -91,14 +91,14 @@ impl StateSaver {
         let more = differences.len().saturating_sub(8);
         let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
         Err(Error::failed(format!(
-            "{} was left by a training with other inputs:{}{more}",
+            "the training state {} is of a run with other inputs:{}{more}",
             self.path.display(),
             shown.concat()
         ))
         .hint(again()))
     }
 
-    /// Removes the state file, once the result of the stage is saved.
+    /// Removes the state file; to be called when the result of the stage is saved.
     ///
     /// # Errors
     /// When the file cannot be removed.
@@ -116,11 +116,11 @@ impl StateSaver {
     }
 }
 
-/// A [`StateSaver`] during training, with its timers.
+/// A [`StateSaver`] during training, with its timer.
 pub(super) struct SaveTimer<'a> {
     saver: &'a StateSaver,
     last: Instant,
-    /// Time that the last state took to write.
+    /// Time that writing the last state took.
     cost: Duration,
 }
 
@@ -134,7 +134,7 @@ impl SaveTimer<'_> {
         optimiser: &Optimiser,
     ) -> Result<()> {
         let counted = self.saver.every_steps.is_some_and(|n| step.is_multiple_of(n.max(1)));
-        let wait = self.saver.every.max(self.cost.div_f64(SHARE));
+        let wait = self.saver.every.max(self.cost.div_f64(MAX_SAVING_FRACTION));
         if !counted && self.last.elapsed() < wait {
             return Ok(());
         }
@@ -151,39 +151,39 @@ impl SaveTimer<'_> {
     ) -> Result<()> {
         let clock = Instant::now();
         let state = State { format: FORMAT, step, updates: optimiser.steps(), identity: self.saver.identity.clone() };
-        write(&self.saver.path, model, stage, optimiser, &state).context("keeping the state of the training")?;
+        write(&self.saver.path, model, stage, optimiser, &state).context("saving the training state")?;
         (self.last, self.cost) = (Instant::now(), clock.elapsed());
         Ok(())
     }
 }
 
 impl SavedState {
-    /// Number of completed steps.
+    /// Returns the number of completed steps.
     pub fn step(&self) -> usize {
         self.state.step
     }
 
-    /// Whether the file has a digest, which was then verified; files of earlier versions have none.
+    /// Whether the file has a digest, which is then verified; files of earlier versions have none.
     pub fn checked(&self) -> bool {
         self.checked
     }
 
     /// Loads the weights into `model` and the moments into `optimiser`.
     pub(super) fn restore<M: Module>(self, model: M, stage: &Stage, optimiser: &mut Optimiser) -> Result<M> {
-        let mut restored = Restored {
-            trail: Trail { stage, path: Vec::new() },
+        let mut restored = StateReader {
+            trained_path: TrainedPath { stage, path: Vec::new() },
             tensors: &self.tensors,
             moments: HashMap::new(),
             used: 0,
             outcome: Ok(()),
         };
         let model = model.map(&mut restored);
-        let Restored { moments, used, outcome, .. } = restored;
+        let StateReader { moments, used, outcome, .. } = restored;
         let unused = self.tensors.keys().count().saturating_sub(used);
         outcome
             .and_then(|()| match unused {
                 0 => Ok(()),
-                n => Err(Error::failed(format!("{n} tensors belong to no trained parameter"))),
+                n => Err(Error::failed(format!("{n} tensors of the file do not belong to a trained parameter"))),
             })
             .with_context(|| format!("reading the training state {}", self.tensors.path().display()))?;
         optimiser.restore(self.state.updates, moments);
@@ -214,31 +214,31 @@ impl State {
                     }
                 }
                 if digest.finish().as_bytes() != written {
-                    return Err(Error::failed("its digest is not the one that was written: the file is damaged"));
+                    return Err(Error::failed("its digest differs from the one that was written: the file is damaged"));
                 }
                 true
             }
         };
         let header: Map<String, Value> = serde_json::from_slice(&header)?;
         let text = header.get("__metadata__").and_then(|m| m.get("state")).and_then(Value::as_str);
-        let text = text.ok_or_else(|| Error::failed("this is not the state of a training"))?;
+        let text = text.ok_or_else(|| Error::failed("this is not a training state: `__metadata__` has no `state`"))?;
         Ok((serde_json::from_str(text)?, checked))
     }
 }
 
-/// The position of the digest in a header, if there is one.
+/// Returns the position of the digest in a header; `None` if there is none.
 fn digest_in(header: &[u8]) -> Option<usize> {
     let at = header.windows(DIGEST_KEY.len()).position(|w| w == DIGEST_KEY)? + DIGEST_KEY.len();
     header.get(at..at + NO_DIGEST.len()).map(|_| at)
 }
 
 /// A writer that computes the digest of what it writes.
-struct Digested<'a, W> {
+struct DigestWriter<'a, W> {
     out: &'a mut W,
     digest: Digest,
 }
 
-impl<W: Write> Write for Digested<'_, W> {
+impl<W: Write> Write for DigestWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let count = self.out.write(bytes)?;
         self.digest.update(bytes.get(..count).unwrap_or_default());
@@ -250,14 +250,14 @@ impl<W: Write> Write for Digested<'_, W> {
     }
 }
 
-/// The path of a module traversal, which tells whether the stage trains the parameter there.
-struct Trail<'a> {
+/// The module path during a traversal, with the stage that trains some of the parameters.
+struct TrainedPath<'a> {
     stage: &'a Stage,
     path: Vec<String>,
 }
 
-impl Trail<'_> {
-    fn trained(&self) -> Option<String> {
+impl TrainedPath<'_> {
+    fn parameter(&self) -> Option<String> {
         self.stage.peak_lr(&self.path).map(|_| self.path.join("."))
     }
 }
@@ -266,20 +266,20 @@ impl Trail<'_> {
 const WIDTH: usize = 4;
 
 fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser, state: &State) -> Result<()> {
-    let trail = || Trail { stage, path: Vec::new() };
+    let trained_path = || TrainedPath { stage, path: Vec::new() };
     let text = serde_json::to_string(state)?;
     let header = Map::from_iter([("__metadata__".to_string(), json!({"blake3": NO_DIGEST, "state": text}))]);
-    let mut listed = Listed { trail: trail(), optimiser, header, end: 0 };
-    model.visit(&mut listed);
-    let mut header = serde_json::to_vec(&listed.header)?;
+    let mut lister = HeaderWriter { trained_path: trained_path(), optimiser, header, end: 0 };
+    model.visit(&mut lister);
+    let mut header = serde_json::to_vec(&lister.header)?;
     // The data start at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
-    let place = digest_in(&header).ok_or_else(|| Error::failed("the header has no place for the digest"))?;
+    let place = digest_in(&header).ok_or_else(|| Error::failed("the header of the training state has no digest"))?;
     atomic::write_with(path, |file| {
-        let mut out = Digested { out: file, digest: Digest::default() };
+        let mut out = DigestWriter { out: file, digest: Digest::default() };
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        let mut written = Written { trail: trail(), optimiser, out: &mut out, outcome: Ok(()) };
+        let mut written = ValueWriter { trained_path: trained_path(), optimiser, out: &mut out, outcome: Ok(()) };
         model.visit(&mut written);
         written.outcome?;
         let digest = out.digest.finish();
@@ -288,15 +288,15 @@ fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser
     })
 }
 
-/// First pass: lists names, shapes and offsets in the header.
-struct Listed<'a> {
-    trail: Trail<'a>,
+/// The first pass, which lists names, shapes and offsets in the header.
+struct HeaderWriter<'a> {
+    trained_path: TrainedPath<'a>,
     optimiser: &'a Optimiser,
     header: Map<String, Value>,
     end: usize,
 }
 
-impl Listed<'_> {
+impl HeaderWriter<'_> {
     fn list(&mut self, kind: &str, path: &str, shape: &[usize], count: usize) {
         let start = self.end;
         self.end += count * WIDTH;
@@ -305,17 +305,17 @@ impl Listed<'_> {
     }
 }
 
-impl ModuleVisitor for Listed<'_> {
+impl ModuleVisitor for HeaderWriter<'_> {
     fn enter_module(&mut self, name: &str, _container: &str) {
-        self.trail.path.push(name.to_string());
+        self.trained_path.path.push(name.to_string());
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.trail.path.pop();
+        self.trained_path.path.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(path) = self.trail.trained() else { return };
+        let Some(path) = self.trained_path.parameter() else { return };
         let shape = param.lazy_shape();
         self.list("weights", &path, &shape, shape.iter().product());
         if let Some(moments) = self.optimiser.moments(param.id) {
@@ -325,15 +325,15 @@ impl ModuleVisitor for Listed<'_> {
     }
 }
 
-/// Second pass: writes the values in the same order.
-struct Written<'a, W> {
-    trail: Trail<'a>,
+/// The second pass, which writes the values in the same order.
+struct ValueWriter<'a, W> {
+    trained_path: TrainedPath<'a>,
     optimiser: &'a Optimiser,
     out: &'a mut W,
     outcome: Result<()>,
 }
 
-impl<W: Write> Written<'_, W> {
+impl<W: Write> ValueWriter<'_, W> {
     fn put(&mut self, values: &[f32]) {
         for block in values.chunks(4096) {
             let bytes: Vec<u8> = block.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -344,21 +344,23 @@ impl<W: Write> Written<'_, W> {
     }
 }
 
-impl<W: Write> ModuleVisitor for Written<'_, W> {
+impl<W: Write> ModuleVisitor for ValueWriter<'_, W> {
     fn enter_module(&mut self, name: &str, _container: &str) {
-        self.trail.path.push(name.to_string());
+        self.trained_path.path.push(name.to_string());
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.trail.path.pop();
+        self.trained_path.path.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(path) = self.trail.trained().filter(|_| self.outcome.is_ok()) else { return };
-        let values = host(param.val().inner());
+        let Some(path) = self.trained_path.parameter().filter(|_| self.outcome.is_ok()) else { return };
+        let values = to_host(param.val().inner());
         // No early exit, so that the loop is vectorised.
         if !values.iter().fold(true, |finite, v| finite & v.is_finite()) {
-            let e = Error::failed(format!("the weights `{path}` are not finite; the state kept before stays as it is"));
+            let e = Error::failed(format!(
+                "the weights `{path}` are not finite; the state that was saved before is unchanged"
+            ));
             self.outcome = Err(super::diverged(e));
             return;
         }
@@ -370,16 +372,16 @@ impl<W: Write> ModuleVisitor for Written<'_, W> {
     }
 }
 
-struct Restored<'a> {
-    trail: Trail<'a>,
+struct StateReader<'a> {
+    trained_path: TrainedPath<'a>,
     tensors: &'a Checkpoint,
     moments: HashMap<ParamId, Moments>,
     used: usize,
     outcome: Result<()>,
 }
 
-impl Restored<'_> {
-    /// The values of a tensor; `None` if the file does not have it.
+impl StateReader<'_> {
+    /// Reads the values of a tensor; `None` if the file does not have it.
     fn read(&mut self, kind: &str, path: &str) -> Result<Option<Vec<f32>>> {
         let key = format!("{kind}/{path}");
         if self.tensors.shape(&key).is_none() {
@@ -398,7 +400,12 @@ impl Restored<'_> {
         if let (Some(first), Some(second)) = (self.read("first", path)?, self.read("second", path)?) {
             let fits = first.len() == values.len() && [0, values.len()].contains(&second.len());
             if !fits {
-                return Err(Error::failed(format!("the moments of `{path}` are not as many as its numbers")));
+                return Err(Error::failed(format!(
+                    "`{path}` has {} values, but {} first and {} second moments",
+                    values.len(),
+                    first.len(),
+                    second.len()
+                )));
             }
             self.moments.insert(id, Moments { first, second });
         }
@@ -406,17 +413,17 @@ impl Restored<'_> {
     }
 }
 
-impl ModuleMapper for Restored<'_> {
+impl ModuleMapper for StateReader<'_> {
     fn enter_module(&mut self, name: &str, _container: &str) {
-        self.trail.path.push(name.to_string());
+        self.trained_path.path.push(name.to_string());
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.trail.path.pop();
+        self.trained_path.path.pop();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(path) = self.trail.trained().filter(|_| self.outcome.is_ok()) else {
+        let Some(path) = self.trained_path.parameter().filter(|_| self.outcome.is_ok()) else {
             return param;
         };
         let shape: [usize; D] = param.lazy_shape().dims();

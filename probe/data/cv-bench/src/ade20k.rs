@@ -1,18 +1,21 @@
 //! Reads ADE20K's full edition: a JSON file with objects and their outlines beside each image.
 
-use crate::annotations::{Format, Found, LARGEST_IMAGE, NO_EXTENT, Object, Scene, clipped, plain, size_of};
-use crate::{Input, fields};
+use crate::annotated::{
+    AnnotatedImage, AnnotatedObject, AnnotationFormat, AnnotationSet, LARGEST_IMAGE, NO_EXTENT, ReadAnnotations,
+    clipped, plain, size_of,
+};
+use crate::fields;
 use burgess_base::{Context, Error, Result, files, json};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Reads ADE20K's full edition: `NAME.json` beside `NAME.jpg`, in one folder per scene category.
-pub(crate) fn read(input: &Input) -> Result<Found> {
+pub(crate) fn read(input: &AnnotationSet) -> Result<ReadAnnotations> {
     let mut files = Vec::new();
     list(&input.annotations, &mut files)?;
     files.sort();
-    let mut found = Found::default();
+    let mut found = ReadAnnotations::default();
     for file in files {
         let step = || format!("reading {}", file.display());
         let bytes = files::read(&file, LARGEST_IMAGE).with_context(step)?;
@@ -40,9 +43,9 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
             *found.refused.entry("an image without a size").or_default() += 1;
             continue;
         };
-        let mut scene = Scene {
-            format: Format::Ade20k,
-            dataset: Format::Ade20k.source().into(),
+        let mut scene = AnnotatedImage {
+            format: AnnotationFormat::Ade20k,
+            dataset: AnnotationFormat::Ade20k.source().into(),
             file: image,
             name: beside.join(name).display().to_string(),
             size,
@@ -68,7 +71,7 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
             let class = plain(class);
             let bbox = o.get("polygon").and_then(bounds).ok_or(NO_EXTENT).and_then(|bbox| clipped(bbox, scene.size));
             match bbox {
-                Ok(bbox) => scene.objects.push(Object { class, bbox, corners: None, visible: 1.0 }),
+                Ok(bbox) => scene.objects.push(AnnotatedObject { class, bbox, corners: None, visible: 1.0 }),
                 Err(why) => {
                     scene.unclear.insert(class);
                     *found.refused.entry(why).or_default() += 1;
@@ -78,8 +81,9 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
         found.scenes.push(scene);
     }
     if found.scenes.is_empty() {
-        return Err(Error::failed(format!("{} holds no JSON files", input.annotations.display()))
-            .hint("ADE20K's full edition has one beside each image; else give a file in COCO's form"));
+        return Err(Error::failed(format!("{} contains no JSON file", input.annotations.display())).hint(
+            "ADE20K's full edition has one beside each image; annotations in COCO's format are given as a file",
+        ));
     }
     Ok(found)
 }

@@ -8,7 +8,7 @@ pub const COLOURS: [Rgb<u8>; 3] = [Rgb([230, 25, 25]), Rgb([30, 80, 255]), Rgb([
 const SEAMS: [Rgb<u8>; 2] = [Rgb([0; 3]), Rgb([255; 3])];
 
 /// Returns the line width in pixels: 1/160 of the image's shorter side, at least 2.
-pub fn line_width(image: &RgbImage) -> i64 {
+fn line_width(image: &RgbImage) -> i64 {
     i64::from(image.width().min(image.height()).div_ceil(160).max(2))
 }
 

@@ -7,31 +7,33 @@ use std::fmt;
 use std::marker::PhantomData;
 
 /// A type that is built from an object's fields while they are parsed; other fields are skipped.
-pub trait OfFields {
+pub trait FromFields {
     /// Names of the fields that are kept.
     const KEYS: &'static [&'static str];
 
     /// Builds the value from the fields that are present.
-    fn of(fields: Map<String, Value>) -> Self;
+    fn from_fields(fields: Map<String, Value>) -> Self;
 }
 
 /// An entry of a list: the value built from an object, or the kind of JSON value found instead.
 #[derive(Debug)]
-pub enum Entry<T> {
+pub enum ListEntry<T> {
+    /// The value that was built from an object.
     Object(T),
+    /// Kind of another JSON value, for errors.
     Other(&'static str),
 }
 
-impl<'de, T: OfFields> Deserialize<'de> for Entry<T> {
+impl<'de, T: FromFields> Deserialize<'de> for ListEntry<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor(PhantomData))
+        deserializer.deserialize_any(ListEntryVisitor(PhantomData))
     }
 }
 
-struct EntryVisitor<T>(PhantomData<T>);
+struct ListEntryVisitor<T>(PhantomData<T>);
 
-impl<'de, T: OfFields> Visitor<'de> for EntryVisitor<T> {
-    type Value = Entry<T>;
+impl<'de, T: FromFields> Visitor<'de> for ListEntryVisitor<T> {
+    type Value = ListEntry<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object")
@@ -46,36 +48,36 @@ impl<'de, T: OfFields> Visitor<'de> for EntryVisitor<T> {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(Entry::Object(T::of(fields)))
+        Ok(ListEntry::Object(T::from_fields(fields)))
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Entry::Other("null"))
+        Ok(ListEntry::Other("null"))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Entry::Other("a truth value"))
+        Ok(ListEntry::Other("a boolean"))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Entry::Other("a number"))
+        Ok(ListEntry::Other("a number"))
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Entry::Other("a number"))
+        Ok(ListEntry::Other("a number"))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Entry::Other("a number"))
+        Ok(ListEntry::Other("a number"))
     }
 
     fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Entry::Other("a text"))
+        Ok(ListEntry::Other("a text"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Entry::Other("a list"))
+        Ok(ListEntry::Other("a list"))
     }
 }
 
@@ -84,7 +86,7 @@ pub fn kind(value: Option<&Value>) -> String {
     match value {
         None => "nothing".into(),
         Some(Value::Null) => "null".into(),
-        Some(Value::Bool(b)) => format!("the truth value {b}"),
+        Some(Value::Bool(b)) => format!("the boolean {b}"),
         Some(Value::Number(n)) => format!("the number {n}"),
         Some(Value::String(s)) => format!("the text {:?}", burgess_base::text::excerpt(s, 40)),
         Some(Value::Array(list)) => format!("a list of {}", list.len()),
@@ -104,7 +106,7 @@ pub fn id(value: Option<&Value>) -> Result<Box<str>, String> {
             (_, Some(u), _) => Ok(u.to_string().into()),
             (_, _, Some(f)) if f.fract() == 0.0 && f.abs() < 9_007_199_254_740_992.0 => Ok(format!("{f:.0}").into()),
             (_, _, Some(f)) if f.fract() == 0.0 => {
-                Err(format!("is {n}, too large to be told from its neighbours: write it as text"))
+                Err(format!("is {n}, which is too large to be exact: write it as text"))
             }
             _ => Ok(n.to_string().into()),
         },

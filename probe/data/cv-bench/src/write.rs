@@ -1,10 +1,12 @@
 //! Writes the published schema: `test_2d.parquet`, `test_3d.parquet`, the same rows as JSON lines, and the images in
 //! `img/`.
 
-use crate::annotations::Scene;
-use crate::balance::{Balance, in_turns};
-use crate::tasks::{Ask, Candidate, Task, word};
-use crate::{Manifest, Options, draw};
+use crate::annotations::AnnotatedImage;
+use crate::balance::{AnswerBalance, in_turns};
+use crate::draw;
+use crate::manifest::CvBenchManifest;
+use crate::options::CvBenchOptions;
+use crate::tasks::{Candidate, CvBenchQuestion, CvBenchTask, word};
 use arrow_array::builder::{BinaryBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema};
@@ -48,15 +50,17 @@ struct Row {
 /// Writes the questions to `dir` and counts them in `manifest`.
 pub fn write(
     dir: &Path,
-    scenes: &[Scene],
+    scenes: &[AnnotatedImage],
     candidates: &[Candidate],
-    options: &Options,
-    manifest: &mut Manifest,
+    options: &CvBenchOptions,
+    manifest: &mut CvBenchManifest,
     tell: &dyn Fn(&str),
 ) -> Result<()> {
-    let mut balance = Balance::default();
+    let mut balance = AnswerBalance::default();
     let mut idx = 0;
-    for (kind, tasks) in [("2D", [Task::Count, Task::Relation]), ("3D", [Task::Depth, Task::Distance])] {
+    for (kind, tasks) in
+        [("2D", [CvBenchTask::Count, CvBenchTask::Relation]), ("3D", [CvBenchTask::Depth, CvBenchTask::Distance])]
+    {
         if !candidates.iter().any(|c| c.task().kind() == kind) {
             continue;
         }
@@ -72,7 +76,7 @@ pub fn write(
                 let Some((candidate, scene)) = candidates.get(i).and_then(|c| Some((c, scenes.get(c.scene)?))) else {
                     continue;
                 };
-                if !balance.room(candidate, options) {
+                if !balance.has_room(candidate, options) {
                     continue;
                 }
                 match ask(candidate, scene, idx, &mut balance, manifest) {
@@ -97,7 +101,7 @@ pub fn write(
             let why: Vec<String> = why.iter().take(5).map(|(n, why)| format!("{n} times: {why}")).collect();
             let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
             Err(Error::failed(format!("no question can be asked about these {} images{why}", scenes.len()))
-                .hint("make thresholds wider, or give other annotations"))
+                .hint("relax the thresholds, or use other annotations"))
         }
         _ => Ok(()),
     }
@@ -106,10 +110,10 @@ pub fn write(
 /// Formulates a question and draws its boxes; an error gives the reason why it cannot be asked.
 fn ask(
     candidate: &Candidate,
-    scene: &Scene,
+    scene: &AnnotatedImage,
     idx: i64,
-    balance: &mut Balance,
-    manifest: &mut Manifest,
+    balance: &mut AnswerBalance,
+    manifest: &mut CvBenchManifest,
 ) -> std::result::Result<(Row, Vec<u8>), String> {
     let task = candidate.task();
     let bytes = files::read(&scene.file, LARGEST).map_err(|_| "the image's file cannot be read".to_string())?;
@@ -117,12 +121,12 @@ fn ask(
     if [f64::from(image.width()), f64::from(image.height())] != scene.size {
         return Err("the annotations are for an image of another size".into());
     }
-    let turned = balance.turn(candidate);
-    let low = match &candidate.ask {
-        Ask::Count { number, .. } => balance.low(*number),
+    let swapped = balance.is_swapped(candidate);
+    let low = match &candidate.question {
+        CvBenchQuestion::Count { number, .. } => balance.lowest_choice(*number),
         _ => 0,
     };
-    let worded = word(scene, &candidate.ask, turned, low);
+    let worded = word(scene, &candidate.question, swapped, low);
     let right = worded.choices.first().cloned().unwrap_or_default();
     let letter = balance.letter(task, worded.choices.len());
     let mut choices: Vec<String> = worded.choices.iter().skip(1).cloned().collect();
@@ -137,20 +141,22 @@ fn ask(
             (png(&image)?, "png")
         }
     };
-    balance.asked(candidate, turned, low, choices.len(), letter);
+    balance.record(candidate, swapped, low, choices.len(), letter);
     let name = |place: usize| char::from(b'A' + place.min(25) as u8);
     let listed: String = choices.iter().enumerate().map(|(i, c)| format!("\n({}) {c}", name(i))).collect();
-    let target = match &candidate.ask {
-        Ask::Count { class, .. } => Some(class.clone()),
+    let target = match &candidate.question {
+        CvBenchQuestion::Count { class, .. } => Some(class.clone()),
         _ => None,
     };
     let size = target.as_ref().map(|class| {
         let areas = scene.objects.iter().filter(|o| o.class == *class).map(|o| o.bbox[2] * o.bbox[3]);
         areas.fold(f64::INFINITY, f64::min)
     });
-    let truth = match &candidate.ask {
-        Ask::Count { .. } | Ask::Relation { .. } => right.clone(),
-        Ask::Depth { .. } | Ask::Distance { .. } => if turned { "named second" } else { "named first" }.into(),
+    let truth = match &candidate.question {
+        CvBenchQuestion::Count { .. } | CvBenchQuestion::Relation { .. } => right.clone(),
+        CvBenchQuestion::Depth { .. } | CvBenchQuestion::Distance { .. } => {
+            if swapped { "named second" } else { "named first" }.into()
+        }
     };
     *manifest.questions.entry(task).or_default().entry(truth).or_default() += 1;
     *manifest.letters.entry(task).or_default().entry(name(letter)).or_default() += 1;

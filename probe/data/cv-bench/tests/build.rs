@@ -1,10 +1,10 @@
-//! The builder on scenes whose truth is known, judged by an oracle that shares no code with it.
+//! Builds benchmarks from random scenes with known truth; an independent oracle checks every question and answer.
 
 use burgess_bench::{self as bench, Rules};
-use burgess_cv_bench::annotations::Format;
-use burgess_cv_bench::balance::{Balance, in_turns};
-use burgess_cv_bench::tasks::{self, Ask, Task};
-use burgess_cv_bench::{Input, Options, annotations, build, words::plural};
+use burgess_cv_bench::annotations::AnnotationFormat;
+use burgess_cv_bench::balance::{AnswerBalance, in_turns};
+use burgess_cv_bench::tasks::{self, CvBenchQuestion, CvBenchTask};
+use burgess_cv_bench::{AnnotationSet, CvBenchOptions, annotations, build, words::plural};
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ type Checked = Result<(), Box<dyn std::error::Error>>;
 
 const CLASSES: [&str; 6] = ["chair", "bus", "traffic_light", "person", "knife", "box"];
 
-/// Numbers that look drawn, the same everywhere.
+/// A linear congruential generator, whose numbers are the same on every machine.
 struct Draws(u64);
 
 impl Draws {
@@ -25,7 +25,7 @@ impl Draws {
     }
 }
 
-/// Annotations of `count` random scenes, in COCO's form or Omni3D's.
+/// Returns annotations of `count` random scenes in COCO's format, or in Omni3D's if `space`.
 fn scenes(count: u64, space: bool) -> Value {
     let mut draws = Draws(7);
     let (mut images, mut annotations) = (Vec::new(), Vec::new());
@@ -52,17 +52,17 @@ fn scenes(count: u64, space: bool) -> Value {
     json!({"images": images, "annotations": annotations, "categories": categories})
 }
 
-fn input(dir: &Path, format: Format, data: &Value) -> Result<Input, Box<dyn std::error::Error>> {
+fn input(dir: &Path, format: AnnotationFormat, data: &Value) -> Result<AnnotationSet, Box<dyn std::error::Error>> {
     let file = dir.join(format!("{format:?}.json"));
     fs::write(&file, data.to_string())?;
-    Ok(Input { format, annotations: file, images: dir.join("images") })
+    Ok(AnnotationSet { format, annotations: file, images: dir.join("images") })
 }
 
 fn name(class: u64) -> String {
     CLASSES[class as usize].replace('_', " ")
 }
 
-/// What the raw annotations say about a question, from its words alone.
+/// Answers questions from the raw annotations and the question's text alone.
 struct Oracle<'a> {
     of_image: BTreeMap<u64, Vec<&'a Value>>,
 }
@@ -111,26 +111,30 @@ fn distances(a: &[Vec<f64>], b: &[Vec<f64>]) -> (f64, f64) {
 #[test]
 fn ten_thousand_questions_are_right_and_balanced() -> Checked {
     let dir = tempfile::tempdir()?;
-    let options = Options { per_image: 6, ..Options::default() };
+    let options = CvBenchOptions { per_image: 6, ..CvBenchOptions::default() };
     let mut asked = 0;
-    for (format, space) in [(Format::Coco, false), (Format::Omni3d, true)] {
+    for (format, space) in [(AnnotationFormat::Coco, false), (AnnotationFormat::Omni3d, true)] {
         let data = scenes(1800, space);
         let scenes = annotations::read(&input(dir.path(), format, &data)?)?.scenes;
         let oracle = Oracle::new(&data);
         let candidates = tasks::candidates(&scenes, &options, &mut BTreeMap::new());
-        for task in [Task::Count, Task::Relation, Task::Depth, Task::Distance] {
-            let mut balance = Balance::default();
+        for task in [CvBenchTask::Count, CvBenchTask::Relation, CvBenchTask::Depth, CvBenchTask::Distance] {
+            let mut balance = AnswerBalance::default();
             let (mut letters, mut answers) = (BTreeMap::<usize, usize>::new(), BTreeMap::<String, usize>::new());
             for i in in_turns(&candidates, task, &options) {
                 let c = &candidates[i];
-                if !balance.room(c, &options) {
+                if !balance.has_room(c, &options) {
                     continue;
                 }
-                let turned = balance.turn(c);
-                let low = if let Ask::Count { number, .. } = c.ask { balance.low(number) } else { 0 };
-                let worded = tasks::word(&scenes[c.scene], &c.ask, turned, low);
+                let turned = balance.is_swapped(c);
+                let low = if let CvBenchQuestion::Count { number, .. } = c.question {
+                    balance.lowest_choice(number)
+                } else {
+                    0
+                };
+                let worded = tasks::word(&scenes[c.scene], &c.question, turned, low);
                 let letter = balance.letter(task, worded.choices.len());
-                balance.asked(c, turned, low, worded.choices.len(), letter);
+                balance.record(c, turned, low, worded.choices.len(), letter);
                 *letters.entry(letter).or_default() += 1;
                 let (right, scene, image) = (&worded.choices[0], &scenes[c.scene], c.scene as u64);
                 let raw = |n: usize| {
@@ -139,13 +143,13 @@ fn ten_thousand_questions_are_right_and_balanced() -> Checked {
                     let found = oracle.objects(image, &object.class);
                     **found.iter().find(same).expect("the object is in the annotations")
                 };
-                match &c.ask {
-                    Ask::Count { .. } => {
+                match &c.question {
+                    CvBenchQuestion::Count { .. } => {
                         assert_eq!(right, &oracle.count(image, &worded.question).to_string(), "{}", worded.question);
                         assert_eq!(worded.choices.len(), 5);
                         *answers.entry(right.clone()).or_default() += 1;
                     }
-                    Ask::Relation { first, second, axis: _, boxes } => {
+                    CvBenchQuestion::Relation { first, second, axis: _, boxes } => {
                         let at = |i: &usize| numbers(&json!(scene.objects[*i].bbox));
                         let (mut x, mut y) = (at(first), at(second));
                         if turned {
@@ -164,7 +168,7 @@ fn ten_thousand_questions_are_right_and_balanced() -> Checked {
                         assert_eq!(*boxes, several, "boxes where a class comes more than once");
                         *answers.entry(right.clone()).or_default() += 1;
                     }
-                    Ask::Depth { .. } => {
+                    CvBenchQuestion::Depth { .. } => {
                         let eye = vec![vec![0.0; 3]];
                         let (x, y) = (distances(&corners(raw(0)), &eye), distances(&corners(raw(1)), &eye));
                         let first = name(raw(0)["category_id"].as_u64().unwrap_or(0));
@@ -172,7 +176,7 @@ fn ten_thousand_questions_are_right_and_balanced() -> Checked {
                         assert_eq!(*right != first, y.1 + 0.5 < x.0, "{}", worded.question);
                         *answers.entry((*right == first).to_string()).or_default() += 1;
                     }
-                    Ask::Distance { .. } => {
+                    CvBenchQuestion::Distance { .. } => {
                         let anchor = corners(raw(0));
                         let (x, y) = (distances(&corners(raw(1)), &anchor), distances(&corners(raw(2)), &anchor));
                         let first = name(raw(1)["category_id"].as_u64().unwrap_or(0));
@@ -185,10 +189,10 @@ fn ten_thousand_questions_are_right_and_balanced() -> Checked {
             }
             let spread = |counts: Vec<usize>| counts.iter().max().zip(counts.iter().min()).map_or(0, |(a, b)| a - b);
             assert!(spread(letters.values().copied().collect()) <= 1, "{task:?}: {letters:?}");
-            if task != Task::Count {
-                // Each of two exchangeable answers as often as the other, on each axis.
+            if task != CvBenchTask::Count {
+                // Two exchangeable answers must be equally frequent, on each axis.
                 let pairs: Vec<Vec<usize>> = match task {
-                    Task::Relation => [["left", "right"], ["above", "below"]]
+                    CvBenchTask::Relation => [["left", "right"], ["above", "below"]]
                         .map(|p| p.map(|a| answers.get(a).copied().unwrap_or(0)).to_vec())
                         .to_vec(),
                     _ => vec![answers.values().copied().collect()],
@@ -211,9 +215,11 @@ fn what_is_built_is_read_again_by_the_benchmark() -> Checked {
     fs::write(dir.path().join("images/3.png"), b"no image")?;
     fs::remove_file(dir.path().join("images/4.png"))?;
     RgbImage::new(5, 5).save(dir.path().join("images/5.png"))?;
-    let inputs =
-        [input(dir.path(), Format::Coco, &scenes(30, false))?, input(dir.path(), Format::Omni3d, &scenes(30, true))?];
-    let options = Options { min_side: 6.0, ..Options::default() };
+    let inputs = [
+        input(dir.path(), AnnotationFormat::Coco, &scenes(30, false))?,
+        input(dir.path(), AnnotationFormat::Omni3d, &scenes(30, true))?,
+    ];
+    let options = CvBenchOptions { min_side: 6.0, ..CvBenchOptions::default() };
     let out = dir.path().join("made");
     let manifest = build(&inputs, &options, &out, &|_| ())?;
     for why in
@@ -221,8 +227,10 @@ fn what_is_built_is_read_again_by_the_benchmark() -> Checked {
     {
         assert!(manifest.refused.values().any(|reasons| reasons.contains_key(why)), "{why}: {:?}", manifest.refused);
     }
-    for (id, tasks) in [("cv-bench-2d", [Task::Count, Task::Relation]), ("cv-bench-3d", [Task::Depth, Task::Distance])]
-    {
+    for (id, tasks) in [
+        ("cv-bench-2d", [CvBenchTask::Count, CvBenchTask::Relation]),
+        ("cv-bench-3d", [CvBenchTask::Depth, CvBenchTask::Distance]),
+    ] {
         let b = bench::find(id)?;
         let qs = b.read(&out)?;
         let made: usize = tasks.iter().filter_map(|t| manifest.questions.get(t)).flat_map(|m| m.values()).sum();
@@ -238,7 +246,7 @@ fn what_is_built_is_read_again_by_the_benchmark() -> Checked {
     let again = dir.path().join("again");
     build(&inputs, &options, &again, &|_| ())?;
     assert_eq!(fs::read(out.join("test_2d.parquet"))?, fs::read(again.join("test_2d.parquet"))?, "the same bytes");
-    assert!(build(&inputs, &options, &out, &|_| ()).unwrap_err().to_string().contains("is there already"));
+    assert!(build(&inputs, &options, &out, &|_| ()).unwrap_err().to_string().contains("already exists"));
     Ok(())
 }
 
@@ -249,23 +257,23 @@ fn ambiguous_scenes_are_not_asked() -> Checked {
         json!({"images": [{"id": 1, "file_name": "a.png", "width": 96, "height": 64}], "annotations": annotations,
                "categories": [{"id": 0, "name": "chair"}, {"id": 1, "name": "bus"}]})
     };
-    let found = |annotations: Value, space: bool| -> Result<Vec<Ask>, Box<dyn std::error::Error>> {
-        let format = if space { Format::Omni3d } else { Format::Coco };
+    let found = |annotations: Value, space: bool| -> Result<Vec<CvBenchQuestion>, Box<dyn std::error::Error>> {
+        let format = if space { AnnotationFormat::Omni3d } else { AnnotationFormat::Coco };
         let scenes = annotations::read(&input(dir.path(), format, &scene(annotations))?)?.scenes;
-        let options = Options { absent: 0.0, ..Options::default() };
-        Ok(tasks::candidates(&scenes, &options, &mut BTreeMap::new()).into_iter().map(|c| c.ask).collect())
+        let options = CvBenchOptions { absent: 0.0, ..CvBenchOptions::default() };
+        Ok(tasks::candidates(&scenes, &options, &mut BTreeMap::new()).into_iter().map(|c| c.question).collect())
     };
     let object = |class: u8, bbox: [i32; 4]| json!({"image_id": 1, "category_id": class, "bbox": bbox});
-    // One covers the other: no relation. Both can be counted.
+    // Overlapping boxes have no relation, but both objects can be counted.
     let asks = found(json!([object(0, [10, 10, 30, 30]), object(1, [20, 20, 30, 30])]), false)?;
     assert_eq!(asks.len(), 2, "{asks:?}");
-    // Too small to be counted or to be asked for.
+    // An object below the minimum size is neither counted nor asked about.
     let asks = found(json!([object(0, [10, 10, 5, 5]), object(1, [60, 10, 20, 20])]), false)?;
-    assert!(matches!(asks.as_slice(), [Ask::Count { class, number: 1 }] if class == "bus"), "{asks:?}");
-    // A degenerate box: its class is not counted either.
+    assert!(matches!(asks.as_slice(), [CvBenchQuestion::Count { class, number: 1 }] if class == "bus"), "{asks:?}");
+    // The class of a degenerate box is not counted either.
     let asks = found(json!([object(0, [10, 10, 0, 5]), object(0, [30, 10, 20, 20])]), false)?;
     assert!(asks.is_empty(), "{asks:?}");
-    // In space: boxes that overlap in depth, corners that are no numbers, an object behind the camera.
+    // 3D: boxes that overlap in depth, corners that are not numbers, an object behind the camera.
     let solid = |class: u8, x: i32, near: f64, far: f64| {
         let corner = |k: usize| [f64::from(k as u8 & 1), f64::from(k as u8 >> 1 & 1), if k > 3 { far } else { near }];
         json!({"image_id": 1, "category_id": class, "bbox2D_tight": [x, 5, x + 20, 30], "bbox3D_cam": (0..8).map(corner).collect::<Vec<_>>()})
@@ -299,7 +307,7 @@ fn broken_annotations_say_what_and_where() -> Checked {
     let error = |text: &str| -> Result<String, Box<dyn std::error::Error>> {
         let file = dir.path().join("a.json");
         fs::write(&file, text)?;
-        let input = Input { format: Format::Coco, annotations: file, images: dir.path().into() };
+        let input = AnnotationSet { format: AnnotationFormat::Coco, annotations: file, images: dir.path().into() };
         Ok(annotations::read(&input).expect_err(text).to_string())
     };
     assert!(error("{\"images\": [")?.contains("line 1 column 12"));
@@ -308,13 +316,18 @@ fn broken_annotations_say_what_and_where() -> Checked {
                          "annotations": [{"image_id": 1, "category_id": 9, "bbox": [0, 0, 1, 1]}]});
     assert!(error(&unknown.to_string())?.contains("annotation 0 is of the category 9, which is not listed"));
     let out = dir.path().join("out");
-    let none = build(&[input(dir.path(), Format::Coco, &scenes(1, false))?], &Options::default(), &out, &|_| ());
+    let none = build(
+        &[input(dir.path(), AnnotationFormat::Coco, &scenes(1, false))?],
+        &CvBenchOptions::default(),
+        &out,
+        &|_| (),
+    );
     assert!(none.is_err() && !out.exists(), "no images: nothing is made");
-    assert!(build(&[], &Options { gap: 2.0, ..Options::default() }, &out, &|_| ()).is_err());
+    assert!(build(&[], &CvBenchOptions { gap: 2.0, ..CvBenchOptions::default() }, &out, &|_| ()).is_err());
     Ok(())
 }
 
-/// The layout of ADE20K_2021_17_01: a JSON file beside each image, with parts among the objects.
+/// Reads the layout of ADE20K_2021_17_01: a JSON file beside each image, with parts among the objects.
 #[test]
 fn ade20k_is_read_in_its_own_layout() -> Checked {
     let dir = tempfile::tempdir()?;
@@ -336,7 +349,8 @@ fn ade20k_is_read_in_its_own_layout() -> Checked {
     ]}});
     let latin: Vec<u8> = file.to_string().chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
     fs::write(street.join("ADE_train_1.json"), latin)?;
-    let input = Input { format: Format::Ade20k, annotations: dir.path().into(), images: dir.path().into() };
+    let input =
+        AnnotationSet { format: AnnotationFormat::Ade20k, annotations: dir.path().into(), images: dir.path().into() };
     let read = annotations::read(&input)?;
     let [scene] = read.scenes.as_slice() else { return Err(format!("{} scenes", read.scenes.len()).into()) };
     let objects: Vec<(&str, [f64; 4])> = scene.objects.iter().map(|o| (o.class.as_str(), o.bbox)).collect();

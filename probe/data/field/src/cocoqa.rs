@@ -46,14 +46,14 @@ pub fn rows(mock_data: &Path, to: &Path) -> Result<Vec<Value>> {
         }
     }
     let images = to.join("images/field-cocoqa");
-    fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
+    fs::create_dir_all(&images).with_context(|| format!("creating {}", images.display()))?;
     questions.into_iter().map(|(number, entry)| row(number, &entry, &photographs, &images)).collect()
 }
 
 fn row(number: u64, entry: &Entry, photographs: &BTreeMap<u64, PathBuf>, images: &Path) -> Result<Value> {
     let photograph = entry.img_id.parse().ok().and_then(|id: u64| photographs.get(&id));
     let photograph = photograph.ok_or_else(|| {
-        Error::failed(format!("question {number} is about photograph {}, which is absent", entry.img_id))
+        Error::failed(format!("question {number} is about photograph {}, which is missing", entry.img_id))
     })?;
     // Each image is decoded once, so that a damaged one is found now and not in the middle of a study.
     burgess_encoders::preprocess::decode(photograph)?;

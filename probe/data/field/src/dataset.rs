@@ -14,9 +14,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, Question};
-use crate::examples::{self, Part};
-use crate::source::Source;
+use crate::examples::{self, FieldBenchmark};
+use crate::material::Material;
+use crate::question::{ExpectedAnswer, FieldQuestion};
 
 /// Sizes and seed of the field study's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct FieldSpec {
 
 /// A summary of the files that were written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Written {
+pub struct DatasetSummary {
     /// Number of lines of each file.
     pub counts: BTreeMap<String, usize>,
     /// Fraction, 0 to 1, of each benchmark's questions whose answer is the most frequent one.
@@ -46,22 +46,27 @@ pub struct Written {
 /// Writes to the existing directory `dir`: `align.jsonl`, `tune.jsonl`, `bench/<name>.jsonl` for the benchmarks that
 /// `source` has the material for, and `images/<name>/*.png`. The same source and specification give the same bytes,
 /// whatever the number of threads. `progress` receives the number of finished images and of all images.
-pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Written> {
-    let benchmarks: Vec<&Part> = examples::BENCHMARKS.iter().filter(|b| (b.possible)(source)).collect();
+pub fn write(
+    dir: &Path,
+    material: &Material,
+    spec: &FieldSpec,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<DatasetSummary> {
+    let benchmarks: Vec<&FieldBenchmark> = examples::BENCHMARKS.iter().filter(|b| (b.possible)(material)).collect();
     let images = spec.align + spec.tune + spec.per_benchmark * benchmarks.len();
     let done = AtomicU64::new(0);
     let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, images as u64);
-    let mut written = Written::default();
+    let mut written = DatasetSummary::default();
 
     let align = rows(dir, "align", spec.align, spec.seed, &tick, |s, i| {
-        let (image, question) = examples::aligned(s, source, i)?;
+        let (image, question) = examples::aligned(s, material, i)?;
         Some((image, vec![(question.prompt(), question.reply())]))
     })?;
     save_lines(&dir.join("align.jsonl"), &conversations(align))?;
     written.counts.insert("align".into(), spec.align);
 
     let tune = rows(dir, "tune", spec.tune, spec.seed, &tick, |s, i| {
-        let (image, questions) = examples::conversation(s, source, i, spec.turns)?;
+        let (image, questions) = examples::conversation(s, material, i, spec.turns)?;
         Some((image, questions.iter().map(|q| (q.prompt(), q.reply())).collect()))
     })?;
     save_lines(&dir.join("tune.jsonl"), &conversations(tune))?;
@@ -69,7 +74,7 @@ pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u
 
     for part in benchmarks {
         let images = rows(dir, part.name, spec.per_benchmark, spec.seed, &tick, |s, i| {
-            let (image, unit, questions) = (part.draw)(s, source, i)?;
+            let (image, unit, questions) = (part.draw)(s, material, i)?;
             Some((image, (unit, questions)))
         })?;
         let rows: Vec<Value> = images
@@ -79,7 +84,7 @@ pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u
             .collect();
         finish(dir, part.name, &rows, &mut written)?;
     }
-    if let Some(mock_data) = &source.cocoqa {
+    if let Some(mock_data) = &material.cocoqa {
         finish(dir, "field-cocoqa", &crate::cocoqa::rows(mock_data, dir)?, &mut written)?;
     }
     Ok(written)
@@ -98,14 +103,14 @@ fn rows<T: Send>(
     /// Far more draws than any image needs; the limit ends the loop if the material is insufficient.
     const DRAWS: usize = 2000;
     let folder = dir.join("images").join(name);
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     (0..n)
         .into_par_iter()
         .map(|i| {
             let mut s = stream(&format!("field/{name}/{i}"), seed);
             let (pixels, rest) = (0..DRAWS).find_map(|_| draw(&mut s, i)).ok_or_else(|| {
                 Error::failed(format!("no image for {name} could be composed in {DRAWS} tries"))
-                    .hint("there are too few stamps: prepare the data from the complete package")
+                    .hint("the package has too few stamps: prepare the data from the complete package")
             })?;
             let image = format!("images/{name}/{i:06}.png");
             save(&dir.join(&image), &pixels)?;
@@ -150,12 +155,12 @@ fn conversations(images: Vec<(String, Vec<(String, String)>)>) -> Vec<Value> {
 }
 
 /// Returns the benchmark lines about one image.
-fn question_rows(name: &str, number: usize, image: &str, unit: &str, questions: &[Question]) -> Vec<Value> {
-    let row = |(k, q): (usize, &Question)| {
+fn question_rows(name: &str, number: usize, image: &str, unit: &str, questions: &[FieldQuestion]) -> Vec<Value> {
+    let row = |(k, q): (usize, &FieldQuestion)| {
         let id =
             if questions.len() > 1 { format!("{name}-{number:05}-q{}", k + 1) } else { format!("{name}-{number:05}") };
         let mut row = json!({"id": id, "image": image, "image_id": format!("{number:05}"), "question": q.text});
-        if let Answer::Choice { options, right, .. } = &q.answer {
+        if let ExpectedAnswer::Choice { options, right, .. } = &q.answer {
             row["options"] = json!(options);
             row["answer"] = json!(char::from(b'A' + (*right).min(25) as u8).to_string());
         } else {
@@ -168,7 +173,7 @@ fn question_rows(name: &str, number: usize, image: &str, unit: &str, questions: 
     questions.iter().enumerate().map(row).collect()
 }
 
-fn finish(dir: &Path, name: &str, rows: &[Value], written: &mut Written) -> Result<()> {
+fn finish(dir: &Path, name: &str, rows: &[Value], written: &mut DatasetSummary) -> Result<()> {
     save_lines(&dir.join("bench").join(format!("{name}.jsonl")), rows)?;
     let mut answers: BTreeMap<String, usize> = BTreeMap::new();
     for row in rows {

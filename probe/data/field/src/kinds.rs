@@ -2,7 +2,7 @@
 
 /// A kind of object.
 #[derive(Debug)]
-pub struct Kind {
+pub struct ObjectKind {
     /// The stamps' folder that defines this kind.
     folder: &'static str,
     /// Name in the singular, such as "animal".
@@ -15,21 +15,21 @@ pub struct Kind {
 
 /// All kinds. They are disjoint, except that botanists and cooks disagree on fruits and vegetables, so these two never
 /// occur in one image ([`may_meet`]).
-pub const KINDS: [Kind; 9] = [
-    Kind { folder: "animals", name: "animal", plural: "animals", without: &["wing"] },
-    Kind { folder: "food/fruit", name: "fruit", plural: "fruits", without: &["core", "slice", "sliced"] },
-    Kind { folder: "food/vegetables", name: "vegetable", plural: "vegetables", without: &[] },
-    Kind {
+pub const KINDS: [ObjectKind; 9] = [
+    ObjectKind { folder: "animals", name: "animal", plural: "animals", without: &["wing"] },
+    ObjectKind { folder: "food/fruit", name: "fruit", plural: "fruits", without: &["core", "slice", "sliced"] },
+    ObjectKind { folder: "food/vegetables", name: "vegetable", plural: "vegetables", without: &[] },
+    ObjectKind {
         folder: "clothes",
         name: "piece of clothing",
         plural: "pieces of clothing",
         without: &["button", "clothespin", "helmet"],
     },
-    Kind { folder: "hobbies/music", name: "musical instrument", plural: "musical instruments", without: &[] },
-    Kind { folder: "household/tools", name: "tool", plural: "tools", without: &["toolbox", "mixer"] },
-    Kind { folder: "plants/flowers", name: "flower", plural: "flowers", without: &[] },
-    Kind { folder: "town/houses", name: "building", plural: "buildings", without: &["tent", "city", "fishery"] },
-    Kind { folder: "vehicles", name: "vehicle", plural: "vehicles", without: &["wheel", "sign", "emblem"] },
+    ObjectKind { folder: "hobbies/music", name: "musical instrument", plural: "musical instruments", without: &[] },
+    ObjectKind { folder: "household/tools", name: "tool", plural: "tools", without: &["toolbox", "mixer"] },
+    ObjectKind { folder: "plants/flowers", name: "flower", plural: "flowers", without: &[] },
+    ObjectKind { folder: "town/houses", name: "building", plural: "buildings", without: &["tent", "city", "fishery"] },
+    ObjectKind { folder: "vehicles", name: "vehicle", plural: "vehicles", without: &["wheel", "sign", "emblem"] },
 ];
 
 /// Returns the kind of a stamp from its path in the stamps' folder and the words of its caption, see

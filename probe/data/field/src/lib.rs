@@ -1,7 +1,7 @@
 //! The data of the field study: photographs, stamps and pretrained weights from public packages.
 //!
 //! ```text
-//! raw ──► stamps, photographs ──► split ──► Scene::draw ──► image ──► questions ──► dataset::write
+//! raw ──► stamps, photographs ──► split ──► Composition::draw ──► image ──► questions ──► dataset::write
 //!    ├──► cocoqa   COCO-QA's questions as they are
 //!    ├──► onnx ──► backbone   a vision transformer as a transformers directory
 //!    └──► the language model's file
@@ -12,25 +12,26 @@
 //! positions, and which occludes which. Everything follows from the raw files and a seed, independently of the number
 //! of threads.
 
-mod ask;
+#![warn(missing_docs)]
 pub mod backbone;
 mod backdrop;
 mod cocoqa;
+mod composition;
 pub mod dataset;
 mod examples;
 mod kinds;
+mod material;
 mod names;
 pub mod onnx;
 pub mod prepare;
+mod question;
 mod raw;
-mod scene;
-mod source;
 mod split;
 mod sprite;
 mod stamps;
 #[cfg(test)]
 mod tests;
-mod writing;
+mod text_image;
 
 pub use dataset::FieldSpec;
 

@@ -50,14 +50,14 @@ const LONGEST: usize = 4;
 
 /// The name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct ObjectName {
     /// Article of the name: `a`, `an`, `some`, `two` or `the`.
     article: &'static str,
     /// The name without article, such as `frog` or `pair of pliers`.
     pub words: String,
 }
 
-impl Name {
+impl ObjectName {
     /// Returns the name in a caption whose first part is an article and up to four words: "A hedgehog.", "A ripe, red
     /// tomato!", "The blacksmith shop." The name ends at punctuation, a bracket or a word such as "with"; quotation
     /// marks and adjectives such as "very small" are omitted. "Eat your broccoli!" has no name.
@@ -212,7 +212,7 @@ pub fn are_alike(a: &str, b: &str) -> bool {
 }
 
 /// Endings after which the plural is formed with "es".
-const HISSING: [&str; 5] = ["ss", "x", "z", "ch", "sh"];
+const SIBILANTS: [&str; 5] = ["ss", "x", "z", "ch", "sh"];
 
 fn singular(word: &str) -> String {
     let word = word.to_lowercase();
@@ -222,7 +222,7 @@ fn singular(word: &str) -> String {
     if let Some(stem) = word.strip_suffix("ies").filter(|s| s.len() > 1) {
         return format!("{stem}y");
     }
-    if let Some(stem) = word.strip_suffix("es").filter(|s| HISSING.iter().any(|h| s.ends_with(h))) {
+    if let Some(stem) = word.strip_suffix("es").filter(|s| SIBILANTS.iter().any(|h| s.ends_with(h))) {
         return stem.to_string();
     }
     match word.strip_suffix('s') {
@@ -241,7 +241,7 @@ fn plural(word: &str) -> String {
     let vowel = |c: char| matches!(c, 'a' | 'e' | 'i' | 'o' | 'u');
     match word.strip_suffix('y') {
         Some(stem) if !stem.ends_with(vowel) => format!("{stem}ies"),
-        _ if HISSING.iter().any(|h| word.ends_with(h)) => format!("{word}es"),
+        _ if SIBILANTS.iter().any(|h| word.ends_with(h)) => format!("{word}es"),
         _ => format!("{word}s"),
     }
 }
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     fn phrase(caption: &str) -> Option<String> {
-        Name::of(caption).map(|n| n.phrase())
+        ObjectName::of(caption).map(|n| n.phrase())
     }
 
     #[test]
@@ -288,9 +288,9 @@ mod tests {
     fn names_that_could_be_said_of_each_other_are_known() {
         assert!(are_alike("duck", "drake") && are_alike("inn", "tavern") && are_alike("owl", "owl"));
         assert!(!are_alike("duck", "owl"));
-        assert_eq!(Name::of("The Sun.").map(|n| n.is_there()), Some("Is the Sun in the picture?".into()));
+        assert_eq!(ObjectName::of("The Sun.").map(|n| n.is_there()), Some("Is the Sun in the picture?".into()));
         assert_eq!(
-            Name::of("Two flowers.").map(|n| n.is_there()),
+            ObjectName::of("Two flowers.").map(|n| n.is_there()),
             Some("Are there two flowers in the picture?".into())
         );
     }
@@ -312,7 +312,7 @@ mod tests {
             (plural("clownfish"), singular("glass"), singular("cactus")),
             ("clownfish".into(), "glass".into(), "cactus".into())
         );
-        let cherries = Name::of("A pair of cherries.").map(|n| (n.head(), n.is_countable()));
+        let cherries = ObjectName::of("A pair of cherries.").map(|n| (n.head(), n.is_countable()));
         assert_eq!(cherries, Some(("cherry".into(), false)));
         assert_eq!(bare_words("Tux the penguin in farm tractors!"), ["tux", "the", "penguin", "in", "farm", "tractor"]);
     }

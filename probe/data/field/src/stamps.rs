@@ -6,7 +6,8 @@
 //! appearance.
 
 use crate::kinds::kind_of;
-use crate::names::{Name, bare_words};
+use crate::names::{ObjectName, bare_words};
+use crate::sprite::{OPAQUE, scaled};
 use burgess_base::{Context, Error, Result};
 use image::{DynamicImage, ImageReader, RgbaImage, imageops};
 use rayon::prelude::*;
@@ -19,9 +20,6 @@ const LEFT_OUT: [&str; 1] = ["symbols"];
 /// Longer side in pixels to which larger stamps are reduced when read; no image needs more.
 const LARGEST: u32 = 256;
 
-/// Minimum alpha of a pixel that belongs to the object.
-pub const OPAQUE: u8 = 128;
-
 /// Maximum number of words in a caption.
 const LONGEST_CAPTION: usize = 10;
 
@@ -33,7 +31,7 @@ pub struct Stamp {
     /// First sentence of the English caption.
     pub caption: String,
     /// Name of the object, if the caption contains one.
-    pub name: Option<Name>,
+    pub name: Option<ObjectName>,
     /// Kind of the object, as index into [`KINDS`](crate::kinds::KINDS).
     pub kind: Option<usize>,
     /// Whether it may be mirrored.
@@ -54,7 +52,7 @@ impl Stamp {
     /// a fly." do not.
     pub fn is_single(&self) -> bool {
         let beside = self.caption.split_whitespace().any(|w| matches!(w, "with" | "and"));
-        !beside && self.name.as_ref().is_some_and(Name::is_countable)
+        !beside && self.name.as_ref().is_some_and(ObjectName::is_countable)
     }
 
     /// Returns the top folder, which separates similar distractors from others.
@@ -64,7 +62,7 @@ impl Stamp {
 }
 
 /// The stamps in a folder, and the problems with others.
-pub struct Stamps {
+pub struct ReadStamps {
     /// The stamps, sorted by path.
     pub all: Vec<Stamp>,
     /// One message per image with a caption that could not be used, sorted.
@@ -72,7 +70,7 @@ pub struct Stamps {
 }
 
 /// Reads every stamp with a caption in `dir`.
-pub fn read(dir: &Path) -> Result<Stamps> {
+pub fn read(dir: &Path) -> Result<ReadStamps> {
     let mut files = Vec::new();
     list(dir, &mut files)?;
     let mut named: Vec<(String, PathBuf)> = files
@@ -90,7 +88,7 @@ pub fn read(dir: &Path) -> Result<Stamps> {
     named.sort();
     let outcomes: Vec<(String, Result<Option<Stamp>>)> =
         named.into_par_iter().map(|(name, path)| (name.clone(), stamp(name, &path))).collect();
-    let mut stamps = Stamps { all: Vec::new(), problems: Vec::new() };
+    let mut stamps = ReadStamps { all: Vec::new(), problems: Vec::new() };
     for (name, outcome) in outcomes {
         match outcome {
             Ok(stamp) => stamps.all.extend(stamp),
@@ -129,7 +127,7 @@ fn stamp(name: String, path: &Path) -> Result<Option<Stamp>> {
     let clear = image.pixels().filter(|p| p.0[3] < OPAQUE).count();
     let settings = fs::read_to_string(path.with_extension("dat")).unwrap_or_default();
     Ok(Some(Stamp {
-        name: Name::of(caption),
+        name: ObjectName::of(caption),
         kind: kind_of(&name, &words),
         mirrors: !settings.lines().any(|l| l.trim() == "nomirror"),
         // A nearly opaque rectangle would hide what is behind its corners.
@@ -167,11 +165,11 @@ fn image(path: &Path) -> Result<RgbaImage> {
         }
     }
     if right <= left || bottom <= top {
-        return Err(Error::failed("nothing of it is opaque"));
+        return Err(Error::failed("the image has no opaque pixel"));
     }
     let cut = imageops::crop_imm(&whole, left, top, right - left, bottom - top).to_image();
     let side = cut.width().max(cut.height());
-    Ok(if side > LARGEST { crate::sprite::scaled(&cut, LARGEST) } else { cut })
+    Ok(if side > LARGEST { scaled(&cut, LARGEST) } else { cut })
 }
 
 #[cfg(test)]

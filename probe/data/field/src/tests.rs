@@ -10,13 +10,14 @@ use burgess_world::Relation;
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, Question};
+use crate::composition::{Arrangement, Composition};
 use crate::dataset::FieldSpec;
-use crate::prepare::{self, Prepared};
-use crate::raw::{PACKAGES, Package, Raw};
-use crate::scene::{Layout, Scene};
-use crate::source::Source;
-use crate::stamps::{OPAQUE, Stamp};
+use crate::material::Material;
+use crate::prepare::{self, PreparedField};
+use crate::question::{ExpectedAnswer, FieldQuestion};
+use crate::raw::{PACKAGES, Package, RawDirectory};
+use crate::sprite::OPAQUE;
+use crate::stamps::Stamp;
 
 /// Folder, kind and synthetic names, enough for a held-out part of every kind.
 const FOLDERS: [(&str, &str); 5] = [
@@ -84,7 +85,7 @@ fn raw(dir: &Path) -> Result<()> {
 
 const SPEC: FieldSpec = FieldSpec { seed: 5, align: 24, tune: 48, turns: 4, per_benchmark: 20 };
 
-fn prepared(dir: &Path) -> Result<Prepared> {
+fn prepared(dir: &Path) -> Result<PreparedField> {
     prepare::prepare(&dir.join("raw"), &dir.join("field"), &SPEC, &|done, total| assert!(done <= total))
 }
 
@@ -156,10 +157,10 @@ fn what_is_asked_for_was_never_learned() -> Result<()> {
         assert!(!learned.contains(name), "{name} was learned");
     }
     // Both stamps of the one name are on the same side of the split.
-    let source = Source::read(&Raw::open(&dir.path().join("raw"))?, SPEC.seed, &mut Vec::new())?;
-    let side = |path: &str| source.split.test.iter().any(|n| source.stamps[*n].path == path);
+    let material = Material::read(&RawDirectory::open(&dir.path().join("raw"))?, SPEC.seed, &mut Vec::new())?;
+    let side = |path: &str| material.split.test.iter().any(|n| material.stamps[*n].path == path);
     assert_eq!(side("animals/birds/baxa.png"), side("animals/birds/big.png"));
-    assert!(source.stamps.iter().all(|s| !s.path.starts_with("symbols") && !s.path.ends_with("none.png")));
+    assert!(material.stamps.iter().all(|s| !s.path.starts_with("symbols") && !s.path.ends_with("none.png")));
     Ok(())
 }
 
@@ -179,10 +180,10 @@ fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
             let right = bench::labels::choice_letter(&q.answer).map_or(0, |l| l as usize - 'A' as usize);
             let listed = !["field-count", "field-kind"].contains(&part.name);
             let answer = match b.card().form {
-                AnswerForm::YesNo => Answer::YesNo(q.answer == "Yes"),
-                _ => Answer::Choice { options: q.options.clone(), right, listed },
+                AnswerForm::YesNo => ExpectedAnswer::YesNo(q.answer == "Yes"),
+                _ => ExpectedAnswer::Choice { options: q.options.clone(), right, listed },
             };
-            let ours = Question { about: "", text: q.question.clone(), answer };
+            let ours = FieldQuestion { about: "", text: q.question.clone(), answer };
             assert_eq!(b.prompt(q, Rules::Official), ours.prompt());
             assert_eq!(b.judge(q, &ours.reply(), Rules::Official).score, 1.0);
         }
@@ -224,7 +225,7 @@ fn bright() -> Vec<Stamp> {
 }
 
 /// Returns the pixels that have a stamp's colour, using only the image.
-fn pixels_of(scene: &Scene, stamp: &Stamp) -> Vec<(u32, u32)> {
+fn pixels_of(scene: &Composition, stamp: &Stamp) -> Vec<(u32, u32)> {
     let centre = stamp.image.get_pixel(32, 24).0;
     let near = |p: &Rgb<u8>| p.0.iter().zip(centre).all(|(a, b)| a.abs_diff(b) < 30);
     scene.image.enumerate_pixels().filter(|(_, _, p)| near(p)).map(|(x, y, _)| (x, y)).collect()
@@ -262,7 +263,7 @@ fn as_many_are_seen_as_are_said() {
         for round in 0..12 {
             let mut s = stream(&format!("count/{n}/{round}"), 0);
             let wanted: Vec<usize> = std::iter::repeat_n(0, n).chain([1, 2]).collect();
-            let Some(scene) = Scene::draw(&mut s, &stamps, &wanted, Layout::Apart, &[]) else { continue };
+            let Some(scene) = Composition::draw(&mut s, &stamps, &wanted, Arrangement::Apart, &[]) else { continue };
             assert_eq!(groups(&pixels_of(&scene, &stamps[0])), n);
             assert_eq!((groups(&pixels_of(&scene, &stamps[1])), groups(&pixels_of(&scene, &stamps[2]))), (1, 1));
             seen += 1;
@@ -277,7 +278,7 @@ fn relations_are_those_of_the_pixels() {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for round in 0..120 {
         let mut s = stream(&format!("relation/{round}"), 0);
-        let Some(scene) = Scene::draw(&mut s, &stamps, &[3, 4], Layout::Apart, &[]) else { continue };
+        let Some(scene) = Composition::draw(&mut s, &stamps, &[3, 4], Arrangement::Apart, &[]) else { continue };
         let (a, b) = (pixels_of(&scene, &stamps[3]), pixels_of(&scene, &stamps[4]));
         let ((ax, ay), (bx, by)) = (middle(&a), middle(&b));
         let right = |p: &[(u32, u32)]| p.iter().map(|q| q.0).max().unwrap_or(0);
@@ -310,7 +311,7 @@ fn the_one_in_front_is_whole_and_the_other_is_not() {
     let mut seen = 0;
     for round in 0..40 {
         let mut s = stream(&format!("occlusion/{round}"), 0);
-        let Some(scene) = Scene::draw(&mut s, &stamps, &[2, 5], Layout::Overlapping, &[]) else { continue };
+        let Some(scene) = Composition::draw(&mut s, &stamps, &[2, 5], Arrangement::Overlapping, &[]) else { continue };
         let (behind, front) = (pixels_of(&scene, &stamps[2]).len() as f64, pixels_of(&scene, &stamps[5]).len() as f64);
         let area = |i: usize| scene.items[i].mask.area() as f64;
         // Soft edges have neither colour; they are a few percent.
@@ -325,7 +326,8 @@ fn the_one_in_front_is_whole_and_the_other_is_not() {
 #[test]
 fn only_single_things_are_counted() {
     let single = |caption: &str| {
-        let stamp = Stamp { caption: caption.into(), name: crate::names::Name::of(caption), ..bright().swap_remove(0) };
+        let stamp =
+            Stamp { caption: caption.into(), name: crate::names::ObjectName::of(caption), ..bright().swap_remove(0) };
         stamp.is_single()
     };
     assert!(single("A frog.") && single("An electric guitar."));
@@ -357,8 +359,9 @@ fn sprites_are_cut_to_what_is_opaque() -> Result<()> {
 #[test]
 fn what_is_missing_or_wrong_is_said() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let say =
-        |r: Result<Prepared>| r.err().map(|e| (e.to_string(), e.hint_text().map(String::from).unwrap_or_default()));
+    let say = |r: Result<PreparedField>| {
+        r.err().map(|e| (e.to_string(), e.hint_text().map(String::from).unwrap_or_default()))
+    };
     fs::create_dir_all(dir.path().join("raw"))?;
     let (error, hint) = say(prepared(dir.path())).unwrap_or_default();
     assert!(error.contains("tuxpaint-stamps-default") && hint.contains("prepare.sh"), "{error}; {hint}");
@@ -404,6 +407,6 @@ fn cocoqa_is_taken_as_it_is() -> Result<()> {
         json!({"7": {"type": "color", "question": "q", "answer": "a", "img_id": "43"}}).to_string(),
     )?;
     let error = prepared(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(error.contains("photograph 43, which is absent"), "{error}");
+    assert!(error.contains("photograph 43, which is missing"), "{error}");
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! The encoder out of an ONNX file against the tensors it was exported from (`tests/reference/onnx_backbone.py`), and
-//! what happens to cut and damaged files.
+//! Compares the encoder extracted from an ONNX file with the tensors it was exported from
+//! (`tests/reference/onnx_backbone.py`), and
+//! checks that truncated and damaged files are refused.
 
 use burgess_encoders::card::EncoderCard;
 use burgess_field::{backbone, onnx};
@@ -26,7 +27,7 @@ fn every_tensor_is_found_again() -> Checked {
         let (a, b) = (ours.tensor(name)?, theirs.tensor(name)?);
         assert_eq!((a.shape(), a.data()), (b.shape(), b.data()), "{name}");
     }
-    // And `--encoder DIR` reads it.
+    // The directory opens as an encoder.
     let card = EncoderCard::open(&dir.path().to_string_lossy())?;
     assert_eq!((card.preprocess.size, card.native_grid()?), (224, [56, 56]));
     let config: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("config.json"))?)?;

@@ -1,9 +1,9 @@
-//! `cargo bench -p burgess-leaks`: hashes per second of photographs of 640 × 480 (JPEG), on one core and on all; hashes
+//! Throughput (`cargo bench -p burgess-leaks`): hashes per second of photographs of 640 × 480 (JPEG), on one core and on all; hashes
 //! looked up per second among those of 50,000 images.
 
 use burgess_base::stream::stream;
 use burgess_images::{DifferenceHash, decode_bytes, dhash};
-use burgess_leaks::{Index, Named, Options, find};
+use burgess_leaks::{HashIndex, LeakOptions, NamedDataset, find};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use image::{Rgb, RgbImage};
@@ -13,7 +13,7 @@ fn main() {
     divan::main();
 }
 
-/// Waves and noise, as JPEG of quality 85: about 100 KB.
+/// Returns an image of waves and noise as a JPEG of quality 85, about 100 KB.
 fn photograph(seed: u64) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let mut stream = stream("photograph", seed);
     let phase = f64::from(stream.next_u32() % 1000);
@@ -30,21 +30,21 @@ fn photograph(seed: u64) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     Ok(jpeg.finish()?)
 }
 
-/// From encoded bytes to the hash, on one core.
+/// Measures decoding and hashing on one core.
 #[divan::bench]
 fn photograph_to_hash(bencher: Bencher) {
     let bytes = photograph(1).unwrap();
     bencher.counter(ItemsCount::new(1usize)).bench(|| dhash(&decode_bytes(&bytes).unwrap(), 8).unwrap());
 }
 
-/// The hash alone.
+/// Measures hashing without decoding.
 #[divan::bench]
 fn pixels_to_hash(bencher: Bencher) {
     let image = decode_bytes(&photograph(1).unwrap()).unwrap();
     bencher.counter(ItemsCount::new(1usize)).bench(|| dhash(&image, 8).unwrap());
 }
 
-/// A directory of 512 photographs, on all cores, files and report included.
+/// Measures a search in a directory of 512 photographs on all cores, including files and report.
 #[divan::bench(sample_count = 5)]
 fn directory(bencher: Bencher) {
     let dir = tempfile::tempdir().unwrap();
@@ -54,13 +54,13 @@ fn directory(bencher: Bencher) {
     for i in 0..512 {
         std::fs::write(dir.path().join(format!("train/{i}.jpg")), photograph(i % 32).unwrap()).unwrap();
     }
-    let named = |name: &str| [Named { name: name.into(), path: dir.path().join(name) }];
+    let named = |name: &str| [NamedDataset { name: name.into(), path: dir.path().join(name) }];
     bencher.counter(ItemsCount::new(512usize)).bench(|| {
-        find(&named("test"), &named("train"), &Options::default(), &dir.path().join("out"), &mut |_, _| {}).unwrap()
+        find(&named("test"), &named("train"), &LeakOptions::default(), &dir.path().join("out"), &mut |_, _| {}).unwrap()
     });
 }
 
-/// Looked up among 50,000 others, within so many bits.
+/// Measures lookups among 50,000 hashes within a distance in bits.
 #[divan::bench(args = [0, 2, 4, 8, 12])]
 fn lookup(bencher: Bencher, distance: u32) {
     let mut stream = stream("hashes", 0);
@@ -71,7 +71,7 @@ fn lookup(bencher: Bencher, distance: u32) {
     };
     let tests: Vec<(DifferenceHash, u32)> = (0..50_000).map(|i| (draw(), i)).collect();
     let wanted: Vec<DifferenceHash> = (0..1000).map(|_| draw()).collect();
-    let index = Index::new(tests, distance);
+    let index = HashIndex::new(tests, distance);
     bencher
         .counter(ItemsCount::new(1000usize))
         .bench(|| wanted.iter().map(|hash| index.near(hash).len()).sum::<usize>());

@@ -9,7 +9,7 @@ const IMAGES: [&str; 10] = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "dib", 
 
 /// The kind of a file, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// An image.
     Image,
     /// A table with images inside (parquet).
@@ -18,7 +18,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl FileKind {
     pub fn of(path: &Path) -> Self {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match ending.as_str() {
@@ -31,7 +31,7 @@ impl Kind {
 
 /// Calls `each` with every file in `root`, in the order in which the system lists them. Names are not collected, so a
 /// folder of millions of files needs no memory. Links are followed; a folder with several links to it is read once.
-pub fn walk(root: &Path, each: &mut dyn FnMut(&Path, Kind) -> Result<()>) -> Result<()> {
+pub fn walk(root: &Path, each: &mut dyn FnMut(&Path, FileKind) -> Result<()>) -> Result<()> {
     let mut folders: Vec<PathBuf> = vec![root.to_path_buf()];
     let mut seen: HashSet<PathBuf> = HashSet::new();
     while let Some(folder) = folders.pop() {
@@ -50,7 +50,7 @@ pub fn walk(root: &Path, each: &mut dyn FnMut(&Path, Kind) -> Result<()>) -> Res
             if is_folder {
                 folders.push(path);
             } else {
-                each(&path, Kind::of(&path))?;
+                each(&path, FileKind::of(&path))?;
             }
         }
     }

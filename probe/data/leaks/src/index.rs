@@ -11,28 +11,28 @@ use burgess_images::DifferenceHash;
 const VALUES: usize = 1 << 16;
 
 /// Hashes with the images that have them.
-pub struct Index {
+pub struct HashIndex {
     /// The distinct hashes, sorted.
     hashes: Vec<DifferenceHash>,
     /// The end of each hash's images in `images`; they begin at the end of the previous hash.
     ends: Vec<usize>,
     images: Vec<u32>,
     distance: u32,
-    plan: Plan,
+    plan: LookupPlan,
 }
 
 /// The method by which near hashes are found.
-enum Plan {
+enum LookupPlan {
     /// Binary search, for equal hashes only.
-    Halve,
+    BinarySearch,
     /// Comparison with every hash.
-    All,
+    Exhaustive,
     /// Multi-index hashing over groups of bits.
-    Groups(Vec<Group>),
+    MultiIndex(Vec<BitGroup>),
 }
 
 /// The hashes, ordered by the value of one group of their bits.
-struct Group {
+struct BitGroup {
     /// Index of the group.
     at: usize,
     /// All XOR masks within the group's radius.
@@ -42,7 +42,7 @@ struct Group {
     members: Vec<u32>,
 }
 
-impl Index {
+impl HashIndex {
     /// Builds an index of hashes with image numbers; hashes that differ in at most `distance` bits are near.
     pub fn new(mut hashed: Vec<(DifferenceHash, u32)>, distance: u32) -> Self {
         hashed.sort();
@@ -57,7 +57,7 @@ impl Index {
                 *end = images.len();
             }
         }
-        let plan = Plan::new(&hashes, distance);
+        let plan = LookupPlan::new(&hashes, distance);
         Self { hashes, ends, images, distance, plan }
     }
 
@@ -68,9 +68,9 @@ impl Index {
             (distance <= self.distance).then_some((i, distance))
         };
         match &self.plan {
-            Plan::Halve => self.hashes.binary_search(wanted).ok().map(|i| (i, 0)).into_iter().collect(),
-            Plan::All => (0..self.hashes.len()).filter_map(compared).collect(),
-            Plan::Groups(groups) => {
+            LookupPlan::BinarySearch => self.hashes.binary_search(wanted).ok().map(|i| (i, 0)).into_iter().collect(),
+            LookupPlan::Exhaustive => (0..self.hashes.len()).filter_map(compared).collect(),
+            LookupPlan::MultiIndex(groups) => {
                 let values: Vec<u16> = wanted.groups().collect();
                 let mut found: Vec<(usize, u32)> = Vec::new();
                 for group in groups {
@@ -90,18 +90,13 @@ impl Index {
         let begin = hash.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         self.ends.get(hash).and_then(|end| self.images.get(begin..*end)).unwrap_or_default()
     }
-
-    /// Returns the distinct hashes.
-    pub fn hashes(&self) -> &[DifferenceHash] {
-        &self.hashes
-    }
 }
 
-impl Plan {
+impl LookupPlan {
     fn new(hashes: &[DifferenceHash], distance: u32) -> Self {
-        let Some(count) = hashes.first().map(|hash| hash.groups().count()) else { return Self::All };
+        let Some(count) = hashes.first().map(|hash| hash.groups().count()) else { return Self::Exhaustive };
         if distance == 0 {
-            return Self::Halve;
+            return Self::BinarySearch;
         }
         let (radius, over) = (distance / count as u32, distance as usize % count);
         let searched: Vec<(usize, u32)> = (0..count)
@@ -111,13 +106,13 @@ impl Plan {
         // Looking up a value costs about as much as a comparison, and returns its share of the hashes.
         let values: usize = searched.iter().map(|(_, radius)| masks(*radius).len()).sum();
         if values + values * hashes.len() / VALUES >= hashes.len() {
-            return Self::All;
+            return Self::Exhaustive;
         }
-        Self::Groups(searched.into_iter().map(|(at, radius)| Group::new(hashes, at, masks(radius))).collect())
+        Self::MultiIndex(searched.into_iter().map(|(at, radius)| BitGroup::new(hashes, at, masks(radius))).collect())
     }
 }
 
-impl Group {
+impl BitGroup {
     fn new(hashes: &[DifferenceHash], at: usize, masks: Vec<u16>) -> Self {
         let values: Vec<u16> = hashes.iter().map(|hash| hash.groups().nth(at).unwrap_or_default()).collect();
         let mut begins = vec![0u32; VALUES + 1];
@@ -174,7 +169,7 @@ mod tests {
         #[test]
         fn nothing_near_is_missed(count in 1u32..400, side in HASH_SIDES, distance in 0u32..80, seed in any::<u64>()) {
             let all = hashes(count, side, seed);
-            let index = Index::new(all.iter().cloned().zip(0..).collect(), distance);
+            let index = HashIndex::new(all.iter().cloned().zip(0..).collect(), distance);
             for wanted in all.iter().step_by(7) {
                 let mut found: Vec<(u32, u32)> = Vec::new();
                 for (hash, distance) in index.near(wanted) {
@@ -192,13 +187,13 @@ mod tests {
     fn groups_are_used_where_they_save() {
         let all: Vec<(DifferenceHash, u32)> = hashes(20_000, 8, 1).into_iter().zip(0..).collect();
         for (distance, by_groups) in [(1, true), (4, true), (8, true), (30, false)] {
-            let index = Index::new(all.clone(), distance);
-            assert_eq!(matches!(index.plan, Plan::Groups(_)), by_groups, "{distance}");
-            let scan = Index { plan: Plan::All, ..Index::new(all.clone(), distance) };
+            let index = HashIndex::new(all.clone(), distance);
+            assert_eq!(matches!(index.plan, LookupPlan::MultiIndex(_)), by_groups, "{distance}");
+            let scan = HashIndex { plan: LookupPlan::Exhaustive, ..HashIndex::new(all.clone(), distance) };
             for (hash, _) in all.iter().step_by(501) {
                 assert_eq!(index.near(hash), scan.near(hash));
             }
         }
-        assert!(Index::new(Vec::new(), 3).near(&all[0].0).is_empty());
+        assert!(HashIndex::new(Vec::new(), 3).near(&all[0].0).is_empty());
     }
 }

@@ -1,14 +1,14 @@
 //! The result of a search: counts by benchmark, by training set and by source.
 
-use crate::sources::Cause;
-use crate::{Reading, Search};
+use crate::search::{Search, SetTally};
+use crate::sources::FailureCause;
 use burgess_bench::SkippedRows;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The result of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct LeakReport {
     /// Width and height of the hash; it has `hash_size²` bits.
     pub hash_size: usize,
     /// Maximum number of bits in which hashes may differ.
@@ -18,7 +18,7 @@ pub struct Report {
     /// Counts by training set, in the given order.
     pub training: Vec<SetCount>,
     /// Causes why images of benchmarks or training data could not be read: number of failures, and the first one.
-    pub unreadable: BTreeMap<String, Cause>,
+    pub unreadable: BTreeMap<String, FailureCause>,
 }
 
 /// The counts of a benchmark.
@@ -87,7 +87,7 @@ pub struct SourceCount {
     pub found_of: BTreeMap<String, usize>,
 }
 
-pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
+pub(crate) fn report<W>(search: &Search<'_, W>) -> LeakReport {
     let (tested, sources) = (search.tested, &search.sources.all);
     // Counts, per benchmark, the images found in any source that `fits` accepts.
     let found = |fits: &dyn Fn(usize) -> bool| -> Vec<usize> {
@@ -134,7 +134,7 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
             .collect();
         of_sources.sort_by(|a, b| b.found.cmp(&a.found).then_with(|| a.name.cmp(&b.name)));
         let sum = |count: fn(&SourceCount) -> u64| of_sources.iter().map(count).sum();
-        let Reading { images, text, repeated, malformed, other_files } = *reading;
+        let SetTally { images, text, repeated, malformed, other_files } = *reading;
         SetCount {
             name: named.name.clone(),
             images,
@@ -149,7 +149,7 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
             sources: of_sources,
         }
     });
-    Report {
+    LeakReport {
         hash_size: search.options.side,
         distance: search.options.distance,
         benchmarks: benchmarks.collect(),
@@ -161,7 +161,7 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
 /// Maximum number of sources per set that the text lists; the JSON file has all.
 const SHOWN: usize = 12;
 
-impl Report {
+impl LeakReport {
     /// Formats the report as text: benchmarks by training set, then the counts of each set and its sources.
     pub fn text(&self) -> String {
         let wide = self.benchmarks.iter().map(|b| b.name.chars().count()).max().unwrap_or(0).max("benchmark".len());
@@ -183,10 +183,10 @@ impl Report {
         text += &line("all", &sum(|b| b.images).to_string(), &sum(|b| b.found).to_string(), sets);
         let blank = sum(|b| b.blank);
         if blank > 0 {
-            text += &format!("{blank} of these images have the hash of a blank one: look at their matches\n");
+            text += &format!("{blank} of these images have the hash of a blank image: check their matches by eye\n");
         }
         for (b, left) in self.benchmarks.iter().flat_map(|b| b.left_out.iter().map(move |left| (b, left))) {
-            text += &format!("{}: not looked for: {}\n", b.name, left.text("rows"));
+            text += &format!("{}: not searched: {}\n", b.name, left.text("rows"));
         }
         for set in &self.training {
             text += &format!(
@@ -195,8 +195,8 @@ impl Report {
             );
             for (count, what) in [
                 (set.unreadable, "images could not be read"),
-                (set.malformed, "entries have an image that is no path, or cannot be read"),
-                (set.other_files, "files are no images"),
+                (set.malformed, "entries cannot be read, or their image is not a path"),
+                (set.other_files, "files are not images"),
             ] {
                 if count > 0 {
                     text += &format!("  {count} {what}\n");
@@ -208,10 +208,10 @@ impl Report {
                 text += &format!("  {:<24} {:>9} hashed  found {}\n", source.name, source.hashed, of.join(", "));
             }
             if with.len() > SHOWN {
-                text += &format!("  and {} sources more\n", with.len() - SHOWN);
+                text += &format!("  and {} more sources\n", with.len() - SHOWN);
             }
         }
-        for (cause, Cause { count, first }) in &self.unreadable {
+        for (cause, FailureCause { count, first }) in &self.unreadable {
             text += &format!("\nnot read: {count} × {cause}\n  the first: {first}");
         }
         if !self.unreadable.is_empty() {

@@ -1,6 +1,6 @@
 //! Counts per source of training data, and the memory of recently seen images.
 
-use crate::Named;
+use crate::options::NamedDataset;
 use burgess_base::text::excerpt;
 use burgess_bench::ImageLocation;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ const NAME: usize = 200;
 const CAUSES: usize = 32;
 
 /// The counts of one source of one training set.
-pub struct Source {
+pub struct SourceTally {
     /// Index of the training set.
     pub set: usize,
     pub name: String,
@@ -30,7 +30,7 @@ pub struct Source {
     found: Vec<u64>,
 }
 
-impl Source {
+impl SourceTally {
     /// Records that a benchmark image was found.
     pub fn find(&mut self, image: u32) {
         if let Some(word) = self.found.get_mut(image as usize / 64) {
@@ -45,20 +45,20 @@ impl Source {
 }
 
 /// All sources, in the order in which they first occurred.
-pub struct Sources {
-    pub all: Vec<Source>,
+pub struct SourceTallies {
+    pub all: Vec<SourceTally>,
     by_name: HashMap<(usize, String), usize>,
     /// Number of 64-bit words of a bit set over the benchmarks' images.
     words: usize,
 }
 
-impl Sources {
+impl SourceTallies {
     pub fn new(images: usize) -> Self {
         Self { all: Vec::new(), by_name: HashMap::new(), words: images.div_ceil(64) }
     }
 
     /// Returns the index of a training set's source; a source without a name is named as the set.
-    pub fn number(&mut self, set: usize, named: &Named, source: &str) -> usize {
+    pub fn number(&mut self, set: usize, named: &NamedDataset, source: &str) -> usize {
         let known = |name: &str| self.by_name.get(&(set, name.to_string())).copied();
         let short = excerpt(source, NAME);
         let name = if source.is_empty() { named.name.as_str() } else { short.as_str() };
@@ -72,14 +72,14 @@ impl Sources {
         let number = self.all.len();
         self.by_name.insert((set, name.to_string()), number);
         let found = vec![0; self.words];
-        self.all.push(Source { set, name: name.to_string(), hashed: 0, unreadable: 0, matched: 0, found });
+        self.all.push(SourceTally { set, name: name.to_string(), hashed: 0, unreadable: 0, matched: 0, found });
         number
     }
 }
 
 /// The number of failures with one cause, and the first of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cause {
+pub struct FailureCause {
     /// Number of failures.
     pub count: u64,
     /// Message of the first failure.
@@ -87,22 +87,22 @@ pub struct Cause {
 }
 
 /// Adds a failure to the counts; further causes are counted together.
-pub fn count(causes: &mut BTreeMap<String, Cause>, cause: &str, detail: &str) {
+pub fn count(causes: &mut BTreeMap<String, FailureCause>, cause: &str, detail: &str) {
     let name = if causes.contains_key(cause) || causes.len() < CAUSES { cause } else { "(other causes)" };
     match causes.get_mut(name) {
         Some(known) => known.count += 1,
-        None => drop(causes.insert(name.into(), Cause { count: 1, first: detail.into() })),
+        None => drop(causes.insert(name.into(), FailureCause { count: 1, first: detail.into() })),
     }
 }
 
 /// A fixed-size memory of recently seen images, by digest, because conversations about one image are mostly close
 /// together. An image that was evicted is hashed again, which costs time but changes no count of found images.
-pub struct Recent(Vec<[u64; PLACES]>);
+pub struct RecentImages(Vec<[u64; PLACES]>);
 
 /// Number of entries per bucket; the least recently seen image is evicted.
 const PLACES: usize = 8;
 
-impl Recent {
+impl RecentImages {
     /// Creates a memory for up to `images` images, with 8 bytes each.
     pub fn new(images: usize) -> Self {
         Self(vec![[0; PLACES]; images.div_ceil(PLACES)])
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn sources_beyond_the_limit_count_together() {
-        let named = Named { name: "set".into(), path: "x".into() };
-        let mut sources = Sources::new(65);
+        let named = NamedDataset { name: "set".into(), path: "x".into() };
+        let mut sources = SourceTallies::new(65);
         assert_eq!((sources.number(0, &named, ""), sources.number(0, &named, "set")), (0, 0));
         for i in 0..3000 {
             sources.number(i % 2, &named, &format!("source {i}"));
@@ -157,13 +157,13 @@ mod tests {
 
     #[test]
     fn an_image_repeats_within_its_source() {
-        let mut recent = Recent::new(PLACES);
+        let mut recent = RecentImages::new(PLACES);
         let (a, b) = (ImageLocation::parse("a.png"), ImageLocation::parse("b.png"));
         let seen = [(0, &a), (0, &a), (1, &a), (0, &b), (1, &a)].map(|(s, p)| recent.repeats(s, p));
         assert_eq!(seen, [false, true, false, false, true]);
         // The memory holds 1a, 0b, 0a. Five more fill the free entries; a sixth evicts 0a, the least recently seen.
         assert!((2..8).all(|source| !recent.repeats(source, &a)));
         assert_eq!([(1, &a), (0, &b), (0, &a)].map(|(s, p)| recent.repeats(s, p)), [true, true, false]);
-        assert!(!Recent::new(0).repeats(0, &a));
+        assert!(!RecentImages::new(0).repeats(0, &a));
     }
 }

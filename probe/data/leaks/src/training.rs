@@ -3,8 +3,8 @@
 //!
 //! Only one entry is held in memory, whatever the size of the file.
 
-use crate::files::{Kind, walk};
-use crate::{Named, Options};
+use crate::files::{FileKind, walk};
+use crate::options::{LeakOptions, NamedDataset};
 use burgess_base::files::RowLimitedReader;
 use burgess_base::json::LenientReader;
 use burgess_base::text::excerpt;
@@ -23,7 +23,7 @@ use std::path::Path;
 const NO_IMAGE: [&str; 4] = ["", "None", "none", "nan"];
 
 /// An item found in training data.
-pub enum Entry<'a> {
+pub enum TrainingEntry<'a> {
     /// One image; an entry with several images gives several items. The source is the entry's own field, or the first
     /// folder of the image's path, or empty.
     Image { image: ImageLocation, source: &'a str },
@@ -40,40 +40,42 @@ pub enum Entry<'a> {
     Other,
 }
 
-type Each<'a> = &'a mut dyn FnMut(Entry<'_>) -> Result<()>;
+type Each<'a> = &'a mut dyn FnMut(TrainingEntry<'_>) -> Result<()>;
 
 /// Reads one training set. An error of `each` ends the reading.
 ///
 /// # Errors
 /// An error is returned if the set cannot be read, or if a file does not have the expected format; it names file, line
 /// or row.
-pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
+pub fn read(set: &NamedDataset, options: &LeakOptions, each: Each<'_>) -> Result<()> {
     let path = &set.path;
     let mut any = false;
     if path.is_dir() {
         walk(path, &mut |file, kind| {
             let folder = first_folder(file.strip_prefix(path).unwrap_or(file));
             match kind {
-                Kind::Image => {
+                FileKind::Image => {
                     any = true;
-                    each(Entry::Image { image: ImageLocation::File(file.to_path_buf()), source: &folder })?;
+                    each(TrainingEntry::Image { image: ImageLocation::File(file.to_path_buf()), source: &folder })?;
                 }
-                Kind::Table => any |= table(file, &folder, options, each)?,
-                Kind::Other => each(Entry::Other)?,
+                FileKind::Table => any |= table(file, &folder, options, each)?,
+                FileKind::Other => each(TrainingEntry::Other)?,
             }
             Ok(())
         })?;
     } else {
-        match Kind::of(path) {
-            Kind::Table => any = table(path, "", options, each)?,
-            Kind::Image => {
+        match FileKind::of(path) {
+            FileKind::Table => any = table(path, "", options, each)?,
+            FileKind::Image => {
                 return Err(Error::usage(format!("{} is a single image", path.display()))
                     .hint("training data are a file of conversations (.json, .jsonl), a parquet file or a directory"));
             }
-            Kind::Other => {
+            FileKind::Other => {
                 let root = options.images.as_deref().ok_or_else(|| {
-                    Error::usage(format!("the images that {} names lie below no directory", path.display()))
-                        .hint("--images DIR says where the paths of conversations begin")
+                    Error::usage(format!(
+                        "the option `images` is not set: it gives the directory to which the image paths in {} are relative",
+                        path.display()
+                    ))
                 })?;
                 // A file without any images is valid and counted as text.
                 return conversations(path, root, each);
@@ -85,10 +87,9 @@ pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
         false => {
             let columns = options.columns.join(" or ");
             Err(Error::failed(format!(
-                "{} holds neither images nor parquet files with images in a column called {columns}",
+                "{} contains neither images nor parquet files with an image column named {columns} (the option `columns`)",
                 path.display()
-            ))
-            .hint("--column NAME says which columns hold images; a file of conversations is given by its own name"))
+            )))
         }
     }
 }
@@ -103,22 +104,24 @@ fn first_folder(path: &Path) -> Cow<'_, str> {
 }
 
 /// Reads a table and returns whether any of its rows has an image.
-fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result<bool> {
+fn table(file: &Path, folder: &str, options: &LeakOptions, each: Each<'_>) -> Result<bool> {
     let maybe: Vec<String> = options.columns.iter().map(|name| format!("{name}?")).collect();
     let images: Vec<&str> = maybe.iter().map(String::as_str).collect();
     let mut any = false;
     DatasetTable::find(file, "", "")?.rows(TableColumns { values: &["source?"], images: &images }, |place, row| {
         let row = match row {
             Ok(row) => row,
-            Err(e) => return each(Entry::Malformed { why: "a row cannot be read", detail: format!("{place}: {e}") }),
+            Err(e) => {
+                return each(TrainingEntry::Malformed { why: "a row cannot be read", detail: format!("{place}: {e}") });
+            }
         };
         let source = row.maybe("source").unwrap_or_else(|| folder.to_string());
         let mut text = true;
         for image in options.columns.iter().flat_map(|column| row.images(column)) {
             (any, text) = (true, false);
-            each(Entry::Image { image: image.clone(), source: &source })?;
+            each(TrainingEntry::Image { image: image.clone(), source: &source })?;
         }
-        if text { each(Entry::Text) } else { Ok(()) }
+        if text { each(TrainingEntry::Text) } else { Ok(()) }
     })?;
     Ok(any)
 }
@@ -128,36 +131,36 @@ const LONGEST: u64 = 64 << 20;
 
 /// The needed fields of an entry, or the kind of JSON value found instead of an object.
 #[derive(Default)]
-struct Raw {
+struct RawEntry {
     image: Value,
     images: Value,
     source: Value,
     odd: Option<&'static str>,
 }
 
-impl Raw {
+impl RawEntry {
     fn odd(what: &'static str) -> Self {
         Self { odd: Some(what), ..Self::default() }
     }
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+        deserializer.deserialize_any(RawEntryVisitor)
     }
 }
 
-struct RawVisitor;
+struct RawEntryVisitor;
 
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
+impl<'de> Visitor<'de> for RawEntryVisitor {
+    type Value = RawEntry;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object with the path of an image")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Raw, A::Error> {
-        let mut raw = Raw::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RawEntry, A::Error> {
+        let mut raw = RawEntry::default();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "image" => raw.image = map.next_value()?,
@@ -169,33 +172,33 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(raw)
     }
 
-    fn visit_unit<E>(self) -> std::result::Result<Raw, E> {
-        Ok(Raw::odd("null"))
+    fn visit_unit<E>(self) -> std::result::Result<RawEntry, E> {
+        Ok(RawEntry::odd("null"))
     }
 
-    fn visit_bool<E>(self, _: bool) -> std::result::Result<Raw, E> {
-        Ok(Raw::odd("a truth value"))
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<RawEntry, E> {
+        Ok(RawEntry::odd("a truth value"))
     }
 
-    fn visit_i64<E>(self, _: i64) -> std::result::Result<Raw, E> {
-        Ok(Raw::odd("a number"))
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<RawEntry, E> {
+        Ok(RawEntry::odd("a number"))
     }
 
-    fn visit_u64<E>(self, _: u64) -> std::result::Result<Raw, E> {
-        Ok(Raw::odd("a number"))
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<RawEntry, E> {
+        Ok(RawEntry::odd("a number"))
     }
 
-    fn visit_f64<E>(self, _: f64) -> std::result::Result<Raw, E> {
-        Ok(Raw::odd("a number"))
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<RawEntry, E> {
+        Ok(RawEntry::odd("a number"))
     }
 
-    fn visit_str<E>(self, _: &str) -> std::result::Result<Raw, E> {
-        Ok(Raw::odd("a text"))
+    fn visit_str<E>(self, _: &str) -> std::result::Result<RawEntry, E> {
+        Ok(RawEntry::odd("a text"))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Raw, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<RawEntry, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Raw::odd("a list"))
+        Ok(RawEntry::odd("a list"))
     }
 }
 
@@ -219,13 +222,13 @@ fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
             .hint("expected LLaVA conversations: {\"image\": \"path\", …}")
     };
     let mut number = 0;
-    let mut take = |raw: Raw| {
+    let mut take = |raw: RawEntry| {
         number += 1;
         row_budget.renew();
         hand_on(&raw, root, || format!("{} entry {number}", path.display()), each)
     };
     if !array {
-        for raw in serde_json::Deserializer::from_reader(reader).into_iter::<Raw>() {
+        for raw in serde_json::Deserializer::from_reader(reader).into_iter::<RawEntry>() {
             take(raw.map_err(|e| malformed(&e))?)?;
         }
         return Ok(());
@@ -245,9 +248,12 @@ fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
     }
 }
 
-fn hand_on(raw: &Raw, root: &Path, place: impl Fn() -> String, each: Each<'_>) -> Result<()> {
+fn hand_on(raw: &RawEntry, root: &Path, place: impl Fn() -> String, each: Each<'_>) -> Result<()> {
     if let Some(what) = raw.odd {
-        return each(Entry::Malformed { why: "the entry is no object", detail: format!("{} is {what}", place()) });
+        return each(TrainingEntry::Malformed {
+            why: "the entry is no object",
+            detail: format!("{} is {what}", place()),
+        });
     }
     let own = match &raw.source {
         Value::String(source) => source.trim(),
@@ -265,17 +271,17 @@ fn hand_on(raw: &Raw, root: &Path, place: impl Fn() -> String, each: Each<'_>) -
             Value::String(name) => {
                 text = false;
                 let source = if own.is_empty() { first_folder(Path::new(name)) } else { Cow::Borrowed(own) };
-                each(Entry::Image { image: ImageLocation::File(root.join(name)), source: &source })?;
+                each(TrainingEntry::Image { image: ImageLocation::File(root.join(name)), source: &source })?;
             }
             other => {
                 text = false;
                 let value = excerpt(&shown(other), 80);
                 let detail = format!("{}: {value} is no path of an image", place());
-                each(Entry::Malformed { why: "the image is no path", detail })?;
+                each(TrainingEntry::Malformed { why: "the image is no path", detail })?;
             }
         }
     }
-    if text { each(Entry::Text) } else { Ok(()) }
+    if text { each(TrainingEntry::Text) } else { Ok(()) }
 }
 
 /// Describes a value in a few words; long ones are not printed in full.
@@ -290,7 +296,7 @@ fn shown(value: &Value) -> String {
 /// Visitor that passes the entries of a JSON array to a function one by one, until it returns false.
 struct Entries<F>(F);
 
-impl<'de, F: FnMut(Raw) -> bool> Visitor<'de> for Entries<F> {
+impl<'de, F: FnMut(RawEntry) -> bool> Visitor<'de> for Entries<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {

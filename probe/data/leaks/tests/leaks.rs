@@ -1,6 +1,6 @@
-//! Images whose hashes are known by construction, in all kinds of training data.
+//! Searches images whose hashes are known by construction, in every kind of training data.
 
-use burgess_leaks::{FILES, Named, Options, Report, find};
+use burgess_leaks::{FILES, LeakOptions, LeakReport, NamedDataset, find};
 use image::{Rgb, RgbImage};
 use rand::Rng;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
-/// An image of 9 × 8 points with this hash: what is resized to its own size is not changed.
+/// Returns an image of 9 × 8 pixels with this hash; resizing it to 9 × 8 pixels does not change it.
 fn image(hash: u64) -> RgbImage {
     let mut image = RgbImage::new(9, 8);
     for y in 0..8 {
@@ -37,8 +37,8 @@ fn save(dir: &Path, name: &str, hash: u64) {
     fs::write(path, png(hash)).unwrap();
 }
 
-fn named(name: &str, path: impl AsRef<Path>) -> Named {
-    Named { name: name.into(), path: path.as_ref().into() }
+fn named(name: &str, path: impl AsRef<Path>) -> NamedDataset {
+    NamedDataset { name: name.into(), path: path.as_ref().into() }
 }
 
 fn lines(out: &Path, file: &str) -> Vec<Value> {
@@ -67,8 +67,8 @@ fn write_parquet(path: &Path, rows: &[(&str, Option<u64>)]) -> Checked {
     Ok(())
 }
 
-/// A benchmark of four images, 10 to 13, and one that is no image.
-fn benchmark(root: &Path) -> Named {
+/// Creates a benchmark of four images, 10 to 13, and one file that is not an image.
+fn benchmark(root: &Path) -> NamedDataset {
     for hash in 10..14 {
         save(root, &format!("test/{hash}.png"), hash);
     }
@@ -77,7 +77,12 @@ fn benchmark(root: &Path) -> Named {
     named("mine", root.join("test"))
 }
 
-fn search(benchmarks: &[Named], training: &[Named], options: &Options, out: &Path) -> burgess_base::Result<Report> {
+fn search(
+    benchmarks: &[NamedDataset],
+    training: &[NamedDataset],
+    options: &LeakOptions,
+    out: &Path,
+) -> burgess_base::Result<LeakReport> {
     find(benchmarks, training, options, out, &mut |_, _| {})
 }
 
@@ -107,7 +112,7 @@ fn conversations_are_counted_by_source() -> Checked {
     let as_lines: String = entries.iter().map(|e| format!("{e}\n")).collect();
     fs::write(root.join("lines.jsonl"), format!("\u{feff}\n{as_lines}"))?;
     fs::write(root.join("array.json"), format!(" {}", json!(entries)))?;
-    let options = Options { images: Some(root.join("images")), ..Options::default() };
+    let options = LeakOptions { images: Some(root.join("images")), ..LeakOptions::default() };
     let out = root.join("out");
     let training = [named("lines", root.join("lines.jsonl")), named("array", root.join("array.json"))];
     let report = search(&[benchmark], &training, &options, &out)?;
@@ -128,7 +133,7 @@ fn conversations_are_counted_by_source() -> Checked {
     assert_eq!((&first["id"], &first["source"], &first["distance"]), (&json!("10.png"), &json!("coco"), &json!(0)));
     assert_eq!((&first["hash"], &first["set"]), (&json!("000000000000000a"), &json!("lines")));
     assert!(first["training"].as_str().is_some_and(|t| t.ends_with("images/coco/a.png")));
-    // Of the benchmark one, of each set three.
+    // One unreadable image in the benchmark, three in each set.
     let failures = lines(&out, FILES[1]);
     assert_eq!(failures.len(), 7);
     assert_eq!((&failures[0]["benchmark"], &failures[1]["set"]), (&json!("mine"), &json!("lines")));
@@ -136,7 +141,7 @@ fn conversations_are_counted_by_source() -> Checked {
         failures.iter().any(|f| f["detail"].as_str().is_some_and(|d| d.ends_with("entry 9: 7 is no path of an image")))
     );
     assert!(report.unreadable.iter().any(|(cause, c)| cause.contains("No such file") && c.count == 2));
-    let written: Report = serde_json::from_str(&fs::read_to_string(out.join(FILES[2]))?)?;
+    let written: LeakReport = serde_json::from_str(&fs::read_to_string(out.join(FILES[2]))?)?;
     assert_eq!(written, report);
     let text = report.text();
     assert!(
@@ -157,7 +162,7 @@ fn tables_and_directories_are_read() -> Checked {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/benchmarks");
     let published = named("mmstar", golden.join("mmstar"));
     fs::create_dir_all(root.join("web/deep/er"))?;
-    // More rows than are taken out of a table at a time.
+    // More rows than one batch of table images.
     let mut rows: Vec<(&str, Option<u64>)> = (1000..1200).map(|hash| ("a", Some(hash))).collect();
     rows.extend([("b", Some(11)), ("b", None), ("", Some(12))]);
     write_parquet(&root.join("web/deep/part.parquet"), &rows)?;
@@ -167,7 +172,7 @@ fn tables_and_directories_are_read() -> Checked {
     #[cfg(unix)]
     std::os::unix::fs::symlink(root.join("web"), root.join("web/deep/again"))?;
     let training = [named("web", root.join("web")), named("same", golden.join("mmstar/mmstar.parquet"))];
-    let report = search(&[benchmark, published], &training, &Options::default(), &root.join("out"))?;
+    let report = search(&[benchmark, published], &training, &LeakOptions::default(), &root.join("out"))?;
     let [mine, mmstar] = &report.benchmarks[..] else { return Err("two benchmarks".into()) };
     assert_eq!(json!(mine.found_in), json!({"web": 3, "same": 0}));
     assert_eq!((mmstar.images, mmstar.found, mmstar.found_in["same"]), (3, 3, 3));
@@ -176,18 +181,18 @@ fn tables_and_directories_are_read() -> Checked {
     let sources: Vec<(&str, u64, usize)> = web.sources.iter().map(|s| (s.name.as_str(), s.hashed, s.found)).collect();
     assert_eq!(sources, [("deep", 2, 2), ("b", 1, 1), ("a", 200, 0), ("web", 1, 0)]);
 
-    let none = Options { columns: vec!["photo".into()], ..Options::default() };
+    let none = LeakOptions { columns: vec!["photo".into()], ..LeakOptions::default() };
     let table = [named("t", root.join("web/deep/part.parquet"))];
     let error = search(&[named("mine", root.join("test"))], &table, &none, &root.join("out2")).unwrap_err();
     assert!(
-        error.to_string().contains("holds neither images nor parquet files with images in a column called photo"),
+        error.to_string().contains("contains neither images nor parquet files with an image column named photo"),
         "{error}"
     );
     assert!(!root.join("out2").join(FILES[0]).exists());
     Ok(())
 }
 
-/// Against counting bits by hand.
+/// Compares lookups with a bit count over all pairs.
 #[test]
 fn near_images_are_found() -> Checked {
     let dir = tempfile::tempdir()?;
@@ -203,7 +208,7 @@ fn near_images_are_found() -> Checked {
     }
     for distance in [0, 1, 3, 6] {
         let out = dir.path().join(format!("out{distance}"));
-        let options = Options { distance, ..Options::default() };
+        let options = LeakOptions { distance, ..LeakOptions::default() };
         let sets = [named("train", dir.path().join("train"))];
         let report = search(&[named("test", dir.path().join("test"))], &sets, &options, &out)?;
         let mut expected: Vec<(String, String, u64)> = Vec::new();
@@ -237,7 +242,7 @@ fn many_matches_of_one_image_are_cut() -> Checked {
         save(dir.path(), &format!("test/{i}.png"), 0);
     }
     save(dir.path(), "train/blank.png", 0);
-    let options = Options { matches: 4, ..Options::default() };
+    let options = LeakOptions { matches: 4, ..LeakOptions::default() };
     let (tests, sets) = ([named("test", dir.path().join("test"))], [named("train", dir.path().join("train"))]);
     let report = search(&tests, &sets, &options, &dir.path().join("out"))?;
     assert_eq!((report.benchmarks[0].found, report.benchmarks[0].blank, report.benchmarks[0].hashes), (30, 30, 1));
@@ -257,8 +262,8 @@ fn what_is_wrong_is_said() -> Checked {
     fs::write(root.join("behind.json"), "[]\n[]")?;
     fs::write(root.join("empty.json"), " \n")?;
     fs::create_dir(root.join("nothing"))?;
-    let options = Options { images: Some(root.join("test")), ..Options::default() };
-    let error = |benchmark: &Named, set: &str, options: &Options| {
+    let options = LeakOptions { images: Some(root.join("test")), ..LeakOptions::default() };
+    let error = |benchmark: &NamedDataset, set: &str, options: &LeakOptions| {
         let error =
             search(std::slice::from_ref(benchmark), &[named("set", root.join(set))], options, &root.join("out"));
         let error = error.expect_err(set);
@@ -271,21 +276,27 @@ fn what_is_wrong_is_said() -> Checked {
         ("behind.json", "trailing characters at line 2 column 1"),
         ("empty.json", "DIR/empty.json is empty"),
         ("absent.json", "the set of training data DIR/absent.json does not exist"),
-        ("nothing", "DIR/nothing holds neither images nor parquet files"),
+        ("nothing", "DIR/nothing contains neither images nor parquet files"),
         ("test/10.png", "is a single image"),
     ] {
         let said = error(&mine, set, &options);
         assert!(said.contains(says), "{said}");
     }
     assert!(!root.join("out").join(FILES[0]).exists(), "nothing half");
-    assert!(error(&mine, "broken.json", &Options::default()).contains("--images DIR"));
+    assert!(error(&mine, "broken.json", &LeakOptions::default()).contains("the option `images` is not set"));
     assert!(
         error(&named("empty", root.join("nothing")), "test", &options).contains("there are no images in DIR/nothing")
     );
     assert!(error(&named("mmstr", root.join("empty.json")), "test", &options).contains("did you mean `mmstar`?"));
     assert!(error(&named("mmstar", root.join("test")), "test", &options).contains("mmstar"));
-    assert!(error(&mine, "test", &Options { side: 1, ..Options::default() }).contains("sides from 2 to 32"));
-    assert!(error(&mine, "test", &Options { distance: 64, ..Options::default() }).contains("within 64 of 64 bits"));
+    assert!(
+        error(&mine, "test", &LeakOptions { side: 1, ..LeakOptions::default() })
+            .contains("`side` must be from 2 to 32, found 1")
+    );
+    assert!(
+        error(&mine, "test", &LeakOptions { distance: 64, ..LeakOptions::default() })
+            .contains("less than the 64 bits of a hash, found 64")
+    );
     fs::create_dir(root.join("bad"))?;
     fs::write(root.join("bad/x.jpg"), "no")?;
     assert!(
@@ -294,9 +305,11 @@ fn what_is_wrong_is_said() -> Checked {
     let twice = search(&[mine.clone(), mine.clone()], &[named("s", root)], &options, root).unwrap_err();
     assert!(twice.to_string().contains("a second benchmark is called mine"));
 
-    assert_eq!(Named::parse("a=b/c")?, named("a", "b/c"));
-    assert_eq!(Named::parse("x/data.json.gz")?, named("data", "x/data.json.gz"));
-    assert!(Named::parse("=x").is_err() && Named::parse("x=").is_err() && Named::parse("").is_err());
+    assert_eq!(NamedDataset::parse("a=b/c")?, named("a", "b/c"));
+    assert_eq!(NamedDataset::parse("x/data.json.gz")?, named("data", "x/data.json.gz"));
+    assert!(
+        NamedDataset::parse("=x").is_err() && NamedDataset::parse("x=").is_err() && NamedDataset::parse("").is_err()
+    );
     Ok(())
 }
 
@@ -306,13 +319,13 @@ fn what_cannot_be_read_is_listed_within_bounds() -> Checked {
     let root = dir.path();
     let benchmark = benchmark(root);
     fs::create_dir(root.join("images"))?;
-    // Long values, long names, long sources; entries that are no objects.
+    // Long values, long names, long sources; entries that are not objects.
     let long = "x".repeat(100_000);
     let mut entries = vec![json!(null), json!(7), json!("text"), json!([1]), json!({"image": {"a": long}})];
     entries.push(json!({"image": [[long], long, {"b": 1}], "source": long}));
     entries.extend((0..300).map(|i| json!({"image": format!("{i}{long}.png")})));
     fs::write(root.join("t.json"), json!(entries).to_string().replace("null,7", "null, NaN ,7"))?;
-    let options = Options { images: Some(root.join("images")), ..Options::default() };
+    let options = LeakOptions { images: Some(root.join("images")), ..LeakOptions::default() };
     let out = root.join("out");
     let report = search(std::slice::from_ref(&benchmark), &[named("t", root.join("t.json"))], &options, &out)?;
     assert_eq!((report.training[0].malformed, report.training[0].unreadable), (8, 301));
@@ -332,17 +345,17 @@ fn a_list_of_failures_ends() -> Checked {
     let root = dir.path();
     let benchmark = benchmark(root);
     fs::create_dir(root.join("images"))?;
-    // Few bytes, many entries: each is counted, not all are listed.
+    // A small file with many entries: each is counted, but not all are listed.
     let entry = format!("{{\"image\": [{}]}}\n", vec!["7"; 1000].join(","));
     let mut file = fs::File::create(root.join("t.jsonl"))?;
     for _ in 0..300 {
         file.write_all(entry.as_bytes())?;
     }
-    let options = Options { images: Some(root.join("images")), ..Options::default() };
+    let options = LeakOptions { images: Some(root.join("images")), ..LeakOptions::default() };
     let out = root.join("out");
     let report = search(&[benchmark], &[named("t", root.join("t.jsonl"))], &options, &out)?;
     assert_eq!(report.training[0].malformed, 300_000);
-    assert!(fs::metadata(out.join(FILES[1]))?.len() <= burgess_leaks::LISTED + 1000);
+    assert!(fs::metadata(out.join(FILES[1]))?.len() <= burgess_leaks::MAX_FAILURE_BYTES + 1000);
     let last = fs::read_to_string(out.join(FILES[1]))?.lines().last().map(String::from).unwrap_or_default();
     assert!(last.contains("more could not be read than are listed here"), "{last}");
     Ok(())
@@ -363,15 +376,15 @@ fn what_is_no_file_is_counted_and_not_waited_for() -> Checked {
     let out = root.join("out");
     let of = |name: &str| [named("t", root.join(name))];
     let benchmark = std::slice::from_ref(&benchmark);
-    let report = search(benchmark, &of("train"), &Options::default(), &out)?;
+    let report = search(benchmark, &of("train"), &LeakOptions::default(), &out)?;
     let set = &report.training[0];
     assert_eq!((set.hashed, set.matched, set.unreadable, set.other_files), (2, 2, 2, 1));
     assert!(report.unreadable.keys().any(|why| why == "it is a FIFO, not a file"), "{:?}", report.unreadable);
     assert!(report.unreadable.keys().any(|why| why.contains("a link to nowhere.png, which does not exist")));
     assert!(fifo("train/fifo.parquet")? && fifo("fifo.json")?);
-    let error = search(benchmark, &of("train"), &Options::default(), &out).expect_err("a table").to_string();
+    let error = search(benchmark, &of("train"), &LeakOptions::default(), &out).expect_err("a table").to_string();
     assert!(error.ends_with("fifo.parquet: it is a FIFO, not a file"), "{error}");
-    let options = Options { images: Some(root.into()), ..Options::default() };
+    let options = LeakOptions { images: Some(root.into()), ..LeakOptions::default() };
     let error = search(benchmark, &of("fifo.json"), &options, &out).expect_err("a FIFO").to_string();
     assert!(error.ends_with("fifo.json: it is a FIFO, not a file"), "{error}");
     Ok(())
@@ -385,7 +398,7 @@ fn an_entry_that_decompresses_to_gigabytes_is_refused() -> Checked {
     let path = root.join("t.json");
     let text = format!("[{{\"image\": \"{}", "x".repeat(70 << 20));
     fs::write(&path, text)?;
-    let options = Options { images: Some(root.into()), ..Options::default() };
+    let options = LeakOptions { images: Some(root.into()), ..LeakOptions::default() };
     let error = search(&[benchmark], &[named("t", &path)], &options, &root.join("out")).expect_err("long").to_string();
     assert!(error.contains("one row is longer than 64 MiB"), "{error}");
     Ok(())

@@ -1,7 +1,7 @@
-//! Images a second: `cargo bench -p burgess-world`.
+//! Throughput of drawing and rendering, in images per second: `cargo bench -p burgess-world`.
 
 use burgess_base::stream::stream;
-use burgess_world::{Lessons, Scene, Split, corpus};
+use burgess_world::{LessonCounts, Scene, SceneSplit, corpus};
 use divan::counter::ItemsCount;
 
 fn main() {
@@ -9,7 +9,7 @@ fn main() {
 }
 
 fn of_kind(kind: &str) -> Vec<Scene> {
-    (0..).map(|i| Scene::draw(Split::Pretrain, 0, i)).filter(|s| s.kind() == kind).take(50).collect()
+    (0..).map(|i| Scene::draw(SceneSplit::Pretrain, 0, i)).filter(|s| s.kind() == kind).take(50).collect()
 }
 
 #[divan::bench(args = ["flat", "solids", "writing", "table", "chart", "diagram"])]
@@ -24,19 +24,19 @@ fn render(bencher: divan::Bencher, kind: &str) {
 fn draw_and_render_a_mixture(bencher: divan::Bencher) {
     bencher
         .counter(ItemsCount::new(200usize))
-        .bench(|| (0..200).map(|i| Scene::draw(Split::Pretrain, 1, i).render().as_raw().len()).sum::<usize>());
+        .bench(|| (0..200).map(|i| Scene::draw(SceneSplit::Pretrain, 1, i).render().as_raw().len()).sum::<usize>());
 }
 
 #[divan::bench]
 fn draw_test_scenes(bencher: divan::Bencher) {
     bencher
         .counter(ItemsCount::new(50usize))
-        .bench(|| (0..50).map(|i| Scene::draw(Split::Test, 1, i).kind().len()).sum::<usize>());
+        .bench(|| (0..50).map(|i| Scene::draw(SceneSplit::Test, 1, i).kind().len()).sum::<usize>());
 }
 
 #[divan::bench]
 fn captions_and_questions(bencher: divan::Bencher) {
-    let scenes: Vec<Scene> = (0..100).map(|i| Scene::draw(Split::Tune, 0, i)).collect();
+    let scenes: Vec<Scene> = (0..100).map(|i| Scene::draw(SceneSplit::Tune, 0, i)).collect();
     bencher.counter(ItemsCount::new(scenes.len())).bench(|| {
         let mut s = stream("bench", 0);
         scenes.iter().map(|x| x.caption(&mut s).len() + x.turns(4, &mut s).len()).sum::<usize>()
@@ -45,5 +45,5 @@ fn captions_and_questions(bencher: divan::Bencher) {
 
 #[divan::bench]
 fn corpus_documents(bencher: divan::Bencher) {
-    bencher.counter(ItemsCount::new(200usize)).bench(|| corpus(0, Lessons::default()).take(200).count());
+    bencher.counter(ItemsCount::new(200usize)).bench(|| corpus(0, LessonCounts::default()).take(200).count());
 }

@@ -1,4 +1,4 @@
-//! A square of pixels to draw on: anti-aliased paths and text over a background.
+//! A square pixel buffer with anti-aliased paths and text over a background.
 
 use burgess_base::stream::stream;
 use image::RgbImage;
@@ -8,24 +8,26 @@ use resvg::tiny_skia::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::grid::SIZE;
 use crate::palette::{self, Rgb};
-use crate::{SIZE, dice, text};
+use crate::{dice, text};
 
-/// What lies behind the things of an image.
+/// The background of an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Background {
-    /// One tone.
+    /// A single pale colour.
     Plain(Rgb),
-    /// From one tone to a clearly different one, left to right or top to bottom.
+    /// A linear gradient between two clearly different colours: from left to right if the flag is set, else from top to
+    /// bottom.
     Gradient(Rgb, Rgb, bool),
-    /// A tone with grain.
+    /// A colour with pixel noise of this seed.
     Noise(Rgb, u32),
-    /// A tone with a clutter of thin strokes.
+    /// A colour with 8 to 14 thin strokes, drawn from this seed.
     Strokes(Rgb, u32),
 }
 
 impl Background {
-    /// Any background.
+    /// Draws a random background.
     pub fn draw(s: &mut burgess_base::stream::Stream) -> Self {
         let tone = palette::pale(s);
         match dice::below(s, 10) {
@@ -37,24 +39,24 @@ impl Background {
     }
 }
 
-/// The pattern within a thing's outline.
+/// The pattern inside the outline of a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Texture {
-    /// The bare colour.
+    /// One colour without a pattern.
     Plain,
     /// Stripes of the colour and a pale tint of it.
     Striped,
-    /// Pale dots.
+    /// Pale dots on the colour.
     Dotted,
-    /// A checkerboard.
+    /// A checkerboard of the colour and a pale tint of it.
     Checked,
 }
 
 impl Texture {
-    /// Every pattern that has a name worth asking for.
+    /// Every texture except [`Texture::Plain`]; only these are asked about.
     pub const PATTERNS: [Self; 3] = [Self::Striped, Self::Dotted, Self::Checked];
 
-    /// "plain", "striped" …
+    /// Returns "plain", "striped", "dotted" or "checked".
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -64,7 +66,7 @@ impl Texture {
         }
     }
 
-    /// One period of the pattern, 10×10 pixels.
+    /// Renders one period of the pattern, 10×10 pixels.
     fn tile(self, colour: Rgb) -> Option<Pixmap> {
         let pale = palette::mix(colour, [255; 3], 0.75);
         let mut tile = Pixmap::new(10, 10)?;
@@ -83,7 +85,7 @@ impl Texture {
     }
 }
 
-/// The image while it is being made.
+/// An image under construction.
 pub struct Canvas {
     pixmap: Option<Pixmap>,
 }
@@ -96,7 +98,7 @@ fn paint(colour: Rgb) -> Paint<'static> {
 }
 
 impl Canvas {
-    /// A canvas covered by `background`.
+    /// Creates a canvas that is covered by `background`.
     pub fn new(background: &Background) -> Self {
         let mut canvas = Self { pixmap: Pixmap::new(SIZE, SIZE) };
         canvas.cover(background);
@@ -126,7 +128,8 @@ impl Canvas {
                 }
             }
             Background::Noise(_, seed) => {
-                // A cheap integer generator: one draw from the named stream a pixel would cost more than the image.
+                // Xorshift instead of the named stream, because one draw per pixel from that would cost more than the
+                // image.
                 let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345) | 1;
                 for pixel in pixmap.pixels_mut() {
                     state ^= state << 13;
@@ -151,7 +154,7 @@ impl Canvas {
         }
     }
 
-    /// Fills a path under a transform with a colour and pattern.
+    /// Fills a path under a transform with a colour and a texture.
     pub fn fill(&mut self, path: &Path, rule: FillRule, at: Transform, colour: Rgb, texture: Texture) {
         let Some(pixmap) = &mut self.pixmap else { return };
         if texture == Texture::Plain {
@@ -159,33 +162,33 @@ impl Canvas {
             return;
         }
         let Some(tile) = texture.tile(colour) else { return };
-        // The pattern keeps its grain on the image whatever the scale of the thing.
+        // The inverse transform keeps the period of the pattern at 10 pixels whatever the scale of the path.
         let Some(back) = at.invert() else { return };
         let shader = Pattern::new(tile.as_ref(), SpreadMode::Repeat, FilterQuality::Nearest, 1.0, back);
         let p = Paint { shader, anti_alias: true, ..Paint::default() };
         pixmap.fill_path(path, &p, rule, at, None);
     }
 
-    /// Fills a path given in image coordinates.
+    /// Fills a path in image coordinates with one colour.
     pub fn shape(&mut self, path: &Path, colour: Rgb) {
         self.fill(path, FillRule::Winding, Transform::identity(), colour, Texture::Plain);
     }
 
-    /// An axis-parallel rectangle.
+    /// Fills an axis-parallel rectangle; coordinates in pixels.
     pub fn rect(&mut self, x: f32, y: f32, width: f32, height: f32, colour: Rgb) {
         if let Some(r) = Rect::from_xywh(x, y, width.max(0.01), height.max(0.01)) {
             self.shape(&PathBuilder::from_rect(r), colour);
         }
     }
 
-    /// A disc.
+    /// Fills a disc; coordinates in pixels.
     pub fn disc(&mut self, x: f32, y: f32, radius: f32, colour: Rgb) {
         if let Some(path) = PathBuilder::from_circle(x, y, radius) {
             self.shape(&path, colour);
         }
     }
 
-    /// A straight line with round ends.
+    /// Draws a straight line with round ends; coordinates in pixels.
     pub fn line(&mut self, from: (f32, f32), to: (f32, f32), width: f32, colour: Rgb) {
         let mut b = PathBuilder::new();
         b.move_to(from.0, from.1);
@@ -195,14 +198,14 @@ impl Canvas {
         }
     }
 
-    /// The outline of a path in image coordinates.
+    /// Draws the outline of a path in image coordinates, with round line ends.
     pub fn stroke(&mut self, path: &Path, width: f32, colour: Rgb) {
         let Some(pixmap) = &mut self.pixmap else { return };
         let stroke = Stroke { width, line_cap: LineCap::Round, ..Stroke::default() };
         pixmap.stroke_path(path, &paint(colour), &stroke, Transform::identity(), None);
     }
 
-    /// A line with an arrow head at its end.
+    /// Draws a line with an arrow head at `to`.
     pub fn arrow(&mut self, from: (f32, f32), to: (f32, f32), width: f32, colour: Rgb) {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length = (dx * dx + dy * dy).sqrt().max(1e-3);
@@ -220,7 +223,7 @@ impl Canvas {
         }
     }
 
-    /// Text around `x` on a base line; `height` is that of a capital letter, in pixels.
+    /// Draws text on the base line `base`, horizontally centred at `x`; `height` is that of a capital letter in pixels.
     pub fn text(&mut self, words: &str, x: f32, base: f32, height: f32, colour: Rgb) {
         let left = x - text::width(words, height) / 2.0;
         text::outline(words, left, base, height, |path, at| {
@@ -228,7 +231,7 @@ impl Canvas {
         });
     }
 
-    /// The finished image.
+    /// Returns the finished image, [`SIZE`]×[`SIZE`] pixels.
     pub fn finish(self) -> RgbImage {
         let mut out = RgbImage::new(SIZE, SIZE);
         if let Some(pixmap) = &self.pixmap {

@@ -1,72 +1,87 @@
-//! Images in words: short captions, and full descriptions that answer every question.
+//! Short captions of images, and full descriptions that answer every question.
 
 use burgess_base::stream::Stream;
 
 use crate::canvas::Texture;
-use crate::chart::Kind;
-use crate::diagram::Layout;
+use crate::chart::ChartKind;
+use crate::diagram::DiagramLayout;
 use crate::facts::{article, thing};
-use crate::flat::{Flat, Item};
-use crate::page::{Table, Writing};
+use crate::flat::{FlatItem, FlatScene};
+use crate::page::{TableScene, WritingScene};
 use crate::scene::{Content, Scene};
-use crate::solids::Solids;
-use crate::{chart::Chart, diagram::Diagram, dice, palette};
+use crate::solids::SolidScene;
+use crate::{chart::ChartScene, diagram::DiagramScene, dice, palette};
 
-/// One or two short sentences.
-pub fn short(scene: &Scene, s: &mut Stream) -> String {
-    match &scene.content {
-        Content::Flat(f) => flat(f, s, false),
-        Content::Solids(c) => solids(c, s, false),
-        Content::Writing(w) => writing(w),
-        Content::Table(t) => table(t, s, false),
-        Content::Chart(c) => chart(c, s, false),
-        Content::Diagram(d) => diagram(d, s),
-    }
-}
-
-/// A caption for pretraining encoders: of half of the flat images the names alone, without colours and patterns.
-///
-/// If every caption named colours, a contrastive objective would tell the images of a batch apart by them and learn little
-/// of things.
-pub fn names_or_short(scene: &Scene, s: &mut Stream) -> String {
-    let Content::Flat(f) = &scene.content else { return short(scene, s) };
-    if dice::chance(s, 50) {
-        return short(scene, s);
-    }
-    let mut order: Vec<u16> = f.items.iter().map(|item| item.thing).collect();
-    dice::shuffle(s, &mut order);
-    let mut named: Vec<u16> = Vec::new();
-    for thing in order {
-        if !named.contains(&thing) {
-            named.push(thing);
+impl Scene {
+    /// Returns a caption of one or two short sentences.
+    pub fn caption(&self, s: &mut Stream) -> String {
+        match &self.content {
+            Content::Flat(f) => flat(f, s, false),
+            Content::Solids(c) => solids(c, s, false),
+            Content::Writing(w) => writing(w),
+            Content::Table(t) => table(t, s, false),
+            Content::Chart(c) => chart(c, s, false),
+            Content::Diagram(d) => diagram(d, s),
         }
     }
-    let part = |&t: &u16| match f.count(t) {
-        1 => thing(t).with_article(""),
-        n => format!("{n} {}", thing(t).plural()),
-    };
-    format!("{}.", sentence(&list(&named.iter().map(part).collect::<Vec<_>>())))
-}
 
-/// Everything that can be asked.
-pub fn full(scene: &Scene, s: &mut Stream) -> String {
-    match &scene.content {
-        Content::Flat(f) => flat(f, s, true),
-        Content::Solids(c) => solids(c, s, true),
-        Content::Writing(w) => writing(w),
-        Content::Table(t) => table(t, s, true),
-        Content::Chart(c) => chart(c, s, true),
-        Content::Diagram(d) => diagram(d, s),
+    /// Returns a caption for the pretraining of encoders: for half of the flat images the names alone, without colours and
+    /// patterns; otherwise as [`Scene::caption`].
+    ///
+    /// If every caption named colours, a contrastive objective would separate the images of a batch by colour and learn
+    /// little about things.
+    pub fn pretraining_caption(&self, s: &mut Stream) -> String {
+        let Content::Flat(f) = &self.content else { return self.caption(s) };
+        if dice::chance(s, 50) {
+            return self.caption(s);
+        }
+        let mut order: Vec<u16> = f.items.iter().map(|item| item.thing).collect();
+        dice::shuffle(s, &mut order);
+        let mut named: Vec<u16> = Vec::new();
+        for thing in order {
+            if !named.contains(&thing) {
+                named.push(thing);
+            }
+        }
+        let part = |&t: &u16| match f.count(t) {
+            1 => thing(t).with_article(""),
+            n => format!("{n} {}", thing(t).plural()),
+        };
+        format!("{}.", sentence(&list(&named.iter().map(part).collect::<Vec<_>>())))
+    }
+
+    /// Returns a description in sentences that answers every question about the image.
+    pub fn description(&self, s: &mut Stream) -> String {
+        match &self.content {
+            Content::Flat(f) => flat(f, s, true),
+            Content::Solids(c) => solids(c, s, true),
+            Content::Writing(w) => writing(w),
+            Content::Table(t) => table(t, s, true),
+            Content::Chart(c) => chart(c, s, true),
+            Content::Diagram(d) => diagram(d, s),
+        }
     }
 }
 
-/// The first letter large.
+const REQUESTS: [&str; 4] = [
+    "Describe the image.",
+    "What is in the picture?",
+    "Describe the picture in a few words.",
+    "What does the image show?",
+];
+
+/// Draws one of the wordings that ask for a caption.
+pub fn request(s: &mut Stream) -> &'static str {
+    REQUESTS[dice::below(s, REQUESTS.len())]
+}
+
+/// Capitalises the first letter.
 pub fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// "a", "a and b", "a, b and c".
+/// Joins the parts of an enumeration: "a", "a and b", "a, b and c".
 fn list(parts: &[String]) -> String {
     match parts {
         [] => String::new(),
@@ -75,13 +90,13 @@ fn list(parts: &[String]) -> String {
     }
 }
 
-/// "red striped circle".
-fn adjectives(item: &Item) -> String {
+/// Returns the adjectives of an item, such as "red" or "red striped".
+fn adjectives(item: &FlatItem) -> String {
     let pattern = if item.texture == Texture::Plain { String::new() } else { format!(" {}", item.texture.name()) };
     format!("{}{pattern}", palette::name(item.colour))
 }
 
-fn flat(f: &Flat, s: &mut Stream, all: bool) -> String {
+fn flat(f: &FlatScene, s: &mut Stream, all: bool) -> String {
     let mut order: Vec<usize> = (0..f.items.len()).collect();
     dice::shuffle(s, &mut order);
     let mut groups: Vec<(String, u16, usize)> = Vec::new();
@@ -101,7 +116,7 @@ fn flat(f: &Flat, s: &mut Stream, all: bool) -> String {
         })
         .collect();
     let mut out = vec![format!("{}.", sentence(&list(&parts)))];
-    // Counts over all colours.
+    // Total counts, where the things of one name have several colours.
     let mut counted: Vec<u16> = Vec::new();
     for &i in &order {
         let t = f.items[i].thing;
@@ -155,7 +170,7 @@ fn flat(f: &Flat, s: &mut Stream, all: bool) -> String {
     out.join(" ")
 }
 
-fn solids(c: &Solids, s: &mut Stream, all: bool) -> String {
+fn solids(c: &SolidScene, s: &mut Stream, all: bool) -> String {
     let mut order: Vec<usize> = (0..c.solids.len()).collect();
     dice::shuffle(s, &mut order);
     let parts: Vec<String> =
@@ -175,7 +190,7 @@ fn solids(c: &Solids, s: &mut Stream, all: bool) -> String {
     out.join(" ")
 }
 
-fn writing(w: &Writing) -> String {
+fn writing(w: &WritingScene) -> String {
     let what = |i: usize| if w.lines[i].is_number() { "number" } else { "word" };
     match w.lines.len() {
         0 => String::new(),
@@ -189,7 +204,7 @@ fn writing(w: &Writing) -> String {
     }
 }
 
-fn table(t: &Table, s: &mut Stream, all: bool) -> String {
+fn table(t: &TableScene, s: &mut Stream, all: bool) -> String {
     let mut cells = Vec::new();
     for (r, row) in t.rows.iter().enumerate() {
         for (c, column) in t.columns.iter().enumerate() {
@@ -203,7 +218,7 @@ fn table(t: &Table, s: &mut Stream, all: bool) -> String {
     format!("{first} {}", cells.join(" "))
 }
 
-fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
+fn chart(c: &ChartScene, s: &mut Stream, all: bool) -> String {
     let mut parts: Vec<String> = c.labels.iter().zip(&c.values).map(|(l, v)| format!("{l} is {v}")).collect();
     let mut text = format!("{} with {} {}s", sentence(&article(c.kind.name())), c.values.len(), c.kind.mark());
     if !all && dice::chance(s, 25) {
@@ -218,23 +233,23 @@ fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
         let colours: Vec<String> =
             c.labels.iter().zip(&c.colours).map(|(l, k)| format!("{l} is {}", palette::name(*k))).collect();
         text = format!("{text} {}.", sentence(&list(&colours)));
-    } else if all && c.kind == Kind::Line {
+    } else if all && c.kind == ChartKind::Line {
         text = format!("{text} The line is {}.", palette::name(c.colours[0]));
     }
     text
 }
 
-fn diagram(d: &Diagram, s: &mut Stream) -> String {
+fn diagram(d: &DiagramScene, s: &mut Stream) -> String {
     let name = |i: usize| thing(d.things[i]).name.as_str();
     match d.layout {
-        Layout::Labelled => {
+        DiagramLayout::Labelled => {
             let mut order: Vec<usize> = (0..d.things.len()).collect();
             dice::shuffle(s, &mut order);
             let parts: Vec<String> =
                 order.iter().map(|&i| format!("{} is {}", d.letters[i], thing(d.things[i]).with_article(""))).collect();
             format!("A diagram with labels: {}.", list(&parts))
         }
-        Layout::Chain { .. } => {
+        DiagramLayout::Chain { .. } => {
             let mut at = (0..d.things.len()).find(|&i| d.before(i).is_none()).unwrap_or(0);
             let mut links = Vec::new();
             while let Some(next) = d.next(at) {

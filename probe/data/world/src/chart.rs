@@ -1,4 +1,4 @@
-//! Bar, line and pie charts with small whole values on grid lines.
+//! Bar, line and pie charts of small integers, on grid lines.
 
 use std::f32::consts::PI;
 
@@ -8,20 +8,23 @@ use resvg::tiny_skia::PathBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas};
+use crate::grid::{CELL_SIDE, CELLS, cell_middle};
 use crate::page::short_labels;
-use crate::truth::CELLS;
-use crate::{SIZE, dice, palette};
+use crate::{dice, palette};
 
-/// The kinds of charts.
+/// The type of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum ChartKind {
+    /// Bar chart.
     Bar,
+    /// Line chart with a point per value.
     Line,
+    /// Pie chart.
     Pie,
 }
 
-impl Kind {
-    /// "bar chart", "line chart", "pie chart".
+impl ChartKind {
+    /// Returns "bar chart", "line chart" or "pie chart".
     pub fn name(self) -> &'static str {
         match self {
             Self::Bar => "bar chart",
@@ -30,7 +33,7 @@ impl Kind {
         }
     }
 
-    /// What one value is drawn as: "bar", "point", "slice".
+    /// Returns the name of the mark that shows one value: "bar", "point" or "slice".
     pub fn mark(self) -> &'static str {
         match self {
             Self::Bar => "bar",
@@ -40,41 +43,43 @@ impl Kind {
     }
 }
 
-/// The highest value of bar and line charts, and of the axis.
+/// The highest value of a chart, and of the vertical axis.
 pub const TOP: u8 = 8;
 
-/// A whole chart. In pies label and value are written into the slices; bars and points have their labels under the axis
-/// and their values in their heights.
+/// The contents of a chart image. A pie has label and value written into each slice; bars and points have their labels
+/// below the axis and show their values by height.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Chart {
-    pub kind: Kind,
+pub struct ChartScene {
+    /// Type of the chart.
+    pub kind: ChartKind,
+    /// Background.
     pub background: Background,
-    /// Different labels.
+    /// One label per value, all different.
     pub labels: Vec<String>,
-    /// Different values, 1 to 8.
+    /// The values, 1 to [`TOP`], all different.
     pub values: Vec<u8>,
-    /// A colour a bar or slice; lines use the first alone.
+    /// One colour number per bar or slice; a single one for line charts.
     pub colours: Vec<u8>,
 }
 
-impl Chart {
-    /// Three or four values.
+impl ChartScene {
+    /// Draws a random chart of three or four values.
     pub fn draw(s: &mut Stream) -> Self {
         let kind = match dice::below(s, 10) {
-            0..=4 => Kind::Bar,
-            5..=6 => Kind::Line,
-            _ => Kind::Pie,
+            0..=4 => ChartKind::Bar,
+            5..=6 => ChartKind::Line,
+            _ => ChartKind::Pie,
         };
         Self::of(s, kind)
     }
 
-    /// A chart of one kind.
-    pub fn of(s: &mut Stream, kind: Kind) -> Self {
+    /// Draws a random chart of the given type.
+    pub fn of(s: &mut Stream, kind: ChartKind) -> Self {
         let n = dice::within(s, 3, 4) as usize;
         let mut colours = palette::draw_different(s, n);
-        if kind == Kind::Line {
+        if kind == ChartKind::Line {
             colours.truncate(1);
-        } else if kind == Kind::Bar && dice::chance(s, 40) {
+        } else if kind == ChartKind::Bar && dice::chance(s, 40) {
             colours = vec![colours[0]; n];
         }
         let background = Background::Plain(palette::pale(s));
@@ -82,19 +87,19 @@ impl Chart {
         let values = loop {
             let values = dice::sample(s, &(1..=TOP).collect::<Vec<_>>(), n);
             let total: u32 = values.iter().map(|v| u32::from(*v)).sum();
-            // A thinner slice has no room for its label.
-            if kind != Kind::Pie || values.iter().all(|v| u32::from(*v) * 8 >= total) {
+            // A slice of less than one eighth has no room for its label.
+            if kind != ChartKind::Pie || values.iter().all(|v| u32::from(*v) * 8 >= total) {
                 break values;
             }
         };
         Self { kind, background, labels, values, colours }
     }
 
-    /// The middle of each mark: of a bar's upper end, of a point, or of the writing in a slice; pixels from the left and
-    /// from the top.
+    /// Returns the position of each mark in pixels from the left and from the top: the middle of a bar's upper end, a
+    /// point, or the middle of the text in a slice.
     pub fn marks(&self) -> Vec<(f32, f32)> {
         let n = self.values.len();
-        if self.kind == Kind::Pie {
+        if self.kind == ChartKind::Pie {
             let total = self.values.iter().map(|v| f32::from(*v)).sum::<f32>().max(1.0);
             let mut from = -PI / 2.0;
             return self
@@ -112,32 +117,31 @@ impl Chart {
         self.values.iter().enumerate().map(|(i, v)| (column(i, n), height(f32::from(*v)))).collect()
     }
 
-    /// The middle of the cell, of those whose middles lie in slice `i`, that is nearest to a point; the point itself should
-    /// there be none. So what is written in a slice never lies across a border of cells.
+    /// Returns the middle of the cell nearest to a point, among the cells whose middles lie in slice `i`, or the point
+    /// itself if there is none. The text of a slice therefore never crosses a border between cells.
     fn middle_near(&self, i: usize, (x, y): (f32, f32)) -> (f32, f32) {
-        let side = SIZE as f32 / CELLS as f32;
         (0..CELLS * CELLS)
-            .map(|cell| (((cell % CELLS) as f32 + 0.5) * side, ((cell / CELLS) as f32 + 0.5) * side))
+            .map(cell_middle)
             .filter(|&(x, y)| self.slice_at(x, y) == Some(i))
             .min_by(|a, b| (a.0 - x).hypot(a.1 - y).total_cmp(&(b.0 - x).hypot(b.1 - y)))
             .unwrap_or((x, y))
     }
 
-    /// The middle of each label under the axis; nothing in pies.
+    /// Returns the middle of each label below the axis, in pixels; empty for pies.
     pub fn labels_at(&self) -> Vec<(f32, f32)> {
-        let n = if self.kind == Kind::Pie { 0 } else { self.values.len() };
+        let n = if self.kind == ChartKind::Pie { 0 } else { self.values.len() };
         (0..n).map(|i| (column(i, n), 84.0)).collect()
     }
 
-    /// Width of a bar in pixels.
+    /// Returns the width of a bar in pixels.
     pub fn bar_width(&self) -> f32 {
-        SIZE as f32 / CELLS as f32 * 0.64
+        f32::from(CELL_SIDE) * 0.64
     }
 
-    /// The slice at a point of the image, in pies.
+    /// Returns the index of the slice at a point of the image; `None` outside of the pie and in other charts.
     pub fn slice_at(&self, x: f32, y: f32) -> Option<usize> {
         let (dx, dy) = (x - PIE.0, y - PIE.1);
-        if self.kind != Kind::Pie || dx.hypot(dy) > PIE.2 {
+        if self.kind != ChartKind::Pie || dx.hypot(dy) > PIE.2 {
             return None;
         }
         let total: f32 = self.values.iter().map(|v| f32::from(*v)).sum();
@@ -149,25 +153,25 @@ impl Chart {
         })
     }
 
-    /// Place of the largest value.
+    /// Returns the index of the largest value.
     pub fn largest(&self) -> usize {
         (0..self.values.len()).max_by_key(|&i| self.values[i]).unwrap_or(0)
     }
 
-    /// Place of the smallest value.
+    /// Returns the index of the smallest value.
     pub fn smallest(&self) -> usize {
         (0..self.values.len()).min_by_key(|&i| self.values[i]).unwrap_or(0)
     }
 
-    /// Whether each mark has a colour of its own.
+    /// Returns whether each mark has its own colour.
     pub fn coloured(&self) -> bool {
         self.colours.len() == self.values.len() && self.colours.windows(2).all(|w| w[0] != w[1])
     }
 
-    /// The image.
+    /// Renders the image.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
-        if self.kind == Kind::Pie {
+        if self.kind == ChartKind::Pie {
             self.pie(&mut canvas)
         } else {
             self.axes(&mut canvas)
@@ -203,7 +207,7 @@ impl Chart {
 
     fn axes(&self, canvas: &mut Canvas) {
         let ink = [30, 30, 35];
-        let left = column(0, self.values.len()) - SIZE as f32 / CELLS as f32 / 2.0 + 0.6;
+        let left = column(0, self.values.len()) - f32::from(CELL_SIDE) / 2.0 + 0.6;
         for tick in 1..=TOP {
             let y = height(f32::from(tick));
             canvas.line((left, y), (RIGHT, y), 0.7, if tick % 2 == 0 { [150; 3] } else { [200; 3] });
@@ -211,7 +215,7 @@ impl Chart {
         let marks = self.marks();
         for (i, &at) in marks.iter().enumerate() {
             match self.kind {
-                Kind::Line => {
+                ChartKind::Line => {
                     let colour = palette::rgb(self.colours[0]);
                     if let Some(&next) = marks.get(i + 1) {
                         canvas.line(at, next, 2.0, colour);
@@ -232,18 +236,22 @@ impl Chart {
     }
 }
 
-/// Right end of the horizontal axis, and its place, in pixels: the lower border of the third row of cells.
+/// Right end of the horizontal axis, in pixels from the left.
 const RIGHT: f32 = 96.0;
+
+/// Vertical position of the horizontal axis, in pixels from the top: the lower border of the third row of cells.
 pub const FLOOR: f32 = 72.0;
-/// Middle and radius of a pie.
+/// Centre (x, y) and radius of a pie, in pixels.
 const PIE: (f32, f32, f32) = (48.0, 48.0, 44.0);
 
-/// The middle of the `i`-th of `n` columns, each as wide as a cell, the last at the right edge.
+/// Returns the middle of column `i` of `n`, in pixels; columns are one cell wide, and the last one ends at the right
+/// edge.
 fn column(i: usize, n: usize) -> f32 {
-    SIZE as f32 / CELLS as f32 * ((i + CELLS.saturating_sub(n)) as f32 + 0.5)
+    f32::from(CELL_SIDE) * ((i + CELLS.saturating_sub(n)) as f32 + 0.5)
 }
 
-/// Where a value stands: 8.5 pixels to one, so that no value lies on a border between two rows of cells.
+/// Returns the vertical position of a value in pixels: 8.5 pixels per unit, so that no value lies on a border between
+/// rows of cells.
 fn height(value: f32) -> f32 {
     FLOOR - 8.5 * value
 }

@@ -1,52 +1,38 @@
-//! Text without images, for pretraining the language model: it learns the words, the facts and the forms of questions
-//! and answers, and has never seen an image.
+//! Text without images for pretraining the language model: words, facts, and the forms of questions and answers.
 
 use std::sync::LazyLock;
 
 use burgess_base::stream::{Stream, stream};
 use serde::{Deserialize, Serialize};
 
+use crate::document::Document;
 use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
 use crate::flat::Relation;
-use crate::questions::{self, BENCHMARKS, Form, Question, Turn};
+use crate::questions::{self, AnswerForm, BENCHMARKS, QaPair, Question};
 use crate::scene::Scene;
-use crate::truth::{self, Kind};
-use crate::{dice, lessons, map, palette};
+use crate::truth::{self, WordKind};
+use crate::{caption, dice, lessons, map, palette};
 
-/// One piece of text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Document {
-    /// Sentences.
-    Text(String),
-    /// A conversation.
-    Chat(Vec<Turn>),
-    /// A conversation about words that lie in cells, as those of [`Scene::cells`]: row by row, as many words in a cell as
-    /// there are, in no order.
-    Cells(Vec<Vec<String>>, Vec<Turn>),
-}
-
-/// Documents of the two lessons with which [`corpus`] begins.
+/// Number of documents in each of the two lessons at the beginning of [`corpus`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lessons {
-    /// Lists of options with bare questions.
+pub struct LessonCounts {
+    /// Documents that consist of lettered options and questions without any other words.
     pub options: u64,
-    /// Options, single words, and everything else between them.
+    /// Documents that mix lettered options, questions about single words, and the documents of the main part.
     pub words: u64,
 }
 
-/// Endless text under `seed`: facts, descriptions of imagined images, and conversations in every form that training
-/// and benchmarks use, with a description or a fact in the question where an image would have been.
-///
-/// It begins with two lessons. That a letter stands for the option behind it is learned only when all parts of it are
-/// there at once; until then a model stays at chance, and among long documents a small one stays there for as long as
-/// was tried (14 million tokens). From lists with bare questions it is learned within two million, and then
-/// serves everywhere.
-pub fn corpus(seed: u64, lessons: Lessons) -> impl Iterator<Item = Document> {
+/// Returns an endless sequence of documents for `seed`: facts, descriptions of images, and conversations in every form
+/// that training and benchmarks use, with a description or a fact in the question in place of the image. The sequence
+/// begins with two lessons. A model learns that a letter stands for its option only if nothing else has to be learned
+/// at the same time. In measurements, a small model stayed at chance for 14 million tokens of long documents, but
+/// learned it within two million tokens of lists with bare questions, and then used it everywhere.
+pub fn corpus(seed: u64, lessons: LessonCounts) -> impl Iterator<Item = Document> {
     (0u64..).map(move |index| document(index, lessons, &mut stream(&format!("world/corpus/{index}"), seed)))
 }
 
-fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
+fn document(index: u64, lessons: LessonCounts, s: &mut Stream) -> Document {
     if index < lessons.options {
         return options(s, true);
     }
@@ -72,11 +58,11 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         19..=38 => lessons::places(s),
         39..=43 => lessons::chain(s),
         44..=47 => lessons::table(s),
-        // To tell again, in another order, what was told: every word of the answer has to be found in the question.
+        // Retelling a description in another order: every word of the answer has to be found in the question.
         48 => {
             let scene = Scene::draw_from(s, false);
-            let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
-            Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
+            let question = format!("{}\n{}", scene.description(s), caption::request(s));
+            Document::Chat(vec![QaPair { question, answer: scene.caption(s) }])
         }
         49..=57 => {
             let scene = Scene::draw_from(s, false);
@@ -90,8 +76,8 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         }
         66 => {
             let scene = Scene::draw_from(s, false);
-            let question = crate::dataset::caption_request(s).to_string();
-            Document::Cells(seen(&scene, s), vec![Turn { question, answer: scene.caption(s) }])
+            let question = caption::request(s).to_string();
+            Document::Cells(seen(&scene, s), vec![QaPair { question, answer: scene.caption(s) }])
         }
         _ => {
             let scene = Scene::draw_from(s, false);
@@ -102,15 +88,16 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
     }
 }
 
-/// The cells of a scene as an imperfect eye might report them: in half of all scenes some words are missing, and in a third
-/// some cells of things also have the name of another thing, so that what the cells of one thing say is weighed together.
+/// Returns the cells of a scene with simulated perception errors: in half of all scenes some words are missing, and in
+/// a third some cells with a thing also have the name of another thing, so that the model has to combine the cells of a
+/// thing.
 fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
     let truth = scene.truth();
     let mut cells = truth::words(&truth);
     if dice::chance(s, 33) {
         let mistaken = dice::within(s, 5, 40) as u32;
         for (cell, truth) in cells.iter_mut().zip(&truth) {
-            if truth.iter().any(|(kind, _)| *kind == Kind::Thing) && dice::chance(s, mistaken) {
+            if truth.iter().any(|(kind, _)| *kind == WordKind::Thing) && dice::chance(s, mistaken) {
                 cell.push(any(s).name.clone());
             }
         }
@@ -118,7 +105,7 @@ fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
     if dice::chance(s, 50) {
         let missing = dice::within(s, 0, 25) as u32;
         for cell in &mut cells {
-            // Of what marks a cell alone nothing is left out: without it there would be no answer.
+            // Words are not removed from cells with a single word or a "center" mark, because answers depend on them.
             if cell.len() > 1 && !cell.iter().any(|w| w == "center") {
                 cell.retain(|_| !dice::chance(s, missing));
             }
@@ -127,31 +114,32 @@ fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
     cells
 }
 
-/// A conversation about what is told before its first question.
-fn chat(told: &str, mut turns: Vec<Turn>) -> Document {
+/// Creates a conversation whose first question is preceded by the text `told`.
+fn chat(told: &str, mut turns: Vec<QaPair>) -> Document {
     if let Some(first) = turns.first_mut() {
         first.question = format!("{told}\n{}", first.question);
     }
     Document::Chat(turns)
 }
 
-/// A question about a description, for [`reading`].
+/// A question about a description, as returned by [`reading`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exercise {
-    /// The benchmark whose form the question has, or the name of a closed form.
+pub struct ReadingExercise {
+    /// Name of the benchmark whose form the question has, or of a closed form ("yes-no", "choice", "pair").
     pub benchmark: &'static str,
-    /// Everything that is to be seen, in sentences.
+    /// Description of everything in the image, in sentences.
     pub description: String,
-    /// The same in cells; nothing for the closed forms.
+    /// The same contents as words in cells; `None` for the closed forms.
     pub cells: Option<Vec<Vec<String>>>,
     /// The question, with the line that says how to answer, and the right answer.
-    pub turn: Turn,
+    pub turn: QaPair,
 }
 
-/// Endless questions about descriptions of **test** scenes, which [`corpus`] never describes, the benchmarks in turn:
-/// what a language model must be able to read before it can be shown images. Between them the closed forms, asked of a
-/// single word: who fails there has not learned what a choice is, and nothing can be said about seeing.
-pub fn reading(seed: u64) -> impl Iterator<Item = Exercise> {
+/// Returns an endless sequence of questions about descriptions of **test** scenes, which [`corpus`] never describes;
+/// the benchmarks take turns. They measure what a language model must be able to read before it is given images. The
+/// closed forms in between ask about a single word. A model that fails there has not learned the answer format, so its
+/// score on images would not measure vision.
+pub fn reading(seed: u64) -> impl Iterator<Item = ReadingExercise> {
     (0usize..).map(move |index| {
         let s = &mut stream(&format!("world/reading/{index}"), seed);
         let turn = index % (BENCHMARKS.len() + WORD_FORMS.len());
@@ -160,12 +148,12 @@ pub fn reading(seed: u64) -> impl Iterator<Item = Exercise> {
             let words = words(s, 4);
             let turn = about_word(&words, form, s).turn(true);
             let description = format!("It is {}.", words[0]);
-            return Exercise { benchmark: name, description, cells: None, turn };
+            return ReadingExercise { benchmark: name, description, cells: None, turn };
         };
         loop {
             let scene = Scene::draw_from(s, true);
             if let Some(question) = (benchmark.ask)(&scene, s) {
-                return Exercise {
+                return ReadingExercise {
                     benchmark: benchmark.name,
                     description: scene.description(s),
                     cells: Some(scene.cells()),
@@ -180,7 +168,7 @@ fn any(s: &mut Stream) -> &'static Thing {
     thing(dice::below(s, pictograms()) as u16)
 }
 
-/// What is true of a thing or two.
+/// Draws the facts about one or two things, in sentences.
 fn facts(s: &mut Stream) -> String {
     let mut sentences = Vec::new();
     for _ in 0..dice::within(s, 1, 2) {
@@ -192,7 +180,8 @@ fn facts(s: &mut Stream) -> String {
     sentences.join(" ")
 }
 
-/// Questions about a thing that is named, as they would be asked of its image; for half of them the facts are told.
+/// Draws a conversation about a named thing with the questions that its image would get; half of the conversations
+/// state the facts first.
 fn fact_chat(s: &mut Stream) -> Document {
     loop {
         let t = any(s);
@@ -208,7 +197,7 @@ fn fact_chat(s: &mut Stream) -> Document {
         if questions.is_empty() {
             continue;
         }
-        let mut told = format!("{}.", crate::caption::sentence(&t.with_article("")));
+        let mut told = format!("{}.", caption::sentence(&t.with_article("")));
         if dice::chance(s, 50) {
             let mut about: Vec<String> = ATTRIBUTES.iter().filter_map(|a| a.sentence(t)).collect();
             dice::shuffle(s, &mut about);
@@ -218,7 +207,8 @@ fn fact_chat(s: &mut Stream) -> Document {
     }
 }
 
-/// Options, and which letter stands for which; `bare`: without a question, only the option or its letter.
+/// Draws a conversation about which letter stands for which option; if `bare`, the questions consist of the option or
+/// the letter alone.
 fn options(s: &mut Stream, bare: bool) -> Document {
     let words = words(s, 4);
     let letter = |i: usize| char::from(b'A' + i as u8).to_string();
@@ -231,13 +221,13 @@ fn options(s: &mut Stream, bare: bool) -> Document {
             } else {
                 (letter(i), words[i].clone(), "What is")
             };
-            Turn { question: if bare { asked } else { format!("{form} {asked}?") }, answer }
+            QaPair { question: if bare { asked } else { format!("{form} {asked}?") }, answer }
         })
         .collect();
     chat(&list.join("\n"), turns)
 }
 
-/// One word, and questions in the closed forms that need no more than to find it again.
+/// Draws a conversation of one word and questions in the closed forms, whose answers only require finding that word.
 fn one_word(s: &mut Stream) -> Document {
     let words = words(s, 6);
     let asked: Vec<Question> = (0..dice::within(s, 3, 6))
@@ -249,7 +239,7 @@ fn one_word(s: &mut Stream) -> Document {
     chat(&format!("It is {}.", words[0]), questions::explained(&asked))
 }
 
-/// Words that can be asked for: things, colours, what is true of things, numbers, places.
+/// Words that questions can ask for: things, colours, values of attributes, numbers, directions.
 static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let things = THINGS.iter().map(|t| t.name.as_str());
     let colours = palette::COLOURS.iter().map(|(name, _)| *name);
@@ -257,37 +247,38 @@ static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let places = Relation::ALL.iter().map(|r| r.word());
     let mut words: Vec<String> = things.chain(colours).chain(values).chain(places).map(str::to_string).collect();
     words.extend((1..=9).map(|n| n.to_string()));
-    // Not "under the ground": that an option begins two tokens behind its letter is learned first.
+    // Only single words, because it is learned first that an option begins two tokens after its letter.
     words.retain(|w| !w.contains(' '));
     words.sort_unstable();
     words.dedup();
     words
 });
 
-/// Different words of all sorts. Among the few words of one sort, what is frequent passes for an answer, and a model
-/// that begins there does not learn to look.
+/// Draws `n` different words of all categories. Within a single category a model could answer by word frequency, and
+/// would then not learn to look up the answer.
 fn words(s: &mut Stream, n: usize) -> Vec<String> {
     dice::sample(s, &WORDS, n)
 }
 
-/// The closed forms, and what the test of reading calls them.
-const WORD_FORMS: [(&str, Form); 3] = [("yes-no", Form::YesNo), ("choice", Form::Choice), ("pair", Form::Pair)];
+/// The closed forms with their names in [`ReadingExercise::benchmark`].
+const WORD_FORMS: [(&str, AnswerForm); 3] =
+    [("yes-no", AnswerForm::YesNo), ("choice", AnswerForm::Choice), ("pair", AnswerForm::Pair)];
 
-/// About the first of some words, which the others are not.
-fn about_word(words: &[String], form: Form, s: &mut Stream) -> Question {
+/// Creates a question about the first of some words, with the others as wrong options.
+fn about_word(words: &[String], form: AnswerForm, s: &mut Stream) -> Question {
     let (word, others) = (words[0].as_str(), &words[1..]);
     let wrong = dice::sample(s, others, 3);
     let place = dice::below(s, 12);
     let other = wrong[0].as_str();
     match form {
-        Form::YesNo if place.is_multiple_of(2) => Question::yes_no("word", format!("Is it {word}?"), true),
-        Form::YesNo => Question::yes_no("word", format!("Is it {other}?"), false),
-        Form::Pair => {
+        AnswerForm::YesNo if place.is_multiple_of(2) => Question::yes_no("word", format!("Is it {word}?"), true),
+        AnswerForm::YesNo => Question::yes_no("word", format!("Is it {other}?"), false),
+        AnswerForm::Pair => {
             let mut options = [word.to_string(), other.to_string()];
             options.rotate_left(place % 2);
             Question::pair("word", "What is it?", options, place % 2)
         }
-        Form::Choice | Form::Named | Form::Short => {
+        AnswerForm::Choice | AnswerForm::Named | AnswerForm::Short => {
             Question::choice("word", "What is it?", word.to_string(), wrong, place)
         }
     }
@@ -301,10 +292,10 @@ mod tests {
 
     #[test]
     fn the_corpus_is_endless_the_same_each_time_and_has_every_form() {
-        let texts: Vec<Document> = corpus(1, Lessons::default()).take(1500).collect();
-        assert_eq!(texts[..200], corpus(1, Lessons::default()).take(200).collect::<Vec<_>>());
-        assert_ne!(texts[..200], corpus(2, Lessons::default()).take(200).collect::<Vec<_>>());
-        let chats: Vec<&Turn> = texts
+        let texts: Vec<Document> = corpus(1, LessonCounts::default()).take(1500).collect();
+        assert_eq!(texts[..200], corpus(1, LessonCounts::default()).take(200).collect::<Vec<_>>());
+        assert_ne!(texts[..200], corpus(2, LessonCounts::default()).take(200).collect::<Vec<_>>());
+        let chats: Vec<&QaPair> = texts
             .iter()
             .filter_map(|d| if let Document::Chat(t) | Document::Cells(_, t) = d { Some(t) } else { None })
             .flatten()
@@ -312,7 +303,7 @@ mod tests {
         for answer in ["Yes", "No", "A", "B", "C", "D", "(a)", "(b)", "red", "7"] {
             assert!(chats.iter().any(|t| t.answer == answer), "{answer}");
         }
-        // Each fact is stated somewhere.
+        // Every fact occurs in the text.
         for t in (0..pictograms()).map(|t| thing(t as u16)) {
             let any = ATTRIBUTES.iter().filter_map(|a| a.sentence(t)).count();
             assert!(any > 0, "{}", t.name);
@@ -322,9 +313,9 @@ mod tests {
 
     #[test]
     fn reading_asks_in_every_form_about_scenes_the_corpus_does_not_describe() {
-        let exercises: Vec<Exercise> = reading(1).take(12 * 20).collect();
+        let exercises: Vec<ReadingExercise> = reading(1).take(12 * 20).collect();
         assert_eq!(exercises[..50], reading(1).take(50).collect::<Vec<_>>());
-        let told: BTreeSet<String> = corpus(1, Lessons::default())
+        let told: BTreeSet<String> = corpus(1, LessonCounts::default())
             .take(3000)
             .filter_map(|d| if let Document::Chat(t) = d { t.first().map(|t| t.question.clone()) } else { None })
             .collect();
@@ -332,7 +323,8 @@ mod tests {
         for (exercise, name) in exercises.iter().zip(names.cycle()) {
             assert_eq!(exercise.benchmark, name);
             assert!(exercise.description.ends_with('.') && !exercise.turn.answer.is_empty(), "{exercise:?}");
-            // "It is saw. Is it saw?" may well be in the corpus: there are only so many words.
+            // The number of words is small, so that a text such as "It is saw. Is it saw?" may also occur in the
+            // corpus.
             let word = WORD_FORMS.iter().any(|(form, _)| *form == name);
             assert!(
                 word || !told.contains(&format!("{}\n{}", exercise.description, exercise.turn.question)),

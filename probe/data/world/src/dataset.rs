@@ -1,73 +1,65 @@
-//! The world on disk: captions, conversations and benchmarks, in the formats that the big study's data have.
+//! Writes captions, conversations and benchmarks to disk, in the formats of the full-size training data.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burgess_base::stream::{Stream, stream};
+use burgess_base::stream::stream;
 use burgess_base::{Context, Result, atomic};
 use image::ImageFormat;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::questions::{BENCHMARKS, Benchmark, Form, Turn};
-use crate::scene::{Scene, Split};
-use crate::truth::CELLS;
-use crate::{VERSION, dice};
+use crate::grid::CELLS;
+use crate::questions::{AnswerForm, BENCHMARKS, NanoBenchmark, QaPair};
+use crate::scene::{Scene, SceneSplit};
+use crate::{VERSION, caption, dice};
 
-/// How much of everything.
+/// Seed and sizes of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatasetSpec {
-    /// Seed of all of it.
+pub struct WorldSpec {
+    /// Seed of every image and text.
     pub seed: u64,
-    /// Images with captions.
+    /// Number of images with captions, for the align stage.
     pub align: usize,
-    /// Images with conversations.
+    /// Number of images with conversations, for the tune stage.
     pub tune: usize,
-    /// Questions in a conversation, at most.
+    /// Maximum number of questions in a conversation.
     pub turns: usize,
-    /// Units (images, or pairs of images) in each benchmark.
+    /// Number of units (images, or pairs of images) in each benchmark.
     pub per_benchmark: usize,
 }
 
-/// The file that says what each cell of each image shows, a line an image: `image`, `grid` (rows and columns) and
-/// `cells`, row by row lists of words.
-pub const TRUTH: &str = "truth.jsonl";
+/// Name of the file with the ground truth, one line per image: `image`, `grid` (number of rows and columns) and
+/// `cells`, one list of words per cell, row by row.
+const TRUTH: &str = "truth.jsonl";
 
-const REQUESTS: [&str; 4] = [
-    "Describe the image.",
-    "What is in the picture?",
-    "Describe the picture in a few words.",
-    "What does the image show?",
-];
-
-/// One of the ways to ask for a caption.
-pub(crate) fn caption_request(s: &mut Stream) -> &'static str {
-    REQUESTS[dice::below(s, REQUESTS.len())]
-}
-
-/// Fills the existing directory `dir`:
+/// Writes a dataset to the existing directory `dir`:
 ///
 /// - `align.jsonl`, `tune.jsonl`: conversations in LLaVA's format, with `images/align/*.png` and `images/tune/*.png`;
-/// - `truth.jsonl`: what each cell of each image shows ([`TRUTH`]);
+/// - `truth.jsonl`: the words of each cell of each image; a line has `image`, `grid` (number of rows and columns) and `cells`
+///   (one list of words per cell, row by row);
 /// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
-/// - `manifest.json`: version, specification, counts of lines, and for each benchmark the share of questions that the
-///   best constant answer gets right.
+/// - `manifest.json`: version, specification, numbers of lines, and for each benchmark the fraction of questions whose answer
+///   is the most frequent one.
 ///
-/// The same specification gives the same bytes, whatever the number of threads. `progress` hears of images done and
-/// of all images. Errors are those of the disk.
-pub fn write(dir: &Path, spec: &DatasetSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
+/// The same specification gives the same bytes, whatever the number of threads. `progress` receives the number of
+/// finished images and of all images.
+///
+/// # Errors
+/// An error is returned if a directory or file cannot be written; it names the path.
+pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
     let images = spec.align + spec.tune + spec.per_benchmark * (BENCHMARKS.len() + 1);
     let done = AtomicU64::new(0);
     let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, images as u64);
     for name in ["align", "tune"].into_iter().chain(BENCHMARKS.iter().map(|b| b.name)) {
         let folder = dir.join("images").join(name);
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
-    let (align, mut truths) = conversations(dir, spec, Split::Align, spec.align, &tick)?;
-    let (tune, more) = conversations(dir, spec, Split::Tune, spec.tune, &tick)?;
+    let (align, mut truths) = conversations(dir, spec, SceneSplit::Align, spec.align, &tick)?;
+    let (tune, more) = conversations(dir, spec, SceneSplit::Tune, spec.tune, &tick)?;
     truths.extend(more);
     let mut counts = json!({ "align": align, "tune": tune });
     let mut constant = json!({});
@@ -82,7 +74,7 @@ pub fn write(dir: &Path, spec: &DatasetSpec, progress: &(dyn Fn(u64, u64) + Sync
     atomic::write_json(&dir.join("manifest.json"), &manifest)
 }
 
-/// Writes an image under `dir`.
+/// Renders an image and writes it to `name` below `dir`.
 fn save(dir: &Path, name: &str, scene: &Scene) -> Result<()> {
     let path = dir.join(name);
     let mut bytes = std::io::Cursor::new(Vec::new());
@@ -94,7 +86,7 @@ fn save(dir: &Path, name: &str, scene: &Scene) -> Result<()> {
     fs::write(&path, bytes.into_inner()).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Writes values as lines.
+/// Writes values as JSON lines.
 fn save_lines(path: &Path, rows: &[Value]) -> Result<()> {
     let mut text = String::new();
     for row in rows {
@@ -106,8 +98,8 @@ fn save_lines(path: &Path, rows: &[Value]) -> Result<()> {
 
 fn conversations(
     dir: &Path,
-    spec: &DatasetSpec,
-    split: Split,
+    spec: &WorldSpec,
+    split: SceneSplit,
     n: usize,
     tick: &(dyn Fn() + Sync),
 ) -> Result<(usize, Vec<Value>)> {
@@ -116,22 +108,22 @@ fn conversations(
         .into_par_iter()
         .map(|i| {
             let mut s = stream(&format!("world/{name}/turns/{i}"), spec.seed);
-            // A few images (a sign with one word) hold fewer questions than most; one at least is there in all.
+            // Every image has at least one question; a few, such as a sign with one word, have fewer than `turns`.
             let scene = Scene::draw(split, spec.seed, i as u64);
             let turns = match split {
-                // Dense captions, and for some images one in sentences.
-                Split::Align => {
+                // Maps of words, and for a quarter of the images a caption in sentences.
+                SceneSplit::Align => {
                     let mut turns = crate::map::some(&scene, 2, &mut s);
                     if dice::chance(&mut s, 25) {
-                        let question = caption_request(&mut s).to_string();
-                        turns.push(Turn { question, answer: scene.caption(&mut s) });
+                        let question = caption::request(&mut s).to_string();
+                        turns.push(QaPair { question, answer: scene.caption(&mut s) });
                     }
                     turns
                 }
-                // Half of the conversations begin with a description, whose every word is learned.
+                // Half of the conversations begin with a caption, because every word of it is a supervised token.
                 _ if dice::chance(&mut s, 50) => {
-                    let question = caption_request(&mut s).to_string();
-                    let mut turns = vec![Turn { question, answer: scene.caption(&mut s) }];
+                    let question = caption::request(&mut s).to_string();
+                    let mut turns = vec![QaPair { question, answer: scene.caption(&mut s) }];
                     turns.extend(scene.turns(spec.turns.saturating_sub(1), &mut s));
                     turns
                 }
@@ -148,12 +140,12 @@ fn conversations(
     Ok((rows.len(), truths))
 }
 
-/// What an oracle is told of an image.
+/// Returns the line of an image in [`TRUTH`], which the oracle baseline reads.
 fn truth(image: &str, scene: &Scene) -> Value {
     json!({ "image": image, "grid": [CELLS, CELLS], "cells": scene.cells() })
 }
 
-fn row(id: &str, image: &str, turns: &[Turn]) -> Value {
+fn row(id: &str, image: &str, turns: &[QaPair]) -> Value {
     let mut conversations = Vec::new();
     for (k, turn) in turns.iter().enumerate() {
         let start = if k == 0 { "<image>\n" } else { "" };
@@ -165,15 +157,15 @@ fn row(id: &str, image: &str, turns: &[Turn]) -> Value {
 
 fn benchmark(
     dir: &Path,
-    spec: &DatasetSpec,
-    bench: &Benchmark,
+    spec: &WorldSpec,
+    bench: &NanoBenchmark,
     tick: &(dyn Fn() + Sync),
 ) -> Result<(usize, f64, Vec<Value>)> {
     let name = bench.name;
     let units: Vec<(Vec<Value>, Vec<Value>)> = (0..spec.per_benchmark)
         .into_par_iter()
         .map(|i| {
-            let mut s = stream(&format!("world/{}/{name}/{i}", Split::Test.as_str()), spec.seed);
+            let mut s = stream(&format!("world/{}/{name}/{i}", SceneSplit::Test.as_str()), spec.seed);
             let unit = (bench.unit)(&mut s, i);
             let several = unit.images.len() > 1;
             let (mut rows, mut truths) = (Vec::new(), Vec::new());
@@ -189,7 +181,7 @@ fn benchmark(
                         format!("{name}-{image_id}")
                     };
                     let mut row = json!({ "id": id, "image": image, "image_id": image_id, "question": q.text });
-                    if matches!(q.form, Form::Choice | Form::Pair | Form::Named) {
+                    if matches!(q.form, AnswerForm::Choice | AnswerForm::Pair | AnswerForm::Named) {
                         row["options"] = json!(q.options);
                     }
                     row["answer"] = json!(q.answer);
@@ -240,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_dataset_is_whole_and_the_same_on_any_number_of_threads() -> Result<()> {
-        let spec = DatasetSpec { seed: 3, align: 12, tune: 12, turns: 4, per_benchmark: 14 };
+        let spec = WorldSpec { seed: 3, align: 12, tune: 12, turns: 4, per_benchmark: 14 };
         let mut all = Vec::new();
         for threads in [1, 3] {
             let dir = tempfile::tempdir()?;

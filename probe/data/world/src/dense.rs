@@ -1,40 +1,41 @@
-//! Dense ground truth of an image: which instance each pixel shows, and how near it is.
+//! Dense ground truth of an image: the instance of each pixel, and its inverse depth.
 //!
-//! Masks are found by drawing, not by a second description of the layout: the image is drawn with one part alone, or
-//! twice with one part in two colours, and the pixels that change by more than half belong to the part.
+//! Masks are measured by rendering, so that they need no second description of the layout: the image is rendered with
+//! one part alone, or twice with one part in two colours, and the pixels that change by more than half belong to that
+//! part.
 
 use image::RgbImage;
 
 use crate::canvas::{Background, Canvas, Texture};
-use crate::chart::Chart;
-use crate::diagram::Diagram;
-use crate::flat::Flat;
-use crate::page::{Table, Writing};
+use crate::chart::ChartScene;
+use crate::diagram::DiagramScene;
+use crate::flat::FlatScene;
+use crate::grid::SIZE;
+use crate::page::{TableScene, WritingScene};
 use crate::scene::{Content, Scene};
-use crate::{SIZE, raycast};
 
 const SIDE: usize = SIZE as usize;
 const PIXELS: usize = SIDE * SIDE;
-/// Numbers of two named colours, yellow and black, that differ by 220 in one channel.
+/// Numbers of two palette colours, yellow and black, that differ by 185 or more in the red and the green channel.
 const LIGHT: u8 = 2;
 const DARK: u8 = 7;
 const NIGHT: Background = Background::Plain([0; 3]);
 
-/// The pixels of one instance, row by row.
+/// Whether each pixel belongs to an instance, 96×96, row by row.
 type Mask = Vec<bool>;
 
 impl Scene {
-    /// The instance that each pixel shows, 96×96 row by row: 0 for the background, `i + 1` for the `i`-th visible
+    /// Returns the instance of each pixel, 96×96, row by row: 0 for the background, `i + 1` for the `i`-th visible
     /// instance.
     ///
-    /// Instances are: things and the bar in front of them; solids; the letters of writing and the sign behind them;
-    /// bars, lines and slices of charts; things of diagrams and their letters; in tables the smallest box around each
+    /// Instances are things and the bar in front of them; solids; the letters of writing and the sign behind them;
+    /// bars, lines and slices of charts; things of diagrams and their letters; and in tables the bounding box of each
     /// cell's text.
     pub fn instances(&self) -> Vec<u8> {
         let labels = match &self.content {
             Content::Solids(solids) => {
-                let first = raycast::first_met(solids);
-                (0..PIXELS).map(|p| first(centre(p % SIDE), centre(p / SIDE)).map_or(0, |i| i + 1)).collect()
+                let rays = solids.ray_scene();
+                (0..PIXELS).map(|p| rays.body_at(centre(p % SIDE), centre(p / SIDE)).map_or(0, |i| i + 1)).collect()
             }
             _ => overlay(&self.masks()),
         };
@@ -44,17 +45,19 @@ impl Scene {
         labels.iter().map(|label| seen.binary_search(label).map_or(0, |i| i as u8 + 1)).collect()
     }
 
-    /// Inverse depth of each pixel, 96×96 row by row: larger is nearer, 0 is infinitely far.
+    /// Returns the inverse depth of each pixel, 96×96, row by row: larger is nearer, 0 is infinitely far.
     ///
-    /// In images of solids it is one over the distance from the camera in metres, with the ground at its true
-    /// distance and the sky at 0. In flat images it is the number of the layer: 0 for the background, and for an
-    /// instance one more than the highest of the earlier painted ones which it overlaps, so that only what can be seen
-    /// counts as nearer.
+    /// In images of solids it is the reciprocal of the distance from the camera in metres, with the ground at its true
+    /// distance and the sky at 0. In other images it is a layer number: 0 for the background, and for an instance one
+    /// more than the highest layer of the instances that it was painted over, so that only visible overlaps count as
+    /// nearer.
     pub fn inverse_depth(&self) -> Vec<f32> {
         if let Content::Solids(solids) = &self.content {
-            let distance = raycast::distances(solids);
+            let rays = solids.ray_scene();
             let inverse = |centimetres: f32| 100.0 / centimetres;
-            return (0..PIXELS).map(|p| distance(centre(p % SIDE), centre(p / SIDE)).map_or(0.0, inverse)).collect();
+            return (0..PIXELS)
+                .map(|p| rays.distance_at(centre(p % SIDE), centre(p / SIDE)).map_or(0.0, inverse))
+                .collect();
         }
         let masks = self.masks();
         let mut layers: Vec<f32> = Vec::with_capacity(masks.len());
@@ -68,7 +71,7 @@ impl Scene {
             .collect()
     }
 
-    /// The masks of the instances of a flat image in the order of painting, each as if nothing lay in front of it.
+    /// Returns the masks of the instances of a flat image in painting order, each as if nothing were in front of it.
     fn masks(&self) -> Vec<Mask> {
         match &self.content {
             Content::Flat(flat) => of_flat(flat),
@@ -81,12 +84,12 @@ impl Scene {
     }
 }
 
-/// The middle of a row or column, from 0 to 1.
+/// Returns the middle of a row or column, as a fraction of the image's side.
 fn centre(i: usize) -> f32 {
     (i as f32 + 0.5) / SIDE as f32
 }
 
-/// The number of the last mask that covers each pixel, counted from 1; 0 where there is none.
+/// Returns for each pixel the number of the last mask that covers it, counted from 1, or 0.
 fn overlay(masks: &[Mask]) -> Vec<usize> {
     let mut labels = vec![0; PIXELS];
     for (i, mask) in masks.iter().enumerate() {
@@ -101,7 +104,7 @@ fn overlaps(a: &Mask, b: &Mask) -> bool {
     a.iter().zip(b).any(|(a, b)| *a && *b)
 }
 
-/// The pixels that differ between two images by more than half as much as the pixel that differs most.
+/// Returns the pixels whose difference between two images is more than half of the largest difference.
 fn changed(a: &RgbImage, b: &RgbImage) -> Mask {
     let by: Vec<u8> =
         a.pixels().zip(b.pixels()).map(|(a, b)| (0..3).map(|c| a.0[c].abs_diff(b.0[c])).max().unwrap_or(0)).collect();
@@ -109,7 +112,7 @@ fn changed(a: &RgbImage, b: &RgbImage) -> Mask {
     by.into_iter().map(|d| most > 0 && u16::from(d) * 2 > u16::from(most)).collect()
 }
 
-/// The pixels within the smallest box around a mask.
+/// Returns the pixels of the bounding box of a mask.
 fn boxed(mask: &Mask) -> Mask {
     let on = |p: &usize| mask.get(*p).copied().unwrap_or(false);
     let rows = (0..PIXELS).filter(on).map(|p| p / SIDE);
@@ -119,7 +122,7 @@ fn boxed(mask: &Mask) -> Mask {
     (0..PIXELS).map(|p| (top..=bottom).contains(&(p / SIDE)) && (left..=right).contains(&(p % SIDE))).collect()
 }
 
-/// The largest part of a mask whose pixels hang together (over their sides).
+/// Returns the largest 4-connected component of a mask.
 fn largest_part(mask: &Mask) -> Mask {
     let mut left = mask.clone();
     let mut best: Vec<usize> = Vec::new();
@@ -147,26 +150,26 @@ fn largest_part(mask: &Mask) -> Mask {
     mask
 }
 
-fn of_flat(flat: &Flat) -> Vec<Mask> {
-    let empty = Flat { background: NIGHT, items: Vec::new(), bar: None };
+fn of_flat(flat: &FlatScene) -> Vec<Mask> {
+    let empty = FlatScene { background: NIGHT, items: Vec::new(), bar: None };
     let night = empty.render();
     let mut masks: Vec<Mask> = Vec::new();
     for item in &flat.items {
         let mut item = item.clone();
         (item.colour, item.texture) = (LIGHT, Texture::Plain);
-        masks.push(changed(&night, &Flat { items: vec![item], ..empty.clone() }.render()));
+        masks.push(changed(&night, &FlatScene { items: vec![item], ..empty.clone() }.render()));
     }
     if flat.bar.is_some() {
-        masks.push(changed(&night, &Flat { bar: flat.bar.clone(), ..empty }.render()));
+        masks.push(changed(&night, &FlatScene { bar: flat.bar.clone(), ..empty }.render()));
     }
     masks
 }
 
-fn of_writing(writing: &Writing) -> Vec<Mask> {
+fn of_writing(writing: &WritingScene) -> Vec<Mask> {
     let mut masks = Vec::new();
     if writing.sign.is_some() {
-        let board = |colour| Writing { sign: Some(colour), background: NIGHT, ..writing.clone() }.render();
-        // The letters on it do not change.
+        let board = |colour| WritingScene { sign: Some(colour), background: NIGHT, ..writing.clone() }.render();
+        // The letters on the sign are the same in both images, so the box closes the holes.
         masks.push(boxed(&changed(&board(LIGHT), &board(DARK))));
     }
     let night = Canvas::new(&NIGHT).finish();
@@ -180,18 +183,21 @@ fn of_writing(writing: &Writing) -> Vec<Mask> {
     masks
 }
 
-fn of_table(table: &Table) -> Vec<Mask> {
+fn of_table(table: &TableScene) -> Vec<Mask> {
     let image = table.render();
-    let ink = changed(&Table { ink: LIGHT, ..table.clone() }.render(), &Table { ink: DARK, ..table.clone() }.render());
-    // The box around the ink in the box where images with other contents of this cell differ.
-    let cell = |others: Vec<Table>| -> Mask {
+    let ink = changed(
+        &TableScene { ink: LIGHT, ..table.clone() }.render(),
+        &TableScene { ink: DARK, ..table.clone() }.render(),
+    );
+    // The bounding box of the ink inside the bounding box of all pixels that depend on the content of this cell.
+    let cell = |others: Vec<TableScene>| -> Mask {
         let mut differs = vec![false; PIXELS];
         for other in others {
             differs.iter_mut().zip(changed(&image, &other.render())).for_each(|(a, b)| *a |= b);
         }
         boxed(&boxed(&differs).iter().zip(&ink).map(|(a, b)| *a && *b).collect())
     };
-    let with = |change: &dyn Fn(&mut Table)| {
+    let with = |change: &dyn Fn(&mut TableScene)| {
         let mut other = table.clone();
         change(&mut other);
         other
@@ -203,26 +209,26 @@ fn of_table(table: &Table) -> Vec<Mask> {
     for (r, row) in table.cells.iter().enumerate() {
         masks.push(cell(vec![with(&|t| t.rows[r].clear())]));
         for c in 0..row.len() {
-            // Together these differ from any value wherever it has ink, and are as wide.
+            // Together these digits differ from any digit wherever that has ink, and they are as wide.
             masks.push(cell([1, 4, 7, 8].into_iter().map(|v| with(&|t| t.cells[r][c] = v)).collect()));
         }
     }
     masks
 }
 
-fn of_chart(chart: &Chart) -> Vec<Mask> {
+fn of_chart(chart: &ChartScene) -> Vec<Mask> {
     let with = |i: usize, colour: u8| {
         let mut colours = vec![DARK; chart.colours.len()];
         if let Some(own) = colours.get_mut(i) {
             *own = colour;
         }
-        Chart { colours, ..chart.clone() }.render()
+        ChartScene { colours, ..chart.clone() }.render()
     };
-    // The smaller part is the square in the legend.
+    // Only one connected component per colour: a chart's mark, without stray pixels.
     (0..chart.colours.len()).map(|i| largest_part(&changed(&with(i, LIGHT), &with(i, DARK)))).collect()
 }
 
-fn of_diagram(diagram: &Diagram) -> Vec<Mask> {
+fn of_diagram(diagram: &DiagramScene) -> Vec<Mask> {
     let with = |i: usize, colour: u8| {
         let mut other = diagram.clone();
         if let Some(own) = other.colours.get_mut(i) {
@@ -245,10 +251,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::scene::Split;
+    use crate::scene::SceneSplit;
 
     fn scenes(n: u64) -> impl Iterator<Item = Scene> {
-        (0..n).map(|i| Scene::draw(Split::Tune, 11, i))
+        (0..n).map(|i| Scene::draw(SceneSplit::Tune, 11, i))
     }
 
     #[test]
@@ -276,7 +282,7 @@ mod tests {
         assert!(counts.len() == 6 && counts.values().all(|n| *n > 5), "{counts:?}");
     }
 
-    /// Masks are where the image shows something else than its background.
+    /// Masks cover the pixels that differ from the background.
     #[test]
     fn masks_follow_the_image() {
         for scene in scenes(300) {
@@ -289,7 +295,7 @@ mod tests {
                         at.map_or(map[p] == 0 || usize::from(map[p]) == bar, |i| usize::from(map[p]) == i + 1)
                     };
                     let right = (0..PIXELS).filter(|p| close(*p)).count();
-                    // `at` looks at coarse masks.
+                    // `at` uses coarse masks, so the match is not exact.
                     assert!(right * 100 > PIXELS * 90, "{right} {flat:?}");
                 }
                 Content::Writing(writing) => {
@@ -298,17 +304,17 @@ mod tests {
                     let ink = |colour: u8| {
                         let mut other = changed_ink.clone();
                         other.lines.iter_mut().for_each(|line| line.colour = colour);
-                        Writing { background: NIGHT, ..other }.render()
+                        WritingScene { background: NIGHT, ..other }.render()
                     };
                     let ink = changed(&ink(LIGHT), &ink(DARK));
                     let first = 1 + u8::from(writing.sign.is_some());
                     let wrong = (0..PIXELS).filter(|p| ink[*p] != (map[*p] >= first)).count();
-                    // Many edges cover half of a pixel, which rounding counts as more or less.
+                    // Many edges cover half of a pixel, which the threshold counts or not by rounding.
                     let all = ink.iter().filter(|on| **on).count();
                     assert!(wrong * 5 < all * 2, "{wrong} of {all} {writing:?}");
                 }
                 Content::Table(table) => {
-                    let other = Table { ink: 0, ..table.clone() }.render();
+                    let other = TableScene { ink: 0, ..table.clone() }.render();
                     let ink = changed(&table.render(), &other);
                     let outside = (0..PIXELS).filter(|p| ink[*p] && map[*p] == 0).count();
                     assert!(outside < 10, "{outside} {table:?}");
@@ -350,7 +356,7 @@ mod tests {
                         }
                     }
                 }
-                // The ground comes nearer towards the lower edge.
+                // The ground is nearer to the camera towards the lower edge.
                 let column: Vec<f32> = (0..SIDE).map(|y| y * SIDE).filter(|p| map[*p] == 0).map(|p| depth[p]).collect();
                 assert!(column.windows(2).all(|w| w[0] <= w[1]), "{column:?}");
             } else {

@@ -1,4 +1,4 @@
-//! Small diagrams: things with letters below them, and chains with arrows.
+//! Small diagrams: things with letters below them, or a chain of things with arrows.
 
 use burgess_base::stream::Stream;
 use image::RgbImage;
@@ -7,101 +7,103 @@ use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::pictograms;
+use crate::grid::CELL_SIDE;
 use crate::icons::outline;
 use crate::{dice, palette};
 
-/// How the things are laid out.
+/// The arrangement of the things in a diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Layout {
-    /// Letters beside things, no arrows.
+pub enum DiagramLayout {
+    /// Four things with letters, without arrows.
     Labelled,
-    /// Three round a corner, joined by arrows.
+    /// Three things around a corner, joined by arrows.
     Chain {
-        /// Arrows run from the last to the first.
+        /// Whether the arrows run from the last thing to the first.
         reversed: bool,
-        /// Which of the eight ways to lay the corner: bit 0 mirrors it left to right, bit 1 upside down, bit 2 exchanges
-        /// rows and columns.
+        /// Orientation of the corner, 0 to 7: bit 0 mirrors it horizontally, bit 1 vertically, bit 2 exchanges rows and
+        /// columns.
         way: u8,
-        /// Cells by which all of it is moved: right and down.
+        /// Offset of the whole chain in cells, to the right and down, 0 or 1 each.
         at: (u8, u8),
     },
 }
 
-impl Layout {
-    /// A chain laid any way.
+impl DiagramLayout {
+    /// Draws a chain of random orientation, direction and offset.
     pub fn chain(s: &mut Stream) -> Self {
         let at = (dice::below(s, 2) as u8, dice::below(s, 2) as u8);
         Self::Chain { reversed: dice::chance(s, 50), way: dice::below(s, 8) as u8, at }
     }
 }
 
-/// Side of a cell of the ground truth in pixels.
-const PITCH: i8 = (crate::SIZE as usize / crate::truth::CELLS) as i8;
-
-/// Pixels from the middle of a thing down to the middle of its letter.
+/// Distance in pixels from the middle of a thing down to the middle of its letter.
 const LETTER: f32 = 24.0;
 
-/// Letters that label things; far from the A to D of answer options.
+/// Letters that label things; none of them is a letter of answer options (A to D).
 pub const LETTERS: [char; 10] = ['F', 'H', 'K', 'L', 'M', 'P', 'R', 'T', 'W', 'X'];
 
-/// A whole diagram. `things` are different pictograms in the order of their places.
+/// The contents of a diagram image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Diagram {
+pub struct DiagramScene {
+    /// Background.
     pub background: Background,
-    pub layout: Layout,
+    /// Arrangement of the things.
+    pub layout: DiagramLayout,
+    /// Numbers of the pictograms, all different, in the order of their positions.
     pub things: Vec<u16>,
+    /// Numbers of the colours, one per thing.
     pub colours: Vec<u8>,
-    /// One a thing, all different; empty unless labelled.
+    /// One letter per thing, all different; empty for chains.
     pub letters: Vec<char>,
-    /// How far each place is moved, in pixels right and down.
+    /// Random displacement of each thing in pixels, to the right and down.
     pub shift: Vec<(i8, i8)>,
 }
 
-impl Diagram {
-    /// Any diagram.
+impl DiagramScene {
+    /// Draws a random diagram.
     pub fn draw(s: &mut Stream) -> Self {
         let chain = dice::chance(s, 50);
-        let layout = if chain { Layout::chain(s) } else { Layout::Labelled };
+        let layout = if chain { DiagramLayout::chain(s) } else { DiagramLayout::Labelled };
         Self::of(s, layout)
     }
 
-    /// A diagram of one layout.
-    pub fn of(s: &mut Stream, layout: Layout) -> Self {
+    /// Draws a random diagram with the given layout.
+    pub fn of(s: &mut Stream, layout: DiagramLayout) -> Self {
         let n = match layout {
-            Layout::Chain { .. } => 3,
+            DiagramLayout::Chain { .. } => 3,
             _ => 4,
         };
         let all: Vec<u16> = (0..pictograms() as u16).collect();
         let things = dice::sample(s, &all, n);
         let colours = things.iter().map(|_| palette::draw(s)).collect();
-        let letters = if layout == Layout::Labelled { dice::sample(s, &LETTERS, n) } else { Vec::new() };
-        let labelled = layout == Layout::Labelled;
+        let letters = if layout == DiagramLayout::Labelled { dice::sample(s, &LETTERS, n) } else { Vec::new() };
+        let labelled = layout == DiagramLayout::Labelled;
         let shift = things
             .iter()
             .map(|_| {
-                let column = if labelled && dice::chance(s, 50) { PITCH } else { 0 };
+                let column = if labelled && dice::chance(s, 50) { CELL_SIDE as i8 } else { 0 };
                 (column + dice::within(s, -3, 3) as i8, dice::within(s, -3, 3) as i8)
             })
             .collect();
         Self { background: Background::Plain(palette::pale(s)), layout, things, colours, letters, shift }
     }
 
-    /// The thing that the arrow from `index` leads to.
+    /// Returns the index of the thing that the arrow from thing `index` points to.
     pub fn next(&self, index: usize) -> Option<usize> {
         let n = self.things.len();
         match self.layout {
-            Layout::Labelled => None,
-            Layout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
-            Layout::Chain { reversed: true, .. } => index.checked_sub(1),
+            DiagramLayout::Labelled => None,
+            DiagramLayout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
+            DiagramLayout::Chain { reversed: true, .. } => index.checked_sub(1),
         }
     }
 
-    /// The thing whose arrow leads to `index`.
+    /// Returns the index of the thing whose arrow points to thing `index`.
     pub fn before(&self, index: usize) -> Option<usize> {
         (0..self.things.len()).find(|&i| self.next(i) == Some(index))
     }
 
-    /// Each letter with its middle: pixels from the left and from the top.
+    /// Returns each letter with its middle, in pixels from the left and from the top.
     pub fn letters_at(&self) -> impl Iterator<Item = (char, f32, f32)> + '_ {
         self.letters.iter().enumerate().map(|(i, &letter)| {
             let (x, y, _) = self.spot(i);
@@ -109,7 +111,7 @@ impl Diagram {
         })
     }
 
-    /// Each arrow's middle and where it points.
+    /// Returns the middle of each arrow in pixels, and its direction: "left", "right", "up" or "down".
     pub fn arrows(&self) -> impl Iterator<Item = (f32, f32, &'static str)> + '_ {
         (0..self.things.len()).filter_map(|i| {
             let ((x, y, _), (tx, ty, _)) = (self.spot(i), self.spot(self.next(i)?));
@@ -122,15 +124,15 @@ impl Diagram {
         })
     }
 
-    /// Middle of a thing in pixels from the left and from the top, and its longer side.
+    /// Returns the middle of a thing in pixels from the left and from the top, and the length of its longer side.
     pub fn spot(&self, index: usize) -> (f32, f32, f32) {
         let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
         match self.layout {
-            Layout::Labelled => {
+            DiagramLayout::Labelled => {
                 let (x, y) = [(12.0, 13.0), (60.0, 13.0), (12.0, 61.0), (60.0, 61.0)][index % 4];
                 (x + dx, y + dy * 0.5, 23.0)
             }
-            Layout::Chain { way, at, .. } => {
+            DiagramLayout::Chain { way, at, .. } => {
                 let (mut column, mut row) = [(0, 0), (2, 0), (2, 2)][index % 3];
                 if way & 4 != 0 {
                     (column, row) = (row, column);
@@ -141,13 +143,13 @@ impl Diagram {
                 if way & 2 != 0 {
                     row = 2 - row;
                 }
-                let middle = |cell: u8| (f32::from(cell) + 0.5) * f32::from(PITCH);
+                let middle = |cell: u8| (f32::from(cell) + 0.5) * f32::from(CELL_SIDE);
                 (middle(column + at.0) + dx * 0.5, middle(row + at.1) + dy * 0.5, 23.0)
             }
         }
     }
 
-    /// The thing at a point of the image, taken as a square.
+    /// Returns the index of the thing whose bounding square contains a point of the image.
     pub fn at(&self, x: f32, y: f32) -> Option<usize> {
         (0..self.things.len()).find(|&i| {
             let (cx, cy, size) = self.spot(i);
@@ -155,7 +157,7 @@ impl Diagram {
         })
     }
 
-    /// The image.
+    /// Renders the image.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
         let ink = [30, 30, 35];

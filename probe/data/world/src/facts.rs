@@ -1,6 +1,6 @@
-//! What is true of the things: `assets/facts.json`, one thing a line.
+//! Facts about the things, from `assets/facts.json`, one thing per line.
 //!
-//! A thing without an entry for an attribute is one for which the answer would be open to argument; it is never asked.
+//! A thing has no entry for an attribute if the answer would be debatable; it is then never asked for.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -10,22 +10,23 @@ use serde::Deserialize;
 /// A thing that a flat image can show: a pictogram or a plain shape.
 #[derive(Debug, Deserialize)]
 pub struct Thing {
-    /// One lower-case word.
+    /// Name of the thing, one lower-case word.
     pub name: String,
+    /// Irregular plural; absent if it is the name with an "s".
     #[serde(default)]
     plural: Option<String>,
-    /// False for stuff and pairs ("bread", "socks"), which are named without article and never counted.
+    /// Whether the thing can be counted. "Bread" and "socks" cannot: they have no article and are never counted.
     #[serde(default = "yes")]
     pub countable: bool,
-    /// "animal", "fruit", "vehicle", …, "shape".
+    /// Category of the thing: "animal", "fruit", "vehicle", …, "shape".
     pub kind: String,
-    /// Attribute → value.
+    /// Values by the key of their attribute.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
-    /// The side an unmirrored image of it looks to; absent where that is unclear.
+    /// The direction in which the unmirrored pictogram looks; `None` if that is unclear.
     #[serde(default)]
-    pub faces: Option<Side>,
-    /// Whether upright and upside down are plain to see.
+    pub faces: Option<Facing>,
+    /// Whether an upside-down image of the thing is clearly recognisable as such.
     #[serde(default)]
     pub upright: bool,
 }
@@ -34,16 +35,18 @@ fn yes() -> bool {
     true
 }
 
-/// Left or right in the image.
+/// The horizontal direction in which a thing looks in the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Side {
+pub enum Facing {
+    /// To the left.
     Left,
+    /// To the right.
     Right,
 }
 
-impl Side {
-    /// "left" or "right".
+impl Facing {
+    /// Returns "left" or "right".
     pub fn name(self) -> &'static str {
         match self {
             Self::Left => "left",
@@ -51,7 +54,7 @@ impl Side {
         }
     }
 
-    /// The other side.
+    /// Returns the opposite direction.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -62,35 +65,36 @@ impl Side {
 }
 
 impl Thing {
-    /// "dogs", "sheep", …
+    /// Returns the plural: "dogs", "sheep", …
     pub fn plural(&self) -> String {
         self.plural.clone().unwrap_or_else(|| format!("{}s", self.name))
     }
 
-    /// "a dog", "an apple", "grapes"; with `before`, "a red dog".
+    /// Returns the name with its article ("a dog", "an apple", "grapes"), and with the adjectives `before` if not empty
+    /// ("a red dog").
     pub fn with_article(&self, before: &str) -> String {
         let phrase = if before.is_empty() { self.name.clone() } else { format!("{before} {}", self.name) };
         if self.countable { article(&phrase) } else { phrase }
     }
 
-    /// "is" or "are".
+    /// Returns "is" or "are", as the name requires.
     pub fn is(&self) -> &'static str {
         if self.is_plural() { "are" } else { "is" }
     }
 
-    /// Whether its name is a plural, as in "What color are the grapes?".
+    /// Returns whether the name is a plural, as in "What color are the grapes?".
     pub fn is_plural(&self) -> bool {
         !self.countable && self.name.ends_with('s')
     }
 }
 
-/// "a" or "an" before a phrase.
+/// Returns a phrase with "a" or "an" before it.
 pub fn article(phrase: &str) -> String {
     let an = phrase.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) || phrase.starts_with("umbrella");
     format!("{} {phrase}", if an { "an" } else { "a" })
 }
 
-/// Plain shapes come after the pictograms.
+/// The plain shapes with their irregular plurals; their numbers follow those of the pictograms.
 pub const SHAPES: [(&str, Option<&str>); 8] = [
     ("circle", None),
     ("square", None),
@@ -102,7 +106,8 @@ pub const SHAPES: [(&str, Option<&str>); 8] = [
     ("arrow", None),
 ];
 
-/// All things: the pictograms, then the shapes. A table that did not parse would be empty; a test holds that it is not.
+/// All things: the pictograms, then the shapes. A test checks that the embedded table parses, because an error would
+/// leave only the shapes.
 pub static THINGS: LazyLock<Vec<Thing>> = LazyLock::new(|| {
     let mut things: Vec<Thing> = serde_json::from_str(include_str!("../assets/facts.json")).unwrap_or_default();
     things.extend(SHAPES.iter().map(|(name, plural)| Thing {
@@ -117,35 +122,35 @@ pub static THINGS: LazyLock<Vec<Thing>> = LazyLock::new(|| {
     things
 });
 
-/// A thing by its number.
+/// Returns a thing by its number.
 pub fn thing(id: u16) -> &'static Thing {
     &THINGS[id as usize % THINGS.len()]
 }
 
-/// How many of the things are pictograms; their numbers come first.
+/// Returns the number of pictograms; their numbers precede those of the shapes.
 pub fn pictograms() -> usize {
     THINGS.len() - SHAPES.len()
 }
 
-/// The number of a plain shape, by its place in [`SHAPES`].
+/// Returns the number of a plain shape, given its index in [`SHAPES`].
 pub fn shape(index: usize) -> u16 {
     (pictograms() + index) as u16
 }
 
-/// The number of the arrow, the one shape that points somewhere.
+/// Returns the number of the arrow, the only shape with a direction.
 pub fn arrow() -> u16 {
     shape(SHAPES.len() - 1)
 }
 
-/// An attribute and how it is asked about.
+/// An attribute of things, and the texts that ask for it and state it.
 pub struct Attribute {
-    /// Key in the fact table.
+    /// Key of the attribute in the fact table.
     pub key: &'static str,
-    /// The question, which must not name the thing.
+    /// The question, which does not name the thing.
     pub question: &'static str,
-    /// The statement; `{thing}` and `{value}` are filled in.
+    /// The statement, with the placeholders `{thing}` and `{value}`.
     pub statement: &'static str,
-    /// Pairs of values that are never options of the same question, because both may be held true.
+    /// Pairs of values that are never options of the same question, because both could be considered true.
     pub too_near: &'static [(&'static str, &'static str)],
 }
 
@@ -253,7 +258,7 @@ pub const ATTRIBUTES: [Attribute; 17] = [
 ];
 
 impl Attribute {
-    /// The value for a thing, if the table has one.
+    /// Returns the value for a thing, if the table has one.
     pub fn of(&self, thing: &'static Thing) -> Option<&'static str> {
         if self.key == "kind" {
             return (thing.kind != "shape").then_some(thing.kind.as_str());
@@ -261,7 +266,7 @@ impl Attribute {
         thing.facts.get(self.key).map(String::as_str)
     }
 
-    /// Every value that occurs, in the order of the alphabet.
+    /// Returns every value that occurs, in alphabetical order.
     pub fn values(&self) -> Vec<&'static str> {
         let mut all: Vec<_> = THINGS.iter().filter_map(|t| self.of(t)).collect();
         all.sort_unstable();
@@ -269,12 +274,12 @@ impl Attribute {
         all
     }
 
-    /// Whether two values may be options of one question.
+    /// Returns whether two values may be options of the same question.
     pub fn apart(&self, a: &str, b: &str) -> bool {
         a != b && !self.too_near.iter().any(|&(x, y)| (x == a && y == b) || (x == b && y == a))
     }
 
-    /// The fact as a sentence.
+    /// Returns the fact about a thing as a sentence, if the table has one.
     pub fn sentence(&self, thing: &'static Thing) -> Option<String> {
         let value = self.of(thing)?;
         let mut text = self

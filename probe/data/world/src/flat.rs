@@ -1,4 +1,4 @@
-//! Flat images: pictograms and plain shapes on a background, some partly hidden.
+//! Flat images: pictograms and plain shapes on a background, some of them partly occluded.
 
 use burgess_base::stream::Stream;
 use image::RgbImage;
@@ -6,55 +6,55 @@ use resvg::tiny_skia::Transform;
 use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas, Texture};
-use crate::facts::{self, Side, Thing, pictograms, thing};
+use crate::facts::{self, Facing, Thing, pictograms, thing};
+use crate::grid::{CELL_SIDE, CELLS, SIZE};
 use crate::icons::{GRID, outline};
-use crate::truth::CELLS;
-use crate::{SIZE, dice, palette};
+use crate::{dice, palette};
 
-/// One thing in the image. Every field can be seen, so images that look the same have the same fields.
+/// A thing in a flat image. Every field is visible, so images that look the same have the same fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Item {
-    /// Number of the thing.
+pub struct FlatItem {
+    /// Number of the thing, as in [`thing`].
     pub thing: u16,
-    /// Number of its colour.
+    /// Number of its colour, as in [`palette::COLOURS`].
     pub colour: u8,
-    /// Its pattern.
+    /// Texture inside its outline.
     pub texture: Texture,
-    /// Longer side in pixels.
+    /// Length of its longer side, in pixels.
     pub size: u8,
-    /// Middle, pixels from the left.
+    /// Middle, in pixels from the left.
     pub x: u8,
-    /// Middle, pixels from the top.
+    /// Middle, in pixels from the top.
     pub y: u8,
-    /// Clockwise turn in degrees; 0 for circles and rings.
+    /// Clockwise rotation in degrees; 0 for circles and rings.
     pub turn: i16,
-    /// Only for things that look to one side.
+    /// Whether it is mirrored; only for things that look to one side.
     pub mirrored: bool,
 }
 
-impl Item {
-    /// Its entry in the fact table.
+impl FlatItem {
+    /// Returns its entry in the fact table.
     pub fn what(&self) -> &'static Thing {
         thing(self.thing)
     }
 
-    /// The side it looks to in this image.
-    pub fn faces(&self) -> Option<Side> {
+    /// Returns the side to which it looks in this image; `None` if it has none or is upside down.
+    pub fn faces(&self) -> Option<Facing> {
         let side = self.what().faces?;
         (!self.upside_down()).then_some(if self.mirrored { side.other() } else { side })
     }
 
-    /// Turned by about 180°.
+    /// Returns whether its rotation is nearer than 60° to 180°.
     pub fn upside_down(&self) -> bool {
         self.turn.rem_euclid(360).abs_diff(180) < 60
     }
 
-    /// Where an arrow points: "up", "right", "down", "left".
+    /// Returns the direction of an arrow, one of [`DIRECTIONS`]; `None` for other things.
     pub fn points(&self) -> Option<&'static str> {
         (self.thing == facts::arrow()).then(|| DIRECTIONS[(self.turn.rem_euclid(360) as usize + 45) / 90 % 4])
     }
 
-    /// From the unit outline to the image.
+    /// Returns the transform from the unit outline to the image.
     fn place(&self) -> Transform {
         let s = f32::from(self.size);
         let flip = if self.mirrored { -1.0 } else { 1.0 };
@@ -62,7 +62,7 @@ impl Item {
         Transform::from_row(s * flip * cos, s * flip * sin, -s * sin, s * cos, f32::from(self.x), f32::from(self.y))
     }
 
-    /// Middles of the coarse mask's covered cells, in image coordinates.
+    /// Returns the middles of the covered cells of its coarse mask, in image coordinates.
     fn cells(&self) -> impl Iterator<Item = (f32, f32)> + '_ {
         let at = self.place();
         let mask = &outline(self.thing).mask;
@@ -72,7 +72,7 @@ impl Item {
         })
     }
 
-    /// Whether its coarse mask covers a point of the image.
+    /// Returns whether its coarse mask covers a point of the image.
     fn covers(&self, x: f32, y: f32) -> bool {
         let s = f32::from(self.size);
         let (dx, dy) = (x - f32::from(self.x), y - f32::from(self.y));
@@ -97,15 +97,19 @@ fn cell(i: usize) -> f32 {
     (i as f32 + 0.5) / GRID as f32 - 0.5
 }
 
-/// Directions by quarter turns of the arrow.
+/// The directions of an arrow, by quarter turns.
 pub const DIRECTIONS: [&str; 4] = ["up", "right", "down", "left"];
 
-/// A plain grey bar in front of everything.
+/// A grey bar in front of all things; coordinates and sizes in pixels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
+    /// Left edge.
     pub x: u8,
+    /// Upper edge.
     pub y: u8,
+    /// Width.
     pub width: u8,
+    /// Height.
     pub height: u8,
 }
 
@@ -116,24 +120,30 @@ impl Bar {
     }
 }
 
-/// A whole flat image; later items lie in front of earlier ones.
+/// The contents of a flat image; later items lie in front of earlier ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Flat {
+pub struct FlatScene {
+    /// Background.
     pub background: Background,
-    pub items: Vec<Item>,
+    /// Things, from back to front.
+    pub items: Vec<FlatItem>,
+    /// Bar in front of all things, if there is one.
     pub bar: Option<Bar>,
 }
 
-/// A thing to be placed.
+/// A thing that is to be placed in an image.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct ItemSpec {
+    /// Number of the thing.
     pub thing: u16,
+    /// Number of the colour.
     pub colour: u8,
+    /// Texture inside the outline.
     pub texture: Texture,
 }
 
-impl Wish {
-    /// A thing in any colour; shapes are sometimes patterned.
+impl ItemSpec {
+    /// Draws a random colour for a thing, and for shapes sometimes a texture.
     pub fn of(s: &mut Stream, thing: u16) -> Self {
         let textured = usize::from(thing) >= pictograms() && dice::chance(s, 45);
         let texture = if textured { *dice::pick(s, &Texture::PATTERNS) } else { Texture::Plain };
@@ -141,7 +151,7 @@ impl Wish {
     }
 }
 
-/// Any thing; a shape in one of five cases.
+/// Draws a random thing; a shape with a probability of 20 %.
 pub fn any_thing(s: &mut Stream) -> u16 {
     if dice::chance(s, 20) {
         facts::shape(dice::below(s, facts::SHAPES.len()))
@@ -150,7 +160,7 @@ pub fn any_thing(s: &mut Stream) -> u16 {
     }
 }
 
-/// `k` different things.
+/// Draws `k` different things.
 pub fn different_things(s: &mut Stream, k: usize) -> Vec<u16> {
     let mut out: Vec<u16> = Vec::new();
     while out.len() < k {
@@ -162,24 +172,24 @@ pub fn different_things(s: &mut Stream, k: usize) -> Vec<u16> {
     out
 }
 
-impl Flat {
-    /// Any flat image: a single thing, a few different ones, or some of the same.
+impl FlatScene {
+    /// Draws a random flat image: a single thing, a few different ones, or several of the same.
     pub fn draw(s: &mut Stream) -> Self {
-        let wishes = match dice::below(s, 100) {
+        let specs = match dice::below(s, 100) {
             0..=34 => return Self::draw_one(s),
             35..=69 => {
                 let k = dice::within(s, 2, 4) as usize;
-                different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect()
+                different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect()
             }
             _ => {
                 let n = dice::within(s, 1, 4) as usize;
                 counting(s, n)
             }
         };
-        Self::of(s, &wishes)
+        Self::of(s, &specs)
     }
 
-    /// Eight to twelve different things, each in a cell of its own.
+    /// Draws an image of eight to twelve different things, each in its own cell.
     pub fn crowd(s: &mut Stream) -> Self {
         let k = dice::within(s, 8, 12) as usize;
         let things = different_things(s, k);
@@ -188,8 +198,8 @@ impl Flat {
             .into_iter()
             .zip(cells)
             .map(|(t, cell)| {
-                let wish = Wish::of(s, t);
-                let (mut item, reach) = item(s, &wish, CROWDED, 1);
+                let spec = ItemSpec::of(s, t);
+                let (mut item, reach) = item(s, &spec, CROWDED, 1);
                 put(s, &mut item, cell, reach, OFF / 2);
                 item
             })
@@ -197,19 +207,19 @@ impl Flat {
         Self { background: Background::draw(s), items, bar: None }
     }
 
-    /// A single thing.
+    /// Draws an image of a single thing.
     pub fn draw_one(s: &mut Stream) -> Self {
         let t = any_thing(s);
-        let wish = Wish::of(s, t);
-        Self::of(s, &[wish])
+        let spec = ItemSpec::of(s, t);
+        Self::of(s, &[spec])
     }
 
-    /// An image of the things wished for.
-    pub fn of(s: &mut Stream, wishes: &[Wish]) -> Self {
+    /// Draws an image of the given things, each at least 60 % visible.
+    pub fn of(s: &mut Stream, specs: &[ItemSpec]) -> Self {
         let background = Background::draw(s);
         for attempt in 0.. {
             let apart = attempt > 4 || dice::chance(s, 75);
-            let Some(items) = place(s, wishes, if apart { 1.0 } else { 0.8 }, attempt) else { continue };
+            let Some(items) = place(s, specs, if apart { 1.0 } else { 0.8 }, attempt) else { continue };
             let bar = (attempt < 6 && dice::chance(s, 15)).then(|| {
                 let long = dice::within(s, 30, 90) as u8;
                 let short = dice::within(s, 4, 9) as u8;
@@ -229,7 +239,7 @@ impl Flat {
         Self { background, items: Vec::new(), bar: None }
     }
 
-    /// The share of a thing that nothing hides, measured on coarse masks.
+    /// Returns the visible fraction of an item, 0 to 1, measured on coarse masks.
     pub fn visible(&self, index: usize) -> f32 {
         let Some(item) = self.items.get(index) else { return 0.0 };
         let above = &self.items[index + 1..];
@@ -242,13 +252,13 @@ impl Flat {
         seen as f32 / all.max(1) as f32
     }
 
-    /// The thing that is seen at a point of the image.
+    /// Returns the index of the item that is visible at a point of the image.
     pub fn at(&self, x: f32, y: f32) -> Option<usize> {
         let barred = self.bar.as_ref().is_some_and(|b| b.covers(x, y));
         if barred { None } else { (0..self.items.len()).rev().find(|&i| self.items[i].covers(x, y)) }
     }
 
-    /// The image.
+    /// Renders the image.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
         for item in &self.items {
@@ -262,17 +272,18 @@ impl Flat {
         canvas.finish()
     }
 
-    /// How many there are of a thing, in any colour.
+    /// Returns the number of items of a thing, in any colour.
     pub fn count(&self, thing: u16) -> usize {
         self.items.iter().filter(|i| i.thing == thing).count()
     }
 
-    /// Items whose thing occurs once, so that its name means this one.
+    /// Returns the indices of the items whose thing occurs once, so that its name is unambiguous.
     pub fn unique(&self) -> Vec<usize> {
         (0..self.items.len()).filter(|&i| self.count(self.items[i].thing) == 1).collect()
     }
 
-    /// The clear relation of item `a` to item `b`, if there is one: "left of", "right of", "above", "below".
+    /// Returns the spatial relation of item `a` to item `b` if it is clear: the distance along the axis is at least
+    /// [`APART`] and twice that along the other axis.
     pub fn relation(&self, a: usize, b: usize) -> Option<Relation> {
         let (a, b) = (self.items.get(a)?, self.items.get(b)?);
         let (dx, dy) = (i32::from(a.x) - i32::from(b.x), i32::from(a.y) - i32::from(b.y));
@@ -286,24 +297,28 @@ impl Flat {
     }
 }
 
-/// Least distance in pixels between the middles of two things of which one is said to lie to the left of the other, and
-/// so on: more than a cell, so that they never share a row or column of cells across which they are compared.
+/// Minimum distance in pixels between the middles of two things in a relation. It exceeds the side of a cell, so that
+/// the two never share the row or column of cells along which they are compared.
 const APART: i32 = 28;
 
-/// How one thing lies to another in the image.
+/// The spatial relation of one thing to another in the image plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
+    /// To the left.
     Left,
+    /// To the right.
     Right,
+    /// Above, towards the upper edge.
     Above,
+    /// Below, towards the lower edge.
     Below,
 }
 
 impl Relation {
-    /// All four.
+    /// All four relations.
     pub const ALL: [Self; 4] = [Self::Left, Self::Right, Self::Above, Self::Below];
 
-    /// "left of", "right of", "above", "below".
+    /// Returns the relation as it stands in a sentence: "left of", "right of", "above" or "below".
     pub fn words(self) -> &'static str {
         match self {
             Self::Left => "left of",
@@ -313,7 +328,7 @@ impl Relation {
         }
     }
 
-    /// One word, as an option.
+    /// Returns the relation as an answer of one word: "left", "right", "above" or "below".
     pub fn word(self) -> &'static str {
         match self {
             Self::Left => "left",
@@ -323,7 +338,7 @@ impl Relation {
         }
     }
 
-    /// The relation the other way round.
+    /// Returns the inverse relation.
     #[must_use]
     pub fn opposite(self) -> Self {
         match self {
@@ -335,8 +350,8 @@ impl Relation {
     }
 }
 
-/// `n` of one thing and a few others of other sorts.
-pub fn counting(s: &mut Stream, n: usize) -> Vec<Wish> {
+/// Draws `n` items of one countable thing, followed by up to two other kinds of things.
+pub fn counting(s: &mut Stream, n: usize) -> Vec<ItemSpec> {
     let mut kinds = different_things(s, 8);
     kinds.retain(|t| thing(*t).countable);
     if kinds.is_empty() {
@@ -344,25 +359,25 @@ pub fn counting(s: &mut Stream, n: usize) -> Vec<Wish> {
     }
     let colour = palette::draw(s);
     let same = dice::chance(s, 50);
-    let mut wishes = Vec::new();
+    let mut specs = Vec::new();
     for _ in 0..n {
-        let mut wish = Wish { thing: kinds[0], colour, texture: Texture::Plain };
+        let mut spec = ItemSpec { thing: kinds[0], colour, texture: Texture::Plain };
         if !same {
-            wish.colour = palette::draw(s);
+            spec.colour = palette::draw(s);
         }
-        wishes.push(wish);
+        specs.push(spec);
     }
     for &other in kinds.iter().skip(1).take(dice::below(s, 3)) {
         for _ in 0..dice::within(s, 1, 2) {
-            if wishes.len() < 5 {
-                wishes.push(Wish { thing: other, colour: palette::draw(s), texture: Texture::Plain });
+            if specs.len() < 5 {
+                specs.push(ItemSpec { thing: other, colour: palette::draw(s), texture: Texture::Plain });
             }
         }
     }
-    wishes
+    specs
 }
 
-/// Sizes that fit `k` things on the image.
+/// Returns the range of sizes in pixels at which `k` things fit into the image.
 fn sizes(k: usize) -> (i32, i32) {
     match k {
         0..=1 => (24, 32),
@@ -371,22 +386,22 @@ fn sizes(k: usize) -> (i32, i32) {
     }
 }
 
-/// Sizes of the things of a crowd, which hardly overlap.
+/// Range of sizes in pixels of the things of a crowd, which hardly overlap.
 const CROWDED: (i32, i32) = (20, 24);
 
-/// Most pixels by which a thing's middle lies off the middle of its cell, each way.
+/// Maximum offset in pixels of a thing's middle from the middle of its cell, per axis.
 const OFF: i32 = 4;
 
-/// A cell of its own for every wish, and a place near the cell's middle; `gap` below 1 lets things overlap. Nothing if no
-/// room was found.
-fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Vec<Item>> {
-    let (low, high) = sizes(wishes.len());
+/// Places every item in its own cell, near the middle of the cell; `gap` below 1 allows overlaps. Returns `None` if an
+/// item does not fit.
+fn place(s: &mut Stream, specs: &[ItemSpec], gap: f32, attempt: usize) -> Option<Vec<FlatItem>> {
+    let (low, high) = sizes(specs.len());
     let high = (high - attempt as i32).max(low);
-    let mut items: Vec<Item> = Vec::new();
+    let mut items: Vec<FlatItem> = Vec::new();
     let mut cells: Vec<i32> = (0..(CELLS * CELLS) as i32).collect();
     dice::shuffle(s, &mut cells);
-    for wish in wishes {
-        let (mut item, reach) = item(s, wish, (low, high), wishes.len());
+    for spec in specs {
+        let (mut item, reach) = item(s, spec, (low, high), specs.len());
         let mut found = false;
         while let Some(cell) = cells.pop() {
             put(s, &mut item, cell, reach, OFF);
@@ -407,26 +422,26 @@ fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Ve
     Some(items)
 }
 
-/// A thing wished for that is not yet placed, `among` so many, and how far it reaches from its middle.
-fn item(s: &mut Stream, wish: &Wish, (low, high): (i32, i32), among: usize) -> (Item, i32) {
-    let what = thing(wish.thing);
-    let item = Item {
-        thing: wish.thing,
-        colour: wish.colour,
-        texture: wish.texture,
+/// Draws an item without a position, for an image of `among` things, and returns it with its half extent in pixels.
+fn item(s: &mut Stream, spec: &ItemSpec, (low, high): (i32, i32), among: usize) -> (FlatItem, i32) {
+    let what = thing(spec.thing);
+    let item = FlatItem {
+        thing: spec.thing,
+        colour: spec.colour,
+        texture: spec.texture,
         size: dice::within(s, low, high) as u8,
         x: 0,
         y: 0,
-        turn: turn(s, wish.thing, what, among),
+        turn: turn(s, spec.thing, what, among),
         mirrored: what.faces.is_some() && dice::chance(s, 50),
     };
     let reach = item.reach().ceil() as i32 + 1;
     (item, reach)
 }
 
-/// Puts an item at most `off` pixels from the middle of a cell, each way; at the edge it is moved inside whole.
-fn put(s: &mut Stream, item: &mut Item, cell: i32, reach: i32, off: i32) {
-    let (side, count) = (SIZE as i32 / CELLS as i32, CELLS as i32);
+/// Places an item at most `off` pixels per axis from the middle of a cell, and completely inside the image.
+fn put(s: &mut Stream, item: &mut FlatItem, cell: i32, reach: i32, off: i32) {
+    let (side, count) = (i32::from(CELL_SIDE), CELLS as i32);
     let mut near = |at: i32| {
         let middle = at * side + side / 2 + dice::within(s, -off, off);
         middle.clamp(reach, SIZE as i32 - 1 - reach) as u8

@@ -1,4 +1,4 @@
-//! Outlines of the things: pictograms parsed once from the shipped set, and plain shapes.
+//! Outlines of the things: pictograms parsed once from the embedded set, and plain shapes.
 
 use std::collections::BTreeMap;
 use std::f32::consts::PI;
@@ -9,16 +9,16 @@ use resvg::usvg;
 
 use crate::facts::{self, THINGS};
 
-/// Cells along one side of a coarse mask.
+/// Number of cells along each side of a coarse mask.
 pub const GRID: usize = 24;
 
-/// One thing's outline, moved and scaled so that its longer side is 1 and its middle is at the origin.
+/// The outline of a thing, normalised so that its longer side is 1 and its middle is the origin.
 pub struct Outline {
-    /// Filled one after the other.
+    /// Paths with their fill rules, filled in this order.
     pub parts: Vec<(Path, FillRule)>,
-    /// Which cells of the square from −0.5 to 0.5 it covers, row by row.
+    /// Coarse mask: which of [`GRID`]×[`GRID`] cells of the square from −0.5 to 0.5 are covered, row by row.
     pub mask: Vec<bool>,
-    /// Half its width and half its height.
+    /// Half the width and half the height.
     pub half: (f32, f32),
 }
 
@@ -30,14 +30,14 @@ static OUTLINES: LazyLock<Vec<Outline>> = LazyLock::new(|| {
     icons.chain((0..facts::SHAPES.len()).map(plain_shape)).map(normalise).collect()
 });
 
-/// The outline of a thing.
+/// Returns the outline of a thing.
 pub fn outline(thing: u16) -> &'static Outline {
     &OUTLINES[thing as usize % OUTLINES.len()]
 }
 
 type Parts = Vec<(Path, FillRule)>;
 
-/// The paths of an SVG body on a 32×32 board. A test holds that every shipped one parses.
+/// Parses the paths of an SVG body with a view box of 32×32. A test checks that every embedded body parses.
 fn parse(body: &str) -> Parts {
     let svg = format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" width="32" height="32">{}</svg>"#,
@@ -50,7 +50,7 @@ fn parse(body: &str) -> Parts {
     parts
 }
 
-/// Clips and masks of the set only repeat the board's edge, so the fills alone are the image.
+/// Collects the filled paths. Clips and masks of the set only repeat the view box, so they are ignored.
 fn collect(group: &usvg::Group, parts: &mut Parts) {
     for node in group.children() {
         match node {
@@ -87,7 +87,7 @@ fn around(n: usize, radius: impl Fn(usize) -> f32, start: f32) -> Vec<(f32, f32)
         .collect()
 }
 
-/// The shapes in the order of [`facts::SHAPES`].
+/// Returns the outline of a plain shape, given its index in [`facts::SHAPES`].
 fn plain_shape(index: usize) -> Parts {
     let path = match index {
         0 => PathBuilder::from_circle(0.0, 0.0, 1.0),

@@ -1,30 +1,30 @@
-//! Exercises in single skills, for the language model's corpus: to find what belongs to a name, to compare numbers, to
-//! find what lies beside what in a grid of cells, to count, to follow arrows, and to look up rows and columns.
+//! Exercises for single skills, in the corpus of the language model: looking up the value of a name, comparing numbers,
+//! finding neighbours in a grid of cells, counting, following arrows, and looking up rows and columns.
 //!
-//! A description of an image asks for several of them at once, and a small model that can do none of them learns none
-//! from it: after 2.7 million tokens of questions about charts it answered with the values of the chart, but not with the
-//! one of the label asked for.
+//! A description of an image needs several of these skills at once, and a small model that has none of them learns none
+//! from it: after 2.7 million tokens of questions about charts, a model answered with a value of the chart, but not
+//! with the value of the label that was asked for.
 
 use std::sync::LazyLock;
 
 use burgess_base::stream::Stream;
 
-use crate::corpus::Document;
-use crate::diagram::{Diagram, Layout};
+use crate::diagram::{DiagramLayout, DiagramScene};
 use crate::dice;
+use crate::document::Document;
 use crate::facts::THINGS;
 use crate::flat::Relation;
+use crate::grid::{CELLS, cell_at};
 use crate::palette;
-use crate::questions::{Question, Turn};
-use crate::truth::{self, CELLS};
+use crate::questions::{QaPair, Question};
 
-/// Names that something can have: letters and things.
+/// The names in exercises: letters and things.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let letters = ('A'..='Z').map(|c| c.to_string());
     letters.clone().chain(letters).chain(THINGS.iter().map(|t| t.name.clone())).collect()
 });
 
-/// `n` different names.
+/// Draws `n` different names.
 fn names(s: &mut Stream, n: usize) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     while out.len() < n {
@@ -36,12 +36,13 @@ fn names(s: &mut Stream, n: usize) -> Vec<String> {
     out
 }
 
-fn turn(question: String, answer: &str) -> Turn {
-    Turn { question, answer: answer.to_string() }
+fn turn(question: String, answer: &str) -> QaPair {
+    QaPair { question, answer: answer.to_string() }
 }
 
-/// The same question with the answer and up to three others of `all` as options, by letter or by name.
-fn choice(asked: Turn, all: &[String], s: &mut Stream) -> Turn {
+/// Turns a question into a multiple choice with the answer and up to three others of `all`, answered by letter or by
+/// text.
+fn choice(asked: QaPair, all: &[String], s: &mut Stream) -> QaPair {
     let others: Vec<String> = all.iter().filter(|o| **o != asked.answer).cloned().collect();
     let wrong = dice::sample(s, &others, 3);
     if wrong.is_empty() {
@@ -53,7 +54,7 @@ fn choice(asked: Turn, all: &[String], s: &mut Stream) -> Turn {
     question.turn(dice::chance(s, 30))
 }
 
-/// Names and what each is, then questions both ways; of numbers also which is larger, largest and smallest.
+/// Draws a list of names and their values, with questions in both directions; for numbers also comparisons.
 pub fn recall(s: &mut Stream) -> Document {
     let n = dice::within(s, 2, 5) as usize;
     let keys = names(s, n);
@@ -101,8 +102,7 @@ pub fn recall(s: &mut Stream) -> Document {
     Document::Chat(turns)
 }
 
-/// Names in cells, then questions about what lies next to what, what belongs to a name in the same cell, how many there
-/// are of one, and whether one is there.
+/// Draws names in cells, with questions about neighbours, colours, counts and presence.
 pub fn grid(s: &mut Stream) -> Document {
     let mut cells = vec![Vec::new(); CELLS * CELLS];
     let n = dice::within(s, 3, 7) as usize;
@@ -118,7 +118,7 @@ pub fn grid(s: &mut Stream) -> Document {
             cells[place].push((*colour).to_string());
         }
     }
-    // One of the names several times, to be counted; nothing is asked about where it lies.
+    // The first name may occur several times, to be counted; its position is never asked for.
     let copies = dice::below(s, extra.len() + 1);
     for &place in extra.iter().take(copies) {
         cells[place].push(keys[0].clone());
@@ -165,7 +165,7 @@ pub fn grid(s: &mut Stream) -> Document {
             _ => Some(turn(format!("Is there {absent}?"), "No")),
         };
         if let Some(asked) = asked
-            && turns.iter().all(|t: &Turn| t.question != asked.question)
+            && turns.iter().all(|t: &QaPair| t.question != asked.question)
         {
             turns.push(asked);
         }
@@ -173,16 +173,16 @@ pub fn grid(s: &mut Stream) -> Document {
     Document::Cells(cells, turns)
 }
 
-/// Names in cells, then many short questions about where they lie and how many there are of each: the row and the column of
-/// one, how one lies to another, and counts. Comparing two places takes two steps, to know both and to compare them; the rows
-/// and columns teach the first.
+/// Draws names in cells, with many short questions about positions and counts: rows, columns, relations and numbers.
+/// Comparing two positions takes two steps, finding both and comparing them; the questions about rows and columns teach
+/// the first step.
 pub fn places(s: &mut Stream) -> Document {
     let mut cells = vec![Vec::new(); CELLS * CELLS];
     let n = dice::within(s, 3, 5) as usize;
     let keys = names(s, n);
     let mut free = dice::sample(s, &(0..CELLS * CELLS).collect::<Vec<_>>(), CELLS * CELLS);
     let (coloured, marked) = (dice::chance(s, 60), dice::chance(s, 70));
-    // The first two or three lie in one cell each, the others in up to four.
+    // The first two or three names occur in one cell each, the others in up to four.
     let alone = dice::within(s, 2, 3) as usize;
     let mut at = Vec::new();
     for (k, key) in keys.iter().enumerate() {
@@ -232,13 +232,13 @@ pub fn places(s: &mut Stream) -> Document {
     Document::Cells(cells, turns)
 }
 
-/// Names with arrows between them, chains round a corner as in diagrams, then questions about what comes after and before
-/// what, by name and by option, what an arrow says between them, and what lies beside an arrow.
+/// Draws a chain of names with arrows around a corner, as in diagrams, with questions about predecessors and
+/// successors, open and with options.
 pub fn chain(s: &mut Stream) -> Document {
-    let layout = Layout::chain(s);
-    let diagram = Diagram::of(s, layout);
+    let layout = DiagramLayout::chain(s);
+    let diagram = DiagramScene::of(s, layout);
     let mut cells = vec![Vec::new(); CELLS * CELLS];
-    // A thing called arrow would not be told from the arrows.
+    // The name "arrow" could be confused with the arrows.
     let keys = loop {
         let keys = names(s, diagram.things.len());
         if keys.iter().all(|k| k != "arrow") {
@@ -248,7 +248,7 @@ pub fn chain(s: &mut Stream) -> Document {
     let coloured = dice::chance(s, 70);
     for (i, key) in keys.iter().enumerate() {
         let (x, y, _) = diagram.spot(i);
-        let cell = &mut cells[truth::cell_at(x, y)];
+        let cell = &mut cells[cell_at(x, y)];
         if coloured {
             cell.push(palette::name(palette::draw(s)).to_string());
         }
@@ -258,7 +258,7 @@ pub fn chain(s: &mut Stream) -> Document {
         }
     }
     for (x, y, points) in diagram.arrows() {
-        cells[truth::cell_at(x, y)].extend(["arrow".to_string(), points.to_string()]);
+        cells[cell_at(x, y)].extend(["arrow".to_string(), points.to_string()]);
     }
     let turns = different(s, 8, 60, |s| {
         let i = dice::below(s, keys.len());
@@ -282,7 +282,7 @@ pub fn chain(s: &mut Stream) -> Document {
     Document::Cells(cells, turns)
 }
 
-/// A small table, letters above and beside numbers, then questions about what is in a row and a column.
+/// Draws a small table of digits with letters as headers, with questions about rows, columns and cells.
 pub fn table(s: &mut Stream) -> Document {
     let (rows, columns) = (dice::within(s, 2, 3) as usize, dice::within(s, 2, 3) as usize);
     let (top, left) = (dice::below(s, CELLS - rows), dice::below(s, CELLS - columns));
@@ -317,14 +317,14 @@ pub fn table(s: &mut Stream) -> Document {
     Document::Cells(cells, turns)
 }
 
-/// At most `most` different questions of those that `ask` gives in so many attempts.
+/// Collects up to `most` different questions from at most `attempts` calls of `ask`.
 fn different(
     s: &mut Stream,
     most: usize,
     attempts: usize,
-    mut ask: impl FnMut(&mut Stream) -> Option<Turn>,
-) -> Vec<Turn> {
-    let mut turns: Vec<Turn> = Vec::new();
+    mut ask: impl FnMut(&mut Stream) -> Option<QaPair>,
+) -> Vec<QaPair> {
+    let mut turns: Vec<QaPair> = Vec::new();
     for _ in 0..attempts {
         if turns.len() >= most {
             break;
@@ -338,12 +338,13 @@ fn different(
     turns
 }
 
-/// A question whose answer is yes or no, half of the time with the line that says so.
-fn yes_no(text: String, so: bool, s: &mut Stream) -> Turn {
+/// Creates a yes/no question; half of them end with the line that says how to answer.
+fn yes_no(text: String, so: bool, s: &mut Stream) -> QaPair {
     Question::yes_no("lesson", text, so).turn(dice::chance(s, 50))
 }
 
-/// Whether there are `n` of a name; of a thing as questions about images ask.
+/// Returns the question whether there are `n` of a name; for a countable thing in the wording of questions about
+/// images.
 fn are_there(n: usize, name: &str) -> String {
     match plural(name) {
         Some(things) => format!("Are there {n} {things} in the picture?"),
@@ -351,7 +352,7 @@ fn are_there(n: usize, name: &str) -> String {
     }
 }
 
-/// How many there are of a name; of a thing as questions about images ask.
+/// Returns the question how many there are of a name; for a countable thing in the wording of questions about images.
 fn how_many(name: &str) -> String {
     match plural(name) {
         Some(things) => format!("How many {things} are in the picture?"),
@@ -359,13 +360,13 @@ fn how_many(name: &str) -> String {
     }
 }
 
-/// Several of a thing, if the name is that of one that can be counted.
+/// Returns the plural of a name, if it is that of a countable thing.
 fn plural(name: &str) -> Option<String> {
     THINGS.iter().find(|t| t.name == name && t.countable).map(|t| t.plural())
 }
 
-/// Marks every cell that has words as a middle, and lets some of them reach into an empty cell beside them, as things in
-/// images do: whoever counts then has to count middles.
+/// Adds "center" to every cell with words, and copies the words of some cells without it into an empty neighbour.
+/// Things in images cover several cells too, so that the model learns to count centres.
 fn spread(cells: &mut [Vec<String>], s: &mut Stream) {
     let full: Vec<usize> = (0..cells.len()).filter(|&c| !cells[c].is_empty()).collect();
     for &cell in &full {
@@ -383,8 +384,8 @@ fn spread(cells: &mut [Vec<String>], s: &mut Stream) {
     }
 }
 
-/// How one cell lies to another, if it lies there clearly: at least one column or row away, and twice as far as the other
-/// way.
+/// Returns the relation of one cell to another if it is clear: at least one column or row apart, and twice as far as
+/// along the other axis.
 fn lies(a: usize, b: usize) -> Option<Relation> {
     let (dx, dy) = ((a % CELLS) as i32 - (b % CELLS) as i32, (a / CELLS) as i32 - (b / CELLS) as i32);
     if dx.abs() >= (2 * dy.abs()).max(1) {
@@ -396,10 +397,10 @@ fn lies(a: usize, b: usize) -> Option<Relation> {
     }
 }
 
-/// The nearest cell with something in it, in one direction along the row or the column.
+/// Returns the nearest cell with words from a cell, in one direction along its row or column.
 fn beside(cells: &[Vec<String>], from: usize, relation: Relation) -> Option<usize> {
     let (row, column) = ((from / CELLS) as i32, (from % CELLS) as i32);
-    // "What is left of X" lies to the left.
+    // The answer to "What is left of X?" lies to the left of X.
     let (down, right) = match relation {
         Relation::Left => (0, -1),
         Relation::Right => (0, 1),
@@ -425,7 +426,7 @@ mod tests {
             let Document::Chat(turns) = recall(&mut stream("recall", i)) else { panic!("a conversation") };
             let (told, _) = turns[0].question.split_once(".\n").unwrap_or_default();
             assert!(turns.len() >= 5 && told.contains(" is "), "{turns:?}");
-            let lettered = |t: &Turn| t.question.contains("\nA. ");
+            let lettered = |t: &QaPair| t.question.contains("\nA. ");
             assert!(turns.iter().all(|t| lettered(t) || told.split([' ', ',']).any(|w| w == t.answer)), "{turns:?}");
         }
     }
@@ -452,7 +453,7 @@ mod tests {
             assert!(turns.len() >= 4, "{turns:?}");
             let open = |word: &str| -> Vec<(String, String)> {
                 let start = format!("What comes {word} the ");
-                let asked = |t: &Turn| {
+                let asked = |t: &QaPair| {
                     Some((t.question.strip_prefix(&start)?.strip_suffix('?')?.to_string(), t.answer.clone()))
                 };
                 turns.iter().filter_map(asked).filter(|(_, answer)| answer != "nothing").collect()

@@ -1,30 +1,46 @@
-//! The nano world: images with exact ground truth, and questions about them.
+//! The nano world: synthetic images with exact ground truth, and questions about them.
 //!
 //! ```text
-//! Scene::draw ──► render()   96×96 image
-//!            ├──► caption()  what it shows, in words
-//!            ├──► classes()  what it shows, as labels
-//!            ├──► truth()    what each of its 6×6 cells shows
-//!            └──► turns()    questions and right answers
+//! Scene::draw ──► render()   96×96 pixels
+//!            ├──► caption()  one or two sentences
+//!            ├──► classes()  class labels
+//!            ├──► cells()    the words of each of the 4×4 cells
+//!            └──► turns()    questions with right answers
 //! corpus ─────► text without images, for the language model
 //! dataset::write ──► captions, conversations and the nine nano benchmarks on disk
 //! ```
 //!
-//! Six kinds of images: flat ones of pictograms and plain shapes (`flat`, `icons`), perspective ones of solids (`solids`,
-//! `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`). `map` writes images as rows of words, a word a cell. `facts` holds what is true
-//! of the things, `questions` one file per benchmark. Everything follows from seeds; nothing depends on the number of threads.
+//! There are six kinds of images: flat ones of pictograms and plain shapes (`flat`, `icons`), perspective ones of
+//! solids (`solids`, `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`).
+//! `truth` holds the words of each cell, `map` writes them as dense captions, `facts` holds the facts about things, and
+//! `questions` has one file per benchmark. Everything follows from seeds, independently of the number of threads.
+//!
+//! ```
+//! use burgess_base::stream::stream;
+//! use burgess_world::{CELLS, SIZE, Scene, SceneSplit};
+//!
+//! let scene = Scene::draw(SceneSplit::Tune, 0, 17);
+//! assert_eq!(scene.render().dimensions(), (SIZE, SIZE));
+//! assert_eq!(scene.cells().len(), CELLS * CELLS);
+//! assert!(!scene.turns(4, &mut stream("example", 0)).is_empty());
+//! ```
 
+#![warn(missing_docs)]
 mod canvas;
 mod caption;
 mod chart;
 mod classes;
+#[cfg(test)]
+mod contact_sheets;
 mod corpus;
 pub mod dataset;
 mod dense;
 mod diagram;
 pub mod dice;
+mod document;
 mod facts;
 mod flat;
+mod grid;
 mod icons;
 mod lessons;
 mod map;
@@ -34,21 +50,17 @@ pub mod probing;
 mod questions;
 mod raycast;
 mod scene;
-#[cfg(test)]
-mod sheets;
 mod solids;
 pub mod text;
-pub mod truth;
+mod truth;
 
 pub use classes::class_names;
-pub use corpus::{Document, Exercise, Lessons, corpus, reading};
+pub use corpus::{LessonCounts, ReadingExercise, corpus, reading};
+pub use document::Document;
 pub use flat::Relation;
-pub use questions::Turn;
-pub use scene::{Scene, Split};
-pub use truth::CELLS;
+pub use grid::{CELLS, SIZE};
+pub use questions::QaPair;
+pub use scene::{Scene, SceneSplit};
 
-/// Changes whenever any pixel or any text of the world changes; part of every cache key.
+/// Version that is incremented whenever a pixel or text of the world changes; it is part of every cache key.
 pub const VERSION: u32 = 4;
-
-/// Width and height of every image in pixels.
-pub const SIZE: u32 = 96;

@@ -1,75 +1,75 @@
-//! Dense captions: a map of an image, one word a cell, row by row.
+//! Dense captions: maps of an image with one word per cell, row by row.
 //!
-//! Four rows of four words, each of one [`Kind`]: the colours, the names of things, the letters and so on, or a dot where
-//! there is none. A caption says a dozen words about an image; a map says one about each patch, so that a connector
-//! learns from every patch of every image, as from the detailed captions of ShareGPT4V (arXiv 2311.12793). The language
-//! model learns from text what a map is.
+//! A map has four rows of four words, all of one [`WordKind`] (colours, names of things, letters, …), or a dot where a
+//! cell has none. A caption says a dozen words about an image; a map says one about each patch, so that a connector
+//! learns from every patch of every image, as from the detailed captions of ShareGPT4V (arXiv:2311.12793). The language
+//! model learns the format from text.
 
 use burgess_base::stream::Stream;
 
 use crate::dice;
-use crate::questions::Turn;
+use crate::questions::QaPair;
 use crate::scene::Scene;
-use crate::truth::Kind;
+use crate::truth::WordKind;
 
-/// The maps that an image has, and the exchange that asks for each.
-pub fn maps(scene: &Scene) -> Vec<Turn> {
+/// Returns every map of an image with the question that asks for it.
+pub fn maps(scene: &Scene) -> Vec<QaPair> {
     let truth = scene.truth();
-    Kind::ALL
+    WordKind::ALL
         .into_iter()
         .filter(|kind| truth.iter().flatten().any(|(k, _)| k == kind))
         .map(|kind| {
             let words: Vec<&str> = truth
                 .iter()
                 .map(|cell| {
-                    let of = |kind: Kind| cell.iter().find(|(k, _)| *k == kind).map(|(_, word)| word.as_str());
+                    let of = |kind: WordKind| cell.iter().find(|(k, _)| *k == kind).map(|(_, word)| word.as_str());
                     let word = match kind {
-                        // The name of the thing where its middle lies.
-                        Kind::Center => of(Kind::Center).and(of(Kind::Thing)),
+                        // The map of centres has the name of each thing in the cell of its middle.
+                        WordKind::Center => of(WordKind::Center).and(of(WordKind::Thing)),
                         _ => of(kind),
                     };
-                    // The level alone: one token.
+                    // Only the digit of a depth level, which is a single token.
                     word.map_or(".", |word| word.strip_prefix("depth").unwrap_or(word))
                 })
                 .collect();
-            Turn { question: question(kind), answer: words.join(" ") }
+            QaPair { question: question(kind), answer: words.join(" ") }
         })
         .collect()
 }
 
-/// `n` different maps of an image in random order, fewer if it has fewer; at least one.
-pub fn some(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
+/// Draws up to `n` different maps of an image in random order. Every image has at least one map.
+pub fn some(scene: &Scene, n: usize, s: &mut Stream) -> Vec<QaPair> {
     let all = maps(scene);
     dice::sample(s, &all, n)
 }
 
-/// As [`some`], but not both the map of things and that of their middles, which are nearly the same.
-pub fn unlike(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
+/// As [`some`], but without drawing both the map of things and that of centres, which are nearly the same.
+pub fn unlike(scene: &Scene, n: usize, s: &mut Stream) -> Vec<QaPair> {
     let mut all = maps(scene);
     dice::shuffle(s, &mut all);
     let mut named = false;
     all.retain(|map| {
-        let names = [Kind::Thing, Kind::Center].iter().any(|kind| map.question == question(*kind));
+        let names = [WordKind::Thing, WordKind::Center].iter().any(|kind| map.question == question(*kind));
         !(names && std::mem::replace(&mut named, true))
     });
     all.truncate(n);
     all
 }
 
-fn question(kind: Kind) -> String {
+fn question(kind: WordKind) -> String {
     format!("Map of {}.", kind.name())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scene::{Content, Split};
-    use crate::truth::CELLS;
+    use crate::grid::CELLS;
+    use crate::scene::{Content, SceneSplit};
 
     #[test]
     fn every_image_has_maps_of_one_word_a_cell_and_all_of_its_things_are_on_them() {
         for i in 0..400 {
-            let scene = Scene::draw(Split::Tune, 5, i);
+            let scene = Scene::draw(SceneSplit::Tune, 5, i);
             let all = maps(&scene);
             assert!(!all.is_empty(), "{scene:?}");
             assert!(all.iter().all(|t| t.answer.split(' ').count() == CELLS * CELLS), "{all:?}");

@@ -1,88 +1,92 @@
-//! Images of writing: a word, a number, two lines, a sign, a table.
+//! Images of writing: a word, a number, two lines, a sign or a table.
 
 use burgess_base::stream::Stream;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas};
+use crate::grid::{CELL_SIDE, CELLS, SIZE};
 use crate::text::WORDS;
-use crate::truth::CELLS;
-use crate::{SIZE, dice, palette};
+use crate::{dice, palette};
 
-/// Pixels from the middle of a letter to the middle of the next: one cell of the ground truth, so that no two letters
-/// have their middles in the same cell.
-pub const PITCH: u8 = (SIZE / CELLS as u32) as u8;
-
-/// One line of writing, its letters [`PITCH`] pixels apart.
+/// One line of writing. The middles of its letters are [`CELL_SIDE`] pixels apart, so that no two of them lie in the same
+/// cell of the ground truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
-    /// Capitals or digits, at most four.
+pub struct TextLine {
+    /// One to four capitals or digits.
     pub text: String,
-    /// Number of the colour of the letters.
+    /// Number of the colour of the letters, as in [`palette::COLOURS`].
     pub colour: u8,
-    /// Height of a capital in pixels.
+    /// Height of a capital, in pixels.
     pub height: u8,
-    /// Middle of the first letter, pixels from the left.
+    /// Middle of the first letter, in pixels from the left.
     pub x: u8,
-    /// Base line, pixels from the top.
+    /// Base line, in pixels from the top.
     pub base: u8,
 }
 
-impl Line {
-    /// A line anywhere in one of these rows of cells, the first and the last.
+impl TextLine {
+    /// Draws a line at a random position within a range of rows of cells (first and last, inclusive).
     fn draw(s: &mut Stream, text: String, rows: (i32, i32), colour: impl FnOnce(&mut Stream) -> u8) -> Self {
         let height = dice::within(s, 13, 17) as u8;
         let column = dice::within(s, 0, CELLS as i32 - text.len() as i32);
         let row = dice::within(s, rows.0, rows.1);
-        let pitch = i32::from(PITCH);
+        let pitch = i32::from(CELL_SIDE);
         let middle = |at: i32, s: &mut Stream| at * pitch + pitch / 2 + dice::within(s, -4, 4);
         let (x, y) = (middle(column, s), middle(row, s));
-        // A row at the edge must not lose the foot or the head of its letters.
+        // At the edges the whole height of the letters must lie inside the image.
         let y = y.clamp(i32::from(height) / 2 + 1, SIZE as i32 - i32::from(height) / 2 - 1);
         Self { text, colour: colour(s), height, x: x as u8, base: (y + i32::from(height) / 2) as u8 }
     }
 
-    /// Whether it is a number.
+    /// Returns whether the text is a number.
     pub fn is_number(&self) -> bool {
         self.text.bytes().all(|b| b.is_ascii_digit())
     }
 
-    /// Each letter with its middle: pixels from the left and from the top.
+    /// Returns each letter with its middle, in pixels from the left and from the top.
     pub fn letters(&self) -> impl Iterator<Item = (char, f32, f32)> + '_ {
         let y = f32::from(self.base) - f32::from(self.height) / 2.0;
-        self.text.chars().enumerate().map(move |(i, c)| (c, f32::from(self.x) + f32::from(PITCH) * i as f32, y))
+        self.text.chars().enumerate().map(move |(i, c)| (c, f32::from(self.x) + f32::from(CELL_SIDE) * i as f32, y))
     }
 }
 
-/// One line or two, the upper first; `sign` is the colour of a board behind it.
+/// The contents of an image of text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Writing {
+pub struct WritingScene {
+    /// Background.
     pub background: Background,
-    pub lines: Vec<Line>,
+    /// The lines, from top to bottom.
+    pub lines: Vec<TextLine>,
+    /// Number of the colour of the sign behind the text, if there is one.
     pub sign: Option<u8>,
 }
 
-/// A small table; the first row and column hold labels of one letter, the cells single digits.
+/// The contents of an image of a table: headers of one letter, and cells of one digit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Table {
+pub struct TableScene {
+    /// Background.
     pub background: Background,
+    /// Number of the colour of letters and digits.
     pub ink: u8,
+    /// Headers of the columns.
     pub columns: Vec<String>,
+    /// Headers of the rows.
     pub rows: Vec<String>,
-    /// Row by row.
+    /// Digits in the cells, row by row.
     pub cells: Vec<Vec<u8>>,
-    /// Tint of the head row.
+    /// Number of the colour whose tint the header row has.
     pub head: u8,
-    /// The cell of the ground truth in which its upper left corner lies: column and row.
+    /// Cell of the ground truth at the upper left corner of the table: column and row.
     pub at: (u8, u8),
 }
 
-/// A word to be read, in capitals.
+/// Draws a word of [`WORDS`], in capitals.
 pub fn word(s: &mut Stream) -> String {
     dice::pick(s, &WORDS).to_uppercase()
 }
 
-/// A number of one to four digits without leading zero.
+/// Draws a number of two to four digits.
 pub fn number(s: &mut Stream) -> String {
     match dice::below(s, 3) {
         0 => dice::within(s, 10, 99),
@@ -92,8 +96,8 @@ pub fn number(s: &mut Stream) -> String {
     .to_string()
 }
 
-impl Writing {
-    /// A word, a number, two lines or a sign.
+impl WritingScene {
+    /// Draws a word, a number, two lines or a sign.
     pub fn draw(s: &mut Stream) -> Self {
         let texts = match dice::below(s, 4) {
             0 => vec![word(s)],
@@ -104,18 +108,18 @@ impl Writing {
         Self::of(s, texts)
     }
 
-    /// A line in every row.
+    /// Draws an image with text in every row of cells.
     pub fn full(s: &mut Stream) -> Self {
         let lines = (0..CELLS as i32)
             .map(|row| {
                 let text = if dice::chance(s, 50) { word(s) } else { number(s) };
-                Line::draw(s, text, (row, row), ink)
+                TextLine::draw(s, text, (row, row), ink)
             })
             .collect();
         Self { background: Background::draw(s), lines, sign: None }
     }
 
-    /// These lines, in any order they are given.
+    /// Draws an image of these one or two lines, from top to bottom.
     pub fn of(s: &mut Stream, texts: Vec<String>) -> Self {
         let two = texts.len() > 1;
         let sign = (!two && dice::chance(s, 40)).then(|| dice::below(s, 6) as u8).map(|c| if c == 2 { 6 } else { c });
@@ -127,12 +131,12 @@ impl Writing {
                 (true, 0) => (0, cells / 2 - 1),
                 (true, _) => (cells / 2 + 1, cells - 1),
             };
-            lines.push(Line::draw(s, text, rows, |s| if sign.is_some() { 8 } else { ink(s) }));
+            lines.push(TextLine::draw(s, text, rows, |s| if sign.is_some() { 8 } else { ink(s) }));
         }
         Self { background: Background::draw(s), lines, sign }
     }
 
-    /// The image.
+    /// Renders the image.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
         for line in &self.lines {
@@ -140,7 +144,7 @@ impl Writing {
             let (x, base) = (f32::from(line.x), f32::from(line.base));
             let mut colour = palette::rgb(line.colour);
             if let Some(board) = self.sign {
-                let (half, width) = (f32::from(PITCH) / 2.0, f32::from(PITCH) * line.text.len() as f32);
+                let (half, width) = (f32::from(CELL_SIDE) / 2.0, f32::from(CELL_SIDE) * line.text.len() as f32);
                 canvas.rect(x - half - 1.0, base - height - 4.0, width + 2.0, height + 8.0, palette::rgb(board));
                 colour = [255; 3];
             }
@@ -152,14 +156,14 @@ impl Writing {
     }
 }
 
-/// A colour dark enough for thin strokes: anything but yellow.
+/// Draws a colour that is dark enough for thin strokes: black in place of yellow.
 pub fn ink(s: &mut Stream) -> u8 {
     let c = palette::draw(s);
     if c == 2 { 7 } else { c }
 }
 
-impl Table {
-    /// Two or three rows, two columns of digits, under and beside single letters.
+impl TableScene {
+    /// Draws a table of two or three rows and two columns.
     pub fn draw(s: &mut Stream) -> Self {
         let n = dice::within(s, 2, 3) as usize;
         let mut rows = short_labels(s, n + 2);
@@ -178,11 +182,11 @@ impl Table {
         }
     }
 
-    /// Every letter and digit with its middle: pixels from the left and from the top.
+    /// Returns every letter and digit with its middle, in pixels from the left and from the top.
     pub fn glyphs(&self) -> Vec<(String, f32, f32)> {
         let (left, top) = self.corner();
-        let x = |column: usize| left + f32::from(PITCH) * (column as f32 + 0.5);
-        let y = |row: usize| top + f32::from(PITCH) * (row as f32 + 0.5);
+        let x = |column: usize| left + f32::from(CELL_SIDE) * (column as f32 + 0.5);
+        let y = |row: usize| top + f32::from(CELL_SIDE) * (row as f32 + 0.5);
         let mut out: Vec<_> = self.columns.iter().enumerate().map(|(c, l)| (l.clone(), x(c + 1), y(0))).collect();
         for (r, (label, cells)) in self.rows.iter().zip(&self.cells).enumerate() {
             out.push((label.clone(), x(0), y(r + 1)));
@@ -191,21 +195,21 @@ impl Table {
         out
     }
 
-    /// The upper left corner in pixels from the left and from the top.
+    /// Returns the upper left corner, in pixels from the left and from the top.
     fn corner(&self) -> (f32, f32) {
-        (f32::from(self.at.0 * PITCH), f32::from(self.at.1 * PITCH))
+        (f32::from(self.at.0 * CELL_SIDE), f32::from(self.at.1 * CELL_SIDE))
     }
 
-    /// The image.
+    /// Renders the image.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
         let (left, top) = self.corner();
-        let (pitch, rows) = (f32::from(PITCH), self.rows.len() + 1);
+        let (pitch, rows) = (f32::from(CELL_SIDE), self.rows.len() + 1);
         let (wide, high) = (pitch * 3.0, pitch * rows as f32);
         let tint = palette::mix(palette::rgb(self.head), [255; 3], 0.7);
         canvas.rect(left, top, wide, pitch, tint);
         let (grid, ink) = ([90, 90, 95], palette::rgb(self.ink));
-        // The outer lines lie half outside of the image where the table reaches its edge.
+        // Where the table reaches the edge of the image, half of the line's width lies outside.
         for r in 0..=rows {
             let y = top + pitch * r as f32;
             canvas.line((left, y), (left + wide, y), 1.0, grid);
@@ -221,10 +225,10 @@ impl Table {
     }
 }
 
-/// Labels of charts and tables: letters far from the A to D of answer options.
+/// Labels of charts and tables; none of them is a letter of answer options (A to D).
 pub const LABELS: [&str; 12] = ["F", "H", "K", "L", "M", "P", "R", "S", "T", "V", "X", "Z"];
 
-/// `k` different labels.
+/// Draws `k` different labels.
 pub fn short_labels(s: &mut Stream, k: usize) -> Vec<String> {
     dice::sample(s, &LABELS, k).into_iter().map(str::to_string).collect()
 }

@@ -1,4 +1,4 @@
-//! What direct probes of an encoder are trained and tested on: scenes with one exact target each, or one for some
+//! Training and test data for direct probes of an encoder: scenes with one exact target each, or one for some of their
 //! cells.
 //!
 //! | set | scenes | image-level tasks | patch-level tasks |
@@ -11,10 +11,10 @@
 //! | writing | words and numbers | | glyph |
 //! | things | two or three things | | segmentation: thing or background; colour; position: the cell itself |
 //!
-//! Training scenes are none of the test scenes, test scenes are all of them, so no image is in both. A patch-level
-//! target belongs to a cell of [`Scene::truth`]; cells with several words of its kind are left out. A training image
-//! gives one cell of each class in it, [`MOST_CELLS`] at most, a test image one cell in all, so that test targets are
-//! independent draws.
+//! Test scenes are drawn from the held-out eighth of all scenes, training scenes from the others, so no image is in
+//! both. A patch-level target belongs to a cell of [`Scene::cells`]; cells with several words of its kind are left out.
+//! A training image gives one cell per class in it, at most [`MOST_CELLS`]; a test image gives a single cell, so that
+//! test targets are independent.
 
 use std::collections::BTreeSet;
 
@@ -23,39 +23,40 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::THINGS;
-use crate::flat::{self, Flat, Wish};
-use crate::page::Writing;
+use crate::flat::{self, FlatScene, ItemSpec};
+use crate::grid::{CELLS, SIZE};
+use crate::page::WritingScene;
 use crate::scene::{Content, Scene};
-use crate::solids::Solids;
+use crate::solids::SolidScene;
 use crate::text::WORDS;
-use crate::truth::{CELLS, Cell, Kind};
-use crate::{SIZE, dice, palette};
+use crate::truth::{CellWords, WordKind};
+use crate::{dice, palette};
 
-/// Number of words that the word probe tells apart.
+/// Number of classes of the word probe.
 pub const WORD_CLASSES: usize = 32;
-/// Most cells of one training image in a patch-level task.
+/// Maximum number of cells of one training image in a patch-level task.
 pub const MOST_CELLS: usize = 6;
-/// The target of cells without any word.
+/// Class of cells without any word.
 const BACKGROUND: &str = "background";
-/// Number of the colour of one solid, and of the thing whose position is asked.
+/// Number of the colour of one solid, and of the thing whose position is the target.
 const RED: u8 = 0;
 /// Number of the colour of the other solid.
 const BLUE: u8 = 4;
-/// Least distance of a middle from the border between two quadrants, in pixels.
+/// Minimum distance of a middle from the border between two quadrants, in pixels.
 const MARGIN: u8 = 6;
 
-/// Which vector a target is read from.
+/// The feature vector that a target is predicted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeLevel {
-    /// One vector for the whole image; `picture` in records.
+    /// One vector per image; its name in records is `picture`.
     #[serde(rename = "picture")]
     Image,
-    /// The vector of one cell.
+    /// One vector per cell.
     Patch,
 }
 
-/// One target of one scene.
+/// A target of one scene or one of its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeTarget {
     /// Index of the scene in its set's `train` or `test`.
@@ -66,12 +67,12 @@ pub struct ProbeTarget {
     pub class: usize,
 }
 
-/// One attribute that is probed.
+/// A classification task: one attribute, predicted at one level.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeTask {
-    /// "thing", "colour", "count", "position", "depth", "word", "glyph" or "segmentation".
+    /// Name of the attribute: "thing", "colour", "count", "position", "depth", "word", "glyph" or "segmentation".
     pub attribute: &'static str,
-    /// Which vector it is read from.
+    /// The feature vector that it is predicted from.
     pub level: ProbeLevel,
     /// Names of the classes, all of which occur in training.
     pub classes: Vec<String>,
@@ -81,7 +82,7 @@ pub struct ProbeTask {
     pub test: Vec<ProbeTarget>,
 }
 
-/// Scenes of one sort, and what is read from them.
+/// Scenes of one kind, with the tasks that use them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeSet {
     /// Name of the set, as in the module's table.
@@ -90,28 +91,28 @@ pub struct ProbeSet {
     pub train: Vec<Scene>,
     /// Test scenes.
     pub test: Vec<Scene>,
-    /// What is read from them.
+    /// The tasks on these scenes.
     pub tasks: Vec<ProbeTask>,
 }
 
-/// A scene and the word that each image-level task of its set asks for, in the order of the tasks.
+/// A scene with the target of each image-level task of its set, in the order of the tasks.
 type Drawn = (Scene, Vec<String>);
 
-/// The recipe of a set.
+/// The definition of a set.
 struct Recipe {
     name: &'static str,
     /// Number of training and of test scenes.
     scenes: [usize; 2],
-    /// Draws scene `index` from the test scenes, or from the others.
+    /// Draws scene `index`, from the test scenes if `test`.
     draw: fn(&mut Stream, index: usize, test: bool) -> Drawn,
-    /// Attributes of the words that `draw` returns.
+    /// Attributes of the image-level targets that `draw` returns.
     image: &'static [&'static str],
-    /// Attributes of cells, with the word that a cell has of it.
+    /// Attributes of the patch-level tasks, with the function that finds a cell's target.
     patch: &'static [(&'static str, CellWord)],
 }
 
-/// The word of an attribute that the cell of an index with these words has; nothing where it has none or several.
-type CellWord = fn(usize, &[(Kind, String)]) -> Option<String>;
+/// Returns the target of a cell, given its index and words; `None` if it has none or several.
+type CellWord = fn(usize, &[(WordKind, String)]) -> Option<String>;
 
 const RECIPES: [Recipe; 7] = [
     Recipe { name: "single", scenes: [2400, 800], draw: single, image: &["thing", "colour"], patch: &[] },
@@ -129,7 +130,7 @@ const RECIPES: [Recipe; 7] = [
     },
 ];
 
-/// The sets of probes under `seed`; `limit` bounds the training scenes and the test scenes of each.
+/// Returns the probe sets for `seed`; `limit` bounds the number of training scenes and of test scenes of each set.
 ///
 /// The same arguments give the same sets, on any number of threads.
 pub fn probe_sets(seed: u64, limit: Option<usize>) -> Vec<ProbeSet> {
@@ -161,7 +162,7 @@ impl Recipe {
         ProbeSet { name: self.name, tasks, train: scenes(train), test: scenes(test) }
     }
 
-    /// The words of the cells of each scene, if any task asks for them.
+    /// Returns the words of the cells of each scene; empty if the set has no patch-level task.
     fn cells(&self, drawn: &[Drawn]) -> Vec<Cells> {
         if self.patch.is_empty() { Vec::new() } else { drawn.par_iter().map(|(scene, _)| scene.truth()).collect() }
     }
@@ -174,12 +175,12 @@ impl Recipe {
 }
 
 /// The words of each cell of a scene.
-type Cells = Vec<Cell>;
+type Cells = Vec<CellWords>;
 
-/// Scene, cell and word of a target.
+/// Scene, cell and class name of a target.
 type Target = (usize, Option<usize>, String);
 
-/// The task with these targets; its classes are the words of the training targets.
+/// Creates a task whose classes are those of the training targets.
 fn task(attribute: &'static str, level: ProbeLevel, train: Vec<Target>, test: Vec<Target>) -> ProbeTask {
     let classes: BTreeSet<&String> = train.iter().map(|(_, _, word)| word).collect();
     let classes: Vec<String> = classes.into_iter().cloned().collect();
@@ -191,9 +192,8 @@ fn task(attribute: &'static str, level: ProbeLevel, train: Vec<Target>, test: Ve
     ProbeTask { attribute, level, train: known(&train), test: known(&test), classes }
 }
 
-/// One cell for each word that `word` finds in the cells of a scene, drawn among those that have it; of `most` words
-/// at most.
-fn chosen(cells: &[Cell], word: CellWord, most: usize, s: &mut Stream) -> Vec<(usize, String)> {
+/// Draws one cell for each target that `word` finds in the cells of a scene, for at most `most` targets.
+fn chosen(cells: &[CellWords], word: CellWord, most: usize, s: &mut Stream) -> Vec<(usize, String)> {
     let words: Vec<Option<String>> = cells.iter().enumerate().map(|(i, cell)| word(i, cell)).collect();
     let different: BTreeSet<&String> = words.iter().flatten().collect();
     let mut all = Vec::new();
@@ -204,38 +204,38 @@ fn chosen(cells: &[Cell], word: CellWord, most: usize, s: &mut Stream) -> Vec<(u
     dice::sample(s, &all, most)
 }
 
-/// The only word of a kind in a cell.
-fn only(cell: &[(Kind, String)], kind: Kind) -> Option<String> {
+/// Returns the word of a kind in a cell, if there is exactly one.
+fn only(cell: &[(WordKind, String)], kind: WordKind) -> Option<String> {
     let mut found = cell.iter().filter(|(k, _)| *k == kind);
     found.next().filter(|_| found.next().is_none()).map(|(_, word)| word.clone())
 }
 
-fn segment(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    if cell.is_empty() { Some(BACKGROUND.into()) } else { only(cell, Kind::Thing) }
+fn segment(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    if cell.is_empty() { Some(BACKGROUND.into()) } else { only(cell, WordKind::Thing) }
 }
 
-fn colour(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    only(cell, Kind::Color)
+fn colour(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    only(cell, WordKind::Color)
 }
 
-fn level(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    only(cell, Kind::Depth)
+fn level(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    only(cell, WordKind::Depth)
 }
 
-fn glyph(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    only(cell, Kind::Letter)
+fn glyph(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    only(cell, WordKind::Letter)
 }
 
-fn place(index: usize, _: &[(Kind, String)]) -> Option<String> {
+fn place(index: usize, _: &[(WordKind, String)]) -> Option<String> {
     Some(format!("row {}, column {}", index / CELLS + 1, index % CELLS + 1))
 }
 
-/// A flat scene for which there are `words`, and these.
+/// Draws a flat scene for which `words` returns targets, with these targets.
 fn flat_scene(
     s: &mut Stream,
     test: bool,
-    mut draw: impl FnMut(&mut Stream) -> Flat,
-    words: impl Fn(&Flat) -> Option<Vec<String>>,
+    mut draw: impl FnMut(&mut Stream) -> FlatScene,
+    words: impl Fn(&FlatScene) -> Option<Vec<String>>,
 ) -> Drawn {
     let mut found = Vec::new();
     let scene = Scene::draw_until(s, test, |s| {
@@ -250,12 +250,12 @@ fn flat_scene(
     (scene, found)
 }
 
-/// One thing: every thing in turn, in any colour.
+/// Draws a scene of one thing in a random colour; all things take turns.
 fn single(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let thing = (index % THINGS.len()) as u16;
     let draw = |s: &mut Stream| {
-        let wish = Wish::of(s, thing);
-        Flat::of(s, &[wish])
+        let spec = ItemSpec::of(s, thing);
+        FlatScene::of(s, &[spec])
     };
     flat_scene(s, test, draw, |flat| {
         let item = flat.items.first()?;
@@ -263,25 +263,25 @@ fn single(s: &mut Stream, index: usize, test: bool) -> Drawn {
     })
 }
 
-/// One to four of one thing, and nothing else.
+/// Draws a scene of one to four items of one thing, and nothing else.
 fn counting(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let n = 1 + index % 4;
     let draw = |s: &mut Stream| {
-        let mut wishes = flat::counting(s, n);
-        wishes.truncate(n);
-        Flat::of(s, &wishes)
+        let mut specs = flat::counting(s, n);
+        specs.truncate(n);
+        FlatScene::of(s, &specs)
     };
     flat_scene(s, test, draw, |flat| Some(vec![flat.items.len().to_string()]))
 }
 
-/// A red thing and a thing of another colour; the word is the quadrant of the red one's middle.
+/// Draws a scene of a red thing and a thing of another colour; the target is the quadrant of the red one's middle.
 fn pair(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let draw = |s: &mut Stream| {
-        let mut wishes: Vec<Wish> = flat::different_things(s, 2).into_iter().map(|t| Wish::of(s, t)).collect();
+        let mut specs: Vec<ItemSpec> = flat::different_things(s, 2).into_iter().map(|t| ItemSpec::of(s, t)).collect();
         let others: Vec<u8> = (0..palette::COLOURS.len() as u8).filter(|c| *c != RED).collect();
-        wishes[0].colour = RED;
-        wishes[1].colour = *dice::pick(s, &others);
-        Flat::of(s, &wishes)
+        specs[0].colour = RED;
+        specs[1].colour = *dice::pick(s, &others);
+        FlatScene::of(s, &specs)
     };
     flat_scene(s, test, draw, |flat| {
         let red = flat.items.iter().find(|i| i.colour == RED)?;
@@ -295,12 +295,12 @@ fn pair(s: &mut Stream, _: usize, test: bool) -> Drawn {
     })
 }
 
-/// A red and a blue solid, one clearly closer than the other; the word is the colour of the closer one.
+/// Draws a scene of a red and a blue solid, one clearly closer; the target is the colour of the closer one.
 fn solids(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let mut closer = palette::name(RED);
     let scene = Scene::draw_until(s, test, |s| {
         loop {
-            let mut scene = Solids::of(s, 2);
+            let mut scene = SolidScene::of(s, 2);
             scene.solids.iter_mut().zip([RED, BLUE]).for_each(|(solid, colour)| solid.colour = colour);
             if scene.clearly_closer(0, 1) || scene.clearly_closer(1, 0) {
                 closer = palette::name(if scene.clearly_closer(0, 1) { RED } else { BLUE });
@@ -311,24 +311,24 @@ fn solids(s: &mut Stream, _: usize, test: bool) -> Drawn {
     (scene, vec![closer.to_string()])
 }
 
-/// One of [`WORD_CLASSES`] words, in turn.
+/// Draws a scene of one of [`WORD_CLASSES`] words, which take turns.
 fn word(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let word = WORDS[index % WORD_CLASSES * WORDS.len() / WORD_CLASSES];
-    let scene = Scene::draw_until(s, test, |s| Content::Writing(Writing::of(s, vec![word.to_uppercase()])));
+    let scene = Scene::draw_until(s, test, |s| Content::Writing(WritingScene::of(s, vec![word.to_uppercase()])));
     (scene, vec![word.to_string()])
 }
 
-/// Any writing.
+/// Draws a scene of writing, without an image-level target.
 fn writing(s: &mut Stream, _: usize, test: bool) -> Drawn {
-    (Scene::draw_until(s, test, |s| Content::Writing(Writing::draw(s))), Vec::new())
+    (Scene::draw_until(s, test, |s| Content::Writing(WritingScene::draw(s))), Vec::new())
 }
 
-/// Two or three different things.
+/// Draws a scene of two or three different things, without an image-level target.
 fn things(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let draw = |s: &mut Stream| {
         let k = dice::within(s, 2, 3) as usize;
-        let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-        Flat::of(s, &wishes)
+        let specs: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+        FlatScene::of(s, &specs)
     };
     flat_scene(s, test, draw, |_| Some(Vec::new()))
 }
@@ -364,7 +364,7 @@ mod tests {
                 };
                 assert!(cells(&task.train) && cells(&task.test), "{}", task.attribute);
                 assert!(!task.test.is_empty() && task.classes.is_sorted(), "{}", task.attribute);
-                // One target for each test image.
+                // One target per test image.
                 assert!(task.test.windows(2).all(|w| w[0].scene < w[1].scene), "{}", task.attribute);
             }
         }

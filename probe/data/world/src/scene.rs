@@ -1,34 +1,33 @@
-//! An image's exact contents, and the rule that keeps test images out of training.
+//! The exact contents of an image, and the rule that keeps test images out of training.
 
 use burgess_base::digest;
 use burgess_base::stream::{Stream, stream};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::chart::Chart;
-use crate::diagram::Diagram;
-use crate::flat::Flat;
-use crate::page::{Table, Writing};
-use crate::questions::{self, Turn};
-use crate::solids::Solids;
-use crate::{caption, dice};
+use crate::chart::ChartScene;
+use crate::diagram::DiagramScene;
+use crate::dice;
+use crate::flat::FlatScene;
+use crate::page::{TableScene, WritingScene};
+use crate::solids::SolidScene;
 
-/// What images are for.
+/// The use of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Split {
+pub enum SceneSplit {
     /// Pretraining of encoders.
     Pretrain,
-    /// Captions for the connector.
+    /// Captions for training the connector.
     Align,
-    /// Questions for connector and language model.
+    /// Conversations for training connector and language model.
     Tune,
     /// Benchmarks.
     Test,
 }
 
-impl Split {
-    /// "pretrain", "align", "tune", "test".
+impl SceneSplit {
+    /// Returns "pretrain", "align", "tune" or "test".
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pretrain => "pretrain",
@@ -39,61 +38,67 @@ impl Split {
     }
 }
 
-/// What an image shows.
+/// The contents of an image, by its kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Content {
-    Flat(Flat),
-    Solids(Solids),
-    Writing(Writing),
-    Table(Table),
-    Chart(Chart),
-    Diagram(Diagram),
+    /// Pictograms and plain shapes.
+    Flat(FlatScene),
+    /// Solids in perspective.
+    Solids(SolidScene),
+    /// Text.
+    Writing(WritingScene),
+    /// A table of digits.
+    Table(TableScene),
+    /// A chart.
+    Chart(ChartScene),
+    /// A diagram of things.
+    Diagram(DiagramScene),
 }
 
 /// The exact ground truth of one image.
 ///
-/// All fields are whole numbers and all can be seen, so two images are the same exactly if their scenes are. One in
-/// eight scenes, by a digest of these fields, is a test scene; [`Scene::draw`] gives no other to [`Split::Test`] and
-/// none of them to the training splits. So no image can be in both, whatever the seeds.
+/// All fields are integers and all are visible, so two images are equal exactly if their scenes are. One in eight
+/// scenes, by a digest of these fields, is a test scene. [`Scene::draw`] returns only test scenes for
+/// [`SceneSplit::Test`] and only others for the training splits, so no image can be in both, whatever the seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scene {
-    /// What is to be seen.
+    /// The contents of the image.
     pub(crate) content: Content,
 }
 
 impl Scene {
-    /// Image `index` of a split under `seed`, of any kind.
-    pub fn draw(split: Split, seed: u64, index: u64) -> Self {
+    /// Draws image `index` of a split for `seed`, of a random kind.
+    pub fn draw(split: SceneSplit, seed: u64, index: u64) -> Self {
         let mut s = stream(&format!("world/{}/{index}", split.as_str()), seed);
-        // Encoders learn from collections in which most images show one thing; so does every second of these.
-        if split == Split::Pretrain && dice::chance(&mut s, 50) {
-            return Self::draw_until(&mut s, false, |s| Content::Flat(Flat::draw_one(s)));
+        // Encoders are usually pretrained on images of mostly single objects, so half of these show one thing.
+        if split == SceneSplit::Pretrain && dice::chance(&mut s, 50) {
+            return Self::draw_until(&mut s, false, |s| Content::Flat(FlatScene::draw_one(s)));
         }
-        Self::draw_from(&mut s, split == Split::Test)
+        Self::draw_from(&mut s, split == SceneSplit::Test)
     }
 
-    /// A training scene that is full of things or lines, with a word for nearly every cell.
+    /// Draws a training scene with many things or lines, so that nearly every cell has a word.
     pub(crate) fn draw_full(s: &mut Stream) -> Self {
         Self::draw_until(s, false, |s| match dice::below(s, 3) {
-            0 => Content::Writing(Writing::full(s)),
-            _ => Content::Flat(Flat::crowd(s)),
+            0 => Content::Writing(WritingScene::full(s)),
+            _ => Content::Flat(FlatScene::crowd(s)),
         })
     }
 
-    /// The next image of a stream, from the test scenes or from the others.
+    /// Draws a scene of a random kind, from the test scenes if `test`, else from the others.
     pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
         Self::draw_until(s, test, |s| match dice::below(s, 100) {
-            0..=33 => Content::Flat(Flat::draw(s)),
-            34..=50 => Content::Solids(Solids::draw(s)),
-            51..=62 => Content::Writing(Writing::draw(s)),
-            63..=72 => Content::Table(Table::draw(s)),
-            73..=86 => Content::Chart(Chart::draw(s)),
-            _ => Content::Diagram(Diagram::draw(s)),
+            0..=33 => Content::Flat(FlatScene::draw(s)),
+            34..=50 => Content::Solids(SolidScene::draw(s)),
+            51..=62 => Content::Writing(WritingScene::draw(s)),
+            63..=72 => Content::Table(TableScene::draw(s)),
+            73..=86 => Content::Chart(ChartScene::draw(s)),
+            _ => Content::Diagram(DiagramScene::draw(s)),
         })
     }
 
-    /// The first of the drawn contents that is a test scene, or that is none.
+    /// Repeats `draw` until the scene is a test scene (`test`) or none.
     pub(crate) fn draw_until(s: &mut Stream, test: bool, mut draw: impl FnMut(&mut Stream) -> Content) -> Self {
         loop {
             let scene = Self { content: draw(s) };
@@ -103,14 +108,14 @@ impl Scene {
         }
     }
 
-    /// Whether this scene belongs to the test splits: one in eight does.
+    /// Returns whether this scene is a test scene, which one in eight is.
     pub(crate) fn is_test(&self) -> bool {
-        // Whole numbers and strings always have a JSON form, so the digest cannot fail.
+        // Integers and strings always have a JSON form, so the digest cannot fail.
         let digest = digest::of_value(self).unwrap_or_default();
         digest.bytes().next().is_some_and(|b| b == b'0' || b == b'1')
     }
 
-    /// The image, `SIZE`×`SIZE`.
+    /// Renders the image, [`SIZE`](crate::SIZE)×[`SIZE`](crate::SIZE) pixels.
     pub fn render(&self) -> RgbImage {
         match &self.content {
             Content::Flat(c) => c.render(),
@@ -122,7 +127,7 @@ impl Scene {
         }
     }
 
-    /// Which kind of image: "flat", "solids", "writing", "table", "chart" or "diagram".
+    /// Returns the kind of image: "flat", "solids", "writing", "table", "chart" or "diagram".
     pub fn kind(&self) -> &'static str {
         match self.content {
             Content::Flat(_) => "flat",
@@ -132,32 +137,6 @@ impl Scene {
             Content::Chart(_) => "chart",
             Content::Diagram(_) => "diagram",
         }
-    }
-
-    /// One or two short sentences that say what is to be seen.
-    pub fn caption(&self, stream: &mut Stream) -> String {
-        caption::short(self, stream)
-    }
-
-    /// A caption for the pretraining of encoders: as [`Scene::caption`], of half of the flat images without colours.
-    pub fn pretraining_caption(&self, stream: &mut Stream) -> String {
-        caption::names_or_short(self, stream)
-    }
-
-    /// Everything that questions are asked about, in sentences.
-    pub fn description(&self, stream: &mut Stream) -> String {
-        caption::full(self, stream)
-    }
-
-    /// Places in [`crate::class_names`] of what is to be seen, in ascending order.
-    pub fn classes(&self) -> Vec<usize> {
-        crate::classes::of(self)
-    }
-
-    /// `n` training questions (fewer if the image does not give so many different ones) of the benchmarks' forms.
-    /// The first of each form carries the line that says how to answer.
-    pub fn turns(&self, n: usize, stream: &mut Stream) -> Vec<Turn> {
-        questions::turns(self, n, stream)
     }
 }
 
@@ -177,7 +156,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
         let one = |i: u64| {
-            let scene = Scene::draw(Split::Pretrain, 4, i);
+            let scene = Scene::draw(SceneSplit::Pretrain, 4, i);
             let text = scene.caption(&mut stream("t", i));
             (digest::of_value(&scene).unwrap_or_default(), pixels(&scene), text, scene.turns(3, &mut stream("q", i)))
         };
@@ -188,17 +167,19 @@ mod tests {
 
     #[test]
     fn no_image_is_both_in_test_and_in_training() {
-        let draw = |split: Split, n: u64| -> Vec<(String, String)> {
+        let draw = |split: SceneSplit, n: u64| -> Vec<(String, String)> {
             let scenes: Vec<Scene> = (0..n).into_par_iter().map(|i| Scene::draw(split, 0, i)).collect();
-            assert!(scenes.iter().all(|s| s.is_test() == (split == Split::Test)));
+            assert!(scenes.iter().all(|s| s.is_test() == (split == SceneSplit::Test)));
             scenes.par_iter().map(|s| (pixels(s), digest::of_value(s).unwrap_or_default())).collect()
         };
-        let test = draw(Split::Test, 700);
-        let training: Vec<_> =
-            [Split::Pretrain, Split::Align, Split::Tune].into_iter().flat_map(|s| draw(s, 800)).collect();
+        let test = draw(SceneSplit::Test, 700);
+        let training: Vec<_> = [SceneSplit::Pretrain, SceneSplit::Align, SceneSplit::Tune]
+            .into_iter()
+            .flat_map(|s| draw(s, 800))
+            .collect();
         let seen: BTreeSet<&String> = test.iter().map(|(p, _)| p).collect();
         assert!(training.iter().all(|(p, _)| !seen.contains(p)));
-        // What looks the same has the same contents, so the rule on contents is a rule on images.
+        // Equal pixels imply equal contents, so the split by contents is a split by images.
         let mut contents: HashMap<&String, &String> = HashMap::new();
         for (p, c) in test.iter().chain(&training) {
             assert_eq!(*contents.entry(p).or_insert(c), c);
@@ -209,21 +190,22 @@ mod tests {
     fn one_scene_in_eight_is_for_tests_and_all_kinds_occur() {
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for i in 0..600 {
-            *kinds.entry(Scene::draw(Split::Test, 8, i).kind()).or_default() += 1;
+            *kinds.entry(Scene::draw(SceneSplit::Test, 8, i).kind()).or_default() += 1;
         }
         assert_eq!(kinds.len(), 6);
         assert!(kinds.values().all(|n| *n > 15), "{kinds:?}");
         let mut s = stream("share", 0);
-        let flat = (0..4000).filter(|_| Scene { content: Content::Table(Table::draw(&mut s)) }.is_test()).count();
+        let flat = (0..4000).filter(|_| Scene { content: Content::Table(TableScene::draw(&mut s)) }.is_test()).count();
         assert!((400..600).contains(&flat), "{flat} of 4000");
     }
 
-    /// The first scenes and their texts. If this fails, the world has changed: raise `VERSION` and note the new value here.
+    /// Digest of the first scenes and their texts. If this test fails, the world has changed: increment `VERSION` and
+    /// write the new digest here.
     #[test]
     fn the_world_is_the_one_of_this_version() {
         let mut all = Vec::new();
         for i in 0..300 {
-            let scene = Scene::draw(Split::Pretrain, 0, i);
+            let scene = Scene::draw(SceneSplit::Pretrain, 0, i);
             let mut s = stream("golden", i);
             all.push((scene.caption(&mut s), scene.description(&mut s), scene.turns(4, &mut s), scene));
         }
@@ -237,7 +219,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
         fn any_seed_gives_a_whole_scene(seed: u64, index: u64) {
-            let scene = Scene::draw(Split::Align, seed, index);
+            let scene = Scene::draw(SceneSplit::Align, seed, index);
             prop_assert_eq!(scene.render().dimensions(), (crate::SIZE, crate::SIZE));
             let classes = scene.classes();
             prop_assert!(!classes.is_empty() && classes.windows(2).all(|w| w[0] < w[1]));

@@ -1,4 +1,4 @@
-//! Glyph outlines of the shipped font, and the words that images show.
+//! Glyph outlines of the embedded font, and the words that images show.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -6,16 +6,17 @@ use std::sync::LazyLock;
 use ab_glyph::{Font, FontRef, OutlineCurve};
 use resvg::tiny_skia::{Path, PathBuilder, Transform};
 
-/// DejaVu Sans Condensed Bold, unmodified; its licence lies in `assets/LICENSES`.
+/// DejaVu Sans Condensed Bold, unmodified; its licence is in `assets/LICENSES`.
 static FONT: &[u8] = include_bytes!("../assets/DejaVuSansCondensed-Bold.ttf");
 
-/// An outline in units of one capital height, y downwards from the base line.
+/// The outline of a character, in units of the capital height, y downwards from the base line.
 struct Glyph {
     path: Option<Path>,
     advance: f32,
 }
 
-/// Printable ASCII. A font that did not parse would leave this empty; a test holds that it is not.
+/// Glyphs of the printable ASCII characters. A test checks that the embedded font parses, because an error would leave
+/// this empty.
 static GLYPHS: LazyLock<HashMap<char, Glyph>> = LazyLock::new(|| {
     let mut glyphs = HashMap::new();
     let Ok(font) = FontRef::try_from_slice(FONT) else { return glyphs };
@@ -50,12 +51,13 @@ static GLYPHS: LazyLock<HashMap<char, Glyph>> = LazyLock::new(|| {
     glyphs
 });
 
-/// Width in pixels of a text whose capitals are `height` pixels high.
+/// Returns the width in pixels of a text whose capitals are `height` pixels high.
 pub fn width(words: &str, height: f32) -> f32 {
     words.chars().filter_map(|c| GLYPHS.get(&c)).map(|g| g.advance * height).sum()
 }
 
-/// Hands every glyph's path and its place to `draw`; `left` and `base` are where the text begins.
+/// Calls `draw` with the path of every glyph and its transform to the image; the text begins at `left` on the base line
+/// `base`, in pixels.
 pub fn outline(words: &str, left: f32, base: f32, height: f32, mut draw: impl FnMut(&Path, Transform)) {
     let mut x = left;
     for glyph in words.chars().filter_map(|c| GLYPHS.get(&c)) {
@@ -66,7 +68,7 @@ pub fn outline(words: &str, left: f32, base: f32, height: f32, mut draw: impl Fn
     }
 }
 
-/// The words that images show to be read, three to five letters each.
+/// The words that images show, two to five lower-case letters each.
 pub static WORDS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| include_str!("../assets/words.txt").split_whitespace().collect());
 

@@ -1,52 +1,50 @@
-//! What each cell of an image shows: the ground truth that an oracle sees, that dense captions say, and that probes
-//! are measured against.
+//! The ground truth of each cell of an image. The oracle baseline reads it, dense captions state it, and probes are
+//! tested against it.
 //!
-//! An image is cut into [`CELLS`]×[`CELLS`] cells, the patches of the nano encoders. What a cell shows are words, each of
-//! one [`Kind`]: the colour and the name of the thing that covers most of it, the letter whose middle lies in it, and so
-//! on. The cell that holds a thing's middle is marked, so that things of one sort can be counted.
+//! An image is divided into [`CELLS`]×[`CELLS`] cells, the patches of the nano encoders. A cell has words, each of one
+//! [`WordKind`]: the colour and the name of the thing that covers most of it, the letter whose middle lies in it, and
+//! so on. The cell of a thing's middle is marked, so that things can be counted.
 
 use crate::canvas::Texture;
-use crate::chart::{self, Chart};
-use crate::diagram::Diagram;
-use crate::flat::Flat;
-use crate::page::{Table, Writing};
+use crate::chart::{ChartKind, ChartScene, FLOOR};
+use crate::diagram::DiagramScene;
+use crate::flat::FlatScene;
+use crate::grid::{CELL_SIDE, CELLS, SIZE, cell_at, cell_middle};
+use crate::page::{TableScene, WritingScene};
+use crate::palette;
 use crate::scene::{Content, Scene};
-use crate::solids::Solids;
-use crate::{SIZE, palette, raycast};
+use crate::solids::SolidScene;
 
-/// Cells along each side of an image: 4, so that a cell is 24×24 pixels.
-pub const CELLS: usize = 4;
-
-/// Points looked at in a cell, along each side.
+/// Number of sample points along each side of a cell.
 const POINTS: usize = 5;
-/// Points of a cell that a thing must cover to be named there.
+/// Minimum number of sample points, of 25, that a thing must cover to be named in a cell.
 const ENOUGH: usize = 5;
 
-/// What a word of a cell is about.
+/// The property that a word of a cell states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// The colour of what covers the cell: "red".
+pub enum WordKind {
+    /// Colour of the thing that covers the cell, such as "red".
     Color,
-    /// What covers the cell: "cup", "sphere", "bar", "point", "slice", "arrow".
+    /// Name of the thing that covers the cell: "cup", "sphere", "bar", "point", "slice", "arrow", …
     Thing,
-    /// That a thing's middle lies here: "center".
+    /// Mark of the cell that contains a thing's middle: "center".
     Center,
-    /// How the thing looks: "striped", "left", "upside down", and where an arrow points.
+    /// Appearance of the thing: "striped", "left", "upside"; for an arrow its direction.
     Look,
-    /// The letter or digit whose middle lies here.
+    /// Letter or digit whose middle lies in the cell.
     Letter,
-    /// The value of the mark whose middle lies here: "5".
+    /// Value of the chart mark whose middle lies in the cell, such as "5".
     Value,
-    /// How far away the thing is: "depth1" (near) to "depth8".
+    /// Distance of the thing, from "depth1" (near) to "depth8".
     Depth,
 }
 
-impl Kind {
-    /// All of them.
+impl WordKind {
+    /// All kinds, in the order of the words in a cell.
     pub const ALL: [Self; 7] =
         [Self::Color, Self::Thing, Self::Center, Self::Look, Self::Letter, Self::Value, Self::Depth];
 
-    /// The word by which a map of this kind is asked for.
+    /// Returns the name of the kind in the question for its map.
     pub fn name(self) -> &'static str {
         match self {
             Self::Color => "color",
@@ -61,11 +59,11 @@ impl Kind {
 }
 
 /// The words of one cell, in the order of their kinds.
-pub type Cell = Vec<(Kind, String)>;
+pub type CellWords = Vec<(WordKind, String)>;
 
 impl Scene {
-    /// The words of each cell, row by row, `CELLS * CELLS` lists; empty where only background is.
-    pub fn truth(&self) -> Vec<Cell> {
+    /// Returns the words of each cell, row by row; empty for cells that show only background.
+    pub(crate) fn truth(&self) -> Vec<CellWords> {
         let mut cells = match &self.content {
             Content::Flat(f) => flat(f),
             Content::Solids(c) => solids(c),
@@ -80,27 +78,21 @@ impl Scene {
         cells
     }
 
-    /// As [`Scene::truth`], the words alone.
+    /// Returns the words of each cell, row by row, `CELLS * CELLS` lists; empty for cells that show only background.
     pub fn cells(&self) -> Vec<Vec<String>> {
         words(&self.truth())
     }
 }
 
-/// The words of cells without their kinds.
-pub(crate) fn words(cells: &[Cell]) -> Vec<Vec<String>> {
+/// Returns the words of cells without their kinds.
+pub(crate) fn words(cells: &[CellWords]) -> Vec<Vec<String>> {
     cells.iter().map(|cell| cell.iter().map(|(_, word)| word.clone()).collect()).collect()
 }
 
-/// The cell that holds a point of the image.
-pub(crate) fn cell_at(x: f32, y: f32) -> usize {
-    let at = |v: f32| ((v / SIZE as f32 * CELLS as f32) as usize).min(CELLS - 1);
-    at(y) * CELLS + at(x)
-}
-
-/// Which of `count` things covers each cell: the one that covers most of it, if it covers a fifth; whatever is small still
-/// has the cell that it covers most. `at` tells which thing covers a point of the image.
+/// Returns for each cell which of `count` things covers most of it, if that covers at least a fifth; a thing that would
+/// have no cell gets the one that it covers most. `at` returns the thing at a point of the image.
 fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<usize>> {
-    let side = SIZE as f32 / CELLS as f32;
+    let side = f32::from(CELL_SIDE);
     let mut covered = vec![vec![0usize; count]; CELLS * CELLS];
     for (cell, counts) in covered.iter_mut().enumerate() {
         for p in 0..POINTS * POINTS {
@@ -123,7 +115,7 @@ fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<us
         if owner.contains(&Some(thing)) {
             continue;
         }
-        // Not the one cell that another has.
+        // A thing does not take the only cell of another one.
         let free = |cell: &usize| {
             let of = owner[*cell];
             of.is_none() || owner.iter().filter(|o| **o == of).count() > 1
@@ -135,41 +127,40 @@ fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<us
     owner
 }
 
-/// Cells with the words of their owners.
-fn worded(owner: &[Option<usize>], words: &[Cell]) -> Vec<Cell> {
+/// Returns the words of the owner of each cell.
+fn worded(owner: &[Option<usize>], words: &[CellWords]) -> Vec<CellWords> {
     owner.iter().map(|o| o.map(|o| words[o].clone()).unwrap_or_default()).collect()
 }
 
-/// Cells with the words of their owners, and "center" where one's middle lies. A middle that something else covers marks
-/// the nearest cell that its own thing owns.
-fn cover(words: &[Cell], middles: &[(f32, f32)], at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Cell> {
+/// Returns the words of the owner of each cell, with "center" in the cell of each thing's middle. If another thing owns
+/// that cell, the mark is in the nearest cell that the thing owns.
+fn cover(words: &[CellWords], middles: &[(f32, f32)], at: impl Fn(f32, f32) -> Option<usize>) -> Vec<CellWords> {
     let owner = owners(words.len(), at);
     let mut cells = worded(&owner, words);
-    let side = SIZE as f32 / CELLS as f32;
     for (thing, &(x, y)) in middles.iter().enumerate() {
         let far = |cell: usize| {
-            let (cx, cy) = (((cell % CELLS) as f32 + 0.5) * side, ((cell / CELLS) as f32 + 0.5) * side);
+            let (cx, cy) = cell_middle(cell);
             (cx - x).powi(2) + (cy - y).powi(2)
         };
         let own = (0..owner.len()).filter(|&c| owner[c] == Some(thing));
         if let Some(best) = own.min_by(|&a, &b| far(a).total_cmp(&far(b))) {
-            cells[best].push((Kind::Center, "center".into()));
+            cells[best].push((WordKind::Center, "center".into()));
         }
     }
     cells
 }
 
-fn color(number: u8) -> (Kind, String) {
-    (Kind::Color, palette::name(number).into())
+fn color(number: u8) -> (WordKind, String) {
+    (WordKind::Color, palette::name(number).into())
 }
 
-fn flat(f: &Flat) -> Vec<Cell> {
-    let words: Vec<Cell> = f
+fn flat(f: &FlatScene) -> Vec<CellWords> {
+    let words: Vec<CellWords> = f
         .items
         .iter()
         .map(|item| {
-            let mut words = vec![color(item.colour), (Kind::Thing, item.what().name.clone())];
-            let mut look = |word: &str| words.push((Kind::Look, word.to_string()));
+            let mut words = vec![color(item.colour), (WordKind::Thing, item.what().name.clone())];
+            let mut look = |word: &str| words.push((WordKind::Look, word.to_string()));
             if item.texture != Texture::Plain {
                 look(item.texture.name());
             }
@@ -189,19 +180,19 @@ fn flat(f: &Flat) -> Vec<Cell> {
     cover(&words, &middles, |x, y| f.at(x, y))
 }
 
-fn solids(c: &Solids) -> Vec<Cell> {
-    let words: Vec<Cell> = c
+fn solids(c: &SolidScene) -> Vec<CellWords> {
+    let words: Vec<CellWords> = c
         .solids
         .iter()
         .enumerate()
         .map(|(i, x)| {
             let depth = format!("depth{}", c.depth_level(i));
-            vec![color(x.colour), (Kind::Thing, x.form.name().into()), (Kind::Depth, depth)]
+            vec![color(x.colour), (WordKind::Thing, x.form.name().into()), (WordKind::Depth, depth)]
         })
         .collect();
-    let seen = raycast::first_met(c);
-    let at = |x: f32, y: f32| seen(x / SIZE as f32, y / SIZE as f32);
-    // The middle of what is seen of each: its body's middle may lie behind another.
+    let rays = c.ray_scene();
+    let at = |x: f32, y: f32| rays.body_at(x / SIZE as f32, y / SIZE as f32);
+    // Middles of the visible parts, because the middle of a body may be occluded.
     let mut sums = vec![(0.0, 0.0, 0.0_f32); c.solids.len()];
     for p in 0..48 * 48 {
         let (x, y) = ((p % 48) as f32 * 2.0 + 1.0, (p / 48) as f32 * 2.0 + 1.0);
@@ -213,76 +204,76 @@ fn solids(c: &Solids) -> Vec<Cell> {
     cover(&words, &middles, at)
 }
 
-fn empty() -> Vec<Cell> {
+fn empty() -> Vec<CellWords> {
     vec![Vec::new(); CELLS * CELLS]
 }
 
-fn writing(w: &Writing) -> Vec<Cell> {
+fn writing(w: &WritingScene) -> Vec<CellWords> {
     let mut cells = empty();
     for line in &w.lines {
         for (letter, x, y) in line.letters() {
             let ink = w.sign.unwrap_or(line.colour);
-            cells[cell_at(x, y)] = vec![color(ink), (Kind::Letter, letter.to_string())];
+            cells[cell_at(x, y)] = vec![color(ink), (WordKind::Letter, letter.to_string())];
         }
     }
     cells
 }
 
-fn table(t: &Table) -> Vec<Cell> {
+fn table(t: &TableScene) -> Vec<CellWords> {
     let mut cells = empty();
     for (glyph, x, y) in t.glyphs() {
-        cells[cell_at(x, y)].push((Kind::Letter, glyph));
+        cells[cell_at(x, y)].push((WordKind::Letter, glyph));
     }
     cells
 }
 
-fn chart(c: &Chart) -> Vec<Cell> {
+fn chart(c: &ChartScene) -> Vec<CellWords> {
     let mark = |i: usize, word: &str| {
         let colour = c.colours.get(i).or(c.colours.first()).copied().unwrap_or_default();
-        vec![color(colour), (Kind::Thing, word.to_string())]
+        vec![color(colour), (WordKind::Thing, word.to_string())]
     };
     let marks = c.marks();
     let (n, word) = (marks.len(), c.kind.mark());
-    let words: Vec<Cell> = (0..n).map(|i| mark(i, word)).collect();
+    let words: Vec<CellWords> = (0..n).map(|i| mark(i, word)).collect();
     let owner = match c.kind {
-        chart::Kind::Pie => owners(n, |x, y| c.slice_at(x, y)),
-        chart::Kind::Bar => {
+        ChartKind::Pie => owners(n, |x, y| c.slice_at(x, y)),
+        ChartKind::Bar => {
             let half = c.bar_width() / 2.0;
-            owners(n, |x, y| (0..n).find(|&i| (x - marks[i].0).abs() < half && (marks[i].1..chart::FLOOR).contains(&y)))
+            owners(n, |x, y| (0..n).find(|&i| (x - marks[i].0).abs() < half && (marks[i].1..FLOOR).contains(&y)))
         }
-        // A point covers no more than the cell of its middle.
-        chart::Kind::Line => vec![None; CELLS * CELLS],
+        // A point of a line chart covers only the cell of its middle.
+        ChartKind::Line => vec![None; CELLS * CELLS],
     };
     let mut cells = worded(&owner, &words);
     for (i, &(x, y)) in marks.iter().enumerate() {
         let cell = &mut cells[cell_at(x, y)];
-        // The top of a low bar may share its cell with nothing that covers enough of it.
+        // The top of a low bar may lie in a cell that no mark covers enough.
         *cell = words[i].clone();
-        cell.push((Kind::Value, c.values[i].to_string()));
-        if c.kind == chart::Kind::Pie {
-            cell.push((Kind::Letter, c.labels[i].clone()));
+        cell.push((WordKind::Value, c.values[i].to_string()));
+        if c.kind == ChartKind::Pie {
+            cell.push((WordKind::Letter, c.labels[i].clone()));
         }
     }
     for (label, (x, y)) in c.labels.iter().zip(c.labels_at()) {
-        cells[cell_at(x, y)] = vec![(Kind::Letter, label.clone())];
+        cells[cell_at(x, y)] = vec![(WordKind::Letter, label.clone())];
     }
     cells
 }
 
-fn diagram(d: &Diagram) -> Vec<Cell> {
-    let words: Vec<Cell> = d
+fn diagram(d: &DiagramScene) -> Vec<CellWords> {
+    let words: Vec<CellWords> = d
         .things
         .iter()
         .zip(&d.colours)
-        .map(|(&t, &c)| vec![color(c), (Kind::Thing, crate::facts::thing(t).name.clone())])
+        .map(|(&t, &c)| vec![color(c), (WordKind::Thing, crate::facts::thing(t).name.clone())])
         .collect();
     let middles: Vec<_> = (0..d.things.len()).map(|i| d.spot(i)).map(|(x, y, _)| (x, y)).collect();
     let mut cells = cover(&words, &middles, |x, y| d.at(x, y));
     for (letter, x, y) in d.letters_at() {
-        cells[cell_at(x, y)] = vec![(Kind::Letter, letter.to_string())];
+        cells[cell_at(x, y)] = vec![(WordKind::Letter, letter.to_string())];
     }
     for (x, y, way) in d.arrows() {
-        cells[cell_at(x, y)] = vec![(Kind::Thing, "arrow".into()), (Kind::Look, way.into())];
+        cells[cell_at(x, y)] = vec![(WordKind::Thing, "arrow".into()), (WordKind::Look, way.into())];
     }
     cells
 }
@@ -292,22 +283,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::scene::Split;
+    use crate::scene::SceneSplit;
 
     #[test]
     fn every_thing_has_its_words_and_one_middle() {
         for i in 0..600 {
-            let scene = Scene::draw(Split::Tune, 6, i);
+            let scene = Scene::draw(SceneSplit::Tune, 6, i);
             let cells = scene.truth();
             assert_eq!(cells.len(), CELLS * CELLS);
-            let middles = cells.iter().flatten().filter(|(kind, _)| *kind == Kind::Center).count();
-            let letters = || cells.iter().flatten().filter(|(kind, _)| *kind == Kind::Letter).count();
+            let middles = cells.iter().flatten().filter(|(kind, _)| *kind == WordKind::Center).count();
+            let letters = || cells.iter().flatten().filter(|(kind, _)| *kind == WordKind::Letter).count();
             match &scene.content {
                 Content::Flat(f) => {
                     assert_eq!(middles, f.items.len(), "{scene:?}");
                     let mut named: BTreeMap<&str, usize> = BTreeMap::new();
-                    for cell in cells.iter().filter(|c| c.iter().any(|(k, _)| *k == Kind::Center)) {
-                        let thing = cell.iter().find(|(k, _)| *k == Kind::Thing).map(|(_, w)| w.as_str());
+                    for cell in cells.iter().filter(|c| c.iter().any(|(k, _)| *k == WordKind::Center)) {
+                        let thing = cell.iter().find(|(k, _)| *k == WordKind::Thing).map(|(_, w)| w.as_str());
                         *named.entry(thing.unwrap_or("nothing")).or_default() += 1;
                     }
                     for item in &f.items {
@@ -320,12 +311,12 @@ mod tests {
                         assert!(!c.clearly_closer(a, b) || c.depth_level(a) < c.depth_level(b), "{scene:?}");
                     }
                 }
-                // No two letters share a cell.
+                // No two letters are in the same cell.
                 Content::Writing(w) => assert_eq!(letters(), w.lines.iter().map(|l| l.text.len()).sum::<usize>()),
                 Content::Table(t) => assert_eq!(letters(), t.glyphs().len(), "{scene:?}"),
                 Content::Chart(c) => {
                     assert_eq!(letters(), c.labels.len(), "{scene:?}");
-                    let values = cells.iter().flatten().filter(|(kind, _)| *kind == Kind::Value).count();
+                    let values = cells.iter().flatten().filter(|(kind, _)| *kind == WordKind::Value).count();
                     assert_eq!(values, c.values.len(), "{scene:?}");
                 }
                 Content::Diagram(d) => {
@@ -338,9 +329,9 @@ mod tests {
     #[test]
     fn lines_are_read_in_the_order_of_their_cells() {
         for i in 0..400 {
-            let scene = Scene::draw(Split::Align, 7, i);
+            let scene = Scene::draw(SceneSplit::Align, 7, i);
             let Content::Writing(w) = &scene.content else { continue };
-            let letters = scene.truth().into_iter().flatten().filter(|(kind, _)| *kind == Kind::Letter);
+            let letters = scene.truth().into_iter().flatten().filter(|(kind, _)| *kind == WordKind::Letter);
             let read: String = letters.map(|(_, word)| word).collect();
             assert_eq!(read, w.lines.iter().map(|l| l.text.as_str()).collect::<String>(), "{scene:?}");
         }

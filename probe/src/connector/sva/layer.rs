@@ -9,8 +9,8 @@
 //! q ← q + linear_2 · GELU(linear_1 · LN(x + a))
 //! ```
 //!
-//! Each window's keys and values serve one query only. For windows of m² > 1 tokens it is therefore cheaper to map
-//! the query into the feature space (W_kᵀ q for each head) and to project the mixed features afterwards than to
+//! The keys and values of a window are used by one query only. For windows of m² > 1 tokens it is therefore cheaper to
+//! map the query into the feature space (W_kᵀ q for each head) and to project the weighted sum of the features than to
 //! project every token: 2 hidden² products per window instead of 2 m² hidden².
 
 use super::windows::{EPSILON, Keys, Windows, normalised};
@@ -22,7 +22,7 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
 
-/// Consecutive cross-attention layers, with upstream's name `layers`.
+/// Consecutive cross-attention layers, named `layers` as upstream.
 #[derive(Module, Debug)]
 pub struct VisionSampler {
     /// The layers in order.
@@ -36,11 +36,11 @@ pub struct SamplerLayer {
     pub proj_context: Linear,
     /// Projection of query and context together, `[query width + hidden, hidden]`.
     pub proj_in: Linear,
-    /// MLP back to the queries' width.
-    pub proj_out: Out,
-    /// Layer norm of the sum of query and attention output.
+    /// MLP to the width of the queries.
+    pub proj_out: OutputMlp,
+    /// Layer norm of the sum of projected query and attention output.
     pub norm: LayerNorm,
-    /// Cross-attention to the encoders' windows.
+    /// Cross-attention to the windows of all encoders.
     pub cross_attn: CrossAttention,
     /// Position embedding per encoder, `[tokens in a window, hidden]`; `None` for encoders with one token per window.
     pub pos_embed: Vec<Option<Param<Tensor<2>>>>,
@@ -48,7 +48,7 @@ pub struct SamplerLayer {
 
 /// An MLP of two linear layers with a GELU between them, without biases.
 #[derive(Module, Debug)]
-pub struct Out {
+pub struct OutputMlp {
     /// First linear layer, `[hidden, hidden]`.
     pub linear_1: Linear,
     /// Second linear layer, `[hidden, query width]`.
@@ -58,11 +58,11 @@ pub struct Out {
 /// Multi-head attention with keys and values of several encoders, each with its own norm and projection.
 #[derive(Module, Debug)]
 pub struct CrossAttention {
-    /// Norm and projection of the queries.
+    /// Layer norm and projection of the queries, `[hidden, hidden]`.
     pub q_proj: (LayerNorm, Linear),
-    /// Norm and key projection of each encoder.
+    /// Layer norm and key projection of each encoder, `[hidden, hidden]`.
     pub k_proj: Vec<(LayerNorm, Linear)>,
-    /// Norm and value projection of each encoder.
+    /// Layer norm and value projection of each encoder, `[hidden, hidden]`.
     pub v_proj: Vec<(LayerNorm, Linear)>,
     /// Output projection of the concatenated heads, `[hidden, hidden]`.
     pub o_proj: Linear,
@@ -94,7 +94,7 @@ impl SamplerShape<'_> {
         let layer = |_| SamplerLayer {
             proj_context: plain(hidden, hidden),
             proj_in: plain(self.query + hidden, hidden),
-            proj_out: Out { linear_1: plain(hidden, hidden), linear_2: plain(hidden, self.query) },
+            proj_out: OutputMlp { linear_1: plain(hidden, hidden), linear_2: plain(hidden, self.query) },
             norm: norm(),
             cross_attn: CrossAttention {
                 q_proj: (norm(), plain(hidden, hidden)),
@@ -109,7 +109,7 @@ impl SamplerShape<'_> {
     }
 }
 
-/// Computes `x · weight` over the last axis as one product of two matrices.
+/// Multiplies `x` `[a, b, width]` by `weight` `[width, to]` over the last axis, as one product of two matrices.
 fn product(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
     let [a, b, width] = x.dims();
     let to = weight.dims()[1];
@@ -118,7 +118,7 @@ fn product(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
 
 /// Folds the scale and shift of a layer norm into the projection after it, as weight and bias on normalised features:
 /// `(γ x + β) W = x (γ W) + β W`.
-fn folded((norm, projection): &(LayerNorm, Linear)) -> (Tensor<2>, Tensor<2>) {
+fn fold_norm((norm, projection): &(LayerNorm, Linear)) -> (Tensor<2>, Tensor<2>) {
     let (weight, scale) = (projection.weight.val(), norm.gamma.val());
     let [from, to] = weight.dims();
     let shift = match &norm.beta {
@@ -129,30 +129,30 @@ fn folded((norm, projection): &(LayerNorm, Linear)) -> (Tensor<2>, Tensor<2>) {
 }
 
 impl VisionSampler {
-    /// Applies all layers to `queries` `[groups or 1, queries or 1, width]` (1 means that all are equal); the result
-    /// is `[groups, queries, width]`.
+    /// Applies all layers to `queries` `[groups or 1, queries or 1, width]`, where 1 stands for equal ones; returns
+    /// `[groups, queries, width]`.
     ///
     /// # Errors
     /// When the windows have other encoders than the layers.
     pub fn forward(&self, queries: Tensor<3>, windows: &Windows) -> Result<Tensor<3>> {
         let mut queries = queries;
         for layer in &self.layers {
-            queries = queries.clone() + layer.change(queries, windows)?;
+            queries = queries.clone() + layer.residual(queries, windows)?;
         }
         Ok(queries)
     }
 }
 
 impl SamplerLayer {
-    /// The residual that the layer adds to the queries, `[groups, queries, query width]`.
-    pub(super) fn change(&self, queries: Tensor<3>, windows: &Windows) -> Result<Tensor<3>> {
+    /// Computes the residual that the layer adds to the queries, `[groups, queries, query width]`.
+    pub(super) fn residual(&self, queries: Tensor<3>, windows: &Windows) -> Result<Tensor<3>> {
         let [_, _, width] = queries.dims();
         // `proj_in` is split in two, so that the context, which all queries of an image share, is projected once.
         let weight = self.proj_in.weight.val();
         let [rows, hidden] = weight.dims();
         if rows != width + hidden || windows.context.dims()[1] != hidden {
             return Err(Error::failed(format!(
-                "a sampler for queries of width {} was given queries of width {width} and features of width {}",
+                "a sampler reads queries of width {} and features of width {hidden}, got queries of width {width} and features of width {}",
                 rows.saturating_sub(hidden),
                 windows.context.dims()[1]
             )));
@@ -160,19 +160,19 @@ impl SamplerLayer {
         let context = self.proj_context.forward(windows.context.clone());
         let context = linear(context, weight.clone().slice([width..rows, 0..hidden]), None);
         let x = product(queries, weight.slice([0..width, 0..hidden])) + context.unsqueeze_dim::<3>(1);
-        let seen = self.cross_attn.forward(x.clone(), windows, &self.pos_embed)?;
-        let x = self.norm.forward(x + seen);
+        let attended = self.cross_attn.forward(x.clone(), windows, &self.pos_embed)?;
+        let x = self.norm.forward(x + attended);
         Ok(product(gelu(product(x, self.proj_out.linear_1.weight.val())), self.proj_out.linear_2.weight.val()))
     }
 }
 
 impl CrossAttention {
-    /// Attention output for queries `x` `[groups, queries or 1, hidden]`: `[groups, queries, hidden]`.
+    /// Computes the attention output for queries `x` `[groups, queries or 1, hidden]`: `[groups, queries, hidden]`.
     fn forward(&self, x: Tensor<3>, windows: &Windows, positions: &[Option<Param<Tensor<2>>>]) -> Result<Tensor<3>> {
         let encoders = [windows.towers.len(), self.k_proj.len(), self.v_proj.len(), positions.len()];
         if encoders.iter().any(|n| *n != encoders[0]) || encoders[0] == 0 {
             return Err(Error::failed(format!(
-                "a sampler for {} encoders was given the features of {}",
+                "a sampler reads the features of {} encoders, got those of {}",
                 self.k_proj.len(),
                 windows.towers.len()
             )));
@@ -181,33 +181,33 @@ impl CrossAttention {
         let (heads, width) = (self.heads, hidden / self.heads);
         let q = product(self.q_proj.0.forward(x), self.q_proj.1.weight.val());
         let q = q.expand([groups, windows.queries, hidden]);
-        let towers: Vec<Projected> = (windows.towers.iter().zip(positions))
+        let towers: Vec<EncoderTokens> = (windows.towers.iter().zip(positions))
             .zip(self.k_proj.iter().zip(&self.v_proj))
-            .map(|((keys, positions), (k, v))| Projected::new(keys, positions.as_ref(), k, v))
+            .map(|((keys, positions), (k, v))| EncoderTokens::new(keys, positions.as_ref(), k, v))
             .collect();
         let mixed = match windows.shared {
             true => {
                 let q = q.reshape([groups, windows.queries, heads, width]).swap_dims(1, 2);
-                everywhere(q, &towers, windows.bias.clone())
+                attend_all(q, &towers, windows.bias.clone())
             }
             false => {
                 let q = q.reshape([groups * windows.queries, heads, width]).mul_scalar((width as f64).powf(-0.5));
-                in_windows(q, &towers, windows.bias.clone())
+                attend_windows(q, &towers, windows.bias.clone())
             }
         };
         Ok(product(mixed.reshape([groups, windows.queries, hidden]), self.o_proj.weight.val()))
     }
 }
 
-/// One encoder's normalised features, with its key and value projections.
-struct Projected {
+/// The normalised features of one encoder, with its key and value projections as weight and bias.
+struct EncoderTokens {
     /// Normalised features, `[windows, tokens, hidden]`.
     tokens: Tensor<3>,
     key: (Tensor<2>, Tensor<2>),
     value: (Tensor<2>, Tensor<2>),
 }
 
-impl Projected {
+impl EncoderTokens {
     fn new(
         keys: &Keys,
         positions: Option<&Param<Tensor<2>>>,
@@ -219,25 +219,25 @@ impl Projected {
             (Keys::Several(tokens), Some(positions)) => normalised(tokens.clone() + positions.val().unsqueeze()),
             (Keys::Several(tokens), None) => normalised(tokens.clone()),
         };
-        Self { tokens, key: folded(key), value: folded(value) }
+        Self { tokens, key: fold_norm(key), value: fold_norm(value) }
     }
 
-    /// Keys and values of every token, each `[windows, tokens, hidden]`.
-    fn each(&self) -> [Tensor<3>; 2] {
+    /// Projects every token to its key and value, `[windows, tokens, hidden]` each.
+    fn keys_and_values(&self) -> [Tensor<3>; 2] {
         [&self.key, &self.value]
             .map(|(weight, bias)| product(self.tokens.clone(), weight.clone()) + bias.clone().unsqueeze::<3>())
     }
 }
 
-/// Attention of one query per window: scaled queries `[windows, heads, width]` → `[windows, heads, width]`.
-fn in_windows(q: Tensor<3>, towers: &[Projected], bias: Option<Tensor<2>>) -> Tensor<3> {
+/// Computes attention of one query per window: scaled queries `[windows, heads, width]` → `[windows, heads, width]`.
+fn attend_windows(q: Tensor<3>, towers: &[EncoderTokens], bias: Option<Tensor<2>>) -> Tensor<3> {
     let [windows, heads, width] = q.dims();
     let hidden = heads * width;
     let (mut scores, mut values) = (Vec::with_capacity(towers.len()), Vec::with_capacity(towers.len()));
     for tower in towers {
         let tokens = tower.tokens.dims()[1];
         if tokens == 1 {
-            let [k, v] = tower.each().map(|x| x.reshape([windows, heads, width]));
+            let [k, v] = tower.keys_and_values().map(|x| x.reshape([windows, heads, width]));
             scores.push((q.clone() * k).sum_dim(2));
             values.push(Some(v));
         } else {
@@ -255,21 +255,22 @@ fn in_windows(q: Tensor<3>, towers: &[Projected], bias: Option<Tensor<2>>) -> Te
         Some(bias) => scores + bias.unsqueeze_dim::<3>(1),
         None => scores,
     };
-    let shares = softmax(scores, 2);
+    let probabilities = softmax(scores, 2);
     let mut from = 0;
     let mut mixed: Option<Tensor<3>> = None;
     for (tower, value) in towers.iter().zip(values) {
         let tokens = tower.tokens.dims()[1];
-        let share = shares.clone().narrow(2, from, tokens);
+        let probability = probabilities.clone().narrow(2, from, tokens);
         from += tokens;
         let part = match value {
-            Some(v) => v * share,
+            Some(v) => v * probability,
             None => {
                 let (weight, shift) = &tower.value;
                 // [heads, windows, hidden] · [heads, hidden, width]
                 let weight = weight.clone().reshape([hidden, heads, width]).swap_dims(0, 1);
-                let seen = share.clone().matmul(tower.tokens.clone()).swap_dims(0, 1);
-                seen.matmul(weight).swap_dims(0, 1) + share.sum_dim(2) * shift.clone().reshape([1, heads, width])
+                let attended = probability.clone().matmul(tower.tokens.clone()).swap_dims(0, 1);
+                attended.matmul(weight).swap_dims(0, 1)
+                    + probability.sum_dim(2) * shift.clone().reshape([1, heads, width])
             }
         };
         mixed = Some(match mixed {
@@ -277,16 +278,17 @@ fn in_windows(q: Tensor<3>, towers: &[Projected], bias: Option<Tensor<2>>) -> Te
             None => part,
         });
     }
-    // There is at least one encoder, which the caller has checked.
+    // Never `q`: the caller has checked that there is at least one encoder.
     mixed.unwrap_or(q)
 }
 
-/// Attention of queries `[groups, heads, queries, width]` to all tokens of their group: `[groups, queries, hidden]`.
-fn everywhere(q: Tensor<4>, towers: &[Projected], bias: Option<Tensor<2>>) -> Tensor<3> {
+/// Computes attention of queries `[groups, heads, queries, width]` to all tokens of their group:
+/// `[groups, queries, hidden]`.
+fn attend_all(q: Tensor<4>, towers: &[EncoderTokens], bias: Option<Tensor<2>>) -> Tensor<3> {
     let [groups, heads, _, width] = q.dims();
     let (mut keys, mut values) = (Vec::with_capacity(towers.len()), Vec::with_capacity(towers.len()));
     for tower in towers {
-        let [k, v] = tower.each();
+        let [k, v] = tower.keys_and_values();
         keys.push(k);
         values.push(v);
     }

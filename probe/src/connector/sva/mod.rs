@@ -1,9 +1,9 @@
 //! Cambrian-1's Spatial Vision Aggregator (arXiv 2406.16860, section 3), as in its released models.
 //!
 //! Each encoder's features are projected to one width. G groups of learnable queries on a grid attend, through D
-//! layers of cross-attention ([`layer`]), to the window of every encoder's grid that lies under them. The groups are
-//! concatenated along the channels and projected to the language model's width, and a newline follows each row.
-//! Samplers of the same structure repeat this inside the language model, with its hidden states as queries.
+//! layers of cross-attention ([`layer`]), to the window of every encoder's grid at the position of the query. The groups
+//! are concatenated along the channels and projected to the language model's width, and a newline follows each row.
+//! Samplers of the same structure do the same inside the language model, with its hidden states as queries.
 //!
 //! Parameters have the names of the released checkpoints (see [`DIALECT`]).
 
@@ -24,7 +24,7 @@ use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use layer::{SamplerShape, VisionSampler};
 use serde::{Deserialize, Serialize};
-use windows::{EPSILON, Windows, multiples};
+use windows::{EPSILON, Windows, window_sides};
 
 /// Options of the Spatial Vision Aggregator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,17 +35,18 @@ pub struct SvaOptions {
     /// Number of attention heads. Default 16, as in the released models.
     #[serde(default = "default_heads")]
     pub heads: usize,
-    /// D: number of cross-attention layers before the language model (`connector_depth`).
+    /// Number D of cross-attention layers before the language model (`connector_depth`).
     pub depth: usize,
-    /// Side of the query grid of each of the G groups (√ of `query_num_list`).
+    /// Side of the query grid of each of the G groups, in queries (√ of `query_num_list`).
     pub query_grids: Vec<usize>,
-    /// Side of the grid of image tokens (√ of `image_token_len`).
+    /// Side of the grid of image tokens, in tokens (√ of `image_token_len`).
     pub grid: usize,
-    /// Side of the grid to which each encoder's features are resampled, in the arm's order. Default: the largest
-    /// multiple of all query grids that is not finer than the features, or else the smallest multiple.
+    /// Side of the grid to which each encoder's features are resampled, in tokens, in the order of the arm's encoders.
+    /// Default: the largest multiple of all query grids that is not finer than the features, or else the smallest
+    /// multiple.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tower_grids: Vec<usize>,
-    /// Cross-attention between layers of the language model, if any.
+    /// Samplers inside the language model; absent = none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samplers: Option<SamplerOptions>,
     /// Whether a learnable newline follows each row and padding is masked. Default true.
@@ -53,32 +54,32 @@ pub struct SvaOptions {
     pub newline: bool,
 }
 
-/// The layers of the language model that samplers follow: `start`, `start + stride`, ….
+/// The layers of the language model after which samplers stand: `start`, `start + stride`, …, `number` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplerOptions {
-    /// The first such layer, counted from 0 (`start_of_vision_sampler_layers`).
+    /// Index of the first of these layers, counted from 0 (`start_of_vision_sampler_layers`).
     pub start: usize,
-    /// The distance between two such layers (`stride_of_vision_sampler_layers`).
+    /// Distance between two of these layers, at least 1 (`stride_of_vision_sampler_layers`).
     pub stride: usize,
-    /// The number of samplers (`num_of_vision_sampler_layers`).
+    /// Number of samplers, at least 1 (`num_of_vision_sampler_layers`).
     pub number: usize,
 }
 
 impl SamplerOptions {
-    /// The index of the sampler that follows this layer of the language model, if any.
+    /// Returns the index of the sampler after layer `layer` of the language model; `None` if none stands there.
     pub fn after(&self, layer: usize) -> Option<usize> {
         let beyond = layer.checked_sub(self.start)?;
         (self.stride > 0 && beyond % self.stride == 0).then(|| beyond / self.stride).filter(|i| *i < self.number)
     }
 
-    /// The last layer that a sampler follows.
+    /// Returns the index of the last layer with a sampler after it.
     pub fn last(&self) -> usize {
         self.start.saturating_add(self.stride.saturating_mul(self.number.saturating_sub(1)))
     }
 }
 
-/// Number of attention heads in the released models.
+/// Returns the number of attention heads in the released models.
 pub(super) fn default_heads() -> usize {
     16
 }
@@ -122,21 +123,21 @@ pub(super) const DIALECT: Dialect = Dialect {
 /// Projector of one encoder's features to the common width: linear, GELU, linear, layer norm.
 pub type TowerProjector = (Linear, Gelu, Linear, LayerNorm);
 
-/// An MLP: two linear layers with a GELU between them.
+/// MLP of two linear layers with a GELU between them.
 pub type Projector = (Linear, Gelu, Linear);
 
-/// The aggregator; see the module documentation.
+/// The Spatial Vision Aggregator; see the module documentation.
 #[derive(Module, Debug)]
 pub struct Sva {
     /// The initial query of each group, `[groups, hidden]`; all queries of a group start equal.
     pub vision_query: Param<Tensor<2>>,
-    /// The newline token's embedding, `[llm width]`.
+    /// Embedding of the newline token, `[llm width]`; `None` without the option `newline`.
     pub image_newline: Option<Param<Tensor<1>>>,
-    /// Projector of each encoder's features to the common width.
+    /// Projector of each encoder's features to the width `hidden`.
     pub mm_projector_aux: Vec<TowerProjector>,
     /// The cross-attention layers of each group.
     pub vision_sampler: Vec<VisionSampler>,
-    /// Maps the concatenated groups to image tokens of the language model's width.
+    /// MLP from the concatenated groups to image tokens, `[groups * hidden, llm width]` and `[llm width, llm width]`.
     pub mm_projector: Projector,
     /// The samplers inside the language model, in order.
     pub vision_sampler_layers: Vec<VisionSampler>,
@@ -146,21 +147,21 @@ pub struct Sva {
     tower_grids: Vec<usize>,
 }
 
-/// Input of the samplers inside the language model: computed once by the connector and used after many layers.
+/// Input of the samplers inside the language model, computed once by the connector.
 #[derive(Debug, Clone)]
 pub struct SvaContext {
     windows: Windows,
     layout: TokenLayout,
 }
 
-/// The location of one image's tokens in a batch of sequences.
+/// The positions of the tokens of one image in a batch of sequences.
 #[derive(Debug, Clone)]
 pub struct ImagePositions {
     /// Index of the sequence in the batch.
     pub row: usize,
-    /// Index of the image.
+    /// Index of the image in the batch of images.
     pub image: usize,
-    /// Position in the sequence of each image token; `None` for those that were left out.
+    /// Position of each image token in the sequence; `None` for tokens that were left out.
     pub positions: Vec<Option<usize>>,
 }
 
@@ -168,7 +169,7 @@ pub struct ImagePositions {
 #[derive(Debug, Clone)]
 pub struct BoundSvaContext {
     windows: Windows,
-    /// Index into rows × positions of each query.
+    /// Index of each query into rows × positions, `[count]`.
     flat_positions: Tensor<1, Int>,
     count: usize,
 }
@@ -194,10 +195,11 @@ pub(super) fn project(x: Tensor<3>, (first, gelu, second): &Projector) -> Tensor
     y.reshape([a, b, to])
 }
 
-/// Projects every encoder's features to the common width; also gives the first one's mean, `[images, hidden]`.
+/// Projects every encoder's features to the common width, `[images, tokens, hidden]` each; also returns the mean of the
+/// first encoder's, `[images, hidden]`.
 ///
 /// # Errors
-/// When the features have other widths or grids than the connector's encoders.
+/// When the number of encoders or a width differs from the connector's.
 pub(super) fn project_towers(
     towers: &[FeatureMap],
     projectors: &[TowerProjector],
@@ -215,7 +217,8 @@ pub(super) fn project_towers(
             y.reshape([images, tokens, hidden])
         })
         .collect();
-    let first = maps.first().ok_or_else(|| Error::failed("a connector without encoders"))?;
+    let first =
+        maps.first().ok_or_else(|| Error::failed("a connector has no encoders: `mm_projector_aux` is empty"))?;
     let context = first.clone().mean_dim(1).squeeze_dim(1);
     Ok((maps, context))
 }
@@ -260,16 +263,17 @@ impl ConnectorModule for Sva {
             )));
         }
         for &grid in &options.query_grids {
-            multiples(&tower_grids, grid)?;
+            window_sides(&tower_grids, grid)?;
         }
         if let Some(samplers) = &options.samplers {
             if samplers.stride == 0 || samplers.number == 0 {
                 return Err(Error::usage(format!(
-                    "connector {name}: `samplers` needs a stride and a number of at least 1"
+                    "connector {name}: `samplers` has `stride` = {} and `number` = {}, both must be at least 1",
+                    samplers.stride, samplers.number
                 ))
-                .hint("leave `samplers` out for none"));
+                .hint("leave `samplers` out for a connector without samplers"));
             }
-            multiples(&tower_grids, options.grid)?;
+            window_sides(&tower_grids, options.grid)?;
         }
         Ok(())
     }
@@ -295,7 +299,7 @@ impl ConnectorModule for Sva {
         let tower_grids: Vec<usize> = shape.encoders.iter().map(|e| e.grid).collect();
         let (hidden, llm_width) = (options.hidden, shape.llm_width);
         let sampler = |query: usize, depth: usize, grid: usize| -> Result<VisionSampler> {
-            let window: Vec<usize> = multiples(&tower_grids, grid)?.into_iter().map(|m| m * m).collect();
+            let window: Vec<usize> = window_sides(&tower_grids, grid)?.into_iter().map(|m| m * m).collect();
             Ok(SamplerShape { query, hidden, heads: options.heads, depth, window: &window }.init(device))
         };
         let number = options.samplers.map_or(0, |s| s.number);
@@ -340,14 +344,14 @@ impl ConnectorModule for Sva {
         let windows = |grid: usize| Windows::cells(&maps, &self.tower_grids, grid, context.clone(), images);
         let grid = self.options.grid;
         // Groups on one grid, and the samplers of the language model, share their windows.
-        let mut made: Vec<(usize, Windows)> = Vec::new();
+        let mut by_grid: Vec<(usize, Windows)> = Vec::new();
         let mut groups = Vec::with_capacity(self.vision_sampler.len());
         for (g, (sampler, &side)) in self.vision_sampler.iter().zip(&self.options.query_grids).enumerate() {
-            let windows = match made.iter().find(|(s, _)| *s == side) {
+            let windows = match by_grid.iter().find(|(s, _)| *s == side) {
                 Some((_, windows)) => windows.clone(),
                 None => {
                     let new = windows(side)?;
-                    made.push((side, new.clone()));
+                    by_grid.push((side, new.clone()));
                     new
                 }
             };
@@ -361,7 +365,7 @@ impl ConnectorModule for Sva {
         let context = match self.vision_sampler_layers.is_empty() {
             true => None,
             false => {
-                let ready = made.into_iter().find(|(side, _)| *side == grid).map(|(_, w)| w);
+                let ready = by_grid.into_iter().find(|(side, _)| *side == grid).map(|(_, w)| w);
                 let windows = match ready {
                     Some(windows) => windows,
                     None => windows(grid)?,
@@ -381,10 +385,10 @@ impl SvaOptions {
     fn from_cambrian(config: &CambrianConfig) -> Result<Self> {
         let query_grids = config.query_grids()?;
         if config.num_query_group.is_some_and(|groups| groups != query_grids.len()) {
-            return Err(Error::failed("`query_num_list` does not name as many groups as `num_query_group`"));
+            return Err(Error::failed("`query_num_list` and `num_query_group` give different numbers of query groups"));
         }
         let needed = |key: &str, value: Option<usize>| {
-            value.ok_or_else(|| Error::failed(format!("`{key}` is missing, which the connector sva needs")))
+            value.ok_or_else(|| Error::failed(format!("`{key}` is missing: the connector sva needs it")))
         };
         let only = config.connector_only.map(usize::from);
         let samplers = match needed("connector_only", only)? {
@@ -408,7 +412,7 @@ impl SvaOptions {
         })
     }
 
-    /// The default of [`SvaOptions::tower_grids`] for features on a grid of side `own`.
+    /// Returns the default of [`SvaOptions::tower_grids`] for features on a grid of side `own`.
     fn nearest(&self, own: usize) -> usize {
         let grids = self.query_grids.iter().chain(self.samplers.iter().map(|_| &self.grid));
         let step = grids.fold(1, |a, &b| lcm(a, b.max(1)));
@@ -425,8 +429,8 @@ fn lcm(a: usize, b: usize) -> usize {
     (a / x).saturating_mul(b)
 }
 
-/// The shapes of the encoders' features on the grids that the option `tower_grids` chooses, or else on
-/// `default(own side)`.
+/// Returns the shapes of the encoders' features on the grids of the option `tower_grids`, or if it is empty on grids of
+/// side `default(own side)`.
 ///
 /// # Errors
 /// When the option names another number of grids than there are encoders.
@@ -438,7 +442,7 @@ pub(super) fn chosen_grids(
 ) -> Result<Vec<EncoderShape>> {
     if !tower_grids.is_empty() && tower_grids.len() != encoders.len() {
         return Err(Error::usage(format!(
-            "connector {name}: `tower_grids` names {} grids for {} encoders",
+            "connector {name}: `tower_grids` has {} grids for {} encoders, must have one for each",
             tower_grids.len(),
             encoders.len()
         )));
@@ -450,27 +454,27 @@ pub(super) fn chosen_grids(
     Ok(shapes.collect())
 }
 
-/// The approximate number of parameters of one layer of cross-attention from queries of width `query`: queries, keys
-/// and values of each encoder, output, the MLP after it, and position embeddings of all tokens.
+/// Returns the approximate number of parameters of one layer of cross-attention from queries of width `query`: queries,
+/// keys and values of each encoder, output projection, MLP, and position embeddings of all tokens.
 pub(super) fn attention_parameters(query: f64, hidden: f64, encoders: &[EncoderShape]) -> f64 {
     let window: f64 = encoders.iter().map(EncoderShape::tokens).sum();
     let layer = hidden * (2.0 * query + 2.0 * hidden * encoders.len() as f64 + 4.0 * hidden);
     layer + window * hidden
 }
 
-/// Checks the sizes that every attention layer has.
+/// Checks the sizes of attention layers: width, number of heads, and number of layers.
 pub(super) fn check_attention(name: &str, hidden: usize, heads: usize, depth: usize) -> Result<()> {
     if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) || depth == 0 {
         return Err(Error::usage(format!(
-            "connector {name}: width {hidden} in {heads} heads and {depth} layers; the width must be a multiple of the heads, and none may be 0"
+            "connector {name}: `hidden` = {hidden}, `heads` = {heads}, `depth` = {depth}; all must be at least 1, and `hidden` a multiple of `heads`"
         )));
     }
     Ok(())
 }
 
 impl Sva {
-    /// Updates the hidden states after a layer of the language model, `[rows, t, llm width]`: if a sampler follows
-    /// the layer, it replaces those of the image tokens.
+    /// Updates the hidden states after a layer of the language model, `[rows, t, llm width]`: if a sampler stands after
+    /// the layer, its output is added to the hidden states of the image tokens.
     ///
     /// # Errors
     /// When hidden states and context belong to different batches.
@@ -484,20 +488,20 @@ impl Sva {
         let (groups, each) = (context.windows.groups, context.windows.queries);
         for layer in &sampler.layers {
             let queries = all.clone().select(0, context.flat_positions.clone()).reshape([groups, each, width]);
-            let change = layer.change(queries, &context.windows)?.reshape([context.count, width]);
-            all = all.select_assign(0, context.flat_positions.clone(), change, IndexingUpdateOp::Add);
+            let residual = layer.residual(queries, &context.windows)?.reshape([context.count, width]);
+            all = all.select_assign(0, context.flat_positions.clone(), residual, IndexingUpdateOp::Add);
         }
         Ok(all.reshape([rows, t, width]))
     }
 
-    /// The positions of its samplers in the language model.
+    /// Returns the layers of the language model after which its samplers stand; `None` if it has none.
     pub fn samplers(&self) -> Option<&SamplerOptions> {
         self.options.samplers.as_ref()
     }
 }
 
 impl VisionSampler {
-    /// Draws the position embeddings anew.
+    /// Draws the position embeddings from the stream of their name, with standard deviation 1.
     pub(super) fn draw(mut self, name: &str, seed: u64) -> Self {
         for (l, layer) in self.layers.iter_mut().enumerate() {
             let drawn = std::mem::take(&mut layer.pos_embed)
@@ -511,17 +515,17 @@ impl VisionSampler {
 }
 
 impl SvaContext {
-    /// Binds the context to images at these positions of a batch of sequences of `t` positions.
+    /// Binds the context to a batch of sequences of `t` positions, in which the images are at the positions in `rows`.
     ///
     /// # Errors
-    /// When a row names an image outside the context.
+    /// When a row names an image outside the context, or has another number of positions than an image has tokens.
     pub fn bind(&self, rows: &[ImagePositions], t: usize) -> Result<BoundSvaContext> {
         let device = self.windows.context.device();
         let (mut flat_positions, mut cells) = (Vec::new(), Vec::new());
         for row in rows {
             if row.image >= self.windows.groups || row.positions.len() != self.layout.token_count() {
                 return Err(Error::failed(format!(
-                    "image {} with {} positions, but {} images of {} positions were seen",
+                    "image {} has {} positions, but the connector encoded {} images of {} tokens",
                     row.image,
                     row.positions.len(),
                     self.windows.groups,
@@ -536,7 +540,7 @@ impl SvaContext {
             }
         }
         let count = flat_positions.len();
-        // Usually every cell of every image is present in order, so that nothing has to be selected.
+        // Usually every cell of every image is present in order; then the windows are used as they are.
         let whole =
             cells.len() == self.windows.groups * self.windows.queries && cells.iter().enumerate().all(|(i, c)| i == *c);
         let windows = if whole { self.windows.clone() } else { self.windows.select(&cells, &device) };

@@ -1,19 +1,20 @@
-//! Keys and values of queries: for each cell of the query grid a window of every encoder's grid, or the whole image.
+//! The windows to which queries attend: for each cell of the query grid a window of every encoder's grid, or the whole
+//! image.
 
 use super::super::token_layout::{ImageRegion, ImageSize};
 use burgess_base::{Error, Result};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Epsilon of every layer norm here, PyTorch's default.
+/// Epsilon of all layer norms of the aggregator: PyTorch's default.
 pub(crate) const EPSILON: f64 = 1e-5;
 
-/// Added to the scores of masked tokens before the softmax, instead of −∞.
-const HIDDEN: f32 = -1e9;
+/// Added to the scores of masked tokens before the softmax. It is finite, so that no score becomes NaN.
+const MASKED: f32 = -1e9;
 
-/// The features of all encoders, grouped by the query that attends to them.
+/// The features of all encoders, arranged in windows of queries.
 ///
-/// A group is the `queries` of one image. There is one window per query, or one that all queries of a group share.
+/// A group is the `queries` of one image. Each query has its own window, or all queries of a group share one.
 #[derive(Debug, Clone)]
 pub struct Windows {
     /// Number of groups, one per image.
@@ -31,7 +32,7 @@ pub struct Windows {
     pub context: Tensor<2>,
 }
 
-/// One encoder's features arranged in windows.
+/// The features of one encoder, arranged in windows `[windows, tokens in a window, hidden]`.
 #[derive(Debug, Clone)]
 pub enum Keys {
     /// One token per window. No position embedding is added, so the normalised features are the same for all layers
@@ -48,15 +49,15 @@ pub(crate) fn normalised(x: Tensor<3>) -> Tensor<3> {
     layer_norm(x, ones, None, EPSILON)
 }
 
-/// For each encoder, the side in tokens of the window that belongs to one cell of a query grid of side `grid`.
+/// Returns for each encoder the side, in tokens, of the window of one cell of a query grid of side `grid`.
 ///
 /// # Errors
 /// When an encoder's grid is not a multiple of the query grid.
-pub(crate) fn multiples(tower_grids: &[usize], grid: usize) -> Result<Vec<usize>> {
+pub(crate) fn window_sides(tower_grids: &[usize], grid: usize) -> Result<Vec<usize>> {
     let each = tower_grids.iter().enumerate().map(|(i, &side)| match grid {
         1.. if side > 0 && side % grid == 0 => Ok(side / grid),
         _ => Err(Error::usage(format!(
-            "the features of encoder {} lie on a grid of {side}x{side}, which is no multiple of the queries' {grid}x{grid}",
+            "the features of encoder {} are on a grid of {side}x{side}, which is not a multiple of the query grid of {grid}x{grid}",
             i + 1
         ))
         .hint("set `tower_grids` of the connector to multiples of `grid` and of all `query_grids`")),
@@ -65,7 +66,7 @@ pub(crate) fn multiples(tower_grids: &[usize], grid: usize) -> Result<Vec<usize>
 }
 
 impl Windows {
-    /// One window per cell of a query grid of side `grid`, over the encoders' `maps` `[images, side * side, hidden]`.
+    /// Builds one window per cell of a query grid of side `grid` from the encoders' `maps` `[images, side * side, hidden]`.
     ///
     /// # Errors
     /// When an encoder's grid is not a multiple of the query grid.
@@ -76,7 +77,7 @@ impl Windows {
         context: Tensor<2>,
         images: Option<&[ImageSize]>,
     ) -> Result<Self> {
-        let sides = multiples(tower_grids, grid)?;
+        let sides = window_sides(tower_grids, grid)?;
         let groups = context.dims()[0];
         let towers = maps.iter().zip(&sides).map(|(map, &m)| {
             let [images, _, width] = map.dims();
@@ -93,7 +94,7 @@ impl Windows {
         Ok(Self { groups, queries: grid * grid, shared: false, towers: towers.collect(), bias, context })
     }
 
-    /// One window over the whole image, shared by its `queries`.
+    /// Builds one window per image, which contains the whole image and is shared by its `queries`.
     ///
     /// # Errors
     /// When an image or a grid has size 0.
@@ -141,8 +142,8 @@ impl Windows {
     }
 }
 
-/// The additive mask on the scores of each window's tokens, encoder after encoder; `None` if no image has padding. A
-/// window that is all padding is not masked.
+/// Returns the additive mask on the scores of each window's tokens, encoder after encoder, `[windows, tokens]`; `None`
+/// if no image has padding. A window that is all padding is not masked.
 fn cell_bias(
     images: &[ImageSize],
     tower_grids: &[usize],
@@ -158,9 +159,9 @@ fn cell_bias(
         for cell in 0..grid * grid {
             for (region, &m) in regions.iter().zip(sides) {
                 let (top, left) = (cell / grid * m, cell % grid * m);
-                let shown = |i: usize| region.contains(top + i / m, left + i % m);
-                let padding = !(0..m * m).any(shown);
-                values.extend((0..m * m).map(|i| if padding || shown(i) { 0.0 } else { HIDDEN }));
+                let visible = |i: usize| region.contains(top + i / m, left + i % m);
+                let padding = !(0..m * m).any(visible);
+                values.extend((0..m * m).map(|i| if padding || visible(i) { 0.0 } else { MASKED }));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Parses one entry of a conversation file, whatever JSON it contains.
+//! Parses one entry of a conversation file, which may be any valid JSON.
 
 use super::Conversation;
 use super::skipped::SkippedEntry;
@@ -8,10 +8,10 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use serde_json::Value;
 use std::fmt;
 
-/// Values of `image` that mean that there is no image.
+/// Values of `image` that stand for no image.
 const NO_IMAGE: [&str; 4] = ["", "None", "none", "nan"];
 
-/// An entry: the fields that we read from an object, or the kind of another JSON value. Other fields are ignored.
+/// One entry: the fields that are read from an object (others are ignored), or the type of another JSON value.
 #[derive(Debug)]
 pub(super) enum Entry {
     Object(Box<Fields>),
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for Any {
 }
 
 impl Entry {
-    /// Converts the entry to a conversation, or says why it is unusable.
+    /// Converts the entry to a conversation; the error says why it is unusable.
     pub fn conversation(self) -> Result<Conversation, SkippedEntry> {
         match self {
             Self::Object(fields) => fields.conversation(),
@@ -128,7 +128,7 @@ impl Fields {
 
 type Read<T> = Result<T, (&'static str, String)>;
 
-/// The image path under `image`, if there is one. NaN arrives as null.
+/// Parses the image path under `image`; `None` if there is none. NaN is read as null.
 fn path(value: Value) -> Read<Option<String>> {
     match value {
         Value::Null => Ok(None),

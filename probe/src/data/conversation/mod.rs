@@ -6,8 +6,8 @@
 //! "none" or "nan" (also Python's bare `NaN`), and a first turn that is not the human's is skipped. A list of one
 //! image is that image.
 //!
-//! Entries that are valid JSON but unusable are skipped and counted ([`SkippedReport`]). Invalid JSON is an error, because
-//! the file was then truncated or damaged.
+//! Entries that are valid JSON but unusable are skipped and counted ([`SkippedReport`]). Invalid JSON is an error,
+//! because it means that the file is truncated or damaged.
 
 mod entry;
 mod skipped;
@@ -25,7 +25,7 @@ use std::path::Path;
 /// One conversation, with or without an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// Its id in the file (numbers become text).
+    /// Id in the file (numbers are converted to text).
     pub id: String,
     /// Path of the image as written in the file; `None` for text only.
     pub image: Option<String>,
@@ -40,8 +40,9 @@ pub struct Conversation {
 /// Entries that are valid JSON but unusable (not an object, no turns, no question at the start, a turn without text,
 /// an unknown role, an empty answer, several images) are skipped and counted.
 ///
+/// # Errors
 /// When the file cannot be read, is damaged, or does not have this format (the error gives file, line and column);
-/// when it has entries and all were skipped (the error gives the reasons); and any error of `each`.
+/// when it has entries and all are skipped (the error gives the reasons); and any error of `each`.
 pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Result<SkippedReport> {
     let step = || format!("reading {}", path.display());
     let mut reader = BufReader::new(LenientReader::new(compressed::open(path).with_context(step)?));
@@ -108,7 +109,7 @@ fn malformed(path: &Path, line: usize, e: &serde_json::Error) -> Error {
     Error::failed(format!("{}:{line}:{column}: {}", path.display(), text::excerpt(what, 200))).hint(FORM)
 }
 
-/// The first byte that is not white space, without consuming it.
+/// Returns the first byte that is not white space, without consuming it.
 fn first_byte(reader: &mut impl BufRead) -> std::io::Result<Option<u8>> {
     loop {
         let buffer = reader.fill_buf()?;
@@ -121,7 +122,7 @@ fn first_byte(reader: &mut impl BufRead) -> std::io::Result<Option<u8>> {
     }
 }
 
-/// Passes the entries of a JSON array to a function one by one, until it returns `false`.
+/// A visitor that passes the entries of a JSON array to a function one by one, until it returns `false`.
 struct Entries<F>(F);
 
 impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Entries<F> {
@@ -141,7 +142,7 @@ impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Entries<F> {
     }
 }
 
-/// Reads a whole file into memory; also returns the skipped entries.
+/// Reads a whole file into memory; also returns counts of the skipped entries.
 ///
 /// # Errors
 /// As [`read`].

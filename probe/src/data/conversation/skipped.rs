@@ -4,13 +4,14 @@ use burgess_base::text;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Number of locations that are kept per problem.
+/// Number of locations that are recorded per reason and source.
 const SHOWN: usize = 3;
-/// Maximum number of sources that are counted by name; all others (hostile data has millions) are counted as one.
+/// Maximum number of sources that are counted by name. All others are counted as one, so that data with millions of
+/// sources do not exhaust the memory.
 const SOURCES: usize = 1000;
 const OTHER_SOURCES: &str = "other sources";
 
-/// Why an entry is skipped.
+/// The reason for which one entry is skipped, with its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedEntry {
     /// The reason, by which entries are counted.
@@ -21,7 +22,7 @@ pub struct SkippedEntry {
     pub source: String,
 }
 
-/// The skipped entries of one source with one reason.
+/// Counts the skipped entries of one source with one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedEntries {
     /// The reason, by which entries are counted.
@@ -56,12 +57,12 @@ impl SkippedReport {
         }
     }
 
-    /// Total number of skipped entries.
+    /// Returns the total number of skipped entries.
     pub fn total(&self) -> usize {
         self.by_source().map(|l| l.count).sum()
     }
 
-    /// For each reason: its name, the number of entries, and the location of the first.
+    /// Returns for each reason its name, the number of entries, and the location of the first.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize, &str)> {
         self.0.iter().map(|(reason, sources)| {
             let count = sources.values().map(|l| l.count).sum();
@@ -70,12 +71,12 @@ impl SkippedReport {
         })
     }
 
-    /// Counts by reason and source, for run records.
+    /// Returns the counts by reason and source, for run records.
     pub fn by_source(&self) -> impl Iterator<Item = &SkippedEntries> {
         self.0.values().flat_map(BTreeMap::values)
     }
 
-    /// One line per reason and source for the user: `3 conversations of gqa left out: no answer (entry 5, …)`.
+    /// Returns one line per reason and source for the user: `3 conversations of gqa left out: no answer (entry 5, …)`.
     pub fn notes(&self) -> Vec<String> {
         let line = |l: &SkippedEntries| {
             let of = if l.source.is_empty() { String::new() } else { format!(" of {}", l.source) };
@@ -86,14 +87,14 @@ impl SkippedReport {
         self.by_source().map(line).collect()
     }
 
-    /// All reasons with their counts on one line.
+    /// Returns all reasons with their counts on one line.
     pub(super) fn summary(&self) -> String {
         let reason = |(what, count, first): (&str, usize, &str)| format!("{what} ({count}, first: {first})");
         self.iter().map(reason).collect::<Vec<_>>().join("; ")
     }
 }
 
-/// The number in a location such as `entry 12` or `line 12: …`, for sorting.
+/// Returns the number in a location such as `entry 12` or `line 12: …`, for sorting.
 fn order(place: &str) -> usize {
     let digits = place.split([' ', ':']).nth(1).and_then(|n| n.parse().ok());
     digits.unwrap_or(usize::MAX)

@@ -43,7 +43,7 @@ pub fn by_prefix(
             // White space may separate the answer from its end token.
             let after = rest.get(at + answer.len()..)?;
             let end = after.trim_start();
-            let token = tokenizer.specials().filter(|t| end.starts_with(t)).max_by_key(|t| t.len())?;
+            let token = tokenizer.special_texts().filter(|t| end.starts_with(t)).max_by_key(|t| t.len())?;
             Some((rest.len() - end.len() + token.len(), token.to_string()))
         });
         let Some((length, token)) = ended else {

@@ -2,7 +2,7 @@
 
 use super::{Activation, DecoderFamily, LayerType, LlmConfig, MoeConfig};
 use crate::llm::family::{LocalTheta, MlpBias, RopeLayers, SlidingLayers, Softcaps};
-use crate::llm::rope::Scaling;
+use crate::llm::rope::RopeScaling;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
@@ -295,7 +295,7 @@ struct Rotary {
     local: Option<f64>,
     /// Fraction of a head's channels that are rotated.
     fraction: Option<f64>,
-    scaling: Option<Scaling>,
+    scaling: Option<RopeScaling>,
 }
 
 impl Rotary {
@@ -308,7 +308,7 @@ impl Rotary {
             theta,
             local: keys.number("rope_local_base_freq")?,
             fraction: keys.number("partial_rotary_factor")?,
-            scaling: keys.0.get("rope_scaling").map(Scaling::read).transpose()?.flatten(),
+            scaling: keys.0.get("rope_scaling").map(RopeScaling::read).transpose()?.flatten(),
         };
         let Some(parameters) = keys.0.get("rope_parameters").filter(|value| !value.is_null()) else { return Ok(found) };
         // One table, or one per layer type.
@@ -322,9 +322,9 @@ impl Rotary {
         };
         found.theta = number(full, "rope_theta")?.or(found.theta);
         found.fraction = number(full, "partial_rotary_factor")?.or(found.fraction);
-        found.scaling = Scaling::read(full)?.or(found.scaling);
+        found.scaling = RopeScaling::read(full)?.or(found.scaling);
         if let Some(sliding) = parameters.get("sliding_attention") {
-            if Scaling::read(sliding)?.is_some() {
+            if RopeScaling::read(sliding)?.is_some() {
                 return Err("`rope_parameters`: scaled angles in `sliding_attention` are not supported".into());
             }
             found.local = number(sliding, "rope_theta")?.or(found.local);

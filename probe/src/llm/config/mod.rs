@@ -7,7 +7,7 @@ pub use super::family::DecoderFamily;
 pub use options::{Activation, LayerType, MoeConfig};
 
 use super::family::RopeLayers;
-use super::rope::{Rotation, Scaling};
+use super::rope::{RopeConfig, RopeScaling};
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 
@@ -38,7 +38,7 @@ pub struct LlmConfig {
     /// Base of the rotary angles; in Gemma 3 and OLMo 3 that of full-attention layers.
     pub rope_theta: f64,
     /// Scaling of these angles beyond the length of pretraining.
-    pub rope_scaling: Option<Scaling>,
+    pub rope_scaling: Option<RopeScaling>,
     /// Base of the rotary angles of the sliding layers of Gemma 3 and OLMo 3, which are not scaled.
     pub rope_local_base_freq: Option<f64>,
     /// For each layer, 1 if it has a rotary embedding and 0 if not; absent = all have.
@@ -172,12 +172,12 @@ impl LlmConfig {
     }
 
     /// The rotary embedding of layer `i`.
-    pub fn rotation(&self, i: usize) -> Rotation<'_> {
+    pub fn rotation(&self, i: usize) -> RopeConfig<'_> {
         let slides = self.layer_types.as_ref().is_some_and(|types| types.get(i) == Some(&LayerType::Sliding));
-        let (width, still) = (self.rotated_width(), !self.rotates(i));
+        let (width, disabled) = (self.rotated_width(), !self.rotates(i));
         match self.rope_local_base_freq.filter(|_| slides) {
-            Some(theta) => Rotation { width, theta, scaling: None, still },
-            None => Rotation { width, theta: self.rope_theta, scaling: self.rope_scaling.as_ref(), still },
+            Some(theta) => RopeConfig { width, theta, scaling: None, disabled },
+            None => RopeConfig { width, theta: self.rope_theta, scaling: self.rope_scaling.as_ref(), disabled },
         }
     }
 
@@ -200,7 +200,7 @@ impl LlmConfig {
     /// The longest sequence that the model accepts; `None` if its angles are computed for any length.
     pub fn longest(&self) -> Option<usize> {
         match self.rope_scaling {
-            Some(Scaling::Dynamic { .. }) => None,
+            Some(RopeScaling::Dynamic { .. }) => None,
             _ => Some(self.max_position_embeddings),
         }
     }
@@ -390,7 +390,7 @@ mod tests {
         let again: LlmConfig = serde_json::from_str(&serde_json::to_string(&four)?)?;
         assert_eq!(again, four);
         let old = read(r#","rope_scaling":{"type":"linear","factor":2.0}"#)?;
-        assert_eq!(old.rope_scaling, Some(Scaling::Linear { factor: 2.0 }));
+        assert_eq!(old.rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
         let error = read(r#","rope_scaling":{"rope_type":"mrope","factor":2.0}"#).unwrap_err().to_string();
         assert!(error.contains("`mrope`") && error.contains("dynamic") && !error.contains("factors"), "{error}");
         Ok(())

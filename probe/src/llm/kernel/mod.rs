@@ -6,7 +6,7 @@
 mod flex;
 pub mod portable;
 
-pub(crate) use flex::Rows;
+pub(crate) use flex::CachedRows;
 pub use portable::{attend, attend_causal};
 
 use crate::llm::config::Activation;
@@ -14,11 +14,11 @@ use crate::llm::rope::Rope;
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
 /// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
-pub type Hidden<'a> = Option<&'a [Vec<bool>]>;
+pub type PaddingMask<'a> = Option<&'a [Vec<bool>]>;
 
 /// Sizes and options of one attention call.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Heads {
+pub struct AttentionSpec {
     /// Number of sequences in the batch.
     pub batch: usize,
     /// Number of positions per sequence.
@@ -39,7 +39,7 @@ pub struct Heads {
     pub interleaved: bool,
 }
 
-impl Heads {
+impl AttentionSpec {
     /// Columns of the joint query–key–value projection: all query heads, then all keys, then all values.
     pub fn columns(&self) -> usize {
         (self.query + 2 * self.kv) * self.width
@@ -51,7 +51,7 @@ impl Heads {
     }
 
     /// The first position that the query at `position` attends to.
-    pub fn first_seen(&self, position: usize) -> usize {
+    pub fn first_key(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
@@ -80,17 +80,18 @@ pub fn gated(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
 }
 
 /// Rotary causal self-attention of whole sequences; see [`portable::causal_attention`].
-pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Tensor<2> {
-    flex::causal_attention(&qkv, rope, s, hidden).unwrap_or_else(|| portable::causal_attention(qkv, rope, s, hidden))
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, padding_mask: PaddingMask<'_>) -> Tensor<2> {
+    flex::causal_attention(&qkv, rope, s, padding_mask)
+        .unwrap_or_else(|| portable::causal_attention(qkv, rope, s, padding_mask))
 }
 
 /// Computes `x · weight + bias`, `[rows, in]` → `[rows, out]`, for a weight of `[in, out]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    match flex::joined(&x, &[(weight.clone(), bias.clone())]) {
+    match flex::fused_linear(&x, &[(weight.clone(), bias.clone())]) {
         Some(out) => out,
         None => {
-            let bias = bias.map(|b| follow(b, x.dtype()));
-            let weight = follow(weight, x.dtype());
+            let bias = bias.map(|b| cast(b, x.dtype()));
+            let weight = cast(weight, x.dtype());
             burn::tensor::module::linear(x, weight, bias)
         }
     }
@@ -98,8 +99,8 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 
 /// Computes `x · weightᵀ`, `[rows, in]` → `[rows, out]`, for a weight of `[out, in]`.
 pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    flex::transposed(&x, &weight).unwrap_or_else(|| {
-        let weight = follow(weight, x.dtype());
+    flex::linear_transposed(&x, &weight).unwrap_or_else(|| {
+        let weight = cast(weight, x.dtype());
         x.matmul(weight.transpose())
     })
 }
@@ -107,7 +108,7 @@ pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 /// Casts `tensor` to `dtype` if it has another type; the gradient comes back in the tensor's own type.
 ///
 /// Weights are kept in f32 and cast to the compute type where they are used.
-pub fn follow<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+pub fn cast<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
     match dtype {
         _ if tensor.dtype() == dtype => tensor,
         DType::BF16 => tensor.cast(FloatDType::BF16),
@@ -117,8 +118,8 @@ pub fn follow<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
 }
 
 /// Outputs of several layers on the same input, concatenated along the columns; `None` if no fused kernel applies.
-pub fn joined(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
-    flex::joined(x, layers)
+pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
+    flex::fused_linear(x, layers)
 }
 
 /// Mean cross-entropy over rows; see [`portable::cross_entropy`].
@@ -129,7 +130,7 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llm::rope::Rotation;
+    use crate::llm::rope::RopeConfig;
     use burn::tensor::{Device, TensorData};
 
     fn numbers<const D: usize>(shape: [usize; D], salt: usize, device: &Device) -> Tensor<D> {
@@ -231,8 +232,8 @@ mod tests {
             ([2, 131, 6, 2, 8], Some(5), 4, true),
             ([1, 70, 2, 1, 8], Some(40), 6, false),
         ];
-        for ([batch, tokens, query, kv, width], window, rotated, hides) in cases {
-            let s = Heads {
+        for ([batch, tokens, query, kv, width], window, rotated, masked) in cases {
+            let s = AttentionSpec {
                 batch,
                 tokens,
                 query,
@@ -246,17 +247,24 @@ mod tests {
             // Every row has its own positions.
             let positions: Vec<Vec<usize>> = (0..batch).map(|b| (0..tokens).map(|i| i + 3 * b).collect()).collect();
             let rows: Vec<&[usize]> = positions.iter().map(Vec::as_slice).collect();
-            let rotation = Rotation { width: rotated, theta: 10_000.0, scaling: None, still: false };
-            let hidden: Vec<Vec<bool>> =
+            let rotation = RopeConfig { width: rotated, theta: 10_000.0, scaling: None, disabled: false };
+            let padding_mask: Vec<Vec<bool>> =
                 (0..batch).map(|b| (0..tokens).map(|i| i > 0 && (i + b) % 3 == 0).collect()).collect();
-            let hidden = hides.then_some(hidden.as_slice());
+            let padding_mask = masked.then_some(padding_mask.as_slice());
             compare(
                 &format!("attention {s:?}"),
                 ([batch * tokens, s.columns()], [1]),
-                |x, _| flex::causal_attention(&x.clone().mul_scalar(2.0), &rotation.at(&rows, &x.device()), s, hidden),
                 |x, _| {
-                    let rope = rotation.at(&rows, &x.device());
-                    portable::causal_attention(x.mul_scalar(2.0), &rope, s, hidden)
+                    flex::causal_attention(
+                        &x.clone().mul_scalar(2.0),
+                        &rotation.for_positions(&rows, &x.device()),
+                        s,
+                        padding_mask,
+                    )
+                },
+                |x, _| {
+                    let rope = rotation.for_positions(&rows, &x.device());
+                    portable::causal_attention(x.mul_scalar(2.0), &rope, s, padding_mask)
                 },
             );
         }
@@ -274,13 +282,13 @@ mod tests {
                 .collect();
             let plain = layers.iter().map(|(w, b)| burn::tensor::module::linear(x.clone(), w.clone(), b.clone()));
             let plain = Tensor::cat(plain.collect(), 1);
-            close("joined", flex::joined(&x, &layers).unwrap(), plain);
+            close("joined", flex::fused_linear(&x, &layers).unwrap(), plain);
             let weight = numbers([600, k], 4, &device);
             let plain = x.clone().matmul(weight.clone().transpose());
-            close("transposed", flex::transposed(&x, &weight).unwrap(), plain);
+            close("transposed", flex::linear_transposed(&x, &weight).unwrap(), plain);
         }
         let device = device.autodiff();
         let tracked = numbers([2, 3], 1, &device);
-        assert!(flex::joined(&tracked, &[(numbers([3, 4], 1, &device), None)]).is_none());
+        assert!(flex::fused_linear(&tracked, &[(numbers([3, 4], 1, &device), None)]).is_none());
     }
 }

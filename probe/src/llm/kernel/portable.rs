@@ -1,7 +1,7 @@
 //! Reference implementation of each step in tensor operations of any backend. With 16-bit activations, means,
 //! exponentials and the loss are computed in f32, as under PyTorch's mixed precision.
 
-use super::{Heads, Hidden, follow};
+use super::{AttentionSpec, PaddingMask, cast};
 use crate::llm::config::Activation;
 use crate::llm::rope::Rope;
 use burn::tensor::activation::{gelu, gelu_approximate, log_softmax, relu, silu, softmax};
@@ -14,9 +14,9 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 /// `x`: `[n, d]`, `weight`: `[d]`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     let dtype = x.dtype();
-    let x = follow(x, DType::F32);
+    let x = cast(x, DType::F32);
     let scale = x.clone().square().mean_dim(1).add_scalar(eps).sqrt().recip();
-    follow(x * scale * weight.unsqueeze::<2>(), dtype)
+    cast(x * scale * weight.unsqueeze::<2>(), dtype)
 }
 
 /// `(x − mean(x)) / sqrt(var(x) + eps) · weight + bias` over the last axis (LayerNorm, arXiv 1607.06450); `weight`
@@ -25,7 +25,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 /// `x`: `[n, d]`, `weight` and `bias`: `[d]`.
 pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<2> {
     let dtype = x.dtype();
-    let x = follow(x, DType::F32);
+    let x = cast(x, DType::F32);
     let x = x.clone() - x.mean_dim(1);
     let scale = x.clone().square().mean_dim(1).add_scalar(eps).sqrt().recip();
     let mut x = x * scale;
@@ -35,7 +35,7 @@ pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1
     if let Some(bias) = bias {
         x = x + bias.unsqueeze::<2>();
     }
-    follow(x, dtype)
+    cast(x, dtype)
 }
 
 /// Applies the activation element by element.
@@ -50,7 +50,7 @@ pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
 }
 
 /// Soft cap: cap · tanh(x / cap), element by element.
-pub fn capped<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
+pub fn softcap<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
     x.div_scalar(cap).tanh().mul_scalar(cap)
 }
 
@@ -63,7 +63,7 @@ pub fn gated(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
 
 /// Splits the joint projection `[batch · tokens, columns]` into rotated queries, rotated keys and values, each
 /// `[batch, heads, tokens, width]`.
-pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+pub fn split_qkv(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
     let cut = |from: usize, heads: usize| {
         qkv.clone().narrow(1, from * s.width, heads * s.width).reshape([s.batch, s.tokens, heads, s.width])
     };
@@ -79,7 +79,7 @@ pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Te
 /// Query heads of one key/value head are stacked along the query axis, to avoid repeating keys and values.
 ///
 /// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, s, w]`, `bias`: `[b or 1, 1, t, s]`; result `[b · t, query · w]`.
-pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, s: Heads) -> Tensor<2> {
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, s: AttentionSpec) -> Tensor<2> {
     let [b, heads, t, w] = q.dims();
     let [_, kv, slots, _] = k.dims();
     let dtype = q.dtype();
@@ -87,14 +87,14 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>,
     let q = q.reshape([b, kv, group * t, w]).mul_scalar(s.scale);
     let mut scores = q.matmul(k.swap_dims(2, 3));
     if let Some(cap) = s.softcap {
-        scores = capped(scores, cap);
+        scores = softcap(scores, cap);
     }
     if let Some(bias) = bias {
         let stacked = if group == 1 { bias } else { bias.repeat_dim(2, group) };
-        scores = scores + follow(stacked, dtype);
+        scores = scores + cast(stacked, dtype);
     }
     debug_assert_eq!(scores.dims(), [b, kv, group * t, slots]);
-    follow(softmax(follow(scores, DType::F32), 3), dtype)
+    cast(softmax(cast(scores, DType::F32), 3), dtype)
         .matmul(v)
         .reshape([b, heads, t, w])
         .swap_dims(1, 2)
@@ -119,14 +119,14 @@ pub fn attend_causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scale: f64) -> Te
 
 /// Additive attention bias `[batch or 1, 1, t, t]`: 0 for the position itself and for earlier unmasked positions in
 /// the window, −∞ elsewhere.
-pub fn causal_bias(s: Heads, hidden: Hidden<'_>, device: &burn::tensor::Device) -> Tensor<4> {
+pub fn causal_bias(s: AttentionSpec, padding_mask: PaddingMask<'_>, device: &burn::tensor::Device) -> Tensor<4> {
     let t = s.tokens;
-    let rows = if hidden.is_some() { s.batch } else { 1 };
+    let rows = if padding_mask.is_some() { s.batch } else { 1 };
     let mut values = Vec::with_capacity(rows * t * t);
     for row in 0..rows {
-        let hides = |k: usize| hidden.and_then(|h| h.get(row)?.get(k)).copied().unwrap_or(false);
+        let masked = |k: usize| padding_mask.and_then(|h| h.get(row)?.get(k)).copied().unwrap_or(false);
         for q in 0..t {
-            let seen = |k: usize| k == q || (s.first_seen(q)..q).contains(&k) && !hides(k);
+            let seen = |k: usize| k == q || (s.first_key(q)..q).contains(&k) && !masked(k);
             values.extend((0..t).map(|k| if seen(k) { 0.0 } else { f32::NEG_INFINITY }));
         }
     }
@@ -137,9 +137,9 @@ pub fn causal_bias(s: Heads, hidden: Hidden<'_>, device: &burn::tensor::Device) 
 ///
 /// `qkv`: `[batch · tokens, columns]`; result `[batch · tokens, query · width]`. Right padding needs no mask: real
 /// tokens never attend to later ones, and outputs at padding are ignored.
-pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Tensor<2> {
-    let bias = causal_bias(s, hidden, &qkv.device());
-    let (q, k, v) = split(qkv, rope, s);
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, padding_mask: PaddingMask<'_>) -> Tensor<2> {
+    let bias = causal_bias(s, padding_mask, &qkv.device());
+    let (q, k, v) = split_qkv(qkv, rope, s);
     attend(q, k, v, Some(bias), s)
 }
 
@@ -147,5 +147,5 @@ pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_
 ///
 /// `logits`: `[n, v]`, `targets`: `[n]`, each below `v`; result `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    log_softmax(follow(logits, DType::F32), 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
+    log_softmax(cast(logits, DType::F32), 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
 }

@@ -1,9 +1,9 @@
 //! Reads the tokenizer from the metadata of a GGUF file (`tokenizer.*`).
 
-use super::proto::{Algorithm, Kind, ModelProto, Piece};
+use super::pre_tokenizer::PreTokenizer;
+use super::proto::{ModelProto, Piece, PieceType, SegmentationAlgorithm};
 use super::sentencepiece::{self, vocabulary};
-use super::special::Special;
-use super::split::Splitting;
+use super::special::SpecialTokens;
 use super::{Tokenizer, added, begins_with};
 use burgess_base::{Error, Result, text};
 use serde_json::{Value, json};
@@ -65,10 +65,10 @@ impl Tokenizer {
     /// outside the vocabulary.
     pub fn from_gguf(gguf: &GgufTokenizer) -> Result<Self> {
         let step = "reading the tokenizer in the GGUF metadata";
-        Self::assembled(gguf).map_err(|e| e.context(step))
+        Self::build(gguf).map_err(|e| e.context(step))
     }
 
-    fn assembled(gguf: &GgufTokenizer) -> Result<Self> {
+    fn build(gguf: &GgufTokenizer) -> Result<Self> {
         gguf.check_ids()?;
         let (pipeline, mut special) = match gguf.model.as_str() {
             "gpt2" => byte_level(gguf)?,
@@ -117,7 +117,7 @@ impl GgufTokenizer {
     }
 
     /// The name of the pre-tokeniser, if the file has one.
-    fn cut(&self) -> Option<&str> {
+    fn pre_tokenizer_name(&self) -> Option<&str> {
         self.pre.as_deref().filter(|pre| !pre.is_empty())
     }
 
@@ -127,7 +127,7 @@ impl GgufTokenizer {
         let mut note = |missing: &str, instead: &str| {
             notes.push(format!("the GGUF file has no `tokenizer.ggml.{missing}`: {instead}"));
         };
-        if self.model == "gpt2" && self.cut().is_none() {
+        if self.model == "gpt2" && self.pre_tokenizer_name().is_none() {
             note(
                 "pre",
                 "text is cut as llama.cpp's `default` does, which is most likely not how the model was trained: WRONG \
@@ -154,12 +154,12 @@ impl GgufTokenizer {
     }
 }
 
-fn kinds(gguf: &GgufTokenizer) -> Result<Vec<Kind>> {
+fn piece_types(gguf: &GgufTokenizer) -> Result<Vec<PieceType>> {
     if gguf.token_type.is_empty() {
-        return Ok(vec![Kind::Normal; gguf.tokens.len()]);
+        return Ok(vec![PieceType::Normal; gguf.tokens.len()]);
     }
     same_length("token_type", gguf.token_type.len(), gguf)?;
-    gguf.token_type.iter().map(|&t| Kind::from_number(t)).collect()
+    gguf.token_type.iter().map(|&t| PieceType::from_number(t)).collect()
 }
 
 fn same_length(what: &str, length: usize, gguf: &GgufTokenizer) -> Result<()> {
@@ -174,8 +174,8 @@ fn token(gguf: &GgufTokenizer, id: Option<u32>) -> Option<(u32, &str)> {
     Some((id, gguf.tokens.get(usize::try_from(id).ok()?)?))
 }
 
-fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
-    let splitting = Splitting::named(gguf.cut().unwrap_or("default"))?;
+fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
+    let pre_tokenizer = PreTokenizer::named(gguf.pre_tokenizer_name().unwrap_or("default"))?;
     if gguf.merges.is_empty() {
         return Err(Error::failed("there are no `tokenizer.ggml.merges`, without which no text becomes tokens").hint(
             "the file was made by another program than llama.cpp's converter: use the model's directory instead",
@@ -200,35 +200,35 @@ fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
         }
         merges.push([pair.0, pair.1]);
     }
-    let kinds = kinds(gguf)?;
-    let add_bos = gguf.add_bos_token.unwrap_or(splitting.add_bos);
+    let types = piece_types(gguf)?;
+    let add_bos = gguf.add_bos_token.unwrap_or(pre_tokenizer.add_bos);
     let bos = token(gguf, gguf.bos_token_id).filter(|_| add_bos);
     let pipeline = json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": whole(gguf, &kinds),
+        "added_tokens": added_tokens(gguf, &types),
         "normalizer": null,
-        "pre_tokenizer": splitting.pre_tokenizer(),
+        "pre_tokenizer": pre_tokenizer.to_json(),
         "post_processor": bos.map(|(id, token)| begins_with(id, token)),
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": splitting.ignore_merges,
+            "ignore_merges": pre_tokenizer.ignore_merges,
             "vocab": vocabulary(gguf.tokens.iter().map(String::as_str)),
             "merges": merges,
         },
     });
-    let special = Special {
+    let special = SpecialTokens {
         bos: gguf.bos_token_id,
         eos: gguf.eos_token_id,
         unk: gguf.unknown_token_id,
         add_bos: bos.is_some(),
-        ..Special::default()
+        ..SpecialTokens::default()
     };
     Ok((pipeline, special))
 }
 
-fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
+fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
     if gguf.scores.is_empty() {
         return Err(Error::failed("there are no `tokenizer.ggml.scores`, which say what is merged first").hint(
             "the file was made by another program than llama.cpp's converter: use the model's directory instead",
@@ -237,22 +237,22 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
     same_length("scores", gguf.scores.len(), gguf)?;
     // Default ids apply only if the vocabulary is large enough.
     let within = |id: u32| usize::try_from(id).is_ok_and(|id| id < gguf.tokens.len());
-    let kinds = kinds(gguf)?;
+    let types = piece_types(gguf)?;
     if let Some(bad) = gguf.scores.iter().position(|s| !s.is_finite()) {
         return Err(Error::failed(format!("the score of entry {bad} is no number")));
     }
-    let entries = gguf.tokens.iter().zip(&gguf.scores).zip(&kinds);
+    let entries = gguf.tokens.iter().zip(&gguf.scores).zip(&types);
     let model = ModelProto {
         pieces: entries
             .map(|((text, &score), &kind)| Piece {
                 text: text.clone(),
                 score,
                 // User-defined entries are matched as added tokens and take no part in merges.
-                kind: if kind == Kind::UserDefined { Kind::Unused } else { kind },
+                piece_type: if kind == PieceType::UserDefined { PieceType::Unused } else { kind },
             })
             .collect(),
-        algorithm: Algorithm::Bpe,
-        byte_fallback: kinds.contains(&Kind::Byte),
+        algorithm: SegmentationAlgorithm::Bpe,
+        byte_fallback: types.contains(&PieceType::Byte),
         unk: gguf.unknown_token_id.unwrap_or(0),
         bos: gguf.bos_token_id.or(Some(1).filter(|id| within(*id))),
         eos: gguf.eos_token_id.or(Some(2).filter(|id| within(*id))),
@@ -265,29 +265,29 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
     let add_bos = gguf.add_bos_token.unwrap_or(true);
     let mut pipeline = sentencepiece::pipeline(&model, true, add_bos)?;
     if let Some(fields) = pipeline.as_object_mut() {
-        fields.insert("added_tokens".into(), json!(whole(gguf, &kinds)));
+        fields.insert("added_tokens".into(), json!(added_tokens(gguf, &types)));
     }
-    let special = Special {
+    let special = SpecialTokens {
         bos: model.bos,
         eos: model.eos,
         unk: Some(model.unk),
         add_bos: add_bos && model.bos.is_some(),
         legacy: Some(true),
-        ..Special::default()
+        ..SpecialTokens::default()
     };
     Ok((pipeline, special))
 }
 
 /// Entries that are matched before pre-tokenisation, in the order of their ids.
-fn whole(gguf: &GgufTokenizer, kinds: &[Kind]) -> Vec<Value> {
-    let entries = gguf.tokens.iter().zip(kinds).enumerate();
+fn added_tokens(gguf: &GgufTokenizer, types: &[PieceType]) -> Vec<Value> {
+    let entries = gguf.tokens.iter().zip(types).enumerate();
     let takes = TAKE_SPACE.iter().find(|(network, _)| gguf.architecture.as_deref() == Some(network));
     entries
         .filter_map(|(id, (token, kind))| {
             let mut entry = match kind {
-                Kind::Control | Kind::Unknown => added(id, token, true),
-                Kind::UserDefined => added(id, token, false),
-                Kind::Normal | Kind::Unused | Kind::Byte => return None,
+                PieceType::Control | PieceType::Unknown => added(id, token, true),
+                PieceType::UserDefined => added(id, token, false),
+                PieceType::Normal | PieceType::Unused | PieceType::Byte => return None,
             };
             if let (Some((_, not)), Some(fields)) = (takes, entry.as_object_mut()) {
                 fields.insert("rstrip".into(), json!(!not.contains(&token.as_str())));

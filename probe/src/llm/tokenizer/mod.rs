@@ -5,19 +5,19 @@ mod charsmap;
 pub mod gguf;
 mod library;
 mod metadata;
+pub mod pre_tokenizer;
 pub mod proto;
 pub mod sentencepiece;
 pub mod special;
-pub mod split;
 
 pub use gguf::GgufTokenizer;
-pub use special::Special;
+pub use special::SpecialTokens;
 
 use burgess_base::{Context, Error, Result, atomic};
 use library::guarded;
 use proto::ModelProto;
 use serde_json::{Value, json};
-use special::Beside;
+use special::TokenizerFiles;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -46,13 +46,13 @@ pub const SPECIALS: [&str; 6] = [PAD, BOS, EOS, USER, ASSISTANT, IMAGE];
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Inner,
-    special: Special,
+    special: SpecialTokens,
     /// See [`Tokenizer::notes`].
     notes: Vec<String>,
 }
 
 /// Token ids, and the byte range of the text that each stands for.
-pub type Placed = (Vec<u32>, Vec<Range<usize>>);
+pub type TokensWithOffsets = (Vec<u32>, Vec<Range<usize>>);
 
 impl Tokenizer {
     /// Opens the tokenizer of a model directory: its `tokenizer.json`, or else its `tokenizer.model`.
@@ -68,35 +68,35 @@ impl Tokenizer {
         }
     }
 
-    /// Reads a `tokenizer.json` or SentencePiece model (`*.model`), and the files beside it on special tokens.
+    /// Reads a `tokenizer.json` or SentencePiece model (`*.model`), and the files files it on special tokens.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
     pub fn from_file(path: &Path) -> Result<Self> {
         let step = || format!("reading {}", path.display());
         let bytes = std::fs::read(path).with_context(step)?;
-        let beside = Beside::read(path.parent().unwrap_or(Path::new("")))?;
+        let files = TokenizerFiles::read(path.parent().unwrap_or(Path::new("")))?;
         match path.extension().is_some_and(|e| e == "model") {
-            true => Self::from_sentencepiece(&bytes, &beside),
-            false => Self::from_json(&bytes, &beside),
+            true => Self::from_sentencepiece(&bytes, &files),
+            false => Self::from_json(&bytes, &files),
         }
         .map_err(|e| e.context(step()))
     }
 
-    /// Reads a `tokenizer.json` from memory, without the files beside it.
+    /// Reads a `tokenizer.json` from memory, without the files files it.
     ///
     /// # Errors
     /// When the bytes are not a `tokenizer.json`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::from_json(bytes, &Beside::default())
+        Self::from_json(bytes, &TokenizerFiles::default())
     }
 
-    fn from_json(bytes: &[u8], beside: &Beside) -> Result<Self> {
+    fn from_json(bytes: &[u8], files: &TokenizerFiles) -> Result<Self> {
         let mut notes = Vec::new();
         let mut inner = library::read(bytes, &mut notes)?;
-        let mut special = guarded(|| beside.complete(&mut inner, Special::default(), &mut notes))??;
+        let mut special = guarded(|| files.complete(&mut inner, SpecialTokens::default(), &mut notes))??;
         // The pipeline decides whether BOS is added, unless a file says otherwise.
-        if let (Some(bos), None) = (special.bos, beside.flag("add_bos_token")) {
+        if let (Some(bos), None) = (special.bos, files.flag("add_bos_token")) {
             let empty = guarded(|| inner.encode_fast("", true))?.map_err(|e| library::failed(&*e))?;
             special.add_bos = empty.get_ids().first() == Some(&bos);
         }
@@ -105,17 +105,17 @@ impl Tokenizer {
 
     /// Reads a SentencePiece model with `tokenizer_config.json` and the other files: `legacy` (default true, as in
     /// the library version with which the paper's code ran), `add_bos_token` (default true), `add_prefix_space`.
-    fn from_sentencepiece(bytes: &[u8], beside: &Beside) -> Result<Self> {
+    fn from_sentencepiece(bytes: &[u8], files: &TokenizerFiles) -> Result<Self> {
         let mut model = ModelProto::parse(bytes).map_err(|e| {
             e.context("as a SentencePiece model").hint("a tokenizer.model of another kind needs its tokenizer.json")
         })?;
-        let tokens = beside.with_ids()?;
+        let tokens = files.with_ids()?;
         for (id, token) in &tokens {
             if let Some(piece) = usize::try_from(*id).ok().and_then(|i| model.pieces.get_mut(i)) {
                 piece.text.clone_from(&token.content);
             }
         }
-        if let Some(flag) = beside.flag("add_prefix_space") {
+        if let Some(flag) = files.flag("add_prefix_space") {
             model.add_dummy_prefix = flag;
         }
         let mut notes = Vec::new();
@@ -123,10 +123,10 @@ impl Tokenizer {
             notes.push(format!("tokenizer_config.json does not say `{key}`: true is assumed ({meaning})"));
             true
         };
-        let legacy = beside.flag("legacy");
+        let legacy = files.flag("legacy");
         let legacy = legacy
             .unwrap_or_else(|| assumed("legacy", "text after a special token gets a space, as in LlamaTokenizer"));
-        let add_bos = beside.flag("add_bos_token");
+        let add_bos = files.flag("add_bos_token");
         let add_bos =
             add_bos.unwrap_or_else(|| assumed("add_bos_token", "a text begins with BOS, as in LlamaTokenizer"));
         let mut pipeline = sentencepiece::pipeline(&model, legacy, add_bos)?;
@@ -142,7 +142,7 @@ impl Tokenizer {
             }
             list.sort_by_key(known);
         }
-        let known = Special {
+        let known = SpecialTokens {
             bos: model.bos,
             eos: model.eos,
             pad: model.pad,
@@ -150,15 +150,15 @@ impl Tokenizer {
             add_bos: add_bos && model.bos.is_some(),
             legacy: Some(legacy),
             space_before_space: model.add_dummy_prefix && !legacy,
-            ..Special::default()
+            ..SpecialTokens::default()
         };
         let mut inner = library::read(&serde_json::to_vec(&pipeline)?, &mut notes)?;
-        let special = guarded(|| beside.complete(&mut inner, known, &mut notes))??;
+        let special = guarded(|| files.complete(&mut inner, known, &mut notes))??;
         Ok(Self { inner, special, notes })
     }
 
     /// Builds a tokenizer from the contents of a `tokenizer.json`.
-    fn from_pipeline(pipeline: &Value, special: Special, mut notes: Vec<String>) -> Result<Self> {
+    fn from_pipeline(pipeline: &Value, special: SpecialTokens, mut notes: Vec<String>) -> Result<Self> {
         let inner = library::read(&serde_json::to_vec(pipeline)?, &mut notes)?;
         Ok(Self { inner, special, notes })
     }
@@ -201,10 +201,10 @@ impl Tokenizer {
             .special_tokens(specials.iter().map(|s| AddedToken::from(*s, true)).collect())
             .build();
         inner.train(&mut TrainerWrapper::BpeTrainer(trainer), texts).map_err(failed)?;
-        Ok(Self { inner, special: Special::default(), notes: Vec::new() })
+        Ok(Self { inner, special: SpecialTokens::default(), notes: Vec::new() })
     }
 
-    /// Writes a `tokenizer.json` atomically, and `tokenizer_config.json` beside it if special tokens have a role.
+    /// Writes a `tokenizer.json` atomically, and `tokenizer_config.json` files it if special tokens have a role.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -214,7 +214,7 @@ impl Tokenizer {
     }
 
     /// The special token ids and how a text begins.
-    pub fn special(&self) -> &Special {
+    pub fn special(&self) -> &SpecialTokens {
         &self.special
     }
 
@@ -224,7 +224,7 @@ impl Tokenizer {
     }
 
     /// The texts of all special tokens.
-    pub fn specials(&self) -> impl Iterator<Item = &str> {
+    pub fn special_texts(&self) -> impl Iterator<Item = &str> {
         let all = self.inner.get_added_vocabulary().get_added_tokens_decoder().values();
         all.filter(|t| t.special).map(|t| t.content.as_str())
     }
@@ -266,7 +266,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_with_offsets(&self, text: &str) -> Result<Placed> {
+    pub fn encode_with_offsets(&self, text: &str) -> Result<TokensWithOffsets> {
         let (encoding, shift) = guarded(|| match self.spaced(text) {
             Some(text) => (self.inner.encode(text, false), 1),
             None => (self.inner.encode(text, false), 0),

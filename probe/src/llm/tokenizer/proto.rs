@@ -6,7 +6,7 @@ use burgess_base::{Error, Result};
 
 /// The type of a piece; numbers as in the file and in GGUF's `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PieceType {
     /// An ordinary piece, produced by segmentation.
     Normal,
     /// The piece for characters outside the vocabulary.
@@ -21,14 +21,20 @@ pub enum Kind {
     Byte,
 }
 
-impl Kind {
+impl PieceType {
     /// The type with this number, 1 to 6.
     ///
     /// # Errors
     /// When there is no such type.
     pub fn from_number(number: u64) -> Result<Self> {
-        const KINDS: [Kind; 6] =
-            [Kind::Normal, Kind::Unknown, Kind::Control, Kind::UserDefined, Kind::Unused, Kind::Byte];
+        const KINDS: [PieceType; 6] = [
+            PieceType::Normal,
+            PieceType::Unknown,
+            PieceType::Control,
+            PieceType::UserDefined,
+            PieceType::Unused,
+            PieceType::Byte,
+        ];
         let kind = usize::try_from(number).ok().and_then(|n| KINDS.get(n.checked_sub(1)?)).copied();
         kind.ok_or_else(|| Error::failed(format!("a piece of type {number}; known are 1 to {}", KINDS.len())))
     }
@@ -42,12 +48,12 @@ pub struct Piece {
     /// Log-probability (Unigram), or minus the rank of its merge (BPE).
     pub score: f32,
     /// The type of the piece.
-    pub kind: Kind,
+    pub piece_type: PieceType,
 }
 
 /// The segmentation algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
+pub enum SegmentationAlgorithm {
     /// The most likely segmentation under a unigram model.
     Unigram,
     /// Byte-pair encoding: the best-scored pair is merged first.
@@ -60,7 +66,7 @@ pub struct ModelProto {
     /// The vocabulary, in the order of ids.
     pub pieces: Vec<Piece>,
     /// The segmentation algorithm.
-    pub algorithm: Algorithm,
+    pub algorithm: SegmentationAlgorithm,
     /// Whether characters without a piece become byte pieces.
     pub byte_fallback: bool,
     /// Id of the unknown piece.
@@ -89,7 +95,7 @@ impl ModelProto {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut model = Self {
             pieces: Vec::new(),
-            algorithm: Algorithm::Unigram,
+            algorithm: SegmentationAlgorithm::Unigram,
             byte_fallback: false,
             unk: 0,
             bos: Some(1),
@@ -113,7 +119,7 @@ impl ModelProto {
             return Err(Error::failed("there are no pieces in it"));
         }
         let unknown = usize::try_from(model.unk).ok().and_then(|i| model.pieces.get(i));
-        if unknown.is_none_or(|p| p.kind != Kind::Unknown) {
+        if unknown.is_none_or(|p| p.piece_type != PieceType::Unknown) {
             return Err(Error::failed(format!("piece {} should be the unknown one, but is not", model.unk)));
         }
         Ok(model)
@@ -123,8 +129,8 @@ impl ModelProto {
         for field in ProtobufMessage::new(bytes) {
             let ProtobufField { number, value } = field?;
             match (number, value) {
-                (3, ProtobufValue::Varint(1)) => self.algorithm = Algorithm::Unigram,
-                (3, ProtobufValue::Varint(2)) => self.algorithm = Algorithm::Bpe,
+                (3, ProtobufValue::Varint(1)) => self.algorithm = SegmentationAlgorithm::Unigram,
+                (3, ProtobufValue::Varint(2)) => self.algorithm = SegmentationAlgorithm::Bpe,
                 (3, ProtobufValue::Varint(other)) => {
                     return Err(Error::failed(format!("model type {other} is neither Unigram (1) nor BPE (2)")));
                 }
@@ -166,7 +172,7 @@ fn id(number: u64) -> Option<u32> {
 
 fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
     let step = || format!("piece {number}");
-    let mut piece = Piece { text: String::new(), score: 0.0, kind: Kind::Normal };
+    let mut piece = Piece { text: String::new(), score: 0.0, piece_type: PieceType::Normal };
     for field in ProtobufMessage::new(bytes) {
         let ProtobufField { number, value } = field.map_err(|e| e.context(step()))?;
         match (number, value) {
@@ -175,7 +181,9 @@ fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
                 piece.text = text.to_string();
             }
             (2, ProtobufValue::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),
-            (3, ProtobufValue::Varint(kind)) => piece.kind = Kind::from_number(kind).map_err(|e| e.context(step()))?,
+            (3, ProtobufValue::Varint(kind)) => {
+                piece.piece_type = PieceType::from_number(kind).map_err(|e| e.context(step()))?
+            }
             _ => {}
         }
     }

@@ -7,7 +7,7 @@
 //! Text after a special token: with `legacy` (the default of the LLaMA tokenizer that the paper's code used) it gets
 //! its own space prefix, without it only the start of the whole text does.
 
-use super::proto::{Algorithm, Kind, ModelProto, Piece};
+use super::proto::{ModelProto, Piece, PieceType, SegmentationAlgorithm};
 use super::{added, charsmap};
 use base64::Engine;
 use burgess_base::{Error, Result};
@@ -20,7 +20,7 @@ const SPACE: char = '\u{2581}';
 /// A Unigram score so low that no segmentation uses the piece.
 const NEVER: f64 = -1e4;
 
-/// Matches the last digit of a spelled-out byte piece such as `<0x0A>`; splitting there keeps it text.
+/// Matches the last digit of a spelled-out byte piece such as `<0x0A>`; pre_tokenizer there keeps it text.
 const SPELLED_BYTE: &str = "(?<=<0x[0-9A-F])[0-9A-F](?=>)";
 
 /// More spaces than any text begins with.
@@ -38,10 +38,10 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
             return Err(Error::failed(format!("pieces {before} and {id} are both `{text}`")));
         }
     }
-    let user_defined = || model.pieces.iter().filter(|p| p.kind == Kind::UserDefined);
+    let user_defined = || model.pieces.iter().filter(|p| p.piece_type == PieceType::UserDefined);
     let unk = usize::try_from(model.unk).ok().and_then(|i| model.pieces.get(i)).map_or("", |p| p.text.as_str());
     let words = match model.algorithm {
-        Algorithm::Bpe => json!({
+        SegmentationAlgorithm::Bpe => json!({
             "type": "BPE", "dropout": null, "unk_token": unk, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": model.byte_fallback,
             // User-defined pieces are not products of merges.
@@ -49,12 +49,16 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
             "vocab": vocabulary(model.pieces.iter().map(|p| p.text.as_str())),
             "merges": merges(&model.pieces),
         }),
-        Algorithm::Unigram => json!({
+        SegmentationAlgorithm::Unigram => json!({
             "type": "Unigram", "unk_id": model.unk, "byte_fallback": model.byte_fallback,
             "vocab": model.pieces.iter().map(|p| json!([p.text, lattice_score(p)])).collect::<Vec<_>>(),
         }),
     };
-    let special = model.pieces.iter().enumerate().filter(|(_, p)| matches!(p.kind, Kind::Control | Kind::Unknown));
+    let special = model
+        .pieces
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| matches!(p.piece_type, PieceType::Control | PieceType::Unknown));
     let specials: Vec<Value> = special.map(|(id, p)| added(id, &p.text, true)).collect();
     let bos = model.bos.filter(|_| add_bos).and_then(|id| Some((id, model.pieces.get(usize::try_from(id).ok()?)?)));
     Ok(json!({
@@ -78,7 +82,7 @@ pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
     let normal: HashMap<&str, (f32, usize)> = pieces
         .iter()
         .enumerate()
-        .filter(|(_, p)| p.kind == Kind::Normal)
+        .filter(|(_, p)| p.piece_type == PieceType::Normal)
         .map(|(id, p)| (p.text.as_str(), (p.score, id)))
         .collect();
     // Only splits into lengths that occur are looked up; trying all of a piece of a million letters would take hours.
@@ -100,12 +104,12 @@ pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
 }
 
 fn lattice_score(piece: &Piece) -> f64 {
-    match piece.kind {
-        Kind::Normal | Kind::UserDefined => f64::from(piece.score),
-        Kind::Unused => NEVER,
+    match piece.piece_type {
+        PieceType::Normal | PieceType::UserDefined => f64::from(piece.score),
+        PieceType::Unused => NEVER,
         // Never produced from text. The lowest score in the vocabulary determines that of unknown characters, so
         // these must not be the lowest.
-        Kind::Unknown | Kind::Control | Kind::Byte => 0.0,
+        PieceType::Unknown | PieceType::Control | PieceType::Byte => 0.0,
     }
 }
 
@@ -140,7 +144,7 @@ fn pre_tokenizer<'a>(model: &ModelProto, legacy: bool, user_defined: impl Iterat
         steps.push(json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false}));
     }
     let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-    if model.algorithm == Algorithm::Unigram && model.byte_fallback {
+    if model.algorithm == SegmentationAlgorithm::Unigram && model.byte_fallback {
         steps.push(split(SPELLED_BYTE));
     }
     let mut whole: Vec<&str> = user_defined.map(|p| p.text.as_str()).collect();
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_piece_of_a_million_letters_is_no_work() {
-        let piece = |text: String, score: f32| Piece { text, score, kind: Kind::Normal };
+        let piece = |text: String, score: f32| Piece { text, score, piece_type: PieceType::Normal };
         let long = "ab".repeat(1 << 20);
         let pieces =
             [piece("a".into(), -1.0), piece("b".into(), -2.0), piece("ab".into(), -3.0), piece(long.clone(), -4.0)];

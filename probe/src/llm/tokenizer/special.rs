@@ -9,7 +9,7 @@ use tokenizers::{AddedToken, Tokenizer as Inner};
 
 /// The special token ids and how a text begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Special {
+pub struct SpecialTokens {
     /// Id of the token that begins a text.
     pub bos: Option<u32>,
     /// Id of the token that ends a text.
@@ -42,7 +42,7 @@ const NAMES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
 
 /// The contents of the files beside a tokenizer; missing files are empty.
 #[derive(Debug, Default)]
-pub struct Beside {
+pub struct TokenizerFiles {
     config: Map<String, Value>,
     map: Map<String, Value>,
     added: Map<String, Value>,
@@ -50,7 +50,7 @@ pub struct Beside {
     template: Option<String>,
 }
 
-impl Beside {
+impl TokenizerFiles {
     /// Reads the files beside a tokenizer from `dir`.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Beside {
     ///
     /// # Errors
     /// When an added token cannot get the id that a file gives it, or the chat template has an unknown form.
-    pub fn complete(&self, inner: &mut Inner, known: Special, notes: &mut Vec<String>) -> Result<Special> {
+    pub fn complete(&self, inner: &mut Inner, known: SpecialTokens, notes: &mut Vec<String>) -> Result<SpecialTokens> {
         for (id, token) in self.with_ids()? {
             let content = token.content.clone();
             let there = inner.get_added_vocabulary().get_added_tokens_decoder().values().any(|t| *t == token);
@@ -181,7 +181,7 @@ impl Beside {
                     .into(),
             );
         }
-        Ok(Special {
+        Ok(SpecialTokens {
             bos,
             eos,
             pad,
@@ -218,7 +218,7 @@ impl Beside {
     }
 }
 
-impl Special {
+impl SpecialTokens {
     /// Writes `tokenizer_config.json` beside a tokenizer, unless all settings are defaults.
     ///
     /// # Errors

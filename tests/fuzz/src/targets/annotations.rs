@@ -4,9 +4,9 @@ use crate::Target;
 use crate::mutate::Form;
 use crate::place::Place;
 use burgess_base::Result;
-use burgess_cv_bench::annotations::{self, Format};
-use burgess_cv_bench::tasks::{Refused, candidates, word};
-use burgess_cv_bench::{Input as Set, Options};
+use burgess_cv_bench::annotations::{self, AnnotationFormat};
+use burgess_cv_bench::tasks::{RefusedCounts, candidates, word};
+use burgess_cv_bench::{AnnotationSet, CvBenchOptions};
 use std::path::Path;
 
 const WORDS: &[&str] = &[
@@ -39,7 +39,7 @@ pub const TARGETS: &[Target] = &[
         words: WORDS,
         form: Form::Json,
         share: 120,
-        run: |input, place| read(Format::Coco, &place.file("coco/a.json", input.bytes)?, place),
+        run: |input, place| read(AnnotationFormat::Coco, &place.file("coco/a.json", input.bytes)?, place),
     },
     Target {
         name: "omni3d",
@@ -48,7 +48,7 @@ pub const TARGETS: &[Target] = &[
         words: WORDS,
         form: Form::Json,
         share: 60,
-        run: |input, place| read(Format::Omni3d, &place.file("omni3d/a.json", input.bytes)?, place),
+        run: |input, place| read(AnnotationFormat::Omni3d, &place.file("omni3d/a.json", input.bytes)?, place),
     },
     Target {
         name: "ade20k",
@@ -59,19 +59,19 @@ pub const TARGETS: &[Target] = &[
         share: 120,
         run: |input, place| {
             let file = place.file("ade20k/street/a.json", input.bytes)?;
-            read(Format::Ade20k, file.ancestors().nth(2).unwrap_or(&file), place)
+            read(AnnotationFormat::Ade20k, file.ancestors().nth(2).unwrap_or(&file), place)
         },
     },
 ];
 
 /// Reads annotations and formats everything that can be asked about them.
-fn read(format: Format, path: &Path, place: &Place) -> Result<()> {
-    let set = Set { format, annotations: path.to_path_buf(), images: place.dir().to_path_buf() };
+fn read(format: AnnotationFormat, path: &Path, place: &Place) -> Result<()> {
+    let set = AnnotationSet { format, annotations: path.to_path_buf(), images: place.dir().to_path_buf() };
     let found = annotations::read(&set)?;
-    let (options, mut refused) = (Options { min_side: 1.0, ..Options::default() }, Refused::new());
+    let (options, mut refused) = (CvBenchOptions { min_side: 1.0, ..CvBenchOptions::default() }, RefusedCounts::new());
     for candidate in candidates(&found.scenes, &options, &mut refused) {
         let Some(scene) = found.scenes.get(candidate.scene) else { continue };
-        drop(word(scene, &candidate.ask, true, 0));
+        drop(word(scene, &candidate.question, true, 0));
     }
     Ok(())
 }

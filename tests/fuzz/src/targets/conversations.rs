@@ -5,7 +5,7 @@ use crate::corpus::root;
 use crate::mutate::Form;
 use crate::place::Place;
 use burgess_base::Result;
-use burgess_leaks::{Named, Options};
+use burgess_leaks::{LeakOptions, NamedDataset};
 use burgess_probe::data::conversation;
 use std::path::Path;
 
@@ -52,9 +52,10 @@ pub const TARGETS: &[Target] = &[
         share: 4,
         run: |input, place| {
             let training = place.file("leaks/set.json", input.bytes)?;
-            let named = |name: &str, path: &Path| Named { name: name.into(), path: path.to_path_buf() };
+            let named = |name: &str, path: &Path| NamedDataset { name: name.into(), path: path.to_path_buf() };
             let golden = root().join("tests/golden/benchmarks/realworldqa");
-            let options = Options { images: Some(root().join("tests/golden/preprocess")), ..Options::default() };
+            let options =
+                LeakOptions { images: Some(root().join("tests/golden/preprocess")), ..LeakOptions::default() };
             let (benchmark, training) = ([named("realworldqa", &golden)], [named("set", &training)]);
             burgess_leaks::find(&benchmark, &training, &options, &place.dir().join("leaks"), &mut |_, _| {})?;
             Ok(())

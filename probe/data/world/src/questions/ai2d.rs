@@ -1,16 +1,17 @@
-//! `nano-ai2d`: labelled diagrams and chains; the options are named.
+//! `nano-ai2d`: questions about labelled diagrams and chains, answered with the text of an option.
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
-use crate::diagram::{Diagram, Layout};
+use super::question::Question;
+use super::unit::{BenchmarkUnit, held_out};
+use crate::diagram::{DiagramLayout, DiagramScene};
 use crate::dice;
 use crate::facts::thing;
 use crate::scene::{Content, Scene};
 
 const SUBTASKS: [&str; 4] = ["letter", "label", "after", "before"];
 
-/// One training question.
+/// Draws a training question about a diagram.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Diagram(d) = &scene.content else { return None };
     let place = dice::below(s, 12);
@@ -18,23 +19,23 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     question(subtask, d, place, s)
 }
 
-/// One diagram, one question.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of one diagram and one question.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let layout = |s: &mut Stream| match subtask {
-        "letter" | "label" => Layout::Labelled,
-        _ => Layout::chain(s),
+        "letter" | "label" => DiagramLayout::Labelled,
+        _ => DiagramLayout::chain(s),
     };
     let place = index % SUBTASKS.len() + index / SUBTASKS.len();
     held_out(s, |s| {
         let layout = layout(s);
-        let d = Diagram::of(s, layout);
+        let d = DiagramScene::of(s, layout);
         let q = question(subtask, &d, place, s)?;
         Some((Content::Diagram(d), vec![q]))
     })
 }
 
-fn question(subtask: &'static str, d: &Diagram, place: usize, s: &mut Stream) -> Option<Question> {
+fn question(subtask: &'static str, d: &DiagramScene, place: usize, s: &mut Stream) -> Option<Question> {
     let i = dice::below(s, d.things.len());
     let name = |i: usize| thing(d.things[i]).name.clone();
     let (text, right, from): (String, String, Vec<String>) = match subtask {

@@ -1,28 +1,29 @@
-//! `nano-chartqa`: read and compare the values of charts.
+//! `nano-chartqa`: questions that require reading and comparing the values of charts.
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
-use crate::chart::{Chart, Kind, TOP};
+use super::question::Question;
+use super::unit::{BenchmarkUnit, held_out};
+use crate::chart::{ChartKind, ChartScene, TOP};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
 
 const SUBTASKS: [&str; 5] = ["value", "largest", "smallest", "label", "color"];
 
-/// One training question.
+/// Draws a training question about a chart.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Chart(c) = &scene.content else { return None };
     let subtask = *dice::pick(s, &SUBTASKS);
     question(subtask, c, s)
 }
 
-/// One chart, one question; values and colours take turns as answers.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of one chart and one question; values and colours take turns as answers.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let turn = index / SUBTASKS.len();
     let kind = match subtask {
-        "color" => [Kind::Pie, Kind::Bar][turn % 2],
-        _ => [Kind::Bar, Kind::Line, Kind::Bar, Kind::Pie][turn % 4],
+        "color" => [ChartKind::Pie, ChartKind::Bar][turn % 2],
+        _ => [ChartKind::Bar, ChartKind::Line, ChartKind::Bar, ChartKind::Pie][turn % 4],
     };
     let target = match subtask {
         "value" => Some((1 + turn % usize::from(TOP)).to_string()),
@@ -30,13 +31,13 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
         _ => None,
     };
     held_out(s, |s| {
-        let c = Chart::of(s, kind);
+        let c = ChartScene::of(s, kind);
         let q = question(subtask, &c, s)?;
         target.as_ref().is_none_or(|t| *t == q.answer).then(|| (Content::Chart(c), vec![q]))
     })
 }
 
-fn question(subtask: &'static str, c: &Chart, s: &mut Stream) -> Option<Question> {
+fn question(subtask: &'static str, c: &ChartScene, s: &mut Stream) -> Option<Question> {
     let i = dice::below(s, c.values.len());
     let (text, answer) = match subtask {
         "value" => (format!("What is the value of {}?", c.labels[i]), c.values[i].to_string()),

@@ -1,26 +1,26 @@
-//! An independent reading of the questions: parses the English of each and looks the answer up in the ground truth,
-//! sharing no code with the makers. For tests.
+//! An independent answerer for tests: parses the English of a question and looks the answer up in the ground truth,
+//! without using the code that made the question.
 
-use super::{Form, Question};
-use crate::diagram::{Diagram, Layout};
+use super::{AnswerForm, Question};
+use crate::diagram::{DiagramLayout, DiagramScene};
 use crate::facts::{THINGS, Thing};
-use crate::flat::{Flat, Item};
+use crate::flat::{FlatItem, FlatScene};
 use crate::palette;
 use crate::scene::{Content, Scene};
-use crate::solids::{Solid, Solids};
+use crate::solids::{Solid, SolidScene};
 
 type Check = Result<(), String>;
 
-/// Whether the answer of `q` is right for `scene`, and the only right one among the options.
+/// Checks that the answer of `q` is right for `scene`, and the only right one among the options.
 pub fn check(scene: &Scene, q: &Question) -> Check {
     let wrong = |why: &str| Err(format!("{why}: {q:?}"));
     let answer = match q.form {
-        Form::YesNo => match q.answer.as_str() {
+        AnswerForm::YesNo => match q.answer.as_str() {
             "Yes" | "No" => q.answer.clone(),
             _ => return wrong("neither yes nor no"),
         },
-        Form::Short => q.answer.clone(),
-        Form::Choice | Form::Named => {
+        AnswerForm::Short => q.answer.clone(),
+        AnswerForm::Choice | AnswerForm::Named => {
             let mut sorted = q.options.clone();
             sorted.sort();
             sorted.dedup();
@@ -30,7 +30,7 @@ pub fn check(scene: &Scene, q: &Question) -> Check {
             let at = "ABCD".find(&q.answer).unwrap_or(9);
             q.options.get(at).cloned().ok_or_else(|| format!("no such letter: {q:?}"))?
         }
-        Form::Pair => match (q.answer.as_str(), q.options.as_slice()) {
+        AnswerForm::Pair => match (q.answer.as_str(), q.options.as_slice()) {
             ("(a)", [a, b]) if a != b => a.clone(),
             ("(b)", [a, b]) if a != b => b.clone(),
             _ => return wrong("not a pair"),
@@ -99,14 +99,14 @@ fn named(name: &str) -> Option<&'static Thing> {
     THINGS.iter().find(|t| t.name == name)
 }
 
-fn flat(f: &Flat, words: &[&str], subtask: &str) -> Option<String> {
+fn flat(f: &FlatScene, words: &[&str], subtask: &str) -> Option<String> {
     let yes = |b: bool| Some(if b { "Yes" } else { "No" }.to_string());
-    let all = |name: &str| f.items.iter().filter(|i| i.what().name == name).collect::<Vec<&Item>>();
+    let all = |name: &str| f.items.iter().filter(|i| i.what().name == name).collect::<Vec<&FlatItem>>();
     let only = |name: &str| match all(name).as_slice() {
         [one] => Some((*one).clone()),
         _ => None,
     };
-    let side = |a: &Item, b: &Item| {
+    let side = |a: &FlatItem, b: &FlatItem| {
         let (dx, dy) = (i32::from(a.x) - i32::from(b.x), i32::from(a.y) - i32::from(b.y));
         if dx.abs() > dy.abs() {
             if dx < 0 { "left" } else { "right" }
@@ -132,12 +132,12 @@ fn flat(f: &Flat, words: &[&str], subtask: &str) -> Option<String> {
         ["What", "is", "this"] => (f.items.len() == 1).then(|| f.items[0].what().name.clone()),
         ["What", "color", "is" | "are", "the", name] => Some(palette::name(only(name)?.colour).to_string()),
         ["What", "is", "the", colour, "thing"] => {
-            let fit: Vec<&Item> = f.items.iter().filter(|i| palette::name(i.colour) == *colour).collect();
+            let fit: Vec<&FlatItem> = f.items.iter().filter(|i| palette::name(i.colour) == *colour).collect();
             (fit.len() == 1).then(|| fit[0].what().name.clone())
         }
         ["What", "is", relation, .., "the", name] => {
             let r = only(name)?;
-            let fit: Vec<&Item> =
+            let fit: Vec<&FlatItem> =
                 f.items.iter().filter(|i| i.what().name != *name && side(i, &r) == *relation).collect();
             (fit.len() == 1).then(|| fit[0].what().name.clone())
         }
@@ -149,7 +149,7 @@ fn flat(f: &Flat, words: &[&str], subtask: &str) -> Option<String> {
             Some(if at_left { "left" } else { "right" }.to_string())
         }
         ["Where", "does", "the", "arrow", "point"] => {
-            // The tip of the unmoved arrow is above its middle.
+            // The tip of the unrotated arrow is above its middle.
             let (sin, cos) = f32::from(only("arrow")?.turn).to_radians().sin_cos();
             let (x, y) = (sin, -cos);
             Some(
@@ -169,7 +169,7 @@ fn flat(f: &Flat, words: &[&str], subtask: &str) -> Option<String> {
         }
         ["What", "pattern", "has", "the", name] => Some(only(name)?.texture.name().to_string()),
         _ => {
-            // A fact: exactly one pictogram may be meant by "it".
+            // A question about a fact: "it" must refer to exactly one pictogram.
             let mut pictograms = f.items.iter().filter(|i| i.what().kind != "shape");
             let it = pictograms.next()?;
             if pictograms.next().is_some() {
@@ -181,7 +181,7 @@ fn flat(f: &Flat, words: &[&str], subtask: &str) -> Option<String> {
     }
 }
 
-fn solids(c: &Solids, words: &[&str]) -> Option<String> {
+fn solids(c: &SolidScene, words: &[&str]) -> Option<String> {
     let yes = |b: bool| Some(if b { "Yes" } else { "No" }.to_string());
     let find = |colour: &str, form: &str| {
         c.solids.iter().filter(|x| palette::name(x.colour) == colour && x.form.name() == form).collect::<Vec<&Solid>>()
@@ -203,8 +203,9 @@ fn solids(c: &Solids, words: &[&str]) -> Option<String> {
     }
 }
 
-/// Which of two named solids is closer to the camera or to a third, by plain geometry; nothing unless by a good margin.
-pub fn closer(c: &Solids, text: &str, options: &[String]) -> Option<String> {
+/// Returns the option that is clearly closer to the camera or to a third solid, from the coordinates; `None` without a
+/// clear margin.
+pub fn closer(c: &SolidScene, text: &str, options: &[String]) -> Option<String> {
     let find =
         |phrase: &str| c.solids.iter().find(|x| format!("{} {}", palette::name(x.colour), x.form.name()) == phrase);
     let place = |x: &Solid| (f64::from(x.x), f64::from(x.rise), f64::from(x.z));
@@ -220,14 +221,16 @@ pub fn closer(c: &Solids, text: &str, options: &[String]) -> Option<String> {
     (da.max(db) / da.min(db) > 1.19).then(|| if da < db { a.clone() } else { b.clone() })
 }
 
-fn diagram(d: &Diagram, words: &[&str]) -> Option<String> {
+fn diagram(d: &DiagramScene, words: &[&str]) -> Option<String> {
     let name = |i: usize| THINGS[d.things[i] as usize].name.clone();
     let at = |n: &str| (0..d.things.len()).find(|&i| name(i) == n);
-    // The arrows, as pairs of places.
+    // The arrows, as pairs of indices.
     let n = d.things.len();
     let arrows: Vec<(usize, usize)> = match d.layout {
-        Layout::Labelled => Vec::new(),
-        Layout::Chain { reversed, .. } => (1..n).map(|i| if reversed { (i, i - 1) } else { (i - 1, i) }).collect(),
+        DiagramLayout::Labelled => Vec::new(),
+        DiagramLayout::Chain { reversed, .. } => {
+            (1..n).map(|i| if reversed { (i, i - 1) } else { (i - 1, i) }).collect()
+        }
     };
     match words {
         ["Which", "letter", "is", "at", "the", thing] => d.letters.get(at(thing)?).map(char::to_string),

@@ -1,24 +1,25 @@
-//! `nano-cvbench-2d`: how many, and where one thing lies to another; the options are named.
+//! `nano-cvbench-2d`: counts and spatial relations, answered with the text of an option.
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
+use super::question::Question;
+use super::unit::{BenchmarkUnit, held_out};
 use crate::dice;
 use crate::facts::thing;
-use crate::flat::{self, Flat, Relation, Wish};
+use crate::flat::{self, FlatScene, ItemSpec, Relation};
 use crate::scene::{Content, Scene};
 
-/// Counts that are asked for.
+/// Range of the counts that are asked for.
 const COUNTS: std::ops::RangeInclusive<usize> = 1..=4;
 
-/// One training question.
+/// Draws a training question about a flat image.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Flat(f) = &scene.content else { return None };
     let place = dice::below(s, 4);
     if dice::chance(s, 50) {
         let t = dice::try_pick(s, &f.items)?.thing;
         let n = f.count(t);
-        // Most things occur once; without this, "1" would be the answer to most questions.
+        // Most things occur once; without this, most answers would be "1".
         if !thing(t).countable || !COUNTS.contains(&n) || (n == 1 && dice::chance(s, 85)) {
             return None;
         }
@@ -30,23 +31,24 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     }
 }
 
-/// One image, one question: counts and relations take turns. Options come first, then the right one, then an image.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of one image and one question; counts and relations take turns. The options are drawn before the image,
+/// so that they do not depend on it.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let place = index / 2 + index % 2;
     if index.is_multiple_of(2) {
         let options = dice::sample(s, &COUNTS.collect::<Vec<_>>(), 4);
         held_out(s, |s| {
-            let wishes = flat::counting(s, options[0]);
-            let t = wishes.first()?.thing;
-            let f = Flat::of(s, &wishes);
+            let specs = flat::counting(s, options[0]);
+            let t = specs.first()?.thing;
+            let f = FlatScene::of(s, &specs);
             Some((Content::Flat(f), vec![count(t, options[0], &options[1..], place)]))
         })
     } else {
         let wanted = Relation::ALL[(index / 4) % 4];
         held_out(s, |s| {
             let k = dice::within(s, 2, 4) as usize;
-            let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-            let f = Flat::of(s, &wishes);
+            let specs: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+            let f = FlatScene::of(s, &specs);
             let q = relation(&f, place, s)?;
             let right = q.options.get(place % 2)?;
             (right == wanted.word()).then(|| (Content::Flat(f), vec![q]))
@@ -66,7 +68,7 @@ fn count(t: u16, n: usize, wrong: &[usize], place: usize) -> Question {
     .named()
 }
 
-fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {
+fn relation(f: &FlatScene, place: usize, s: &mut Stream) -> Option<Question> {
     let pair = dice::sample(s, &f.unique(), 2);
     let &[a, b] = pair.as_slice() else { return None };
     let r = f.relation(a, b)?;

@@ -2,32 +2,33 @@
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
-use crate::flat::{self, Flat, Relation, Wish};
+use super::question::Question;
+use super::unit::{BenchmarkUnit, held_out};
+use crate::flat::{self, FlatScene, ItemSpec, Relation};
 use crate::scene::{Content, Scene};
-use crate::solids::Solids;
+use crate::solids::SolidScene;
 use crate::{dice, palette};
 
 const SUBTASKS: [&str; 4] = ["object", "color", "relation", "which"];
 
-/// One training question.
+/// Draws a training question.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let subtask = *dice::pick(s, &SUBTASKS);
     question(subtask, &scene.content, s)
 }
 
-/// One image, one question; colours take turns as answers.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of one image and one question; colours take turns as answers.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let target = index / SUBTASKS.len();
     let colour = palette::name((target % palette::COLOURS.len()) as u8);
     held_out(s, |s| {
         let content = if subtask == "color" && target % 4 == 3 {
-            Content::Solids(Solids::draw(s))
+            Content::Solids(SolidScene::draw(s))
         } else {
             let k = if subtask == "object" { 1 } else { dice::within(s, 2, 4) as usize };
-            let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-            Content::Flat(Flat::of(s, &wishes))
+            let specs: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+            Content::Flat(FlatScene::of(s, &specs))
         };
         let q = question(subtask, &content, s)?;
         (subtask != "color" || q.answer == colour).then(|| (content, vec![q]))
@@ -88,14 +89,14 @@ fn question(subtask: &'static str, content: &Content, s: &mut Stream) -> Option<
     }
 }
 
-/// "What color is the dog?", "What color are the grapes?"
-pub fn color_text(item: &flat::Item) -> String {
+/// Returns the question for the colour of an item: "What color is the dog?", "What color are the grapes?"
+pub fn color_text(item: &flat::FlatItem) -> String {
     let name = &item.what().name;
     format!("What color {} the {name}?", item.what().is())
 }
 
-/// The one thing that lies on that side at all, if it lies there clearly.
-fn only_one(f: &Flat, reference: usize, relation: Relation) -> Option<usize> {
+/// Returns the item in that direction of `reference`, if it is the only one there and the relation is clear.
+fn only_one(f: &FlatScene, reference: usize, relation: Relation) -> Option<usize> {
     let r = &f.items[reference];
     let beyond = |i: usize| {
         let o = &f.items[i];

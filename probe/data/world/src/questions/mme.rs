@@ -1,48 +1,50 @@
-//! `nano-mme`: two yes/no questions an image, one right answer each way, as MME asks them.
+//! `nano-mme`: two yes/no questions per image, one with the answer yes and one with the answer no, as in MME.
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
-use crate::chart::{Chart, Kind};
-use crate::diagram::Diagram;
+use super::question::Question;
+use super::unit::{BenchmarkUnit, held_out};
+use crate::chart::{ChartKind, ChartScene};
+use crate::diagram::DiagramScene;
 use crate::facts::{article, thing};
-use crate::flat::{self, Flat, Wish};
-use crate::page::{self, Table, Writing};
+use crate::flat::{self, FlatScene, ItemSpec};
+use crate::page::{self, TableScene, WritingScene};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
 
 const SUBTASKS: [&str; 6] = ["existence", "count", "color", "position", "OCR", "scene"];
 const SCENES: [&str; 5] = ["bar chart", "line chart", "pie chart", "table", "diagram"];
 
-/// One training question of any subtask.
+/// Draws a training question of any subtask.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let subtask = *dice::pick(s, &SUBTASKS);
     let [yes, no] = both(subtask, &scene.content, s)?;
     Some(if dice::chance(s, 50) { yes } else { no })
 }
 
-/// One image, two questions.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of one image and two questions.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let target = index / SUBTASKS.len();
     held_out(s, |s| {
         let content = match subtask {
             "count" => {
-                let wishes = flat::counting(s, 2 + target % 3);
-                Content::Flat(Flat::of(s, &wishes))
+                let specs = flat::counting(s, 2 + target % 3);
+                Content::Flat(FlatScene::of(s, &specs))
             }
-            "OCR" => Content::Writing(Writing::draw(s)),
+            "OCR" => Content::Writing(WritingScene::draw(s)),
             "scene" => match target % SCENES.len() {
-                0 => Content::Chart(Chart::of(s, Kind::Bar)),
-                1 => Content::Chart(Chart::of(s, Kind::Line)),
-                2 => Content::Chart(Chart::of(s, Kind::Pie)),
-                3 => Content::Table(Table::draw(s)),
-                _ => Content::Diagram(Diagram::draw(s)),
+                0 => Content::Chart(ChartScene::of(s, ChartKind::Bar)),
+                1 => Content::Chart(ChartScene::of(s, ChartKind::Line)),
+                2 => Content::Chart(ChartScene::of(s, ChartKind::Pie)),
+                3 => Content::Table(TableScene::draw(s)),
+                _ => Content::Diagram(DiagramScene::draw(s)),
             },
             _ => {
                 let k = dice::within(s, 2, 4) as usize;
-                let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-                Content::Flat(Flat::of(s, &wishes))
+                let specs: Vec<ItemSpec> =
+                    flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+                Content::Flat(FlatScene::of(s, &specs))
             }
         };
         let [yes, no] = both(subtask, &content, s)?;
@@ -51,7 +53,7 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
     })
 }
 
-/// The question with answer yes and the one with answer no.
+/// Draws the question with the answer yes and the one with the answer no.
 fn both(subtask: &'static str, content: &Content, s: &mut Stream) -> Option<[Question; 2]> {
     let (right, wrong) = match (subtask, content) {
         ("existence", Content::Flat(f)) => {
@@ -70,7 +72,7 @@ fn both(subtask: &'static str, content: &Content, s: &mut Stream) -> Option<[Que
             let mut absent = there.clone();
             while c.solids.iter().any(|o| o.form == absent.form && o.colour == absent.colour) {
                 absent.colour = palette::draw(s);
-                absent.form = *dice::pick(s, &crate::solids::Form::ALL);
+                absent.form = *dice::pick(s, &crate::solids::SolidForm::ALL);
             }
             let text = |x: &crate::solids::Solid| format!("Is there {} in the picture?", article(&x.phrase()));
             (text(there), text(&absent))
@@ -148,7 +150,7 @@ fn other_colour(s: &mut Stream, not: u8) -> u8 {
     *dice::pick(s, &others)
 }
 
-/// A different word in the same case, or a different number with as many digits.
+/// Draws a different word in the same case, or a different number with the same number of digits.
 fn other_text(s: &mut Stream, not: &str) -> String {
     loop {
         let number = not.bytes().all(|b| b.is_ascii_digit());

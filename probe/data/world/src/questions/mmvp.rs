@@ -1,17 +1,19 @@
-//! `nano-mmvp`: pairs of images that differ in one visual detail; the same question, two options, both must be right.
+//! `nano-mmvp`: pairs of images that differ in one visual detail, with the same question and options; a pair counts
+//! only if both answers are right.
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit};
+use super::question::Question;
+use super::unit::BenchmarkUnit;
 use crate::canvas::Texture;
 use crate::facts::{self, THINGS, pictograms, thing};
-use crate::flat::{self, DIRECTIONS, Flat, Wish};
+use crate::flat::{self, DIRECTIONS, FlatScene, ItemSpec};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
 
 const SUBTASKS: [&str; 5] = ["facing", "direction", "color", "upright", "pattern"];
 
-/// One training question.
+/// Draws a training question about a flat image.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Flat(f) = &scene.content else { return None };
     let subtask = *dice::pick(s, &SUBTASKS);
@@ -43,7 +45,7 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
         "upright" => {
             let [item] = f.items.as_slice() else { return None };
             let (right, wrong) = if item.upside_down() { (WAYS[1], WAYS[0]) } else { (WAYS[0], WAYS[1]) };
-            // Upright images are far more frequent than others.
+            // Upright images are far more frequent than upside-down ones, so most are skipped.
             (item.what().upright && (item.upside_down() || dice::chance(s, 20)))
                 .then(|| one(s, subtask, upright_text(f, 0), right, wrong))
         }
@@ -60,15 +62,15 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 const DIRECTION_TEXT: &str = "Where does the arrow point?";
 const WAYS: [&str; 2] = ["upright", "upside down"];
 
-fn facing_text(f: &Flat, i: usize) -> String {
+fn facing_text(f: &FlatScene, i: usize) -> String {
     format!("Which way does the {} look?", f.items[i].what().name)
 }
 
-fn upright_text(f: &Flat, i: usize) -> String {
+fn upright_text(f: &FlatScene, i: usize) -> String {
     format!("Which way up is the {}?", f.items[i].what().name)
 }
 
-fn pattern_text(f: &Flat, i: usize) -> String {
+fn pattern_text(f: &FlatScene, i: usize) -> String {
     format!("What pattern has the {}?", f.items[i].what().name)
 }
 
@@ -78,12 +80,12 @@ fn one(s: &mut Stream, subtask: &'static str, text: String, right: &str, wrong: 
     Question::pair(subtask, text, options.map(str::to_string), place)
 }
 
-/// Two images, both test scenes, equal but for one detail.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of two test images that are equal except for one detail.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     loop {
         let Some((first, second, text, [a, b])) = pair(subtask, s) else { continue };
-        let fair = |f: &Flat| (0..f.items.len()).all(|i| f.visible(i) >= 0.6);
+        let fair = |f: &FlatScene| (0..f.items.len()).all(|i| f.visible(i) >= 0.6);
         if first == second || !fair(&first) || !fair(&second) {
             continue;
         }
@@ -104,12 +106,12 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
         if dice::chance(s, 50) {
             images.reverse();
         }
-        return Unit { images };
+        return BenchmarkUnit { images };
     }
 }
 
-/// Two images, the question, and what the first and the second show.
-fn pair(subtask: &str, s: &mut Stream) -> Option<(Flat, Flat, String, [String; 2])> {
+/// Draws two images, the question, and the answers for the first and the second image.
+fn pair(subtask: &str, s: &mut Stream) -> Option<(FlatScene, FlatScene, String, [String; 2])> {
     let mut things: Vec<u16> = match subtask {
         "facing" => (0..pictograms() as u16).filter(|t| thing(*t).faces.is_some()).collect(),
         "upright" => (0..pictograms() as u16).filter(|t| thing(*t).upright).collect(),
@@ -119,16 +121,16 @@ fn pair(subtask: &str, s: &mut Stream) -> Option<(Flat, Flat, String, [String; 2
     };
     dice::shuffle(s, &mut things);
     let main = *things.first()?;
-    let mut wishes = vec![Wish::of(s, main)];
-    wishes[0].texture = if subtask == "pattern" { *dice::pick(s, &Texture::PATTERNS) } else { Texture::Plain };
+    let mut specs = vec![ItemSpec::of(s, main)];
+    specs[0].texture = if subtask == "pattern" { *dice::pick(s, &Texture::PATTERNS) } else { Texture::Plain };
     if subtask != "upright" && dice::chance(s, 50) {
         let other = flat::any_thing(s);
         if other == main {
             return None;
         }
-        wishes.push(Wish::of(s, other));
+        specs.push(ItemSpec::of(s, other));
     }
-    let first = Flat::of(s, &wishes);
+    let first = FlatScene::of(s, &specs);
     let mut second = first.clone();
     let item = second.items.first_mut()?;
     let (text, a, b) = match subtask {

@@ -1,11 +1,10 @@
-//! Questions and right answers: one file per benchmark, each with the questions it asks of a given image (`ask`, for
-//! training) and the units it is made of (`unit`, for the benchmark itself).
+//! Questions with right answers, one file per benchmark: `ask` draws a training question about a given image, and
+//! `unit` draws a unit of the benchmark itself.
 
 use burgess_base::stream::Stream;
-use serde::{Deserialize, Serialize};
 
 use crate::dice;
-use crate::scene::{Content, Scene};
+use crate::scene::Scene;
 
 mod ai2d;
 mod chartqa;
@@ -15,221 +14,61 @@ mod gqa;
 mod mme;
 mod mmvp;
 mod ocrbench;
+mod question;
 mod scienceqa;
+mod unit;
 
-/// One exchange of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
-    /// With its options and, the first time, the line that says how to answer.
-    pub question: String,
-    /// As a model should give it.
-    pub answer: String,
-}
-
+pub use question::{AnswerForm, QaPair, Question, explained};
 pub use scienceqa::about;
-
-/// How an answer is to be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// "Yes" or "No", as in MME.
-    YesNo,
-    /// The letter of an option.
-    Choice,
-    /// The text of an option. What has to be found is then learned by itself; a letter adds a step that a small language
-    /// model does not learn on top of looking something up.
-    Named,
-    /// A word, a number or a short phrase.
-    Short,
-    /// "(a)" or "(b)", as in MMVP.
-    Pair,
-}
-
-/// A question with its right answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    pub form: Form,
-    /// Part of the benchmark it belongs to.
-    pub subtask: &'static str,
-    /// Without options and without the line that says how to answer.
-    pub text: String,
-    /// Two for [`Form::Pair`], two to four for [`Form::Choice`] and [`Form::Named`], otherwise none.
-    pub options: Vec<String>,
-    /// As a model should give it, "Yes", "B", "red", "(a)"; of [`Form::Named`] the letter of the option.
-    pub answer: String,
-}
-
-impl Question {
-    /// A question with answer yes or no.
-    pub fn yes_no(subtask: &'static str, text: String, yes: bool) -> Self {
-        let answer = if yes { "Yes" } else { "No" }.to_string();
-        Self { form: Form::YesNo, subtask, text, options: Vec::new(), answer }
-    }
-
-    /// An open question.
-    pub fn short(subtask: &'static str, text: impl Into<String>, answer: impl Into<String>) -> Self {
-        Self { form: Form::Short, subtask, text: text.into(), options: Vec::new(), answer: answer.into() }
-    }
-
-    /// A multiple choice with the right option at a given place (cut to the number of options).
-    pub fn choice(
-        subtask: &'static str,
-        text: impl Into<String>,
-        right: String,
-        wrong: Vec<String>,
-        place: usize,
-    ) -> Self {
-        let mut options = wrong;
-        let place = place % (options.len() + 1);
-        options.insert(place, right);
-        Self {
-            form: Form::Choice,
-            subtask,
-            text: text.into(),
-            options,
-            answer: char::from(b'A' + place as u8).to_string(),
-        }
-    }
-
-    /// The same multiple choice, to be answered with the text of an option.
-    #[must_use]
-    pub fn named(self) -> Self {
-        Self { form: Form::Named, ..self }
-    }
-
-    /// The option that the letter of the answer stands for, if it is the letter of one.
-    fn right_option(&self) -> Option<&String> {
-        let right = match self.answer.as_bytes() {
-            [b'(', letter, ..] => letter.checked_sub(b'a')?,
-            [letter @ b'A'..=b'D'] => letter - b'A',
-            _ => return None,
-        };
-        self.options.get(usize::from(right))
-    }
-
-    /// A choice of two in MMVP's form.
-    pub fn pair(subtask: &'static str, text: impl Into<String>, options: [String; 2], right: usize) -> Self {
-        let answer = if right == 0 { "(a)" } else { "(b)" }.to_string();
-        Self { form: Form::Pair, subtask, text: text.into(), options: options.into(), answer }
-    }
-
-    /// The same question without options, to be answered in words: what has to be found is then learned by itself, before
-    /// which letter stands for it. Where the options say what is compared, the question names them.
-    #[must_use]
-    pub fn opened(mut self) -> Self {
-        let Some(answer) = self.right_option().cloned() else { return self };
-        if let ([a, b], Some(text)) = (self.options.as_slice(), self.text.strip_suffix('?'))
-            && text.starts_with("Which is")
-        {
-            self.text = format!("{text}, the {a} or the {b}?");
-        }
-        Self { form: Form::Short, options: Vec::new(), answer, ..self }
-    }
-
-    /// The exchange it makes; `explained` adds the line that says how to answer.
-    pub fn turn(&self, explained: bool) -> Turn {
-        let mut question = self.text.clone();
-        match self.form {
-            Form::Choice => {
-                for (i, option) in self.options.iter().enumerate() {
-                    question.push_str(&format!("\n{}. {option}", char::from(b'A' + i as u8)));
-                }
-            }
-            Form::Pair => {
-                let list: Vec<String> =
-                    self.options.iter().zip(["(a)", "(b)"]).map(|(o, l)| format!("{l} {o}")).collect();
-                question.push_str(&format!("\n{}", list.join(" ")));
-            }
-            Form::Named => question.push_str(&format!("\n{}", self.options.join(", "))),
-            Form::YesNo | Form::Short => {}
-        }
-        if explained {
-            question.push_str(match self.form {
-                Form::YesNo => " Please answer yes or no.",
-                Form::Choice | Form::Pair => "\nAnswer with the option's letter from the given choices directly.",
-                Form::Named => "\nAnswer with one of the options.",
-                Form::Short => "\nAnswer the question using a single word or phrase.",
-            });
-        }
-        let answer = match self.form {
-            Form::Named => self.right_option().unwrap_or(&self.answer),
-            _ => &self.answer,
-        };
-        Turn { question, answer: answer.clone() }
-    }
-}
-
-/// Images and questions that are scored together: one image, or the two of a pair.
-pub struct Unit {
-    pub images: Vec<(Scene, Vec<Question>)>,
-}
+pub use unit::BenchmarkUnit;
 
 /// A benchmark of the nano world.
-pub struct Benchmark {
+pub struct NanoBenchmark {
+    /// Id of the benchmark.
     pub name: &'static str,
-    /// Unit `index`, all of its images test scenes. The index alone fixes subtask and place of the right option.
-    pub unit: fn(&mut Stream, usize) -> Unit,
-    /// A question of this kind about a given image, if there is one.
+    /// Draws unit `index`, whose images are all test scenes. The index alone determines subtask and position of the
+    /// right option.
+    pub unit: fn(&mut Stream, usize) -> BenchmarkUnit,
+    /// Draws a question in the form of this benchmark about a given image, if there is one.
     pub ask: fn(&Scene, &mut Stream) -> Option<Question>,
 }
 
-/// All nine.
-pub const BENCHMARKS: [Benchmark; 9] = [
-    Benchmark { name: "nano-mme", unit: mme::unit, ask: mme::ask },
-    Benchmark { name: "nano-gqa", unit: gqa::unit, ask: gqa::ask },
-    Benchmark { name: "nano-scienceqa", unit: scienceqa::unit, ask: scienceqa::ask },
-    Benchmark { name: "nano-ai2d", unit: ai2d::unit, ask: ai2d::ask },
-    Benchmark { name: "nano-ocrbench", unit: ocrbench::unit, ask: ocrbench::ask },
-    Benchmark { name: "nano-chartqa", unit: chartqa::unit, ask: chartqa::ask },
-    Benchmark { name: "nano-cvbench-2d", unit: cvbench_2d::unit, ask: cvbench_2d::ask },
-    Benchmark { name: "nano-cvbench-3d", unit: cvbench_3d::unit, ask: cvbench_3d::ask },
-    Benchmark { name: "nano-mmvp", unit: mmvp::unit, ask: mmvp::ask },
+/// The nine benchmarks of the nano world.
+pub const BENCHMARKS: [NanoBenchmark; 9] = [
+    NanoBenchmark { name: "nano-mme", unit: mme::unit, ask: mme::ask },
+    NanoBenchmark { name: "nano-gqa", unit: gqa::unit, ask: gqa::ask },
+    NanoBenchmark { name: "nano-scienceqa", unit: scienceqa::unit, ask: scienceqa::ask },
+    NanoBenchmark { name: "nano-ai2d", unit: ai2d::unit, ask: ai2d::ask },
+    NanoBenchmark { name: "nano-ocrbench", unit: ocrbench::unit, ask: ocrbench::ask },
+    NanoBenchmark { name: "nano-chartqa", unit: chartqa::unit, ask: chartqa::ask },
+    NanoBenchmark { name: "nano-cvbench-2d", unit: cvbench_2d::unit, ask: cvbench_2d::ask },
+    NanoBenchmark { name: "nano-cvbench-3d", unit: cvbench_3d::unit, ask: cvbench_3d::ask },
+    NanoBenchmark { name: "nano-mmvp", unit: mmvp::unit, ask: mmvp::ask },
 ];
 
-/// `n` different training questions, fewer if the image does not give them.
-pub fn turns(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
-    let mut questions: Vec<Question> = Vec::new();
-    // Every kind of image has at least one question (whether something is there), so this ends.
-    for attempt in 0.. {
-        if questions.len() == n || (attempt >= n * 12 && !questions.is_empty()) {
-            break;
-        }
-        let asked = match dice::chance(s, 6) {
-            true => cvbench_3d::ask_level(scene, s),
-            false => (dice::pick(s, &BENCHMARKS).ask)(scene, s),
-        };
-        if let Some(q) = asked
-            && questions.iter().all(|old| old.text != q.text)
-        {
-            let open = matches!(q.form, Form::Choice | Form::Pair | Form::Named) && dice::chance(s, 40);
-            questions.push(if open { q.opened() } else { q });
-        }
-    }
-    explained(&questions)
-}
-
-/// The exchanges of a conversation; the first of each form carries the line that says how to answer.
-pub fn explained(questions: &[Question]) -> Vec<Turn> {
-    let mut seen: Vec<Form> = Vec::new();
-    questions
-        .iter()
-        .map(|q| {
-            let first = !seen.contains(&q.form);
-            seen.push(q.form);
-            q.turn(first)
-        })
-        .collect()
-}
-
-/// Draws until there is a test scene with its questions. What must be balanced is fixed before, outside of `draw`,
-/// so that draws that do not fit cannot tilt it.
-pub fn held_out(s: &mut Stream, mut draw: impl FnMut(&mut Stream) -> Option<(Content, Vec<Question>)>) -> Unit {
-    loop {
-        if let Some((content, questions)) = draw(s) {
-            let scene = Scene { content };
-            if scene.is_test() {
-                return Unit { images: vec![(scene, questions)] };
+impl Scene {
+    /// Returns up to `n` different training questions in the forms of the benchmarks; fewer if the image has fewer.
+    /// The first question of each form ends with the line that says how to answer.
+    pub fn turns(&self, n: usize, s: &mut Stream) -> Vec<QaPair> {
+        let mut questions: Vec<Question> = Vec::new();
+        // The loop ends because every kind of image has at least one question (whether something is present).
+        for attempt in 0.. {
+            if questions.len() == n || (attempt >= n * 12 && !questions.is_empty()) {
+                break;
+            }
+            let asked = match dice::chance(s, 6) {
+                true => cvbench_3d::ask_level(self, s),
+                false => (dice::pick(s, &BENCHMARKS).ask)(self, s),
+            };
+            if let Some(q) = asked
+                && questions.iter().all(|old| old.text != q.text)
+            {
+                let open =
+                    matches!(q.form, AnswerForm::Choice | AnswerForm::Pair | AnswerForm::Named) && dice::chance(s, 40);
+                questions.push(if open { q.opened() } else { q });
             }
         }
+        explained(&questions)
     }
 }
 

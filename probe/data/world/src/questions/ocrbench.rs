@@ -1,22 +1,23 @@
-//! `nano-ocrbench`: read words, numbers, signs, lines and table cells; the answer is the text.
+//! `nano-ocrbench`: words, numbers, signs, lines and table cells to be read; the answer is the text.
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
+use super::question::Question;
+use super::unit::{BenchmarkUnit, held_out};
 use crate::dice;
-use crate::page::{self, Table, Writing};
+use crate::page::{self, TableScene, WritingScene};
 use crate::scene::{Content, Scene};
 
 const SUBTASKS: [&str; 4] = ["word", "number", "line", "table"];
 
-/// One training question.
+/// Draws a training question about an image of text.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let subtask = *dice::pick(s, &SUBTASKS);
     question(subtask, &scene.content, s)
 }
 
-/// One image, one question.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of one image and one question.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     held_out(s, |s| {
         let texts = match subtask {
@@ -24,8 +25,11 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
             "number" => vec![page::number(s)],
             _ => vec![page::word(s), if dice::chance(s, 50) { page::word(s) } else { page::number(s) }],
         };
-        let content =
-            if subtask == "table" { Content::Table(Table::draw(s)) } else { Content::Writing(Writing::of(s, texts)) };
+        let content = if subtask == "table" {
+            Content::Table(TableScene::draw(s))
+        } else {
+            Content::Writing(WritingScene::of(s, texts))
+        };
         let q = question(subtask, &content, s)?;
         Some((content, vec![q]))
     })

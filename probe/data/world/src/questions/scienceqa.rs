@@ -1,14 +1,16 @@
-//! `nano-scienceqa`: multiple choice that needs a fact about the thing in the image; the question never names it.
+//! `nano-scienceqa`: multiple choice that requires a fact about the thing in the image, which the question does not
+//! name.
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
+use super::question::Question;
+use super::unit::{BenchmarkUnit, held_out};
 use crate::dice;
 use crate::facts::{self, ATTRIBUTES, Attribute, THINGS, Thing, pictograms};
-use crate::flat::{Flat, Wish};
+use crate::flat::{FlatScene, ItemSpec};
 use crate::scene::{Content, Scene};
 
-/// One training question, if exactly one pictogram is to be seen.
+/// Draws a training question, if the image shows exactly one pictogram.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Flat(f) = &scene.content else { return None };
     let mut seen = f.items.iter().filter(|i| usize::from(i.thing) < pictograms());
@@ -16,8 +18,8 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     if seen.next().is_some() { None } else { about(item.what(), false, s) }
 }
 
-/// A question about a thing, its values drawn so that frequent ones do not become the usual answer; a multiple choice,
-/// or `open` for the value itself.
+/// Draws a question about a thing: a multiple choice, or an open question if `open`. Questions with frequent values are
+/// dropped with a probability that makes all values about equally frequent.
 pub fn about(thing: &'static Thing, open: bool, s: &mut Stream) -> Option<Question> {
     let known: Vec<&Attribute> = ATTRIBUTES.iter().filter(|a| a.of(thing).is_some()).collect();
     let attribute = *dice::try_pick(s, &known)?;
@@ -29,17 +31,17 @@ pub fn about(thing: &'static Thing, open: bool, s: &mut Stream) -> Option<Questi
     if open {
         return Some(Question::short(attribute.key, attribute.question, value));
     }
-    // A multiple of two, three and four, so that every place is equally likely whatever the number of options.
+    // A multiple of two, three and four makes every position equally likely for any number of options.
     let place = dice::below(s, 12);
     let wrong = companions(attribute, value, s);
     Some(question(attribute, value, wrong, place))
 }
 
-/// One image of one pictogram, alone or among plain shapes. The options are drawn first, then the right one among
-/// them, then a thing for which it is right: so the options say nothing about the answer.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+/// Draws a unit of one image with one pictogram, alone or with a plain shape. The options are drawn first, then the
+/// right one among them, then a thing for which it is right, so that the options do not reveal the answer.
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let attribute = &ATTRIBUTES[index % ATTRIBUTES.len()];
-    // Attributes begin at different places, so that any first few units are balanced too.
+    // Each attribute begins at another position, so that the first units are balanced too, however few are used.
     let place = index / ATTRIBUTES.len() + index % ATTRIBUTES.len();
     let options = loop {
         let values = attribute.values();
@@ -56,17 +58,17 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
         (0..pictograms() as u16).filter(|t| attribute.of(facts::thing(*t)) == Some(right.as_str())).collect();
     held_out(s, |s| {
         let thing = *dice::try_pick(s, &things)?;
-        let mut wishes = vec![Wish::of(s, thing)];
+        let mut specs = vec![ItemSpec::of(s, thing)];
         if dice::chance(s, 30) {
             let shape = facts::shape(dice::below(s, facts::SHAPES.len()));
-            wishes.push(Wish::of(s, shape));
+            specs.push(ItemSpec::of(s, shape));
         }
-        let content = Content::Flat(Flat::of(s, &wishes));
+        let content = Content::Flat(FlatScene::of(s, &specs));
         Some((content, vec![question(attribute, &right, wrong.clone(), place)]))
     })
 }
 
-/// Up to three other values, all clearly false where `value` is true and clearly apart from each other.
+/// Draws up to three other values that are clearly false where `value` is true, and clearly different from each other.
 fn companions(attribute: &Attribute, value: &str, s: &mut Stream) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let mut values = attribute.values();

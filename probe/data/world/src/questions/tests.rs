@@ -2,13 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burgess_base::stream::stream;
 
-use super::{BENCHMARKS, Benchmark, Form, Question, Unit, checker};
-use crate::scene::{Content, Scene, Split};
+use super::{AnswerForm, BENCHMARKS, BenchmarkUnit, NanoBenchmark, Question, checker};
+use crate::scene::{Content, Scene, SceneSplit};
 
-/// A multiple of every cycle of subtasks and places of at least one round.
+/// Number of units per benchmark: a multiple of the length of every cycle of subtasks.
 const UNITS: usize = 238;
 
-fn units(b: &Benchmark, seed: u64) -> Vec<Unit> {
+fn units(b: &NanoBenchmark, seed: u64) -> Vec<BenchmarkUnit> {
     (0..UNITS).map(|i| (b.unit)(&mut stream(&format!("test/{}/{i}", b.name), seed), i)).collect()
 }
 
@@ -22,7 +22,7 @@ fn right_option(q: &Question) -> Option<&str> {
 
 fn check(scene: &Scene, q: &Question) {
     if let Content::Solids(c) = &scene.content
-        && q.form == Form::Named
+        && q.form == AnswerForm::Named
     {
         assert_eq!(checker::closer(c, &q.text, &q.options).as_deref(), right_option(q), "{q:?} {scene:?}");
         return;
@@ -48,7 +48,7 @@ fn every_benchmark_answer_agrees_with_an_independent_reading() {
 fn every_training_answer_agrees_with_an_independent_reading() {
     let mut asked: BTreeMap<&str, usize> = BTreeMap::new();
     for i in 0..1000 {
-        let scene = Scene::draw(Split::Tune, 11, i);
+        let scene = Scene::draw(SceneSplit::Tune, 11, i);
         let mut s = stream("test/ask", i);
         for b in &BENCHMARKS {
             for _ in 0..3 {
@@ -72,7 +72,7 @@ fn no_constant_answer_beats_chance() {
         for unit in units(b, 6) {
             let answers: Vec<&Question> = unit.images.iter().flat_map(|(_, q)| q).collect();
             match answers.as_slice() {
-                [one] if matches!(one.form, Form::Choice | Form::Named) => {
+                [one] if matches!(one.form, AnswerForm::Choice | AnswerForm::Named) => {
                     *letters
                         .entry((one.subtask, one.options.len()))
                         .or_default()
@@ -80,16 +80,16 @@ fn no_constant_answer_beats_chance() {
                         .or_default() += 1;
                 }
                 [one] => *open.entry(one.answer.to_lowercase()).or_default() += 1,
-                // Pairs: each answer once.
+                // In a pair each answer occurs once.
                 [x, y] => {
                     assert_ne!(x.answer, y.answer);
-                    assert!(x.form == Form::YesNo || (x.text == y.text && x.options == y.options));
+                    assert!(x.form == AnswerForm::YesNo || (x.text == y.text && x.options == y.options));
                 }
                 _ => panic!("{} questions", answers.len()),
             }
         }
-        // Letters take turns within each subtask. Facts have two to four options according to what is clearly false, so
-        // there the turns are taken across numbers of options too.
+        // Letters take turns within each subtask. Questions about facts have two to four options, so there the turns
+        // are balanced across numbers of options only.
         let slack = if b.name == "nano-scienceqa" { 5 } else { 1 };
         for ((subtask, k), counts) in &letters {
             let (low, high) =
@@ -97,12 +97,13 @@ fn no_constant_answer_beats_chance() {
             assert!(counts.len() == *k || high <= 2, "{} {subtask} {counts:?}", b.name);
             assert!(high - low <= slack, "{} {subtask} {k} {counts:?}", b.name);
         }
-        // The largest share of one open answer: colours in gqa (a quarter of the questions in eight colours), values in chartqa.
+        // Limits for the most frequent open answer. gqa has a quarter of its questions about eight colours; chartqa has
+        // values.
         let most = open.values().max().copied().unwrap_or(0) as f64 / UNITS as f64;
         let allowed = match b.name {
             "nano-gqa" => 0.06,
             "nano-chartqa" => 0.10,
-            // A quarter of the questions have a digit of a table for an answer.
+            // A quarter of the answers are digits of a table.
             "nano-ocrbench" => 0.055,
             _ => 0.04,
         };
@@ -110,7 +111,7 @@ fn no_constant_answer_beats_chance() {
     }
 }
 
-/// Learns from one set of questions which option text was right most often, and answers another set by that alone.
+/// Answers questions by the option that was right most often in another set; this must not beat chance.
 #[test]
 fn options_do_not_give_the_answer_away() {
     for b in &BENCHMARKS {
@@ -155,12 +156,12 @@ fn training_answers_are_balanced() {
     let mut yes = [0usize; 2];
     let mut places: BTreeMap<usize, BTreeMap<String, usize>> = BTreeMap::new();
     for i in 0..1800 {
-        let scene = Scene::draw(Split::Tune, 3, i);
+        let scene = Scene::draw(SceneSplit::Tune, 3, i);
         let mut s = stream("test/balance", i);
         for b in &BENCHMARKS {
             match (b.ask)(&scene, &mut s) {
-                Some(q) if q.form == Form::YesNo => yes[usize::from(q.answer == "Yes")] += 1,
-                Some(q) if q.form != Form::Short => {
+                Some(q) if q.form == AnswerForm::YesNo => yes[usize::from(q.answer == "Yes")] += 1,
+                Some(q) if q.form != AnswerForm::Short => {
                     *places.entry(q.options.len()).or_default().entry(q.answer).or_default() += 1
                 }
                 _ => {}
@@ -169,9 +170,9 @@ fn training_answers_are_balanced() {
     }
     assert!(yes[0].abs_diff(yes[1]) < (yes[0] + yes[1]) / 12, "{yes:?}");
     for (k, counts) in places {
-        // Pairs and choices of two are counted together: four answers.
+        // Pairs and choices of two options are counted together: four answers.
         let (low, high) = (counts.values().min().copied().unwrap_or(0), counts.values().max().copied().unwrap_or(0));
-        // Of three options there are too few questions to be strict.
+        // There are only few questions with three options, so their limit is wider.
         let most = if k == 3 { 2.0 } else { 1.6 };
         assert!(k == 2 || (counts.len() == k && high as f64 <= low as f64 * most), "{k} {counts:?}");
         if k == 2 {
@@ -188,7 +189,7 @@ fn training_answers_are_balanced() {
 fn questions_are_short_and_simple() {
     let mut words: BTreeSet<String> = BTreeSet::new();
     for i in 0..1800 {
-        let scene = Scene::draw(Split::Tune, 9, i);
+        let scene = Scene::draw(SceneSplit::Tune, 9, i);
         let mut s = stream("test/words", i);
         let mut texts = vec![scene.description(&mut s)];
         for b in &BENCHMARKS {
@@ -209,7 +210,7 @@ fn questions_are_short_and_simple() {
 #[test]
 fn the_format_line_comes_once_for_each_form() {
     for i in 0..300 {
-        let scene = Scene::draw(Split::Tune, 2, i);
+        let scene = Scene::draw(SceneSplit::Tune, 2, i);
         let turns = scene.turns(8, &mut stream("test/turns", i));
         for line in ["Please answer yes or no.", "single word or phrase."] {
             assert!(turns.iter().filter(|t| t.question.contains(line)).count() <= 1);

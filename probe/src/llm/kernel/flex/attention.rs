@@ -5,7 +5,7 @@
 //! pass recomputes the probabilities instead of storing them.
 
 use super::{Input, record, slice, tensor};
-use crate::llm::kernel::{Heads, Hidden};
+use crate::llm::kernel::{AttentionSpec, PaddingMask};
 use crate::llm::rope::Rope;
 use burgess_encoders::kernel::wide::{exp, max, sum2, wide};
 use burgess_encoders::kernel::{self, Matrix, Strides};
@@ -17,7 +17,12 @@ use std::sync::Arc;
 const BLOCK: usize = 32;
 
 /// Fused form of [`crate::llm::kernel::portable::causal_attention`]; `None` if the inputs do not fit.
-pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Option<Tensor<2>> {
+pub fn causal_attention(
+    qkv: &Tensor<2>,
+    rope: &Rope,
+    s: AttentionSpec,
+    padding_mask: PaddingMask<'_>,
+) -> Option<Tensor<2>> {
     let input = Input::of(qkv)?;
     // The backward pass below does not support a soft cap.
     if s.softcap.is_some() && matches!(input, Input::Tracked(_)) {
@@ -31,8 +36,8 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'
     if s.batch * s.tokens == 0 || qkv.dims() != [s.batch * s.tokens, s.columns()] {
         return None;
     }
-    let hidden: Option<Vec<Vec<bool>>> = hidden.map(<[Vec<bool>]>::to_vec);
-    if hidden.as_ref().is_some_and(|h| h.len() != s.batch || h.iter().any(|row| row.len() != s.tokens)) {
+    let padding_mask: Option<Vec<Vec<bool>>> = padding_mask.map(<[Vec<bool>]>::to_vec);
+    if padding_mask.as_ref().is_some_and(|h| h.len() != s.batch || h.iter().any(|row| row.len() != s.tokens)) {
         return None;
     }
     // The range of a sequence's cosines and sines, and its index for the padding mask.
@@ -51,10 +56,10 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'
             |scratch, (row, (out, x))| {
                 let (range, row) = around(row);
                 let (cos, sin) = (&slice(&angles[0])[range.clone()], &slice(&angles[1])[range]);
-                let hidden = hidden.as_ref().map(|h| h[row].as_slice());
+                let padding_mask = padding_mask.as_ref().map(|h| h[row].as_slice());
                 wide(
                     #[inline(always)]
-                    || forward(x, cos, sin, s, hidden, scratch, out),
+                    || forward(x, cos, sin, s, padding_mask, scratch, out),
                 );
             },
         );
@@ -72,10 +77,10 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'
                     |scratch, (row, ((d, x), (grad, out)))| {
                         let (range, row) = around(row);
                         let (cos, sin) = (&slice(&angles[0])[range.clone()], &slice(&angles[1])[range]);
-                        let hidden = hidden.as_ref().map(|h| h[row].as_slice());
+                        let padding_mask = padding_mask.as_ref().map(|h| h[row].as_slice());
                         wide(
                             #[inline(always)]
-                            || backward(x, cos, sin, s, hidden, scratch, grad, out, d),
+                            || backward(x, cos, sin, s, padding_mask, scratch, grad, out, d),
                         );
                     },
                 );
@@ -98,7 +103,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(s: Heads) -> Self {
+    fn new(s: AttentionSpec) -> Self {
         let (rows, square) = (vec![0f32; s.tokens * s.width], vec![0f32; BLOCK * s.tokens]);
         Self {
             q: rows.clone(),
@@ -116,7 +121,15 @@ impl Scratch {
 
 /// Forward pass of one sequence: `x` `[t, columns]` → `out` `[t, query · width]`.
 #[inline(always)]
-fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, hidden: Option<&[bool]>, b: &mut Scratch, out: &mut [f32]) {
+fn forward(
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    s: AttentionSpec,
+    padding_mask: Option<&[bool]>,
+    b: &mut Scratch,
+    out: &mut [f32],
+) {
     let (t, w) = (s.tokens, s.width);
     for kv in 0..s.kv {
         load_rotated(x, (s.query + kv) * w, cos, sin, s, 1.0, &mut b.k);
@@ -125,12 +138,12 @@ fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, hidden: Option<&[bool]
             load_rotated(x, h * w, cos, sin, s, s.scale as f32, &mut b.q);
             for from in (0..t).step_by(BLOCK) {
                 let to = (from + BLOCK).min(t);
-                let seen = Seen { first: s.first_seen(from), from, to };
+                let seen = ScoreBlock { first: s.first_key(from), from, to };
                 let (rows, keys) = (to - from, to - seen.first);
                 let p = &mut b.p[..rows * keys];
                 let (k, v) = (&b.k[seen.first * w..to * w], &b.v[seen.first * w..to * w]);
                 product(p, &b.q[from * w..to * w], k, [rows, keys, w], [w, 1], [1, w], false);
-                probabilities(p, seen, s, hidden);
+                masked_softmax(p, seen, s, padding_mask);
                 product(&mut b.o[..rows * w], p, v, [rows, w, keys], [keys, 1], [w, 1], false);
                 store(&b.o[..rows * w], out, h * w, s.query * w, w, from);
             }
@@ -145,8 +158,8 @@ fn backward(
     x: &[f32],
     cos: &[f32],
     sin: &[f32],
-    s: Heads,
-    hidden: Option<&[bool]>,
+    s: AttentionSpec,
+    padding_mask: Option<&[bool]>,
     b: &mut Scratch,
     grad: &[f32],
     out: &[f32],
@@ -164,13 +177,13 @@ fn backward(
             load_rotated(x, h * w, cos, sin, s, scale, &mut b.q);
             for from in (0..t).step_by(BLOCK) {
                 let to = (from + BLOCK).min(t);
-                let seen = Seen { first: s.first_seen(from), from, to };
+                let seen = ScoreBlock { first: s.first_key(from), from, to };
                 let (rows, keys) = (to - from, to - seen.first);
                 let (p, dp) = (&mut b.p[..rows * keys], &mut b.dp[..rows * keys]);
                 let q = &b.q[from * w..to * w];
                 let span = seen.first * w..to * w;
                 product(p, q, &b.k[span.clone()], [rows, keys, w], [w, 1], [1, w], false);
-                probabilities(p, seen, s, hidden);
+                masked_softmax(p, seen, s, padding_mask);
                 let go = &mut b.o[..rows * w];
                 for (i, go) in go.chunks_exact_mut(w).enumerate() {
                     let at = (from + i) * columns + h * w;
@@ -203,7 +216,7 @@ fn backward(
 
 /// Copies one head's columns out of `x` into `to`, `[t, width]`.
 #[inline(always)]
-fn load(x: &[f32], column: usize, s: Heads, to: &mut [f32]) {
+fn load(x: &[f32], column: usize, s: AttentionSpec, to: &mut [f32]) {
     for (x, to) in x.chunks_exact(s.columns()).zip(to.chunks_exact_mut(s.width)) {
         to.copy_from_slice(&x[column..column + s.width]);
     }
@@ -211,7 +224,7 @@ fn load(x: &[f32], column: usize, s: Heads, to: &mut [f32]) {
 
 /// As [`load`], with each row rotated by its angles and scaled.
 #[inline(always)]
-fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32, to: &mut [f32]) {
+fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: AttentionSpec, scale: f32, to: &mut [f32]) {
     let half = cos.len() / s.tokens;
     let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
     for ((x, to), (cos, sin)) in x.chunks_exact(s.columns()).zip(to.chunks_exact_mut(s.width)).zip(angles) {
@@ -257,7 +270,7 @@ fn store(from: &[f32], to: &mut [f32], column: usize, columns: usize, w: usize, 
 
 /// The gradient of [`load_rotated`]: rotates by the opposite angles, scales and stores.
 #[inline(always)]
-fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32) {
+fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: &[f32], s: AttentionSpec, scale: f32) {
     let half = cos.len() / s.tokens;
     let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
     for ((from, to), (cos, sin)) in from.chunks_exact(s.width).zip(to.chunks_exact_mut(s.columns())).zip(angles) {
@@ -282,7 +295,7 @@ fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: 
 
 /// A block of scores: queries `from..to` against keys `first..to`.
 #[derive(Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct ScoreBlock {
     pub first: usize,
     pub from: usize,
     pub to: usize,
@@ -290,22 +303,22 @@ pub(super) struct Seen {
 
 /// Softmax of each row of a block over the keys that its query attends to; masked entries become 0.
 #[inline(always)]
-pub(super) fn probabilities(p: &mut [f32], block: Seen, s: Heads, hidden: Option<&[bool]>) {
+pub(super) fn masked_softmax(p: &mut [f32], block: ScoreBlock, s: AttentionSpec, padding_mask: Option<&[bool]>) {
     for (i, row) in p.chunks_exact_mut(block.to - block.first).enumerate() {
         let query = block.from + i;
         if let Some(cap) = s.softcap {
             let cap = cap as f32;
             row.iter_mut().for_each(|score| *score = (*score / cap).tanh() * cap);
         }
-        if let Some(hidden) = hidden {
-            for (score, hidden) in row[..query - block.first].iter_mut().zip(&hidden[block.first..]) {
-                if *hidden {
+        if let Some(padding_mask) = padding_mask {
+            for (score, padding) in row[..query - block.first].iter_mut().zip(&padding_mask[block.first..]) {
+                if *padding {
                     *score = f32::NEG_INFINITY;
                 }
             }
         }
-        let (before, rest) = row.split_at_mut(s.first_seen(query) - block.first);
-        let (seen, after) = rest.split_at_mut(query + 1 - s.first_seen(query));
+        let (before, rest) = row.split_at_mut(s.first_key(query) - block.first);
+        let (seen, after) = rest.split_at_mut(query + 1 - s.first_key(query));
         let most = max(seen);
         for x in seen.iter_mut() {
             *x = exp(*x - most);

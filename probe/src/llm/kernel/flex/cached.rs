@@ -3,9 +3,9 @@
 //! Each row stores keys and values of its own real tokens only, contiguously, so padding takes no cache slot and a
 //! row's results do not depend on the other rows of the batch.
 
-use super::attention::{Seen, probabilities, product, rotate};
+use super::attention::{ScoreBlock, masked_softmax, product, rotate};
 use super::{Input, slice, tensor};
-use crate::llm::kernel::Heads;
+use crate::llm::kernel::AttentionSpec;
 use crate::llm::rope::Rope;
 use burgess_encoders::kernel::wide::wide;
 use burn::backend::Flex;
@@ -17,14 +17,14 @@ const BLOCK: usize = 32;
 
 /// Keys (already rotated) and values of one layer: for each row and each key/value head, `[tokens, width]`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rows {
+pub(crate) struct CachedRows {
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
 }
 
-impl Rows {
+impl CachedRows {
     /// An empty cache for one layer; `None` if the tensor is tracked by autodiff or belongs to another backend.
-    pub(crate) fn of(qkv: &Tensor<2>, s: Heads) -> Option<Self> {
+    pub(crate) fn of(qkv: &Tensor<2>, s: AttentionSpec) -> Option<Self> {
         match Input::of(qkv)? {
             Input::Plain(_) => {
                 let empty = vec![Vec::new(); s.batch * s.kv];
@@ -36,7 +36,13 @@ impl Rows {
 
     /// Appends the first `real[r]` tokens of each row and returns their attention output, `[batch · tokens, query ·
     /// width]`; padding gets zeros.
-    pub(crate) fn attend(&mut self, qkv: &Tensor<2>, rope: &Rope, s: Heads, real: &[usize]) -> Option<Tensor<2>> {
+    pub(crate) fn attend(
+        &mut self,
+        qkv: &Tensor<2>,
+        rope: &Rope,
+        s: AttentionSpec,
+        real: &[usize],
+    ) -> Option<Tensor<2>> {
         let input = Input::of(qkv)?.values();
         let [cos, sin] = [Input::of(&rope.cos)?.values(), Input::of(&rope.sin)?.values()];
         let (x, cos, sin) = (slice(&input), slice(&cos), slice(&sin));
@@ -82,12 +88,12 @@ impl Rows {
                             rotate(place(row, from + i, head), cos, sin, s.scale as f32, s.interleaved, q);
                         }
                         let (first, last) = (old + from, old + from + n);
-                        let block = Seen { first: s.first_seen(first), from: first, to: last };
+                        let block = ScoreBlock { first: s.first_key(first), from: first, to: last };
                         let seen = last - block.first;
                         let span = block.first * w..last * w;
                         p.resize(n * seen, 0.0);
                         product(&mut p, &q[..n * w], &keys[span.clone()], [n, seen, w], [w, 1], [1, w], false);
-                        probabilities(&mut p, block, s, None);
+                        masked_softmax(&mut p, block, s, None);
                         let out = &mut out[from * w..(from + n) * w];
                         product(out, &p, &values[span], [n, w, seen], [seen, 1], [w, 1], false);
                     }

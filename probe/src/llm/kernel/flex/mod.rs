@@ -11,8 +11,8 @@ mod product;
 mod rows;
 
 pub use attention::causal_attention;
-pub(crate) use cached::Rows;
-pub use product::{joined, transposed};
+pub(crate) use cached::CachedRows;
+pub use product::{fused_linear, linear_transposed};
 pub use rows::{cross_entropy, rms_norm, swiglu};
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -74,14 +74,14 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
 }
 
 /// The gradient function of a step: output gradient and which inputs are tracked → input gradients.
-type Pull<const N: usize> = dyn Fn(&[f32], [bool; N]) -> [Option<FlexTensor>; N] + Send + Sync;
+type BackwardFn<const N: usize> = dyn Fn(&[f32], [bool; N]) -> [Option<FlexTensor>; N] + Send + Sync;
 
 #[derive(Clone)]
-struct Pulled<const N: usize>(Arc<Pull<N>>);
+struct BackwardState<const N: usize>(Arc<BackwardFn<N>>);
 
-impl<const N: usize> fmt::Debug for Pulled<N> {
+impl<const N: usize> fmt::Debug for BackwardState<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pulled")
+        f.write_str("BackwardState")
     }
 }
 
@@ -90,7 +90,7 @@ impl<const N: usize> fmt::Debug for Pulled<N> {
 struct Fused<const N: usize>;
 
 impl<const N: usize> Backward<Flex, N> for Fused<N> {
-    type State = Pulled<N>;
+    type State = BackwardState<N>;
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
@@ -108,7 +108,7 @@ impl<const N: usize> Backward<Flex, N> for Fused<N> {
 fn record<const N: usize, const D: usize>(
     inputs: [Input; N],
     output: FlexTensor,
-    pull: impl FnOnce() -> Arc<Pull<N>>,
+    pull: impl FnOnce() -> Arc<BackwardFn<N>>,
 ) -> Tensor<D> {
     if inputs.iter().all(|i| matches!(i, Input::Plain(_))) {
         return Tensor::from_primitive::<Flex>(output);
@@ -116,7 +116,7 @@ fn record<const N: usize, const D: usize>(
     let inputs = inputs.map(Input::tracked);
     let nodes = inputs.each_ref().map(Tracked::node);
     let out = match Fused::<N>.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prep) => prep.finish(Pulled(pull()), output),
+        OpsKind::Tracked(prep) => prep.finish(BackwardState(pull()), output),
         OpsKind::UnTracked(prep) => prep.finish(output),
     };
     Tensor::from_primitive::<Tracking>(out)

@@ -25,8 +25,8 @@ fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     }
 }
 
-/// Fused form of [`crate::llm::kernel::joined`]; `None` if a tensor is tracked, not f32 or of an unexpected shape.
-pub fn joined(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
+/// Fused form of [`crate::llm::kernel::fused_linear`]; `None` if a tensor is tracked, not f32 or of an unexpected shape.
+pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
     let [rows, inputs] = x.dims();
     let x = plain(x)?;
     let mut parts = Vec::with_capacity(layers.len());
@@ -122,7 +122,7 @@ fn streamed(
 }
 
 /// Fused form of [`crate::llm::kernel::linear_transposed`]; `None` if a tensor is tracked or not f32.
-pub fn transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
+pub fn linear_transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
     let ([rows, inputs], [columns, k]) = (x.dims(), weight.dims());
     let (x, weight) = (plain(x)?, plain(weight)?);
     if k != inputs || rows * inputs * columns == 0 {

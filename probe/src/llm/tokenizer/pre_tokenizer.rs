@@ -30,7 +30,7 @@ const TRIPLE: &str = r"[0-9][0-9][0-9]";
 
 /// The pre-tokeniser of one or several families.
 #[derive(Debug)]
-pub struct Splitting {
+pub struct PreTokenizer {
     names: &'static [&'static str],
     /// Regular expressions, each applied to the pieces that the previous one left.
     patterns: &'static [&'static str],
@@ -40,15 +40,15 @@ pub struct Splitting {
     pub add_bos: bool,
 }
 
-const fn plain(names: &'static [&'static str], patterns: &'static [&'static str]) -> Splitting {
-    Splitting { names, patterns, ignore_merges: false, add_bos: false }
+const fn plain(names: &'static [&'static str], patterns: &'static [&'static str]) -> PreTokenizer {
+    PreTokenizer { names, patterns, ignore_merges: false, add_bos: false }
 }
 
-const TABLE: [Splitting; 11] = [
+const TABLE: [PreTokenizer; 11] = [
     plain(&["default"], &[DEFAULT_PUNCTUATION, GPT2, NUMBER, TRIPLE]),
     plain(&["gpt-2", "phi-2", "mpt", "olmo", "jais"], &[GPT2]),
     plain(&["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"], &[DIGIT, GPT2]),
-    Splitting {
+    PreTokenizer {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
         patterns: &[LLAMA3],
         ignore_merges: true,
@@ -57,13 +57,13 @@ const TABLE: [Splitting; 11] = [
     plain(&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], &[LLAMA3]),
     plain(&["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"], &[QWEN2]),
     plain(&["qwen35"], &[QWEN35]),
-    Splitting { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
+    PreTokenizer { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
     plain(&["gpt-4o", "llama4"], &[GPT4O]),
     plain(&["deepseek-v3", "hunyuan-dense"], &[r"\p{N}{1,3}", CJK, DEEPSEEK3]),
     plain(&["falcon"], &[PUNCTUATION, GPT2, TRIPLE]),
 ];
 
-impl Splitting {
+impl PreTokenizer {
     /// The pre-tokeniser with this name.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Splitting {
     }
 
     /// The `pre_tokenizer` of a `tokenizer.json`.
-    pub fn pre_tokenizer(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let split =
             |p: &&str| json!({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": false});
         let mut steps: Vec<Value> = self.patterns.iter().map(split).collect();

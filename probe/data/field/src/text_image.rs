@@ -5,11 +5,11 @@ use burgess_world::{dice, text};
 use image::{Rgb, RgbImage};
 use resvg::tiny_skia::{FillRule, LineJoin, Paint, Path, Pixmap, Stroke, Transform};
 
-use crate::ask::{self, Answer, Question};
+use crate::question::{self, ExpectedAnswer, FieldQuestion};
 use crate::{SIZE, backdrop};
 
 /// A photograph with rendered text.
-pub struct Writing {
+pub struct TextImage {
     /// The pixels of the image.
     pub image: RgbImage,
     /// The rendered text, in lower case.
@@ -26,7 +26,7 @@ fn draw_text(s: &mut Stream, word: bool) -> String {
     }
 }
 
-impl Writing {
+impl TextImage {
     /// Draws a photograph with a word or a number; `None` if there are no photographs.
     pub fn draw(s: &mut Stream, photographs: &[RgbImage]) -> Option<Self> {
         let photograph = dice::try_pick(s, photographs)?;
@@ -39,17 +39,17 @@ impl Writing {
     }
 
     /// Asks for the text, without options.
-    pub fn open(&self) -> Question {
+    pub fn open(&self) -> FieldQuestion {
         let what = if self.is_word { "word" } else { "number" };
-        Question {
+        FieldQuestion {
             about: "text",
             text: format!("Which {what} is written in the picture?"),
-            answer: Answer::Open(self.text.clone()),
+            answer: ExpectedAnswer::Open(self.text.clone()),
         }
     }
 
     /// Asks for the text, with three others of the same sort as options.
-    pub fn choice(&self, s: &mut Stream, place: usize) -> Question {
+    pub fn choice(&self, s: &mut Stream, place: usize) -> FieldQuestion {
         let mut wrong: Vec<String> = Vec::new();
         while wrong.len() < 3 {
             let other = draw_text(s, self.is_word);
@@ -58,7 +58,7 @@ impl Writing {
             }
         }
         let what = if self.is_word { "word" } else { "number" };
-        ask::choice("text", format!("Which {what} is written in the picture?"), self.text.clone(), wrong, place)
+        question::choice("text", format!("Which {what} is written in the picture?"), self.text.clone(), wrong, place)
     }
 }
 

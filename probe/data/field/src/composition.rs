@@ -23,7 +23,7 @@ const TRIES: usize = 60;
 
 /// An object in a composed image.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct PlacedObject {
     /// Index of its stamp.
     pub stamp: usize,
     /// Bounding box in pixels: left, top, right, bottom, with right and bottom exclusive.
@@ -36,16 +36,16 @@ pub struct Item {
 
 /// A composed image; later items are in front of earlier ones.
 #[derive(Clone, Debug)]
-pub struct Scene {
+pub struct Composition {
     /// The pixels of the image.
     pub image: RgbImage,
     /// The objects in the image.
-    pub items: Vec<Item>,
+    pub items: Vec<PlacedObject>,
 }
 
 /// The arrangement of the objects in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum Arrangement {
     /// No object touches another.
     Apart,
     /// The second object hides a part of the first; only for two objects.
@@ -64,19 +64,19 @@ fn sizes(things: usize) -> (i32, i32) {
     }
 }
 
-impl Scene {
+impl Composition {
     /// Composes an image of the stamps `wanted` (indices into `stamps`); `None` if no position was found for one, or if
     /// it has too little contrast.
     pub fn draw(
         s: &mut Stream,
         stamps: &[Stamp],
         wanted: &[usize],
-        layout: Layout,
+        layout: Arrangement,
         photographs: &[RgbImage],
     ) -> Option<Self> {
         let mut image = backdrop::draw(s, photographs);
-        let (low, high) = if layout == Layout::Overlapping { (84, 120) } else { sizes(wanted.len()) };
-        let mut items: Vec<Item> = Vec::new();
+        let (low, high) = if layout == Arrangement::Overlapping { (84, 120) } else { sizes(wanted.len()) };
+        let mut items: Vec<PlacedObject> = Vec::new();
         for &number in wanted {
             let stamp = stamps.get(number)?;
             // A small stamp is enlarged at most to twice its size.
@@ -88,23 +88,23 @@ impl Scene {
             let (width, height) = (i64::from(sprite.width()), i64::from(sprite.height()));
             let item = (0..TRIES).find_map(|_| {
                 let [left, top] = match (layout, items.first()) {
-                    (Layout::Overlapping, Some(behind)) => near(s, behind, width, height),
+                    (Arrangement::Overlapping, Some(behind)) => near(s, behind, width, height),
                     _ => [width, height].map(|n| i64::from(dice::within(s, 2, (i64::from(SIZE) - 2 - n) as i32))),
                 };
                 let place = [left, top, left + width, top + height];
-                let apart = layout == Layout::Overlapping || items.iter().all(|i| are_apart(&i.place, &place));
+                let apart = layout == Arrangement::Overlapping || items.iter().all(|i| are_apart(&i.place, &place));
                 if !apart || !inside(&place) {
                     return None;
                 }
                 let mut with = image.clone();
                 let (mask, contrast) = sprite::lay(&mut with, &sprite, left, top);
                 let hides = items.iter().all(|i| {
-                    layout == Layout::Apart
+                    layout == Arrangement::Apart
                         || HIDDEN.contains(&(i.mask.common(&mask) as f32 / i.mask.area().max(1) as f32))
                 });
                 (contrast >= CONTRAST && hides && mask.area() > 0).then(|| {
                     image = with;
-                    Item { stamp: number, place, centre: mask.centre(), mask }
+                    PlacedObject { stamp: number, place, centre: mask.centre(), mask }
                 })
             });
             items.push(item?);
@@ -137,7 +137,7 @@ impl Scene {
 }
 
 /// Draws a position near another item, as left and top in pixels, so that both can overlap.
-fn near(s: &mut Stream, other: &Item, width: i64, height: i64) -> [i64; 2] {
+fn near(s: &mut Stream, other: &PlacedObject, width: i64, height: i64) -> [i64; 2] {
     let [left, top, right, bottom] = other.place;
     let mut along = |low: i64, high: i64, size: i64| {
         let reach = ((high - low + size) / 2) as i32;

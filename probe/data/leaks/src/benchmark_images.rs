@@ -1,8 +1,8 @@
 //! The images of the benchmarks, which are searched for in the training data.
 
-use crate::files::{Kind, walk};
-use crate::hashing::{Unreadable, hashes};
-use crate::{Named, Options};
+use crate::files::{FileKind, walk};
+use crate::hashing::{UnreadableImage, hashes};
+use crate::options::{LeakOptions, NamedDataset};
 use burgess_base::{Error, Result};
 use burgess_bench::{ImageLocation, SkippedRows, all};
 use burgess_images::DifferenceHash;
@@ -12,19 +12,19 @@ use std::collections::HashSet;
 const BATCH: usize = 128;
 
 /// The images of all benchmarks.
-pub struct Tested {
+pub struct BenchmarkImages {
     /// The benchmarks, in the given order.
-    pub benchmarks: Vec<Benchmark>,
+    pub benchmarks: Vec<BenchmarkTally>,
     /// The images, ordered by benchmark.
-    pub images: Vec<Test>,
+    pub images: Vec<BenchmarkImage>,
     /// The hash and index of each image that could be read.
     pub hashed: Vec<(DifferenceHash, u32)>,
     /// The images that could not be read, with the index of their benchmark.
-    pub unreadable: Vec<(usize, Unreadable)>,
+    pub unreadable: Vec<(usize, UnreadableImage)>,
 }
 
 /// The counts of one benchmark.
-pub struct Benchmark {
+pub struct BenchmarkTally {
     pub name: String,
     /// Number of its images that could be read.
     pub images: usize,
@@ -38,7 +38,7 @@ pub struct Benchmark {
 }
 
 /// An image of a benchmark.
-pub struct Test {
+pub struct BenchmarkImage {
     /// Index of the benchmark.
     pub benchmark: usize,
     /// Id of the first question about it, or its path in the directory.
@@ -47,8 +47,8 @@ pub struct Test {
     pub image: ImageLocation,
 }
 
-impl Tested {
-    pub fn read(benchmarks: &[Named], options: &Options) -> Result<Self> {
+impl BenchmarkImages {
+    pub fn read(benchmarks: &[NamedDataset], options: &LeakOptions) -> Result<Self> {
         let mut tested =
             Self { benchmarks: Vec::new(), images: Vec::new(), hashed: Vec::new(), unreadable: Vec::new() };
         for (number, named) in benchmarks.iter().enumerate() {
@@ -57,7 +57,7 @@ impl Tested {
         Ok(tested)
     }
 
-    fn add(&mut self, number: usize, named: &Named, options: &Options) -> Result<()> {
+    fn add(&mut self, number: usize, named: &NamedDataset, options: &LeakOptions) -> Result<()> {
         let (images, left_out) = images_of(named).map_err(|e| e.context(format!("the benchmark {}", named.name)))?;
         let (first, failed) = (self.hashed.len(), self.unreadable.len());
         for batch in images.chunks(BATCH) {
@@ -67,7 +67,7 @@ impl Tested {
                     Ok(hash) => self.hashed.push((hash, self.images.len() as u32)),
                     Err(why) => self.unreadable.push((number, why)),
                 }
-                self.images.push(Test { benchmark: number, id: id.clone(), image: image.clone() });
+                self.images.push(BenchmarkImage { benchmark: number, id: id.clone(), image: image.clone() });
             }
         }
         let hashed = self.hashed.get(first..).unwrap_or_default();
@@ -75,7 +75,7 @@ impl Tested {
             return Err(Error::failed(format!("none of the {} images of {} can be read", images.len(), named.name))
                 .hint(format!("the first: {}", why.detail)));
         }
-        self.benchmarks.push(Benchmark {
+        self.benchmarks.push(BenchmarkTally {
             name: named.name.clone(),
             images: hashed.len(),
             unreadable: self.unreadable.len() - failed,
@@ -91,7 +91,7 @@ impl Tested {
 type Images = (Vec<(String, ImageLocation)>, Vec<SkippedRows>);
 
 /// Returns the distinct images of a benchmark.
-fn images_of(named: &Named) -> Result<Images> {
+fn images_of(named: &NamedDataset) -> Result<Images> {
     let (mut images, mut left_out) = (Vec::new(), Vec::new());
     if let Some(benchmark) = all().iter().find(|b| b.id() == named.name) {
         let questions =
@@ -107,7 +107,7 @@ fn images_of(named: &Named) -> Result<Images> {
         }
     } else if named.path.is_dir() {
         walk(&named.path, &mut |path, kind| {
-            if kind == Kind::Image {
+            if kind == FileKind::Image {
                 let below = path.strip_prefix(&named.path).unwrap_or(path);
                 images.push((below.display().to_string(), ImageLocation::File(path.to_path_buf())));
             }
@@ -118,7 +118,7 @@ fn images_of(named: &Named) -> Result<Images> {
         let known: Vec<&str> = all().iter().map(|b| b.id()).collect();
         let near = burgess_base::nearest(&named.name, known);
         let guess = near.first().map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-        return Err(Error::usage(format!("{} is no directory of images", named.path.display()))
+        return Err(Error::usage(format!("{} is not a directory of images", named.path.display()))
             .hint(format!("a benchmark's published data are read if it is called by its id{guess}")));
     }
     match images.len() {

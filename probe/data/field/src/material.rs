@@ -6,8 +6,8 @@ use burgess_base::Result;
 use image::RgbImage;
 
 use crate::kinds::KINDS;
-use crate::raw::{Package, Raw};
-use crate::split::{self, Split};
+use crate::raw::{Package, RawDirectory};
+use crate::split::{self, StampSplit};
 use crate::stamps::{self, Stamp};
 
 /// Minimum longer side in pixels of a stamp that is shown with others, where it is enlarged about twice at most.
@@ -17,22 +17,22 @@ const SMALLEST: u32 = 40;
 const ONE_IN: usize = 4;
 
 /// All material that images are composed of.
-pub struct Source {
+pub struct Material {
     /// All stamps.
     pub stamps: Vec<Stamp>,
     /// The split of the stamps into training and test.
-    pub split: Split,
+    pub split: StampSplit,
     /// Material for training.
-    pub train: Side,
+    pub train: SplitMaterial,
     /// Material for the benchmarks.
-    pub test: Side,
+    pub test: SplitMaterial,
     /// Folder with COCO-QA's questions and photographs, if its package was found.
     pub cocoqa: Option<PathBuf>,
 }
 
 /// Stamps (as indices) and photographs of one side of the split.
 #[derive(Default)]
-pub struct Side {
+pub struct SplitMaterial {
     /// Stamps with a caption, whether or not it contains a name.
     pub captioned: Vec<usize>,
     /// Stamps with a name, which can be shown alone.
@@ -47,12 +47,12 @@ pub struct Side {
     pub photographs: Vec<RgbImage>,
 }
 
-impl Source {
+impl Material {
     /// Reads stamps and photographs; damaged files are added to `problems`.
     ///
     /// # Errors
     /// An error is returned if there are no stamps, or if a folder cannot be read.
-    pub fn read(raw: &Raw, seed: u64, problems: &mut Vec<String>) -> Result<Self> {
+    pub fn read(raw: &RawDirectory, seed: u64, problems: &mut Vec<String>) -> Result<Self> {
         let mut read = stamps::read(raw.path(Package::Stamps)?)?;
         problems.append(&mut read.problems);
         let photographs = match raw.path(Package::Photographs) {
@@ -65,8 +65,8 @@ impl Source {
     /// Creates a source from material that is already in memory.
     pub fn new(stamps: Vec<Stamp>, photographs: Vec<RgbImage>, cocoqa: Option<PathBuf>, seed: u64) -> Self {
         let split = split::split(&stamps, seed);
-        let mut train = Side::new(&stamps, &split.train);
-        let mut test = Side::new(&stamps, &split.test);
+        let mut train = SplitMaterial::new(&stamps, &split.train);
+        let mut test = SplitMaterial::new(&stamps, &split.test);
         for (i, photograph) in photographs.into_iter().enumerate() {
             let side = if i % ONE_IN == 0 { &mut test } else { &mut train };
             side.photographs.push(photograph);
@@ -75,7 +75,7 @@ impl Source {
     }
 }
 
-impl Side {
+impl SplitMaterial {
     fn new(stamps: &[Stamp], numbers: &[usize]) -> Self {
         let lists = vec![Vec::new(); KINDS.len()];
         let mut side = Self { kinds: lists.clone(), single: lists, ..Self::default() };

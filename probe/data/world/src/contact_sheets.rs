@@ -1,4 +1,5 @@
-//! Contact sheets to look at; run by hand: `WORLD_SHEETS=DIR cargo test -p burgess-world --release sheets -- --ignored`.
+//! Contact sheets for visual inspection, run by hand: `WORLD_SHEETS=DIR cargo test -p burgess-world --release
+//! contact_sheets -- --ignored`.
 
 use std::path::PathBuf;
 
@@ -6,12 +7,12 @@ use burgess_base::Result;
 use burgess_base::stream::stream;
 use image::{RgbImage, imageops};
 
-use crate::SIZE;
 use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::THINGS;
-use crate::flat::{Flat, Item};
+use crate::flat::{FlatItem, FlatScene};
+use crate::grid::SIZE;
 use crate::questions::BENCHMARKS;
-use crate::scene::{Scene, Split};
+use crate::scene::{Scene, SceneSplit};
 
 fn sheet(name: &str, images: &[RgbImage], columns: u32) -> Result<()> {
     let Some(dir) = std::env::var_os("WORLD_SHEETS").map(PathBuf::from) else { return Ok(()) };
@@ -26,12 +27,20 @@ fn sheet(name: &str, images: &[RgbImage], columns: u32) -> Result<()> {
 
 #[test]
 #[ignore = "makes images to look at"]
-fn sheets() -> Result<()> {
+fn contact_sheets() -> Result<()> {
     let things: Vec<RgbImage> = (0..THINGS.len() as u16)
         .map(|t| {
-            let item =
-                Item { thing: t, colour: 7, texture: Texture::Plain, size: 64, x: 48, y: 40, turn: 0, mirrored: false };
-            let flat = Flat { background: Background::Plain([255; 3]), items: vec![item], bar: None };
+            let item = FlatItem {
+                thing: t,
+                colour: 7,
+                texture: Texture::Plain,
+                size: 64,
+                x: 48,
+                y: 40,
+                turn: 0,
+                mirrored: false,
+            };
+            let flat = FlatScene { background: Background::Plain([255; 3]), items: vec![item], bar: None };
             let mut label = Canvas::new(&Background::Plain([255; 3]));
             label.text(&THINGS[t as usize].name, 48.0, 91.0, 9.0, [0; 3]);
             let (a, b) = (flat.render(), label.finish());
@@ -39,7 +48,7 @@ fn sheets() -> Result<()> {
         })
         .collect();
     sheet("things.png", &things, 14)?;
-    let scenes: Vec<Scene> = (0..144).map(|i| Scene::draw(Split::Pretrain, 1, i)).collect();
+    let scenes: Vec<Scene> = (0..144).map(|i| Scene::draw(SceneSplit::Pretrain, 1, i)).collect();
     sheet("scenes.png", &scenes.iter().map(Scene::render).collect::<Vec<_>>(), 12)?;
     for (i, scene) in scenes.iter().enumerate() {
         let mut s = stream("sheet", i as u64);
@@ -62,7 +71,7 @@ fn sheets() -> Result<()> {
         }
         sheet(&format!("{}.png", b.name), &images, 8)?;
     }
-    for d in crate::corpus(3, crate::Lessons::default()).take(60) {
+    for d in crate::corpus(3, crate::LessonCounts::default()).take(60) {
         println!("{d:?}");
     }
     Ok(())
