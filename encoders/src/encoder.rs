@@ -11,7 +11,7 @@
 
 use crate::arch::Architecture;
 use crate::card::EncoderCard;
-use crate::checkpoint::{self, Checkpoint, Dialect, LoadReport, ExpectedTensors, CheckpointPart, Precision};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors, LoadReport, Precision};
 use crate::features::FeatureMap;
 use crate::resolve::weights_path;
 use burgess_base::{Context, Error, Result};
@@ -174,7 +174,12 @@ fn opened(
 ///
 /// # Errors
 /// The encoder matches in several places.
-fn place(needed: &ExpectedTensors, file: &Checkpoint, prefix: Option<&str>, foreign: bool) -> Result<(CheckpointPart, Option<String>)> {
+fn place(
+    needed: &ExpectedTensors,
+    file: &Checkpoint,
+    prefix: Option<&str>,
+    foreign: bool,
+) -> Result<(CheckpointPart, Option<String>)> {
     let own = prefix.unwrap_or_default();
     if let Some(place) = needed.fitting_at(file, own) {
         return Ok((place, None));

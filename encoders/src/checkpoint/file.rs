@@ -192,8 +192,10 @@ impl Checkpoint {
     /// Prepends `root` to every name, so that a part of a model has the names of the whole.
     #[must_use]
     pub fn under(mut self, root: &str) -> Self {
-        self.tensors =
-            std::mem::take(&mut self.tensors).into_iter().map(|(k, location)| (format!("{root}{k}"), location)).collect();
+        self.tensors = std::mem::take(&mut self.tensors)
+            .into_iter()
+            .map(|(k, location)| (format!("{root}{k}"), location))
+            .collect();
         self.root = root.into();
         self
     }

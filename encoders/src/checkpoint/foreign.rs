@@ -126,9 +126,8 @@ pub(super) fn check_zip<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Res
     let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
     let part = |name: &str, wanted: &str| name.split('/').any(|part| part == wanted);
     if any(&|name| name.ends_with("constants.pkl") || part(name, "code") && name.ends_with(".py")) {
-        return Err(
-            Error::failed("this is a TorchScript archive, which holds a program beside the weights").hint(CONVERT_SCRIPT)
-        );
+        return Err(Error::failed("this is a TorchScript archive, which holds a program beside the weights")
+            .hint(CONVERT_SCRIPT));
     }
     if any(&|name| name.ends_with("data.pkl") && name.matches('/').count() <= 1) {
         return Ok(());

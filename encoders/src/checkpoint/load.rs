@@ -77,7 +77,11 @@ pub fn check<M: Module>(module: &M, checkpoint: &Checkpoint, dialect: &Dialect) 
 }
 
 /// The upstream names of each parameter, by path.
-fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect) -> Result<HashMap<String, TensorSource>> {
+fn sources(
+    parameters: &[Parameter],
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+) -> Result<HashMap<String, TensorSource>> {
     let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut sources = HashMap::new();
     for Parameter { path, shape } in parameters {

@@ -98,8 +98,10 @@ pub fn choose_weights<'a>(names: &[&'a str]) -> Result<&'a str> {
             None => Error::failed("there are no weights (.safetensors, .bin, .pth, .pt, .gguf)")
                 .hint("expected model.safetensors, or model.safetensors.index.json with its shards"),
         }),
-        several => Err(Error::failed(format!("there are {} files of weights: {}", several.len(), first_names(several)))
-            .hint("name the file to use instead of the directory")),
+        several => {
+            Err(Error::failed(format!("there are {} files of weights: {}", several.len(), first_names(several)))
+                .hint("name the file to use instead of the directory"))
+        }
     }
 }
 

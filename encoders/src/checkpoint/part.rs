@@ -140,7 +140,10 @@ impl<'a> ExpectedTensors<'a> {
 ///
 /// # Errors
 /// No rule says which of the places to choose.
-pub fn choose_part(places: Vec<CheckpointPart>, checkpoint: &Checkpoint) -> Result<Option<(CheckpointPart, Option<String>)>> {
+pub fn choose_part(
+    places: Vec<CheckpointPart>,
+    checkpoint: &Checkpoint,
+) -> Result<Option<(CheckpointPart, Option<String>)>> {
     // Two names of the same tensors are one place.
     let mut different: Vec<CheckpointPart> = Vec::new();
     for place in places {
@@ -171,8 +174,9 @@ pub fn choose_part(places: Vec<CheckpointPart>, checkpoint: &Checkpoint) -> Resu
         );
         return Ok(Some((best.clone(), Some(note))));
     }
-    let shown =
-        |place: &CheckpointPart| if place.prefix.is_empty() { "no prefix".to_string() } else { format!("`{}`", place.prefix) };
+    let shown = |place: &CheckpointPart| {
+        if place.prefix.is_empty() { "no prefix".to_string() } else { format!("`{}`", place.prefix) }
+    };
     let list: Vec<String> = different.iter().map(shown).collect();
     let example = different.iter().map(|p| p.prefix.as_str()).find(|p| !p.is_empty()).unwrap_or_default();
     Err(Error::usage(format!(

@@ -114,7 +114,9 @@ pub fn parse(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, 
             .hint("run `git lfs pull` where the file comes from"));
     }
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
-        return Err(Error::failed(format!("the file is {} bytes long, too short for a header", file.len())).hint(TRUNCATED));
+        return Err(
+            Error::failed(format!("the file is {} bytes long, too short for a header", file.len())).hint(TRUNCATED)
+        );
     };
     let length = u64::from_le_bytes(*length);
     let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
@@ -203,7 +205,12 @@ mod tests {
         let entries = parse(&file(GOOD, 16))?;
         assert_eq!(
             entries["a"],
-            CheckpointEntry { stored: NumberFormat::F16, shape: vec![2, 3], strides: None, bytes: 8 + GOOD.len()..20 + GOOD.len() }
+            CheckpointEntry {
+                stored: NumberFormat::F16,
+                shape: vec![2, 3],
+                strides: None,
+                bytes: 8 + GOOD.len()..20 + GOOD.len()
+            }
         );
         assert_eq!(entries["b"].shape, Vec::<usize>::new());
         assert!(parse(&file("{}", 0))?.is_empty());

@@ -14,7 +14,7 @@ mod transformers;
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::card::{EncoderCard, Location, Source, Supervision};
-use crate::checkpoint::{self, Checkpoint, Dialect, ExpectedTensors, CheckpointPart};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
@@ -116,7 +116,11 @@ struct Found {
 ///
 /// # Errors
 /// An error of `read`, or the weights match at several places and no rule says which to choose.
-fn placed(weights: &Checkpoint, places: Vec<CheckpointPart>, read: impl Fn(&CheckpointPart) -> Result<Found>) -> Result<Found> {
+fn placed(
+    weights: &Checkpoint,
+    places: Vec<CheckpointPart>,
+    read: impl Fn(&CheckpointPart) -> Result<Found>,
+) -> Result<Found> {
     let fits = |place: &CheckpointPart| -> Result<bool> {
         let found = read(place)?;
         found.architecture.check_layers(weights.keys().count())?;

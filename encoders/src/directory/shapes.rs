@@ -1,7 +1,7 @@
 //! Derives the hyper-parameters of a network from the shapes of a checkpoint's tensors.
 
 use crate::arch::{Activation, SamConfig, VitConfig};
-use crate::checkpoint::{Checkpoint, Dialect, CheckpointPart};
+use crate::checkpoint::{Checkpoint, CheckpointPart, Dialect};
 use burgess_base::{Error, Result};
 
 /// The shapes of a checkpoint's tensors, by the names of our modules.

@@ -7,7 +7,7 @@ use super::processor::{self, Published};
 use super::shapes::TensorShapes;
 use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, placed, side, whole};
 use crate::arch::{Activation, ArchitectureConfig, SamConfig, Tap, VitConfig};
-use crate::checkpoint::{Checkpoint, Dialect, CheckpointPart};
+use crate::checkpoint::{Checkpoint, CheckpointPart, Dialect};
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
 use crate::preprocess::Preprocess;
 use burgess_base::{Error, Result};

@@ -307,7 +307,8 @@ impl<'a> MetadataList<'a> {
             MetadataValue::Integer(n) => Some(n as f64),
             _ => None,
         };
-        let numbers = matches!(self.of, ValueType::Unsigned(_) | ValueType::Signed(_) | ValueType::Single | ValueType::Double);
+        let numbers =
+            matches!(self.of, ValueType::Unsigned(_) | ValueType::Signed(_) | ValueType::Single | ValueType::Double);
         if numbers { Ok(self.values().filter_map(number)) } else { Err(self.other("a number")) }
     }
 

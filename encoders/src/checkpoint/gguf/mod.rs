@@ -83,7 +83,10 @@ pub(super) fn is_gguf(file: &[u8]) -> bool {
 ///
 /// # Errors
 /// The file is truncated, damaged, of another version or byte order, or has a tensor type that is not read.
-pub(super) fn parse(file: &[u8], budget: &mut MemoryBudget) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
+pub(super) fn parse(
+    file: &[u8],
+    budget: &mut MemoryBudget,
+) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
     read(file, budget).map_err(|e| e.hint(TRUNCATED))
 }
 
@@ -157,8 +160,10 @@ fn tensor_info<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, TensorInfo)> {
             known => {
                 let name =
                     known.map_or_else(|| format!("the unknown type {number}"), |(_, name, _)| format!("type {name}"));
-                let read =
-                    TYPES.iter().filter(|(.., stored)| stored.is_some_and(NumberFormat::is_float)).map(|(_, name, _)| *name);
+                let read = TYPES
+                    .iter()
+                    .filter(|(.., stored)| stored.is_some_and(NumberFormat::is_float))
+                    .map(|(_, name, _)| *name);
                 return Err(Error::failed(format!("is stored as {name}, which is not read"))
                     .hint(format!("get the model in one of {}", read.collect::<Vec<_>>().join(", "))));
             }

@@ -158,7 +158,12 @@ impl Walk<'_> {
 }
 
 /// Collects all tensors that are reachable from `top` through dictionaries and lists.
-fn tensors(heap: &Heap, top: Id, storages: &Storages, budget: &mut MemoryBudget) -> Result<BTreeMap<String, CheckpointEntry>> {
+fn tensors(
+    heap: &Heap,
+    top: Id,
+    storages: &Storages,
+    budget: &mut MemoryBudget,
+) -> Result<BTreeMap<String, CheckpointEntry>> {
     let mut entries = BTreeMap::new();
     let mut walk = Walk { left: vec![(String::new(), top, 0)], budget };
     while let Some((name, id, depth)) = walk.left.pop() {
@@ -195,7 +200,9 @@ fn tensors(heap: &Heap, top: Id, storages: &Storages, budget: &mut MemoryBudget)
             Some(class) => format!("a Python object of the class `{}`", excerpt(class, 200)),
             None => "a single tensor or some other Python object".into(),
         };
-        return Err(Error::failed(format!("the file holds no table of tensors, but {what}")).hint(foreign::CONVERT_OBJECT));
+        return Err(
+            Error::failed(format!("the file holds no table of tensors, but {what}")).hint(foreign::CONVERT_OBJECT)
+        );
     }
     Ok(entries)
 }

@@ -12,7 +12,7 @@ pub(super) use vit::times;
 use super::shapes::TensorShapes;
 use super::{Found, IMAGENET, interpolation, plain, three, whole};
 use crate::arch::{ArchitectureConfig, Tap};
-use crate::checkpoint::{self, Checkpoint, Dialect, ExpectedTensors, CheckpointPart};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Preprocess};
 use arguments::Arguments;
 use burgess_base::{Context, Error, Result};
