@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Generates [`ConnectorKind`], [`Connector`] and their matches from the list of connectors. A row has a description, the
-/// name in studies and results, the variant, and the types of options and module with their files.
+/// Generates [`ConnectorKind`], [`Connector`] and their matches from the list of connectors. A row has a description,
+/// the name in studies and results, the variant, and the types of options and module with their files.
 macro_rules! connectors {
     ($($(#[$doc:meta])* $name:literal => $variant:ident($of:ident::$options:ident, $file:ident::$module:ident),)+) => {
         /// A connector with its options, as written in a study or a saved model. The names are those of LLaVA's and
@@ -88,7 +88,9 @@ macro_rules! connectors {
             }
 
             pub(super) fn encoder_shapes(&self, encoders: &[EncoderShape]) -> Result<Vec<EncoderShape>> {
-                match self { $(Self::$variant(options) => super::$file::$module::encoder_shapes($name, options, encoders),)+ }
+                match self {
+                    $(Self::$variant(options) => super::$file::$module::encoder_shapes($name, options, encoders),)+
+                }
             }
 
             pub(super) fn image_tokens(&self, grids: &[[usize; 2]]) -> usize {
@@ -101,7 +103,9 @@ macro_rules! connectors {
 
             pub(super) fn init(&self, shape: ConnectorShape<'_>, device: &Device) -> Result<Connector> {
                 Ok(match self {
-                    $(Self::$variant(options) => Connector::$variant(super::$file::$module::init(options, shape, device)?),)+
+                    $(Self::$variant(options) => {
+                        Connector::$variant(super::$file::$module::init(options, shape, device)?)
+                    })+
                 })
             }
         }
@@ -133,7 +137,8 @@ macro_rules! connectors {
             /// [`Sva::apply`](super::sva::Sva::apply). Without a context nothing changes.
             ///
             /// # Errors
-            /// As [`Sva::apply`](super::sva::Sva::apply); also when the connector has no samplers, but a context is given.
+            /// As [`Sva::apply`](super::sva::Sva::apply); also when the connector has no samplers, but a context is
+            /// given.
             pub fn after_layer(
                 &self,
                 layer: usize,
@@ -241,7 +246,8 @@ mod tests {
         );
         assert_eq!(read("connector = \"c_abstractor\""), Ok(ConnectorKind::CAbstractor(CAbstractorOptions::default())));
         let sva = read(
-            "[connector.sva]\nhidden = 1024\ndepth = 3\nquery_grids = [24]\ngrid = 24\nsamplers = { start = 0, stride = 3, number = 10 }",
+            "[connector.sva]\nhidden = 1024\ndepth = 3\nquery_grids = [24]\ngrid = 24\nsamplers = { start = 0, stride \
+                 = 3, number = 10 }",
         );
         let Ok(ConnectorKind::Sva(options)) = &sva else { panic!("{sva:?}") };
         assert!(options.newline && options.heads == 16);
@@ -250,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() -> Result<(), Box<dyn std::error::Error>> {
+    fn options_survive_serialisation() -> Result<(), Box<dyn std::error::Error>> {
         for text in [
             "connector = \"linear\"",
             "[connector.se_mlp]\nnewline = true",
@@ -268,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_names_and_missing_options_are_said() {
+    fn wrong_names_and_missing_options_are_errors() {
         let e = read("connector = \"mlp\"").unwrap_err();
         assert!(e.contains("mlp2x_gelu") && e.contains("sva"), "{e}");
         let e = read("connector = \"sva\"").unwrap_err();
