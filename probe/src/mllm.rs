@@ -8,7 +8,7 @@ use crate::llm::decoder::{BlockHook, SequenceLayout};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
-use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
+use burgess_encoders::arch::{Architecture, ArchitectureConfig, DropPathMask, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
 use burn::module::Module;
@@ -253,11 +253,11 @@ impl Mllm {
         }
         let mut maps = Vec::with_capacity(pixels.len());
         for ((encoder, config), x) in self.encoders.iter().zip(&self.config.encoders).zip(pixels) {
-            let drops = match draws.as_deref_mut() {
-                Some(draws) => encoder.drops(x.dims()[0], draws, &x.device()),
-                None => Drops::none(),
+            let drop_path = match draws.as_deref_mut() {
+                Some(draws) => encoder.draw_drop_path(x.dims()[0], draws, &x.device()),
+                None => DropPathMask::none(),
             };
-            let map = encoder.forward_dropping(x, &config.tap, &drops)?;
+            let map = encoder.forward_with_drop_path(x, &config.tap, &drop_path)?;
             maps.push(match self.config.grid {
                 Some(grid) => map.resample(grid)?,
                 None => map,

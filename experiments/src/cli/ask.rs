@@ -1,8 +1,8 @@
-//! `burgess ask`: one question about one image, or a text for a language model alone.
+//! `burgess ask`: answers one question about one image, or continues a text with a language model alone.
 
-use super::{print, print_foreign, print_json};
 use crate::machine::device;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{print, print_foreign, print_json};
 use crate::run::ask::{Answer, AnswerOptions, MultimodalModel, TextModel};
 use crate::run::notes;
 use burgess_base::text::escaped;
@@ -10,11 +10,11 @@ use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
 use std::path::PathBuf;
 
-/// Ask a model a question about an image, or a language model a question
+/// Ask a multimodal model a question about an image, or a language model a question
 #[derive(clap::Args)]
-#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+#[command(after_help = "The model is the `model` directory of a run or of `burgess train`, or a directory of a \
 released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its \
-encoders are looked for in the caches (`burgess fetch ID`). --llm takes any language model that a \
+encoders must be in the caches (`burgess fetch ID`). --llm takes any language model that a \
 study can name: a directory in Hugging Face's layout, a .gguf file, owner/name of the hub, a name in the zoo.
 
 Examples:
@@ -23,7 +23,7 @@ Examples:
   burgess ask --model runs/nano/nano-siglip/seed-0/model \"AnswerOptions many cups are there?\"     without an image
   burgess ask --llm HuggingFaceTB/SmolLM2-135M-Instruct \"What is a lynx?\" --max-new-tokens 40
   burgess ask --llm model.gguf --raw \"Once upon a time\" --logprobs --json     a line of JSON per token
-  burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     how likely it is")]
+  burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     its log-probability")]
 pub struct Args {
     /// The question
     #[arg(value_name = "QUESTION")]
@@ -31,35 +31,35 @@ pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR", required_unless_present = "llm", conflicts_with = "llm")]
     model: Option<PathBuf>,
-    /// A language model, asked by itself
+    /// Language model to ask without images
     #[arg(long, value_name = "FILE-or-DIR-or-NAME")]
     llm: Option<String>,
-    /// The image; without one the model is asked blind
+    /// The image; without one the model reads the question alone
     #[arg(long, value_name = "IMAGE", conflicts_with = "llm")]
     image: Option<PathBuf>,
     /// Continue the text as it is, without a chat template
     #[arg(long, requires = "llm", conflicts_with = "chat")]
     raw: bool,
-    /// Print each token's id and log-probability (in nats, before --temperature and --top-p), and the five likeliest
+    /// Print each token's id and log-probability (in nats, before --temperature and --top-p), and the five most probable tokens
     #[arg(long)]
     logprobs: bool,
-    /// Score this answer instead of making one: the log-probability of each of its tokens, and their sum
+    /// Score this answer instead of generating one: the log-probability of each of its tokens, and their sum
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["temperature", "max_new_tokens"])]
     continuation: Option<String>,
-    /// The longest answer, in tokens
+    /// Largest number of tokens of the answer
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_new_tokens: usize,
-    /// Draw the answer's tokens at this temperature instead of taking the likeliest
+    /// Sample the answer's tokens at this temperature [default: greedy decoding]
     #[arg(long, value_name = "T")]
     temperature: Option<f64>,
-    /// Draw only from the likeliest tokens that together have this probability
+    /// Sample only from the most probable tokens whose probabilities sum to this
     #[arg(long, value_name = "P", requires = "temperature", default_value_t = 1.0)]
     top_p: f64,
-    /// Seed of the draws
+    /// Random seed of the sampling
     #[arg(long, value_name = "N", requires = "temperature", default_value_t = 0)]
     seed: u64,
-    /// Chat template of a released model whose configuration does not tell, or of a language model in place of its own:
-    /// llama_3, vicuna_v1, chatml_direct, phi3
+    /// Chat template, for a released model whose configuration does not determine it, or for a language model instead of
+    /// its own: llama_3, vicuna_v1, chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
@@ -71,8 +71,13 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    if args.question.trim().is_empty() || args.max_new_tokens == 0 {
-        return Err(Error::usage("there is nothing to ask").hint("give a question, and --max-new-tokens above 0"));
+    if args.question.trim().is_empty() {
+        return Err(
+            Error::usage("the question is empty").hint("give a question, as in `burgess ask … \"What is this?\"`")
+        );
+    }
+    if args.max_new_tokens == 0 {
+        return Err(Error::usage("--max-new-tokens must be at least 1").hint("leave it out for 128"));
     }
     let device = device::parse(&args.device)?;
     let sampling =
@@ -96,10 +101,10 @@ pub fn run(args: Args) -> Result<()> {
             let bar = progress.bar(&format!("loading {}", dir.display()), 0);
             let answerer = MultimodalModel::open(dir, args.chat.as_deref(), &device)?;
             drop(bar);
-            notes::announce(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
+            notes::print_notes(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
             answerer.answer(args.image.as_deref(), &args.question, &how)?
         }
-        (None, None) => return Err(Error::usage("there is no model to ask").hint("name one with --model or --llm")),
+        (None, None) => return Err(Error::usage("no model is named").hint("name one with --model or --llm")),
     };
     match (answer.logprob, args.json) {
         (None, true) => print_json(&answer),
@@ -109,7 +114,7 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// A line of JSON for each token, and one for the whole.
+/// Formats the answer as JSON lines: one per token, and one for the whole answer.
 fn lines(mut answer: Answer) -> Result<String> {
     let mut text = String::new();
     for token in std::mem::take(&mut answer.tokens) {
@@ -118,10 +123,10 @@ fn lines(mut answer: Answer) -> Result<String> {
     Ok(text + &serde_json::to_string(&answer)? + "\n")
 }
 
-/// The answer, and a line for each token.
+/// Formats the answer as a table with one row per token.
 fn table(answer: &Answer) -> String {
     let quoted = |text: &str| format!("`{}`", escaped(text));
-    let mut text = format!("{}\n\n{:>7}  {:>9}  {:<16} likeliest\n", answer.answer, "id", "logprob", "token");
+    let mut text = format!("{}\n\n{:>7}  {:>9}  {:<16} most probable\n", answer.answer, "id", "logprob", "token");
     for token in &answer.tokens {
         let top = token.top.iter().map(|t| format!("{} {:.3}", quoted(&t.text), t.token.logprob));
         let (name, own) = (quoted(&token.token.text), token.token.token);

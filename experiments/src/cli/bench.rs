@@ -1,8 +1,8 @@
 //! `burgess bench`: throughput and memory on this machine.
 
-use super::print;
 use crate::machine::device;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{self, print};
 use crate::run::notes;
 use crate::throughput;
 use burgess_base::{Error, Result, atomic};
@@ -13,13 +13,15 @@ use std::time::Duration;
 
 /// Measure throughput and memory on this machine
 #[derive(clap::Args)]
-#[command(after_help = "Weights are made up: none need be here, and the time is the same.
+#[command(
+    after_help = "Weights are random numbers: none have to be on this machine, and the speed does not depend on their values.
 
 Examples:
-  burgess bench encoders                                   one of each kind, at batch 1 and 8
+  burgess bench encoders                                   one per checkpoint dialect, at batch 1 and 8
   burgess bench encoders openai-clip-l14-336 --batch 1,4
   burgess bench encoders mae-l16 --device tch --json
-  burgess bench evaluator --llm smollm2-135m-instruct      reading, decoding, training")]
+  burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, training"
+)]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -31,10 +33,10 @@ enum What {
     Evaluator(Evaluator),
 }
 
-/// Images per second and peak memory of encoders at their true size
+/// Images per second and peak memory of encoders at full size
 #[derive(clap::Args)]
 struct Encoders {
-    /// Card ids or directories; without any, the smallest published encoder of each kind
+    /// Card ids or directories; without any, the smallest published encoder of each checkpoint dialect
     #[arg(value_name = "ID|DIR")]
     ids: Vec<String>,
     /// Images per forward pass
@@ -44,7 +46,7 @@ struct Encoders {
     how: How,
 }
 
-/// Tokens per second of reading and decoding, samples per second of training
+/// Tokens per second of prefill and decoding, samples per second of training
 #[derive(clap::Args)]
 struct Evaluator {
     /// A published language model (vicuna-7b, llama-3-8b-instruct …) or a directory with a config.json
@@ -53,38 +55,38 @@ struct Evaluator {
     /// The encoder, a card id or directory
     #[arg(long, value_name = "ID|DIR", default_value = "mocov3-b16")]
     encoder: String,
-    /// Rows and columns of patch tokens, to which studies bring features [default: the encoder's own]
+    /// Side of the square grid to which features are resampled [default: the encoder's own grid]
     #[arg(long, value_name = "N")]
     grid: Option<usize>,
-    /// Tokens of a prompt
+    /// Number of tokens of a prompt
     #[arg(long, value_name = "N", default_value_t = 512)]
     prompt: usize,
-    /// Sequences decoded together
+    /// Batch sizes of decoding, in sequences
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
     batch: Vec<usize>,
-    /// Sequences of a training step
+    /// Number of sequences of a training step
     #[arg(long, value_name = "N", default_value_t = 4)]
     samples: usize,
-    /// Text tokens of a training sequence
+    /// Number of text tokens of a training sequence
     #[arg(long, value_name = "N", default_value_t = 64)]
     text: usize,
     #[command(flatten)]
     how: How,
 }
 
-/// How long, where, and in which form
+/// Options of all measurements
 #[derive(clap::Args)]
 struct How {
-    /// Passes to measure at the least
+    /// Least number of measured passes
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
-    /// Seconds to measure at the least, for each row
+    /// Least duration of each measurement in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     seconds: u64,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
-    /// Print JSON, a line for each measurement
+    /// Print JSON, one line per measurement
     #[arg(long)]
     json: bool,
 }
@@ -104,7 +106,8 @@ pub fn run(args: Args) -> Result<()> {
 
 fn evaluator(args: Evaluator) -> Result<()> {
     if args.batch.contains(&0) || args.prompt < 4 || args.grid == Some(0) || args.samples == 0 || args.text < 2 {
-        return Err(Error::usage("a size of 0 measures nothing").hint("--prompt needs 4 tokens, --text 2"));
+        return Err(Error::usage("a size is too small")
+            .hint("--batch, --grid and --samples must be at least 1, --prompt at least 4, --text at least 2"));
     }
     let device = device::parse(&args.how.device)?;
     let work = throughput::EvaluatorWork {
@@ -121,7 +124,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
     };
     let effort = args.how.effort();
     let progress = Progress::new();
-    notes::announce(&notes::of_encoders([&work.card]), &progress);
+    notes::print_notes(&notes::of_encoders([&work.card]), &progress);
     let _bar = progress.bar("measuring the evaluator", 0);
     if !args.how.json {
         print(&format!("device {}, {} threads\n", args.how.device, rayon::current_num_threads()))?;
@@ -153,10 +156,10 @@ fn encoders(args: Encoders) -> Result<()> {
     };
     let effort = args.how.effort();
     let progress = Progress::new();
-    notes::announce(&notes::of_encoders(&cards), &progress);
-    // The numbers take 66 characters; an id that does not fit beside them has a line of its own.
+    notes::print_notes(&notes::of_encoders(&cards), &progress);
+    // The numbers take 66 characters; an id that does not fit beside them is printed on a line of its own.
     let longest = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
-    let width = longest.min(super::list_width().saturating_sub(66)).max("encoder".len());
+    let width = longest.min(terminal::list_width().saturating_sub(66)).max("encoder".len());
     if !args.how.json {
         let threads = rayon::current_num_threads();
         print(&format!("device {}, {threads} threads\n", args.how.device))?;

@@ -1,20 +1,20 @@
 //! `burgess data cv-bench`: a vision-centric benchmark from annotated images.
 
-use super::{print, print_json};
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{print, print_json};
 use burgess_base::{Error, Result, output};
 use burgess_cv_bench::annotations::AnnotationFormat;
 use burgess_cv_bench::tasks::CvBenchTask;
 use burgess_cv_bench::{AnnotationSet, CvBenchManifest, CvBenchOptions, build};
 use std::path::PathBuf;
 
-/// CV-Bench's four tasks from your own annotated images
+/// Make CV-Bench's four tasks from your own annotated images
 #[derive(clap::Args)]
 #[command(
     after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance \
-from boxes in space (Omni3D). What is not beyond doubt is not asked; manifest.json counts it by \
+from boxes in space (Omni3D). Ambiguous cases are left out; manifest.json counts them by \
 reason. The directory has the published schema: test_2d.parquet, test_3d.parquet, the same as JSON \
-lines, and the images in img/ for people to check.
+lines, and the images in img/ for inspection.
 
 Examples:
   burgess data cv-bench --coco instances_val2017.json=val2017/ --out my-bench
@@ -31,46 +31,46 @@ pub struct CvBenchArgs {
     /// Omni3D's annotations and the directory of their images
     #[arg(long, value_name = "JSON=DIR")]
     omni3d: Vec<String>,
-    /// Directory to make
+    /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Seed of all draws
+    /// Random seed
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Counting questions at most [default: 788, as published]
+    /// Largest number of counting questions [default: 788, as published]
     #[arg(long, value_name = "N")]
     count: Option<usize>,
-    /// Questions on spatial relations at most [default: 650]
+    /// Largest number of questions on spatial relations [default: 650]
     #[arg(long, value_name = "N")]
     relation: Option<usize>,
-    /// Questions on depth order at most [default: 600]
+    /// Largest number of questions on depth order [default: 600]
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
-    /// Questions on relative distance at most [default: 600]
+    /// Largest number of questions on relative distance [default: 600]
     #[arg(long, value_name = "N")]
     distance: Option<usize>,
-    /// Questions of a task about one image at most [default: 1]
+    /// Largest number of questions of a task about one image [default: 1]
     #[arg(long, value_name = "N")]
     per_image: Option<usize>,
-    /// Shorter side in pixels that an object must have [default: 12]
+    /// Least length of the shorter side of an object's box, in pixels [default: 12]
     #[arg(long, value_name = "PIXELS")]
     min_side: Option<f64>,
-    /// Largest number that is asked for [default: 9]
+    /// Largest number of objects that a question counts [default: 9]
     #[arg(long, value_name = "N")]
     max_count: Option<usize>,
-    /// Share of counting questions whose answer is 0 [default: 0.1]
+    /// Fraction of counting questions whose answer is 0 [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     absent: Option<f64>,
-    /// Gap between two boxes along the axis that is asked for, as a share of the image's side [default: 0.02]
+    /// Least gap between two boxes along the axis of the question, as a fraction of the image's side [default: 0.02]
     #[arg(long, value_name = "SHARE")]
     gap: Option<f64>,
     /// Largest intersection over union of two marked boxes [default: 0.5]
     #[arg(long, value_name = "SHARE")]
     overlap: Option<f64>,
-    /// By how much one object must be nearer, in the annotations' unit (metres) [default: 0.5]
+    /// Least difference between two distances that a question compares, in the annotations' unit (metres) [default: 0.5]
     #[arg(long, value_name = "DISTANCE")]
     offset: Option<f64>,
-    /// Share of an object that must be seen [default: 0.5]
+    /// Least visible fraction of an object [default: 0.5]
     #[arg(long, value_name = "SHARE")]
     visible: Option<f64>,
     /// Print JSON
@@ -87,13 +87,13 @@ pub fn run(args: CvBenchArgs) -> Result<()> {
     ] {
         for text in list {
             let (annotations, images) = text.split_once('=').ok_or_else(|| {
-                Error::usage(format!("`{text}` names no directory of images")).hint("write ANNOTATIONS.json=PICTURES/")
+                Error::usage(format!("`{text}` names no directory of images")).hint("write ANNOTATIONS.json=IMAGES/")
             })?;
             inputs.push(AnnotationSet { format, annotations: annotations.into(), images: images.into() });
         }
     }
     if inputs.is_empty() {
-        return Err(Error::usage("no annotations are given").hint("--coco, --ade20k or --omni3d JSON=DIR"));
+        return Err(Error::usage("no annotations are given").hint("give --coco, --ade20k or --omni3d JSON=DIR"));
     }
     let mut options = CvBenchOptions { seed: args.seed, ..CvBenchOptions::default() };
     for (task, limit) in [

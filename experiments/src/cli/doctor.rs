@@ -1,9 +1,9 @@
-//! `burgess doctor`: what is there, what is missing, and the fix.
+//! `burgess doctor`: reports devices, caches, disk and weights, and how to fix what does not work.
 
-use super::{print, print_json};
 use crate::features::cache;
+use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use crate::machine::{device, paths};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard, Location};
@@ -12,7 +12,7 @@ use burgess_encoders::resolve;
 use serde::Serialize;
 use std::path::Path;
 
-/// Show devices, caches, disk and weights, and what would work
+/// Show devices, caches, disk space and weights, and how to fix what does not work
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   burgess doctor
@@ -36,7 +36,7 @@ struct Line {
 #[serde(rename_all = "lowercase")]
 enum State {
     Ok,
-    /// Not in this binary, and not needed.
+    /// Absent, but not needed.
     Optional,
     Missing,
     Broken,
@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         return print_json(&lines);
     }
-    print(&table(&lines, super::list_width()))
+    print(&table(&lines, terminal::list_width()))
 }
 
 fn table(lines: &[Line], width: usize) -> String {
@@ -66,11 +66,11 @@ fn table(lines: &[Line], width: usize) -> String {
         };
         rows.push(vec![mark.to_string(), line.what.clone(), line.detail.clone()]);
         if let Some(fix) = &line.fix {
-            let way = if line.state == State::Optional { "to have it" } else { "fix" };
+            let way = if line.state == State::Optional { "to enable" } else { "fix" };
             rows.push(vec![String::new(), String::new(), format!("{way}: {fix}")]);
         }
     }
-    text_table::table(&rows, &[Side::Left; 3], "", width)
+    text_table::table(&rows, &[Align::Left; 3], "", width)
 }
 
 fn machine() -> Line {
@@ -85,7 +85,7 @@ fn machine() -> Line {
     }
 }
 
-/// A backend works only if a small computation on it gives the right number.
+/// Tests a backend with a small matrix product.
 fn backend(backend: &device::Backend) -> Line {
     let what = format!("device {}", backend.name);
     if !backend.compiled {
@@ -130,7 +130,7 @@ fn cache_line() -> Line {
             what,
             state: State::Broken,
             detail: e.to_string(),
-            fix: Some("set BURGESS_CACHE to a directory you may write to".into()),
+            fix: Some("set BURGESS_CACHE to a writable directory".into()),
         },
         Ok(cache) => Line {
             what,
@@ -152,7 +152,7 @@ fn disk(what: &str, dir: &Path) -> Line {
             what: what.into(),
             state: State::Broken,
             detail: format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64),
-            fix: Some("free some space".into()),
+            fix: Some("free some disk space".into()),
         },
         Ok(bytes) => Line {
             what: what.into(),
@@ -175,13 +175,13 @@ fn weights() -> Vec<Line> {
                 Line {
                     what: "encoders of this project".into(),
                     state: State::Ok,
-                    detail: format!("{} of {} have their weights here", here(&shipped), shipped.len()),
+                    detail: format!("weights of {} of {} are on this machine", here(&shipped), shipped.len()),
                     fix: None,
                 },
                 Line {
                     what: "published encoders".into(),
                     state: State::Ok,
-                    detail: format!("{} of {} have their weights here", here(&published), published.len()),
+                    detail: format!("weights of {} of {} are on this machine", here(&published), published.len()),
                     fix: Some("burgess fetch ID; `burgess encoders` lists them".into())
                         .filter(|_| here(&published) < published.len()),
                 },
@@ -194,7 +194,7 @@ fn weights() -> Vec<Line> {
                     state: State::Missing,
                     detail: missing.join(", "),
                     fix: Some(
-                        "set BURGESS_ZOO to the directory that holds them, or make them: burgess pretrain nano/<id>"
+                        "set BURGESS_ZOO to the directory of the weights, or train them: burgess pretrain nano/<id>"
                             .into(),
                     ),
                 });
@@ -211,7 +211,10 @@ fn hub() -> Vec<Line> {
         Ok(dir) => Line {
             what: cache,
             state: State::Optional,
-            detail: format!("{}: `burgess fetch` makes it (the nano studies do not need it)", dir.display()),
+            detail: format!(
+                "{} does not exist; `burgess fetch` creates it (the nano studies do not need it)",
+                dir.display()
+            ),
             fix: None,
         },
         Err(e) => broken(cache, &e),
@@ -225,7 +228,7 @@ fn hub() -> Vec<Line> {
 }
 
 fn broken(what: String, error: &Error) -> Line {
-    Line { what, state: State::Broken, detail: error.to_string(), fix: crate::machine::terminal::hint(error) }
+    Line { what, state: State::Broken, detail: error.to_string(), fix: terminal::hint(error) }
 }
 
 #[cfg(test)]

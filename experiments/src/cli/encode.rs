@@ -1,10 +1,10 @@
-//! `burgess encode`: patch features of images.
+//! `burgess encode`: writes patch features of images to a safetensors file.
 
-use super::{print, terminal};
 use crate::data::image_files;
 use crate::features::encode;
 use crate::machine::device;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{self, print};
 use crate::run::notes;
 use crate::study::ArmEncoder;
 use burgess_base::{Error, Result, output};
@@ -15,7 +15,7 @@ use burgess_encoders::preprocess::{Fit, Pipeline, Preparation};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Patch features of images, as safetensors
+/// Compute patch features of images, as safetensors
 #[derive(clap::Args)]
 #[command(
     after_help = "Writes `features` [images, tokens, width] f32 and `grid` [2] (rows, columns); the metadata names \
@@ -36,20 +36,21 @@ pub struct Args {
     /// with weights and a config.json
     #[arg(long, value_name = "ID|DIR")]
     encoder: String,
-    /// Weights instead of the card's
+    /// File or directory of weights, instead of the card's
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
     /// How images that are not square are prepared: correct (padded to a square), library (as the encoder's own library
-    /// does: mostly cropped), or cambrian-1 (padded, with the study's quirks)
+    /// does: mostly cropped), or cambrian-1 (padded, with the deviations of the paper's code)
     #[arg(long, value_name = "PIPELINE", default_value = "correct")]
     preprocess: Pipeline,
-    /// Turn images upright as the orientation in their EXIF data says; without it they are taken as they are stored
+    /// Rotate images by the orientation in their EXIF data; without it the pixels are used as stored
     #[arg(long)]
     exif_orientation: bool,
-    /// The layer to tap instead of the card's: -1 is the last, 0 the first; several, as 0,1,2,3, are concatenated
+    /// Layer to tap instead of the card's: 0 is the first, -1 the last; the channels of several, as in 0,1,2,3, are
+    /// concatenated
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_delimiter = ',')]
     layer: Vec<i32>,
-    /// Side of the grid to which the features are brought, each layer by itself, instead of the card's
+    /// Side of the square grid to which the features of each layer are resampled, instead of the card's
     #[arg(long, value_name = "N")]
     grid: Option<usize>,
     /// Whether the encoder's final norm is applied, instead of what the card says
@@ -61,10 +62,10 @@ pub struct Args {
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
-    /// Images a forward pass takes
+    /// Number of images in a forward pass
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
-    /// The file to write; - is standard output
+    /// Output file; - is standard output
     #[arg(short, long, value_name = "F.safetensors")]
     out: PathBuf,
 }
@@ -78,7 +79,7 @@ pub fn run(args: Args) -> Result<()> {
     let how = Preparation { pipeline: args.preprocess, upright: args.exif_orientation };
     let mut card = chosen.card(how)?;
     for note in notes::of_encoders([&card]) {
-        terminal::say(&format!("note: {note}"));
+        terminal::eprint_line(&format!("note: {note}"));
     }
     match args.layer.as_slice() {
         [] => {}
@@ -104,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
         weights => Encoder::load(card.clone(), weights, &device)?,
     };
     for note in encoder.card.notes.iter().filter(|note| !card.notes.contains(note)) {
-        terminal::say(&format!("note: {}: {note}", card.id));
+        terminal::eprint_line(&format!("note: {}: {note}", card.id));
     }
     if let (Some(asked), found) = (&chosen.prefix, &encoder.card.source.prefix)
         && !found.as_deref().unwrap_or_default().starts_with(asked.trim_end_matches('.'))
@@ -112,7 +113,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
             .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
     }
-    let names: Vec<String> = args.images.iter().map(|p| image_files::name_of(p)).collect();
+    let names: Vec<String> = args.images.iter().map(|p| image_files::encode_name(p)).collect();
     let bar = Progress::new().bar("encoding images", names.len() as u64);
     let encoded = encode::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
     drop(bar);
@@ -120,12 +121,12 @@ pub fn run(args: Args) -> Result<()> {
         let preprocess = &card.preprocess;
         let other = match preprocess.library.filter(|_| preprocess.fit == Fit::Pad) {
             Some(fit) => {
-                format!("; with --preprocess library they are {}, as by {}'s own library", fit.words(), card.id)
+                format!("; with --preprocess library they are {}, as in {}'s own library", fit.words(), card.id)
             }
             None => String::new(),
         };
         let count = format!("{} of {} images are not square", encoded.not_square, names.len());
-        terminal::say(&format!("note: {count}: they are {}{other}", preprocess.fit.words()));
+        terminal::eprint_line(&format!("note: {count}: they are {}{other}", preprocess.fit.words()));
     }
     let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let bytes = encoded.pack(HashMap::from([
@@ -136,7 +137,7 @@ pub fn run(args: Args) -> Result<()> {
     let ([images, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
     let line = format!("{}: {images} images × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
     if output::is_stdout(&args.out) {
-        terminal::say(&line);
+        terminal::eprint_line(&line);
         return Ok(());
     }
     print(&(line + "\n"))

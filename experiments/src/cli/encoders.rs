@@ -1,10 +1,10 @@
-//! `burgess encoders`: the zoo, and direct probes of its encoders.
+//! `burgess encoders`: lists the zoo, shows one card, and runs direct probes of an encoder.
 
-use super::{print, print_json, terminal};
 use crate::machine::device;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use crate::run::{notes, probes};
 use crate::study::ArmEncoder;
 use burgess_base::{Error, Result};
@@ -16,26 +16,27 @@ use serde_json::json;
 /// List the zoo, show one card, or probe one encoder
 #[derive(clap::Args)]
 #[command(
-    after_help = "Direct probes train a linear classifier and k-NN on the frozen features of images of the nano \
-world, and test them on other images: which thing, colour, count, position, depth, word and glyph there is, and which \
-thing covers a patch. The record beside the weights of a nano encoder has them; --probe computes them for any encoder.
+    after_help = "Direct probes are a linear classifier and k-NN on frozen features. They are trained on images of the nano \
+world and tested on other images: which thing, colour, count, position, depth, word and glyph an image shows, and which \
+thing covers a patch. The record beside the weights of a nano encoder holds their accuracies; --probe computes them for \
+any encoder.
 
 Examples:
-  burgess encoders                               every encoder, and whether its weights are here
+  burgess encoders                               every encoder, and whether its weights are on this machine
   burgess encoders nano-clip                     one card, its sources and its direct probes
   burgess encoders dinov2-base/                  the card of a directory from the hub
   burgess encoders facebook/dinov2-base          the same, once it was fetched
-  burgess encoders facebook/dinov2-base --probe  what probes read from its features
+  burgess encoders facebook/dinov2-base --probe  accuracies of direct probes on its features
   burgess encoders --json"
 )]
 pub struct Args {
-    /// Show this card, or the one that a directory, or owner/name of the hub, amounts to
+    /// Card id, directory or owner/name of the hub whose card is shown
     #[arg(value_name = "ID|DIR")]
     id: Option<String>,
-    /// Compute the direct probes of this encoder now, and of nano-random beside it
+    /// Run the direct probes of this encoder, and of nano-random for comparison
     #[arg(long, requires = "id")]
     probe: bool,
-    /// At most this many training images and test images for each probe
+    /// Largest number of training images and of test images of each probe
     #[arg(long, value_name = "N", requires = "probe")]
     limit: Option<usize>,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
@@ -75,7 +76,7 @@ fn list(as_json: bool) -> Result<()> {
             if resolve::is_available(c) { "here" } else { "not here" }.to_string(),
         ]);
     }
-    print(&text_table::table(&rows, &[Side::Left; 7], "", super::list_width()))
+    print(&text_table::table(&rows, &[Align::Left; 7], "", terminal::list_width()))
 }
 
 fn one(card: &EncoderCard, as_json: bool) -> Result<()> {
@@ -96,7 +97,7 @@ fn one(card: &EncoderCard, as_json: bool) -> Result<()> {
     };
     let probed = match compared.as_slice() {
         [] => String::new(),
-        compared => format!("\n{}", probes::table(compared, "# ", super::list_width())),
+        compared => format!("\n{}", probes::table(compared, "# ", terminal::list_width())),
     };
     print(&format!("{text}\n{here}{probed}"))
 }
@@ -108,19 +109,19 @@ fn probe(id: &str, args: &Args) -> Result<()> {
     let chosen: ArmEncoder = id.parse()?;
     let card = chosen.card(Preparation::default())?;
     for note in notes::of_encoders([&card]) {
-        terminal::say(&format!("note: {note}"));
+        terminal::eprint_line(&format!("note: {note}"));
     }
     let device = device::parse(&args.device)?;
     let progress = Progress::new();
-    let probed = probes::run(&chosen.load(card.clone(), &device)?, args.limit, &progress)?;
+    let probed = probes::probe_encoder(&chosen.load(card.clone(), &device)?, args.limit, &progress)?;
     let random = if chosen == ArmEncoder::plain(probes::RANDOM) {
         Vec::new()
     } else {
-        probes::random_for(&probed, args.limit, &device, &progress)?
+        probes::random_baseline(&probed, args.limit, &device, &progress)?
     };
     let compared = probes::compare(&probed, &random);
     if args.json {
         return print_json(&json!({"card": card, "probes": compared}));
     }
-    print(&probes::table(&compared, "", super::list_width()))
+    print(&probes::table(&compared, "", terminal::list_width()))
 }

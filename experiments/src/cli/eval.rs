@@ -1,8 +1,8 @@
-//! `burgess eval`: benchmarks put to a model from a directory.
+//! `burgess eval`: evaluates a model from a directory on benchmarks.
 
-use super::{print, print_json};
 use crate::machine::device;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{print, print_json};
 use crate::run::eval_model::{ModelEvalOptions, evaluate_model};
 use crate::study::BlindInput;
 use crate::study::EvalOptions;
@@ -10,12 +10,12 @@ use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
 use std::path::PathBuf;
 
-/// Ask a model the questions of benchmarks; the same command goes on after an interruption
+/// Evaluate a model on benchmarks; the same command resumes after an interruption
 #[derive(clap::Args)]
-#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
-released Cambrian model. Every question is asked with its image and blind. Answers go to \
-OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays \
-all models that were asked the same questions beside each other.
+#[command(after_help = "The model is the `model` directory of a run or of `burgess train`, or a directory of a \
+released Cambrian model. Every question is asked with its image and blind (without the image). Answers go to \
+OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` compares \
+all models that were evaluated with the same options.
 
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
@@ -28,32 +28,34 @@ pub struct Args {
     /// Benchmarks by id (`burgess prompts` lists them)
     #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
     benchmarks: Vec<String>,
-    /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or of questions made here
+    /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or with bench/<id>.jsonl
+    /// for benchmarks that are generated on this machine
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// What the model is called in the results [default: from the directory's name]
+    /// Name of the model in the results [default: from the directory's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Whose rules judge: official (the benchmarks' authors', or strict ones where there are none), strict, cambrian-1 (the
-    /// study's code) or lmms-eval (that harness, 0.7.3)
+    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict, cambrian-1
+    /// (those of the paper's code) or lmms-eval (those of that harness, 0.7.3)
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
-    /// Whose prompts ask: likewise
+    /// Prompts, with the same values as --scoring
     #[arg(long, value_name = "RULES", default_value = "official")]
     prompts: Rules,
-    /// Ask only a fixed random sample of this many units (images, or pairs scored together) of each benchmark
+    /// Largest number of units (images, or pairs scored together) of each benchmark, a fixed random sample
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Show the blind model a grey image instead of none
+    /// Use a grey image for the blind baseline, instead of none
     #[arg(long)]
     grey: bool,
-    /// Weigh the possible answers too, beside generating one
+    /// Also score the options of questions by log-likelihood
     #[arg(long)]
     likelihoods: bool,
-    /// Chat template of a released model whose configuration does not tell: llama_3, vicuna_v1, chatml_direct, phi3
+    /// Chat template, for a released model whose configuration does not determine it: llama_3, vicuna_v1, chatml_direct,
+    /// phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
-    /// Directory above the results
+    /// Output directory
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0

@@ -1,9 +1,9 @@
-//! `burgess fetch`: published weights onto this machine.
+//! `burgess fetch`: downloads published weights.
 
-use super::{print, print_json};
 use crate::fetch::client::Client;
 use crate::fetch::download::Checked;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{print, print_json};
 use crate::study::StudyConfig;
 use crate::{fetch::Fetched, fetch::Session, fetch::State, fetch::Wanted, fetch::bytes};
 use crate::{fetch::settings::Limits, fetch::settings::Settings};
@@ -13,39 +13,39 @@ use burgess_encoders::preprocess::Preparation;
 use serde_json::json;
 use std::time::Duration;
 
-/// Get published weights, resumed and verified, into the Hugging Face cache
+/// Download published weights into the Hugging Face cache, with resuming and verification
 #[derive(clap::Args)]
 #[command(
-    after_help = "Files of the hub go into its ordinary cache, shared with Python; those of makers' own servers to \
-BURGESS_CACHE. What is here already is not fetched again; what was interrupted goes on where it \
-was.
+    after_help = "Files of the hub go into its ordinary cache, shared with Python; files of other servers go to \
+BURGESS_CACHE. Files that are already on this machine are not downloaded again; interrupted downloads are \
+resumed.
 
 Examples:
   burgess fetch dinov2-l14-518                   the weights of a card
   burgess fetch facebook/dinov2-base@main        any model of the hub, by its own name
   burgess fetch Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q8_0.gguf
                                                  one of its files
-  burgess fetch --study my-study.toml            what a study needs
+  burgess fetch --study my-study.toml            all weights of a study's encoders
   burgess fetch sam-h16-1024 sd21-512 --dry-run  files and sizes
 
 Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, \
-HF_HUB_DOWNLOAD_TIMEOUT (silence after which a connection counts as broken, 30 s); for the way there: \
+HF_HUB_DOWNLOAD_TIMEOUT (time without data after which a connection counts as broken, 30 s); for the connection: \
 HTTPS_PROXY, SSL_CERT_FILE."
 )]
 pub struct Args {
     /// Card ids, owner/name, owner/name@revision or owner/name:file of the hub, or addresses of files
     #[arg(value_name = "ID", required_unless_present = "study")]
     ids: Vec<String>,
-    /// Also what this study's encoders need: a built-in study or the path of a TOML file
+    /// Download the weights of all encoders of this study: a built-in study or the path of a TOML file
     #[arg(long, value_name = "STUDY")]
     study: Option<String>,
-    /// Ask the hub what the branch is now, even if its files are here
+    /// Ask the hub for the present commit of the branch, even if its files are on this machine
     #[arg(long)]
     update: bool,
-    /// Time for all of it; what has come by then is kept
+    /// Time limit for all downloads; partial files are kept
     #[arg(long, value_name = "TIME", env = "BURGESS_FETCH_TIME_LIMIT", default_value = "24h", value_parser = Limits::parse_time)]
     time_limit: Duration,
-    /// The largest file whose size its server does not name
+    /// Size limit for files whose size the server does not state
     #[arg(long, value_name = "SIZE", env = "BURGESS_FETCH_MAX_SIZE", default_value = "64GB", value_parser = Limits::parse_size)]
     max_size: u64,
     /// Show files and sizes, and stop
@@ -93,7 +93,7 @@ pub fn run(args: Args) -> Result<()> {
         });
         let path = path.map_err(|e| match number {
             0 => e,
-            _ => e.context(format!("{number} of {} are here; {id} is not", wanted.len())),
+            _ => e.context(format!("downloading {id}, after {number} of {} were downloaded", wanted.len())),
         })?;
         if !args.json && !args.dry_run {
             print(&format!("{id}: {}\n", path.display()))?;
@@ -106,7 +106,7 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// One file in a line.
+/// Formats the state of one file on one line.
 fn line(fetched: &Fetched) -> String {
     let size = fetched.size.map_or("size unknown".into(), bytes);
     let state = match &fetched.state {
@@ -129,7 +129,7 @@ fn line(fetched: &Fetched) -> String {
     format!("{:<44}  {size:>10}  {state}", fetched.file)
 }
 
-/// The hub as `burgess doctor` shows it: the server, and whether a token is known.
+/// Describes the hub for `burgess doctor`: the server, and whether a token is set.
 pub fn hub_summary() -> Result<String> {
     let settings = Settings::from_environment()?;
     let token = if settings.token.is_some() { "with a token" } else { "no token" };

@@ -1,50 +1,50 @@
-//! `burgess data leaks`: benchmarks' images in training data.
+//! `burgess data leaks`: finds benchmark images in training data.
 
-use super::{print, print_json};
 use crate::data::benchmarks;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{print, print_json};
 use burgess_base::{Error, Result, output, temporary};
 use burgess_leaks::{LeakOptions, NamedDataset, find};
 use burgess_probe::bench;
 use std::path::PathBuf;
 
-/// Benchmarks' images in training data, by difference hashes
+/// Find benchmark images in training data, by difference hashes
 #[derive(clap::Args)]
-#[command(after_help = "A benchmark that is called by its id is read as it is published; any other name stands for a \
+#[command(after_help = "A benchmark id stands for the published data of that benchmark; any other name stands for a \
 directory of images. Training data are conversations in LLaVA's format (JSON or JSON lines, \
-plain, gzip or zstd), parquet files with images inside, or directories with images and parquet \
-files. OUT gets leaks.json (counts by benchmark, set and source), matches.jsonl (a line for each \
+plain, gzip or zstd), parquet files that contain images, or directories with images and parquet \
+files. The output directory gets leaks.json (counts by benchmark, set and source), matches.jsonl (one line per \
 match) and unreadable.jsonl (images that could not be read, with the cause).
 
-Hashes are those of Python's imagehash.dhash. An equal hash is a hint, no proof: blank images \
-share theirs.
+Hashes are those of Python's imagehash.dhash. Equal hashes do not prove that two images are equal: all blank images \
+have the same hash.
 
 Examples:
   burgess data leaks --benchmark mmvp --train llava_v1_5_mix665k.json --images llava/ --out leaks/
   burgess data leaks --benchmark mine=test-images/ --benchmark ai2d=lmms-lab_ai2d/ --train web=shards/ --distance 4 --out leaks/")]
 pub struct LeaksArgs {
-    /// A benchmark: its id if it is in the Hugging Face cache, or where it lies; again for more
+    /// A benchmark: its id if it is in the Hugging Face cache, else a name and a path; may be repeated
     #[arg(long = "benchmark", value_name = "NAME[=PATH]", required = true)]
     benchmarks: Vec<String>,
-    /// Training data, and what to call them; again for more
+    /// Training data, with a name for the report; may be repeated
     #[arg(long = "train", value_name = "[NAME=]PATH", required = true)]
     training: Vec<String>,
-    /// Where the paths of images in conversations begin
+    /// Directory to which the image paths in conversations are relative
     #[arg(long, alias = "pictures", value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Bits in which hashes may differ
+    /// Largest number of bits in which two hashes differ that still match
     #[arg(long, value_name = "N", default_value_t = LeakOptions::default().distance)]
     distance: u32,
-    /// Points along a side of the hash
+    /// Side of the hash, in points
     #[arg(long, value_name = "N", default_value_t = LeakOptions::default().side)]
     hash_size: usize,
-    /// A column with images in parquet files, instead of image and images; again for more
+    /// Column of parquet files that contains images, instead of image and images; may be repeated
     #[arg(long = "column", value_name = "NAME")]
     columns: Vec<String>,
-    /// Matches that are written of one training image; more are counted
+    /// Largest number of matches that are written per training image; others are only counted
     #[arg(long, value_name = "N", default_value_t = LeakOptions::default().matches)]
     matches: usize,
-    /// Directory for the results
+    /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Print JSON
@@ -79,7 +79,7 @@ pub fn run(args: LeaksArgs) -> Result<()> {
     if args.json { print_json(&report) } else { print(&report.text()) }
 }
 
-/// A benchmark with its place, which for an id alone is the Hugging Face cache.
+/// Parses a benchmark and its path; the path of an id alone is in the Hugging Face cache.
 fn benchmark(text: &str) -> Result<NamedDataset> {
     match bench::all().iter().find(|b| b.id() == text) {
         Some(known) => Ok(NamedDataset { name: text.into(), path: benchmarks::locate(*known, None)? }),

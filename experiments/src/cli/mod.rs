@@ -1,5 +1,6 @@
-//! The command line: one file per verb. A verb's file parses, calls and prints; the logic lies elsewhere.
-//! stdout carries results, stderr progress and errors; exit code 0 done, 1 failed, 2 wrong usage.
+//! The command line, one file per verb, which parses the arguments, calls the library and prints.
+//!
+//! Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod ask;
 mod bench;
@@ -18,9 +19,7 @@ mod report;
 mod score;
 mod train;
 
-use crate::machine::stop;
-use crate::machine::terminal;
-use crate::machine::terminal::{colours, print, print_foreign, print_json};
+use crate::machine::{stop, terminal};
 use burgess_base::{Error, ErrorKind};
 use clap::{Parser, Subcommand};
 use std::io::{self, Write};
@@ -64,7 +63,7 @@ enum Verb {
 }
 
 impl Verb {
-    /// As it is typed.
+    /// Name of the verb on the command line.
     fn name(&self) -> &'static str {
         match self {
             Verb::Rank(_) => "rank",
@@ -85,7 +84,7 @@ impl Verb {
     }
 }
 
-/// Parses the command line, does it, and says how it ended.
+/// Parses the command line, runs the verb, prints errors and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -113,35 +112,35 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.kind() == ErrorKind::Interrupted => {
-            terminal::say(&stop::farewell());
+            terminal::eprint_line(&stop::message());
             ExitCode::from(stop::exit_code().unwrap_or_else(|| e.exit_code()))
         }
         Err(e) => {
-            terminal::say(render(&e, name).trim_end());
+            terminal::eprint_line(render(&e, name).trim_end());
             ExitCode::from(e.exit_code())
         }
     }
 }
 
-/// clap's own answers: help and version go to stdout with exit code 0, wrong usage to stderr with 2.
+/// Prints clap's own messages: help and version to stdout with exit code 0, wrong usage to stderr with 2.
 fn answered(answer: &clap::Error) -> ExitCode {
     let code = u8::try_from(answer.exit_code()).unwrap_or(2);
     let plain = answer.render().to_string();
     if code != 0 && terminal::message(&plain) != plain.trim_end() {
-        // What was typed is in it, and would steer the terminal.
-        terminal::say(&terminal::message(&plain));
+        // The message quotes the arguments, whose control characters must not reach the terminal.
+        terminal::eprint_line(&terminal::message(&plain));
         return ExitCode::from(code);
     }
     match answer.print().and_then(|()| std::io::stdout().flush()) {
         Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
-            terminal::say(&format!("error: writing to standard output\n  cause: {e}"));
+            terminal::eprint_line(&format!("error: writing to standard output\n  cause: {e}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::from(code),
     }
 }
 
-/// An error as the user sees it: the step, its causes, and what to do.
+/// Formats an error for the terminal: the failed step, its causes, and a hint.
 fn render(error: &Error, verb: &str) -> String {
     let mut text = String::new();
     for (i, part) in error.chain().iter().enumerate() {
@@ -155,25 +154,9 @@ fn render(error: &Error, verb: &str) -> String {
             terminal::message(&hint)
         );
     } else if error.kind() == ErrorKind::Usage {
-        text += &format!("hint: `burgess {verb} --help` says what it takes, with examples\n");
+        text += &format!("hint: `burgess {verb} --help` describes the arguments, with examples\n");
     }
     text
-}
-
-/// Columns of the terminal: `COLUMNS` where it is set, else what the terminal says; nothing where there is none.
-fn columns() -> Option<usize> {
-    let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
-    columns.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0)))
-}
-
-/// Columns to print rankings in, 60 to 200; 100 where there is no terminal.
-fn width() -> usize {
-    columns().unwrap_or(100).clamp(60, 200)
-}
-
-/// Columns to print lists in, of which programs read lines: as wide as they are where there is no terminal.
-fn list_width() -> usize {
-    columns().map_or(usize::MAX, |columns| columns.clamp(60, 200))
 }
 
 #[cfg(test)]
@@ -186,7 +169,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// Paragraphs are folded by clap alone, to the terminal's width: a line feed inside one would fold it twice.
+    /// clap wraps paragraphs to the terminal's width; a line feed inside a paragraph would wrap it twice.
     #[test]
     fn help_is_folded_once() {
         fn paragraphs(command: &clap::Command, found: &mut Vec<String>) {
@@ -201,7 +184,7 @@ mod tests {
         paragraphs(&Cli::command(), &mut found);
         assert!(found.len() > 20);
         for paragraph in found {
-            // Prose, not a list of commands or a file.
+            // Prose, not an indented list of commands or a file.
             let prose = !paragraph.contains("\n  ") && !paragraph.starts_with("  ");
             assert!(!prose || paragraph.lines().count() == 1, "folded by hand: {paragraph}");
         }
@@ -211,7 +194,7 @@ mod tests {
     fn errors_show_their_chain_and_hint() {
         let e = Error::failed("disk full").context("writing results.json").hint("free some space");
         let bare = render(&Error::usage("--batch 0"), "encode");
-        assert_eq!(bare, "error: --batch 0\nhint: `burgess encode --help` says what it takes, with examples\n");
+        assert_eq!(bare, "error: --batch 0\nhint: `burgess encode --help` describes the arguments, with examples\n");
         assert_eq!(render(&e, "rank"), "error: writing results.json\n  cause: disk full\nhint: free some space\n");
         let long = render(&Error::failed(format!("\x1b[2J{}", "x".repeat(1 << 20))).hint("cut"), "rank");
         assert!(long.len() < 1000 && long.starts_with("error: \\x1b[2Jxx") && long.ends_with("hint: cut\n"), "{long}");

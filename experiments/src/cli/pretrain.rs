@@ -1,40 +1,42 @@
-//! `burgess pretrain`: makes the nano weights again.
+//! `burgess pretrain`: trains the weights of the nano encoders and the nano language model.
 
-use super::print;
 use crate::machine::device;
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{self, print};
 use crate::run::pretraining;
 use crate::run::probes;
 use crate::run::probes::ProbeRecord;
 use burgess_base::{Error, Result, output};
-use burgess_encoders::card::EncoderCard;
+use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::resolve;
 use burgess_encoders::resolve::is_path;
 use burgess_probe::llm::weights;
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
 
-/// Make the weights of a nano encoder, or of the nano language model
+/// Pretrain a nano encoder or the nano language model
 #[derive(clap::Args)]
-#[command(after_help = "The language model comes first: its tokenizer reads the captions of clip, siglip and convnext.
+#[command(
+    after_help = "Pretrain the language model first: its tokenizer encodes the captions of clip, siglip and convnext.
 
-The record beside an encoder's weights holds what direct probes read from its features; `burgess encoders ID` shows it.
+The record beside an encoder's weights holds the accuracies of direct probes; `burgess encoders ID` shows them.
 
 Examples:
   burgess pretrain nano/lm
   burgess pretrain nano/clip
   burgess pretrain nano/dinov2 --out dinov2.safetensors --device tch
   burgess pretrain nano/clip --probes-only
-  burgess pretrain my-encoder.toml --out my-encoder.safetensors")]
+  burgess pretrain my-encoder.toml --out my-encoder.safetensors"
+)]
 pub struct Args {
     /// nano/lm, a nano encoder (nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/moco, nano/ijepa, nano/sup,
-    /// nano/sam, nano/midas, nano/diffusion, nano/random), or a card of your own with a [pretrain] table
+    /// nano/sam, nano/midas, nano/diffusion, nano/random), or your own card with a [pretrain] table
     #[arg(value_name = "nano/ID|CARD.toml")]
     id: String,
-    /// The file to write (for nano/lm: the directory) [default: where the zoo keeps it]
+    /// Output file (for nano/lm: directory) [default: its path in the zoo]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
-    /// Leave the weights as they are, and write what direct probes read from their features into their record
+    /// Do not train; run the direct probes on the existing weights and store the results in their record
     #[arg(long)]
     probes_only: bool,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
@@ -61,8 +63,8 @@ pub fn run(args: Args) -> Result<()> {
         let path = match args.out {
             Some(path) => path,
             None if is_path(&id) => {
-                return Err(Error::usage(format!("{id} is a card of your own: it has no place in the zoo"))
-                    .hint("say where the weights go: --out FILE.safetensors"));
+                return Err(Error::usage(format!("{id} is not in the zoo: its weights have no default path"))
+                    .hint("name the output file: --out FILE.safetensors"));
             }
             None => pretraining::default_weights(&card)?,
         };
@@ -75,12 +77,12 @@ pub fn run(args: Args) -> Result<()> {
     show(&record.id, &record.probes)
 }
 
-/// The card of a nano encoder that is made here.
+/// Opens the card of an encoder that can be pretrained.
 fn card(id: &str) -> Result<EncoderCard> {
     let card = if is_path(id) { EncoderCard::from_file(Path::new(id))? } else { EncoderCard::find(id)? };
-    if card.pretrain.is_none() && card.supervision.as_str() != "none" {
+    if card.pretrain.is_none() && card.supervision != Supervision::None {
         return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
-            .hint("published encoders are fetched, not made"));
+            .hint("published encoders are not trained here: download them with `burgess fetch`"));
     }
     Ok(card)
 }
@@ -92,14 +94,14 @@ fn probe(id: &str, weights: Option<PathBuf>, device: &Device, progress: &Progres
     }
     let card = card(id)?;
     let path = weights.map_or_else(|| resolve::weights_path(&card), Ok)?;
-    show(id, &probes::keep(&card, &path, None, device, progress)?)
+    show(id, &probes::store_probes(&card, &path, None, device, progress)?)
 }
 
-/// Prints the probes of an encoder beside those of the untrained one.
+/// Prints the probes of an encoder, with those of the untrained encoder for comparison.
 fn show(id: &str, probed: &[ProbeRecord]) -> Result<()> {
     if probed.is_empty() {
         return Ok(());
     }
     let compared = probes::compare(probed, &probes::recorded_random(id));
-    print(&probes::table(&compared, "", super::list_width()))
+    print(&probes::table(&compared, "", terminal::list_width()))
 }

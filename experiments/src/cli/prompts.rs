@@ -1,10 +1,10 @@
-//! `burgess prompts`: what a benchmark asks, and how an answer is read and judged.
+//! `burgess prompts`: shows the prompts and scoring rules of a benchmark.
 
-use super::{print, print_json};
 use crate::data::benchmarks;
 use crate::machine::paths;
+use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Question, Rules};
@@ -12,30 +12,31 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Show how a benchmark asks and judges, or list the benchmarks
+/// Show the prompts and scoring rules of a benchmark, or list the benchmarks
 #[derive(clap::Args)]
 #[command(
-    after_help = "Without BENCHMARK, lists all by category, with their rules, and says which data are on this machine.
+    after_help = "Without BENCHMARK, lists all benchmarks by category, with their rules and whether their data are on this machine.
 
-Rules: `official` are those of the benchmark's authors, `strict` ours where the authors have none; `cambrian-1` are those of \
-the paper's code, `lmms-eval` those of that harness (0.7.3). They are told in words also where the data are not here.
+Rules: `official` are those of the benchmark's authors, `strict` those of Burgess if the authors state none; `cambrian-1` \
+are those of the paper's code, `lmms-eval` those of that harness (0.7.3). Rules are described even if the data are not on \
+this machine.
 
 Examples:
   burgess prompts
-  burgess prompts mmbench-en                        all its rules, questions from the Hugging Face cache
+  burgess prompts mmbench-en                        all rules, questions from the Hugging Face cache
   burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3"
 )]
 pub struct Args {
     /// Benchmark id
     #[arg(value_name = "BENCHMARK")]
     benchmark: Option<String>,
-    /// The benchmark's data as published: a folder or a file [default: the dataset in the Hugging Face cache]
+    /// Directory or file of the published data [default: the dataset in the Hugging Face cache]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Whose rules: official, strict, cambrian-1 or lmms-eval [default: all that the benchmark has]
+    /// Rules to show: official, strict, cambrian-1 or lmms-eval [default: all that the benchmark has]
     #[arg(long, value_name = "RULES")]
     prompts: Option<Rules>,
-    /// Show this many questions instead of one of each form
+    /// Number of questions to show, instead of one per form
     #[arg(long, value_name = "N")]
     questions: Option<usize>,
     /// Print JSON
@@ -55,7 +56,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(asked) => vec![benchmark.rules(asked)?],
         None => benchmark.card().rule_sets(),
     };
-    // Rules can be told without data; who wants questions has to have them.
+    // Rules can be shown without data, questions cannot.
     let (questions, absent) = match place(benchmark, args.data.as_deref()) {
         Ok(place) => (benchmark.read(&place)?, None),
         Err(e) if args.questions.is_some() => return Err(e),
@@ -78,19 +79,19 @@ pub fn run(args: Args) -> Result<()> {
     print(&told)
 }
 
-/// Where the data are: at `data` if it is given, in the hub's cache, or in a world that a study made.
+/// Path of the data: `data` if it is given, else in the hub's cache or in a rendered world.
 fn place(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
     match data {
         Some(data) => Ok(data.to_path_buf()),
         None if benchmark.card().source.is_none() => made(benchmark.id()).ok_or_else(|| {
-            Error::failed(format!("{} is made on this machine, and has not been made yet", benchmark.id()))
-                .hint("`burgess rank` makes its world; --data DIR where it lies elsewhere")
+            Error::failed(format!("the questions of {} have not been generated on this machine yet", benchmark.id()))
+                .hint("`burgess rank` generates them; or name their directory with --data DIR")
         }),
         None => benchmarks::locate(benchmark, None),
     }
 }
 
-/// A world in the cache that holds the questions of a benchmark.
+/// Finds a rendered world in the cache that holds the questions of a benchmark.
 fn made(id: &str) -> Option<PathBuf> {
     let worlds = std::fs::read_dir(paths::cache().ok()?.join("worlds")).ok()?;
     let mut worlds: Vec<PathBuf> = worlds.flatten().map(|entry| entry.path()).collect();
@@ -98,7 +99,7 @@ fn made(id: &str) -> Option<PathBuf> {
     worlds.into_iter().find(|world| world.join("bench").join(format!("{id}.jsonl")).is_file())
 }
 
-/// Whether the data of a benchmark are on this machine, or below `data`.
+/// State of a benchmark's data for the list: on this machine (also below `data`) or not.
 fn state(benchmark: &dyn Benchmark, data: Option<&Path>) -> &'static str {
     let id = benchmark.id();
     let below = data.map(|data| data.join("bench"));
@@ -135,7 +136,7 @@ fn page(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question]) -> serd
 }
 
 fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent: Option<&Error>) -> String {
-    let width = super::width();
+    let width = terminal::width();
     let source = benchmark.card().source.map_or_else(
         || "questions made on this machine".to_string(),
         |s| format!("{} ({}), {} questions, {}", s.repository, s.split, s.questions, s.licence),
@@ -150,7 +151,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         rows.push(["reasoning".to_string(), bench::REASONING.to_string()].to_vec());
     }
     let mut text = format!("{} (version {})\n", benchmark.id(), benchmark.version());
-    text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
+    text += &text_table::table(&rows, &[Align::Left; 2], "  ", width);
     for r in rules {
         let told = benchmark.explain(*r);
         let metric = benchmark.metric(*r);
@@ -167,12 +168,12 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
             .map(|(what, line)| [format!("{what:<9}"), line.to_string()].to_vec())
             .collect();
         text += &format!("\nrules {}\n", r.as_str());
-        text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
+        text += &text_table::table(&rows, &[Align::Left; 2], "  ", width);
     }
     if let Some(absent) = absent {
-        text += &format!("\n{}\n", text_table::fold(&format!("no questions to show: {absent}"), width).join("\n"));
-        // A command stays on its line.
-        text += &crate::machine::terminal::hint(absent).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+        text += &format!("\n{}\n", text_table::wrap(&format!("no questions to show: {absent}"), width).join("\n"));
+        // The hint may be a command, which must not be wrapped.
+        text += &terminal::hint(absent).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
     for q in shown {
         let images: Vec<String> = q.images.iter().map(ToString::to_string).collect();
@@ -184,7 +185,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
     text
 }
 
-/// All benchmarks, by category and name.
+/// Returns all benchmarks, sorted by category and id.
 fn sorted() -> Vec<&'static dyn Benchmark> {
     let mut all = bench::all().to_vec();
     all.sort_by_key(|b| (b.category().rank(), b.category().as_str(), b.id()));
@@ -204,10 +205,10 @@ fn list(data: Option<&Path>, json: bool) -> Result<()> {
         };
         return print_json(&sorted().iter().map(line).collect::<Vec<_>>());
     }
-    print(&table(data, super::width()))
+    print(&table(data, terminal::width()))
 }
 
-/// The list within a width, a part for each category; where it is wide, with the datasets' names.
+/// Formats the list of benchmarks by category; the names of the datasets are shown from a width of 140.
 fn table(data: Option<&Path>, width: usize) -> String {
     const WIDE: usize = 140;
     let head = ["benchmark", "data", "n", "rules", "metric", "dataset"];
@@ -230,9 +231,9 @@ fn table(data: Option<&Path>, width: usize) -> String {
         ];
         rows.push(row.into_iter().take(kept).collect());
     }
-    let mut sides = [Side::Left; 6];
+    let mut sides = [Align::Left; 6];
     if let Some(side) = sides.get_mut(2) {
-        *side = Side::Right;
+        *side = Align::Right;
     }
     text_table::table(&rows, &sides, "", width)
 }
@@ -269,7 +270,7 @@ mod tests {
             for r in &rules {
                 assert!(told.contains(&format!("\nrules {}\n  asked ", r.as_str())), "{told}");
             }
-            assert!(told.lines().all(|line| line.chars().count() <= super::super::width()), "{told}");
+            assert!(told.lines().all(|line| line.chars().count() <= terminal::width()), "{told}");
             assert!(told.ends_with("no questions to show: not here\nhint: get it\n"), "{told}");
         }
     }

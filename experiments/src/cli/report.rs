@@ -1,6 +1,6 @@
-//! `burgess report`: tables, figures and the page from results.
+//! `burgess report`: makes tables, figures and the HTML page from results.
 
-use super::{colours, print, print_json, terminal};
+use crate::machine::terminal::{self, colours, print, print_json};
 use burgess_base::{Error, Result, output, temporary};
 use burgess_reports::page::WrittenReport;
 use serde_json::json;
@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 /// Make tables, figures and the HTML page from results
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  burgess report runs/nano                       again into runs/nano/report
-  burgess report runs/nano -o page               elsewhere
+  burgess report runs/nano                       into runs/nano/report
+  burgess report runs/nano -o page               into another directory
   burgess report runs/nano --json | jq .arms[0]
   burgess report --published                     averages, ranks and figures of Cambrian-1")]
 pub struct Args {
     /// Study directories (OUT/<study>)
     #[arg(value_name = "DIR", required_unless_present = "published", conflicts_with = "published")]
     dirs: Vec<PathBuf>,
-    /// The Cambrian-1 paper's tables instead, with what follows from them computed again
+    /// Report on the tables of the Cambrian-1 paper instead, with averages, ranks and figures computed from them
     #[arg(long)]
     published: bool,
-    /// Where the files go [default: DIR and DIR/report, or runs/published]
+    /// Output directory [default: DIR and DIR/report, or runs/published]
     #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
-    /// Print the rankings, or what was computed, as JSON
+    /// Print the rankings, or the numbers computed from the paper's tables, as JSON
     #[arg(long)]
     json: bool,
 }
@@ -34,7 +34,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     if args.dirs.len() > 1 && args.out.is_some() {
         return Err(
-            Error::usage("one output directory for several studies").hint("give one study with -o, or leave -o out")
+            Error::usage("-o takes one study, but several are given").hint("give one study with -o, or leave -o out")
         );
     }
     if let Some(out) = &args.out {
@@ -53,19 +53,22 @@ fn published(out: &Path, json: bool) -> Result<()> {
     if json {
         return print_json(&written.outcome);
     }
-    print(&burgess_reports::table::paper_tables(&written.outcome, super::width(), colours()))?;
+    print(&burgess_reports::table::paper_tables(&written.outcome, terminal::width(), colours()))?;
     print(&format!("\nnumbers  {}\nreport   {}\n", written.data.display(), written.page.display()))
 }
 
-/// Prints a ranking and where it lies; what could not be read of the logs goes to stderr.
+/// Prints a ranking and the paths of its files; a note on unreadable log lines goes to stderr.
 fn show(written: &WrittenReport, json: bool) -> Result<()> {
     show_with(written, false, json)
 }
 
-/// As [`show`], with the study's claims where `check` is set.
+/// As [`show`]; with `check`, also prints the verdicts on the study's claims.
 pub(super) fn show_with(written: &WrittenReport, check: bool, json: bool) -> Result<()> {
     if let Some(first) = written.problems.first() {
-        terminal::say(&format!("note: {} lines of logs could not be read (first: {first})", written.problems.len()));
+        terminal::eprint_line(&format!(
+            "note: {} lines of logs could not be read (first: {first})",
+            written.problems.len()
+        ));
     }
     if json && check {
         return print_json(&json!({"ranking": written.ranking, "check": written.verdicts}));
@@ -73,9 +76,9 @@ pub(super) fn show_with(written: &WrittenReport, check: bool, json: bool) -> Res
     if json {
         return print_json(&written.ranking);
     }
-    print(&burgess_reports::table::ranking_table(&written.ranking, super::width(), colours()))?;
+    print(&burgess_reports::table::ranking_table(&written.ranking, terminal::width(), colours()))?;
     if check {
-        print(&format!("\n{}", burgess_reports::table::check_table(&written.verdicts, super::width(), colours())))?;
+        print(&format!("\n{}", burgess_reports::table::check_table(&written.verdicts, terminal::width(), colours())))?;
     }
     let files = &written.files;
     print(&format!("\nranking  {}\nreport   {}\n", files.ranking.display(), files.page.display()))

@@ -1,51 +1,49 @@
-//! `burgess score`: a benchmark's metric on anyone's predictions.
+//! `burgess score`: scores given predictions with a benchmark's metric.
 
-use super::{print, print_json, terminal};
 use crate::data::benchmarks;
+use crate::machine::terminal::{self, print, print_json};
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result, output};
-use burgess_probe::bench::{self, Benchmark, Predictions, Question, Rules, ScoreReport, predictions::Harness};
+use burgess_probe::bench::{self, Benchmark, Harness, Predictions, Question, Rules, ScoreReport};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Score anyone's predictions with a benchmark's metric
+/// Score predictions of any model with a benchmark's metric
 #[derive(clap::Args)]
-#[command(
-    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples \
+#[command(after_help = "Predictions: JSON lines {\"id\": \"…\", \"answer\": \"…\"}, one per question, the samples \
 file of lmms-eval (…_samples_TASK.jsonl), the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json), the \
-answers of LLaVA's scripts ({\"question_id\": …, \"text\": \"…\"} a line), or any .csv or .tsv whose header has an \
-id and an answer in these names. An answer that is null, empty or absent counts as unparsed; rows of the data \
-that cannot be asked are left out, counted and named.
+answers of LLaVA's scripts (lines {\"question_id\": …, \"text\": \"…\"}), or any .csv or .tsv whose header names \
+these columns. An answer that is null, empty or absent counts as unparsed; unusable rows of the data \
+are skipped, counted and named.
 
 Examples:
   burgess score mmbench-en --predictions answers.jsonl          questions from the Hugging Face cache
   burgess score textvqa --data lmms-lab_textvqa/ --predictions 20260101_samples_textvqa_val.jsonl
   burgess score mmbench-en --data MMBench_DEV_EN.tsv --predictions model_MMBench_DEV_EN.xlsx
   burgess score chartqa --predictions answers.jsonl --scoring cambrian-1 --json
-  burgess score ai2d --predictions llava.jsonl --verdicts verdicts.jsonl    what became of each answer"
-)]
+  burgess score ai2d --predictions llava.jsonl --verdicts verdicts.jsonl    the score of each answer")]
 pub struct Args {
     /// Benchmark id
     #[arg(value_name = "BENCHMARK")]
     benchmark: String,
-    /// The benchmark's data as published: a folder or a file [default: the dataset in the Hugging Face cache]
+    /// Directory or file of the published data [default: the dataset in the Hugging Face cache]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// File with the answers
+    /// File of the predictions
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
-    /// Whose rules judge: official (the benchmark's authors', or strict ones where there are none), strict, cambrian-1 (the
-    /// study's code) or lmms-eval (that harness, 0.7.3); `burgess prompts BENCHMARK` tells them in words
+    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict, cambrian-1
+    /// (those of the paper's code) or lmms-eval (those of that harness, 0.7.3); `burgess prompts BENCHMARK` describes them
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
-    /// Score only a fixed random sample of this many units (images, or pairs scored together)
+    /// Largest number of units (images, or pairs scored together) to score, a fixed random sample
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Write the verdict on every question, a JSON object a line: id, row, unit, subtask, state, answer, parsed, target, score
-    /// (`-`: to standard output, the report to standard error)
+    /// Write the score of every question as JSON lines: id, row, unit, subtask, state, answer, parsed, target, score (`-`:
+    /// to standard output, and the report to standard error)
     #[arg(long, value_name = "FILE", conflicts_with = "submission")]
     verdicts: Option<PathBuf>,
-    /// Write the answers as the benchmark's server takes them, for benchmarks whose right answers are secret
+    /// Write the answers in the format of the benchmark's server, for benchmarks whose right answers are not published
     #[arg(long, value_name = "FILE", conflicts_with_all = ["limit", "json"])]
     submission: Option<PathBuf>,
     /// Print JSON
@@ -62,9 +60,9 @@ pub fn run(args: Args) -> Result<()> {
         Some(data) => data,
         None => benchmarks::locate(benchmark, None)?,
     };
-    let bench::QuestionSet { mut questions, skipped } = benchmark.read(&place)?;
-    let all = questions.len();
-    let rows = all + skipped.iter().map(|l| l.count).sum::<usize>();
+    let read = benchmark.read(&place)?;
+    let (all, rows) = (read.len(), read.len() + read.skipped_count());
+    let bench::QuestionSet { mut questions, skipped } = read;
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
         output::check(&file)?;
@@ -74,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     if let Some(limit) = args.limit {
         if limit == 0 {
-            return Err(Error::usage("--limit 0 leaves no questions"));
+            return Err(Error::usage("--limit must be at least 1"));
         }
         let kept = bench::sample::sample(&questions, limit, benchmark.id());
         questions.retain(|q| kept.contains(&q.unit));
@@ -106,14 +104,17 @@ pub fn run(args: Args) -> Result<()> {
     }
     let text = text(&report, &notes);
     if to_stdout {
-        // A closed standard error is no reason to fail.
+        // Results are already written: a closed standard error is not a failure.
         let _ = std::io::stderr().write_all(text.as_bytes());
         return Ok(());
     }
     print(&text)
 }
 
-/// Writes the file for the server. Every question has to be answered.
+/// Writes the submission file for the benchmark's server.
+///
+/// # Errors
+/// A question has no answer, or the benchmark is scored locally.
 fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predictions, file: &Path) -> Result<()> {
     let answer = |q: &Question| predictions.answers.get(&q.id).map(|a| a.text.clone());
     let answers: Vec<String> = questions.iter().filter_map(answer).collect();
@@ -128,12 +129,12 @@ fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predi
             output::write(file, text.as_bytes())?;
             let line = format!("{}: {} answers for {server}", file.display(), answers.len());
             if output::is_stdout(file) {
-                terminal::say(&line);
+                terminal::eprint_line(&line);
                 return Ok(());
             }
             print(&(line + "\n"))
         }
-        _ => Err(Error::usage(format!("{} is scored here: leave out --submission", benchmark.id()))),
+        _ => Err(Error::usage(format!("{} is scored on this machine: leave out --submission", benchmark.id()))),
     }
 }
 
@@ -193,7 +194,7 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
         }
     }
     for (subtask, score) in &outcome.subtasks {
-        // Shares and sums of other code in all their digits.
+        // Fractions and sums of other code are shown with all their digits.
         let digits = if subtask.starts_with("lmms-eval ") { 5 } else { 2 };
         text += &format!("\n  {subtask:<32} {score:.digits$}");
     }

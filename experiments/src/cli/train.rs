@@ -1,7 +1,7 @@
-//! `burgess train`: one model, outside of a study.
+//! `burgess train`: trains one model outside a study.
 
-use super::{print, print_json};
 use crate::machine::progress::Progress;
+use crate::machine::terminal::{print, print_json};
 use crate::run::store::SAVE_INTERVAL;
 use crate::run::train_model::{TrainOptions, plan_training, train_model};
 use crate::study::RunConfig;
@@ -9,7 +9,7 @@ use burgess_base::{Error, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Train one model on conversations about images; the same command goes on after an interruption
+/// Train one model on conversations about images; the same command resumes after an interruption
 #[derive(clap::Args)]
 #[command(after_help = "A run is written like a study with one arm:
 
@@ -24,7 +24,7 @@ use std::time::Duration;
   align = \"blip_laion_cc_sbu_558k.json\"
   tune = \"llava_v1_5_mix665k.json\"
   images = \"images\"
-  [evaluator.recipe.align]                  # may be left out
+  [evaluator.recipe.align]                  # optional
   epochs = 1.0
   batch = 256
   lr = 1e-3
@@ -32,36 +32,36 @@ use std::time::Duration;
   [evaluator.recipe.tune]
   epochs = 1.0
   batch = 128
-  accumulate = 16                           # in 16 parts, one after the other
+  accumulate = 16                           # gradient accumulation over 16 parts of the batch
   lr = 2e-5
   trainable = [\"connector\", \"llm\"]
   max_length = 2048
   order = \"grouped_by_modality\"
-  lora = { rank = 128, alpha = 256 }        # may be left out
+  lora = { rank = 128, alpha = 256 }        # optional
 
-Its directory has config.json, train.jsonl (a line a step) and model/.
+Its directory holds config.json, train.jsonl (one line per step) and model/.
 
 Examples:
   burgess train my-run.toml
-  burgess train my-run.toml --dry-run           checks all that can be known beforehand
+  burgess train my-run.toml --dry-run           all checks, without training
   burgess train my-run.toml --out trained --device cuda:0")]
 pub struct Args {
-    /// The run
+    /// File of the run
     #[arg(value_name = "RUN.toml")]
     run: PathBuf,
-    /// The directory of the run [default: runs/<name>]
+    /// Output directory [default: runs/<name>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
-    /// Threads on a CPU [default: one a core]
+    /// Number of CPU threads [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Seconds between two states that are kept, from which an interrupted training goes on
+    /// Seconds between two saved states, from which an interrupted training resumes
     #[arg(long, value_name = "S", default_value_t = SAVE_INTERVAL.as_secs())]
     keep_every: u64,
-    /// Check everything that can be known beforehand, say what would be done, and stop
+    /// Make all checks, print the planned stages, and stop
     #[arg(long)]
     dry_run: bool,
     /// Print JSON
@@ -71,7 +71,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.threads == Some(0) {
-        return Err(Error::usage("--threads must be at least 1").hint("leave it out for one thread a core"));
+        return Err(Error::usage("--threads must be at least 1").hint("leave it out for one thread per core"));
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = TrainOptions {
@@ -91,7 +91,7 @@ pub fn run(args: Args) -> Result<()> {
         };
         let stages: String = rehearsal.stages.iter().map(stage).collect();
         let (directory, tokens) = (rehearsal.directory.display(), rehearsal.tokens);
-        return print(&format!("{stages}an image takes {tokens} positions\nthe run would be {directory}\n"));
+        return print(&format!("{stages}image tokens: {tokens}\ndirectory of the run: {directory}\n"));
     }
     let outcome = train_model(&run, &options, &Progress::new())?;
     if args.json {

@@ -22,13 +22,13 @@ pub const ABSENT: &str = "absent";
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Size in bytes, modification time in nanoseconds since 1970, and digest of a file.
-type Known = (u64, u64, String);
+type FileDigest = (u64, u64, String);
 
 /// Digests of files below one directory, with those cached by earlier runs.
 pub struct Contents {
     dir: PathBuf,
-    kept: PathBuf,
-    known: BTreeMap<String, Known>,
+    cache_file: PathBuf,
+    known: BTreeMap<String, FileDigest>,
 }
 
 impl Contents {
@@ -36,17 +36,17 @@ impl Contents {
     pub fn open(cache: &Path, dir: &Path) -> Result<Self> {
         let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = digest::of_value(&whole.display().to_string())?;
-        let kept = cache.join("digests").join(format!("{name}.json"));
+        let cache_file = cache.join("digests").join(format!("{name}.json"));
         // If the cached digests cannot be read, they are computed again.
-        let known = atomic::read_json(&kept).unwrap_or_default();
-        Ok(Self { dir: dir.to_path_buf(), kept, known })
+        let known = atomic::read_json(&cache_file).unwrap_or_default();
+        Ok(Self { dir: dir.to_path_buf(), cache_file, known })
     }
 
-    /// Returns the digests of the files that contain these images (for names, see [`image_files::name`]).
+    /// Returns the digests of the files that contain these images (for names, see [`image_files::joint_name`]).
     pub fn images(&mut self, names: &[String], progress: &Progress) -> Result<Manifest> {
-        let files: BTreeSet<String> = names.iter().flat_map(|name| image_files::files(name)).collect();
+        let files: BTreeSet<String> = names.iter().flat_map(|name| image_files::file_names(name)).collect();
         let paths = files.into_iter().map(|file| {
-            let path = self.dir.join(image_files::path(&file));
+            let path = self.dir.join(image_files::decode_name(&file));
             (file, path)
         });
         self.files(&paths.collect::<Vec<_>>(), progress)
@@ -56,7 +56,7 @@ impl Contents {
     pub fn files(&mut self, files: &[(String, PathBuf)], progress: &Progress) -> Result<Manifest> {
         let settled = SystemTime::now().checked_sub(SETTLED).and_then(nanoseconds).unwrap_or(0);
         let bar = progress.bar("taking digests of files", files.len() as u64);
-        let found: Vec<(String, Option<Known>)> = files
+        let found: Vec<(String, Option<FileDigest>)> = files
             .par_iter()
             .map(|(name, path)| {
                 let known = read(path, self.known.get(&path.display().to_string()));
@@ -76,7 +76,7 @@ impl Contents {
             }
         }
         if changed {
-            atomic::write_json(&self.kept, &self.known)?;
+            atomic::write_json(&self.cache_file, &self.known)?;
         }
         Ok(manifest)
     }
@@ -87,7 +87,7 @@ fn nanoseconds(time: SystemTime) -> Option<u64> {
 }
 
 /// Returns size, time and digest of a file; `None` if it does not exist or cannot be read.
-fn read(path: &Path, known: Option<&Known>) -> Option<Known> {
+fn read(path: &Path, known: Option<&FileDigest>) -> Option<FileDigest> {
     // A pipe or a device may never end.
     let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let (size, time) = (meta.len(), meta.modified().ok().and_then(nanoseconds)?);
@@ -98,16 +98,16 @@ fn read(path: &Path, known: Option<&Known>) -> Option<Known> {
 }
 
 /// Returns the digest of a manifest and stores the manifest in the cache, so that a later run can tell what changed.
-pub fn keep(cache: &Path, manifest: &Manifest) -> Result<String> {
+pub fn store_manifest(cache: &Path, manifest: &Manifest) -> Result<String> {
     let digest = digest::of_value(manifest)?;
-    let path = place(cache, &digest);
+    let path = manifest_path(cache, &digest);
     if !path.exists() {
         atomic::write_json(&path, manifest)?;
     }
     Ok(digest)
 }
 
-fn place(cache: &Path, digest: &str) -> PathBuf {
+fn manifest_path(cache: &Path, digest: &str) -> PathBuf {
     cache.join("digests").join("of-runs").join(format!("{digest}.json"))
 }
 
@@ -115,7 +115,7 @@ fn place(cache: &Path, digest: &str) -> PathBuf {
 pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
     let read = |digest: &str| {
         let plain = !digest.is_empty() && digest.chars().all(|c| c.is_ascii_hexdigit());
-        plain.then(|| atomic::read_json::<Manifest>(&place(cache, digest)).ok()).flatten()
+        plain.then(|| atomic::read_json::<Manifest>(&manifest_path(cache, digest)).ok()).flatten()
     };
     let (there, here) = (read(there)?, read(here)?);
     let names: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
@@ -169,7 +169,7 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Opti
 
 /// Digest of a directory by names, sizes and times of all files, as versions before 0.2 computed it; `None` if it
 /// cannot be listed.
-pub fn by_names(dir: &Path) -> Option<String> {
+pub fn digest_by_metadata(dir: &Path) -> Option<String> {
     fn walk(dir: &Path, root: &Path, out: &mut Vec<(String, u64, u128)>) -> Result<()> {
         let step = || format!("listing {}", dir.display());
         for entry in std::fs::read_dir(dir).with_context(step)? {
@@ -224,7 +224,7 @@ mod tests {
         assert_ne!(second["a.png"], first["a.png"]);
         std::fs::remove_file(dir.path().join("b.png"))?;
         std::fs::write(dir.path().join("c.png"), "c")?;
-        let (there, here) = (keep(cache.path(), &first)?, keep(cache.path(), &look()?)?);
+        let (there, here) = (store_manifest(cache.path(), &first)?, store_manifest(cache.path(), &look()?)?);
         let said = changes(cache.path(), &there, &here).unwrap_or_default();
         assert_eq!(said, "a.png has other contents, b.png is gone, c.png is new");
         assert_eq!(changes(cache.path(), "../x", &here), None);
@@ -239,7 +239,8 @@ mod tests {
         compare(cache.path(), run.path(), &["data"], "abcd", Some("0305"))?;
         assert_eq!(atomic::read_json::<Value>(&config)?, json!({"data": "abcd", "seed": 1}));
         let manifest = |digest: &str| Manifest::from([("a.png".to_string(), digest.to_string())]);
-        let (there, here) = (keep(cache.path(), &manifest("1"))?, keep(cache.path(), &manifest("2"))?);
+        let (there, here) =
+            (store_manifest(cache.path(), &manifest("1"))?, store_manifest(cache.path(), &manifest("2"))?);
         atomic::write_json(&config, &json!({"data": there}))?;
         let e = compare(cache.path(), run.path(), &["data"], &here, None).unwrap_err();
         assert!(e.to_string().contains("other inputs: of the data, a.png has other contents"), "{e}");

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// A data directory: `align.jsonl`, `tune.jsonl`, `bench/<benchmark>.jsonl` and the images they name.
 #[derive(Clone, Debug)]
 pub struct DataDirectory {
+    /// Directory to which image names are relative.
     pub dir: PathBuf,
     /// Conversations of the align stage, if there are any.
     pub align: Option<PathBuf>,
@@ -20,7 +21,7 @@ pub struct DataDirectory {
     /// contents.
     pub earlier: Option<String>,
     /// Whether the images were rendered or composed by Burgess, so that all can be decoded.
-    pub drawn: bool,
+    pub generated: bool,
     /// Largest number of tune conversations with an image per source; `None` for all.
     pub per_source: Option<usize>,
 }
@@ -51,7 +52,7 @@ pub fn check_file(file: &Path) -> Result<()> {
 }
 
 /// File that records which data files were compared with their checksums, and when.
-pub fn remembered(name: &str) -> Result<PathBuf> {
+pub fn verification_record(name: &str) -> Result<PathBuf> {
     Ok(paths::cache()?.join("checked").join(format!("{name}.json")))
 }
 
@@ -60,9 +61,9 @@ pub fn remembered(name: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 /// A file is missing or damaged.
-pub fn check_sealed(dir: &Path) -> Result<()> {
+pub fn check_checksums(dir: &Path) -> Result<()> {
     let name = digest::of_bytes(std::path::absolute(dir).unwrap_or_default().to_string_lossy().as_bytes());
-    let (_, bad) = checksums::damaged(dir, &remembered(&name)?)?;
+    let (_, bad) = checksums::damaged(dir, &verification_record(&name)?)?;
     match bad.first() {
         None => Ok(()),
         Some(first) => {

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// The examples of one training stage.
 pub struct ExampleSet {
+    /// Tokenised examples of the conversations that are used.
     pub examples: PackedExamples,
     file: PathBuf,
     /// Number of conversations in the file; `left_out` says why some are not among the examples.
@@ -76,16 +77,16 @@ pub fn read(
 ) -> Result<ExampleSet> {
     check_file(file)?;
     let bar = progress.bar(&format!("reading {}", file.display()), 0);
-    let thinned = per_source.map(|n| PerSourceLimit::of(file, n)).transpose()?;
-    let mut place = 0;
+    let source_limit = per_source.map(|n| PerSourceLimit::of(file, n)).transpose()?;
+    let mut position = 0;
     let mut packing = ExamplePacker::new(&paths::cache()?.join("examples"))?;
-    let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+    let mut unsupervised: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     // Conversations that the template refuses, by reason, with their number and the first id; and the first error.
     let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
     let problems = conversation::read(file, |c| {
-        place += 1;
+        position += 1;
         bar.add(1);
-        if thinned.as_ref().is_some_and(|t| !t.keeps(place - 1, &c.source, c.image.is_some())) {
+        if source_limit.as_ref().is_some_and(|t| !t.keeps(position - 1, &c.source, c.image.is_some())) {
             return Ok(());
         }
         let encoded = match chat.encode(tokenizer, &c.turns, c.image.is_some()) {
@@ -99,11 +100,11 @@ pub fn read(
             }
         };
         if let Some(problem) = &encoded.problem {
-            unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
+            unsupervised.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
-        let image = c.image.as_ref().map(|i| images.number_from(&image_files::name_of(Path::new(i)), &c.source));
+        let image = c.image.as_ref().map(|i| images.number_from(&image_files::encode_name(Path::new(i)), &c.source));
         // ImageIndex get their indices before any is left out, so that every fraction of the data uses the same features.
-        if share.is_some_and(|share| !is_in_fraction(place - 1, share)) {
+        if share.is_some_and(|share| !is_in_fraction(position - 1, share)) {
             return Ok(());
         }
         match Example::new(encoded, image) {
@@ -113,7 +114,7 @@ pub fn read(
     })?;
     drop(bar);
     let refusals: usize = refused.values().map(|(count, _)| count).sum();
-    if let Some(e) = first.filter(|_| refusals == place as usize) {
+    if let Some(e) = first.filter(|_| refusals == position as usize) {
         return Err(e.context(format!("{}: the chat template takes none of {refusals} conversations", file.display())));
     }
     let mut left_out = Vec::new();
@@ -124,10 +125,10 @@ pub fn read(
     for (what, count, first) in problems.iter() {
         left_out.push(format!("{count} conversations left out: {what} (first: {first})"));
     }
-    for (what, (count, first)) in unlearned {
+    for (what, (count, first)) in unsupervised {
         left_out.push(format!("nothing is learned of {count} conversations: {what} (first: {})", excerpt(&first, 200)));
     }
-    let all = place as usize + problems.total();
+    let all = position as usize + problems.total();
     Ok(ExampleSet { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
 }
 
@@ -188,7 +189,7 @@ pub fn unreadable(
     progress: &Progress,
 ) -> Result<BTreeMap<String, String>> {
     // Rendered images can always be decoded.
-    if data.drawn || names.is_empty() {
+    if data.generated || names.is_empty() {
         return Ok(BTreeMap::new());
     }
     let key = digest::of_value(&(contents, names))?;

@@ -1,6 +1,6 @@
 //! The directory of the field study on this machine, `CACHE/field`, for which studies write `{field}`.
 
-use crate::data::directory::remembered;
+use crate::data::directory::verification_record;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::study::paths::FIELD;
@@ -16,7 +16,7 @@ pub fn directory() -> Result<PathBuf> {
 }
 
 /// Directory in which `experiments/studies/field/prepare.sh` unpacks the packages.
-pub fn raw() -> Result<PathBuf> {
+pub fn packages_directory() -> Result<PathBuf> {
     Ok(directory()?.join("raw"))
 }
 
@@ -29,15 +29,13 @@ pub fn resolve(name: &str) -> Result<String> {
     let path = directory()?.join(rest);
     match path.exists() {
         true => Ok(path.to_string_lossy().into_owned()),
-        false => {
-            Err(Error::usage(format!("{name} is not on this machine: there is no {}", path.display()))
-                .hint(command(None)))
-        }
+        false => Err(Error::usage(format!("{name} is not on this machine: there is no {}", path.display()))
+            .hint(prepare_hint(None))),
     }
 }
 
 /// Hint on how to prepare the data; sizes other than those of the built-in study are given as options.
-fn command(spec: Option<&FieldSpec>) -> String {
+fn prepare_hint(spec: Option<&FieldSpec>) -> String {
     let sizes = match spec {
         None => String::new(),
         Some(FieldSpec { seed, align, tune, turns, per_benchmark }) => {
@@ -53,16 +51,16 @@ fn command(spec: Option<&FieldSpec>) -> String {
 ///
 /// # Errors
 /// The data were not prepared.
-pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
+pub fn data_directory(spec: &FieldSpec) -> Result<(PathBuf, String)> {
     let dir = prepare::data_directory(&directory()?, spec)?;
     if !dir.is_dir() {
         return Err(Error::usage(format!(
             "the data of the field study are not prepared: there is no {}",
             dir.display()
         ))
-        .hint(command(Some(spec))));
+        .hint(prepare_hint(Some(spec))));
     }
-    let digest = prepare::content_digest(&dir).map_err(|e| e.hint(command(Some(spec))))?;
+    let digest = prepare::content_digest(&dir).map_err(|e| e.hint(prepare_hint(Some(spec))))?;
     Ok((dir, digest))
 }
 
@@ -72,7 +70,7 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
 /// A file is missing or damaged.
 pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (known, bad) = checksums::damaged(dir, &remembered(&format!("field-{name}"))?)?;
+    let (known, bad) = checksums::damaged(dir, &verification_record(&format!("field-{name}"))?)?;
     if known == Verification::NoChecksum {
         note(&format!(
             "note: {} was prepared by an earlier version, without checksums: it is used unchecked",
@@ -86,7 +84,7 @@ pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
             bad.len(),
             dir.join(first).display()
         ))
-        .hint(format!("to make them again: {}", command(Some(spec))))),
+        .hint(format!("to make them again: {}", prepare_hint(Some(spec))))),
     }
 }
 

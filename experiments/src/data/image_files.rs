@@ -18,19 +18,19 @@ const GAP: u32 = 10;
 const PIXELS: u64 = 1 << 28;
 
 /// Name of a question's images, relative to the data directory `dir` if they lie below it.
-pub fn name(dir: &Path, images: &[ImageLocation]) -> String {
+pub fn joint_name(dir: &Path, images: &[ImageLocation]) -> String {
     let relative = |image: &ImageLocation| match image {
-        ImageLocation::File(path) => name_of(path.strip_prefix(dir).unwrap_or(path)),
+        ImageLocation::File(path) => encode_name(path.strip_prefix(dir).unwrap_or(path)),
         ImageLocation::Cell(_) => {
             let name = image.to_string();
-            name_of(Path::new(&name).strip_prefix(dir).unwrap_or(Path::new(&name)))
+            encode_name(Path::new(&name).strip_prefix(dir).unwrap_or(Path::new(&name)))
         }
     };
     images.iter().map(relative).collect::<Vec<_>>().join("\n")
 }
 
 /// Name of one file.
-pub fn name_of(path: &Path) -> String {
+pub fn encode_name(path: &Path) -> String {
     let mut name = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -48,7 +48,7 @@ pub fn name_of(path: &Path) -> String {
 }
 
 /// Path of the file with this name; the name must contain no line feed.
-pub fn path(name: &str) -> PathBuf {
+pub fn decode_name(name: &str) -> PathBuf {
     if !name.contains('\0') {
         return name.into();
     }
@@ -83,7 +83,7 @@ fn of_bytes(bytes: Vec<u8>) -> PathBuf {
 
 /// The images of a name.
 fn parts(name: &str) -> impl Iterator<Item = ImageLocation> {
-    name.split('\n').map(|part| match path(part) {
+    name.split('\n').map(|part| match decode_name(part) {
         path if part.contains('\0') => match path.to_str() {
             Some(text) => ImageLocation::parse(text),
             None => ImageLocation::File(path),
@@ -93,8 +93,8 @@ fn parts(name: &str) -> impl Iterator<Item = ImageLocation> {
 }
 
 /// Names of the files that contain the images of a name.
-pub fn files(name: &str) -> Vec<String> {
-    parts(name).map(|image| name_of(image.file())).collect()
+pub fn file_names(name: &str) -> Vec<String> {
+    parts(name).map(|image| encode_name(image.file())).collect()
 }
 
 /// Whether a name is that of a single image file, not of a table cell or of several images.
@@ -103,13 +103,13 @@ pub fn is_file(name: &str) -> bool {
 }
 
 /// Formats a name on one line, for messages.
-pub fn shown(name: &str) -> String {
+pub fn display_name(name: &str) -> String {
     let shown = |image: ImageLocation| burgess_base::text::excerpt(&image.to_string(), 200);
     parts(name).map(shown).collect::<Vec<_>>().join(" and ")
 }
 
 /// Full paths of the images of a name, one per line.
-pub fn places(dir: &Path, name: &str) -> String {
+pub fn full_paths(dir: &Path, name: &str) -> String {
     parts(name).map(|image| image.below(dir).to_string()).collect::<Vec<_>>().join("\n")
 }
 
@@ -118,7 +118,9 @@ pub fn places(dir: &Path, name: &str) -> String {
 /// # Errors
 /// The file does not exist or cannot be decoded.
 pub fn open(dir: &Path, name: &str, orientation: Orientation) -> Result<RgbImage> {
-    open_all(dir, &[name], orientation).pop().unwrap_or_else(|| Err(Error::failed(format!("no image {}", shown(name)))))
+    open_all(dir, &[name], orientation)
+        .pop()
+        .unwrap_or_else(|| Err(Error::failed(format!("no image {}", display_name(name)))))
 }
 
 /// Reads several images; the cells of one table are read in one pass.
@@ -155,7 +157,7 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
 /// As [`open`].
 pub fn dimensions(dir: &Path, name: &str, orientation: Orientation) -> Result<(u32, u32)> {
     if is_file(name) {
-        return preprocess::dimensions_oriented(&dir.join(path(name)), orientation);
+        return preprocess::dimensions_oriented(&dir.join(decode_name(name)), orientation);
     }
     Ok(open(dir, name, orientation)?.dimensions())
 }
@@ -191,18 +193,18 @@ mod tests {
     fn names_hold_whatever_a_file_can_be_called() -> Result<()> {
         let dir = tempfile::tempdir()?;
         for name in ["a.png", "größe 1.png", "x/test-0.parquet#image/17", "a\nb.png", "a\r", "a\n\n.png", "\n"] {
-            let made = name_of(Path::new(name));
-            assert_eq!(path(&made), Path::new(name), "{name:?}");
+            let made = encode_name(Path::new(name));
+            assert_eq!(decode_name(&made), Path::new(name), "{name:?}");
             assert!(!made.contains('\n') && (made == name || name.contains('\n')), "{name:?}");
         }
-        assert_eq!(path(&name_of(Path::new("a\0b"))), Path::new("a\0b"));
+        assert_eq!(decode_name(&encode_name(Path::new("a\0b"))), Path::new("a\0b"));
         let file = dir.path().join("line\nfeed.png");
         let saved = RgbImage::from_pixel(3, 5, Rgb([7; 3])).save(&file);
         saved.map_err(|e| Error::failed(e.to_string()))?;
-        let name = name(dir.path(), &[ImageLocation::File(file.clone()), ImageLocation::File(file.clone())]);
+        let name = joint_name(dir.path(), &[ImageLocation::File(file.clone()), ImageLocation::File(file.clone())]);
         assert_eq!(name.lines().count(), 2);
         assert_eq!(open(dir.path(), &name, Orientation::AsStored)?.dimensions(), (16, 5));
-        let one = name_of(Path::new("line\nfeed.png"));
+        let one = encode_name(Path::new("line\nfeed.png"));
         assert_eq!(
             (
                 open(dir.path(), &one, Orientation::AsStored)?.dimensions(),
@@ -210,9 +212,12 @@ mod tests {
             ),
             ((3, 5), (3, 5))
         );
-        assert_eq!((shown(&one).as_str(), is_file(&one), files(&one)), ("line\\nfeed.png", true, vec![one.clone()]));
-        assert_eq!(places(dir.path(), &one), file.display().to_string());
-        assert_eq!(files("x.parquet#image/17\na.png"), ["x.parquet", "a.png"]);
+        assert_eq!(
+            (display_name(&one).as_str(), is_file(&one), file_names(&one)),
+            ("line\\nfeed.png", true, vec![one.clone()])
+        );
+        assert_eq!(full_paths(dir.path(), &one), file.display().to_string());
+        assert_eq!(file_names("x.parquet#image/17\na.png"), ["x.parquet", "a.png"]);
         Ok(())
     }
 
@@ -225,7 +230,7 @@ mod tests {
         let plain = dir.path().join("plain.png");
         RgbImage::from_pixel(3, 5, Rgb([7; 3])).save(&plain).map_err(|e| Error::failed(e.to_string()))?;
         std::fs::rename(plain, &file)?;
-        let name = name(dir.path(), &[ImageLocation::File(file)]);
+        let name = joint_name(dir.path(), &[ImageLocation::File(file)]);
         assert_eq!(name, "\0ff\0fe a.png");
         assert_eq!(open(dir.path(), &name, Orientation::AsStored)?.dimensions(), (3, 5));
         let fifo = std::process::Command::new("mkfifo").arg(dir.path().join("pipe.png")).status();
@@ -243,7 +248,7 @@ mod tests {
             saved.map_err(|e| Error::failed(e.to_string()))?;
         }
         let images = ["a.png", "b.png"].map(|n| ImageLocation::File(dir.path().join(n)));
-        let name = name(dir.path(), &images);
+        let name = joint_name(dir.path(), &images);
         assert_eq!(name, "a.png\nb.png");
         let whole = open(dir.path(), &name, Orientation::AsStored)?;
         assert_eq!((whole.dimensions(), dimensions(dir.path(), &name, Orientation::AsStored)?), ((18, 8), (18, 8)));

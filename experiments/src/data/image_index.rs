@@ -5,6 +5,7 @@ use std::collections::HashMap;
 /// Assigns indices to images in the order in which they are first named.
 #[derive(Default)]
 pub struct ImageIndex {
+    /// Names of the images, by index.
     pub names: Vec<String>,
     numbers: HashMap<String, usize>,
     /// For images that conversations name, the index in `named` of the source that the conversation states.
@@ -21,6 +22,7 @@ impl ImageIndex {
         })
     }
 
+    /// As [`number`](Self::number), for an image of a conversation that states `source`.
     pub fn number_from(&mut self, name: &str, source: &str) -> usize {
         let number = self.number(name);
         if number == self.sources.len() {
@@ -33,6 +35,7 @@ impl ImageIndex {
         number
     }
 
+    /// Source that the first conversation about an image states; empty if none does.
     pub fn source(&self, number: usize) -> &str {
         self.sources.get(number).and_then(|s| self.named.get(*s)).map_or("", String::as_str)
     }

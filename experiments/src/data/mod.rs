@@ -11,6 +11,6 @@ mod open;
 pub mod published;
 mod subset;
 
-pub use directory::{DataDirectory, check_sealed};
+pub use directory::{DataDirectory, check_checksums};
 pub use image_index::ImageIndex;
 pub use open::{image_directory, is_rendered, open, world_digest};

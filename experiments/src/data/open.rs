@@ -1,6 +1,6 @@
 //! Opening the data of a study: rendering, finding or checking them on this machine.
 
-use crate::data::directory::{DataDirectory, check_directory, check_file, check_sealed, remembered};
+use crate::data::directory::{DataDirectory, check_checksums, check_directory, check_file, verification_record};
 use crate::data::{digests, field, published};
 use crate::machine::paths;
 use crate::machine::progress::Progress;
@@ -29,7 +29,7 @@ pub fn image_directory(data: &DataSource) -> Result<Option<PathBuf>> {
         DataSource::World(spec) => {
             Some(paths::cache()?.join("worlds").join(world_digest(spec)?)).filter(|dir| dir.is_dir())
         }
-        DataSource::Field(spec) => field::data(spec).ok().map(|(dir, _)| dir),
+        DataSource::Field(spec) => field::data_directory(spec).ok().map(|(dir, _)| dir),
         DataSource::Directory(dir) => Some(dir.clone()),
         DataSource::Files(files) => Some(files.images.clone()),
         DataSource::Published(published) => published::open(published).ok().map(|data| data.dir),
@@ -45,31 +45,31 @@ pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
             let digest = world_digest(spec)?;
             let dir = paths::cache()?.join("worlds").join(&digest);
             match dir.is_dir() {
-                true => mend(&dir, spec, &digest, progress)?,
+                true => repair(&dir, spec, &digest, progress)?,
                 false => render(&dir, spec, progress)?,
             }
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
-            Ok(DataDirectory { dir, align, tune, digest, earlier: None, drawn: true, per_source: None })
+            Ok(DataDirectory { dir, align, tune, digest, earlier: None, generated: true, per_source: None })
         }
         DataSource::Field(spec) => {
-            let (dir, digest) = field::data(spec)?;
+            let (dir, digest) = field::data_directory(spec)?;
             field::check(&dir, spec, &|text| progress.line(text))?;
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
-            Ok(DataDirectory { dir, align, tune, digest, earlier: None, drawn: true, per_source: None })
+            Ok(DataDirectory { dir, align, tune, digest, earlier: None, generated: true, per_source: None })
         }
         DataSource::Directory(dir) => {
             let hint = "it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl";
             check_directory(dir, "the data directory", hint)?;
-            check_sealed(dir)?;
+            check_checksums(dir)?;
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
-            let earlier = digests::by_names(dir);
+            let earlier = digests::digest_by_metadata(dir);
             Ok(DataDirectory {
                 dir: dir.clone(),
                 align,
                 tune,
                 digest: String::new(),
                 earlier,
-                drawn: false,
+                generated: false,
                 per_source: None,
             })
         }
@@ -81,7 +81,7 @@ pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
                 check_file(file)?;
             }
             let of = |file: &PathBuf| digest::of_file(file).ok();
-            let parts = (files.align.as_ref().and_then(of), of(&files.tune), digests::by_names(&dir));
+            let parts = (files.align.as_ref().and_then(of), of(&files.tune), digests::digest_by_metadata(&dir));
             let earlier = parts.2.is_some().then(|| digest::of_value(&parts)).transpose()?;
             Ok(DataDirectory {
                 dir,
@@ -89,7 +89,7 @@ pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
                 tune: files.tune.clone(),
                 digest: String::new(),
                 earlier,
-                drawn: false,
+                generated: false,
                 per_source: None,
             })
         }
@@ -108,8 +108,8 @@ fn render(dir: &Path, spec: &WorldSpec, progress: &Progress) -> Result<()> {
 }
 
 /// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
-fn mend(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Result<()> {
-    let bad = match checksums::damaged(dir, &remembered(digest)?) {
+fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Result<()> {
+    let bad = match checksums::damaged(dir, &verification_record(digest)?) {
         Ok((Verification::NoChecksum, _)) => {
             progress.line(&format!(
                 "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",

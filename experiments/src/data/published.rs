@@ -50,7 +50,15 @@ pub fn open(published: &PublishedData) -> Result<DataDirectory> {
     // The links of a snapshot resolve to files named by their digest, so the path identifies the contents.
     let name = |file: &PathBuf| std::fs::canonicalize(file).map(|f| f.display().to_string());
     let digest = digest::of_value(&(align.as_ref().map(name).transpose()?, name(&tune)?, published))?;
-    Ok(DataDirectory { dir, align, tune, digest, earlier: None, drawn: false, per_source: published.tune.per_source })
+    Ok(DataDirectory {
+        dir,
+        align,
+        tune,
+        digest,
+        earlier: None,
+        generated: false,
+        per_source: published.tune.per_source,
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct PerSourceLimit {
     /// Largest rank that is used, for each source.
-    largest: BTreeMap<String, u64>,
+    largest_rank: BTreeMap<String, u64>,
 }
 
 impl PerSourceLimit {
@@ -20,36 +20,36 @@ impl PerSourceLimit {
     /// The file cannot be read.
     pub fn of(file: &Path, per_source: usize) -> Result<Self> {
         let mut lowest: BTreeMap<String, BinaryHeap<u64>> = BTreeMap::new();
-        let mut place = 0;
+        let mut position = 0;
         conversation::read(file, |c| {
             if c.image.is_some() {
                 let heap = lowest.entry(c.source).or_default();
-                heap.push(rank(place));
+                heap.push(rank(position));
                 if heap.len() > per_source {
                     heap.pop();
                 }
             }
-            place += 1;
+            position += 1;
             Ok(())
         })?;
-        Ok(Self { largest: lowest.into_iter().filter_map(|(s, h)| Some((s, *h.peek()?))).collect() })
+        Ok(Self { largest_rank: lowest.into_iter().filter_map(|(s, h)| Some((s, *h.peek()?))).collect() })
     }
 
     /// Whether the conversation at this position of the file is used.
-    pub fn keeps(&self, place: u64, source: &str, has_image: bool) -> bool {
-        !has_image || self.largest.get(source).is_some_and(|largest| rank(place) <= *largest)
+    pub fn keeps(&self, position: u64, source: &str, has_image: bool) -> bool {
+        !has_image || self.largest_rank.get(source).is_some_and(|largest| rank(position) <= *largest)
     }
 }
 
 /// Whether the conversation at this position of a file belongs to a fraction of it, 0 to 1. Smaller fractions are
 /// subsets of larger ones; the draw differs from that of [`PerSourceLimit`].
-pub fn is_in_fraction(place: u64, share: f64) -> bool {
-    (rank(place.wrapping_add(1 << 40)) as f64) < share * 2f64.powi(64)
+pub fn is_in_fraction(position: u64, share: f64) -> bool {
+    (rank(position.wrapping_add(1 << 40)) as f64) < share * 2f64.powi(64)
 }
 
 /// Pseudo-random rank of a position in a file, the same on every machine (SplitMix64).
-fn rank(place: u64) -> u64 {
-    let mut z = place.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+fn rank(position: u64) -> u64 {
+    let mut z = position.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -81,11 +81,11 @@ mod tests {
         std::fs::write(&file, text)?;
         let thinned = PerSourceLimit::of(&file, 25)?;
         let mut kept: BTreeMap<String, usize> = BTreeMap::new();
-        let mut place = 0;
+        let mut position = 0;
         conversation::read(&file, |c| {
             *kept.entry(c.source.clone()).or_default() +=
-                usize::from(thinned.keeps(place, &c.source, c.image.is_some()));
-            place += 1;
+                usize::from(thinned.keeps(position, &c.source, c.image.is_some()));
+            position += 1;
             Ok(())
         })?;
         assert_eq!((kept["many"], kept["few"], kept["text"]), (25, 7, 193));
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn shares_are_nested_and_about_as_large_as_they_say() {
-        let of = |share: f64| -> Vec<u64> { (0..8000).filter(|place| is_in_fraction(*place, share)).collect() };
+        let of = |share: f64| -> Vec<u64> { (0..8000).filter(|position| is_in_fraction(*position, share)).collect() };
         let (small, large) = (of(0.125), of(0.5));
         assert!((900..1100).contains(&small.len()) && (3850..4150).contains(&large.len()));
-        assert!(small.iter().all(|place| large.contains(place)) && of(1.0).len() == 8000 && of(0.0).is_empty());
+        assert!(small.iter().all(|position| large.contains(position)) && of(1.0).len() == 8000 && of(0.0).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::data;
 use crate::features::oracle;
-use crate::features::oracle::{OracleCard, Truth};
+use crate::features::oracle::{GroundTruth, OracleCard};
 use crate::study::{ArmEncoder, DataSource, EncoderWeights, EvaluatorConfig, Freeze, ORACLE};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};
@@ -28,7 +28,7 @@ impl ArmCard {
     /// There is no such encoder, or the data have no ground truth for the oracle.
     pub fn of(encoder: &ArmEncoder, how: Preparation, data: &Path) -> Result<Self> {
         match encoder.is_oracle() {
-            true => Ok(Self::Oracle(Truth::read(data)?.card())),
+            true => Ok(Self::Oracle(GroundTruth::read(data)?.card())),
             false => Ok(Self::Encoder(encoder.card(how)?)),
         }
     }
@@ -54,9 +54,9 @@ impl ArmCard {
     ///
     /// # Errors
     /// `data` has no ground truth for the oracle, or the ground truth has another grid than that of the training data.
-    pub fn on(&self, data: &Path) -> Result<Self> {
+    pub fn for_data(&self, data: &Path) -> Result<Self> {
         let Self::Oracle(trained) = self else { return Ok(self.clone()) };
-        let here = Truth::read(data)?.card();
+        let here = GroundTruth::read(data)?.card();
         match here.grid == trained.grid {
             true => Ok(Self::Oracle(here)),
             false => Err(Error::failed(format!(

@@ -3,7 +3,7 @@
 use crate::data::image_files;
 use crate::features::card::ArmCard;
 use crate::features::oracle;
-use crate::features::oracle::Truth;
+use crate::features::oracle::GroundTruth;
 use crate::machine::stop;
 use crate::study::{ArmEncoder, ORACLE};
 use burgess_base::digest::Digest;
@@ -20,7 +20,7 @@ pub enum FeatureExtractor {
     /// An encoder, which reads the image files.
     Encoder(Box<Encoder>),
     /// The oracle, which looks the images up in the ground truth of their directory.
-    Oracle(Truth),
+    Oracle(GroundTruth),
 }
 
 impl FeatureExtractor {
@@ -31,7 +31,7 @@ impl FeatureExtractor {
     pub fn open(encoder: &ArmEncoder, card: &ArmCard, data: &Path, device: &Device) -> Result<Self> {
         match card {
             ArmCard::Encoder(card) => Ok(Self::Encoder(Box::new(encoder.load(card.clone(), device)?))),
-            ArmCard::Oracle(card) => Ok(Self::Oracle(Truth::read_as(card, data)?)),
+            ArmCard::Oracle(card) => Ok(Self::Oracle(GroundTruth::read_matching(card, data)?)),
         }
     }
 
@@ -110,7 +110,7 @@ pub fn encode<S: AsRef<str>>(
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
-        let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name.as_ref()));
+        let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name.as_ref()));
         let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map

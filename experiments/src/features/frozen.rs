@@ -83,7 +83,7 @@ impl ComputedFeatures {
                 image_files::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
             let pixels = encoder.card.preprocess.pixels(&opened, encoder.device());
             let start = Instant::now();
-            let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name));
+            let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name));
             let map = encoder.forward_of(pixels, &name)?;
             encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);

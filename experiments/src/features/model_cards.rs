@@ -64,7 +64,7 @@ impl From<ModelEncoder> for ModelEncoderTable {
 
 impl ModelEncoder {
     /// Makes the entry of an encoder with its own weights.
-    pub fn own(card: EncoderCard) -> Self {
+    pub fn of_card(card: EncoderCard) -> Self {
         Self { encoder: ArmEncoder::plain(card.id.clone()), card: ArmCard::Encoder(card) }
     }
 
@@ -84,28 +84,28 @@ fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Tensor<4> {
 ///
 /// # Errors
 /// The weights of an encoder are not on this machine, or the model has the oracle, which reads no images.
-pub fn visual(image: &RgbImage, towers: &[ModelEncoder], trained: bool, device: &Device) -> Result<ImageBatch> {
+pub fn image_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, device: &Device) -> Result<ImageBatch> {
     match trained {
         true => {
-            let pixels = towers.iter().map(|t| Ok(pixels(t.card.encoder()?, image, device)));
+            let pixels = encoders.iter().map(|e| Ok(pixels(e.card.encoder()?, image, device)));
             pixels.collect::<Result<_>>().map(ImageBatch::Pixels)
         }
-        false => towers.iter().map(|t| t.features(image, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps),
+        false => encoders.iter().map(|e| e.features(image, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps),
     }
 }
 
-/// As [`visual`], for an image without content: for the oracle, every cell shows background.
+/// As [`image_batch`], for an image without content: for the oracle, every cell shows background.
 ///
 /// # Errors
-/// As [`visual`].
-pub fn blank(image: &RgbImage, towers: &[ModelEncoder], trained: bool, device: &Device) -> Result<ImageBatch> {
-    match towers {
+/// As [`image_batch`].
+pub fn blank_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, device: &Device) -> Result<ImageBatch> {
+    match encoders {
         [ModelEncoder { card: ArmCard::Oracle(card), .. }] => {
             let shape = [1, card.grid[0] * card.grid[1], card.width];
             let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
             Ok(ImageBatch::FeatureMaps(vec![FeatureMap { tokens, grid: card.grid }]))
         }
-        _ => visual(image, towers, trained, device),
+        _ => image_batch(image, encoders, trained, device),
     }
 }
 
@@ -115,8 +115,8 @@ pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientat
 }
 
 /// Makes the list of a run's encoders for `cards.json`.
-pub fn towers(parts: &[EncoderFeatures]) -> Vec<ModelEncoder> {
-    let tower = |part: &EncoderFeatures| {
+pub fn model_encoders(encoders: &[EncoderFeatures]) -> Vec<ModelEncoder> {
+    let entry = |part: &EncoderFeatures| {
         let mut card = part.card.clone();
         if let ArmCard::Encoder(card) = &mut card {
             // The pretraining recipe does not affect what the encoder computes.
@@ -124,19 +124,19 @@ pub fn towers(parts: &[EncoderFeatures]) -> Vec<ModelEncoder> {
         }
         ModelEncoder { encoder: part.encoder.clone(), card }
     };
-    parts.iter().map(tower).collect()
+    encoders.iter().map(entry).collect()
 }
 
 /// Writes `cards.json` beside the model of a run, unless it exists.
-pub fn write(dir: &Path, parts: &[EncoderFeatures]) -> Result<()> {
+pub fn write(dir: &Path, encoders: &[EncoderFeatures]) -> Result<()> {
     let file = dir.join(FILE);
     if file.is_file() {
         return Ok(());
     }
     // Models of earlier versions have no checksums; a checksum of one file would claim that all were checked.
     match dir.join(checksums::FILE).is_file() {
-        true => checksums::write_json(dir, FILE, &towers(parts)),
-        false => atomic::write_json(&file, &towers(parts)),
+        true => checksums::write_json(dir, FILE, &model_encoders(encoders)),
+        false => atomic::write_json(&file, &model_encoders(encoders)),
     }
 }
 
@@ -146,13 +146,13 @@ pub fn read(dir: &Path) -> Result<Vec<ModelEncoder>> {
         return Err(Error::failed(format!("{} has no {FILE}: what its images go through is not known", dir.display()))
             .hint("run the study again: what is done stays done, and the file is written"));
     }
-    let towers: Vec<ModelEncoder> = atomic::read_json(&dir.join(FILE))?;
-    for tower in &towers {
+    let encoders: Vec<ModelEncoder> = atomic::read_json(&dir.join(FILE))?;
+    for entry in &encoders {
         // Apply the same validation as to cards of the zoo and of directories.
-        let step = || format!("{}: the card of {}", dir.join(FILE).display(), tower.encoder);
-        tower.card.validate().map_err(|e| e.context(step()))?;
+        let step = || format!("{}: the card of {}", dir.join(FILE).display(), entry.encoder);
+        entry.card.validate().map_err(|e| e.context(step()))?;
     }
-    Ok(towers)
+    Ok(encoders)
 }
 
 #[cfg(test)]
@@ -164,11 +164,11 @@ mod tests {
     fn the_oracle_is_written_without_a_card_and_reads_no_images() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let card = ArmCard::Oracle(OracleCard::new([2, 3], "0305"));
-        let tower = ModelEncoder { encoder: ArmEncoder::plain(ORACLE), card: card.clone() };
-        atomic::write_json(&dir.path().join(FILE), &[&tower])?;
+        let entry = ModelEncoder { encoder: ArmEncoder::plain(ORACLE), card: card.clone() };
+        atomic::write_json(&dir.path().join(FILE), &[&entry])?;
         let mut read_back = read(dir.path())?;
-        assert_eq!(read_back.pop().map(|t| t.card), Some(card));
-        let written = serde_json::to_value(&tower)?;
+        assert_eq!(read_back.pop().map(|e| e.card), Some(card));
+        let written = serde_json::to_value(&entry)?;
         assert_eq!(written["oracle"]["truth"], "0305");
         assert!(written.get("card").is_none(), "{written}");
         for (key, value) in [("encoder", "nano-clip".into()), ("oracle", serde_json::Value::Null)] {
@@ -179,9 +179,9 @@ mod tests {
         }
         let device = Device::flex();
         let image = RgbImage::new(8, 8);
-        let towers = [tower];
-        assert!(visual(&image, &towers, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
-        match blank(&image, &towers, false, &device)? {
+        let encoders = [entry];
+        assert!(image_batch(&image, &encoders, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
+        match blank_batch(&image, &encoders, false, &device)? {
             ImageBatch::FeatureMaps(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
             _ => return Err(Error::failed("the oracle gives features")),
         }
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn absurd_cards_of_a_saved_model_are_refused() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        let good = serde_json::to_value([ModelEncoder::own(EncoderCard::find("nano-clip")?)])?;
+        let good = serde_json::to_value([ModelEncoder::of_card(EncoderCard::find("nano-clip")?)])?;
         let say = |at: &str, value: serde_json::Value| {
             let mut changed = good.clone();
             let (table, key) = at.rsplit_once('/').unwrap_or_default();

@@ -95,7 +95,7 @@ pub fn no_encoder() -> Error {
 }
 
 /// The ground truth of a data directory as features.
-pub struct Truth {
+pub struct GroundTruth {
     file: PathBuf,
     digest: String,
     grid: [usize; 2],
@@ -123,7 +123,7 @@ struct Reader {
     vectors: Vec<f32>,
 }
 
-impl Truth {
+impl GroundTruth {
     /// Reads the ground truth of the data in `dir`.
     ///
     /// # Errors
@@ -171,7 +171,7 @@ impl Truth {
     ///
     /// # Errors
     /// The file changed since the card was made, or cannot be read.
-    pub fn read_as(card: &OracleCard, dir: &Path) -> Result<Self> {
+    pub fn read_matching(card: &OracleCard, dir: &Path) -> Result<Self> {
         let truth = Self::read(dir)?;
         match truth.card() == *card {
             true => Ok(truth),
@@ -193,8 +193,12 @@ impl Truth {
     }
 
     fn unknown(&self, image: &str, count: &str) -> Error {
-        Error::failed(format!("{} has no line for the image {}{count}", self.file.display(), image_files::shown(image)))
-            .hint(format!("the oracle needs the ground truth of every image that the study names: {FORM}"))
+        Error::failed(format!(
+            "{} has no line for the image {}{count}",
+            self.file.display(),
+            image_files::display_name(image)
+        ))
+        .hint(format!("the oracle needs the ground truth of every image that the study names: {FORM}"))
     }
 
     /// Looks up the features of images by name, `[images, cells, WIDTH]`.
@@ -261,7 +265,7 @@ impl Reader {
             return Err(Error::failed(format!("a word of cell {} is empty", cell + 1)));
         }
         let cells = cells.into_iter().map(|words| self.cell(words)).collect::<Result<_>>()?;
-        let name = image_files::name_of(Path::new(&image));
+        let name = image_files::encode_name(Path::new(&image));
         match self.images.insert(name, cells) {
             None => Ok(()),
             Some(_) => Err(Error::failed(format!("the image {} has a line before", excerpt(&image, 200)))),
@@ -305,10 +309,10 @@ fn absent(file: &Path) -> Error {
 mod tests {
     use super::*;
 
-    fn read(lines: &str) -> Result<Truth> {
+    fn read(lines: &str) -> Result<GroundTruth> {
         let dir = tempfile::tempdir()?;
         fs::write(dir.path().join(FILE), lines)?;
-        Truth::read(dir.path())
+        GroundTruth::read(dir.path())
     }
 
     fn line(image: &str, cells: &str) -> String {
@@ -388,10 +392,10 @@ mod tests {
         assert!(e.to_string().ends_with("truth.jsonl has no line for the image x/b.png, one of 2 of 3"), "{e}");
         assert!(e.hint_text().is_some() && truth.features(&["b"]).is_err());
         let dir = tempfile::tempdir()?;
-        let e = Truth::read(dir.path()).map(|_| ()).unwrap_err();
+        let e = GroundTruth::read(dir.path()).map(|_| ()).unwrap_err();
         assert!(e.to_string().contains("no ground truth for the oracle") && e.hint_text().is_some(), "{e}");
         fs::create_dir(dir.path().join(FILE))?;
-        assert!(Truth::read(dir.path()).is_err_and(|e| e.to_string().contains("no regular file")));
+        assert!(GroundTruth::read(dir.path()).is_err_and(|e| e.to_string().contains("no regular file")));
         Ok(())
     }
 }

@@ -9,7 +9,9 @@ use std::path::Path;
 
 /// An encoder of the study whose weights, or ground truth, are on this machine.
 pub struct PreparedEncoder {
+    /// The encoder, as the arm names it.
     pub encoder: ArmEncoder,
+    /// Card of the encoder, with the arm's tap.
     pub card: ArmCard,
     /// Digest of the weights; for the oracle, that of its card, which holds the digest of the ground truth.
     pub weights_digest: String,

@@ -14,12 +14,14 @@ use std::path::Path;
 pub struct VisualSource<'a> {
     /// Directory to which image names are relative; `images` holds the names by index.
     pub dir: &'a Path,
+    /// Names of the images, by index.
     pub images: &'a [String],
     /// Whether the connector needs the sizes of images before padding.
     pub sizes: bool,
     /// How the orientation in images' EXIF data is applied.
     pub orientation: Orientation,
-    pub towers: EncoderInputs<'a>,
+    /// Inputs of the model for each encoder.
+    pub encoders: EncoderInputs<'a>,
 }
 
 /// Encoders in the order in which the connector reads them.
@@ -39,7 +41,7 @@ impl VisualSource<'_> {
 
 impl FeatureSource for VisualSource<'_> {
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
-        match &self.towers {
+        match &self.encoders {
             EncoderInputs::Frozen(features) => {
                 features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps)
             }

@@ -5,9 +5,13 @@ use burn::tensor::Device;
 
 /// A backend: its name, whether this binary contains it, what it computes on, and how to build it in.
 pub struct Backend {
+    /// Name of the backend, the first part of its devices' names.
     pub name: &'static str,
+    /// Whether this binary contains the backend.
     pub compiled: bool,
+    /// Hardware and library that compute.
     pub what: &'static str,
+    /// Command that builds a binary with the backend.
     pub fix: &'static str,
 }
 

@@ -1,6 +1,6 @@
 //! Progress display on stderr: bars on a terminal, lines elsewhere, with the estimated time left.
 //!
-//! Without a terminal, each long step prints a line at least every [`EVERY`], even while it works on a single item; a
+//! Without a terminal, each long step prints a line at least every [`LINE_INTERVAL`], even while it works on a single item; a
 //! background thread checks the steps once a second.
 
 use crate::machine::terminal;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Longest time between two lines of a step without a terminal.
-pub const EVERY: Duration = Duration::from_secs(30);
+pub const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The progress display of a command.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Progress {
 
 /// State that the display shares with the background thread.
 struct Shared {
-    form: Form,
+    form: DisplayForm,
     /// Returns the time since the display was created.
     clock: Box<dyn Fn() -> Duration + Send + Sync>,
     /// Prints a line where there is no terminal.
@@ -32,9 +32,10 @@ struct Shared {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+enum DisplayForm {
     Bars,
     Lines,
+    #[cfg(test)]
     Nothing,
 }
 
@@ -61,9 +62,9 @@ impl Progress {
     pub fn new() -> Self {
         let shown = std::io::stderr().is_terminal();
         let started = Instant::now();
-        let form = if shown { Form::Bars } else { Form::Lines };
+        let form = if shown { DisplayForm::Bars } else { DisplayForm::Lines };
         let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
-        let lines = terminal::say;
+        let lines = terminal::eprint_line;
         let this = Self::with(form, target, move || started.elapsed(), lines);
         if !shown {
             watch(&this.shared);
@@ -71,13 +72,14 @@ impl Progress {
         this
     }
 
-    /// Makes a silent display, for tests and machine-read output.
+    /// Makes a display that shows nothing.
+    #[cfg(test)]
     pub fn silent() -> Self {
-        Self::with(Form::Nothing, ProgressDrawTarget::hidden(), || Duration::ZERO, |_| {})
+        Self::with(DisplayForm::Nothing, ProgressDrawTarget::hidden(), || Duration::ZERO, |_| {})
     }
 
     fn with(
-        form: Form,
+        form: DisplayForm,
         target: ProgressDrawTarget,
         clock: impl Fn() -> Duration + Send + Sync + 'static,
         lines: impl Fn(&str) + Send + Sync + 'static,
@@ -97,7 +99,7 @@ impl Progress {
         let now = (self.shared.clock)();
         let state = State { what: what.to_string(), begun: now, before: 0, reported: now };
         let step = Arc::new(Step { state: Mutex::new(state), done: AtomicU64::new(0), total: AtomicU64::new(total) });
-        if self.shared.form == Form::Lines {
+        if self.shared.form == DisplayForm::Lines {
             locked(&self.shared.steps).push(Arc::downgrade(&step));
         }
         Bar { bar, progress: self.clone(), started: now, step }
@@ -117,9 +119,10 @@ impl Progress {
     pub fn line(&self, text: &str) {
         match self.shared.form {
             // An error means that stderr is closed, which does not affect the results.
-            Form::Bars => drop(self.bars.println(escaped_lines(text))),
-            Form::Lines => self.shared.line(text),
-            Form::Nothing => {}
+            DisplayForm::Bars => drop(self.bars.println(escaped_lines(text))),
+            DisplayForm::Lines => self.shared.line(text),
+            #[cfg(test)]
+            DisplayForm::Nothing => {}
         }
     }
 }
@@ -137,15 +140,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Starts the background thread, which runs as long as the display is in use.
 fn watch(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
-    let look = move || {
+    let watcher = move || {
         while let Some(shared) = shared.upgrade() {
-            shared.look();
+            shared.report_due();
             drop(shared);
             std::thread::sleep(Duration::from_secs(1));
         }
     };
     // Without the thread, `Bar::report` still prints lines.
-    let _ = std::thread::Builder::new().name("progress".into()).spawn(look);
+    let _ = std::thread::Builder::new().name("progress".into()).spawn(watcher);
 }
 
 impl Shared {
@@ -154,31 +157,31 @@ impl Shared {
     }
 
     /// Prints a line for every step without a recent line.
-    fn look(&self) {
+    fn report_due(&self) {
         let steps: Vec<Arc<Step>> = {
             let mut steps = locked(&self.steps);
             steps.retain(|step| step.strong_count() > 0);
             steps.iter().filter_map(Weak::upgrade).collect()
         };
         for step in steps {
-            step.look(self);
+            step.report_due(self);
         }
     }
 }
 
 impl Step {
-    /// Prints a line if the last one is older than [`EVERY`].
-    fn look(&self, shared: &Shared) {
+    /// Prints a line if the last one is older than [`LINE_INTERVAL`].
+    fn report_due(&self, shared: &Shared) {
         let now = (shared.clock)();
         let Some(state) = self.due(now) else { return };
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
-        shared.line(&format!("{}: {}", state.what, far(&state, done, total, now)));
+        shared.line(&format!("{}: {}", state.what, progress_text(&state, done, total, now)));
     }
 
-    /// Returns the state and marks it as reported if the last line is older than [`EVERY`].
+    /// Returns the state and marks it as reported if the last line is older than [`LINE_INTERVAL`].
     fn due(&self, now: Duration) -> Option<State> {
         let mut state = locked(&self.state);
-        if now.saturating_sub(state.reported) < EVERY {
+        if now.saturating_sub(state.reported) < LINE_INTERVAL {
             return None;
         }
         state.reported = now;
@@ -187,7 +190,7 @@ impl Step {
 }
 
 /// Formats the progress: `1200 of 5000, 1m 5s left`; without a total `1200 done`; without any number the elapsed time.
-fn far(state: &State, done: u64, total: u64, now: Duration) -> String {
+fn progress_text(state: &State, done: u64, total: u64, now: Duration) -> String {
     let spent = now.saturating_sub(state.begun);
     let whole = |d: Duration| humantime::format_duration(Duration::from_secs(d.as_secs())).to_string();
     match (done, total) {
@@ -240,7 +243,7 @@ impl Bar {
     /// Prints this line instead of the usual one, where there is no terminal and a line is due.
     pub fn report(&self, text: impl FnOnce() -> String) {
         let shared = &self.progress.shared;
-        if shared.form == Form::Lines && self.step.due((shared.clock)()).is_some() {
+        if shared.form == DisplayForm::Lines && self.step.due((shared.clock)()).is_some() {
             shared.line(&text());
         }
     }
@@ -291,7 +294,7 @@ mod tests {
         let (time, take) = (clock.clone(), lines.clone());
         let now = move || Duration::from_secs(time.load(Ordering::Relaxed));
         let keep = move |text: &str| locked(&take).push(text.to_string());
-        (Progress::with(Form::Lines, ProgressDrawTarget::hidden(), now, keep), clock, lines)
+        (Progress::with(DisplayForm::Lines, ProgressDrawTarget::hidden(), now, keep), clock, lines)
     }
 
     #[test]
@@ -303,7 +306,7 @@ mod tests {
             if second > 0 {
                 bar.add(2);
             }
-            progress.shared.look();
+            progress.shared.report_due();
         }
         assert_eq!(
             *locked(&lines),
@@ -315,7 +318,7 @@ mod tests {
         );
         drop(bar);
         clock.store(500, Ordering::Relaxed);
-        progress.shared.look();
+        progress.shared.report_due();
         assert_eq!(locked(&lines).len(), 3, "what has ended says nothing");
     }
 
@@ -325,7 +328,7 @@ mod tests {
         let loading = progress.bar("loading", 0);
         let bar = progress.bar("a", 10);
         clock.store(31, Ordering::Relaxed);
-        progress.shared.look();
+        progress.shared.report_due();
         drop(loading);
         bar.begin(50, 100);
         bar.message("b: tune");
@@ -333,12 +336,12 @@ mod tests {
         bar.set(60, 100);
         // A step's own line replaces the usual one.
         bar.report(|| "step 60".into());
-        progress.shared.look();
+        progress.shared.report_due();
         clock.store(110, Ordering::Relaxed);
         bar.report(|| "step 70".into());
         bar.report(|| "step 71 comes too soon".into());
         clock.store(150, Ordering::Relaxed);
-        progress.shared.look();
+        progress.shared.report_due();
         assert_eq!(
             *locked(&lines),
             [
@@ -355,8 +358,8 @@ mod tests {
     fn numbers_that_say_nothing_are_left_out() {
         let state = State { what: String::new(), begun: Duration::ZERO, before: 0, reported: Duration::ZERO };
         let hour = Duration::from_secs(3600);
-        assert_eq!(far(&state, 7, 0, hour), "7 done in 1h");
-        assert_eq!(far(&state, 1, u64::MAX, hour), format!("1 of {}, 1h so far", u64::MAX));
-        assert_eq!(far(&state, 9, 5, hour), "9 of 5, 0s left");
+        assert_eq!(progress_text(&state, 7, 0, hour), "7 done in 1h");
+        assert_eq!(progress_text(&state, 1, u64::MAX, hour), format!("1 of {}, 1h so far", u64::MAX));
+        assert_eq!(progress_text(&state, 9, 5, hour), "9 of 5, 0s left");
     }
 }

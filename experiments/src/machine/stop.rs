@@ -14,7 +14,7 @@ static SECTIONS: AtomicUsize = AtomicUsize::new(0);
 /// Number of the received signal; 0 before.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// Whether the command resumes its work when it is started again.
-static GOES_ON: OnceLock<bool> = OnceLock::new();
+static RESUMES: OnceLock<bool> = OnceLock::new();
 
 /// A section: work that saves its state after a signal, while this value lives.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub fn exit_code() -> Option<u8> {
 }
 
 /// Message after a signal, with the command that resumes or restarts the work.
-pub fn farewell() -> String {
+pub fn message() -> String {
     let name = match SIGNAL.load(Ordering::SeqCst) {
         1 => "SIGHUP",
         2 => "SIGINT",
@@ -63,7 +63,7 @@ pub fn farewell() -> String {
         _ => "a signal",
     };
     let command = command_line(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
-    match GOES_ON.get() {
+    match RESUMES.get() {
         Some(true) => format!("stopped by {name}; what was done is kept. To go on: {command}"),
         _ => format!("stopped by {name}; what was not finished is not written. To start again: {command}"),
     }
@@ -79,19 +79,21 @@ fn command_line(words: impl Iterator<Item = String>) -> String {
     words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Starts listening for signals; `goes_on` says whether the command resumes its work when started again. Signals that
+/// Starts listening for signals; `resumes` says whether the command resumes its work when started again. Signals that
 /// are already ignored (`nohup`, background jobs of a script) stay ignored.
-pub fn listen(goes_on: bool) {
-    let _ = GOES_ON.set(goes_on);
+pub fn listen(resumes: bool) {
+    let _ = RESUMES.set(resumes);
     #[cfg(unix)]
     if let Err(e) = unix::listen() {
-        terminal::say(&format!("note: signals cannot be caught ({e}): an interruption loses what is not kept yet"));
+        terminal::eprint_line(&format!(
+            "note: signals cannot be caught ({e}): an interruption loses what is not kept yet"
+        ));
     }
 }
 
 #[cfg(unix)]
 mod unix {
-    use super::{Ordering, SECTIONS, SIGNAL, farewell, terminal};
+    use super::{Ordering, SECTIONS, SIGNAL, message, terminal};
     use burgess_base::temporary;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::{flag, iterator::Signals};
@@ -114,10 +116,10 @@ mod unix {
                 SIGNAL.store(signal, Ordering::SeqCst);
                 if SECTIONS.load(Ordering::SeqCst) == 0 {
                     temporary::remove_all();
-                    terminal::say(&farewell());
+                    terminal::eprint_line(&message());
                     std::process::exit(128 + signal);
                 }
-                terminal::say("stopping when the work at hand is kept; a second signal stops at once");
+                terminal::eprint_line("stopping when the work at hand is kept; a second signal stops at once");
             }
         })?;
         Ok(())

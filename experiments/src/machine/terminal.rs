@@ -13,7 +13,7 @@ const END: usize = 200;
 const LINES: usize = 100;
 
 /// Writes lines to stderr. Write errors are ignored, because results do not depend on these lines.
-pub fn say(text: &str) {
+pub fn eprint_line(text: &str) {
     let mut out = std::io::stderr().lock();
     let _ = out.write_all(format!("{}\n", escaped_lines(text)).as_bytes()).and_then(|()| out.flush());
 }
@@ -117,6 +117,22 @@ fn shown(text: &str, colours: bool) -> String {
         rest = after;
     }
     out + &plain(rest)
+}
+
+/// Width of the terminal in characters: `COLUMNS` if it is set, else as stdout reports it; `None` without a terminal.
+fn columns() -> Option<usize> {
+    let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
+    columns.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0)))
+}
+
+/// Width for reports in characters, 60 to 200; 100 without a terminal.
+pub fn width() -> usize {
+    columns().unwrap_or(100).clamp(60, 200)
+}
+
+/// Width for lists in characters, 60 to 200; unlimited without a terminal, where programs read one entry per line.
+pub fn list_width() -> usize {
+    columns().map_or(usize::MAX, |columns| columns.clamp(60, 200))
 }
 
 /// The hint of an error as a user of the command reads it: with the command that downloads what is missing.

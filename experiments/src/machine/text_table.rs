@@ -2,8 +2,10 @@
 
 /// Alignment of a cell in its column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
+pub enum Align {
+    /// Text begins at the left edge of the column.
     Left,
+    /// Text ends at the right edge of the column.
     Right,
 }
 
@@ -16,7 +18,7 @@ const LEAST: usize = 6;
 /// widest cell; if the table is too wide, cells of the widest columns are wrapped.
 ///
 /// The first row is the header. If `width` is too small for all columns, lines are longer.
-pub fn table(rows: &[Vec<String>], sides: &[Side], margin: &str, width: usize) -> String {
+pub fn table(rows: &[Vec<String>], sides: &[Align], margin: &str, width: usize) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let natural = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| length(c)).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..count).map(natural).collect();
@@ -29,15 +31,15 @@ pub fn table(rows: &[Vec<String>], sides: &[Side], margin: &str, width: usize) -
     }
     let mut out = String::new();
     for row in rows {
-        let folded: Vec<Vec<String>> = row.iter().zip(&widths).map(|(cell, w)| fold(cell, *w)).collect();
-        for line in 0..folded.iter().map(Vec::len).max().unwrap_or(0) {
+        let wrapped: Vec<Vec<String>> = row.iter().zip(&widths).map(|(cell, w)| wrap(cell, *w)).collect();
+        for line in 0..wrapped.iter().map(Vec::len).max().unwrap_or(0) {
             let mut text = margin.to_string();
-            for (i, (cell, width)) in folded.iter().zip(&widths).enumerate() {
+            for (i, (cell, width)) in wrapped.iter().zip(&widths).enumerate() {
                 let cell = cell.get(line).map_or("", String::as_str);
                 let padding = " ".repeat(width.saturating_sub(length(cell)));
                 text += if i == 0 { "" } else { "  " };
                 text += &match sides.get(i) {
-                    Some(Side::Right) => padding + cell,
+                    Some(Align::Right) => padding + cell,
                     _ => cell.to_string() + &padding,
                 };
             }
@@ -49,7 +51,7 @@ pub fn table(rows: &[Vec<String>], sides: &[Side], margin: &str, width: usize) -
 }
 
 /// Wraps a paragraph into lines of at most `width` characters.
-pub fn fold(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = vec![String::new()];
     let mut room = width;
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_table_that_fits_is_not_folded() {
-        let text = table(&rows(), &[Side::Left, Side::Left, Side::Right], "# ", 200);
+        let text = table(&rows(), &[Align::Left, Align::Left, Align::Right], "# ", 200);
         assert_eq!(
             text,
             "# id                                      kind             tokens\n\
@@ -128,7 +130,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal_and_nothing_is_lost() {
         for width in 26..120 {
-            let text = table(&rows(), &[Side::Left; 3], "", width);
+            let text = table(&rows(), &[Align::Left; 3], "", width);
             assert!(text.lines().all(|l| length(l) <= width), "{width}:\n{text}");
             let letters = |t: &str| {
                 let mut letters: Vec<char> = t.chars().filter(|c| !c.is_whitespace()).collect();
@@ -138,7 +140,7 @@ mod tests {
             assert_eq!(letters(&text), letters(&rows().concat().concat()), "{width}:\n{text}");
         }
         assert_eq!(
-            table(&rows(), &[Side::Left; 3], "", 50),
+            table(&rows(), &[Align::Left; 3], "", 50),
             "id                         kind             tokens\n\
              openclip-convnext-xxl-     self-supervised  1024\n\
              1024-multi-stage\n\
@@ -148,9 +150,9 @@ mod tests {
 
     #[test]
     fn paragraphs_are_folded_at_words_or_cut() {
-        assert_eq!(fold("one two three", 7), ["one two", "three"]);
-        assert_eq!(fold("abcdefghij", 4), ["abcd", "efgh", "ij"]);
-        assert_eq!(fold("a bcdefghijk", 4), ["a", "bcde", "fghi", "jk"]);
-        assert_eq!(fold("", 4), [""]);
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("a bcdefghijk", 4), ["a", "bcde", "fghi", "jk"]);
+        assert_eq!(wrap("", 4), [""]);
     }
 }

@@ -11,7 +11,9 @@ use std::sync::{Mutex, PoisonError};
 /// Number of workers and number of threads of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parallelism {
+    /// Number of workers.
     pub workers: usize,
+    /// Number of threads of each worker.
     pub threads: usize,
 }
 

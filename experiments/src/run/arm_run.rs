@@ -38,9 +38,9 @@ pub fn run_arm(
         }
         false => train(&job, encoders, store, &bar)?,
     };
-    store.forget_states()?;
+    store.remove_states()?;
     let source = evaluator.visual_source(arm, encoders, arm.freeze);
-    let model_encoders = model_cards::towers(encoders);
+    let model_encoders = model_cards::model_encoders(encoders);
     let context = EvalContext {
         model: &model,
         chat: &evaluator.llm.chat,
@@ -80,7 +80,7 @@ pub fn run_arm(
         notes,
     };
     let results = measurements.results()?;
-    store.finish(&results)?;
+    store.write_results(&results)?;
     drop(bar);
     progress.line(&format!("{name}: average {:.1} in {:.0} s", results.average, started.elapsed().as_secs_f64()));
     Ok(())

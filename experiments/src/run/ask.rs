@@ -199,7 +199,7 @@ impl MultimodalModel {
         })?;
         let tokenizer = Tokenizer::open(dir)?;
         let model = released.load(ChatTemplate::named(name)?, device)?;
-        let encoders = released.encoders.iter().cloned().map(model_cards::ModelEncoder::own).collect();
+        let encoders = released.encoders.iter().cloned().map(model_cards::ModelEncoder::of_card).collect();
         Ok(Self { model, tokenizer, encoders, device: device.clone() })
     }
 
@@ -216,7 +216,7 @@ impl MultimodalModel {
                 let (width, height) = image.dimensions();
                 let size = ImageSize { width: width as usize, height: height as usize };
                 let visual =
-                    model_cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
+                    model_cards::image_batch(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
                 Some(self.model.encode_images_with(visual, Some(&[size]), None)?)
             }
             None => None,

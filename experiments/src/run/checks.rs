@@ -2,7 +2,7 @@
 
 use crate::data::examples::ExampleSet;
 use crate::features::ArmCard;
-use crate::features::oracle::Truth;
+use crate::features::oracle::GroundTruth;
 use crate::run::evaluator::Evaluator;
 use crate::run::llm_files::LlmFiles;
 use crate::run::training;
@@ -96,7 +96,7 @@ impl Evaluator {
     /// An image has no ground truth; the error names it.
     pub fn check_truth(&self, cards: &[&ArmCard]) -> Result<()> {
         match cards.iter().any(|card| matches!(card, ArmCard::Oracle(_))) {
-            true => Truth::read(&self.data.dir)?.check(&self.images),
+            true => GroundTruth::read(&self.data.dir)?.check(&self.images),
             false => Ok(()),
         }
     }
@@ -142,7 +142,7 @@ fn lengths(stage: &Stage, set: &ExampleSet, image: usize, most: usize) -> Result
 ///
 /// # Errors
 /// It cannot; the error names the cause.
-pub fn writable(dir: &Path) -> Result<()> {
+pub fn check_writable(dir: &Path) -> Result<()> {
     output::check_directory(dir).map_err(|e| e.hint("choose another place with --out"))
 }
 
@@ -154,12 +154,12 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let place = dir.path();
-        writable(&place.join("a/b/c"))?;
+        check_writable(&place.join("a/b/c"))?;
         assert!(std::fs::read_dir(place)?.next().is_none(), "nothing is left");
         std::fs::write(place.join("file"), "")?;
-        let e = writable(&place.join("file/below")).unwrap_err();
+        let e = check_writable(&place.join("file/below")).unwrap_err();
         assert!(e.to_string().contains("file/below") && e.to_string().contains("is a file, not a directory"), "{e}");
         assert!(e.hint_text().is_some_and(|h| h.contains("another directory")));
-        writable(Path::new("Cargo-not-here"))
+        check_writable(Path::new("Cargo-not-here"))
     }
 }

@@ -20,14 +20,14 @@ pub struct DeviceProfile {
     /// Whether the language model computes in bf16 (`precision = "bf16"` of a stage); weights are f32 in any case.
     bf16: bool,
     /// Whether gradient checkpointing is used in any case, even if the stage does not ask for it.
-    again: bool,
+    checkpointing: bool,
 }
 
 /// The devices of the estimates: CPU, GPU, and GPU with gradient checkpointing.
 pub const DEVICES: [DeviceProfile; 3] = [
-    DeviceProfile { name: "flex (f32)", bf16: false, again: false },
-    DeviceProfile { name: "GPU (bf16)", bf16: true, again: false },
-    DeviceProfile { name: "GPU (bf16, checkpointing)", bf16: true, again: true },
+    DeviceProfile { name: "flex (f32)", bf16: false, checkpointing: false },
+    DeviceProfile { name: "GPU (bf16)", bf16: true, checkpointing: false },
+    DeviceProfile { name: "GPU (bf16, checkpointing)", bf16: true, checkpointing: true },
 ];
 
 /// Size of the data of one stage.
@@ -159,11 +159,11 @@ impl CostInputs<'_> {
             bytes += held(encoders as f64, stage.trains(ParameterGroup::Encoder));
         }
         let layers = self.llm.num_hidden_layers as f64;
-        let again = device.again || stage.checkpointing;
+        let checkpointing = device.checkpointing || stage.checkpointing;
         if device.bf16 {
             // bf16 copies of the weights: all are kept for the backward pass, or with checkpointing only those of one
             // block.
-            bytes += 2.0 * llm / if again { layers } else { 1.0 };
+            bytes += 2.0 * llm / if checkpointing { layers } else { 1.0 };
         }
         let activation = if device.bf16 { 2.0 } else { 4.0 };
         let rows = stage.batch.div_ceil(stage.accumulate.max(1)) as f64;
@@ -172,7 +172,7 @@ impl CostInputs<'_> {
         let heads = (2 * self.llm.num_attention_heads + 2 * self.llm.kv_heads()) as f64 * w;
         // Per block: residual stream, two normed inputs, q, k, v and attention output, MLP gate, up and product.
         let block = 3.0 * d + heads + 3.0 * f;
-        let kept = if again { layers * d + block } else { layers * block };
+        let kept = if checkpointing { layers * d + block } else { layers * block };
         let scores = 2.0 * 4.0 * (corpus.text_tokens * self.llm.vocab_size) as f64;
         bytes + rows * (length as f64 * kept * activation + scores)
     }

@@ -73,13 +73,13 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
             .hint("it has bench/<id>/ or bench/<id>.jsonl for each benchmark"));
     }
     if options.data.is_some() {
-        data::check_sealed(&dir)?;
+        data::check_checksums(&dir)?;
     }
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;
     }
     let root = options.out.join(STUDY);
-    checks::writable(&root)?;
+    checks::check_writable(&root)?;
     let shared = json!({
         "name": STUDY,
         "title": "Models on benchmarks",
@@ -95,8 +95,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let mut answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
     drop(bar);
-    for tower in &mut answerer.encoders {
-        tower.card = tower.card.on(&dir)?;
+    for encoder in &mut answerer.encoders {
+        encoder.card = encoder.card.for_data(&dir)?;
     }
     let answerer = answerer;
     let (model, tokenizer) = (&answerer.model, &answerer.tokenizer);
@@ -113,14 +113,14 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     }
     drop(bar);
     notes.extend(tasks.iter().flat_map(EvalTask::notes));
-    notes::announce(&notes, progress);
+    notes::print_notes(&notes, progress);
     check_questions(&answerer, &tasks, &dir, &images.names)?;
     let cache = paths::cache()?;
     let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
-    let model_digest = digests::keep(&cache, &manifest)?;
+    let model_digest = digests::store_manifest(&cache, &manifest)?;
     let mut digests = BTreeMap::from([("model".to_string(), model_digest.clone())]);
-    for tower in &answerer.encoders {
-        if let ArmCard::Oracle(card) = &tower.card {
+    for encoder in &answerer.encoders {
+        if let ArmCard::Oracle(card) = &encoder.card {
             digests.insert("truth".to_string(), card.truth.clone());
         }
     }
@@ -131,12 +131,12 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     let store = study.run(&options.name, 0);
     let earlier = earlier(&options.model).ok();
     digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;
-    store.claim(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
+    store.write_or_compare_config(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
 
     let trained = !model.encoders.is_empty();
     let features =
         if trained { Vec::new() } else { computed(&answerer.encoders, &dir, &images.names, &options.device)? };
-    let towers = match trained {
+    let inputs = match trained {
         true => {
             let cards = answerer.encoders.iter().map(|t| Ok(&t.card.encoder()?.preprocess));
             EncoderInputs::Trained(cards.collect::<Result<_>>()?)
@@ -146,7 +146,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     // Read sizes only if needed, because every image would be opened twice.
     let sizes = model.config().connector.kind.properties().needs_image_sizes;
     let orientation = model_cards::orientation(answerer.encoders.iter().map(|t| &t.card));
-    let source = VisualSource { dir: &dir, images: &images.names, sizes, orientation, towers };
+    let source = VisualSource { dir: &dir, images: &images.names, sizes, orientation, encoders: inputs };
     let context = EvalContext {
         model,
         chat,
@@ -193,7 +193,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         notes,
     };
     let results = measurements.results()?;
-    store.finish(&results)?;
+    store.write_results(&results)?;
     Ok((results, store.dir().to_path_buf()))
 }
 
@@ -204,14 +204,14 @@ fn check_questions(answerer: &MultimodalModel, tasks: &[EvalTask], dir: &Path, n
     let positions = config.connector.image_tokens(&grids);
     tasks.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
     for (i, name) in names.iter().enumerate().filter(|(_, name)| image_files::is_file(name)) {
-        let path = dir.join(image_files::path(name));
+        let path = dir.join(image_files::decode_name(name));
         if std::fs::metadata(&path).is_ok_and(|m| m.is_file()) {
             continue;
         }
         if let Some((id, question)) = tasks.iter().find_map(|a| Some((a.benchmark.id(), a.question_about(i)?))) {
             return Err(Error::failed(format!(
                 "the image of question {question} of {id} is not there: {}",
-                image_files::shown(&image_files::name_of(&path))
+                image_files::display_name(&image_files::encode_name(&path))
             ))
             .hint("--data names the directory below which the images lie"));
         }
@@ -233,7 +233,7 @@ fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
             } else if ["json", "safetensors", "bin", "pt", "pth", "gguf", "model", "jinja", "txt"].contains(&kind)
                 && !is_prose(&path)
             {
-                files.push((image_files::name_of(path.strip_prefix(model).unwrap_or(&path)), path));
+                files.push((image_files::encode_name(path.strip_prefix(model).unwrap_or(&path)), path));
             }
         }
     }

@@ -12,6 +12,7 @@ use std::path::Path;
 
 /// A benchmark with its questions and tokenised prompts.
 pub struct EvalTask {
+    /// The benchmark.
     pub benchmark: &'static dyn Benchmark,
     pub(super) questions: Vec<Question>,
     /// Digest of the text of the questions.
@@ -53,7 +54,7 @@ impl EvalTask {
         )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            numbers.push(images.number(&image_files::name(dir, benchmark.prompt_images(q, prompting))));
+            numbers.push(images.number(&image_files::joint_name(dir, benchmark.prompt_images(q, prompting))));
         }
         let all = questions.len();
         if let Some(limit) = options.limit {

@@ -27,9 +27,13 @@ const BATCH: usize = 32;
 
 /// A model to evaluate, with the sources of its images.
 pub struct EvalContext<'a> {
+    /// The multimodal model.
     pub model: &'a Mllm,
+    /// Chat template of the language model.
     pub chat: &'a ChatTemplate,
+    /// Tokenizer of the language model.
     pub tokenizer: &'a Tokenizer,
+    /// Device that computes.
     pub device: &'a Device,
     /// Features or pixels of images, by image index.
     pub source: &'a dyn FeatureSource,
@@ -39,6 +43,7 @@ pub struct EvalContext<'a> {
     pub options: EvalOptions,
     /// Directory to which image names are relative; `images` holds the names by index.
     pub dir: &'a Path,
+    /// Names of the images, by index.
     pub images: &'a [String],
 }
 
@@ -101,7 +106,7 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 /// Encodes the grey image as image tokens.
 fn grey(context: &EvalContext<'_>) -> Result<ImageTokens> {
     let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    context.model.encode_images(model_cards::blank(
+    context.model.encode_images(model_cards::blank_batch(
         &image,
         context.encoders,
         !context.model.encoders.is_empty(),
@@ -198,7 +203,7 @@ fn answer_questions(
             question: question.question.clone(),
             options: question.options.clone(),
             prompt: task.prompts[i].clone(),
-            image: shown(context, task.images[i]),
+            image: image_paths(context, task.images[i]),
             target: question.answer.clone(),
             answer,
             parsed: judged.parsed,
@@ -239,8 +244,8 @@ impl<'a> AnswerProgress<'a> {
 }
 
 /// Full paths of an image, for samples.
-fn shown(context: &EvalContext<'_>, image: usize) -> String {
-    image_files::places(context.dir, context.images.get(image).map_or("", String::as_str))
+fn image_paths(context: &EvalContext<'_>, image: usize) -> String {
+    image_files::full_paths(context.dir, context.images.get(image).map_or("", String::as_str))
 }
 
 /// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.

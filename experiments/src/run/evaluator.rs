@@ -22,13 +22,17 @@ use std::path::{Path, PathBuf};
 
 /// The evaluator of a study with its data, opened once and shared by all runs.
 pub struct Evaluator {
+    /// Name of the study.
     pub study: String,
     /// Configuration of the evaluator.
     pub config: EvaluatorConfig,
+    /// Data of the study.
     pub data: DataDirectory,
     /// Names of all images, relative to the data directory; features use the same indices.
     pub images: Vec<String>,
+    /// Device that computes.
     pub device: Device,
+    /// Name of the device.
     pub device_name: String,
     /// Number of threads of a run, which can affect the numerical results.
     pub threads: usize,
@@ -41,8 +45,8 @@ pub struct Evaluator {
 }
 
 /// Manifest entry of a file: its name relative to the data directory, and its path.
-fn named(data: &DataDirectory, file: &Path) -> (String, PathBuf) {
-    (image_files::name_of(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
+fn manifest_entry(data: &DataDirectory, file: &Path) -> (String, PathBuf) {
+    (image_files::encode_name(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
 }
 
 /// Digest that changes with the images of the conversations.
@@ -51,7 +55,7 @@ fn contents(data: &DataDirectory, manifest: &Manifest) -> Result<String> {
 }
 
 /// Checks that the image files of the benchmarks can be decoded, as far as they will be used.
-fn check_asked(
+fn check_question_images(
     benchmarks: &[EvalTask],
     names: &[String],
     first: usize,
@@ -120,7 +124,7 @@ impl Evaluator {
         )?;
         if let Some(used) = &mut used {
             let files: Vec<(String, PathBuf)> =
-                align.iter().chain([&tune]).map(|set| named(&data, set.file())).collect();
+                align.iter().chain([&tune]).map(|set| manifest_entry(&data, set.file())).collect();
             manifest.extend(used.files(&files, progress)?);
             manifest.extend(used.images(&images.names, progress)?);
         }
@@ -154,13 +158,13 @@ impl Evaluator {
             for asked in &benchmarks {
                 let file = data.dir.join("bench").join(format!("{}.jsonl", asked.benchmark.id()));
                 manifest.extend(match file.is_file() {
-                    true => used.files(&[named(&data, &file)], progress)?,
+                    true => used.files(&[manifest_entry(&data, &file)], progress)?,
                     false => Manifest::from([(format!("questions of {}", asked.benchmark.id()), asked.digest.clone())]),
                 });
             }
-            data.digest = digests::keep(&cache, &manifest)?;
+            data.digest = digests::store_manifest(&cache, &manifest)?;
         }
-        check_asked(&benchmarks, asked, trained, &evaluator, &data, progress)?;
+        check_question_images(&benchmarks, asked, trained, &evaluator, &data, progress)?;
         let mut notes = notes::of_llm(&llm.notes, &evaluator.recipe);
         notes.extend(align.iter().chain([&tune]).flat_map(ExampleSet::notes));
         notes.extend(benchmarks.iter().flat_map(EvalTask::notes));
@@ -191,7 +195,7 @@ impl Evaluator {
     /// The inputs differ; the error names the first difference, and for data the files that changed.
     pub fn claim(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
         digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
-        store.claim(&notes::with_notes(config, notes))
+        store.write_or_compare_config(&notes::with_notes(config, notes))
     }
 
     /// Returns the images of the study, for features of its encoders.
@@ -239,7 +243,7 @@ impl Evaluator {
         encoders: &'a [EncoderFeatures],
         freeze: Freeze,
     ) -> VisualSource<'a> {
-        let towers = match freeze {
+        let inputs = match freeze {
             Freeze::Frozen => EncoderInputs::Frozen(encoders.iter().map(|e| e.features.as_ref()).collect()),
             // The oracle has no network and is never unfrozen.
             Freeze::Unfrozen => EncoderInputs::Trained(
@@ -248,6 +252,6 @@ impl Evaluator {
         };
         let sizes = self.connector(arm).properties().needs_image_sizes;
         let orientation = model_cards::orientation(encoders.iter().map(|e| &e.card));
-        VisualSource { dir: &self.data.dir, images: &self.images, sizes, orientation, towers }
+        VisualSource { dir: &self.data.dir, images: &self.images, sizes, orientation, encoders: inputs }
     }
 }

@@ -8,9 +8,13 @@ use std::path::PathBuf;
 
 /// The language model's directory, and what is known of the model without its weights.
 pub struct LlmFiles {
+    /// Directory of the model.
     pub dir: PathBuf,
+    /// Configuration of the model.
     pub config: LlmConfig,
+    /// Tokenizer of the model.
     pub tokenizer: Tokenizer,
+    /// Chat template, with the evaluator's system message.
     pub chat: ChatTemplate,
     /// Assumptions where the model's files are incomplete.
     pub notes: Vec<String>,

@@ -39,7 +39,7 @@ pub fn distinct(notes: impl IntoIterator<Item = String>) -> Vec<String> {
 }
 
 /// Prints the notes.
-pub fn announce(notes: &[String], progress: &Progress) {
+pub fn print_notes(notes: &[String], progress: &Progress) {
     for note in notes {
         progress.line(&format!("note: {note}"));
     }
@@ -67,15 +67,15 @@ mod tests {
         let store = RunStore::at(dir.path());
         let config = json!({"seed": 1});
         let noted = with_notes(&config, &["vit: no mean".to_string()]);
-        store.claim(&config)?;
-        store.claim(&noted)?;
+        store.write_or_compare_config(&config)?;
+        store.write_or_compare_config(&noted)?;
         let other = tempfile::tempdir()?;
         let store = RunStore::at(other.path());
-        store.claim(&noted)?;
+        store.write_or_compare_config(&noted)?;
         let kept: Value = burgess_base::atomic::read_json(&other.path().join("config.json"))?;
         assert_eq!(kept["notes"], json!(["vit: no mean"]));
-        store.claim(&config)?;
-        assert!(store.claim(&json!({"seed": 2})).is_err());
+        store.write_or_compare_config(&config)?;
+        assert!(store.write_or_compare_config(&json!({"seed": 2})).is_err());
         let mut card = EncoderCard::find("nano-clip")?;
         card.notes = vec!["a".into(), "b".into(), "a".into()];
         assert_eq!(of_encoders([&card, &card]), ["nano-clip: a", "nano-clip: b"]);

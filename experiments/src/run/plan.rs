@@ -4,7 +4,7 @@ use crate::data::{self, benchmarks, field};
 use crate::features::ArmCard;
 use crate::machine::progress::Progress;
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use crate::machine::{device, paths};
 use crate::run::cost::{CorpusSize, CostEstimate, CostInputs, gigabytes, millions, petaflops};
 use crate::run::evaluator::Evaluator;
@@ -25,10 +25,15 @@ use std::path::PathBuf;
 /// Plan of a study.
 #[derive(Serialize)]
 pub struct StudyPlan {
+    /// Output directory of the study.
     pub directory: PathBuf,
+    /// Name of the device.
     pub device: String,
+    /// Number of parallel runs.
     pub workers: usize,
+    /// The study, fully resolved.
     pub study: StudyConfig,
+    /// All runs of the study.
     pub runs: Vec<PlannedRun>,
     /// Estimated cost of a run of each arm, if the size of the data is known beforehand.
     pub costs: Vec<PlannedCost>,
@@ -41,15 +46,20 @@ pub struct StudyPlan {
 /// Estimated cost of a run of one arm.
 #[derive(Clone, Serialize)]
 pub struct PlannedCost {
+    /// Name of the arm.
     pub arm: String,
+    /// Estimated cost of one run.
     pub cost: CostEstimate,
 }
 
 /// One run of a plan, with its state.
 #[derive(Clone, Serialize)]
 pub struct PlannedRun {
+    /// Arm of the run.
     pub arm: Arm,
+    /// Seed of the run.
     pub seed: u64,
+    /// State of the run: `done`, `failed before`, `begun` or `to do`.
     pub state: &'static str,
 }
 
@@ -62,7 +72,7 @@ pub fn plan(study: &StudyConfig, options: &StudyOptions, progress: &Progress) ->
     study.evaluator.check()?;
     let costs = costs(study)?;
     let directory = options.out.join(&study.name);
-    checks::writable(&directory)?;
+    checks::check_writable(&directory)?;
     let notes = fits(study, options, device, progress)?;
     let runs = study
         .runs()
@@ -94,7 +104,7 @@ fn fits(study: &StudyConfig, options: &StudyOptions, device: Device, progress: &
     }
     let data = match &evaluator.data {
         DataSource::World(spec) if !data::is_rendered(spec)? => None,
-        DataSource::Field(spec) if field::data(spec).is_err() => None,
+        DataSource::Field(spec) if field::data_directory(spec).is_err() => None,
         DataSource::Published(_) if !missing(study).is_empty() => None,
         data => Some(data::open(data, progress)?),
     };
@@ -249,13 +259,13 @@ impl StudyPlan {
             self.workers
         );
         let said = |text: &str| {
-            let lines = text_table::fold(text, width.saturating_sub(2));
+            let lines = text_table::wrap(text, width.saturating_sub(2));
             lines.iter().map(|line| format!("# {line}\n")).collect::<String>()
         };
         let mut text = said(&head);
         let runs = self.runs.iter();
         let runs = runs.map(|run| vec![run.arm.name(), format!("seed {}", run.seed), run.state.to_string()]);
-        text += &text_table::table(&runs.collect::<Vec<_>>(), &[Side::Left; 3], "#   ", width);
+        text += &text_table::table(&runs.collect::<Vec<_>>(), &[Align::Left; 3], "#   ", width);
         if let Some(first) = self.costs.first() {
             let devices = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
             text += "#\n";
@@ -263,8 +273,8 @@ impl StudyPlan {
             let head = ["arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features", "memory"];
             let mut rows = vec![head.map(String::from).to_vec()];
             rows.extend(self.costs.iter().map(row));
-            let mut sides = [Side::Right; 8];
-            (sides[0], sides[7]) = (Side::Left, Side::Left);
+            let mut sides = [Align::Right; 8];
+            (sides[0], sides[7]) = (Align::Left, Align::Left);
             text += &text_table::table(&rows, &sides, "#   ", width);
         }
         text += &self.missing.iter().map(|m| said(&format!("not on this machine: {m}"))).collect::<String>();

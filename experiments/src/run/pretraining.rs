@@ -37,20 +37,28 @@ pub const LLM: &str = "nano-lm";
 /// Longest caption in tokens, its end token included.
 const CONTEXT: usize = 32;
 /// Questions of the reading test at the end of the language model's pretraining; a tenth of them on the way.
-const EXERCISES: usize = 3600;
+const READING_QUESTIONS: usize = 3600;
 
 /// What is written beside the weights.
 #[derive(Serialize)]
 pub struct PretrainRecord {
+    /// Card id of the encoder, or name of the language model.
     pub id: String,
+    /// Command that trains the same weights again.
     pub command: String,
+    /// Version of the nano world that rendered the images or wrote the text.
     pub world_version: u32,
+    /// Name of the device.
     pub device: String,
+    /// Number of threads.
     pub threads: usize,
     /// Distinct images and how many were seen in all (for the language model: tokens).
     pub distinct: usize,
+    /// Number of training images or tokens, counting repetitions.
     pub seen: usize,
+    /// Duration in seconds.
     pub seconds: f64,
+    /// The recipe; null for random weights.
     pub recipe: serde_json::Value,
     /// Step, loss, parts: every fiftieth of the training.
     pub losses: Vec<LossPoint>,
@@ -60,6 +68,7 @@ pub struct PretrainRecord {
     /// For encoders: what direct probes read from the features of these weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeRecord>,
+    /// Digest of the weights file.
     pub digest: String,
 }
 
@@ -145,7 +154,7 @@ pub fn encoder(
     };
     // The training is recorded before the probes, which could fail.
     atomic::write_json(&weights.with_extension("json"), &record)?;
-    record.probes = probes::keep(card, weights, None, device, progress)?;
+    record.probes = probes::store_probes(card, weights, None, device, progress)?;
     Ok(record)
 }
 
@@ -222,7 +231,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         bar.set(s.step as u64, s.steps as u64);
         bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
         if s.step.is_multiple_of((s.steps / 40).max(1)) || s.step == s.steps {
-            let asked = if s.step == s.steps { EXERCISES } else { EXERCISES / 10 };
+            let asked = if s.step == s.steps { READING_QUESTIONS } else { READING_QUESTIONS / 10 };
             let questions: Vec<_> = burgess_world::reading(recipe.seed).take(asked).map(reading_question).collect();
             let table = lm::reading(&model.valid(), &tokenizer, &chat, &questions, device)?;
             let shown: Vec<String> = table

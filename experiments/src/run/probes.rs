@@ -3,7 +3,7 @@
 
 use crate::machine::progress::{Bar, Progress};
 use crate::machine::text_table;
-use crate::machine::text_table::Side;
+use crate::machine::text_table::Align;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::{EncoderCard, Location};
 use burgess_encoders::encoder::{Encoder, Features};
@@ -61,8 +61,11 @@ pub struct ProbeRecord {
 /// An accuracy, 0 to 1, with its Wilson interval of 95 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccuracyInterval {
+    /// The accuracy, 0 to 1.
     pub accuracy: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
 }
 
@@ -114,7 +117,7 @@ impl ProbeRecord {
 ///
 /// # Errors
 /// A feature is not finite.
-pub fn run(encoder: &Encoder, limit: Option<usize>, progress: &Progress) -> Result<Vec<ProbeRecord>> {
+pub fn probe_encoder(encoder: &Encoder, limit: Option<usize>, progress: &Progress) -> Result<Vec<ProbeRecord>> {
     let sets = probe_sets(SEED, limit);
     let images: usize = sets.iter().map(|s| s.train.len() + s.test.len()).sum();
     let bar = progress.bar(&format!("encoding images to probe {}", encoder.card.id), images as u64);
@@ -203,11 +206,11 @@ pub fn recorded_random(id: &str) -> Vec<ProbeRecord> {
     EncoderCard::find(RANDOM).map(|card| recorded(&card)).unwrap_or_default()
 }
 
-/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; `limit` as in [`run`].
+/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; `limit` as in [`probe_encoder`].
 ///
 /// # Errors
-/// There is no record, the record belongs to other weights, or the probing fails as in [`run`].
-pub fn keep(
+/// There is no record, the record belongs to other weights, or the probing fails as in [`probe_encoder`].
+pub fn store_probes(
     card: &EncoderCard,
     weights: &Path,
     limit: Option<usize>,
@@ -225,7 +228,7 @@ pub fn keep(
         )));
     }
     // Load the weights from the file, to probe them in the precision in which they are shipped.
-    let probes = run(&Encoder::load(card.clone(), Some(weights), device)?, limit, progress)?;
+    let probes = probe_encoder(&Encoder::load(card.clone(), Some(weights), device)?, limit, progress)?;
     record.insert("probes".into(), serde_json::to_value(&probes)?);
     atomic::write_json(&path, &record)?;
     Ok(probes)
@@ -235,7 +238,7 @@ pub fn keep(
 ///
 /// # Errors
 /// The weights of [`RANDOM`] are not on this machine, or the probing fails.
-pub fn random_for(
+pub fn random_baseline(
     probes: &[ProbeRecord],
     limit: Option<usize>,
     device: &Device,
@@ -245,7 +248,7 @@ pub fn random_for(
     if probes.iter().all(|p| recorded.iter().any(|r| r.comparable(p))) {
         return Ok(recorded);
     }
-    run(&Encoder::load(EncoderCard::find(RANDOM)?, None, device)?, limit, progress)
+    probe_encoder(&Encoder::load(EncoderCard::find(RANDOM)?, None, device)?, limit, progress)
 }
 
 /// Result of comparing an encoder's linear probe with that of the untrained encoder.
@@ -263,6 +266,7 @@ pub enum ProbeVerdict {
 /// A probe with the comparison to the untrained encoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparedProbe {
+    /// The probe.
     #[serde(flatten)]
     pub record: ProbeRecord,
     /// Linear-probe accuracy of the untrained encoder, if known.
@@ -287,7 +291,7 @@ pub fn compare(probes: &[ProbeRecord], random: &[ProbeRecord]) -> Vec<ComparedPr
 
 impl ComparedProbe {
     /// Describes a probe that is not better than the untrained encoder's; `None` if it is better or not compared.
-    fn words(&self) -> Option<String> {
+    fn description(&self) -> Option<String> {
         let percent = |share: AccuracyInterval| format!("{:.0} %", share.accuracy * 100.0);
         let random = self.random?;
         let said = match self.verdict? {
@@ -338,16 +342,16 @@ pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
     let title = format!(
         "direct probes on held-out images of the nano world, version {world_version}: accuracy in %, 95 % intervals"
     );
-    let mut sides = [Side::Right; 9];
-    sides[..2].fill(Side::Left);
+    let mut sides = [Align::Right; 9];
+    sides[..2].fill(Align::Left);
     let mut out = String::new();
-    let words = probes.iter().filter_map(ComparedProbe::words);
+    let words = probes.iter().filter_map(ComparedProbe::description);
     let room = width.saturating_sub(margin.chars().count());
-    for line in text_table::fold(&title, room) {
+    for line in text_table::wrap(&title, room) {
         out += &format!("{margin}{line}\n");
     }
     out += &text_table::table(&rows, &sides, margin, width);
-    for line in words.flat_map(|said| text_table::fold(&said, room)) {
+    for line in words.flat_map(|said| text_table::wrap(&said, room)) {
         out += &format!("{margin}{line}\n");
     }
     out
@@ -406,8 +410,8 @@ mod tests {
     #[test]
     fn a_small_probe_is_the_same_twice() -> Result<()> {
         let encoder = Encoder::load(EncoderCard::find("nano-sup")?, None, &Device::flex())?;
-        let probes = run(&encoder, Some(40), &Progress::silent())?;
-        assert_eq!(probes, run(&encoder, Some(40), &Progress::silent())?);
+        let probes = probe_encoder(&encoder, Some(40), &Progress::silent())?;
+        assert_eq!(probes, probe_encoder(&encoder, Some(40), &Progress::silent())?);
         assert_eq!(probes.len(), 11);
         for p in &probes {
             let within = |s: AccuracyInterval| s.low <= s.accuracy && s.accuracy <= s.high && s.high <= 1.0;
@@ -424,7 +428,7 @@ mod tests {
         let kept = |digest: &str| {
             let record = serde_json::json!({"id": RANDOM, "digest": digest, "seconds": 1.5});
             atomic::write_json(&weights.with_extension("json"), &record)?;
-            keep(&card, &weights, Some(12), &Device::flex(), &Progress::silent())
+            store_probes(&card, &weights, Some(12), &Device::flex(), &Progress::silent())
         };
         assert!(kept("other").is_err_and(|e| e.to_string().contains("its digest is another")));
         let probes = kept(&digest::of_file(&weights)?)?;

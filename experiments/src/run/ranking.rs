@@ -65,6 +65,7 @@ pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progre
 
 /// Counts of a study's runs and training data.
 pub struct RunCounts {
+    /// Number of runs of the study.
     pub runs: usize,
     /// Number of failed runs.
     pub failed: usize,
@@ -75,7 +76,7 @@ pub struct RunCounts {
 /// Does the runs of a study in its directory, continuing where an earlier call stopped.
 pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
     let device = device::parse(&options.device)?;
-    checks::writable(dir)?;
+    checks::check_writable(dir)?;
     let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
     // An existing study is locked before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
@@ -83,7 +84,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
     let encoders = prepare_all(study, &evaluator.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
-    notes::announce(&evaluator.notes(cards), progress);
+    notes::print_notes(&evaluator.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
     Provenance::record(dir, &evaluator.data.dir, Some(study))?;
     let runs: Vec<(Arm, u64, RunStore)> = study
@@ -94,7 +95,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             (arm, seed, s)
         })
         .collect();
-    let fits = study.arms.iter().map(|arm| (arm.name(), fits(&evaluator, arm, &encoders)));
+    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders)));
     let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
@@ -103,21 +104,21 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
             let notes = match fits.get(&arm.name()) {
-                Some(Err(e)) => return Err(repeat(e)),
+                Some(Err(e)) => return Err(copy_error(e)),
                 Some(Ok(notes)) => notes.as_slice(),
                 None => &[],
             };
             let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
             evaluator.claim(run, &config, notes)?;
-            run.tell_unchecked(&|text| progress.line(text))?;
+            run.note_missing_checksums(&|text| progress.line(text))?;
             let note = |text: &str| progress.line(text);
             let results = run.results(&note)?;
-            Ok(results.is_some_and(|r| run.has_whole_samples(r.results.keys(), &note)))
+            Ok(results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note)))
         };
         match check() {
             Ok(true) => {}
             Ok(false) => left.push((arm.clone(), *seed, run.clone())),
-            Err(e) => fail(&mut failures, arm, *seed, run, e, progress)?,
+            Err(e) => record_failure(&mut failures, arm, *seed, run, e, progress)?,
         }
     }
     let done = runs.len() - left.len() - failures.len();
@@ -146,7 +147,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                     (Some(Ok(f)), Some(Ok(p))) => {
                         Ok(EncoderFeatures { encoder: encoder.clone(), card: p.card.clone(), features: f.clone() })
                     }
-                    (Some(Err(e)), _) => Err(repeat(e)),
+                    (Some(Err(e)), _) => Err(copy_error(e)),
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
@@ -157,7 +158,9 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
             match outcome {
-                Err(e) if e.kind() != ErrorKind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                Err(e) if e.kind() != ErrorKind::Interrupted => {
+                    record_failure(&mut failures, arm, *seed, run, e, progress)?
+                }
                 _ => {}
             }
         }
@@ -168,10 +171,14 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
 }
 
 /// Checks that an arm fits the language model, recipe and data. Returns the assumptions that were made.
-fn fits(evaluator: &Evaluator, arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> Result<Vec<String>> {
+fn check_fit(
+    evaluator: &Evaluator,
+    arm: &Arm,
+    encoders: &BTreeMap<String, Result<PreparedEncoder>>,
+) -> Result<Vec<String>> {
     let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
         Some(Ok(p)) => Ok(&p.card),
-        Some(Err(e)) => Err(repeat(e)),
+        Some(Err(e)) => Err(copy_error(e)),
         None => Err(Error::failed(format!("{encoder} is not in the study"))),
     });
     let cards: Vec<&ArmCard> = cards.collect::<Result<_>>()?;
@@ -186,14 +193,14 @@ fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> R
         .iter()
         .map(|encoder| match encoders.get(&encoder.to_string()) {
             Some(Ok(p)) => Ok((encoder.to_string(), p.weights_digest.clone())),
-            Some(Err(e)) => Err(repeat(e)),
+            Some(Err(e)) => Err(copy_error(e)),
             None => Err(Error::failed(format!("{encoder} is not in the study"))),
         })
         .collect()
 }
 
 /// Copies an error, for every arm that needs the same encoder.
-fn repeat(e: &Error) -> Error {
+fn copy_error(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
     let again = match e.hint_text() {
         Some(hint) => again.hint(hint),
@@ -205,7 +212,7 @@ fn repeat(e: &Error) -> Error {
     }
 }
 
-fn fail(
+fn record_failure(
     failures: &mut Vec<MissingRun>,
     arm: &Arm,
     seed: u64,
@@ -216,7 +223,7 @@ fn fail(
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
     let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
-    if let Err(e) = run.fail(&missing) {
+    if let Err(e) = run.write_failure(&missing) {
         progress.line(&format!("the failure could not be noted: {e}"));
     }
     failures.push(missing);
@@ -249,13 +256,13 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
     }
     let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
     let runs = data.runs.len() + data.missing.len();
-    let about = about(dir, &mut data)?;
-    let written = page::write_study(data, &about, &RankOptions::default(), files)?;
+    let info = study_info(dir, &mut data)?;
+    let written = page::write_study(data, &info, &RankOptions::default(), files)?;
     Ok(StudyOutcome { runs, failed: 0, written })
 }
 
 /// Collects what the report says about the study, and the directories and caches in which its images may lie.
-fn about(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
+fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let study: Value = match dir.join("study.json") {
         path if path.is_file() => atomic::read_json(&path)?,
         _ => Value::Null,

@@ -16,6 +16,7 @@ const LIBRARIES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/versions.
 
 /// The measurements of a run, from which `results.json` is made.
 pub struct Measurements<'a> {
+    /// Identity of the run.
     pub run: RunId,
     /// Results by benchmark id.
     pub results: BTreeMap<String, BenchmarkResult>,
@@ -23,7 +24,9 @@ pub struct Measurements<'a> {
     pub tasks: &'a [EvalTask],
     /// Encoders of the model; `features` holds the features of frozen ones.
     pub encoders: &'a [ModelEncoder],
+    /// Features of frozen encoders, whose speed is reported.
     pub features: Vec<&'a FrozenFeatures>,
+    /// Configuration of the connector.
     pub connector: &'a ConnectorConfig,
     /// Store of the run that trained the model, if known.
     pub training: Option<&'a RunStore>,
@@ -31,7 +34,9 @@ pub struct Measurements<'a> {
     pub config: Value,
     /// Digests of weights and data, and of the questions of published benchmarks.
     pub digests: BTreeMap<String, String>,
+    /// Name of the device.
     pub device: &'a str,
+    /// Notes on assumptions.
     pub notes: Vec<String>,
 }
 
@@ -73,14 +78,14 @@ impl Measurements<'_> {
             gflops_per_image: flops / 1e9,
             tokens: self.connector.image_tokens(&grids),
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
-            images_per_second: measured(1.0 / seconds),
+            images_per_second: finite_or_zero(1.0 / seconds),
             peak_memory_bytes: memory::peak(),
         })
     }
 }
 
 /// Replaces values that JSON cannot hold by 0, which stands for "not measured".
-fn measured(value: f64) -> f64 {
+fn finite_or_zero(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 
@@ -112,6 +117,6 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_can_be_written_and_read() {
-        assert_eq!((measured(1.0 / 0.0), measured(f64::NAN), measured(3.5)), (0.0, 0.0, 3.5));
+        assert_eq!((finite_or_zero(1.0 / 0.0), finite_or_zero(f64::NAN), finite_or_zero(3.5)), (0.0, 0.0, 3.5));
     }
 }

@@ -109,7 +109,7 @@ impl RunStore {
 
     /// Writes `config.json`, or checks that the existing one has the same values. A run that was made from other
     /// weights or data is an error and is never continued.
-    pub fn claim(&self, config: &Value) -> Result<()> {
+    pub fn write_or_compare_config(&self, config: &Value) -> Result<()> {
         let path = self.dir.join(CONFIG);
         if path.exists() {
             let remove = || format!("remove {} to run this arm anew", self.dir.display());
@@ -171,7 +171,7 @@ impl RunStore {
     }
 
     /// Whether the existing samples of these benchmarks match their checksums.
-    pub fn has_whole_samples<'a>(&self, benchmarks: impl Iterator<Item = &'a String>, note: &dyn Fn(&str)) -> bool {
+    pub fn has_intact_samples<'a>(&self, benchmarks: impl Iterator<Item = &'a String>, note: &dyn Fn(&str)) -> bool {
         let whole = |id: &String| match checksums::check(&self.dir, &samples_name(id)) {
             Err(e) if self.samples(id).exists() => {
                 note(&format!("note: {e}"));
@@ -183,7 +183,7 @@ impl RunStore {
     }
 
     /// Reports through `note` that the run was made by an earlier version, which wrote no checksums.
-    pub fn tell_unchecked(&self, note: &dyn Fn(&str)) -> Result<()> {
+    pub fn note_missing_checksums(&self, note: &dyn Fn(&str)) -> Result<()> {
         if self.dir.join(CONFIG).is_file()
             && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Verification::NoChecksum)
         {
@@ -200,7 +200,7 @@ impl RunStore {
     /// # Errors
     /// A damaged model cannot be removed.
     pub fn has_model(&self, note: &dyn Fn(&str)) -> Result<bool> {
-        Self::is_whole(&self.model(), "the model is trained again", note)
+        Self::is_intact(&self.model(), "the model is trained again", note)
     }
 
     /// As [`has_model`](Self::has_model), for the connector that the align stage gave.
@@ -208,10 +208,10 @@ impl RunStore {
     /// # Errors
     /// A damaged connector cannot be removed.
     pub fn has_aligned(&self, note: &dyn Fn(&str)) -> Result<bool> {
-        Self::is_whole(&self.aligned(), "it is aligned again", note)
+        Self::is_intact(&self.aligned(), "it is aligned again", note)
     }
 
-    fn is_whole(dir: &Path, otherwise: &str, note: &dyn Fn(&str)) -> Result<bool> {
+    fn is_intact(dir: &Path, otherwise: &str, note: &dyn Fn(&str)) -> Result<bool> {
         if !dir.is_dir() {
             return Ok(false);
         }
@@ -226,18 +226,18 @@ impl RunStore {
     }
 
     /// Writes `results.json` and removes the record of an earlier failure.
-    pub fn finish(&self, results: &RunResults) -> Result<()> {
+    pub fn write_results(&self, results: &RunResults) -> Result<()> {
         checksums::write_json(&self.dir, RESULTS, results)?;
-        self.forget_failure()
+        self.remove_failure()
     }
 
     /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
-    pub fn fail(&self, missing: &MissingRun) -> Result<()> {
+    pub fn write_failure(&self, missing: &MissingRun) -> Result<()> {
         atomic::write_json(&self.dir.join("failed.json"), missing)
     }
 
     /// Removes `failed.json`, the record of an earlier failure.
-    pub fn forget_failure(&self) -> Result<()> {
+    pub fn remove_failure(&self) -> Result<()> {
         match fs::remove_file(self.dir.join("failed.json")) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context("removing failed.json"),
             _ => Ok(()),
@@ -255,7 +255,7 @@ impl RunStore {
     }
 
     /// Removes the training states of all stages; called once the model is saved.
-    pub fn forget_states(&self) -> Result<()> {
+    pub fn remove_states(&self) -> Result<()> {
         let dir = self.dir.join("state");
         match fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -25,6 +25,7 @@ pub struct TrainOptions {
     pub out: Option<PathBuf>,
     /// Device name, as on the command line.
     pub device: String,
+    /// Number of CPU threads.
     pub threads: usize,
     /// Time between two saved training states.
     pub save_interval: Duration,
@@ -62,7 +63,7 @@ fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result
     evaluator.check_lengths(&arm, positions)?;
     evaluator.check_truth(&cards)?;
     let notes = evaluator.notes(cards);
-    notes::announce(&notes, progress);
+    notes::print_notes(&notes, progress);
     Ok(CheckedRun { evaluator, encoders, notes, positions })
 }
 
@@ -85,7 +86,7 @@ pub struct TrainPlan {
 /// As [`train_model`], for all errors that are found before the first step.
 pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<TrainPlan> {
     let directory = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
-    checks::writable(&directory)?;
+    checks::check_writable(&directory)?;
     let CheckedRun { evaluator, notes, positions: tokens, .. } = check(run, options, progress)?;
     let recipe = &run.evaluator.recipe;
     let stages = [
@@ -106,7 +107,7 @@ pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progres
 /// works in the directory, or the training fails.
 pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<TrainOutcome> {
     let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
-    checks::writable(&dir)?;
+    checks::check_writable(&dir)?;
     // An existing run is locked before the checks; the directory of a new run is created only after they pass.
     let begun = dir.join("config.json").exists().then(|| store::lock(&dir)).transpose()?;
     let (arm, ready) = (run.arm(), check(run, options, progress)?);
@@ -117,9 +118,9 @@ pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress)
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = evaluator.resolved_config(&arm, run.seed, &digests)?;
     evaluator.claim(&store, &config, &notes)?;
-    store.tell_unchecked(&|text| progress.line(text))?;
+    store.note_missing_checksums(&|text| progress.line(text))?;
     if store.has_model(&|text| progress.line(text))? {
-        store.forget_states()?;
+        store.remove_states()?;
         progress.line(&format!("{} is trained already", run.name));
     } else {
         let needed: Vec<&PreparedEncoder> = encoders.iter().collect();
@@ -144,7 +145,7 @@ pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress)
         let outcomes =
             workers::each(one_worker, vec![()], |()| train(&job, &encoder_features, &store, &bar).map(drop))?;
         outcomes.into_iter().collect::<Result<()>>()?;
-        store.forget_states()?;
+        store.remove_states()?;
         bar.done(&format!("trained {}", run.name));
     }
     Ok(TrainOutcome {

@@ -23,7 +23,9 @@ use std::time::Duration;
 pub struct TrainJob<'a> {
     /// Evaluator that trains the model.
     pub evaluator: &'a Evaluator,
+    /// Arm of the run.
     pub arm: &'a Arm,
+    /// Seed of the run.
     pub seed: u64,
     /// Everything on which the result depends ([`Evaluator::resolved_config`]).
     pub config: &'a Value,

@@ -47,8 +47,10 @@ impl From<PublishedScore> for f64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Freeze {
+    /// The encoders keep their weights.
     #[default]
     Frozen,
+    /// The encoders are trained together with connector and language model.
     Unfrozen,
 }
 

@@ -63,12 +63,12 @@ pub fn measure_evaluator(
 ) -> Result<()> {
     memory::reset_peak();
     let llm = random_weights(work.llm.init(device)?)?.no_grad();
-    let mut tell = |work: &'static str, batch: usize, units: usize, pass: &mut dyn FnMut() -> Result<f64>| {
+    let mut measure = |work: &'static str, batch: usize, units: usize, pass: &mut dyn FnMut() -> Result<f64>| {
         let seconds = effort.measure(pass)?;
         let per_second = units as f64 / median(&seconds);
         each(&EvaluatorThroughput { work, batch, per_second, runs: seconds.len(), peak_bytes: memory::peak() })
     };
-    tell("prompt", 1, work.prompt, &mut || {
+    measure("prompt", 1, work.prompt, &mut || {
         let start = Instant::now();
         read(&llm, &mut KvCache::new(), &[ids(work.prompt, 0, &work.llm)], device)?;
         Ok(start.elapsed().as_secs_f64())
@@ -77,7 +77,7 @@ pub fn measure_evaluator(
         let mut cache = KvCache::new();
         let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(work.prompt / 4, b, &work.llm)).collect();
         read(&llm, &mut cache, &rows, device)?;
-        tell("decode", batch, batch * DECODED, &mut || {
+        measure("decode", batch, batch * DECODED, &mut || {
             let mut cache = cache.clone();
             let start = Instant::now();
             for step in 0..DECODED {
@@ -87,11 +87,11 @@ pub fn measure_evaluator(
             Ok(start.elapsed().as_secs_f64())
         })?;
     }
-    let mut trained = Trained::new(work, llm, device)?;
+    let mut trained = TrainingBenchmark::new(work, llm, device)?;
     let parts = [("align", false, false), ("align, encoding", true, false), ("tune", false, true)];
     for (name, encodes, tunes) in parts {
         trained = trained.with_llm(tunes);
-        tell(name, work.samples, work.samples, &mut || trained.step(encodes))?;
+        measure(name, work.samples, work.samples, &mut || trained.step(encodes))?;
     }
     Ok(())
 }
@@ -114,15 +114,15 @@ fn read(llm: &Llm, cache: &mut KvCache, rows: &[Vec<u32>], device: &Device) -> R
 }
 
 /// A multimodal model in training, on random images.
-struct Trained {
+struct TrainingBenchmark {
     model: Mllm,
     optimiser: Optimiser,
     examples: Vec<Example>,
-    images: Images,
+    images: RandomImages,
     device: Device,
 }
 
-struct Images {
+struct RandomImages {
     encoder: Architecture,
     card: EncoderCard,
     grid: Option<usize>,
@@ -131,7 +131,7 @@ struct Images {
     encodes: bool,
 }
 
-impl FeatureSource for Images {
+impl FeatureSource for RandomImages {
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         if !self.encodes {
             return Ok(ImageBatch::Features(Tensor::from_data(self.features.clone(), device)));
@@ -140,12 +140,17 @@ impl FeatureSource for Images {
         let values: Vec<f32> = (0..images.len() * 3 * size * size).map(|i| noise(i as u64)).collect();
         let pixels =
             Tensor::<4>::from_data(TensorData::new(values, [images.len(), 3, size, size]), &device.clone().inner());
-        Ok(ImageBatch::Features(Tensor::from_inner(see(&self.encoder, pixels, &self.card, self.grid)?)))
+        Ok(ImageBatch::Features(Tensor::from_inner(patch_features(&self.encoder, pixels, &self.card, self.grid)?)))
     }
 }
 
 /// Computes patch features, `[images, tokens, width]`.
-fn see(encoder: &Architecture, pixels: Tensor<4>, card: &EncoderCard, grid: Option<usize>) -> Result<Tensor<3>> {
+fn patch_features(
+    encoder: &Architecture,
+    pixels: Tensor<4>,
+    card: &EncoderCard,
+    grid: Option<usize>,
+) -> Result<Tensor<3>> {
     let seen = encoder.forward(pixels, &card.tap)?;
     Ok(match grid {
         Some(side) => seen.resample([side, side])?.tokens,
@@ -153,12 +158,12 @@ fn see(encoder: &Architecture, pixels: Tensor<4>, card: &EncoderCard, grid: Opti
     })
 }
 
-impl Trained {
+impl TrainingBenchmark {
     fn new(work: &EvaluatorWork, llm: Llm, device: &Device) -> Result<Self> {
         let encoder = random_weights(work.card.architecture.init(device)?)?.no_grad();
         let size = work.card.preprocess.size;
         let blank = Tensor::<4>::zeros([1, 3, size, size], device);
-        let [_, tokens, width] = see(&encoder, blank, &work.card, work.grid)?.dims();
+        let [_, tokens, width] = patch_features(&encoder, blank, &work.card, work.grid)?.dims();
         let features: Vec<f32> = (0..work.samples * tokens * width).map(|i| noise(i as u64)).collect();
         let side = tokens.isqrt();
         let connector = ConnectorConfig::new(ConnectorKind::default(), &[(width, [side, side])], work.llm.hidden_size)?;
@@ -178,7 +183,7 @@ impl Trained {
             })
             .collect();
         let features = TensorData::new(features, [work.samples, tokens, width]);
-        let images = Images { encoder, card: work.card.clone(), grid: work.grid, features, encodes: false };
+        let images = RandomImages { encoder, card: work.card.clone(), grid: work.grid, features, encodes: false };
         let optimiser = Optimiser::new(OptimiserMethod::AdamW, [0.9, 0.999]);
         Ok(Self { model, optimiser, examples, images, device: device.clone().autodiff() })
     }

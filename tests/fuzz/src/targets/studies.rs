@@ -2,7 +2,7 @@
 
 use crate::Target;
 use crate::mutate::Form;
-use burgess::features::oracle::Truth;
+use burgess::features::oracle::GroundTruth;
 use burgess::study::{RunConfig, StudyConfig};
 use burgess_base::Error;
 use burgess_probe::recipe::Recipe;
@@ -79,7 +79,7 @@ pub const TARGETS: &[Target] = &[
         share: 200,
         run: |input, place| {
             let file = place.file("data/truth.jsonl", input.bytes)?;
-            Truth::read(file.parent().unwrap_or(&file)).map(drop)
+            GroundTruth::read(file.parent().unwrap_or(&file)).map(drop)
         },
     },
     Target {
