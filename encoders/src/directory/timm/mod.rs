@@ -33,7 +33,7 @@ pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<
     let preprocess = preprocess(pretrained, size, &mut notes)?;
     notes.extend(model.note.clone());
     at_its_place(weights, &model, |architecture, place| {
-        let tap = Tap { norm: has_norm(&architecture), ..Tap::default() };
+        let tap = Tap { norm: architecture.norms_last_tokens(), ..Tap::default() };
         let (preprocess, notes) = (preprocess.clone(), notes.clone());
         Found { family: name.into(), dialect: model.dialect, place, architecture, preprocess, tap, notes }
     })
@@ -122,16 +122,6 @@ pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &TensorShapes
         config.final_norm = shapes.has("norm_pre.weight") || shapes.has("head.norm.weight");
     }
     Ok(architecture)
-}
-
-/// Whether the last features are normalised.
-pub(super) fn has_norm(architecture: &ArchitectureConfig) -> bool {
-    match architecture {
-        ArchitectureConfig::Vit(config) => config.final_norm,
-        // The other ConvNeXts pool before the norm.
-        ArchitectureConfig::ConvNext(config) => config.final_norm && config.norm_first,
-        _ => false,
-    }
 }
 
 /// Side of the square images of `pretrained_cfg`, in pixels.

@@ -50,7 +50,7 @@ fn in_hub(repository: &Repository, file: Option<&str>) -> Result<PathBuf> {
         let others = checkpoint::all_files(&directory).is_ok();
         if let (false, [first, _, ..]) = (others, models.as_slice()) {
             let id = repository.name();
-            return Err(Error::usage(format!("{id} has {} models in GGUF: {}", models.len(), models.join(", ")))
+            return Err(Error::usage(format!("{id} has {} GGUF models: {}", models.len(), models.join(", ")))
                 .hint(format!("name one of them, as in {id}:{first}")));
         }
     }
