@@ -77,7 +77,7 @@ pub fn repository_weights(repository: &Repository, file: Option<&str>) -> Result
         Some(file) => directory.join(file),
         None => directory,
     };
-    checkpoint::complete(&path).map_err(|e| {
+    checkpoint::all_files(&path).map_err(|e| {
         Error::failed(format!("{} is not complete on this machine: {e}", repository.name()))
             .hint(format!("download {}", repository.name()))
             .downloadable(repository.name())

@@ -43,7 +43,7 @@ fn in_hub(repository: &Repository, file: Option<&str>) -> Result<PathBuf> {
     let directory = repository.snapshot()?;
     if file.is_none() {
         let models = models(&directory)?;
-        let others = checkpoint::complete(&directory).is_ok();
+        let others = checkpoint::all_files(&directory).is_ok();
         if let (false, [first, _, ..]) = (others, models.as_slice()) {
             let id = repository.name();
             return Err(Error::usage(format!("{id} has {} GGUF models: {}", models.len(), models.join(", ")))
@@ -61,7 +61,7 @@ fn models(directory: &Path) -> Result<Vec<String>> {
     }
     names.retain(|name| name.ends_with(".gguf"));
     names.sort();
-    let later: Vec<String> = names.iter().flat_map(|name| checkpoint::parts(name).into_iter().skip(1)).collect();
+    let later: Vec<String> = names.iter().flat_map(|name| checkpoint::gguf_parts(name).into_iter().skip(1)).collect();
     names.retain(|name| !later.contains(name));
     Ok(names)
 }
