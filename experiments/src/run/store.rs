@@ -387,7 +387,7 @@ fn check_results(results: &RunResults) -> Result<()> {
                 return Err(Error::failed(format!("`{name}` of {id} is {value}, which no benchmark gives")));
             }
         }
-        let wrong = |u: &&burgess_reports::schema::Unit| {
+        let wrong = |u: &&burgess_reports::schema::UnitScore| {
             ![u.sum, u.weight, u.blind].iter().all(|v| possible(*v)) || u.weight < 0.0
         };
         if let Some(unit) = r.units.iter().find(wrong) {

@@ -5,7 +5,7 @@ use crate::FuzzTarget;
 use crate::input_dir::InputDir;
 use crate::mutate::MutationForm;
 use burgess_base::{Error, Result};
-use burgess_encoders::checkpoint::{Checkpoint, Value};
+use burgess_encoders::checkpoint::{Checkpoint, MetadataValue};
 use burgess_probe::llm::Weights;
 use burgess_probe::llm::chat::{ChatTemplate, Turn};
 use burgess_probe::llm::tokenizer::{GgufTokenizer, Tokenizer};
@@ -146,7 +146,7 @@ fn opened(path: &Path) -> Result<()> {
     }
     let metadata = file.metadata();
     for key in metadata.keys() {
-        if let Some(Value::List(list)) = metadata.get(key) {
+        if let Some(MetadataValue::List(list)) = metadata.get(key) {
             drop(list.texts().map(Iterator::count));
             drop(list.numbers().map(Iterator::count));
             drop(list.flags().map(Iterator::count));
