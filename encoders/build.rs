@@ -1,11 +1,15 @@
-//! Puts every card in `zoo/` into the library: adding an encoder is adding a file.
+//! Embeds every card in `zoo/` into the library, so that adding an encoder is adding a file.
+//!
+//! Only the cards are watched, not the folder: Cargo watches a folder with everything below it, and the weights in
+//! `zoo/weights` must not rebuild the library. Cargo therefore notices a changed card but not a new one; a test compares
+//! the embedded cards with the folder, and `touch encoders/build.rs` embeds a new card.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    println!("cargo::rerun-if-changed=zoo");
+    println!("cargo::rerun-if-changed=build.rs");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let mut cards: Vec<PathBuf> = Vec::new();
     for item in fs::read_dir(root.join("zoo"))? {
@@ -14,8 +18,8 @@ fn main() -> io::Result<()> {
             cards.push(path);
         }
     }
-    // The order of a directory differs between machines, that of the list must not: by id, which is the name without its
-    // ending.
+    // The order of a directory differs between machines, that of the list must not: by id, which is the file name
+    // without its extension.
     cards.sort_by(|a, b| a.file_stem().cmp(&b.file_stem()));
     let mut code = String::from("/// File name and text of every card, sorted.\nstatic CARDS: &[(&str, &str)] = &[\n");
     for path in &cards {

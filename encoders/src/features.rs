@@ -15,7 +15,7 @@ pub struct FeatureMap {
 
 impl FeatureMap {
     /// Builds a feature map whose tokens are the positions of `[batch, rows, columns, width]`.
-    pub(crate) fn of_places(map: Tensor<4>) -> Self {
+    pub(crate) fn from_channels_last(map: Tensor<4>) -> Self {
         let [batch, rows, columns, width] = map.dims();
         Self { tokens: map.reshape([batch, rows * columns, width]), grid: [rows, columns] }
     }

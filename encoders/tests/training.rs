@@ -3,7 +3,7 @@
 
 use burgess_base::Result;
 use burgess_base::stream::stream;
-use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops};
+use burgess_encoders::arch::{ArchitectureConfig, DropPathMask, DropPathSpec};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::encoder::Encoder;
@@ -22,7 +22,7 @@ fn encoder(name: &str, rate: f64, device: &Device) -> Result<Encoder> {
         ArchitectureConfig::Vit(config) => config.drop_path = rate,
         ArchitectureConfig::ConvNext(config) => config.drop_path = rate,
         ArchitectureConfig::ResNet(config) => config.drop_path = rate,
-        ArchitectureConfig::Sam(_) | ArchitectureConfig::StableDiffusion(_) => assert_eq!(rate, 0.0, "{name}"),
+        _ => assert_eq!(rate, 0.0, "{name}"),
     }
     let file = golden(name).join("model.safetensors");
     Encoder::load(card, Some(if file.is_file() { &file } else { file.parent().unwrap() }), device)
@@ -66,10 +66,11 @@ fn stochastic_depth_leaves_out_what_the_reference_leaves_out() -> Result<()> {
             let kept = expected.read(&format!("{name}.kept"))?;
             let kept: Vec<Vec<bool>> =
                 kept.chunks(shape[1]).map(|row| row.iter().map(|k| *k > 0.5).collect()).collect();
-            let branches = if matches!(encoder.arch, Architecture::Vit(_)) { 2 } else { 1 };
-            let drops = Drops::of(RATE, shape[0] / branches, branches, &kept, &device);
+            let spec = encoder.arch.config().drop_path().unwrap();
+            let spec = DropPathSpec { blocks: shape[0] / spec.branches, ..spec };
+            let drop_path = DropPathMask::of(spec, &kept, &device);
 
-            let found = encoder.arch.forward_dropping(three.clone(), &encoder.card.tap, &drops)?.tokens;
+            let found = encoder.arch.forward_with_drop_path(three.clone(), &encoder.card.tap, &drop_path)?.tokens;
             let error = difference(&values(found), &expected.read(&format!("{name}.features"))?);
             println!("{name:24} with stochastic depth {error:.1e}");
             assert!(error < 1e-4, "{name}: features differ by {error:e}");
@@ -80,8 +81,8 @@ fn stochastic_depth_leaves_out_what_the_reference_leaves_out() -> Result<()> {
             assert_eq!(plain, values(still.arch.forward(three.clone(), &still.card.tap)?.tokens), "{name}");
             // And a rate of 0 leaves nothing out in training.
             still.card = encoder.card.clone();
-            let none = still.arch.drops(3, &mut stream("drop-path", 0), &device);
-            let rateless = still.arch.forward_dropping(three.clone(), &still.card.tap, &none)?.tokens;
+            let none = still.arch.draw_drop_path(3, &mut stream("drop-path", 0), &device);
+            let rateless = still.arch.forward_with_drop_path(three.clone(), &still.card.tap, &none)?.tokens;
             assert_eq!(plain, values(rateless), "{name}");
         }
     }
@@ -95,8 +96,8 @@ fn stochastic_depth_follows_its_seed() -> Result<()> {
         let encoder = encoder(name, 0.9, &device)?;
         let pixels = pixels(&encoder, name, &device)?.repeat_dim(0, 8);
         let run = |seed: u64| -> Result<Vec<f32>> {
-            let drops = encoder.arch.drops(8, &mut stream("drop-path", seed), &device);
-            Ok(values(encoder.arch.forward_dropping(pixels.clone(), &encoder.card.tap, &drops)?.tokens))
+            let drop_path = encoder.arch.draw_drop_path(8, &mut stream("drop-path", seed), &device);
+            Ok(values(encoder.arch.forward_with_drop_path(pixels.clone(), &encoder.card.tap, &drop_path)?.tokens))
         };
         let (one, again, other) = (run(0)?, run(0)?, run(1)?);
         assert_eq!(one, again, "{name}");
@@ -149,7 +150,7 @@ fn every_parameter_that_the_reference_trains_gets_a_gradient() -> Result<()> {
         let weights = (0..tokens * width).map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.5 - 1.0).collect::<Vec<_>>();
         let weights = Tensor::<3>::from_data(TensorData::new(weights, [1, tokens, width]), &device);
         encoder.arch = encoder.arch.map(&mut InPlace((features * weights).sum().backward()));
-        checkpoint::collect(&encoder.arch, |parameter, gradient| {
+        checkpoint::visit_parameters(&encoder.arch, |parameter, gradient| {
             let trained = gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|g| *g != 0.0);
             let excuse = UNTRAINED.iter().find(|(families, path, _)| {
                 (families.is_empty() || families.contains(&name.as_str()))

@@ -1,11 +1,11 @@
 //! Errors that can be found before work starts are found then: a run that must fail writes and encodes nothing.
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Writes images and conversations in LLaVA's format, and a run on them with `changes` applied to its text.
-fn run_file(place: &Place, name: &str, changes: &[(&str, &str)]) -> String {
+fn run_file(place: &TestDir, name: &str, changes: &[(&str, &str)]) -> String {
     let images = place.path().join("images");
     std::fs::create_dir_all(&images).expect("a directory");
     let (mut align, mut tune) = (Vec::new(), Vec::new());
@@ -47,13 +47,13 @@ fn read(path: &Path) -> Value {
 }
 
 /// Whether no run and no features were written.
-fn untouched(place: &Place) -> bool {
+fn untouched(place: &TestDir) -> bool {
     !place.path().join("runs").exists() && !place.path().join("cache/features").exists()
 }
 
 #[test]
 fn a_run_that_cannot_end_well_does_not_begin() {
-    let place = Place::new();
+    let place = TestDir::new();
     run_file(&place, "good", &[]);
     place.file("empty.jsonl", "");
     place.file("unusable.jsonl", "{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": \"?\"}]}\n");
@@ -143,7 +143,7 @@ fn without_a_tensor(file: &Path) {
 
 #[test]
 fn a_study_is_checked_by_its_dry_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     let study = |arms: &str, evaluator: &str, per_benchmark: usize| {
         let text = format!(
             "name = \"s\"\ntitle = \"s\"\nquestion = \"?\"\nseeds = [0]\n{arms}[evaluator]\nllm = \"nano-lm\"\n\
@@ -174,7 +174,7 @@ fn a_study_is_checked_by_its_dry_run() {
 
 #[test]
 fn what_the_data_do_not_name_changes_nothing_and_what_changed_is_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file = run_file(&place, "mine", &[]);
     let output = place.run(&["train", &file]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -193,7 +193,7 @@ fn what_the_data_do_not_name_changes_nothing_and_what_changed_is_named() {
 
 #[test]
 fn paths_are_relative_to_the_file_that_names_them() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.path().join("mine")).expect("a directory");
     run_file(&place, "run", &[]);
     for name in ["align.json", "tune.json", "images", "run.toml"] {
@@ -212,7 +212,7 @@ fn paths_are_relative_to_the_file_that_names_them() {
 #[test]
 fn images_may_be_called_anything() {
     use std::os::unix::ffi::OsStrExt;
-    let place = Place::new();
+    let place = TestDir::new();
     let file = run_file(&place, "names", &[]);
     let names: [&[u8]; 2] = [b"line\nfeed.png", b"\xff\xfe.png"];
     let mut command = place.burgess(&["encode", "--encoder", "nano-sup", "-o", "f.safetensors"]);

@@ -3,7 +3,7 @@
 #![cfg(unix)]
 
 use burgess_base::temporary::TemporaryPath;
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const EVALUATOR: &str = "[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gel
 const WORLD: &str = "[evaluator.data.world]\nseed = 5\nalign = 16\ntune = 16\nturns = 3\nper_benchmark = 6\n";
 
 /// Writes a run and a study whose tune stage has this many steps.
-fn files(place: &Place, steps: usize) {
+fn files(place: &TestDir, steps: usize) {
     let recipe = format!(
         "[evaluator.recipe.align]\nsteps = 2\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\"]\n[evaluator.recipe.tune]\nsteps = {steps}\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\", \"llm\"]\n"
     );
@@ -31,7 +31,7 @@ fn done(output: &Output) -> String {
 }
 
 /// Runs a line of bash, in which `"$0"` is the binary.
-fn bash(place: &Place, line: &str) -> Output {
+fn bash(place: &TestDir, line: &str) -> Output {
     let mut command = place.shell("");
     let mut bash = Command::new("bash");
     bash.args(["-c", line]).arg(burgess_tests::binary()).current_dir(place.path());
@@ -99,7 +99,7 @@ fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> O
     child.wait_with_output().expect("a child")
 }
 
-fn started(place: &Place, args: &[&str]) -> Child {
+fn started(place: &TestDir, args: &[&str]) -> Child {
     place.burgess(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("burgess starts")
 }
 
@@ -112,7 +112,7 @@ fn is_ignored(signal: i32) -> bool {
 
 #[test]
 fn signals_keep_the_state_and_say_how_to_go_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 240);
     done(&place.run(&["train", "run.toml", "--out", "whole"]));
     let model = |dir: &str| std::fs::read(place.path().join(dir).join("model/llm/model.safetensors")).expect("a model");
@@ -146,7 +146,7 @@ fn signals_keep_the_state_and_say_how_to_go_on() {
 
 #[test]
 fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 30);
     done(&place.run(&["rank", "tiny.toml", "--out", "whole"]));
     let run = place.path().join("stopped/tiny/nano-sup/seed-0");
@@ -177,7 +177,7 @@ fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
 
 #[test]
 fn stderr_and_stdout_may_be_full_or_gone() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 4);
     for (number, way) in ["2>/dev/full", "2> >(sleep 0.2)", "2>&-", "2> >(head -c 1 >/dev/null)"].iter().enumerate() {
         let output = bash(&place, &format!("\"$0\" rank tiny.toml --out out{number} {way}"));
@@ -199,7 +199,7 @@ fn stderr_and_stdout_may_be_full_or_gone() {
 
 #[test]
 fn outputs_keep_links_and_refuse_what_is_no_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     let at = |name: &str| place.path().join(name);
     image::RgbImage::from_pixel(40, 40, image::Rgb([90; 3])).save(at("a.png")).expect("an image");
     let encode = |out: &str| place.run(&["encode", "a.png", "--encoder", "nano-sup", "-o", out]);
@@ -248,7 +248,7 @@ fn outputs_keep_links_and_refuse_what_is_no_file() {
 
 #[test]
 fn a_flipped_bit_is_noticed_where_it_is_used() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 4);
     let rank = |out: &str| place.run(&["rank", "tiny.toml", "--out", out]);
     done(&rank("whole"));
@@ -329,7 +329,7 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
 
 #[test]
 fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 2);
     done(&place.run(&["rank", "tiny.toml", "--out", "out"]));
     let run = place.path().join("out/tiny/nano-sup/seed-0");
@@ -380,7 +380,7 @@ fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
 
 #[test]
 fn nothing_that_is_shown_steers_the_terminal() {
-    let place = Place::new();
+    let place = TestDir::new();
     let evil = "\x1b[2J\x1b]0;title\x07.png";
     place.file(evil, "no image");
     place.file("long.jsonl", &format!("{{\"id\": {}\n", "x".repeat(1 << 20)));

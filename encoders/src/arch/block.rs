@@ -2,7 +2,7 @@
 //! differ: gated MLPs, norms inside the branches, rotary position embeddings and relative position biases. Parameter
 //! paths are timm's.
 
-use super::drop_path::{self, Drops};
+use super::drop_path::{self, DropPathMask};
 use crate::attention::attend;
 use crate::kernel;
 use crate::operands::{Activation, Bias, Rotation};
@@ -169,7 +169,7 @@ pub struct LayerScale {
 
 /// Position information for attention; by default there is none.
 #[derive(Debug, Clone, Default)]
-pub struct Places {
+pub struct AttentionPositions {
     /// Bias added to the attention scores, for example a causal mask; `[1 or batch, 1 or heads, tokens, tokens]`.
     pub bias: Option<Tensor<4>>,
     /// Rotary position embedding of queries and keys.
@@ -212,7 +212,7 @@ impl Mlp {
 
 impl Attention {
     /// Attention output before the output projection, `[batch * tokens, width]`, for `x` of the same shape.
-    fn mixed(&self, x: Tensor<2>, batch: usize, places: &Places) -> Tensor<2> {
+    fn mixed(&self, x: Tensor<2>, batch: usize, places: &AttentionPositions) -> Tensor<2> {
         let [rows, width] = x.dims();
         let (tokens, heads) = (rows / batch, self.heads);
         let head_dim = width / heads;
@@ -263,27 +263,33 @@ fn interleaved(x: Tensor<4>) -> Tensor<4> {
 
 impl Block {
     /// Runs the block on `x` of shape `[batch, tokens, width]` without stochastic depth.
-    pub fn forward(&self, x: Tensor<3>, places: &Places) -> Tensor<3> {
-        self.forward_dropping(x, places, &Drops::none(), 0)
+    pub fn forward(&self, x: Tensor<3>, places: &AttentionPositions) -> Tensor<3> {
+        self.forward_with_drop_path(x, places, &DropPathMask::none(), 0)
     }
 
-    /// Runs the block as [`Block::forward`] does, with the drop-path mask `drops` of block number `index`.
-    pub fn forward_dropping(&self, x: Tensor<3>, places: &Places, drops: &Drops, index: usize) -> Tensor<3> {
+    /// Runs the block as [`Block::forward`] does, with the drop-path mask `drop_path` of block number `index`.
+    pub fn forward_with_drop_path(
+        &self,
+        x: Tensor<3>,
+        places: &AttentionPositions,
+        drop_path: &DropPathMask,
+        index: usize,
+    ) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         if self.post_norm {
             let x = x.reshape([batch * tokens, width]);
             let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, places));
-            let x = x + drop_path::branch(self.norm1.forward(branch), drops.factors(index, 0));
+            let x = x + drop_path::branch(self.norm1.forward(branch), drop_path.factors(index, 0));
             let branch = self.mlp.forward(x.clone());
-            let x = x + drop_path::branch(self.norm2.forward(branch), drops.factors(index, 1));
+            let x = x + drop_path::branch(self.norm2.forward(branch), drop_path.factors(index, 1));
             return x.reshape([batch, tokens, width]);
         }
         let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
         let x = x.reshape([batch * tokens, width]);
         let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, places);
-        let x = drop_path::residual(x, mixed, &self.attn.proj, scale(&self.ls1), drops.factors(index, 0));
+        let x = drop_path::residual(x, mixed, &self.attn.proj, scale(&self.ls1), drop_path.factors(index, 0));
         let hidden = self.mlp.hidden(self.norm2.forward(x.clone()));
-        drop_path::residual(x, hidden, &self.mlp.fc2, scale(&self.ls2), drops.factors(index, 1))
+        drop_path::residual(x, hidden, &self.mlp.fc2, scale(&self.ls2), drop_path.factors(index, 1))
             .reshape([batch, tokens, width])
     }
 }

@@ -12,10 +12,34 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 /// The drop-path mask of one forward pass; by default no branch is dropped.
 #[derive(Debug, Clone, Default)]
-pub struct Drops {
+pub struct DropPathMask {
     /// Factor per image, `[batch]`, for each branch, block by block; `None` where the branch is never dropped.
     factors: Vec<Option<Tensor<1>>>,
     branches: usize,
+}
+
+/// The drop path of a network in training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DropPathSpec {
+    /// Drop rate of the last block, at least 0 and below 1.
+    pub rate: f64,
+    /// Number of blocks.
+    pub blocks: usize,
+    /// Number of residual branches per block.
+    pub branches: usize,
+}
+
+impl DropPathSpec {
+    /// Draws a mask for `batch` images; a rate of 0 draws no random numbers.
+    pub fn draw(self, batch: usize, stream: &mut Stream, device: &Device) -> DropPathMask {
+        let mut keep = |rate: f64| (0..batch).map(|_| burgess_base::stream::uniform(stream) >= rate).collect();
+        let kept: Vec<Vec<bool>> = rates(self.rate, self.blocks)
+            .into_iter()
+            .flat_map(|rate| (0..self.branches).map(move |_| rate))
+            .map(|rate| if rate > 0.0 { keep(rate) } else { Vec::new() })
+            .collect();
+        DropPathMask::of(self, &kept, device)
+    }
 }
 
 /// The drop rate of each of `blocks` blocks, growing linearly from 0 to `last`.
@@ -32,27 +56,16 @@ pub(super) fn check(rate: f64) -> Result<()> {
     Err(Error::usage(format!("drop_path = {rate} is no probability")).hint("at least 0 and below 1"))
 }
 
-impl Drops {
+impl DropPathMask {
     /// A mask that drops no branch.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Draws a mask for `batch` images and a network of `blocks` blocks with `branches` residual branches each. The
-    /// drop rate of the last block is `rate`; a rate of 0 draws no random numbers.
-    pub fn draw(rate: f64, blocks: usize, branches: usize, batch: usize, stream: &mut Stream, device: &Device) -> Self {
-        let mut keep = |rate: f64| (0..batch).map(|_| burgess_base::stream::uniform(stream) >= rate).collect();
-        let kept: Vec<Vec<bool>> = rates(rate, blocks)
-            .into_iter()
-            .flat_map(|rate| (0..branches).map(move |_| rate))
-            .map(|rate| if rate > 0.0 { keep(rate) } else { Vec::new() })
-            .collect();
-        Self::of(rate, blocks, branches, &kept, device)
-    }
-
     /// Builds a mask from given draws: `kept` says for each branch, block by block, whether it is kept for each image.
     /// A branch with an empty list is never dropped.
-    pub fn of(rate: f64, blocks: usize, branches: usize, kept: &[Vec<bool>], device: &Device) -> Self {
+    pub fn of(spec: DropPathSpec, kept: &[Vec<bool>], device: &Device) -> Self {
+        let DropPathSpec { rate, blocks, branches } = spec;
         let rates = rates(rate, blocks).into_iter().flat_map(|rate| (0..branches).map(move |_| rate));
         let factors = rates.zip(kept).map(|(rate, kept)| {
             let factor = (1.0 / (1.0 - rate)) as f32;
@@ -98,8 +111,8 @@ mod tests {
     use super::*;
     use burgess_base::stream::stream;
 
-    fn factors(drops: &Drops, block: usize, branch: usize) -> Option<Vec<f32>> {
-        drops.factors(block, branch).map(|f| f.to_data().iter::<f32>().collect())
+    fn factors(mask: &DropPathMask, block: usize, branch: usize) -> Option<Vec<f32>> {
+        mask.factors(block, branch).map(|f| f.to_data().iter::<f32>().collect())
     }
 
     #[test]
@@ -110,27 +123,33 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_divided_by_its_probability_and_drawn_by_the_stream_alone() {
-        let draw = |seed: u64| Drops::draw(0.5, 3, 2, 2000, &mut stream("drop-path", seed), &Device::flex());
-        let drops = draw(1);
-        assert!(factors(&drops, 0, 0).is_none() && factors(&drops, 0, 1).is_none());
+        let draw = |seed: u64| {
+            DropPathSpec { rate: 0.5, blocks: 3, branches: 2 }.draw(
+                2000,
+                &mut stream("drop-path", seed),
+                &Device::flex(),
+            )
+        };
+        let mask = draw(1);
+        assert!(factors(&mask, 0, 0).is_none() && factors(&mask, 0, 1).is_none());
         for (block, rate) in [(1, 0.25), (2, 0.5)] {
             for branch in 0..2 {
-                let found = factors(&drops, block, branch).unwrap();
+                let found = factors(&mask, block, branch).unwrap();
                 let kept = found.iter().filter(|f| **f > 0.0).count() as f64 / 2000.0;
                 assert!((kept - (1.0 - rate)).abs() < 0.04, "{kept} at {rate}");
                 assert!(found.iter().all(|f| *f == 0.0 || *f == (1.0 / (1.0 - rate)) as f32));
             }
         }
-        assert_ne!(factors(&drops, 2, 0), factors(&drops, 2, 1));
-        assert_eq!(factors(&drops, 2, 1), factors(&draw(1), 2, 1));
-        assert_ne!(factors(&drops, 2, 1), factors(&draw(2), 2, 1));
+        assert_ne!(factors(&mask, 2, 0), factors(&mask, 2, 1));
+        assert_eq!(factors(&mask, 2, 1), factors(&draw(1), 2, 1));
+        assert_ne!(factors(&mask, 2, 1), factors(&draw(2), 2, 1));
     }
 
     #[test]
     fn no_rate_draws_nothing() {
         let (mut one, mut other) = (stream("s", 0), stream("s", 0));
-        let drops = Drops::draw(0.0, 3, 2, 4, &mut one, &Device::flex());
-        assert!(factors(&drops, 2, 1).is_none());
+        let mask = DropPathSpec { rate: 0.0, blocks: 3, branches: 2 }.draw(4, &mut one, &Device::flex());
+        assert!(factors(&mask, 2, 1).is_none());
         assert_eq!(burgess_base::stream::uniform(&mut one), burgess_base::stream::uniform(&mut other));
     }
 }

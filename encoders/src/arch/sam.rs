@@ -3,10 +3,12 @@
 //! `ImageEncoderViT`, except the MLP's (`lin1`, `lin2` there). The neck before the mask decoder is left out.
 
 use super::block::Mlp;
+use super::drop_path::{DropPathMask, DropPathSpec};
 use super::fields::{is_yes, yes};
-use super::tap::outputs;
-use super::vit::{LARGEST, PatchEmbed};
-use super::{Tap, check_pixels};
+use super::limits::{MAX_SIZE, check_patches, check_pixels};
+use super::network::{Network, NetworkConfig, TapSupport};
+use super::tap::{Tap, outputs};
+use super::vit::PatchEmbed;
 use crate::attention::attend;
 use crate::features::FeatureMap;
 use crate::operands::{Activation, Bias};
@@ -49,29 +51,13 @@ fn default_eps() -> f64 {
 }
 
 impl SamConfig {
-    /// Checks the hyper-parameters.
-    pub fn validate(&self) -> Result<()> {
-        let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window];
-        let divides = numbers.iter().all(|n| (1..=LARGEST).contains(n))
-            && self.image_size.is_multiple_of(self.patch)
-            && self.width.is_multiple_of(self.heads);
-        if !divides || self.global_blocks.iter().any(|b| *b >= self.depth) {
-            return Err(Error::usage(format!(
-                "a SAM encoder cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}, window {}, global_blocks {:?}",
-                self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window, self.global_blocks
-            ))
-            .hint("all must be positive and at most 65536, patch must divide image_size, heads must divide width, global_blocks must be below depth"));
-        }
-        Ok(())
-    }
-
     /// Number of patches per side of the image.
-    pub(super) fn side(&self) -> usize {
+    fn side(&self) -> usize {
         self.image_size / self.patch
     }
 
     /// Multiply-add operations for one image through the first `blocks` blocks.
-    pub(super) fn multiply_adds(&self, blocks: usize) -> u64 {
+    fn multiply_adds(&self, blocks: usize) -> u64 {
         let (width, hidden, side) = (self.width as u64, self.mlp_hidden as u64, self.side() as u64);
         let embed = side * side * width * (3 * self.patch * self.patch) as u64;
         let block = |b: usize| {
@@ -115,6 +101,61 @@ impl SamConfig {
             blocks: blocks.collect(),
             config: self.clone(),
         }
+    }
+}
+
+impl NetworkConfig for SamConfig {
+    fn validate(&self) -> Result<()> {
+        check_patches(self.image_size, self.patch)?;
+        let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window];
+        let divides = numbers.iter().all(|n| (1..=MAX_SIZE).contains(n))
+            && self.image_size.is_multiple_of(self.patch)
+            && self.width.is_multiple_of(self.heads);
+        if !divides || self.global_blocks.iter().any(|b| *b >= self.depth) {
+            return Err(Error::usage(format!(
+                "a SAM encoder cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}, window {}, global_blocks {:?}",
+                self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window, self.global_blocks
+            ))
+            .hint("all must be positive and at most 65536, patch must divide image_size, heads must divide width, global_blocks must be below depth"));
+        }
+        Ok(())
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    fn min_layers(&self) -> usize {
+        self.depth
+    }
+
+    fn tap_support(&self, tap: &Tap) -> Result<TapSupport> {
+        tap.indices(self.depth, "block")?;
+        Ok(TapSupport { final_norm: false, class_token: false })
+    }
+
+    fn tap_sides(&self, _tap: &Tap) -> Result<Vec<usize>> {
+        Ok(vec![self.side()])
+    }
+
+    fn tap_width(&self, tap: &Tap) -> Result<usize> {
+        Ok(self.width * tap.indices(self.depth, "block")?.len())
+    }
+
+    fn tap_multiply_adds(&self, tap: &Tap) -> Result<u64> {
+        Ok(self.multiply_adds(tap.deepest(self.depth, "block")? + 1))
+    }
+
+    fn pooled_width(&self) -> usize {
+        self.width
+    }
+
+    fn norms_last_tokens(&self) -> bool {
+        false
+    }
+
+    fn drop_path(&self) -> Option<DropPathSpec> {
+        None
     }
 }
 
@@ -260,16 +301,17 @@ impl Sam {
         };
         Ok(outputs(x, layers, &self.blocks, |_, block, x| block.forward(x)))
     }
+}
 
-    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
-        super::ArchitectureConfig::Sam(self.config.clone()).check_tap(tap)?;
+impl Network for Sam {
+    fn features(&self, pixels: Tensor<4>, tap: &Tap, _drop_path: &DropPathMask) -> Result<FeatureMap> {
         let maps = self.run(pixels, &tap.indices(self.config.depth, "block")?)?;
-        tap.join(maps.into_iter().map(FeatureMap::of_places).collect())
+        tap.join(maps.into_iter().map(FeatureMap::from_channels_last).collect())
     }
 
-    pub(super) fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
+    fn pooled(&self, pixels: Tensor<4>, _drop_path: &DropPathMask) -> Result<Tensor<2>> {
         let x = self.run(pixels, &[self.config.depth.saturating_sub(1)])?.pop();
         let x = x.ok_or_else(|| Error::failed("a SAM encoder without blocks has no features"))?;
-        Ok(FeatureMap::of_places(x).tokens.mean_dim(1).squeeze_dim(1))
+        Ok(FeatureMap::from_channels_last(x).tokens.mean_dim(1).squeeze_dim(1))
     }
 }

@@ -78,7 +78,7 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
     let (family, dialect, architecture, norm) = match vision.read("timm_model_name", Value::as_str)? {
         Some(name) => {
             let (dialect, architecture) = tower(&vision, name, size)?;
-            let norm = timm::has_norm(&architecture);
+            let norm = architecture.norms_last_tokens();
             (name.to_string(), dialect, architecture, norm)
         }
         None => {

@@ -58,7 +58,7 @@ impl LearnerConfig for ClipConfig {
         let clip = Clip {
             encoder: encoder.init(device)?,
             text: self.text.init(data, device)?,
-            image_projection: projection(encoder.summary_width()),
+            image_projection: projection(encoder.pooled_width()),
             text_projection: projection(self.text.width),
             logit_scale: Initializer::Constant { value: (1f64 / 0.07).ln() }.init([1], device),
             config: self.clone(),
@@ -71,17 +71,17 @@ impl Learner for Clip {
     fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut context.stream);
-        let drops = self.encoder.drops(count, &mut context.stream, &pixels.device());
+        let drop_path = self.encoder.draw_drop_path(count, &mut context.stream, &pixels.device());
         let projections = [&self.image_projection, &self.text_projection];
         let similarities = if self.config.late_interaction {
             interaction_similarities(
-                patch_tokens(&self.encoder, pixels, &drops)?,
+                patch_tokens(&self.encoder, pixels, &drop_path)?,
                 batch.texts()?,
                 &self.text,
                 projections,
             )?
         } else {
-            let images = self.image_projection.forward(self.encoder.summary_dropping(pixels, &drops)?);
+            let images = self.image_projection.forward(self.encoder.pooled_with_drop_path(pixels, &drop_path)?);
             let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
             cosine_similarities(images, texts)
         };

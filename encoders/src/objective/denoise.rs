@@ -15,7 +15,7 @@ use super::mae::patchify;
 use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, normals, uniform};
 use burgess_base::{Error, Result};
@@ -105,8 +105,8 @@ impl Learner for Denoise {
 
         let (patches, grid) = self.encoder.patches(noisy)?;
         let tokens = self.encoder.prepare(patches, grid) + self.time(&times, &device).unsqueeze_dim(1);
-        let drops = self.encoder.config().drops(count, &mut context.stream, &device);
-        let tokens = self.encoder.run_blocks(tokens, &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &device);
+        let tokens = self.encoder.run_blocks(tokens, &AttentionPositions::default(), &drop_path);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
         let predicted = self.decoder.forward(features);
 

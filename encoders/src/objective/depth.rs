@@ -10,7 +10,7 @@
 use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, RandomCrops, StepContext, Targets, vit_config,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -84,8 +84,9 @@ impl Learner for Depth {
         let cells = grid[0] * self.config.upsample;
         let truth: Tensor<3> = crops.resize(maps.unsqueeze_dim(1), cells).squeeze_dim(1);
 
-        let drops = self.encoder.config().drops(count, &mut context.stream, &patches.device());
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(patches, grid), &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &patches.device());
+        let tokens =
+            self.encoder.run_blocks(self.encoder.prepare(patches, grid), &AttentionPositions::default(), &drop_path);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
         let predicted = unpatchify(self.fc2.forward(gelu(self.fc1.forward(features))), grid, self.config.upsample);
 

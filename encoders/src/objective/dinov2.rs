@@ -14,7 +14,7 @@ use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, l2_normalise, random_crops,
     vit_config,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, DropPathMask, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -171,15 +171,19 @@ impl DinoV2Head {
 impl DinoV2Network {
     /// Returns class tokens `[batch, width]` (the mean of the patches if there is no class token) and patch tokens
     /// `[batch, patches, width]`, both after the final norm. `mask` replaces patch embeddings before the position
-    /// embeddings are added; `drops` is the drop-path mask.
+    /// embeddings are added; `drop_path` is the drop-path mask.
     fn forward(
         &self,
         pixels: Tensor<4>,
-        drops: &Drops,
+        drop_path: &DropPathMask,
         mask: impl FnOnce(Tensor<3>) -> Tensor<3>,
     ) -> Result<(Tensor<2>, Tensor<3>)> {
         let (patches, grid) = self.encoder.patches(pixels)?;
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(mask(patches), grid), &Places::default(), drops);
+        let tokens = self.encoder.run_blocks(
+            self.encoder.prepare(mask(patches), grid),
+            &AttentionPositions::default(),
+            drop_path,
+        );
         let (class, patches) = self.encoder.split(self.encoder.final_norm(tokens));
         let class = class.unwrap_or_else(|| patches.clone().mean_dim(1).squeeze_dim(1));
         Ok((class, patches))
@@ -249,7 +253,7 @@ impl Learner for DinoV2 {
 
         // The teacher gets unmasked crops and builds no graph.
         let temperature = config.teacher_temperature_at(context.progress());
-        let (class, patches) = self.teacher.forward(globals.clone().inner(), &Drops::none(), |x| x)?;
+        let (class, patches) = self.teacher.forward(globals.clone().inner(), &DropPathMask::none(), |x| x)?;
         let places = mask.places.clone().inner();
         let [b, _, width] = patches.dims();
         let hidden = patches.reshape([b * n, width]).select(0, places);
@@ -264,8 +268,8 @@ impl Learner for DinoV2 {
         );
 
         let encoder = self.student.encoder.config();
-        let drops = encoder.drops(GLOBAL_CROPS * count, &mut context.stream, &globals.device());
-        let (student_class, student_patches) = self.student.forward(globals, &drops, |patches| {
+        let drop_path = encoder.draw_drop_path(GLOBAL_CROPS * count, &mut context.stream, &globals.device());
+        let (student_class, student_patches) = self.student.forward(globals, &drop_path, |patches| {
             patches.clone() + mask.hidden.clone() * (self.mask_token.val() - patches)
         })?;
         let scores = self.student.dino_head.forward(student_class.clone());
@@ -273,8 +277,8 @@ impl Learner for DinoV2 {
         let pairs = GLOBAL_CROPS * (GLOBAL_CROPS - 1);
         if config.locals > 0 {
             let locals = crops(config.locals, config.local_size, config.local_scale, &mut context.stream);
-            let drops = encoder.drops(config.locals * count, &mut context.stream, &locals.device());
-            let (class, _) = self.student.forward(locals, &drops, |x| x)?;
+            let drop_path = encoder.draw_drop_path(config.locals * count, &mut context.stream, &locals.device());
+            let (class, _) = self.student.forward(locals, &drop_path, |x| x)?;
             let scores = self.student.dino_head.forward(class);
             // The cross entropy is linear in its target, so the mean target replaces a sum over the teacher's views.
             let mean = class_targets.reshape([GLOBAL_CROPS, count, config.prototypes]).mean_dim(0).squeeze_dim::<2>(0);

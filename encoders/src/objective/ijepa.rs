@@ -11,7 +11,9 @@ use super::mae::{random_subset, sincos_position_embedding};
 use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Block, Drops, Places, Vit, blocks};
+use crate::arch::{
+    Architecture, ArchitectureConfig, AttentionPositions, Block, DropPathMask, NetworkConfig, Vit, blocks,
+};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -117,7 +119,7 @@ impl Learner for IJepa {
         let masks = Masks::draw(count, grid, &self.config, &pixels.device(), &mut context.stream);
 
         // The target encoder gets the whole image and builds no graph.
-        let all = features(&self.target_encoder, pixels.inner(), &Drops::none())?;
+        let all = features(&self.target_encoder, pixels.inner(), &DropPathMask::none())?;
         let targets = masks.targets.clone().inner().matmul(channel_norm(all));
 
         let patches = match self.encoder.positions(grid) {
@@ -125,8 +127,9 @@ impl Learner for IJepa {
             None => patches,
         };
         let visible = masks.context.clone().matmul(patches);
-        let drops = self.encoder.config().drops(count, &mut context.stream, &visible.device());
-        let latent = self.encoder.run_blocks(self.encoder.with_prefix(visible), &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &visible.device());
+        let latent =
+            self.encoder.run_blocks(self.encoder.with_prefix(visible), &AttentionPositions::default(), &drop_path);
         let (_, context) = self.encoder.split(self.encoder.final_norm(latent));
 
         let predicted = self.predict(context, grid, &masks);
@@ -163,16 +166,17 @@ impl IJepa {
             width,
         ]);
         let tokens = Tensor::cat(vec![context, queries.reshape([batch * blocks, each, width])], 1);
-        let tokens = self.predictor_blocks.iter().fold(tokens, |x, block| block.forward(x, &Places::default()));
+        let tokens =
+            self.predictor_blocks.iter().fold(tokens, |x, block| block.forward(x, &AttentionPositions::default()));
         let predicted = self.predictor_norm.forward(tokens.narrow(1, visible, each).reshape([batch, targets, width]));
         self.predictor_proj.forward(predicted)
     }
 }
 
 /// Returns patch features after the final norm, `[batch, patches, width]`.
-fn features(encoder: &Vit, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<3>> {
+fn features(encoder: &Vit, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<3>> {
     let (patches, grid) = encoder.patches(pixels)?;
-    let tokens = encoder.run_blocks(encoder.prepare(patches, grid), &Places::default(), drops);
+    let tokens = encoder.run_blocks(encoder.prepare(patches, grid), &AttentionPositions::default(), drop_path);
     Ok(encoder.split(encoder.final_norm(tokens)).1)
 }
 

@@ -4,18 +4,15 @@
 
 use super::text::TextTower;
 use super::{TokenizedCaptions, cosine_similarities};
-use crate::arch::{Architecture, Drops, Tap};
+use crate::arch::{Architecture, DropPathMask, Tap};
 use burgess_base::Result;
 use burn::nn::Linear;
 use burn::tensor::{Int, Tensor};
 
 /// Returns the patch tokens of the last layer, `[batch, patches, width]`.
-pub(super) fn patch_tokens(encoder: &Architecture, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<3>> {
-    let tap = match encoder {
-        Architecture::Vit(vit) => Tap { norm: vit.config().final_norm, ..Tap::default() },
-        _ => Tap::default(),
-    };
-    Ok(encoder.forward_dropping(pixels, &tap, drops)?.tokens)
+pub(super) fn patch_tokens(encoder: &Architecture, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<3>> {
+    let tap = Tap { norm: encoder.config().norms_last_tokens(), ..Tap::default() };
+    Ok(encoder.forward_with_drop_path(pixels, &tap, drop_path)?.tokens)
 }
 
 /// Returns the similarity of each image with each caption, `[images, captions]`, from the patch tokens of the images and

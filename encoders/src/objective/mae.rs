@@ -4,7 +4,7 @@
 use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Block, Places, Vit, blocks};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, Block, NetworkConfig, Vit, blocks};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -100,8 +100,9 @@ impl Learner for Mae {
             None => patches,
         };
         let kept = mask.keep.clone().matmul(patches);
-        let drops = self.encoder.config().drops(count, &mut context.stream, &kept.device());
-        let latent = self.encoder.run_blocks(self.encoder.with_prefix(kept), &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &kept.device());
+        let latent =
+            self.encoder.run_blocks(self.encoder.with_prefix(kept), &AttentionPositions::default(), &drop_path);
         let latent = self.encoder.final_norm(latent);
 
         let patch = self.encoder.config().patch;
@@ -131,7 +132,7 @@ impl Mae {
             + sincos_position_embedding(grid, width, &x.device());
         // As in the paper's code, the class token passes through the decoder at position zero.
         let all = if prefix == 0 { all } else { Tensor::cat(vec![x.slice([0..batch, 0..prefix, 0..width]), all], 1) };
-        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &Places::default()));
+        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &AttentionPositions::default()));
         let decoded = self.decoder_norm.forward(all.slice([0..batch, prefix..prefix + n, 0..width]));
         self.decoder_pred.forward(decoded)
     }

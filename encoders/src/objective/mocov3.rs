@@ -13,7 +13,7 @@ use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, cosine_similarities,
     random_crops,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Drops};
+use crate::arch::{Architecture, ArchitectureConfig, DropPathMask};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -123,8 +123,8 @@ impl MoCoV3Mlp {
 }
 
 impl MoCoV3Network {
-    fn forward(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
-        Ok(self.projector.forward(self.encoder.summary_dropping(pixels, drops)?))
+    fn forward(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
+        Ok(self.projector.forward(self.encoder.pooled_with_drop_path(pixels, drop_path)?))
     }
 }
 
@@ -142,7 +142,7 @@ impl LearnerConfig for MoCoV3Config {
         }
         let base = MoCoV3Network {
             encoder: encoder.init(device)?,
-            projector: MoCoV3Mlp::new(&[encoder.summary_width(), self.hidden, self.hidden, self.embed], device),
+            projector: MoCoV3Mlp::new(&[encoder.pooled_width(), self.hidden, self.hidden, self.embed], device),
         };
         let predictor = MoCoV3Mlp::new(&[self.embed, self.hidden, self.embed], device);
         let mut learner = MoCoV3 { average: base.clone(), base, predictor, config: self.clone() };
@@ -167,9 +167,9 @@ impl Learner for MoCoV3 {
         };
         let views = Tensor::cat(vec![view(), view()], 0);
         // The moving average gets the same crops and builds no graph.
-        let keys = self.average.forward(views.clone().inner(), &Drops::none())?;
-        let drops = self.base.encoder.drops(2 * count, &mut context.stream, &views.device());
-        let queries = self.predictor.forward(self.base.forward(views, &drops)?);
+        let keys = self.average.forward(views.clone().inner(), &DropPathMask::none())?;
+        let drop_path = self.base.encoder.draw_drop_path(2 * count, &mut context.stream, &views.device());
+        let queries = self.predictor.forward(self.base.forward(views, &drop_path)?);
         let half = |x: &Tensor<2>, i: usize| x.clone().narrow(0, i * count, count);
         let one = info_nce(half(&queries, 0), half(&keys, 1), config.temperature);
         let other = info_nce(half(&queries, 1), half(&keys, 0), config.temperature);

@@ -23,7 +23,7 @@ pub mod text;
 
 use crop::{RandomCrops, random_crops};
 
-use crate::arch::{Architecture, ArchitectureConfig};
+use crate::arch::{Architecture, ArchitectureConfig, NetworkConfig};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -271,23 +271,22 @@ objectives! {
 
 /// Returns the vision transformer of an architecture, for objectives that need its tokens.
 fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'a crate::arch::VitConfig> {
-    match encoder {
-        ArchitectureConfig::Vit(config) => {
-            config.validate()?;
-            if config.relative_positions || config.rotary.is_some() {
-                return Err(Error::usage(format!("the objective {objective} needs absolute position embeddings, but the encoder has relative or rotary ones"))
-                    .hint("remove rotary and relative_positions from the architecture: the objective drops patches or resizes crops"));
-            }
-            Ok(config)
-        }
-        ArchitectureConfig::ConvNext(_)
-        | ArchitectureConfig::ResNet(_)
-        | ArchitectureConfig::Sam(_)
-        | ArchitectureConfig::StableDiffusion(_) => Err(Error::usage(format!(
+    let ArchitectureConfig::Vit(config) = encoder else {
+        return Err(Error::usage(format!(
             "the objective {objective} needs a vision transformer, but the encoder has another architecture"
         ))
-        .hint("set architecture = \"vit\" on the card, or choose another objective")),
+        .hint("set architecture = \"vit\" on the card, or choose another objective"));
+    };
+    config.validate()?;
+    if config.relative_positions || config.rotary.is_some() {
+        return Err(Error::usage(format!(
+            "the objective {objective} needs absolute position embeddings, but the encoder has relative or rotary ones"
+        ))
+        .hint(
+            "remove rotary and relative_positions from the architecture: the objective drops patches or resizes crops",
+        ));
     }
+    Ok(config)
 }
 
 /// Scales each row to unit L2 norm, `x / ‖x‖`; a row of zeros stays zero.

@@ -11,7 +11,7 @@ use super::depth::unpatchify;
 use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, RandomCrops, StepContext, Targets, vit_config,
 };
-use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Places, Vit};
+use crate::arch::{Activation, Architecture, ArchitectureConfig, AttentionPositions, Mlp, NetworkConfig, Vit};
 use crate::attention::{Bias, attend};
 use crate::init::{initialise, truncated_normal};
 use burgess_base::stream::{Stream, stream, uniform};
@@ -213,8 +213,8 @@ impl Learner for Segment {
         }
 
         let tokens = self.encoder.prepare(patches, grid);
-        let drops = self.encoder.config().drops(count, &mut context.stream, &device);
-        let tokens = self.encoder.run_blocks(tokens, &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut context.stream, &device);
+        let tokens = self.encoder.run_blocks(tokens, &AttentionPositions::default(), &drop_path);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
         let logits = self.decode(features, grid, &prompts.points);
 

@@ -7,7 +7,7 @@ use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, cosine_similarities,
     random_crops,
 };
-use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp};
+use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, NetworkConfig};
 use crate::attention::{Bias, attend};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -71,7 +71,7 @@ impl LearnerConfig for SigLipConfig {
             encoder: encoder.init(device)?,
             pool,
             text: self.text.init(data, device)?,
-            image_projection: projection(encoder.summary_width()),
+            image_projection: projection(encoder.pooled_width()),
             text_projection: projection(self.text.width),
             // Section 3.2 of the paper: most pairs are negative, so the bias starts at -10.
             logit_scale: Initializer::Constant { value: 10f64.ln() }.init([1], device),
@@ -86,19 +86,19 @@ impl Learner for SigLip {
     fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss> {
         let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut context.stream);
-        let drops = self.encoder.drops(count, &mut context.stream, &pixels.device());
+        let drop_path = self.encoder.draw_drop_path(count, &mut context.stream, &pixels.device());
         let projections = [&self.image_projection, &self.text_projection];
         let similarities = if self.config.late_interaction {
             interaction_similarities(
-                patch_tokens(&self.encoder, pixels, &drops)?,
+                patch_tokens(&self.encoder, pixels, &drop_path)?,
                 batch.texts()?,
                 &self.text,
                 projections,
             )?
         } else {
             let images = match &self.pool {
-                Some(pool) => pool.forward(patch_tokens(&self.encoder, pixels, &drops)?),
-                None => self.encoder.summary_dropping(pixels, &drops)?,
+                Some(pool) => pool.forward(patch_tokens(&self.encoder, pixels, &drop_path)?),
+                None => self.encoder.pooled_with_drop_path(pixels, &drop_path)?,
             };
             let images = self.image_projection.forward(images);
             let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);

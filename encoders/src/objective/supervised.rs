@@ -60,7 +60,7 @@ impl LearnerConfig for SupervisedConfig {
         }
         let supervised = Supervised {
             encoder: encoder.init(device)?,
-            head: LinearConfig::new(encoder.summary_width(), data.classes).init(device),
+            head: LinearConfig::new(encoder.pooled_width(), data.classes).init(device),
             config: self.clone(),
         };
         Ok(initialise(supervised, INIT, seed))
@@ -72,10 +72,10 @@ impl Learner for Supervised {
         let labels = batch.labels()?.clone();
         let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut context.stream);
-        let drops = self.encoder.drops(count, &mut context.stream, &pixels.device());
+        let drop_path = self.encoder.draw_drop_path(count, &mut context.stream, &pixels.device());
         let logits = match self.config.pool {
-            LabelPooling::Pooled => self.head.forward(self.encoder.summary_dropping(pixels, &drops)?),
-            LabelPooling::Patches => log_mean_exp(self.head.forward(patch_tokens(&self.encoder, pixels, &drops)?)),
+            LabelPooling::Pooled => self.head.forward(self.encoder.pooled_with_drop_path(pixels, &drop_path)?),
+            LabelPooling::Patches => log_mean_exp(self.head.forward(patch_tokens(&self.encoder, pixels, &drop_path)?)),
         };
         if labels.dims() != logits.dims() {
             return Err(Error::failed(format!(

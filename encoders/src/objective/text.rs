@@ -2,7 +2,7 @@
 //! section 2.4): pre-norm blocks and learned position embeddings; the output is that of the end-of-text token.
 
 use super::{DataShape, TokenizedCaptions};
-use crate::arch::{Block, Places, blocks};
+use crate::arch::{AttentionPositions, Block, blocks};
 use crate::attention::causal_bias;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -89,7 +89,7 @@ impl TextTower {
         let device = texts.ids.device();
         let positions = self.positional_embedding.val().slice([0..length, 0..width]);
         let tokens = self.token_embedding.forward(texts.ids.clone()) + positions.unsqueeze();
-        let places = Places { bias: Some(causal_bias(length, &device)), ..Places::default() };
+        let places = AttentionPositions { bias: Some(causal_bias(length, &device)), ..AttentionPositions::default() };
         Ok(self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places)))
     }
 }

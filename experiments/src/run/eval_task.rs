@@ -154,7 +154,7 @@ impl EvalTask {
             .units
             .iter()
             .zip(&blind.units)
-            .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
+            .map(|(u, v)| schema::UnitScore { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
             .collect();
         Ok(BenchmarkResult {
             category: b.category().clone(),

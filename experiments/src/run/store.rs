@@ -391,7 +391,7 @@ fn check_results(results: &RunResults) -> Result<()> {
                 )));
             }
         }
-        let wrong = |u: &&burgess_reports::schema::Unit| {
+        let wrong = |u: &&burgess_reports::schema::UnitScore| {
             ![u.sum, u.weight, u.blind].iter().all(|v| possible(*v)) || u.weight < 0.0
         };
         if let Some(unit) = r.units.iter().find(wrong) {

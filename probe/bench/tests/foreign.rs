@@ -81,7 +81,7 @@ fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
         };
         assert_eq!(why("8"), "the choice B is empty, but C is not", "{id}");
         assert_eq!(why("9"), "the column `answer` is blank", "{id}");
-        let rest = ["its id came before", "it is blank", "it has 2 cells, the header 11"];
+        let rest = ["an earlier row has the same id", "the row is blank", "the row has 2 cells, but the header has 11"];
         for reason in rest {
             assert!(read.skipped.iter().any(|l| l.why == reason), "{id}: {reason}: {:?}", read.skipped);
         }
@@ -100,7 +100,7 @@ fn a_table_of_nothing_but_bad_rows_is_an_error() -> Checked {
     );
     fs::write(dir.path().join("AI2D_TEST.tsv"), text)?;
     let error = of("ai2d").read(dir.path()).expect_err("nothing to ask").to_string();
-    assert!(error.starts_with("none of the 2 rows can be asked: "), "{error}");
+    assert!(error.starts_with("none of the 2 rows is a usable question: "), "{error}");
     assert!(error.ends_with("AI2D_TEST.tsv row 1: the choice B is empty, but C is not"), "{error}");
     Ok(())
 }
@@ -125,7 +125,7 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     fs::write(dir.path().join("MME.tsv"), text.concat())?;
     let read = of("mme").read(dir.path())?;
     assert_eq!((read.len(), read.skipped_count()), (2, 2), "{:?}", read.skipped);
-    assert_eq!(read.skipped[1].why, "a question that is scored together with it was left out");
+    assert_eq!(read.skipped[1].why, "a question that is scored together with it was skipped");
     // Rotations of MMBench: without one of them a question would be easier.
     let rotation =
         |index: &str, answer: &str| row(index, &tiny_image(0), ["left", "right", "both"], answer).join("\t") + "\n";
@@ -201,7 +201,7 @@ fn csv_damage_is_named_with_its_line() -> Checked {
         rows(&[line(0), lone, line(2).replace("\tsome", "\t\"some\""), line(3)]),
     ] {
         let error = read(text.as_bytes()).expect_err("a quotation mark");
-        assert!(error.contains("quotation mark that is opened and not closed"), "{error}");
+        assert!(error.contains("unclosed quotation mark"), "{error}");
         assert!(error.contains("AI2D_TEST.tsv:3:") || error.contains("AI2D_TEST.tsv:4:"), "{error}");
     }
     // Quoted lines, a mark within a cell, and NUL are text.
@@ -385,7 +385,7 @@ fn null_numbers_truth_values_and_absent_answers_are_read_in_every_format() -> Ch
         ]
     );
     let why: Vec<(&str, usize)> = predictions.unusable.iter().map(|l| (l.why.as_str(), l.count)).collect();
-    assert_eq!(why, [("field `id` is missing", 1), ("it is no object", 2)]);
+    assert_eq!(why, [("field `id` is missing", 1), ("the entry is not an object", 2)]);
     Ok(())
 }
 
@@ -405,7 +405,7 @@ fn ids_are_numbers_or_text() -> Checked {
     }
     // Two ids that a float cannot tell apart are refused, not mixed up.
     let error = read("{\"id\": 100000000000000000001, \"answer\": \"1\"}").expect_err("too large").to_string();
-    assert!(error.contains("too large to be told from its neighbours"), "{error}");
+    assert!(error.contains("too large to be exact"), "{error}");
     Ok(())
 }
 
@@ -451,7 +451,7 @@ fn what_does_not_fit_is_counted_and_named() -> Checked {
     );
     fs::write(&path, "name,answer\na,red\n")?;
     let error = bench::read_predictions(&path).expect_err("no id").to_string();
-    assert!(error.ends_with("no columns with an id and an answer; there are name, answer"), "{error}");
+    assert!(error.ends_with("no columns with an id and an answer; the columns are name, answer"), "{error}");
     Ok(())
 }
 
@@ -523,7 +523,10 @@ fn a_workbook_of_zeros_is_not_unpacked() -> Checked {
     workbook(&path, &good, &bomb, true)?;
     assert!(fs::metadata(&path)?.len() < 4 << 20);
     let error = bench::read_predictions(&path).map(drop).expect_err("a bomb").to_string();
-    assert!(error.contains("unpacked it is larger than 256 MiB (at the part `xl/sharedStrings.xml`)"), "{error}");
+    assert!(
+        error.contains("the unpacked archive is larger than 256 MiB (at the part `xl/sharedStrings.xml`)"),
+        "{error}"
+    );
     Ok(())
 }
 

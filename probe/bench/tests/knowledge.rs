@@ -1,4 +1,4 @@
-//! The benchmarks of perception and knowledge against the scorers of their authors, lmms-eval and the study's code
+//! The benchmarks of perception and knowledge against the scorers of their authors, lmms-eval and the `cambrian-1` code
 //! (goldens from `tests/reference/scorers_knowledge.py`), and in the editions in which they are published.
 
 use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, read_images};
@@ -68,8 +68,8 @@ fn question(case: &Value) -> Question {
     q
 }
 
-/// What is wrong with the verdicts on a case: with each possible answer as the right one, only that which the golden says
-/// may score; open answers have one right answer and a score.
+/// What is wrong with the verdicts on a case: with each possible answer as the right one, only that which the golden
+/// says may score; open answers have one right answer and a score.
 fn problems(b: &dyn Benchmark, case: &Value, rules: Rules) -> Option<String> {
     let (q, verdict) = (question(case), &case[rules.as_str()]);
     let answer = case["answer"].as_str().expect("an answer");
@@ -86,7 +86,7 @@ fn problems(b: &dyn Benchmark, case: &Value, rules: Rules) -> Option<String> {
     possible.into_iter().find_map(|right| {
         let judged = b.judge(&Question { answer: right.clone(), ..q.clone() }, answer, rules);
         let expected = f64::from(u8::from(verdict == right.as_str()));
-        // The study compares a whole answer to MathVista with the letter: it has something to say on any text.
+        // `cambrian-1` compares a whole answer to MathVista with the letter, so it has a verdict on any text.
         let any_text = b.id() == "mathvista" && rules == Rules::Cambrian1;
         let unparsed = !any_text && judged.parsed.is_none() != verdict.is_null();
         let differs = judged.score != expected || unparsed;
@@ -170,7 +170,8 @@ proptest! {
         let mut judged = Vec::new();
         for (group, turns) in right.iter().enumerate() {
             for (turn, right) in turns.iter().enumerate() {
-                let names = [("group", group.to_string()), ("study-group", group.to_string()), ("main", (turn == 0).to_string())];
+                let (name, main) = (group.to_string(), (turn == 0).to_string());
+                let names = [("group", name.clone()), ("study-group", name), ("main", main)];
                 qs.push(Question {
                     id: (group + 1_000_000 * turn).to_string(),
                     unit: group.to_string(),
@@ -255,7 +256,8 @@ fn questions_are_filtered_grouped_and_shown_as_published() {
     let mmmu = read(find("mmmu"), &fixture("mmmu"));
     let choices = find("mmmu").prompt(&mmmu[1], Rules::Cambrian1);
     // What Python's `re.findall(r"'(.*?)'", …)` makes of the written list: cut at the apostrophe of "It's".
-    let expected = "Which of  and  is lighter? Options:\nA. s \", \nB. , \nC. , \nAnswer with the option's letter from the given choices directly.";
+    let expected = "Which of  and  is lighter? Options:\nA. s \", \nB. , \nC. , \n\
+                    Answer with the option's letter from the given choices directly.";
     assert_eq!(choices, expected);
 
     let mme = find("mme");

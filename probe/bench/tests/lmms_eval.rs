@@ -176,7 +176,9 @@ fn who_has_no_such_rules_says_so() {
         let other = ["infovqa", "textvqa-ocr", "docvqa-test", "st-vqa"].contains(&b.id());
         match b.rules(Rules::LmmsEval) {
             Ok(rules) => assert!(rules == Rules::LmmsEval && (judged || other), "{}", b.id()),
-            Err(e) => assert!(e.to_string().contains("no task of lmms-eval") && !judged && !other, "{}: {e}", b.id()),
+            Err(e) => {
+                assert!(e.to_string().contains("not a task of lmms-eval") && !judged && !other, "{}: {e}", b.id())
+            }
         }
     }
     for id in ["docvqa-test", "st-vqa"] {

@@ -1,4 +1,5 @@
-//! Rules are named for what they are, say in words how they ask and judge, and judge what is left when reasoning is removed.
+//! Rules are named for what they are, say in words how they ask and judge, and judge what is left when reasoning is
+//! removed.
 
 use burgess_bench::{self as bench, Benchmark, Judged, Predictions, Question, Rules};
 use std::collections::HashMap;
@@ -158,7 +159,7 @@ fn reasoning_is_removed_by_all_official_and_strict_rules() {
     // Strict rules read a box; the rules of others get the answer as it is.
     assert_eq!(of("ai2d").judge(&question(&lettered, "C"), "So $\\boxed{\\text{C}}$", Rules::Official).score, 1.0);
     let said = of("ai2d").judge(&question(&lettered, "A"), "</think>A", Rules::Cambrian1);
-    assert_eq!(said, Judged::unparsed(), "the study's code takes the first character");
+    assert_eq!(said, Judged::unparsed(), "`cambrian-1` takes the first character");
 }
 
 #[test]
@@ -170,12 +171,12 @@ fn reasoning_is_counted() -> Checked {
     let said = ["<think>A</think>C", "C", "<think>The answer is C", "A</think>A"];
     let answers: HashMap<String, String> =
         said.iter().enumerate().map(|(i, a)| (i.to_string(), (*a).to_string())).collect();
-    let report = bench::score_predictions(b, &qs, Predictions::from(answers), Rules::Official)?;
+    let (report, _) = bench::judge_predictions(b, &qs, Predictions::from(answers), Rules::Official)?;
     assert_eq!(report.scoring, Rules::Strict);
     assert_eq!((report.outcome.score, report.outcome.n_unparsed), (50.0, 1));
     assert_eq!((report.n_reasoning, report.n_unfinished), (3, 1));
-    let none = bench::score_predictions(of("nano-mme"), &qs, Predictions::default(), Rules::LmmsEval);
-    assert!(none.is_err_and(|e| e.to_string().contains("no task of lmms-eval")));
+    let none = bench::judge_predictions(of("nano-mme"), &qs, Predictions::default(), Rules::LmmsEval);
+    assert!(none.is_err_and(|e| e.to_string().contains("not a task of lmms-eval")));
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! Hyper-parameters of a ConvNeXt, their validation, and the construction of the network.
 
 use super::super::channel_norm::{ChannelNorm, NormKind};
-use super::super::drop_path;
+use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::{is_default, yes};
-use super::super::vit::LARGEST;
+use super::super::limits::MAX_SIZE;
+use super::super::network::{NetworkConfig, TapSupport};
+use super::super::tap::Tap;
 use super::{Between, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
 use crate::operands::Activation;
 use burgess_base::{Error, Result};
@@ -69,7 +71,7 @@ pub struct ConvNextConfig {
     /// mean (timm's `head.norm`). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub norm_first: bool,
-    /// Drop-path rate of the last block, at least 0 and below 1; see [`Drops`](crate::arch::Drops). Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
 }
@@ -91,32 +93,6 @@ fn default_scale() -> f64 {
 }
 
 impl ConvNextConfig {
-    /// Checks the hyper-parameters.
-    pub fn validate(&self) -> Result<()> {
-        let numbers = [self.stem, self.image_size];
-        let all = self.depths.iter().chain(&self.dims).chain(&self.kernels).chain(&numbers);
-        if !all.copied().all(|n| (1..=LARGEST).contains(&n))
-            || self.image_size == 0
-            || !self.image_size.is_multiple_of(self.stride(3))
-        {
-            return Err(Error::usage(format!(
-                "a ConvNeXt cannot have image_size {}, stem {}, depths {:?}, dims {:?}",
-                self.image_size, self.stem, self.depths, self.dims
-            ))
-            .hint("all must be positive and at most 65536, and 8 times the stem must divide image_size"));
-        }
-        if self.stem_kind != StemKind::Patch && self.stem != 4 {
-            return Err(Error::usage(format!("a stem of overlapping convolutions has stride 4, not {}", self.stem)));
-        }
-        if self.kernels.iter().any(|kernel| kernel.is_multiple_of(2)) {
-            return Err(Error::usage(format!("depthwise kernels of the sides {:?}: all must be odd", self.kernels)));
-        }
-        if self.activation == Activation::Swiglu {
-            return Err(Error::usage("a ConvNeXt's MLP has no gate").hint("choose another activation"));
-        }
-        drop_path::check(self.drop_path)
-    }
-
     /// Stride of the feature map of `stage`, in pixels.
     pub fn stride(&self, stage: usize) -> usize {
         self.stem << stage
@@ -135,7 +111,7 @@ impl ConvNextConfig {
     }
 
     /// Multiply-add operations for one image through the first `stages` stages.
-    pub(in crate::arch) fn multiply_adds(&self, stages: usize) -> u64 {
+    fn multiply_adds(&self, stages: usize) -> u64 {
         let side = self.image_size / self.stem;
         let [first, ..] = self.dims;
         let middle = self.stem_channels();
@@ -228,6 +204,74 @@ impl ConvNextConfig {
             gamma: (self.layer_scale != 0.0)
                 .then(|| Initializer::Constant { value: self.layer_scale }.init([dim], device)),
         }
+    }
+}
+
+impl NetworkConfig for ConvNextConfig {
+    fn validate(&self) -> Result<()> {
+        let numbers = [self.stem, self.image_size];
+        let all = self.depths.iter().chain(&self.dims).chain(&self.kernels).chain(&numbers);
+        if !all.copied().all(|n| (1..=MAX_SIZE).contains(&n))
+            || self.image_size == 0
+            || !self.image_size.is_multiple_of(self.stride(3))
+        {
+            return Err(Error::usage(format!(
+                "a ConvNeXt cannot have image_size {}, stem {}, depths {:?}, dims {:?}",
+                self.image_size, self.stem, self.depths, self.dims
+            ))
+            .hint("all must be positive and at most 65536, and 8 times the stem must divide image_size"));
+        }
+        if self.stem_kind != StemKind::Patch && self.stem != 4 {
+            return Err(Error::usage(format!("a stem of overlapping convolutions has stride 4, not {}", self.stem)));
+        }
+        if self.kernels.iter().any(|kernel| kernel.is_multiple_of(2)) {
+            return Err(Error::usage(format!("depthwise kernels of the sides {:?}: all must be odd", self.kernels)));
+        }
+        if self.activation == Activation::Swiglu {
+            return Err(Error::usage("a ConvNeXt's MLP has no gate").hint("choose another activation"));
+        }
+        drop_path::check(self.drop_path)
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    fn min_layers(&self) -> usize {
+        self.depths.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    fn tap_support(&self, tap: &Tap) -> Result<TapSupport> {
+        let stages = tap.indices(self.depths.len(), "stage")?;
+        let last = stages.iter().all(|stage| stage + 1 == self.depths.len());
+        Ok(TapSupport { final_norm: self.final_norm && last, class_token: false })
+    }
+
+    fn tap_sides(&self, tap: &Tap) -> Result<Vec<usize>> {
+        let stages = tap.indices(self.depths.len(), "stage")?;
+        Ok(stages.into_iter().map(|stage| self.image_size / self.stride(stage)).collect())
+    }
+
+    fn tap_width(&self, tap: &Tap) -> Result<usize> {
+        let stages = tap.indices(self.depths.len(), "stage")?;
+        Ok(stages.into_iter().filter_map(|stage| self.dims.get(stage)).sum())
+    }
+
+    fn tap_multiply_adds(&self, tap: &Tap) -> Result<u64> {
+        Ok(self.multiply_adds(tap.deepest(self.depths.len(), "stage")? + 1))
+    }
+
+    fn pooled_width(&self) -> usize {
+        self.dims[3]
+    }
+
+    fn norms_last_tokens(&self) -> bool {
+        // Most ConvNeXts pool before the norm.
+        self.final_norm && self.norm_first
+    }
+
+    fn drop_path(&self) -> Option<DropPathSpec> {
+        Some(DropPathSpec { rate: self.drop_path, blocks: self.depths.iter().sum(), branches: 1 })
     }
 }
 

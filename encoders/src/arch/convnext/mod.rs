@@ -10,8 +10,10 @@ mod config;
 pub use config::{ConvNextConfig, StemKind};
 
 use super::channel_norm::ChannelNorm;
-use super::drop_path::{self, Drops};
-use super::{Tap, check_pixels};
+use super::drop_path::{self, DropPathMask};
+use super::limits::check_pixels;
+use super::network::Network;
+use super::tap::Tap;
 use crate::features::FeatureMap;
 use crate::kernel;
 use crate::operands::Activation;
@@ -171,7 +173,7 @@ impl ConvNext {
 
     /// Outputs of the first `count` stages, each `[batch, rows, columns, channels]`; later stages are not computed. The
     /// stride of the last of them must divide the sides of the images, `[batch, 3, height, width]`.
-    fn first_stages(&self, pixels: Tensor<4>, count: usize, drops: &Drops) -> Result<Vec<Tensor<4>>> {
+    fn first_stages(&self, pixels: Tensor<4>, count: usize, drop_path: &DropPathMask) -> Result<Vec<Tensor<4>>> {
         check_pixels(&pixels, self.config.stride(count.saturating_sub(1)))?;
         let mut x = self.stem.forward(pixels);
         let mut outputs = Vec::with_capacity(count);
@@ -181,7 +183,7 @@ impl ConvNext {
                 x = reduce(conv, norm.forward(x));
             }
             for block in &stage.blocks {
-                x = block.forward(x, drops.factors(run, 0));
+                x = block.forward(x, drop_path.factors(run, 0));
                 run += 1;
             }
             outputs.push(x.clone());
@@ -196,23 +198,24 @@ impl ConvNext {
             (None, None) => x,
         }
     }
+}
 
-    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap, drops: &Drops) -> Result<FeatureMap> {
-        super::ArchitectureConfig::ConvNext(self.config.clone()).check_tap(tap)?;
+impl Network for ConvNext {
+    fn features(&self, pixels: Tensor<4>, tap: &Tap, drop_path: &DropPathMask) -> Result<FeatureMap> {
         let count = self.stages.len();
-        let outputs = self.first_stages(pixels, tap.deepest(count, "stage")? + 1, drops)?;
+        let outputs = self.first_stages(pixels, tap.deepest(count, "stage")? + 1, drop_path)?;
         let mut maps = Vec::new();
         for x in tap.indices(count, "stage")?.into_iter().filter_map(|stage| outputs.get(stage)) {
-            let FeatureMap { tokens, grid } = FeatureMap::of_places(x.clone());
+            let FeatureMap { tokens, grid } = FeatureMap::from_channels_last(x.clone());
             maps.push(FeatureMap { tokens: if tap.norm { self.final_norm(tokens) } else { tokens }, grid });
         }
         tap.join(maps)
     }
 
-    pub(super) fn summary(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
-        let last = self.first_stages(pixels, self.stages.len(), drops)?.pop();
+    fn pooled(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
+        let last = self.first_stages(pixels, self.stages.len(), drop_path)?.pop();
         let x = last.ok_or_else(|| Error::failed("a ConvNeXt without stages has no features"))?;
-        let tokens = FeatureMap::of_places(x).tokens;
+        let tokens = FeatureMap::from_channels_last(x).tokens;
         Ok(match &self.norm_pre {
             Some(norm) => norm.forward(tokens).mean_dim(1).squeeze_dim(1),
             None => self.final_norm(tokens.mean_dim(1).squeeze_dim(1)),

@@ -1,8 +1,10 @@
 //! Hyper-parameters of a ResNet, their validation, and the construction of the network.
 
-use super::super::drop_path;
+use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::is_default;
-use super::super::vit::LARGEST;
+use super::super::limits::MAX_SIZE;
+use super::super::network::{NetworkConfig, TapSupport};
+use super::super::tap::Tap;
 use super::{Between, FrozenBatchNorm, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
@@ -66,7 +68,7 @@ pub struct ResNetConfig {
     /// Epsilon added to the variance in every norm. Default 1e-5.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
-    /// Drop-path rate of the last block, at least 0 and below 1; see [`Drops`](crate::arch::Drops). Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
 }
@@ -98,25 +100,6 @@ impl ResBlockKind {
 }
 
 impl ResNetConfig {
-    /// Checks the hyper-parameters.
-    pub fn validate(&self) -> Result<()> {
-        let numbers = [self.image_size, self.stem_width, self.groups, self.base_width];
-        let positive = numbers.iter().chain(&self.depths).chain(&self.channels).all(|n| (1..=LARGEST).contains(n));
-        let stem = self.stem == ResStemKind::Plain || self.stem_width >= 4;
-        let divides = self.channels.iter().all(|c| self.inner(*c) > 0);
-        if !positive || !stem || !divides {
-            return Err(Error::usage(format!(
-                "a ResNet cannot have image_size {}, depths {:?}, channels {:?}, stem_width {}, groups {}, base_width {}",
-                self.image_size, self.depths, self.channels, self.stem_width, self.groups, self.base_width
-            ))
-            .hint("all must be positive and at most 65536, and a deep stem has at least 4 channels"));
-        }
-        if self.block == ResBlockKind::Basic && (self.groups != 1 || self.base_width != 64) {
-            return Err(Error::usage("basic blocks have no groups").hint("leave out groups and base_width"));
-        }
-        drop_path::check(self.drop_path)
-    }
-
     /// Channels of the 3×3 convolutions of bottlenecks in a stage of `channels`.
     fn inner(&self, channels: usize) -> usize {
         channels * self.base_width / 64 * self.groups
@@ -131,17 +114,17 @@ impl ResNetConfig {
     }
 
     /// Output channels of a stage; `None` if there is no such stage.
-    pub fn width(&self, stage: usize) -> Option<usize> {
+    fn width(&self, stage: usize) -> Option<usize> {
         self.channels.get(stage).map(|channels| channels * self.block.expansion())
     }
 
     /// Side of a stage's feature map: each layer of stride 2 rounds up.
-    pub(in crate::arch) fn side(&self, stage: usize) -> usize {
+    fn side(&self, stage: usize) -> usize {
         (0..stage + 2).fold(self.image_size, |side, _| side.div_ceil(2))
     }
 
     /// Multiply-add operations for one image through the first `stages` stages.
-    pub(in crate::arch) fn multiply_adds(&self, stages: usize) -> u64 {
+    fn multiply_adds(&self, stages: usize) -> u64 {
         let half = self.image_size.div_ceil(2);
         let (width, output) = (self.stem_width, self.stem_output());
         let mut total = half
@@ -269,6 +252,64 @@ impl ResNetConfig {
             false => Shortcut::Skip((conv([before, after], 1, stride, 1), self.norm(after, device))),
         });
         ResBlock { conv1, bn1, conv2, bn2, conv3, bn3, downsample }
+    }
+}
+
+impl NetworkConfig for ResNetConfig {
+    fn validate(&self) -> Result<()> {
+        let numbers = [self.image_size, self.stem_width, self.groups, self.base_width];
+        let positive = numbers.iter().chain(&self.depths).chain(&self.channels).all(|n| (1..=MAX_SIZE).contains(n));
+        let stem = self.stem == ResStemKind::Plain || self.stem_width >= 4;
+        let divides = self.channels.iter().all(|c| self.inner(*c) > 0);
+        if !positive || !stem || !divides {
+            return Err(Error::usage(format!(
+                "a ResNet cannot have image_size {}, depths {:?}, channels {:?}, stem_width {}, groups {}, base_width {}",
+                self.image_size, self.depths, self.channels, self.stem_width, self.groups, self.base_width
+            ))
+            .hint("all must be positive and at most 65536, and a deep stem has at least 4 channels"));
+        }
+        if self.block == ResBlockKind::Basic && (self.groups != 1 || self.base_width != 64) {
+            return Err(Error::usage("basic blocks have no groups").hint("leave out groups and base_width"));
+        }
+        drop_path::check(self.drop_path)
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    fn min_layers(&self) -> usize {
+        self.depths.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    fn tap_support(&self, tap: &Tap) -> Result<TapSupport> {
+        tap.indices(self.depths.len(), "stage")?;
+        Ok(TapSupport { final_norm: false, class_token: false })
+    }
+
+    fn tap_sides(&self, tap: &Tap) -> Result<Vec<usize>> {
+        Ok(tap.indices(self.depths.len(), "stage")?.into_iter().map(|stage| self.side(stage)).collect())
+    }
+
+    fn tap_width(&self, tap: &Tap) -> Result<usize> {
+        let stages = tap.indices(self.depths.len(), "stage")?;
+        Ok(stages.into_iter().filter_map(|stage| self.width(stage)).sum())
+    }
+
+    fn tap_multiply_adds(&self, tap: &Tap) -> Result<u64> {
+        Ok(self.multiply_adds(tap.deepest(self.depths.len(), "stage")? + 1))
+    }
+
+    fn pooled_width(&self) -> usize {
+        self.width(3).unwrap_or_default()
+    }
+
+    fn norms_last_tokens(&self) -> bool {
+        false
+    }
+
+    fn drop_path(&self) -> Option<DropPathSpec> {
+        Some(DropPathSpec { rate: self.drop_path, blocks: self.depths.iter().sum(), branches: 1 })
     }
 }
 

@@ -10,8 +10,10 @@ mod config;
 
 pub use config::{ResBlockKind, ResNetConfig, ResStemKind};
 
-use super::drop_path::Drops;
-use super::{Tap, check_pixels};
+use super::drop_path::DropPathMask;
+use super::limits::check_pixels;
+use super::network::Network;
+use super::tap::Tap;
 use crate::features::FeatureMap;
 use burgess_base::{Error, Result};
 use burn::module::{Module, Param};
@@ -137,7 +139,7 @@ impl Shortcut {
 }
 
 impl ResBlock {
-    /// Runs the block on `[batch, channels, rows, columns]`; `factors` is its drop-path mask in [`Drops`], `[batch]`.
+    /// Runs the block on `[batch, channels, rows, columns]`; `factors` is its drop-path mask in [`DropPathMask`], `[batch]`.
     fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
         let branch = self.bn1.forward(self.conv1.forward(x.clone()));
         let mut branch = self.bn2.forward(self.conv2.forward(relu(branch)));
@@ -159,7 +161,7 @@ impl ResNet {
     }
 
     /// Outputs of the first `count` stages, each `[batch, channels, rows, columns]`; later stages are not computed.
-    fn first_stages(&self, pixels: Tensor<4>, count: usize, drops: &Drops) -> Result<Vec<Tensor<4>>> {
+    fn first_stages(&self, pixels: Tensor<4>, count: usize, drop_path: &DropPathMask) -> Result<Vec<Tensor<4>>> {
         check_pixels(&pixels, 1)?;
         let x = relu(self.bn1.forward(self.conv1.forward(pixels)));
         let mut x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
@@ -167,24 +169,25 @@ impl ResNet {
         let mut run = 0;
         for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().take(count) {
             for block in stage {
-                x = block.forward(x, drops.factors(run, 0));
+                x = block.forward(x, drop_path.factors(run, 0));
                 run += 1;
             }
             outputs.push(x.clone());
         }
         Ok(outputs)
     }
+}
 
-    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap, drops: &Drops) -> Result<FeatureMap> {
-        super::ArchitectureConfig::ResNet(self.config.clone()).check_tap(tap)?;
+impl Network for ResNet {
+    fn features(&self, pixels: Tensor<4>, tap: &Tap, drop_path: &DropPathMask) -> Result<FeatureMap> {
         let count = self.config.depths.len();
-        let outputs = self.first_stages(pixels, tap.deepest(count, "stage")? + 1, drops)?;
+        let outputs = self.first_stages(pixels, tap.deepest(count, "stage")? + 1, drop_path)?;
         let tapped = tap.indices(count, "stage")?.into_iter().filter_map(|stage| outputs.get(stage));
         tap.join(tapped.map(|x| tokens(x.clone())).collect())
     }
 
-    pub(super) fn summary(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
-        let last = self.first_stages(pixels, self.config.depths.len(), drops)?.pop();
+    fn pooled(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
+        let last = self.first_stages(pixels, self.config.depths.len(), drop_path)?.pop();
         let x = last.ok_or_else(|| Error::failed("a ResNet without stages has no features"))?;
         Ok(tokens(x).tokens.mean_dim(1).squeeze_dim(1))
     }

@@ -1,7 +1,9 @@
 //! Hyper-parameters of a Stable Diffusion encoder, their validation, and the sizes and operation counts they imply.
 
-use super::super::Tap;
-use super::super::vit::LARGEST;
+use super::super::drop_path::DropPathSpec;
+use super::super::limits::MAX_SIZE;
+use super::super::network::{NetworkConfig, TapSupport};
+use super::super::tap::Tap;
 use crate::operands::Activation;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -151,22 +153,6 @@ impl VaeConfig {
 }
 
 impl StableDiffusionConfig {
-    /// Checks the hyper-parameters.
-    pub fn validate(&self) -> Result<()> {
-        self.validate_parts()?;
-        let levels = self.vae.channels.len() + self.unet.channels.len() - 2;
-        let stride = u32::try_from(levels).ok().and_then(|levels| 1usize.checked_shl(levels)).unwrap_or(0);
-        let divides = self.image_size > 0 && self.image_size.checked_rem(stride) == Some(0);
-        if !divides || self.image_size.checked_rem(self.patch) != Some(0) {
-            return Err(Error::usage(format!(
-                "a Stable Diffusion encoder cannot have image_size {} with patch {} and {levels} halvings",
-                self.image_size, self.patch
-            ))
-            .hint("patch, and 2 to the number of halvings in vae and unet, must divide image_size"));
-        }
-        Ok(())
-    }
-
     fn validate_parts(&self) -> Result<()> {
         let (scheduler, text, vae, unet) = (&self.scheduler, &self.text, &self.vae, &self.unet);
         let share = |beta: f64| beta > 0.0 && beta < 1.0;
@@ -176,7 +162,7 @@ impl StableDiffusionConfig {
         let lists = vae.channels.iter().chain(&unet.channels).chain(&unet.heads);
         let others = [scheduler.steps, text.positions, text.width, text.depth, text.heads, text.mlp_hidden];
         let more = [vae.layers, vae.latent_channels, unet.layers, unet.transformer_depth, self.image_size, self.patch];
-        let sizes = lists.chain(&others).chain(&more).all(|n| *n <= LARGEST);
+        let sizes = lists.chain(&others).chain(&more).all(|n| *n <= MAX_SIZE);
         if !sizes || vae.channels.len() + unet.channels.len() > 32 || text.vocabulary > 1 << 24 {
             return Err(Error::usage("a Stable Diffusion encoder has a number that no such network has")
                 .hint("all must be at most 65536 (the vocabulary 16777216), with at most 32 levels in vae and unet"));
@@ -213,31 +199,9 @@ impl StableDiffusionConfig {
     }
 
     /// Index of the up block that `tap` selects; `None` for the concatenation of all up blocks.
-    pub(in crate::arch) fn tapped(&self, tap: &Tap) -> Result<Option<usize>> {
+    pub(super) fn tapped(&self, tap: &Tap) -> Result<Option<usize>> {
         let layer = tap.only(self.unet.channels.len() + 1, "up block (the last is all of them together)")?;
         Ok((layer < self.unet.channels.len()).then_some(layer))
-    }
-
-    /// Side of the grid of the features at `tap`.
-    pub(in crate::arch) fn side(&self, tap: &Tap) -> Result<usize> {
-        let latents = self.image_size / self.vae.stride();
-        let halvings = |block: usize| self.unet.channels.len().saturating_sub(block + 2);
-        Ok(self.tapped(tap)?.map_or(self.image_size / self.patch, |block| latents >> halvings(block)))
-    }
-
-    /// Number of channels of the features at `tap`.
-    pub(in crate::arch) fn width(&self, tap: &Tap) -> Result<usize> {
-        let up = self.unet.channels.iter().rev();
-        Ok(match self.tapped(tap)? {
-            Some(block) => up.copied().nth(block).unwrap_or_default(),
-            None => up.sum(),
-        })
-    }
-
-    /// Multiply-add operations for one image and the features at `tap`, without the prompt, which is encoded only once.
-    pub(in crate::arch) fn multiply_adds(&self, tap: &Tap) -> Result<u64> {
-        let blocks = self.tapped(tap)?.map_or(self.unet.channels.len(), |block| block + 1);
-        Ok(self.vae_multiply_adds() + self.unet_multiply_adds(blocks))
     }
 
     fn vae_multiply_adds(&self) -> u64 {
@@ -303,6 +267,69 @@ impl StableDiffusionConfig {
         let text = 2 * tokens * width * width + 2 * prompt * self.text.width * width + 2 * tokens * prompt * width;
         let block = itself + text + 12 * tokens * width * width;
         if there { (2 * tokens * width * width + self.unet.transformer_depth * block) as u64 } else { 0 }
+    }
+}
+
+impl NetworkConfig for StableDiffusionConfig {
+    fn validate(&self) -> Result<()> {
+        self.validate_parts()?;
+        let levels = self.vae.channels.len() + self.unet.channels.len() - 2;
+        let stride = u32::try_from(levels).ok().and_then(|levels| 1usize.checked_shl(levels)).unwrap_or(0);
+        let divides = self.image_size > 0 && self.image_size.checked_rem(stride) == Some(0);
+        if !divides || self.image_size.checked_rem(self.patch) != Some(0) {
+            return Err(Error::usage(format!(
+                "a Stable Diffusion encoder cannot have image_size {} with patch {} and {levels} halvings",
+                self.image_size, self.patch
+            ))
+            .hint("patch, and 2 to the number of halvings in vae and unet, must divide image_size"));
+        }
+        Ok(())
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    fn min_layers(&self) -> usize {
+        self.text.depth.max(self.unet.layers).max(self.vae.layers).max(self.unet.transformer_depth)
+    }
+
+    fn tap_support(&self, tap: &Tap) -> Result<TapSupport> {
+        self.tapped(tap)?;
+        Ok(TapSupport { final_norm: false, class_token: false })
+    }
+
+    fn tap_sides(&self, tap: &Tap) -> Result<Vec<usize>> {
+        let latents = self.image_size / self.vae.stride();
+        let halvings = |block: usize| self.unet.channels.len().saturating_sub(block + 2);
+        let side = self.tapped(tap)?.map_or(self.image_size / self.patch, |block| latents >> halvings(block));
+        Ok(vec![side])
+    }
+
+    fn tap_width(&self, tap: &Tap) -> Result<usize> {
+        let up = self.unet.channels.iter().rev();
+        Ok(match self.tapped(tap)? {
+            Some(block) => up.copied().nth(block).unwrap_or_default(),
+            None => up.sum(),
+        })
+    }
+
+    /// The prompt is not counted, because it is encoded only once for all images.
+    fn tap_multiply_adds(&self, tap: &Tap) -> Result<u64> {
+        let blocks = self.tapped(tap)?.map_or(self.unet.channels.len(), |block| block + 1);
+        Ok(self.vae_multiply_adds() + self.unet_multiply_adds(blocks))
+    }
+
+    fn pooled_width(&self) -> usize {
+        self.unet.channels.iter().sum()
+    }
+
+    fn norms_last_tokens(&self) -> bool {
+        false
+    }
+
+    fn drop_path(&self) -> Option<DropPathSpec> {
+        None
     }
 }
 

@@ -18,7 +18,10 @@ mod vae;
 
 pub use config::{PromptConfig, Schedule, SchedulerConfig, StableDiffusionConfig, UnetConfig, VaeConfig};
 
-use super::{Tap, check_pixels};
+use super::drop_path::DropPathMask;
+use super::limits::check_pixels;
+use super::network::Network;
+use super::tap::Tap;
 use crate::features::FeatureMap;
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -74,9 +77,10 @@ impl StableDiffusion {
         let noisy = latents.mul_scalar(signal.sqrt()) + noise.mul_scalar((1.0 - signal).sqrt());
         self.unet.up_blocks(noisy, config.time_step, &self.text_encoder.prompt(&device)?, count)
     }
+}
 
-    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
-        super::ArchitectureConfig::StableDiffusion(self.config.clone()).check_tap(tap)?;
+impl Network for StableDiffusion {
+    fn features(&self, pixels: Tensor<4>, tap: &Tap, _drop_path: &DropPathMask) -> Result<FeatureMap> {
         let block = self.config.tapped(tap)?;
         let [_, _, height, width] = pixels.dims();
         let count = block.map_or(self.config.unet.channels.len(), |block| block + 1);
@@ -89,8 +93,8 @@ impl StableDiffusion {
         FeatureMap::concat(&maps.map(|map| map.resample(grid)).collect::<Result<Vec<_>>>()?)
     }
 
-    pub(super) fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
-        Ok(self.features(pixels, &Tap::default())?.tokens.mean_dim(1).squeeze_dim(1))
+    fn pooled(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
+        Ok(self.features(pixels, &Tap::default(), drop_path)?.tokens.mean_dim(1).squeeze_dim(1))
     }
 }
 

@@ -1,7 +1,7 @@
 //! CLIP's text encoder (Radford et al. 2021; `CLIPTextModel`), which encodes one prompt for all images.
 
 use super::config::PromptConfig;
-use crate::arch::block::{Block, BlockConfig, Places};
+use crate::arch::block::{AttentionPositions, Block, BlockConfig};
 use crate::attention::causal_bias;
 use burgess_base::{Error, Result};
 use burn::module::{
@@ -72,7 +72,7 @@ impl PromptEncoder {
         let device = table.device();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), &device);
         let tokens = (table.select(0, ids) + self.pos_embed.val()).unsqueeze::<3>();
-        let places = Places { bias: Some(causal_bias(length, &device)), ..Places::default() };
+        let places = AttentionPositions { bias: Some(causal_bias(length, &device)), ..AttentionPositions::default() };
         let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places));
         self.norm.forward(tokens.reshape([length, width]))
     }

@@ -1,12 +1,14 @@
 //! ViT hyper-parameters, their validation, and the construction of the network.
 
-use super::super::block::{BlockConfig, Places};
-use super::super::drop_path::{self, Drops};
+use super::super::block::{AttentionPositions, BlockConfig};
+use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::{is_default, is_yes, yes};
+use super::super::limits::{MAX_SIZE, check_patches};
+use super::super::network::{NetworkConfig, TapSupport};
 use super::super::rotary::Rotary;
+use super::super::tap::Tap;
 use super::{PatchEmbed, Vit};
 use crate::operands::Activation;
-use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
 use burn::nn::{LayerNorm, LayerNormConfig};
@@ -97,7 +99,7 @@ pub struct VitConfig {
     /// Rotary position embedding of queries and keys. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
-    /// Drop-path rate of the last block, at least 0 and below 1; see [`Drops`]. Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
 }
@@ -105,9 +107,6 @@ pub struct VitConfig {
 fn default_eps() -> f64 {
     1e-6
 }
-
-/// The largest size that a configuration may state, so that no absurd size leads to a huge allocation.
-pub(in crate::arch) const LARGEST: usize = 1 << 16;
 
 impl VitConfig {
     /// The network of the first paper: class token, learned position embeddings for all tokens, biases, exact GELU.
@@ -145,40 +144,6 @@ impl VitConfig {
         }
     }
 
-    /// Checks the hyper-parameters.
-    pub fn validate(&self) -> Result<()> {
-        let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden];
-        let possible = numbers.iter().all(|n| (1..=LARGEST).contains(n)) && self.registers <= LARGEST;
-        if !possible || self.image_size < self.patch || !self.width.is_multiple_of(self.heads) {
-            return Err(Error::usage(format!(
-                "a vision transformer cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
-                self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden
-            ))
-            .hint(
-                "all must be positive and at most 65536, patch must not exceed image_size, and heads must divide width",
-            ));
-        }
-        if let Some(rotary) = &self.rotary {
-            rotary.validate(self.width / self.heads)?;
-        }
-        if self.position_grid == Some(0) || !(0.0..1.0).contains(&self.position_offset) {
-            return Err(Error::usage("position_grid must be positive, and position_offset at least 0 and below 1"));
-        }
-        if self.relative_positions && (!self.class_token || self.prefix() > 1) {
-            return Err(Error::usage("relative positions are defined for one class token and patches only"));
-        }
-        if self.distillation_token && !self.class_token {
-            return Err(Error::usage("a distillation token stands after a class token, and there is none"));
-        }
-        if self.pos_embed_registers && self.class_token && !self.pos_embed_class {
-            return Err(Error::usage("registers cannot have positions of their own where the class token has none"));
-        }
-        if self.post_norm && self.layer_scale.is_some() {
-            return Err(Error::usage("norms at the end of the branches leave no place for layer_scale"));
-        }
-        drop_path::check(self.drop_path)
-    }
-
     /// Grid of patches for `image_size`, `[rows, columns]`.
     pub fn grid(&self) -> [usize; 2] {
         [self.image_size / self.patch; 2]
@@ -202,7 +167,7 @@ impl VitConfig {
     }
 
     /// Multiply-add operations for one image through the first `blocks` blocks.
-    pub(in crate::arch) fn multiply_adds(&self, blocks: usize) -> u64 {
+    fn multiply_adds(&self, blocks: usize) -> u64 {
         let [rows, columns] = self.grid();
         let patches = (rows * columns) as u64;
         let tokens = patches + self.prefix() as u64;
@@ -252,16 +217,11 @@ impl VitConfig {
         }
     }
 
-    /// Draws the drop-path mask for `batch` images in training; see [`Drops::draw`].
-    pub fn drops(&self, batch: usize, stream: &mut Stream, device: &Device) -> Drops {
-        Drops::draw(self.drop_path, self.depth, 2, batch, stream, device)
-    }
-
     /// Position information that the blocks need for the patches of `grid` and the tokens before them.
     ///
     /// # Errors
     /// `grid` differs from the grid of the relative position bias table.
-    pub(crate) fn places(&self, grid: [usize; 2], device: &Device) -> Result<Places> {
+    pub(crate) fn places(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
         if self.relative_positions && grid != self.grid() {
             return Err(Error::usage(format!(
                 "the table of relative positions is for {:?} patches, not for {grid:?}",
@@ -270,11 +230,84 @@ impl VitConfig {
             .hint("prepare the images at the size on the encoder's card"));
         }
         let head_dim = self.width / self.heads;
-        Ok(Places {
+        Ok(AttentionPositions {
             bias: None,
             rotary: self.rotary.map(|rotary| rotary.rotation(grid, self.prefix(), head_dim, device)),
             relations: self.relative_positions.then(|| relations(grid, device)),
         })
+    }
+}
+
+impl NetworkConfig for VitConfig {
+    fn validate(&self) -> Result<()> {
+        check_patches(self.image_size, self.patch)?;
+        let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden];
+        let possible = numbers.iter().all(|n| (1..=MAX_SIZE).contains(n)) && self.registers <= MAX_SIZE;
+        if !possible || self.image_size < self.patch || !self.width.is_multiple_of(self.heads) {
+            return Err(Error::usage(format!(
+                "a vision transformer cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
+                self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden
+            ))
+            .hint(
+                "all must be positive and at most 65536, patch must not exceed image_size, and heads must divide width",
+            ));
+        }
+        if let Some(rotary) = &self.rotary {
+            rotary.validate(self.width / self.heads)?;
+        }
+        if self.position_grid == Some(0) || !(0.0..1.0).contains(&self.position_offset) {
+            return Err(Error::usage("position_grid must be positive, and position_offset at least 0 and below 1"));
+        }
+        if self.relative_positions && (!self.class_token || self.prefix() > 1) {
+            return Err(Error::usage("relative positions are defined for one class token and patches only"));
+        }
+        if self.distillation_token && !self.class_token {
+            return Err(Error::usage("a distillation token stands after a class token, and there is none"));
+        }
+        if self.pos_embed_registers && self.class_token && !self.pos_embed_class {
+            return Err(Error::usage("registers cannot have positions of their own where the class token has none"));
+        }
+        if self.post_norm && self.layer_scale.is_some() {
+            return Err(Error::usage("norms at the end of the branches leave no place for layer_scale"));
+        }
+        drop_path::check(self.drop_path)
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    fn min_layers(&self) -> usize {
+        self.depth
+    }
+
+    fn tap_support(&self, tap: &Tap) -> Result<TapSupport> {
+        tap.indices(self.depth, "block")?;
+        Ok(TapSupport { final_norm: self.final_norm, class_token: self.class_token })
+    }
+
+    fn tap_sides(&self, _tap: &Tap) -> Result<Vec<usize>> {
+        Ok(vec![self.image_size / self.patch])
+    }
+
+    fn tap_width(&self, tap: &Tap) -> Result<usize> {
+        Ok(self.width * tap.indices(self.depth, "block")?.len())
+    }
+
+    fn tap_multiply_adds(&self, tap: &Tap) -> Result<u64> {
+        Ok(self.multiply_adds(tap.deepest(self.depth, "block")? + 1))
+    }
+
+    fn pooled_width(&self) -> usize {
+        self.width
+    }
+
+    fn norms_last_tokens(&self) -> bool {
+        self.final_norm
+    }
+
+    fn drop_path(&self) -> Option<DropPathSpec> {
+        Some(DropPathSpec { rate: self.drop_path, blocks: self.depth, branches: 2 })
     }
 }
 

@@ -7,13 +7,13 @@
 
 mod config;
 
-pub(super) use config::LARGEST;
 pub use config::VitConfig;
 
-use super::block::{Block, Places};
-use super::drop_path::Drops;
-use super::tap::outputs;
-use super::{Tap, Tokens, check_pixels};
+use super::block::{AttentionPositions, Block};
+use super::drop_path::DropPathMask;
+use super::limits::check_pixels;
+use super::network::Network;
+use super::tap::{Tap, Tokens, outputs};
 use crate::features::{FeatureMap, Kernel, resample_tokens};
 use burgess_base::Result;
 use burn::module::{Module, Param};
@@ -151,9 +151,12 @@ impl Vit {
         }
     }
 
-    /// Runs all blocks with the drop-path mask `drops`; `tokens` is `[batch, tokens, width]`.
-    pub fn run_blocks(&self, tokens: Tensor<3>, places: &Places, drops: &Drops) -> Tensor<3> {
-        self.blocks.iter().enumerate().fold(tokens, |x, (i, block)| block.forward_dropping(x, places, drops, i))
+    /// Runs all blocks with the drop-path mask `drop_path`; `tokens` is `[batch, tokens, width]`.
+    pub fn run_blocks(&self, tokens: Tensor<3>, places: &AttentionPositions, drop_path: &DropPathMask) -> Tensor<3> {
+        self.blocks
+            .iter()
+            .enumerate()
+            .fold(tokens, |x, (i, block)| block.forward_with_drop_path(x, places, drop_path, i))
     }
 
     /// Applies the layer norm after the last block, if there is one.
@@ -175,16 +178,6 @@ impl Vit {
         (class, patches)
     }
 
-    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap, drops: &Drops) -> Result<FeatureMap> {
-        super::ArchitectureConfig::Vit(self.config.clone()).check_tap(tap)?;
-        let layers = tap.indices(self.config.depth, "block")?;
-        let (patches, grid) = self.patches(pixels)?;
-        let places = self.config.places(grid, &patches.device())?;
-        let run = |i: usize, block: &Block, x| block.forward_dropping(x, &places, drops, i);
-        let tokens = outputs(self.prepare(patches, grid), &layers, &self.blocks, run);
-        tap.join(tokens.into_iter().map(|tokens| self.tapped(tokens, tap, grid)).collect())
-    }
-
     /// Selects the tokens that `tap` asks for from a block's output, and applies the final norm if it says so.
     fn tapped(&self, tokens: Tensor<3>, tap: &Tap, grid: [usize; 2]) -> FeatureMap {
         let (class, patches) = self.split(tokens);
@@ -194,11 +187,22 @@ impl Vit {
         };
         FeatureMap { tokens: if tap.norm { self.final_norm(tokens) } else { tokens }, grid }
     }
+}
 
-    pub(super) fn summary(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
+impl Network for Vit {
+    fn features(&self, pixels: Tensor<4>, tap: &Tap, drop_path: &DropPathMask) -> Result<FeatureMap> {
+        let layers = tap.indices(self.config.depth, "block")?;
         let (patches, grid) = self.patches(pixels)?;
         let places = self.config.places(grid, &patches.device())?;
-        let tokens = self.run_blocks(self.prepare(patches, grid), &places, drops);
+        let run = |i: usize, block: &Block, x| block.forward_with_drop_path(x, &places, drop_path, i);
+        let tokens = outputs(self.prepare(patches, grid), &layers, &self.blocks, run);
+        tap.join(tokens.into_iter().map(|tokens| self.tapped(tokens, tap, grid)).collect())
+    }
+
+    fn pooled(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
+        let (patches, grid) = self.patches(pixels)?;
+        let places = self.config.places(grid, &patches.device())?;
+        let tokens = self.run_blocks(self.prepare(patches, grid), &places, drop_path);
         let (class, patches) = self.split(tokens);
         // The norm is applied per token: the class token does not need that of the others.
         Ok(match class {
