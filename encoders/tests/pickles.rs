@@ -75,7 +75,7 @@ fn an_encoder_loads_from_a_directory_with_a_pickle() {
     let pickled = Encoder::load(card, Some(&golden("mae")), &Device::flex()).unwrap();
     let values = |encoder: &Encoder| {
         let mut all = Vec::new();
-        checkpoint::collect(&encoder.arch, |_, values| {
+        checkpoint::visit_parameters(&encoder.arch, |_, values| {
             all.extend(values);
             Ok(())
         })

@@ -20,7 +20,7 @@ fn golden(name: &str) -> PathBuf {
 /// All parameters by path, as f32 values.
 fn values(llm: &Llm) -> Result<BTreeMap<String, Vec<f32>>> {
     let mut all = BTreeMap::new();
-    checkpoint::collect(llm, |parameter, values| {
+    checkpoint::visit_parameters(llm, |parameter, values| {
         all.insert(parameter.path, values);
         Ok(())
     })?;

@@ -12,7 +12,7 @@ const SHORT: usize = 32;
 
 /// A quantisation type of ggml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Block {
+pub enum GgmlBlock {
     /// 4 bits, symmetric around zero.
     Q4_0,
     /// 4 bits, with a minimum.
@@ -35,7 +35,7 @@ pub enum Block {
     Q6K,
 }
 
-impl Block {
+impl GgmlBlock {
     /// The number of values in a block, and its size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {

@@ -11,11 +11,11 @@ const SPARE: usize = 16 << 20;
 
 /// The number of bytes that may still be allocated while one file is read.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     left: usize,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Builds the budget for a file of `length` bytes.
     pub fn of(length: usize) -> Self {
         Self { left: length.saturating_add(SPARE) }

@@ -1,10 +1,10 @@
 //! A checkpoint on disk: a file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
 
-use super::budget::Budget;
-use super::entry::Entry;
+use super::budget::MemoryBudget;
+use super::entry::CheckpointEntry;
 use super::gguf::{self, Metadata};
 use super::index::Index;
-use super::locate::{self, PIPELINE, find_in, is_pipeline};
+use super::locate::{self, DIFFUSERS_FOLDERS, find_in, is_diffusers_model};
 use super::{foreign, numbers, pytorch, safetensors};
 use burgess_base::{Error, Result, digest};
 use memmap2::Mmap;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
-    tensors: BTreeMap<String, Place>,
+    tensors: BTreeMap<String, TensorLocation>,
     /// The prefix that [`Checkpoint::under`] prepended to all names.
     root: String,
 }
@@ -29,7 +29,7 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     map: Mmap,
-    metadata: gguf::Table,
+    metadata: gguf::MetadataTable,
 }
 
 impl Shard {
@@ -50,9 +50,9 @@ impl Shard {
 
 /// The location of a tensor: its shard, and its bytes in it.
 #[derive(Debug)]
-struct Place {
+struct TensorLocation {
     shard: usize,
-    entry: Entry,
+    entry: CheckpointEntry,
     /// Name in the file, which differs from the key if a prefix was removed or added.
     stored_name: String,
 }
@@ -71,8 +71,8 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self> {
         let mut checkpoint =
             Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
-        if is_pipeline(path) {
-            for part in PIPELINE {
+        if is_diffusers_model(path) {
+            for part in DIFFUSERS_FOLDERS {
                 checkpoint.add_file(&find_in(&path.join(part))?, &format!("{part}."))?;
             }
         } else {
@@ -92,7 +92,7 @@ impl Checkpoint {
     fn add_sharded(&mut self, index: &Path, prefix: &str) -> Result<()> {
         let listed = Index::read(index)?;
         let names = listed.shards()?;
-        locate::all_there(index, &names)?;
+        locate::check_shards(index, &names)?;
         for name in names {
             self.add(&index.with_file_name(name), prefix).map_err(|e| e.context(format!("shard {name}")))?;
         }
@@ -114,7 +114,7 @@ impl Checkpoint {
         let first = self.shards.len();
         self.add(path, prefix)?;
         let shard = |number: usize| self.shards.get(number).map_or(Metadata::EMPTY, Shard::metadata);
-        let others = gguf::others(shard(first), path)?;
+        let others = gguf::other_parts(shard(first), path)?;
         let promised = shard(first).size("split.tensors.count")?;
         for name in &others {
             let other = path.with_file_name(name);
@@ -133,22 +133,22 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: &Path, prefix: &str) -> Result<()> {
-        let file = locate::regular(path)?;
+        let file = locate::open_regular(path)?;
         // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
         // out. We cannot guard against another process that truncates the file; our own writers never do
         // (they rename).
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
-        let mut budget = Budget::of(map.len());
+        let mut budget = MemoryBudget::of(map.len());
         let (entries, metadata) = if gguf::is_gguf(&map) {
             gguf::parse(&map, &mut budget)?
         } else if pytorch::is_pytorch(&map) {
-            (pytorch::parse(&map, &mut budget)?, gguf::Table::default())
-        } else if let Some(error) = foreign::refused(&map) {
+            (pytorch::parse(&map, &mut budget)?, gguf::MetadataTable::default())
+        } else if let Some(error) = foreign::unsupported(&map) {
             return Err(error);
         } else {
-            (safetensors::parse(&map, &mut budget)?, gguf::Table::default())
+            (safetensors::parse(&map, &mut budget)?, gguf::MetadataTable::default())
         };
         let cleared = clear_names(&entries);
         for (key, entry) in entries {
@@ -159,7 +159,7 @@ impl Checkpoint {
             if self.tensors.contains_key(&name) {
                 return Err(Error::failed(format!("tensor `{key}` is in two shards")));
             }
-            self.tensors.insert(name, Place { shard, entry, stored_name: key });
+            self.tensors.insert(name, TensorLocation { shard, entry, stored_name: key });
         }
         self.shards.push(Shard { path: path.to_path_buf(), map, metadata });
         Ok(())
@@ -167,7 +167,7 @@ impl Checkpoint {
 
     /// Whether one of the files has a tensor with this stored name.
     fn has_stored(&self, name: &str) -> bool {
-        self.tensors.values().any(|place| place.stored_name == name)
+        self.tensors.values().any(|location| location.stored_name == name)
     }
 
     /// Keeps the tensors under `prefix` (with its final dot) and removes the prefix from their names; for example the
@@ -180,7 +180,7 @@ impl Checkpoint {
         let heads: BTreeSet<String> =
             all.keys().filter_map(|k| k.split_once('.')).map(|(h, _)| format!("`{h}.`")).collect();
         self.tensors =
-            all.into_iter().filter_map(|(k, place)| Some((k.strip_prefix(prefix)?.to_string(), place))).collect();
+            all.into_iter().filter_map(|(k, location)| Some((k.strip_prefix(prefix)?.to_string(), location))).collect();
         if self.tensors.is_empty() {
             let heads: Vec<String> = heads.into_iter().take(8).collect();
             return Err(Error::failed(format!("{} has no tensor under `{prefix}`", self.path.display()))
@@ -192,8 +192,10 @@ impl Checkpoint {
     /// Prepends `root` to every name, so that a part of a model has the names of the whole.
     #[must_use]
     pub fn under(mut self, root: &str) -> Self {
-        self.tensors =
-            std::mem::take(&mut self.tensors).into_iter().map(|(k, place)| (format!("{root}{k}"), place)).collect();
+        self.tensors = std::mem::take(&mut self.tensors)
+            .into_iter()
+            .map(|(k, location)| (format!("{root}{k}"), location))
+            .collect();
         self.root = root.into();
         self
     }
@@ -207,8 +209,8 @@ impl Checkpoint {
     pub(super) fn same(&self, one: &str, other: &str) -> bool {
         let part = |prefix: &str| {
             let within =
-                self.tensors.iter().filter_map(|(k, place)| Some((k.strip_prefix(prefix)?.to_string(), place)));
-            within.map(|(k, place)| (k, place.shard, place.entry.clone())).collect::<Vec<_>>()
+                self.tensors.iter().filter_map(|(k, location)| Some((k.strip_prefix(prefix)?.to_string(), location)));
+            within.map(|(k, location)| (k, location.shard, location.entry.clone())).collect::<Vec<_>>()
         };
         one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
@@ -243,9 +245,9 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::read`]; or the tensor has fewer rows.
     pub fn read_rows(&self, key: &str, rows: Range<usize>) -> Result<Vec<f32>> {
-        let place = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
-        let name = || format!("tensor `{}` of {}", place.stored_name, self.path.display());
-        let Entry { stored, shape, strides, bytes } = &place.entry;
+        let location = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
+        let name = || format!("tensor `{}` of {}", location.stored_name, self.path.display());
+        let CheckpointEntry { stored, shape, strides, bytes } = &location.entry;
         let count = shape.first().copied().unwrap_or(1);
         if rows.start > rows.end || rows.end > count {
             return Err(Error::failed(format!("{} has {count} rows, not {rows:?}", name())));
@@ -257,7 +259,7 @@ impl Checkpoint {
         let row = width / together * size;
         let range = if direct { bytes.start + rows.start * row..bytes.start + rows.end * row } else { bytes.clone() };
         let outside = || Error::failed(format!("{} lies outside its file", name()));
-        let shard = self.shards.get(place.shard).ok_or_else(outside)?;
+        let shard = self.shards.get(location.shard).ok_or_else(outside)?;
         let data = shard.map.get(range.clone()).ok_or_else(outside)?;
         let Some((values, finite)) = numbers::decode(*stored, data) else {
             return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
@@ -316,7 +318,7 @@ fn unwrapped(name: &str) -> Cow<'_, str> {
 /// Maps the names of a file to those of the original model, where they differ: without the parts of wrappers (see
 /// [`WRAPPERS`]) and without the block chunks of DINOv2's training (`blocks.1.7.` is block 7). Empty if two tensors
 /// would get the same name.
-fn clear_names(entries: &BTreeMap<String, Entry>) -> BTreeMap<String, String> {
+fn clear_names(entries: &BTreeMap<String, CheckpointEntry>) -> BTreeMap<String, String> {
     let clear = |name: &str| {
         let plain = unwrapped(name);
         let grouped = ungrouped(&plain).unwrap_or_else(|| plain.into_owned());
@@ -353,10 +355,10 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     }
     let mut out = Vec::with_capacity(shape.iter().product());
     let mut index = vec![0usize; shape.len()];
-    let mut place = 0;
+    let mut location = 0;
     loop {
         // The tensor's byte range was computed from the same shape and strides, so every index is inside.
-        out.push(values.get(place).copied().unwrap_or(f32::NAN));
+        out.push(values.get(location).copied().unwrap_or(f32::NAN));
         // The next index: the last dimension that is not at its end advances, later ones restart.
         let mut dimension = shape.len();
         loop {
@@ -364,10 +366,10 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
             dimension = d;
             if index[d] + 1 < shape[d] {
                 index[d] += 1;
-                place += strides[d];
+                location += strides[d];
                 break;
             }
-            place -= index[d] * strides[d];
+            location -= index[d] * strides[d];
             index[d] = 0;
         }
     }

@@ -4,23 +4,23 @@ use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 
 /// A hint: how to save a PyTorch model in a format that is read.
-pub(super) const TORCH: &str = "load the model with the library that wrote it and save its weights for PyTorch: \
+pub(super) const SAVE_STATE_DICT: &str = "load the model with the library that wrote it and save its weights for PyTorch: \
      torch.save(model.state_dict(), \"model.pth\"), or safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")";
 
 /// A hint: how to convert a TorchScript archive.
-pub(super) const SCRIPT: &str = "save its state dict with these two lines of Python: \
+pub(super) const CONVERT_SCRIPT: &str = "save its state dict with these two lines of Python: \
      model = torch.jit.load(\"FILE\", map_location=\"cpu\"); torch.save(model.state_dict(), \"model.pth\")";
 
 /// A hint: how to convert a pickled module.
-pub(super) const OBJECT: &str = "save its state dict with these two lines of Python, where its code is installed: \
+pub(super) const CONVERT_OBJECT: &str = "save its state dict with these two lines of Python, where its code is installed: \
      model = torch.load(\"FILE\", map_location=\"cpu\", weights_only=False); torch.save(model.state_dict(), \"model.pth\")";
 
-const CUT: &str = "the download went wrong: delete the file and get it again";
+const TRUNCATED: &str = "the download went wrong: delete the file and get it again";
 
 /// The first bytes of a foreign file, its description, and a hint.
 const MAGIC: [(&[u8], &str, &str); 17] = [
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or TensorFlow weights)", TORCH),
-    (b"\x93NUMPY", "an array of NumPy", TORCH),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or TensorFlow weights)", SAVE_STATE_DICT),
+    (b"\x93NUMPY", "an array of NumPy", SAVE_STATE_DICT),
     (b"\x1f\x8b", "a gzip archive", "unpack it and name the file of weights in it"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it and name the file of weights in it"),
     (b"\xfd7zXZ\x00", "an xz archive", "unpack it and name the file of weights in it"),
@@ -35,11 +35,11 @@ const MAGIC: [(&[u8], &str, &str); 17] = [
     (b"ggml", "a GGML file from before GGUF", "convert it to GGUF with llama.cpp"),
     (b"lmgg", "a GGML file from before GGUF", "convert it to GGUF with llama.cpp"),
     (b"\x7fELF", "a program or library", "name a file of weights"),
-    (b"<?xml", "an XML document", CUT),
+    (b"<?xml", "an XML document", TRUNCATED),
 ];
 
 /// Returns an error that names the foreign format of `file`; `None` if the format is not detected.
-pub(super) fn refused(file: &[u8]) -> Option<Error> {
+pub(super) fn unsupported(file: &[u8]) -> Option<Error> {
     // The first eight bytes are the length of a safetensors header, so they can be any, but its JSON follows.
     if matches!(file, [_, _, _, _, 0, 0, 0, 0, b'{', ..]) {
         return None;
@@ -53,10 +53,10 @@ fn by_structure(file: &[u8]) -> Option<(&'static str, &'static str)> {
     let head = file.get(..file.len().min(512)).unwrap_or_default();
     let text = head.trim_ascii_start().to_ascii_lowercase();
     if text.starts_with(b"<!doctype html") || text.starts_with(b"<html") {
-        return Some(("a web page", CUT));
+        return Some(("a web page", TRUNCATED));
     }
     if file.get(4..8) == Some(b"TFL3") {
-        return Some(("a TensorFlow Lite model", TORCH));
+        return Some(("a TensorFlow Lite model", SAVE_STATE_DICT));
     }
     if file.get(257..262) == Some(b"ustar") {
         return Some(("a tar archive", "unpack it and name the file of weights in it"));
@@ -66,10 +66,10 @@ fn by_structure(file: &[u8]) -> Option<(&'static str, &'static str)> {
         return Some(("a JSON text", "name the file with the weights, or the directory that holds it"));
     }
     if is_onnx(file) {
-        return Some(("an ONNX model", TORCH));
+        return Some(("an ONNX model", SAVE_STATE_DICT));
     }
     if is_msgpack(file) {
-        return Some(("a msgpack file (Flax or JAX weights)", TORCH));
+        return Some(("a msgpack file (Flax or JAX weights)", SAVE_STATE_DICT));
     }
     None
 }
@@ -122,21 +122,20 @@ pub(super) fn by_ending(name: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// The archive is not one of `torch.save`; the message says what it is.
-pub(super) fn zip<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+pub(super) fn check_zip<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
     let part = |name: &str, wanted: &str| name.split('/').any(|part| part == wanted);
     if any(&|name| name.ends_with("constants.pkl") || part(name, "code") && name.ends_with(".py")) {
-        return Err(
-            Error::failed("this is a TorchScript archive, which holds a program beside the weights").hint(SCRIPT)
-        );
+        return Err(Error::failed("this is a TorchScript archive, which holds a program beside the weights")
+            .hint(CONVERT_SCRIPT));
     }
     if any(&|name| name.ends_with("data.pkl") && name.matches('/').count() <= 1) {
         return Ok(());
     }
     let (what, hint) = if any(&|name| name.ends_with("model.weights.h5")) {
-        ("a model of Keras", TORCH)
+        ("a model of Keras", SAVE_STATE_DICT)
     } else if any(&|name| name.ends_with(".npy")) {
-        ("a file of several arrays of NumPy (.npz)", TORCH)
+        ("a file of several arrays of NumPy (.npz)", SAVE_STATE_DICT)
     } else if any(&|name| name.ends_with("archive_format") || name.contains("serialized_exported_program")) {
         (
             "a program that torch.export saved",

@@ -1,6 +1,6 @@
 //! The index of a sharded checkpoint: `*.safetensors.index.json` or `*.bin.index.json` beside the shards.
 
-use super::budget::Budget;
+use super::budget::MemoryBudget;
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -33,11 +33,11 @@ impl Index {
     /// # Errors
     /// The text is not an index, or describing its entries takes more memory than for any model.
     pub fn parse(json: &[u8]) -> Result<Self> {
-        let mut budget = Budget::of(json.len());
+        let mut budget = MemoryBudget::of(json.len());
         // The text itself is in memory.
         budget.spend(json.len())?;
         let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let index = Fields(&mut budget).deserialize(&mut deserializer)?;
+        let index = IndexFields(&mut budget).deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(index)
     }
@@ -59,9 +59,9 @@ impl Index {
 }
 
 /// Reads the fields of an index.
-struct Fields<'a>(&'a mut Budget);
+struct IndexFields<'a>(&'a mut MemoryBudget);
 
-impl<'de> DeserializeSeed<'de> for Fields<'_> {
+impl<'de> DeserializeSeed<'de> for IndexFields<'_> {
     type Value = Index;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Index, D::Error> {
@@ -69,7 +69,7 @@ impl<'de> DeserializeSeed<'de> for Fields<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Fields<'_> {
+impl<'de> Visitor<'de> for IndexFields<'_> {
     type Value = Index;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +88,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
         while let Some(field) = map.next_key()? {
             match field {
                 Field::WeightMap if found.is_some() => return Err(A::Error::duplicate_field("weight_map")),
-                Field::WeightMap => found = Some(map.next_value_seed(Lines(self.0))?),
+                Field::WeightMap => found = Some(map.next_value_seed(WeightMap(self.0))?),
                 Field::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -98,9 +98,9 @@ impl<'de> Visitor<'de> for Fields<'_> {
 }
 
 /// Reads the entries of a `weight_map` and charges each to the budget.
-struct Lines<'a>(&'a mut Budget);
+struct WeightMap<'a>(&'a mut MemoryBudget);
 
-impl<'de> DeserializeSeed<'de> for Lines<'_> {
+impl<'de> DeserializeSeed<'de> for WeightMap<'_> {
     type Value = BTreeMap<String, String>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
@@ -108,7 +108,7 @@ impl<'de> DeserializeSeed<'de> for Lines<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Lines<'_> {
+impl<'de> Visitor<'de> for WeightMap<'_> {
     type Value = BTreeMap<String, String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,13 +116,13 @@ impl<'de> Visitor<'de> for Lines<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut lines = BTreeMap::new();
+        let mut entries = BTreeMap::new();
         while let Some((key, file)) = map.next_entry::<String, String>()? {
             // Both texts, an entry in a tree whose nodes are half empty, and the file name once more in a list.
             let cost = 2 * (key.len() + file.len()) + 3 * size_of::<(String, String)>();
             self.0.spend(cost).map_err(A::Error::custom)?;
-            lines.insert(key, file);
+            entries.insert(key, file);
         }
-        Ok(lines)
+        Ok(entries)
     }
 }

@@ -1,7 +1,7 @@
 //! Strict loading of a module from a checkpoint: every parameter is filled and every tensor accounted for, or an error
 //! lists what is left.
 
-use super::dialect::{Dialect, IDENTITY, Source};
+use super::dialect::{Dialect, IDENTITY, TensorSource};
 use super::file::Checkpoint;
 use super::module::{self, Parameter};
 use crate::card;
@@ -77,7 +77,11 @@ pub fn check<M: Module>(module: &M, checkpoint: &Checkpoint, dialect: &Dialect) 
 }
 
 /// The upstream names of each parameter, by path.
-fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect) -> Result<HashMap<String, Source>> {
+fn sources(
+    parameters: &[Parameter],
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+) -> Result<HashMap<String, TensorSource>> {
     let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut sources = HashMap::new();
     for Parameter { path, shape } in parameters {
@@ -90,7 +94,7 @@ fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect)
 
 /// Compares the file with the needs of the module; returns the ignored names, or an error that lists all differences.
 fn compare(
-    sources: &HashMap<String, Source>,
+    sources: &HashMap<String, TensorSource>,
     parameters: &[Parameter],
     checkpoint: &Checkpoint,
     dialect: &Dialect,

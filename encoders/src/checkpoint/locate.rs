@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The usual file names of weights in transformers, timm, open_clip and diffusers, the preferred ones first.
-const USUAL: [&str; 10] = [
+const USUAL_NAMES: [&str; 10] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
@@ -23,11 +23,11 @@ const USUAL: [&str; 10] = [
 ];
 
 /// The folders of a diffusers model whose weights the encoder uses.
-pub const PIPELINE: [&str; 3] = ["text_encoder", "unet", "vae"];
+pub const DIFFUSERS_FOLDERS: [&str; 3] = ["text_encoder", "unet", "vae"];
 
 /// Whether `path` is the directory of a diffusers model.
-pub fn is_pipeline(path: &Path) -> bool {
-    path.join("model_index.json").is_file() || PIPELINE.iter().all(|part| path.join(part).is_dir())
+pub fn is_diffusers_model(path: &Path) -> bool {
+    path.join("model_index.json").is_file() || DIFFUSERS_FOLDERS.iter().all(|part| path.join(part).is_dir())
 }
 
 /// The variant in a file name, such as `fp16` in `model.fp16.safetensors`; numbers of shards are not variants.
@@ -48,16 +48,16 @@ const SIDECARS: [&str; 2] = ["mmproj-", "mtp-"];
 ///
 /// # Errors
 /// There are no weights, or several files of which none has a usual name.
-pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
-    if let Some(name) = USUAL.iter().find_map(|usual| names.iter().find(|name| *name == usual)) {
+pub fn choose_weights<'a>(names: &[&'a str]) -> Result<&'a str> {
+    if let Some(name) = USUAL_NAMES.iter().find_map(|usual| names.iter().find(|name| *name == usual)) {
         return Ok(name);
     }
     let ending = |name: &str| Path::new(name).extension().is_some_and(|e| ENDINGS.iter().any(|w| e == *w));
-    let whole = |name: &str| gguf::first_of(name) && !SIDECARS.iter().any(|start| name.starts_with(start));
+    let whole = |name: &str| gguf::is_first(name) && !SIDECARS.iter().any(|start| name.starts_with(start));
     let found: Vec<&str> = names.iter().copied().filter(|name| ending(name) && whole(name)).collect();
     let mut variants: BTreeMap<&str, BTreeMap<usize, &'a str>> = BTreeMap::new();
     for name in names {
-        for (rank, usual) in USUAL.iter().enumerate() {
+        for (rank, usual) in USUAL_NAMES.iter().enumerate() {
             if let Some(variant) = variant(name, usual) {
                 variants.entry(variant).or_default().insert(rank, name);
             }
@@ -94,17 +94,19 @@ pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
                 "there are no weights that can be read (.safetensors, .bin, .pth, .pt, .gguf); {} is {what}",
                 excerpt(name, 200)
             ))
-            .hint(foreign::TORCH),
+            .hint(foreign::SAVE_STATE_DICT),
             None => Error::failed("there are no weights (.safetensors, .bin, .pth, .pt, .gguf)")
                 .hint("expected model.safetensors, or model.safetensors.index.json with its shards"),
         }),
-        several => Err(Error::failed(format!("there are {} files of weights: {}", several.len(), some(several)))
-            .hint("name the file to use instead of the directory")),
+        several => {
+            Err(Error::failed(format!("there are {} files of weights: {}", several.len(), first_names(several)))
+                .hint("name the file to use instead of the directory"))
+        }
     }
 }
 
 /// Opens a regular file. Opening a pipe would block, and a directory cannot be mapped.
-pub(super) fn regular(path: &Path) -> Result<File> {
+pub(super) fn open_regular(path: &Path) -> Result<File> {
     let what = std::fs::metadata(path).with_context(|| format!("opening {}", path.display()))?;
     if !what.is_file() {
         let kind = if what.is_dir() { "a directory" } else { "no regular file" };
@@ -121,7 +123,7 @@ pub(super) fn regular(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// A shard is absent.
-pub(super) fn all_there(index: &Path, shards: &BTreeSet<&str>) -> Result<()> {
+pub(super) fn check_shards(index: &Path, shards: &BTreeSet<&str>) -> Result<()> {
     const SHOWN: usize = 5;
     let absent: Vec<&str> = shards.iter().copied().filter(|name| !index.with_file_name(name).exists()).collect();
     if absent.is_empty() {
@@ -161,7 +163,7 @@ fn part_of(name: &str) -> Option<(usize, usize)> {
     (ending != "gguf").then_some((number.parse().ok()?, count.parse().ok()?))
 }
 
-/// Finds the weights in a directory with [`choose`].
+/// Finds the weights in a directory with [`choose_weights`].
 pub(super) fn find_in(dir: &Path) -> Result<PathBuf> {
     let step = || format!("looking for weights in {}", dir.display());
     let mut names = Vec::new();
@@ -171,11 +173,11 @@ pub(super) fn find_in(dir: &Path) -> Result<PathBuf> {
     }
     names.sort();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    choose(&names).map(|name| dir.join(name)).map_err(|e| e.context(step()))
+    choose_weights(&names).map(|name| dir.join(name)).map_err(|e| e.context(step()))
 }
 
 /// Formats the first names of a list.
-fn some(names: &[&str]) -> String {
+fn first_names(names: &[&str]) -> String {
     const SHOWN: usize = 10;
     let shown = names.iter().take(SHOWN).map(|name| excerpt(name, 100)).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
@@ -190,7 +192,7 @@ pub fn is_index(name: &str) -> bool {
 ///
 /// # Errors
 /// The text is not an index, or names files elsewhere.
-pub fn shards(index: &[u8]) -> Result<Vec<String>> {
+pub fn index_shards(index: &[u8]) -> Result<Vec<String>> {
     let listed = Index::parse(index)?;
     Ok(listed.shards()?.into_iter().map(str::to_string).collect())
 }
@@ -199,10 +201,10 @@ pub fn shards(index: &[u8]) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// One of the files is absent.
-pub fn complete(path: &Path) -> Result<Vec<PathBuf>> {
+pub fn all_files(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = match path.is_dir() {
-        true if is_pipeline(path) => {
-            PIPELINE.iter().map(|part| find_in(&path.join(part))).collect::<Result<Vec<_>>>()?
+        true if is_diffusers_model(path) => {
+            DIFFUSERS_FOLDERS.iter().map(|part| find_in(&path.join(part))).collect::<Result<Vec<_>>>()?
         }
         true => vec![find_in(path)?],
         false => vec![path.to_path_buf()],
@@ -214,7 +216,7 @@ pub fn complete(path: &Path) -> Result<Vec<PathBuf>> {
     }
     for file in files.clone() {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        files.extend(gguf::parts(&name).into_iter().skip(1).map(|part| file.with_file_name(part)));
+        files.extend(gguf::gguf_parts(&name).into_iter().skip(1).map(|part| file.with_file_name(part)));
     }
     match files.iter().find(|file| !file.is_file()) {
         Some(absent) => Err(Error::failed(format!("{} is absent", absent.display()))),
@@ -228,7 +230,7 @@ mod tests {
 
     #[test]
     fn weights_are_found_by_their_usual_names() {
-        let chosen = |names: &[&str]| choose(names).map(str::to_string).map_err(|e| e.to_string());
+        let chosen = |names: &[&str]| choose_weights(names).map(str::to_string).map_err(|e| e.to_string());
         assert_eq!(chosen(&["pytorch_model.bin", "model.safetensors", "config.json"]), Ok("model.safetensors".into()));
         assert_eq!(chosen(&["x.pth", "readme.md"]), Ok("x.pth".into()));
         assert_eq!(chosen(&["model.fp16.safetensors", "config.json"]), Ok("model.fp16.safetensors".into()));
@@ -245,9 +247,9 @@ mod tests {
     #[test]
     fn an_index_that_reaches_outside_its_directory_is_refused() {
         let index = |name: &str| format!("{{\"weight_map\":{{\"a\":\"{name}\",\"b\":\"s2\"}}}}");
-        assert_eq!(shards(index("s1").as_bytes()).ok(), Some(vec!["s1".to_string(), "s2".to_string()]));
+        assert_eq!(index_shards(index("s1").as_bytes()).ok(), Some(vec!["s1".to_string(), "s2".to_string()]));
         for name in ["../s1", "/s1", "a/b", "..", "", "C:s"] {
-            assert!(shards(index(name).as_bytes()).is_err(), "{name}");
+            assert!(index_shards(index(name).as_bytes()).is_err(), "{name}");
         }
     }
 }

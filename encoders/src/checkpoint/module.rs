@@ -46,7 +46,7 @@ pub fn fill<M: Module>(module: M, values: impl FnMut(&Parameter) -> Result<Vec<f
 ///
 /// # Errors
 /// An error of `take`, or the device fails to copy its data to the host.
-pub fn collect<M: Module>(module: &M, take: impl FnMut(Parameter, Vec<f32>) -> Result<()>) -> Result<()> {
+pub fn visit_parameters<M: Module>(module: &M, take: impl FnMut(Parameter, Vec<f32>) -> Result<()>) -> Result<()> {
     let mut visitor = Collector { trail: Trail::default(), take, outcome: Ok(()) };
     module.visit(&mut visitor);
     visitor.outcome

@@ -38,7 +38,7 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
     let parameters = module::parameters(module).map_err(|e| e.context(step()))?;
     let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    module::collect(module, |parameter, values| {
+    module::visit_parameters(module, |parameter, values| {
         let source = dialect.source(&parameter.path, &parameter.shape, &|path| shapes.get(path).copied())?;
         if let (Some(rows), [key]) = (&source.rows, source.keys.as_slice()) {
             let bytes =

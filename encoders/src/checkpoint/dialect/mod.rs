@@ -95,11 +95,11 @@ impl Rule {
 }
 
 /// A function from a parameter's path to its shape; `None` if the module has no such parameter.
-pub type Shapes<'a> = dyn Fn(&str) -> Option<&'a [usize]> + 'a;
+pub type ShapeLookup<'a> = dyn Fn(&str) -> Option<&'a [usize]> + 'a;
 
 /// The upstream names and the shape of one parameter of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct TensorSource {
     /// Names of the parts in stacking order; a single name for most parameters. The empty name ([`Rule::ZEROS`]) is a
     /// part that is zero and in no file.
     pub keys: Vec<String>,
@@ -111,7 +111,7 @@ pub struct Source {
     pub rows: Option<Range<usize>>,
 }
 
-impl Source {
+impl TensorSource {
     /// Selects the names that the file has: `otherwise` if `has` knows all of these and not all of `keys`.
     #[must_use]
     pub fn found_by(mut self, has: impl Fn(&str) -> bool) -> Self {
@@ -129,7 +129,7 @@ impl Dialect {
     ///
     /// # Errors
     /// The dialect has no rule for this path, or the shape cannot be split or squeezed as the rule says.
-    pub fn source(&self, path: &str, shape: &[usize], shapes: &Shapes) -> Result<Source> {
+    pub fn source(&self, path: &str, shape: &[usize], shapes: &ShapeLookup) -> Result<TensorSource> {
         let (rule, captured) =
             self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?))).ok_or_else(|| {
                 Error::failed(format!("dialect `{}` has no name for parameter `{path}`", self.name))
@@ -157,11 +157,11 @@ impl Dialect {
             *n /= parts;
         }
         shape.extend(std::iter::repeat_n(1, rule.pointwise));
-        Ok(Source { keys, otherwise, shape, rows: None })
+        Ok(TensorSource { keys, otherwise, shape, rows: None })
     }
 
     /// The upstream tensor that holds the parameter at `path` among others.
-    fn fused(&self, rule: &Rule, captured: &Captured, path: &str, shapes: &Shapes) -> Result<Source> {
+    fn fused(&self, rule: &Rule, captured: &Captured, path: &str, shapes: &ShapeLookup) -> Result<TensorSource> {
         let (mut shape, mut rows) = (Vec::new(), None);
         for name in rule.fused.iter().map(|name| filled(name, captured)) {
             let part = shapes(&name).and_then(<[usize]>::split_first);
@@ -179,7 +179,7 @@ impl Dialect {
             shape = [&[from + length], rest].concat();
         }
         let keys = rule.upstream.iter().map(|name| filled(name, captured)).collect();
-        Ok(Source { keys, otherwise: Vec::new(), shape, rows })
+        Ok(TensorSource { keys, otherwise: Vec::new(), shape, rows })
     }
 
     /// Upstream names of the parameter at `path`, for any shape; `None` if the dialect has no rule for it.

@@ -1,6 +1,6 @@
 //! GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their values, most often quantised in
-//! [`Block`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every length
-//! is checked against the rest of the file before its use, and every table entry is charged to the file's [`Budget`].
+//! [`GgmlBlock`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every length
+//! is checked against the rest of the file before its use, and every table entry is charged to the file's [`MemoryBudget`].
 //!
 //! ```text
 //! "GGUF", version u32, tensors u64, pairs u64
@@ -16,40 +16,40 @@ mod cursor;
 mod metadata;
 mod split;
 
-pub(super) use metadata::Table;
-pub use metadata::{List, Metadata, Value};
-pub use split::parts;
-pub(super) use split::{first_of, others};
+pub(super) use metadata::MetadataTable;
+pub use metadata::{Metadata, MetadataList, MetadataValue};
+pub use split::gguf_parts;
+pub(super) use split::{is_first, other_parts};
 
-use super::blocks::Block;
-use super::budget::Budget;
-use super::entry::{Entry, Stored};
+use super::blocks::GgmlBlock;
+use super::budget::MemoryBudget;
+use super::entry::{CheckpointEntry, NumberFormat};
 use burgess_base::{Error, Result};
 use cursor::Cursor;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
+const TRUNCATED: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
 /// The maximum number of dimensions of a tensor in ggml.
 const MAX_DIMENSIONS: u32 = 4;
 /// The alignment in bytes of a file that states none.
 const ALIGNMENT: usize = 32;
 
 /// ggml's types: number, name, and how their values are read (`None`: not supported). Missing numbers were withdrawn.
-const TYPES: [(u32, &str, Option<Stored>); 35] = [
-    (0, "F32", Some(Stored::F32)),
-    (1, "F16", Some(Stored::F16)),
-    (2, "Q4_0", Some(Stored::Block(Block::Q4_0))),
-    (3, "Q4_1", Some(Stored::Block(Block::Q4_1))),
-    (6, "Q5_0", Some(Stored::Block(Block::Q5_0))),
-    (7, "Q5_1", Some(Stored::Block(Block::Q5_1))),
-    (8, "Q8_0", Some(Stored::Block(Block::Q8_0))),
+const TYPES: [(u32, &str, Option<NumberFormat>); 35] = [
+    (0, "F32", Some(NumberFormat::F32)),
+    (1, "F16", Some(NumberFormat::F16)),
+    (2, "Q4_0", Some(NumberFormat::Block(GgmlBlock::Q4_0))),
+    (3, "Q4_1", Some(NumberFormat::Block(GgmlBlock::Q4_1))),
+    (6, "Q5_0", Some(NumberFormat::Block(GgmlBlock::Q5_0))),
+    (7, "Q5_1", Some(NumberFormat::Block(GgmlBlock::Q5_1))),
+    (8, "Q8_0", Some(NumberFormat::Block(GgmlBlock::Q8_0))),
     (9, "Q8_1", None),
-    (10, "Q2_K", Some(Stored::Block(Block::Q2K))),
-    (11, "Q3_K", Some(Stored::Block(Block::Q3K))),
-    (12, "Q4_K", Some(Stored::Block(Block::Q4K))),
-    (13, "Q5_K", Some(Stored::Block(Block::Q5K))),
-    (14, "Q6_K", Some(Stored::Block(Block::Q6K))),
+    (10, "Q2_K", Some(NumberFormat::Block(GgmlBlock::Q2K))),
+    (11, "Q3_K", Some(NumberFormat::Block(GgmlBlock::Q3K))),
+    (12, "Q4_K", Some(NumberFormat::Block(GgmlBlock::Q4K))),
+    (13, "Q5_K", Some(NumberFormat::Block(GgmlBlock::Q5K))),
+    (14, "Q6_K", Some(NumberFormat::Block(GgmlBlock::Q6K))),
     (15, "Q8_K", None),
     (16, "IQ2_XXS", None),
     (17, "IQ2_XS", None),
@@ -59,13 +59,13 @@ const TYPES: [(u32, &str, Option<Stored>); 35] = [
     (21, "IQ3_S", None),
     (22, "IQ2_S", None),
     (23, "IQ4_XS", None),
-    (24, "I8", Some(Stored::Other { size: 1 })),
-    (25, "I16", Some(Stored::Other { size: 2 })),
-    (26, "I32", Some(Stored::Other { size: 4 })),
-    (27, "I64", Some(Stored::Other { size: 8 })),
-    (28, "F64", Some(Stored::F64)),
+    (24, "I8", Some(NumberFormat::Other { size: 1 })),
+    (25, "I16", Some(NumberFormat::Other { size: 2 })),
+    (26, "I32", Some(NumberFormat::Other { size: 4 })),
+    (27, "I64", Some(NumberFormat::Other { size: 8 })),
+    (28, "F64", Some(NumberFormat::F64)),
     (29, "IQ1_M", None),
-    (30, "BF16", Some(Stored::Bf16)),
+    (30, "BF16", Some(NumberFormat::Bf16)),
     (31, "Q4_0_4_4", None),
     (32, "Q4_0_4_8", None),
     (33, "Q4_0_8_8", None),
@@ -83,11 +83,14 @@ pub(super) fn is_gguf(file: &[u8]) -> bool {
 ///
 /// # Errors
 /// The file is truncated, damaged, of another version or byte order, or has a tensor type that is not read.
-pub(super) fn parse(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Table)> {
-    read(file, budget).map_err(|e| e.hint(CUT))
+pub(super) fn parse(
+    file: &[u8],
+    budget: &mut MemoryBudget,
+) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
+    read(file, budget).map_err(|e| e.hint(TRUNCATED))
 }
 
-fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Table)> {
+fn read(file: &[u8], budget: &mut MemoryBudget) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
     let mut cursor = Cursor { file, at: 4 };
     let version = cursor.u32()?;
     match version {
@@ -111,17 +114,17 @@ fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Ta
     if !alignment.is_power_of_two() {
         return Err(Error::failed(format!("general.alignment = {alignment} is not a power of two")));
     }
-    let mut lines = Vec::new();
+    let mut infos = Vec::new();
     for _ in 0..tensors {
-        let (name, line) = line(&mut cursor)?;
-        budget.spend(Entry::cost(name, line.shape.len()))?;
-        budget.grow::<(&str, Line)>(1)?;
-        lines.push((name, line));
+        let (name, info) = tensor_info(&mut cursor)?;
+        budget.spend(CheckpointEntry::cost(name, info.shape.len()))?;
+        budget.grow::<(&str, TensorInfo)>(1)?;
+        infos.push((name, info));
     }
     let start = cursor.at.checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
     let mut entries = BTreeMap::new();
-    for (name, line) in lines {
-        let entry = place(line, start, alignment, file).map_err(|e| e.context(format!("tensor `{name}`")))?;
+    for (name, info) in infos {
+        let entry = check_range(info, start, alignment, file).map_err(|e| e.context(format!("tensor `{name}`")))?;
         if entries.insert(name.to_string(), entry).is_some() {
             return Err(Error::failed(format!("tensor `{name}` is listed twice")));
         }
@@ -131,13 +134,13 @@ fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Ta
 }
 
 /// An entry of the table of tensors.
-struct Line {
+struct TensorInfo {
     shape: Vec<usize>,
-    stored: Stored,
+    stored: NumberFormat,
     offset: u64,
 }
 
-fn line<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Line)> {
+fn tensor_info<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, TensorInfo)> {
     let name = cursor.name()?;
     let rest = |cursor: &mut Cursor<'a>| {
         let dimensions = cursor.u32()?;
@@ -157,23 +160,25 @@ fn line<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Line)> {
             known => {
                 let name =
                     known.map_or_else(|| format!("the unknown type {number}"), |(_, name, _)| format!("type {name}"));
-                let read =
-                    TYPES.iter().filter(|(.., stored)| stored.is_some_and(Stored::is_float)).map(|(_, name, _)| *name);
+                let read = TYPES
+                    .iter()
+                    .filter(|(.., stored)| stored.is_some_and(NumberFormat::is_float))
+                    .map(|(_, name, _)| *name);
                 return Err(Error::failed(format!("is stored as {name}, which is not read"))
                     .hint(format!("get the model in one of {}", read.collect::<Vec<_>>().join(", "))));
             }
         };
-        Ok(Line { shape, stored, offset: cursor.u64()? })
+        Ok(TensorInfo { shape, stored, offset: cursor.u64()? })
     };
     match rest(cursor) {
-        Ok(line) => Ok((name, line)),
+        Ok(info) => Ok((name, info)),
         Err(e) => Err(e.context(format!("tensor `{name}`"))),
     }
 }
 
 /// Checks a table entry against the data, which begin at byte `start`.
-fn place(line: Line, start: usize, alignment: usize, file: &[u8]) -> Result<Entry> {
-    let Line { shape, stored, offset } = line;
+fn check_range(info: TensorInfo, start: usize, alignment: usize, file: &[u8]) -> Result<CheckpointEntry> {
+    let TensorInfo { shape, stored, offset } = info;
     let (elements, bytes) = stored.unit();
     let row = shape.last().copied().unwrap_or(1);
     if !row.is_multiple_of(elements) {
@@ -192,16 +197,16 @@ fn place(line: Line, start: usize, alignment: usize, file: &[u8]) -> Result<Entr
     if !offset.is_multiple_of(alignment as u64) {
         return Err(Error::failed(format!("begins at byte {offset} of the data, not at a multiple of {alignment}")));
     }
-    Ok(Entry { stored, shape, strides: None, bytes: range })
+    Ok(CheckpointEntry { stored, shape, strides: None, bytes: range })
 }
 
 /// Checks that the tensors follow each other with nothing but padding between them.
 fn cover(
-    entries: &BTreeMap<String, Entry>,
+    entries: &BTreeMap<String, CheckpointEntry>,
     start: usize,
     end: usize,
     alignment: usize,
-    budget: &mut Budget,
+    budget: &mut MemoryBudget,
 ) -> Result<()> {
     budget.grow::<(&Range<usize>, &str)>(entries.len())?;
     let mut places: Vec<(&Range<usize>, &str)> = entries.iter().map(|(k, e)| (&e.bytes, k.as_str())).collect();
@@ -243,8 +248,8 @@ mod tests {
         bytes
     }
 
-    fn parse(file: &[u8]) -> Result<(BTreeMap<String, Entry>, Table)> {
-        super::parse(file, &mut Budget::of(file.len()))
+    fn parse(file: &[u8]) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
+        super::parse(file, &mut MemoryBudget::of(file.len()))
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! A pickle is a program, and loading one in Python can run any code. Here only the constructors of containers and
 //! tensors that `torch.save` writes are interpreted (`torch/_utils.py`, `collections.OrderedDict`); the result of any
 //! other call is an empty [`Node::Opaque`]. Values are in one arena and refer to each other by index, so that neither
-//! depth nor cycles of a malicious file do harm; whatever grows or is copied is charged to the file's [`Budget`].
+//! depth nor cycles of a malicious file do harm; whatever grows or is copied is charged to the file's [`MemoryBudget`].
 //! Opcodes: CPython's `Lib/pickletools.py`.
 
-use super::super::budget::Budget;
+use super::super::budget::MemoryBudget;
 use burgess_base::{Error, Result};
 
 /// Index of a value in its [`Heap`].
@@ -93,7 +93,7 @@ fn damaged(why: impl std::fmt::Display) -> Error {
 /// # Errors
 /// The pickle is truncated, uses an instruction that `torch.save` does not write, is inconsistent, or describes more
 /// than the `budget` allows.
-pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<(Heap, Id, usize)> {
+pub(super) fn read(bytes: &[u8], budget: &mut MemoryBudget) -> Result<(Heap, Id, usize)> {
     let mut machine =
         Machine { bytes, at: 0, heap: Heap::default(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new(), budget };
     let result = machine.run()?;
@@ -108,7 +108,7 @@ struct Machine<'a> {
     /// Stack heights at which marks were set.
     marks: Vec<usize>,
     memo: Vec<Id>,
-    budget: &'a mut Budget,
+    budget: &'a mut MemoryBudget,
 }
 
 impl<'a> Machine<'a> {
@@ -406,7 +406,7 @@ impl<'a> Machine<'a> {
 }
 
 /// Makes a class or function. Its names may come from the memo and be copied any number of times: each is charged.
-fn global(module: &str, name: &str, budget: &mut Budget) -> Result<Node> {
+fn global(module: &str, name: &str, budget: &mut MemoryBudget) -> Result<Node> {
     budget.spend(module.len() + name.len() + 1)?;
     Ok(Node::Global([module, " ", name].concat()))
 }
@@ -422,7 +422,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(bytes: &[u8]) -> Result<(Heap, Id, usize)> {
-        super::read(bytes, &mut Budget::of(bytes.len()))
+        super::read(bytes, &mut MemoryBudget::of(bytes.len()))
     }
 
     #[test]

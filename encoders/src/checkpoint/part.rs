@@ -5,7 +5,7 @@
 //! known. Among several such places, only one with documented precedence is chosen (timm's averages before their
 //! weights); otherwise the error lists them.
 
-use super::dialect::{Dialect, Source};
+use super::dialect::{Dialect, TensorSource};
 use super::file::Checkpoint;
 use super::module::Parameter;
 use burgess_base::{Error, Result};
@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 
 /// A part of a file, given by the prefix to remove from names and the root to prepend.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct CheckpointPart {
     /// Prefix to remove from the names, with its final dot.
     pub prefix: String,
     /// Prefix to prepend after that, as in the whole model.
@@ -26,7 +26,7 @@ const TIMM: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict.", "model.
 /// The number of prefixes of averages at the beginning of [`TIMM`].
 const AVERAGES: usize = 2;
 
-impl Place {
+impl CheckpointPart {
     /// The whole file, with its names unchanged.
     pub fn whole() -> Self {
         Self { prefix: String::new(), root: String::new() }
@@ -71,12 +71,12 @@ impl Place {
 
 /// The names and shapes that a module's parameters have in files of a dialect.
 #[derive(Debug)]
-pub struct Needed<'a> {
+pub struct ExpectedTensors<'a> {
     dialect: &'a Dialect,
-    sources: Vec<Source>,
+    sources: Vec<TensorSource>,
 }
 
-impl<'a> Needed<'a> {
+impl<'a> ExpectedTensors<'a> {
     /// Computes the names and shapes of these parameters.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl<'a> Needed<'a> {
     }
 
     /// Whether the place has all needed tensors with their shapes, and no tensors that are unknown.
-    pub fn fits(&self, checkpoint: &Checkpoint, place: &Place) -> bool {
+    pub fn fits(&self, checkpoint: &Checkpoint, place: &CheckpointPart) -> bool {
         let shape = |name: &str| checkpoint.shape(&place.stored(name)?);
         let mut used = BTreeSet::new();
         for source in &self.sources {
@@ -117,21 +117,21 @@ impl<'a> Needed<'a> {
     ///
     /// # Errors
     /// The encoder matches in several places; the error lists them.
-    pub fn find(&self, checkpoint: &Checkpoint) -> Result<Option<(Place, Option<String>)>> {
+    pub fn find(&self, checkpoint: &Checkpoint) -> Result<Option<(CheckpointPart, Option<String>)>> {
         let fitting = self.places(checkpoint).into_iter().filter(|place| self.fits(checkpoint, place)).collect();
-        choose(fitting, checkpoint)
+        choose_part(fitting, checkpoint)
     }
 
     /// Candidate places of the encoder, found by the name of one of its tensors.
-    pub fn places(&self, checkpoint: &Checkpoint) -> Vec<Place> {
-        self.rarest().map_or_else(Vec::new, |name| Place::all(checkpoint, self.dialect, name))
+    pub fn places(&self, checkpoint: &Checkpoint) -> Vec<CheckpointPart> {
+        self.rarest().map_or_else(Vec::new, |name| CheckpointPart::all(checkpoint, self.dialect, name))
     }
 
     /// The place with the prefix `prefix`, if everything is there, with or without the root of the whole model.
-    pub fn fitting_at(&self, checkpoint: &Checkpoint, prefix: &str) -> Option<Place> {
+    pub fn fitting_at(&self, checkpoint: &Checkpoint, prefix: &str) -> Option<CheckpointPart> {
         let root = self.dialect.root();
         let roots = std::iter::once("").chain(root.match_indices('.').map(|(dot, _)| &root[..=dot]));
-        let mut places = roots.map(|root| Place { prefix: prefix.into(), root: root.into() });
+        let mut places = roots.map(|root| CheckpointPart { prefix: prefix.into(), root: root.into() });
         places.find(|place| self.fits(checkpoint, place))
     }
 }
@@ -140,15 +140,18 @@ impl<'a> Needed<'a> {
 ///
 /// # Errors
 /// No rule says which of the places to choose.
-pub fn choose(places: Vec<Place>, checkpoint: &Checkpoint) -> Result<Option<(Place, Option<String>)>> {
+pub fn choose_part(
+    places: Vec<CheckpointPart>,
+    checkpoint: &Checkpoint,
+) -> Result<Option<(CheckpointPart, Option<String>)>> {
     // Two names of the same tensors are one place.
-    let mut different: Vec<Place> = Vec::new();
+    let mut different: Vec<CheckpointPart> = Vec::new();
     for place in places {
         if !different.iter().any(|other| checkpoint.same(&other.prefix, &place.prefix)) {
             different.push(place);
         }
     }
-    let rank = |place: &Place| TIMM.iter().position(|start| place.prefix.starts_with(start));
+    let rank = |place: &CheckpointPart| TIMM.iter().position(|start| place.prefix.starts_with(start));
     match different.as_slice() {
         [] => return Ok(None),
         [one] => {
@@ -171,8 +174,9 @@ pub fn choose(places: Vec<Place>, checkpoint: &Checkpoint) -> Result<Option<(Pla
         );
         return Ok(Some((best.clone(), Some(note))));
     }
-    let shown =
-        |place: &Place| if place.prefix.is_empty() { "no prefix".to_string() } else { format!("`{}`", place.prefix) };
+    let shown = |place: &CheckpointPart| {
+        if place.prefix.is_empty() { "no prefix".to_string() } else { format!("`{}`", place.prefix) }
+    };
     let list: Vec<String> = different.iter().map(shown).collect();
     let example = different.iter().map(|p| p.prefix.as_str()).find(|p| !p.is_empty()).unwrap_or_default();
     Err(Error::usage(format!(
