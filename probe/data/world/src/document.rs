@@ -5,9 +5,9 @@ use crate::questions::QaPair;
 /// A piece of text for pretraining the language model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
-    /// Plain sentences.
+    /// Sentences without questions.
     Text(String),
-    /// A conversation.
+    /// A conversation of questions and answers.
     Chat(Vec<QaPair>),
     /// A conversation about words in cells, in the form of [`Scene::cells`](crate::Scene::cells): one list per cell, row by
     /// row, with any number of words in no particular order.

@@ -26,7 +26,7 @@ pub const SPREAD: f32 = 0.5;
 /// The shape of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SolidForm {
-    /// A sphere.
+    /// A sphere of the given radius.
     Sphere,
     /// A cuboid with a square base.
     Box,
@@ -66,7 +66,7 @@ pub struct Body {
 
 /// Bodies, camera, light and background of one image.
 pub struct RayScene {
-    /// The bodies.
+    /// The bodies, by index.
     pub bodies: Vec<Body>,
     /// Position of the camera.
     pub eye: V,
