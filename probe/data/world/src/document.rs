@@ -9,7 +9,7 @@ pub enum Document {
     Text(String),
     /// A conversation of questions and answers.
     Chat(Vec<QaPair>),
-    /// A conversation about words in cells, in the form of [`Scene::cells`](crate::Scene::cells): one list per cell, row by
-    /// row, with any number of words in no particular order.
+    /// A conversation about words in cells, in the form of [`Scene::cells`](crate::Scene::cells): one list per cell,
+    /// row by row, with any number of words in no particular order.
     Cells(Vec<Vec<String>>, Vec<QaPair>),
 }

@@ -9,8 +9,8 @@ use crate::grid::{CELL_SIDE, CELLS, SIZE};
 use crate::text::WORDS;
 use crate::{dice, palette};
 
-/// One line of writing. The middles of its letters are [`CELL_SIDE`] pixels apart, so that no two of them lie in the same
-/// cell of the ground truth.
+/// One line of writing. The middles of its letters are [`CELL_SIDE`] pixels apart, so that no two of them lie in the
+/// same cell of the ground truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextLine {
     /// One to four capitals or digits.
