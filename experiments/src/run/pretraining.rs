@@ -454,13 +454,10 @@ impl<'a> PretrainImages<'a> {
 /// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
     use burgess_encoders::card::Location;
-    use burgess_encoders::resolve::zoo_dirs;
+    use burgess_encoders::shipped::new_weights_folder;
     let Location::Shipped { file } = &card.source.location else {
         return Err(Error::usage(format!("{} is not made here but published by others", card.id))
             .hint("`burgess pretrain` makes the nano encoders"));
     };
-    let dirs = zoo_dirs();
-    let dir =
-        dirs.iter().find(|d| d.is_dir()).or(dirs.last()).ok_or_else(|| Error::failed("no zoo directory is known"))?;
-    Ok(dir.join("weights").join(file))
+    Ok(new_weights_folder()?.join(file))
 }
