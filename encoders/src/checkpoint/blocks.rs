@@ -36,7 +36,7 @@ pub enum GgmlBlock {
 }
 
 impl GgmlBlock {
-/// Returns the number of values in a block, and its size in bytes.
+    /// Returns the number of values in a block, and its size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::Q4_0 => (SHORT, 18),

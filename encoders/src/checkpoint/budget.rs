@@ -25,7 +25,7 @@ impl MemoryBudget {
     /// Charges `bytes` to the budget.
     ///
     /// # Errors
-/// The budget is exhausted: describing the tensors takes more memory than the whole file.
+    /// The budget is exhausted: describing the tensors takes more memory than the whole file.
     pub fn spend(&mut self, bytes: usize) -> Result<()> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
             Error::failed("the description of the tensors takes more memory than the whole file")

@@ -19,9 +19,9 @@ pub enum NumberFormat {
     F16,
     /// 16-bit float with the exponent range of f32 (bfloat16).
     Bf16,
-/// Quantised blocks of ggml (GGUF only).
+    /// Quantised blocks of ggml (GGUF only).
     Block(GgmlBlock),
-/// Any other format (integers, Booleans, 8-bit floats). A file may contain it, but it cannot be loaded as weights.
+    /// Any other format (integers, Booleans, 8-bit floats). A file may contain it, but it cannot be loaded as weights.
     Other {
         /// Bytes per element.
         size: usize,
@@ -29,7 +29,7 @@ pub enum NumberFormat {
 }
 
 impl NumberFormat {
-/// Returns the number of elements that are stored together (1 except for blocks), and their size in bytes.
+    /// Returns the number of elements that are stored together (1 except for blocks), and their size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::F64 => (1, 8),
@@ -40,12 +40,12 @@ impl NumberFormat {
         }
     }
 
-/// Returns the size in bytes of an element, or of a block of elements.
+    /// Returns the size in bytes of an element, or of a block of elements.
     pub const fn size(self) -> usize {
         self.unit().1
     }
 
-/// Whether tensors of this format can be loaded as weights.
+    /// Whether tensors of this format can be loaded as weights.
     pub const fn is_float(self) -> bool {
         !matches!(self, Self::Other { .. })
     }
@@ -58,14 +58,14 @@ pub struct CheckpointEntry {
     pub stored: NumberFormat,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
-/// Strides in elements, one per dimension; `None` if the tensor is contiguous and row-major.
+    /// Strides in elements, one per dimension; `None` if the tensor is contiguous and row-major.
     pub strides: Option<Vec<usize>>,
-/// Byte range in the file (not in the data section).
+    /// Byte range in the file (not in the data section).
     pub bytes: Range<usize>,
 }
 
 impl CheckpointEntry {
-/// Returns the bytes of memory that an entry with this name and number of dimensions takes in all tables.
+    /// Returns the bytes of memory that an entry with this name and number of dimensions takes in all tables.
     pub fn cost(name: &str, dimensions: usize) -> usize {
         // Names are in two tables and once beside the entry.
         const TABLES: usize = 6 * size_of::<(String, String, CheckpointEntry)>();

@@ -21,7 +21,7 @@ pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorLocation>,
-/// Prefix that [`Checkpoint::under`] prepended to all names.
+    /// Prefix that [`Checkpoint::under`] prepended to all names.
     root: String,
 }
 
@@ -58,16 +58,16 @@ struct TensorLocation {
 }
 
 impl Checkpoint {
-/// Opens a file of safetensors, `torch.save` or GGUF, an `.index.json` of shards, the first of several GGUF files,
+    /// Opens a file of safetensors, `torch.save` or GGUF, an `.index.json` of shards, the first of several GGUF files,
     /// or a directory that contains one of these. The format is detected by content, not by name. In a directory of
     /// diffusers, each part of the model has a folder, whose name becomes the prefix of its tensors (`unet.`, `vae.`,
     /// `text_encoder.`).
     ///
-/// Only headers are read. The files are mapped into memory, so they must not be truncated while the checkpoint is
+    /// Only headers are read. The files are mapped into memory, so they must not be truncated while the checkpoint is
     /// open; all writers of this project replace files by renaming, which is safe.
     ///
     /// # Errors
-/// The path does not exist, a header is damaged, or an index and its shards disagree.
+    /// The path does not exist, a header is damaged, or an index and its shards disagree.
     pub fn open(path: &Path) -> Result<Self> {
         let mut checkpoint =
             Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
@@ -119,7 +119,8 @@ impl Checkpoint {
         for name in &others {
             let other = path.with_file_name(name);
             self.add(&other, prefix).map_err(|e| {
-                e.context(format!("part {name}")).hint("copy all files of the model into the directory of the first one")
+                e.context(format!("part {name}"))
+                    .hint("copy all files of the model into the directory of the first one")
             })?;
         }
         let found = self.tensors.len() - before;
@@ -169,7 +170,7 @@ impl Checkpoint {
         self.tensors.values().any(|location| location.stored_name == name)
     }
 
-/// Keeps only the tensors whose names start with `prefix` (with its final dot) and removes the prefix from their
+    /// Keeps only the tensors whose names start with `prefix` (with its final dot) and removes the prefix from their
     /// names; for example, to select the vision tower of a larger model.
     ///
     /// # Errors
@@ -188,7 +189,7 @@ impl Checkpoint {
         Ok(self)
     }
 
-/// Prepends `root` to every name, so that a part of a model that was saved alone has the names of the whole model.
+    /// Prepends `root` to every name, so that a part of a model that was saved alone has the names of the whole model.
     #[must_use]
     pub fn under(mut self, root: &str) -> Self {
         self.tensors = std::mem::take(&mut self.tensors)
@@ -199,12 +200,12 @@ impl Checkpoint {
         self
     }
 
-/// Returns the prefix that [`Checkpoint::under`] prepended to all names; usually empty.
+    /// Returns the prefix that [`Checkpoint::under`] prepended to all names; usually empty.
     pub fn root(&self) -> &str {
         &self.root
     }
 
-/// Whether the same tensors are stored under two prefixes: equal names, and the same bytes of the same file.
+    /// Whether the same tensors are stored under two prefixes: equal names, and the same bytes of the same file.
     pub(super) fn same(&self, one: &str, other: &str) -> bool {
         let part = |prefix: &str| {
             let within =
@@ -214,17 +215,17 @@ impl Checkpoint {
         one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
 
-/// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers model.
+    /// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers model.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-/// Iterates over the names of all tensors, sorted.
+    /// Iterates over the names of all tensors, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-/// Returns the shape of a tensor, outermost dimension first; `None` if there is no tensor with this name.
+    /// Returns the shape of a tensor, outermost dimension first; `None` if there is no tensor with this name.
     pub fn shape(&self, key: &str) -> Option<&[usize]> {
         self.tensors.get(key).map(|p| p.entry.shape.as_slice())
     }
@@ -239,12 +240,15 @@ impl Checkpoint {
         self.read_rows(key, 0..all)
     }
 
-/// Reads the given rows of a tensor, that is, a range of its first dimension, as [`Checkpoint::read`] does.
+    /// Reads the given rows of a tensor, that is, a range of its first dimension, as [`Checkpoint::read`] does.
     ///
     /// # Errors
     /// As [`Checkpoint::read`]; or the tensor has fewer rows.
     pub fn read_rows(&self, key: &str, rows: Range<usize>) -> Result<Vec<f32>> {
-        let location = self.tensors.get(key).ok_or_else(|| Error::failed(format!("{} has no tensor `{key}`", self.path.display())))?;
+        let location = self
+            .tensors
+            .get(key)
+            .ok_or_else(|| Error::failed(format!("{} has no tensor `{key}`", self.path.display())))?;
         let name = || format!("tensor `{}` of {}", location.stored_name, self.path.display());
         let CheckpointEntry { stored, shape, strides, bytes } = &location.entry;
         let count = shape.first().copied().unwrap_or(1);
@@ -287,12 +291,12 @@ impl Checkpoint {
         .hint("download the weights or train them again: they diverged in training, or the file is damaged"))
     }
 
-/// Returns the metadata of a GGUF model (of its first file); empty for other formats.
+    /// Returns the metadata of a GGUF model (of its first file); empty for other formats.
     pub fn metadata(&self) -> Metadata<'_> {
         self.shards.first().map_or(Metadata::EMPTY, Shard::metadata)
     }
 
-/// Returns the digest of the contents of all files, for cache keys and run records.
+    /// Returns the digest of the contents of all files, for cache keys and run records.
     pub fn digest(&self) -> Result<String> {
         match self.shards.as_slice() {
             [one] => digest::of_file(&one.path),

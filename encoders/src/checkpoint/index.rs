@@ -20,10 +20,8 @@ impl Index {
         const MAX_LENGTH: u64 = 16 << 20;
         let length = std::fs::metadata(path)?.len();
         if length > MAX_LENGTH {
-            return Err(Error::failed(format!(
-                "the index has {length} bytes, must have at most {MAX_LENGTH}"
-            ))
-            .hint("open the file with the weights, or the index of its shards"));
+            return Err(Error::failed(format!("the index has {length} bytes, must have at most {MAX_LENGTH}"))
+                .hint("open the file with the weights, or the index of its shards"));
         }
         Self::parse(&std::fs::read(path)?)
     }
@@ -31,7 +29,7 @@ impl Index {
     /// Parses an index.
     ///
     /// # Errors
-/// The text is not an index, or its entries exceed the memory budget.
+    /// The text is not an index, or its entries exceed the memory budget.
     pub fn parse(json: &[u8]) -> Result<Self> {
         let mut budget = MemoryBudget::of(json.len());
         // The text itself is in memory, too.
@@ -42,7 +40,7 @@ impl Index {
         Ok(index)
     }
 
-/// Returns the file names of the shards. A path outside of the index's directory is an error.
+    /// Returns the file names of the shards. A path outside of the index's directory is an error.
     pub fn shards(&self) -> Result<BTreeSet<&str>> {
         let names: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
         let plain =

@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Statistics of a loaded checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadReport {
-/// Number of filled parameters, which are all parameters of the module.
+    /// Number of filled parameters, which are all parameters of the module.
     pub tensors: usize,
-/// Number of elements of all parameters.
+    /// Number of elements of all parameters.
     pub elements: usize,
     /// Names of unused tensors that the dialect ignores.
     pub ignored: Vec<String>,
@@ -45,8 +45,9 @@ pub fn load_with<M: Module>(
     let sources = sources(&parameters, checkpoint, dialect)?;
     let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
     let module = module::fill(module, |parameter| {
-        let source =
-            sources.get(&parameter.path).ok_or_else(|| Error::failed("the module has a parameter that was not listed"))?;
+        let source = sources
+            .get(&parameter.path)
+            .ok_or_else(|| Error::failed("the module has a parameter that was not listed"))?;
         let mut values = Vec::new();
         for key in &source.keys {
             let part = match &source.rows {
@@ -125,7 +126,8 @@ fn compare(
         return Ok(ignored);
     }
 
-    let mut message = format!("{} does not match the module (key dialect `{}`)", checkpoint.path().display(), dialect.name);
+    let mut message =
+        format!("{} does not match the module (key dialect `{}`)", checkpoint.path().display(), dialect.name);
     message += &list("missing in the file", &missing);
     message += &list("not used by the module", &extra);
     message += &list("with a wrong shape", &misshapen);
@@ -180,7 +182,8 @@ fn hint(
         };
     }
     if !misshapen.is_empty() || !missing.is_empty() {
-        return "correct the numbers in the card's [architecture]: they do not match the shapes of these weights".into();
+        return "correct the numbers in the card's [architecture]: they do not match the shapes of these weights"
+            .into();
     }
     "compare the card's [architecture] with the weights, which have more layers or parts".into()
 }

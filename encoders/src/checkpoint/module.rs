@@ -75,7 +75,7 @@ impl Trail {
         }
     }
 
-/// Returns the parameter at the current path, and whether its two dimensions are swapped between Burn and PyTorch.
+    /// Returns the parameter at the current path, and whether its two dimensions are swapped between Burn and PyTorch.
     fn parameter(&self, shape: &[usize]) -> (Parameter, bool) {
         let mut names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let owner = self.containers.last().map(|c| c.trim_start_matches("Struct:")).unwrap_or_default();

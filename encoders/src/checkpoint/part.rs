@@ -14,9 +14,9 @@ use std::collections::{BTreeSet, HashMap};
 /// A part of a checkpoint, given by the prefix to remove from its names and the root to prepend to them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckpointPart {
-/// Prefix to remove from the names, with its final dot; empty for none.
+    /// Prefix to remove from the names, with its final dot; empty for none.
     pub prefix: String,
-/// Prefix of the whole model to prepend after that, with its final dot; empty for none.
+    /// Prefix of the whole model to prepend after that, with its final dot; empty for none.
     pub root: String,
 }
 
@@ -27,12 +27,12 @@ const TIMM_PREFIXES: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict."
 const AVERAGES: usize = 2;
 
 impl CheckpointPart {
-/// Returns the whole checkpoint, with its names unchanged.
+    /// Returns the whole checkpoint, with its names unchanged.
     pub fn whole() -> Self {
         Self { prefix: String::new(), root: String::new() }
     }
 
-/// Returns the parts of `checkpoint` that contain a tensor `name` (a name of `dialect`). Parts without a root come
+    /// Returns the parts of `checkpoint` that contain a tensor `name` (a name of `dialect`). Parts without a root come
     /// first; among these, those with the shortest prefix.
     pub fn all(checkpoint: &Checkpoint, dialect: &Dialect, name: &str) -> Vec<Self> {
         let root = dialect.root();
@@ -54,7 +54,7 @@ impl CheckpointPart {
         parts
     }
 
-/// Returns this part of `checkpoint`.
+    /// Returns this part of `checkpoint`.
     ///
     /// # Errors
     /// The part has no tensors.
@@ -63,7 +63,7 @@ impl CheckpointPart {
         Ok(if self.root.is_empty() { inside } else { inside.under(&self.root) })
     }
 
-/// Returns the name of the tensor `name` in the file; `None` if the name does not begin with the root.
+    /// Returns the name of the tensor `name` in the file; `None` if the name does not begin with the root.
     pub fn stored_name(&self, name: &str) -> Option<String> {
         Some(format!("{}{}", self.prefix, name.strip_prefix(&self.root)?))
     }
@@ -88,13 +88,13 @@ impl<'a> ExpectedTensors<'a> {
         Ok(Self { dialect, sources: parameters.iter().map(source).collect::<Result<_>>()? })
     }
 
-/// Returns the name with the most parts, because it is unlikely to be the end of another tensor's name.
+    /// Returns the name with the most parts, because it is unlikely to be the end of another tensor's name.
     fn rarest(&self) -> Option<&str> {
         let names = self.sources.iter().flat_map(|s| &s.keys).filter(|name| !name.is_empty());
         names.max_by_key(|name| (name.matches('.').count(), name.len())).map(String::as_str)
     }
 
-/// Whether the part has all expected tensors with their shapes, and no unknown tensors.
+    /// Whether the part has all expected tensors with their shapes, and no unknown tensors.
     pub fn fits(&self, checkpoint: &Checkpoint, part: &CheckpointPart) -> bool {
         let shape = |name: &str| checkpoint.shape(&part.stored_name(name)?);
         let mut used = BTreeSet::new();
@@ -113,7 +113,7 @@ impl<'a> ExpectedTensors<'a> {
         })
     }
 
-/// Finds the part that matches; also returns a note for the user if there was a choice. `None` if no part matches.
+    /// Finds the part that matches; also returns a note for the user if there was a choice. `None` if no part matches.
     ///
     /// # Errors
     /// Several parts match; the error lists them.
@@ -122,12 +122,12 @@ impl<'a> ExpectedTensors<'a> {
         choose_part(fitting, checkpoint)
     }
 
-/// Returns the parts that may match, found by the name of one of the tensors.
+    /// Returns the parts that may match, found by the name of one of the tensors.
     pub fn parts(&self, checkpoint: &Checkpoint) -> Vec<CheckpointPart> {
         self.rarest().map_or_else(Vec::new, |name| CheckpointPart::all(checkpoint, self.dialect, name))
     }
 
-/// Returns the part with the prefix `prefix` if it matches, with or without the root of the whole model.
+    /// Returns the part with the prefix `prefix` if it matches, with or without the root of the whole model.
     pub fn fitting_at(&self, checkpoint: &Checkpoint, prefix: &str) -> Option<CheckpointPart> {
         let root = self.dialect.root();
         let roots = std::iter::once("").chain(root.match_indices('.').map(|(dot, _)| &root[..=dot]));

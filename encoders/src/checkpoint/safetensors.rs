@@ -108,7 +108,8 @@ fn format_of(name: &str) -> Option<NumberFormat> {
 /// The file is truncated or of another format, or its header is inconsistent: lengths beyond the end, ranges that
 /// overlap or leave gaps, sizes that do not match shape and dtype, duplicate names.
 pub fn parse(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, CheckpointEntry>> {
-    const TRUNCATED: &str = "delete the file and download it again: the download or copy was truncated, or the file is damaged";
+    const TRUNCATED: &str =
+        "delete the file and download it again: the download or copy was truncated, or the file is damaged";
     if file.starts_with(b"version https://git-lfs") {
         return Err(Error::failed("the file is a Git LFS pointer, expected weights")
             .hint("run `git lfs pull` in the repository of the file"));
@@ -120,7 +121,8 @@ pub fn parse(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, 
     };
     let length = u64::from_le_bytes(*length);
     let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
-        Error::failed(format!("the header length is {length} bytes, but only {} bytes are left", rest.len())).hint(TRUNCATED)
+        Error::failed(format!("the header length is {length} bytes, but only {} bytes are left", rest.len()))
+            .hint(TRUNCATED)
     })?;
     // Any string of the header may be long, and may be copied into a message.
     budget.spend(4 * header.len())?;
@@ -225,7 +227,9 @@ mod tests {
         assert!(
             say(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("does not match shape [3]")
         );
-        assert!(say(r#"{"a":{"dtype":"Q7","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("the dtype `Q7` is unknown"));
+        assert!(
+            say(r#"{"a":{"dtype":"Q7","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("the dtype `Q7` is unknown")
+        );
         let huge = r#"{"a":{"dtype":"F32","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,8]}}"#;
         assert!(say(huge, 8).contains("does not match shape"));
         let twice = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"a":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#;

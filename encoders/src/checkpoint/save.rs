@@ -12,9 +12,9 @@ use std::path::Path;
 /// Number format of saved weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-/// 16-bit floats (f16): half the size, 11 bits of precision.
+    /// 16-bit floats (f16): half the size, 11 bits of precision.
     F16,
-/// 32-bit floats (f32), without loss.
+    /// 32-bit floats (f32), without loss.
     F32,
 }
 
@@ -61,7 +61,10 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
             let bytes = encoded(values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
             let key = format!("{prefix}{key}");
             if tensors.insert(key.clone(), (source.shape.clone(), bytes)).is_some() {
-                return Err(Error::failed(format!("two parameters have the name `{key}` in dialect `{}`", dialect.name)));
+                return Err(Error::failed(format!(
+                    "two parameters have the name `{key}` in dialect `{}`",
+                    dialect.name
+                )));
             }
         }
         Ok(())
@@ -83,13 +86,15 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
 /// Encodes finite values as little-endian bytes.
 fn encoded(values: &[f32], precision: Precision) -> Result<Vec<u8>> {
     if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-        return Err(Error::failed(format!("has the value {bad}, must be finite")).hint("lower the learning rate: the training diverged"));
+        return Err(Error::failed(format!("has the value {bad}, must be finite"))
+            .hint("lower the learning rate: the training diverged"));
     }
     match precision {
         Precision::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Precision::F16 => {
             if let Some(large) = values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
-                return Err(Error::failed(format!("has the value {large}, which is too large for f16")).hint("save the weights as f32"));
+                return Err(Error::failed(format!("has the value {large}, which is too large for f16"))
+                    .hint("save the weights as f32"));
             }
             Ok(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
         }

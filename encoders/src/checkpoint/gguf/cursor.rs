@@ -13,7 +13,7 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-/// Advances by `length` bytes; returns their range.
+    /// Advances by `length` bytes; returns their range.
     pub fn take(&mut self, length: u64) -> Result<Range<usize>> {
         let left = self.file.len() - self.at;
         let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
@@ -41,7 +41,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.bytes()?))
     }
 
-/// Reads a number of items that take at least `least` bytes each, and checks that they fit into the rest of the file.
+    /// Reads a number of items that take at least `least` bytes each, and checks that they fit into the rest of the file.
     pub fn count(&mut self, least: u64, what: &str) -> Result<u64> {
         let count = self.u64()?;
         let left = (self.file.len() - self.at) as u64;
@@ -51,7 +51,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-/// Reads the length of a string and advances behind the string; returns the string's range.
+    /// Reads the length of a string and advances behind the string; returns the string's range.
     pub fn text(&mut self) -> Result<Range<usize>> {
         let length = self.u64()?;
         self.take(length)

@@ -174,9 +174,9 @@ pub enum MetadataValue<'a> {
     Integer(i128),
     /// A floating-point number of 32 or 64 bits.
     Number(f64),
-/// A Boolean.
+    /// A Boolean.
     Flag(bool),
-/// A UTF-8 string.
+    /// A UTF-8 string.
     Text(&'a str),
     /// A list of values of one type.
     List(MetadataList<'a>),
@@ -192,12 +192,12 @@ pub struct Metadata<'a> {
 impl<'a> Metadata<'a> {
     pub(in crate::checkpoint) const EMPTY: Metadata<'static> = Metadata { table: None, file: &[] };
 
-/// Iterates over all keys, sorted.
+    /// Iterates over all keys, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.table.into_iter().flat_map(|table| table.locations.keys().map(String::as_str))
     }
 
-/// Returns the value of `key`; `None` if there is no such key.
+    /// Returns the value of `key`; `None` if there is no such key.
     pub fn get(&self, key: &str) -> Option<MetadataValue<'a>> {
         let location = self.table?.locations.get(key)?;
         let bytes = self.file.get(location.bytes.clone())?;
@@ -216,7 +216,7 @@ impl<'a> Metadata<'a> {
         })
     }
 
-/// Returns the string at `key`; `None` if there is no such key.
+    /// Returns the string at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -224,7 +224,7 @@ impl<'a> Metadata<'a> {
         self.typed(key, "a text", |value| if let MetadataValue::Text(text) = value { Some(text) } else { None })
     }
 
-/// Returns the non-negative integer at `key`; `None` if there is no such key.
+    /// Returns the non-negative integer at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type, is negative, or is too large for this machine.
@@ -233,7 +233,7 @@ impl<'a> Metadata<'a> {
         self.typed(key, "a size", size)
     }
 
-/// Returns the number at `key`, which may be an integer; `None` if there is no such key.
+    /// Returns the number at `key`, which may be an integer; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -245,7 +245,7 @@ impl<'a> Metadata<'a> {
         })
     }
 
-/// Returns the Boolean at `key`; `None` if there is no such key.
+    /// Returns the Boolean at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -253,7 +253,7 @@ impl<'a> Metadata<'a> {
         self.typed(key, "true or false", |value| if let MetadataValue::Flag(flag) = value { Some(flag) } else { None })
     }
 
-/// Returns the list at `key`; `None` if there is no such key.
+    /// Returns the list at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -271,7 +271,7 @@ pub struct MetadataList<'a> {
 }
 
 impl<'a> MetadataList<'a> {
-/// Returns the number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -285,7 +285,7 @@ impl<'a> MetadataList<'a> {
         Error::failed(format!("each element of the list is {}, expected {wanted}", self.of.name()))
     }
 
-/// Iterates over the elements of a list of strings, decoded on access.
+    /// Iterates over the elements of a list of strings, decoded on access.
     ///
     /// # Errors
     /// The elements have another type; an item of the iterator is an error if it is not UTF-8.
@@ -297,7 +297,7 @@ impl<'a> MetadataList<'a> {
         Ok((0..self.count).map(move |_| cursor.text().and_then(|range| text_at(cursor.file, range))))
     }
 
-/// Iterates over the elements of a list of numbers or integers, as f64.
+    /// Iterates over the elements of a list of numbers or integers, as f64.
     ///
     /// # Errors
     /// The elements have another type.
@@ -312,7 +312,7 @@ impl<'a> MetadataList<'a> {
         if numbers { Ok(self.values().filter_map(number)) } else { Err(self.other("a number")) }
     }
 
-/// Iterates over the elements of a list of integers.
+    /// Iterates over the elements of a list of integers.
     ///
     /// # Errors
     /// The elements have another type.
@@ -322,7 +322,7 @@ impl<'a> MetadataList<'a> {
         if integers { Ok(self.values().filter_map(integer)) } else { Err(self.other("an integer")) }
     }
 
-/// Iterates over the elements of a list of Booleans.
+    /// Iterates over the elements of a list of Booleans.
     ///
     /// # Errors
     /// The elements have another type.
@@ -331,7 +331,7 @@ impl<'a> MetadataList<'a> {
         if self.of == ValueType::Flag { Ok(self.values().filter_map(flag)) } else { Err(self.other("true or false")) }
     }
 
-/// Iterates over the elements of a type of fixed size.
+    /// Iterates over the elements of a type of fixed size.
     fn values(&self) -> impl Iterator<Item = MetadataValue<'static>> + use<'a> {
         let kind = self.of;
         self.bytes.chunks_exact(kind.size().unwrap_or(1)).filter_map(move |bytes| kind.value(bytes))

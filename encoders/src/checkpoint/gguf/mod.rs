@@ -29,7 +29,8 @@ use cursor::Cursor;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-const TRUNCATED: &str = "delete the file and download it again: the download or copy was truncated, or the file is damaged";
+const TRUNCATED: &str =
+    "delete the file and download it again: the download or copy was truncated, or the file is damaged";
 /// Maximum number of dimensions of a tensor in ggml.
 const MAX_DIMENSIONS: u32 = 4;
 /// Default alignment in bytes.
@@ -167,8 +168,10 @@ fn tensor_info<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, TensorInfo)> {
                     .iter()
                     .filter(|(.., stored)| stored.is_some_and(NumberFormat::is_float))
                     .map(|(_, name, _)| *name);
-                return Err(Error::failed(format!("is stored as {name}, which is not supported"))
-                    .hint(format!("download the model in one of these types: {}", read.collect::<Vec<_>>().join(", "))));
+                return Err(Error::failed(format!("is stored as {name}, which is not supported")).hint(format!(
+                    "download the model in one of these types: {}",
+                    read.collect::<Vec<_>>().join(", ")
+                )));
             }
         };
         Ok(TensorInfo { shape, stored, offset: cursor.u64()? })
@@ -185,7 +188,9 @@ fn check_range(info: TensorInfo, start: usize, alignment: usize, file: &[u8]) ->
     let (elements, bytes) = stored.unit();
     let row = shape.last().copied().unwrap_or(1);
     if !row.is_multiple_of(elements) {
-        return Err(Error::failed(format!("has rows of {row} values, must be a multiple of the block length {elements}")));
+        return Err(Error::failed(format!(
+            "has rows of {row} values, must be a multiple of the block length {elements}"
+        )));
     }
     let length = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n));
     let length = length.and_then(|numbers| (numbers / elements).checked_mul(bytes));

@@ -17,7 +17,7 @@ pub(super) type Members<'a> = IndexMap<&'a str, Range<usize>>;
 struct Record<'a>(&'a [u8]);
 
 impl<'a> Record<'a> {
-/// Returns the record at `at`; `None` if it does not begin with `signature`.
+    /// Returns the record at `at`; `None` if it does not begin with `signature`.
     fn at(file: &'a [u8], at: usize, signature: &[u8; 4]) -> Option<Self> {
         file.get(at..).filter(|rest| rest.starts_with(signature)).map(Self)
     }

@@ -17,7 +17,8 @@ use pickle::{Heap, Id, Node};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-const TRUNCATED: &str = "delete the file and download it again: the download or copy was truncated, or the file is damaged";
+const TRUNCATED: &str =
+    "delete the file and download it again: the download or copy was truncated, or the file is damaged";
 /// Maximum depth of nested dictionaries; known checkpoints have fewer levels.
 const MAX_DEPTH: usize = 16;
 
@@ -50,7 +51,9 @@ fn zipped(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, Che
     let root = main.strip_suffix("data.pkl").unwrap_or_default();
     let content = |name: &str| members.get(name).and_then(|r| file.get(r.clone()));
     if content(&format!("{root}byteorder")).is_some_and(|order| order != b"little") {
-        return Err(Error::failed("the weights were saved on a big-endian machine").hint("save the weights as safetensors"));
+        return Err(
+            Error::failed("the weights were saved on a big-endian machine").hint("save the weights as safetensors")
+        );
     }
     let (heap, top, _) = pickle::read(content(main).unwrap_or_default(), budget)?;
     let folder = format!("{root}data/");
@@ -81,7 +84,9 @@ fn legacy(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, Che
             .iter()
             .any(|(k, v)| machine.0.text(*k) == Some("little_endian") && machine.0.get(*v) == &Node::Bool(false))
     {
-        return Err(Error::failed("the weights were saved on a big-endian machine").hint("save the weights as safetensors"));
+        return Err(
+            Error::failed("the weights were saved on a big-endian machine").hint("save the weights as safetensors")
+        );
     }
     let ((heap, top, _), (names, keys, _)) = (next()?, next()?);
     let mut sizes = HashMap::new();
@@ -144,7 +149,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-/// Adds a value to be visited. A few bytes can reference one dictionary a billion times, so every visit is charged to
+    /// Adds a value to be visited. A few bytes can reference one dictionary a billion times, so every visit is charged to
     /// the budget.
     fn enter(&mut self, name: &str, part: &str, value: Id, depth: usize) -> Result<()> {
         self.budget.grow::<(String, Id, usize)>(1)?;
@@ -201,9 +206,8 @@ fn tensors(
             Some(class) => format!("a Python object of the class `{}`", excerpt(class, 200)),
             None => "a single tensor or some other Python object".into(),
         };
-        return Err(
-            Error::failed(format!("the file contains no dictionary of tensors, but {what}")).hint(foreign::CONVERT_OBJECT)
-        );
+        return Err(Error::failed(format!("the file contains no dictionary of tensors, but {what}"))
+            .hint(foreign::CONVERT_OBJECT));
     }
     Ok(entries)
 }

@@ -53,7 +53,7 @@ impl Heap {
         }
     }
 
-/// Returns the value of a non-negative integer; `None` for other values.
+    /// Returns the value of a non-negative integer; `None` for other values.
     pub fn size(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Node::Int(n) => usize::try_from(*n).ok(),
@@ -61,7 +61,7 @@ impl Heap {
         }
     }
 
-/// Returns the elements of a tuple or a list; `None` for other values.
+    /// Returns the elements of a tuple or a list; `None` for other values.
     pub fn parts(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
             Node::Tuple(parts) | Node::List(parts) => Some(parts),
@@ -69,12 +69,12 @@ impl Heap {
         }
     }
 
-/// Returns the class of the outermost object, if the pickle creates objects.
+    /// Returns the class of the outermost object, if the pickle creates objects.
     pub fn object(&self) -> Option<&str> {
         self.object.as_deref()
     }
 
-/// Iterates over all values, reachable or not.
+    /// Iterates over all values, reachable or not.
     pub fn all(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter()
     }
@@ -320,7 +320,7 @@ impl<'a> Machine<'a> {
         Ok(items.collect())
     }
 
-/// Appends to the list (or set) on top of the stack; other values are not changed.
+    /// Appends to the list (or set) on top of the stack; other values are not changed.
     fn extend(&mut self, items: Vec<Id>) -> Result<()> {
         self.budget.grow::<Id>(items.len())?;
         let top = self.top()?;
