@@ -78,7 +78,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         (
             "empty",
             vec![(tune, "tune = \"empty.jsonl\"")],
-            "stage tune: empty.jsonl has no conversation to train on: it is empty",
+            "stage tune: empty.jsonl has no usable conversations: it is empty",
         ),
         ("unusable", vec![(tune, "tune = \"unusable.jsonl\"")], "of 1 none is usable"),
         (
@@ -97,9 +97,9 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         ("epochs", vec![("steps = 2", "epochs = 0")], "`epochs` = 0"),
         ("both", vec![("steps = 2", "steps = 2\nepochs = 1")], "either `steps` or `epochs`"),
         ("short", vec![("batch = 4", "batch = 4\nmax_length = 12")], "raise `max_length` to"),
-        ("cut-all", vec![("batch = 4", "batch = 4\nmax_length = 20")], "cuts the answers of all 8 conversations"),
+        ("cut-all", vec![("batch = 4", "batch = 4\nmax_length = 20")], "removes the answers of all 8 conversations"),
         ("rank", vec![("\"llm\"]", "\"llm\"]\nlora = { rank = 100000000, alpha = 4 }")], "`lora.rank` is 100000000"),
-        ("frozen", vec![("[\"connector\", \"llm\"]", "[\"encoder\"]")], "`trainable` has only `encoder`"),
+        ("frozen", vec![("[\"connector\", \"llm\"]", "[\"encoder\"]")], "`trainable` names only `encoder`"),
         ("dots", vec![("\"dots\"", "\"..\"")], "cannot name a directory"),
         ("option", vec![("nano-sup", "nano-sup@layers=2")], "@layer=7 is the same"),
     ] {
@@ -159,11 +159,11 @@ fn a_study_is_checked_by_its_dry_run() {
     assert!(good.status.success(), "{}", stderr(&good));
     for (arms, evaluator, per_benchmark, expected) in [
         (sup, "", 0, "`per_benchmark` = 0"),
-        ("[[arms]]\nname = \"x.tmp\"\nencoders = [\"nano-sup\"]\n", "", 6, "`.tmp` is the end of temporary files"),
+        ("[[arms]]\nname = \"x.tmp\"\nencoders = [\"nano-sup\"]\n", "", 6, "`.tmp` is the ending of temporary files"),
         ("[[arms]]\nname = \"NUL\"\nencoders = [\"nano-sup\"]\n", "", 6, "a device on Windows"),
         ("[[arms]]\nencoders = [\"./vit-tiny\"]\n", "", 6, "./vit-tiny does not exist"),
         ("[[arms]]\nencoders = [\"nano-sup@99\"]\n", "", 6, "the arm nano-sup@99"),
-        (sup, "limit = 0\n", 6, "limit = 0"),
+        (sup, "limit = 0\n", 6, "`limit` = 0"),
     ] {
         let output = study(arms, evaluator, per_benchmark);
         let told = stderr(&output);
@@ -183,12 +183,12 @@ fn what_the_data_do_not_name_changes_nothing_and_what_changed_is_named() {
     #[cfg(unix)]
     std::os::unix::fs::symlink("nowhere", place.path().join("images/dangling.png")).expect("a link");
     let output = place.run(&["train", &file]);
-    assert!(output.status.success() && stderr(&output).contains("trained already"), "{}", stderr(&output));
+    assert!(output.status.success() && stderr(&output).contains("already trained"), "{}", stderr(&output));
     image::RgbImage::new(50, 50).save(place.path().join("images/3.png")).expect("an image");
     let output = place.run(&["train", &file]);
     let told = stderr(&output);
     assert!(!output.status.success() && told.contains("other inputs: of the data, 3.png has other contents"), "{told}");
-    assert!(told.contains("hint: put them back"), "{told}");
+    assert!(told.contains("hint: restore the files"), "{told}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn paths_are_relative_to_the_file_that_names_them() {
     let told = stderr(&place.run(&["train", "mine/run.toml", "--dry-run"]));
     let both = [place.path().join("mine/tune.json"), place.path().join("tune.json")];
     let shown = |p: &PathBuf| told.contains(&p.display().to_string());
-    assert!(told.contains("tune.json does not exist: there is neither") && both.iter().all(shown), "{told}");
+    assert!(told.contains("tune.json does not exist: neither") && both.iter().all(shown), "{told}");
 }
 
 #[cfg(unix)]

@@ -133,7 +133,7 @@ fn signals_keep_the_state_and_say_how_to_go_on() {
         let told = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{told}");
         let line = r"train run.toml --out 'it'\''s stopped' --keep-every 6000";
-        assert!(told.lines().any(|l| l.contains("To go on: ") && l.ends_with(line)), "{told}");
+        assert!(told.lines().any(|l| l.contains("To resume: ") && l.ends_with(line)), "{told}");
         assert!(!told.contains("error:") && stopped.join("state/tune.safetensors").is_file(), "{told}");
         let now = std::fs::read_to_string(&log).expect("a log").lines().count();
         steps = now + 4;
@@ -156,7 +156,7 @@ fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
     let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
     let output = signalled(child, &run.join("train.jsonl"), 6, &["-TERM"]);
     assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
-    assert!(stderr(&output).contains("To go on: ") && !run.join("failed.json").exists(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("To resume: ") && !run.join("failed.json").exists(), "{}", stderr(&output));
     // Interrupted while it answers questions.
     let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
     let output = signalled(child, &run.join("model/config.json"), 1, &["-INT"]);
@@ -262,14 +262,14 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     // Damage in the feature cache and in the rendered world.
     flip(&find(&cache.join("features"), "00000.safetensors"), 5000);
     let told = done(&rank("features"));
-    assert!(told.contains("00000.safetensors") && told.contains("are made again"), "{told}");
+    assert!(told.contains("00000.safetensors") && told.contains("are computed again"), "{told}");
     assert_eq!(results(&place.path().join("features/tiny/nano-sup/seed-0")), right);
     for (number, name) in ["tune.jsonl", "nano-mme.jsonl", ".png"].iter().enumerate() {
         let file = find(&cache.join("worlds"), name);
         let before = std::fs::read(&file).expect("a file");
         flip(&file, 60);
         let told = done(&rank(&format!("world{number}")));
-        assert!(told.contains("not what was written") && told.contains("rendered again"), "{name}: {told}");
+        assert!(told.contains("differ from their checksums") && told.contains("rendered again"), "{name}: {told}");
         assert_eq!(std::fs::read(&file).expect("a file"), before, "{name}");
         assert_eq!(results(&place.path().join(format!("world{number}/tiny/nano-sup/seed-0"))), right, "{name}");
     }
@@ -282,8 +282,8 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
         }
     };
     let cases: [(&str, &[&str], &str); 5] = [
-        ("results.json", &[], "made again from the samples"),
-        ("samples/nano-mme.jsonl", &[], "nano-mme is asked again"),
+        ("results.json", &[], "computed again from the samples"),
+        ("samples/nano-mme.jsonl", &[], "nano-mme is evaluated again"),
         ("model/llm/model.safetensors", &["results.json"], "the model is trained again"),
         ("model/config.json", &["results.json", "samples"], "the model is trained again"),
         ("aligned/connector.safetensors", &["results.json", "model"], "it is aligned again"),
@@ -319,14 +319,14 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     std::fs::remove_file(run.join("checksums.json")).expect("removed");
     std::fs::remove_file(run.join("model/checksums.json")).expect("removed");
     let told = done(&rank("whole"));
-    assert!(told.contains("made by an earlier version, which kept no checksums"), "{told}");
+    assert!(told.contains("made by an earlier version without checksums"), "{told}");
     let file = run.join("samples/nano-mme.jsonl");
     let text = std::fs::read_to_string(&file).expect("samples");
     let broken = text.replacen("\"score\":0.0", "\"score\":1e300", 1).replacen("\"score\":1.0", "\"score\":1e300", 1);
     std::fs::write(&file, broken).expect("written");
     std::fs::remove_file(run.join("results.json")).expect("removed");
     let told = done(&rank("whole"));
-    assert!(told.contains("not between 0 and 1") && told.contains("nano-mme is asked again"), "{told}");
+    assert!(told.contains("expected 0 to 1") && told.contains("nano-mme is evaluated again"), "{told}");
     assert_eq!(results(&run), right);
 }
 

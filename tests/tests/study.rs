@@ -298,7 +298,7 @@ fn a_learning_curve_reuses_features_and_claims_decide_the_exit_code() {
     let study = study(&place);
     let refused = place.run(&["rank", &study, "--check"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("the study tiny claims nothing"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("the study tiny has no claims"), "{}", stderr(&refused));
     let text = std::fs::read_to_string(place.path().join(&study)).expect("the study");
     place.file("claims.toml", &format!("{text}\n[check]\nbest_above_blind = 90.0\n"));
     let arms = ["rank", "claims.toml", "--encoders", "nano-sup,nano-random", "--out", "out"];

@@ -83,7 +83,7 @@ impl CachedFeatures {
                 .get(chunk)
                 .filter(|c| row < c.shape[0])
                 .and_then(|c| c.map.get(c.offset + row * size * 4..c.offset + (row + 1) * size * 4))
-                .ok_or_else(|| Error::failed(format!("there is no image number {image} in the feature cache")))?;
+                .ok_or_else(|| Error::failed(format!("the feature cache has no image with index {image}")))?;
             values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
         }
         Ok(Tensor::from_data(TensorData::new(values, [images.len(), self.tokens, self.width]), device))
@@ -225,7 +225,7 @@ impl FeatureCache {
         }
         if total > self.limit {
             progress.line(&format!(
-                "note: the feature cache holds {:.1} GB in use, more than its limit of {:.1} GB (BURGESS_CACHE_GB)",
+                "note: {:.1} GB of the feature cache are in use, more than its limit of {:.1} GB (BURGESS_CACHE_GB)",
                 total as f64 / 1e9,
                 self.limit as f64 / 1e9
             ));
@@ -275,7 +275,7 @@ fn remove_unused(dir: &Path) -> bool {
 fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
     let bad: Vec<&Error> = left.iter().filter_map(|(_, e)| e.as_ref()).collect();
     let first = bad.first()?;
-    Some(format!("{} files of the cache cannot be used and are made again (first: {first})", bad.len()))
+    Some(format!("{} files of the cache cannot be used and are computed again (first: {first})", bad.len()))
 }
 
 /// Computes chunks, several at once; returns the errors by encoder index.
@@ -390,17 +390,17 @@ impl CacheEntry {
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| invalid(e.to_string()))?;
         let tensors = SafeTensors::deserialize(&map).map_err(|e| invalid(e.to_string()))?;
         if tensors.len() != 2 {
-            return Err(invalid(format!("it holds {} tensors, not `features` and `grid`", tensors.len())));
+            return Err(invalid(format!("it holds {} tensors, expected `features` and `grid`", tensors.len())));
         }
         let features = tensors.tensor("features").map_err(|e| invalid(e.to_string()))?;
         let grid = tensors.tensor("grid").map_err(|e| invalid(e.to_string()))?;
         let (&[rows, tokens, width], Dtype::F32, Dtype::U64, &[g0, g1]) =
             (features.shape(), features.dtype(), grid.dtype(), grid.data().as_chunks::<8>().0)
         else {
-            return Err(invalid("this is not a chunk of features".into()));
+            return Err(invalid("expected `features` [images, tokens, width] f32 and `grid` [2] u64".into()));
         };
         if rows != rows_of(chunk, images) {
-            return Err(invalid(format!("{rows} images instead of {}", rows_of(chunk, images))));
+            return Err(invalid(format!("it holds {rows} images, expected {}", rows_of(chunk, images))));
         }
         let info = metadata.info("features").map(|i| i.data_offsets.0).unwrap_or(0);
         let seconds = metadata
@@ -412,9 +412,9 @@ impl CacheEntry {
         let grid = [u64::from_le_bytes(g0) as usize, u64::from_le_bytes(g1) as usize];
         let shape = [rows, tokens, width];
         let written = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
-        let written = written.ok_or_else(|| invalid("it has no digest: an earlier version wrote it".into()))?;
+        let written = written.ok_or_else(|| invalid("it has no digest, as files of earlier versions".into()))?;
         if encode::digest(&self.of(chunk), shape, grid, features.data()) != *written {
-            return Err(invalid("its digest is not the one that was written: the file is damaged".into()));
+            return Err(invalid("its digest differs from the one that was written: the file is damaged".into()));
         }
         let offset = 8 + header + info;
         Ok(CachedChunk { map, offset, shape, grid, seconds })
@@ -444,13 +444,13 @@ impl CacheEntry {
         for (number, chunk) in self.chunks.into_iter().enumerate() {
             let chunk = chunk.ok_or_else(|| {
                 Error::failed(format!(
-                    "file {number} of the cached features {} is gone again and again",
+                    "file {number} of the cached features {} was removed {ROUNDS} times before it was opened",
                     self.dir.display()
                 ))
-                .hint("something else removes files from the cache: set BURGESS_CACHE to a directory of its own")
+                .hint("another program removes files from the cache: set BURGESS_CACHE to another directory")
             })?;
             if chunks.first().is_some_and(|first| chunk.shape[1..] != first.shape[1..] || chunk.grid != first.grid) {
-                return Err(Error::failed(format!("the chunks in {} differ in shape", self.dir.display()))
+                return Err(Error::failed(format!("the features in {} differ in shape", self.dir.display()))
                     .hint("remove this directory and run the command again"));
             }
             chunks.push(chunk);

@@ -64,8 +64,8 @@ pub fn message() -> String {
     };
     let command = command_line(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
     match RESUMES.get() {
-        Some(true) => format!("stopped by {name}; what was done is kept. To go on: {command}"),
-        _ => format!("stopped by {name}; what was not finished is not written. To start again: {command}"),
+        Some(true) => format!("stopped by {name}; finished work is saved. To resume: {command}"),
+        _ => format!("stopped by {name}; unfinished work is not saved. To start again: {command}"),
     }
 }
 
@@ -85,9 +85,7 @@ pub fn listen(resumes: bool) {
     let _ = RESUMES.set(resumes);
     #[cfg(unix)]
     if let Err(e) = unix::listen() {
-        terminal::eprint_line(&format!(
-            "note: signals cannot be caught ({e}): an interruption loses what is not kept yet"
-        ));
+        terminal::eprint_line(&format!("note: signals cannot be caught ({e}): an interruption loses unsaved work"));
     }
 }
 
@@ -119,7 +117,7 @@ mod unix {
                     terminal::eprint_line(&message());
                     std::process::exit(128 + signal);
                 }
-                terminal::eprint_line("stopping when the work at hand is kept; a second signal stops at once");
+                terminal::eprint_line("stopping after the state is saved; a second signal stops at once");
             }
         })?;
         Ok(())

@@ -1,5 +1,5 @@
-//! Answering one question about one image with a model from a directory (that of a run, or a released Cambrian model),
-//! or continuing a text with a language model alone.
+//! Answers to single questions: about an image, by a multimodal model from a directory (of a run, or a released Cambrian
+//! model), or by a language model alone.
 
 use crate::data::field;
 use crate::features::model_cards;
@@ -73,7 +73,7 @@ pub struct AnswerToken {
     pub top: Vec<NamedToken>,
 }
 
-fn told(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<AnswerToken> {
+fn answer_tokens(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<AnswerToken> {
     let named =
         |token: &TokenLogprob| NamedToken { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
     scored.iter().map(|s| AnswerToken { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
@@ -87,21 +87,21 @@ fn answer(
     scored: &[ScoredToken],
     how: &AnswerOptions,
 ) -> Result<Answer> {
-    let tells = how.logprobs || how.continuation.is_some();
+    let lists_tokens = how.logprobs || how.continuation.is_some();
     Ok(Answer {
         answer: tokenizer.decode(ids)?,
         prompt_tokens,
         answer_tokens: ids.len(),
-        tokens: if tells { told(tokenizer, scored) } else { Vec::new() },
-        logprob: tells.then(|| scored.iter().map(|s| s.token.logprob).sum()),
+        tokens: if lists_tokens { answer_tokens(tokenizer, scored) } else { Vec::new() },
+        logprob: lists_tokens.then(|| scored.iter().map(|s| s.token.logprob).sum()),
     })
 }
 
 /// Tokenises a given answer, which must not be empty.
-fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
+fn continuation_tokens(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(continuation)?;
     match ids.is_empty() {
-        true => Err(Error::usage("--continuation has no tokens").hint("give a text that is not empty")),
+        true => Err(Error::usage("the answer to score has no tokens").hint("give a text that is not empty")),
         false => Ok(ids),
     }
 }
@@ -129,7 +129,7 @@ impl TextModel {
             (false, Some(name)) => Some(ChatTemplate::named(name)?),
             (false, None) => {
                 let own = ChatTemplate::of_model(&weights, &tokenizer);
-                Some(own.map_err(|e| e.hint("name a template with --chat, or continue the text as it is with --raw"))?)
+                Some(own.map_err(|e| e.hint("name a chat template, or continue the text without one (raw)"))?)
             }
         };
         let llm = weights.load(device)?.0;
@@ -150,7 +150,7 @@ impl TextModel {
             }
         };
         if let Some(continuation) = &how.continuation {
-            let given = given(&self.tokenizer, continuation)?;
+            let given = continuation_tokens(&self.tokenizer, continuation)?;
             let scored = text::score_text(&self.llm, &ids, &given, &self.device)?;
             return answer(&self.tokenizer, &given, ids.len(), &scored, how);
         }
@@ -177,13 +177,15 @@ impl MultimodalModel {
             return Self::released(dir, chat, device);
         }
         if chat.is_some() {
-            return Err(Error::usage("this model was trained with a template of its own, which --chat cannot change")
-                .hint("leave --chat out"));
+            return Err(Error::usage("the chat template of this model is stored with it and cannot be replaced")
+                .hint("name no chat template"));
         }
         if !dir.join("connector.safetensors").is_file() {
-            return Err(Error::usage(format!("{} is not the directory of a model that sees", dir.display())).hint(
-                "give the `model` directory of a run, RUNS/<study>/<arm>/seed-<n>/model, or a released Cambrian model",
-            ));
+            return Err(Error::usage(format!(
+                "{} is not a multimodal model directory: it has no connector.safetensors and is no released Cambrian model",
+                dir.display()
+            ))
+            .hint("give the `model` directory of a run, OUT/<study>/<arm>/seed-<n>/model, or a released Cambrian model"));
         }
         let (model, tokenizer) = Mllm::load(dir, device)?;
         Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
@@ -194,8 +196,8 @@ impl MultimodalModel {
         let known = TEMPLATES.iter().find(|(at, _)| Some(*at) == released.image_position).map(|(_, name)| *name);
         let name = chat.or(known).ok_or_else(|| {
             let names = TEMPLATES.map(|(_, name)| name).join(", ");
-            Error::usage("the configuration does not tell which chat template the model was trained with")
-                .hint(format!("name it with --chat: {names}"))
+            Error::usage("the configuration does not state the chat template with which the model was trained")
+                .hint(format!("name the chat template: {names}"))
         })?;
         let tokenizer = Tokenizer::open(dir)?;
         let model = released.load(ChatTemplate::named(name)?, device)?;
@@ -229,7 +231,7 @@ impl MultimodalModel {
         let score =
             |seen, answer: &[u32]| text::score_text_with_image(&self.model, seen, &ids, at, answer, &self.device);
         if let Some(continuation) = &how.continuation {
-            let given = given(&self.tokenizer, continuation)?;
+            let given = continuation_tokens(&self.tokenizer, continuation)?;
             let scored = score(seen, &given)?;
             return answer(&self.tokenizer, &given, prompt_tokens, &scored, how);
         }

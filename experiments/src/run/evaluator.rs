@@ -73,7 +73,9 @@ fn check_question_images(
             Some((id, question)) => return Err(error.context(format!("the image of question {question} of {id}"))),
             // An image of a question that is not asked: the cache would encode it nevertheless.
             None if evaluator.features == FeatureSourceKind::Cached => {
-                return Err(error.context("an image of the benchmarks").hint("or set features = \"computed\""));
+                return Err(error
+                    .context("an image of the benchmarks")
+                    .hint("repair the file, or set features = \"computed\""));
             }
             None => {}
         }
@@ -106,7 +108,7 @@ impl Evaluator {
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
                 let file = data.align.as_ref().ok_or_else(|| {
-                    Error::usage("the recipe has an align stage, but the data name no conversations for it")
+                    Error::usage("the recipe has an align stage, but the data have no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
                 Some(examples::read(file, None, evaluator.share, &llm.chat, &llm.tokenizer, &mut images, progress)?)

@@ -14,8 +14,8 @@ use burgess_reports::learning::DataShare;
 /// A fraction is not above 0 and at most 1.
 pub fn fractions(given: &[f64]) -> Result<Vec<f64>> {
     if let Some(wrong) = given.iter().find(|share| !(**share > 0.0 && **share <= 1.0)) {
-        return Err(Error::usage(format!("--learning-curve: {wrong} must be a fraction above 0 and at most 1"))
-            .hint("as in --learning-curve 0.125,0.25,0.5,1"));
+        return Err(Error::usage(format!("learning curve: {wrong} is not a fraction above 0 and at most 1"))
+            .hint("give fractions as in 0.125,0.25,0.5,1"));
     }
     let mut shares: Vec<f64> = given.iter().copied().chain([1.0]).collect();
     shares.sort_by(f64::total_cmp);

@@ -207,7 +207,7 @@ fn missing(study: &StudyConfig) -> Vec<String> {
     let evaluator = &study.evaluator;
     let mut missing = Vec::new();
     if let Err(e) = field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)) {
-        missing.push(format!("the language model {}: {}", evaluator.llm, e.hint_text().unwrap_or("it is not here")));
+        missing.push(format!("the language model {}: {}", evaluator.llm, e.hint_text().unwrap_or("not found")));
     }
     let mut absent: Vec<String> = Vec::new();
     for encoder in study.arms.iter().flat_map(|arm| &arm.encoders).filter(|e| !e.is_oracle()) {
@@ -222,7 +222,7 @@ fn missing(study: &StudyConfig) -> Vec<String> {
     if let DataSource::Published(data) = &evaluator.data {
         for corpus in data.align.iter().chain([&data.tune]) {
             if let Err(e) = corpus.locate() {
-                missing.push(format!("{}: {}", corpus.file, e.hint_text().unwrap_or("it is not here")));
+                missing.push(format!("{}: {}", corpus.file, e.hint_text().unwrap_or("not found")));
             }
         }
     }

@@ -123,7 +123,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     }
     let done = runs.len() - left.len() - failures.len();
     if done > 0 && !left.is_empty() {
-        progress.line(&format!("{done} of {} runs are done already", runs.len()));
+        progress.line(&format!("{done} of {} runs are already done", runs.len()));
     }
 
     if !left.is_empty() {
@@ -224,7 +224,7 @@ fn record_failure(
     let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.write_failure(&missing) {
-        progress.line(&format!("the failure could not be noted: {e}"));
+        progress.line(&format!("failed.json could not be written: {e}"));
     }
     failures.push(missing);
     Ok(())
@@ -239,7 +239,7 @@ fn runs_of(study: &StudyConfig) -> Vec<(String, u64)> {
 pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) -> Result<StudyOutcome> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
-            .hint("give OUT/<study>, as in `burgess report runs/nano`"));
+            .hint("give the directory of a study, OUT/<study>, such as runs/nano"));
     }
     let mut data = StudyData::load(dir)?;
     if let Some(only) = only {
