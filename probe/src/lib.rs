@@ -13,6 +13,8 @@
 //! 5. [`generate`] answers prompts, [`bench`] asks the questions of benchmarks and scores the answers; [`text`] runs a
 //!    language model without images.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub use burgess_bench as bench;
 
 pub mod connector;

@@ -10,6 +10,7 @@
 //! and no letter is right more often than another, `draw` marks objects, and the questions are written in the
 //! published schema.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 #![warn(missing_docs)]
 mod ade20k;
 mod annotated;

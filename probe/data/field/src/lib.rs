@@ -12,6 +12,7 @@
 //! positions, and which occludes which. Everything follows from the raw files and a seed, independently of the number
 //! of threads.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 #![warn(missing_docs)]
 pub mod backbone;
 mod backdrop;

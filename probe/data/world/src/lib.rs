@@ -25,6 +25,7 @@
 //! assert!(!scene.turns(4, &mut stream("example", 0)).is_empty());
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 #![warn(missing_docs)]
 mod canvas;
 mod caption;
