@@ -13,7 +13,7 @@
 //! of threads.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-#![warn(missing_docs)]
+
 pub mod backbone;
 mod backdrop;
 mod cocoqa;

@@ -10,7 +10,7 @@
 //! hashes.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-#![warn(missing_docs)]
+
 mod benchmark_images;
 mod files;
 mod hashing;

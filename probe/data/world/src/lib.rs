@@ -26,7 +26,7 @@
 //! ```
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-#![warn(missing_docs)]
+
 mod canvas;
 mod caption;
 mod chart;
