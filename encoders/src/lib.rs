@@ -16,3 +16,4 @@ pub mod preprocess;
 pub mod pretrain;
 pub mod probe;
 pub mod resolve;
+pub mod shipped;

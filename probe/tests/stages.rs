@@ -99,7 +99,7 @@ fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>,
     if adapted {
         let (drawn, tensors) = (llm.with_lora(4, 8.0, &PROJECTIONS.map(String::from), 0)?, start("adapter.")?);
         let mut weights = BTreeMap::new();
-        checkpoint::collect(&drawn, |p, v| {
+        checkpoint::visit_parameters(&drawn, |p, v| {
             weights.insert(p.path, v);
             Ok(())
         })?;
@@ -172,7 +172,7 @@ fn run(
 fn worst<M: Module>(module: &M, file: &Path, prefix: &str, dialect: &Dialect) -> Result<(f64, String)> {
     let expected = Checkpoint::open(file)?.inside(prefix)?;
     let mut worst = (0.0, String::new());
-    checkpoint::collect(module, |p, ours| {
+    checkpoint::visit_parameters(module, |p, ours| {
         let source = dialect.source(&p.path, &p.shape, &|key| expected.shape(key))?;
         let theirs: Vec<f32> =
             source.keys.iter().map(|k| expected.read(k)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
@@ -274,7 +274,7 @@ type Weights = Vec<(String, Vec<f32>)>;
 
 fn weights(model: &Mllm) -> Result<Weights> {
     let mut all = Vec::new();
-    checkpoint::collect(model, |p, v| {
+    checkpoint::visit_parameters(model, |p, v| {
         all.push((p.path, v));
         Ok(())
     })?;

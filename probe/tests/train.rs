@@ -151,7 +151,7 @@ fn both_stages_lose_as_in_pytorch() -> Result<()> {
 
 fn weights<M: burn::module::Module>(module: &M) -> Result<Vec<(String, Vec<f32>)>> {
     let mut all = Vec::new();
-    checkpoint::collect(module, |p, v| {
+    checkpoint::visit_parameters(module, |p, v| {
         all.push((p.path, v));
         Ok(())
     })?;
