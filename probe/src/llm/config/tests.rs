@@ -1,7 +1,8 @@
 use super::*;
 
 fn read(extra: &str) -> serde_json::Result<LlmConfig> {
-    let sizes = r#""hidden_size":64,"intermediate_size":96,"num_hidden_layers":7,"num_attention_heads":4,"vocab_size":50"#;
+    let sizes =
+        r#""hidden_size":64,"intermediate_size":96,"num_hidden_layers":7,"num_attention_heads":4,"vocab_size":50"#;
     serde_json::from_str(&format!("{{{sizes}{extra}}}"))
 }
 
@@ -42,8 +43,7 @@ fn windows_are_those_in_use() -> Result<()> {
     assert_eq!(windows(r#","model_type":"mistral","sliding_window":5"#)?, [Some(5); 7]);
     assert_eq!(windows(r#","model_type":"mistral","sliding_window":null"#)?, [None; 7]);
     assert_eq!(windows(r#","model_type":"qwen2","sliding_window":5,"max_window_layers":5"#)?, [None; 7]);
-    let qwen =
-        windows(r#","model_type":"qwen2","sliding_window":5,"use_sliding_window":true,"max_window_layers":5"#)?;
+    let qwen = windows(r#","model_type":"qwen2","sliding_window":5,"use_sliding_window":true,"max_window_layers":5"#)?;
     assert_eq!(qwen, [None, None, None, None, None, Some(5), Some(5)]);
     let gemma = windows(r#","model_type":"gemma3_text","sliding_window":9"#)?;
     assert_eq!(gemma, [Some(9), Some(9), Some(9), Some(9), Some(9), None, Some(9)]);
@@ -149,10 +149,7 @@ fn what_a_file_leaves_out_is_as_its_class_assumes_it() -> Result<()> {
     let of = |extra: &str| read(&format!(r#","model_type":{extra}"#));
     let gemma = of(r#""gemma2""#)?;
     assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
-    assert_eq!(
-        (gemma.head_width(), gemma.activation, gemma.tie_word_embeddings),
-        (256, Activation::GeluTanh, true)
-    );
+    assert_eq!((gemma.head_width(), gemma.activation, gemma.tie_word_embeddings), (256, Activation::GeluTanh, true));
     assert_eq!((gemma.window(0), gemma.window(1)), (Some(4096), None));
     let uncapped =
         of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
