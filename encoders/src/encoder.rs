@@ -191,7 +191,7 @@ fn place(
             return Ok((place, note));
         }
         // No place matches: missing tensors are reported for the place that has most of them.
-        if let Some(near) = needed.places(file).into_iter().next() {
+        if let Some(near) = needed.parts(file).into_iter().next() {
             return Ok((near, None));
         }
     }

@@ -1,5 +1,7 @@
 //! Vision encoders: cards, preprocessing, checkpoints, architectures, pretraining, and probes of their features.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod arch;
 pub mod attention;
 pub mod card;
@@ -16,3 +18,4 @@ pub mod preprocess;
 pub mod pretrain;
 pub mod probe;
 pub mod resolve;
+pub mod shipped;

@@ -1,5 +1,5 @@
-//! ggml's quantised blocks: a few bits per value, a scale per block and, in some types, a minimum. In the `K` types, 16
-//! or 32 values share a scale of 4, 6 or 8 bits, and 256 values share a scale of these scales.
+//! Unpacks ggml's quantised blocks: a few bits per value, a scale per block and, in some types, a minimum. In the `K`
+//! types, 16 or 32 values share a scale of 4, 6 or 8 bits, and 256 values share a scale of these scales.
 //!
 //! The order of the multiplications is that of gguf-py's `quants.py`, so that results are equal to the last bit.
 
@@ -36,7 +36,7 @@ pub enum GgmlBlock {
 }
 
 impl GgmlBlock {
-    /// The number of values in a block, and its size in bytes.
+    /// Returns the number of values in a block, and its size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::Q4_0 => (SHORT, 18),

@@ -1,4 +1,4 @@
-//! The description of one tensor in a file of any format: its number format, its shape and the position of its bytes.
+//! The entry of one tensor in a checkpoint of any format: its number format, its shape and the position of its bytes.
 
 use super::blocks::GgmlBlock;
 use std::ops::Range;
@@ -19,9 +19,9 @@ pub enum NumberFormat {
     F16,
     /// 16-bit float with the exponent range of f32 (bfloat16).
     Bf16,
-    /// Values in quantised blocks (GGUF only).
+    /// Quantised blocks of ggml (GGUF only).
     Block(GgmlBlock),
-    /// Any other format (integers, booleans, 8-bit floats), which a file may hold but no weight may have.
+    /// Any other format (integers, Booleans, 8-bit floats). A file may contain it, but it cannot be loaded as weights.
     Other {
         /// Bytes per element.
         size: usize,
@@ -29,7 +29,7 @@ pub enum NumberFormat {
 }
 
 impl NumberFormat {
-    /// The number of elements that are stored together (1 except for blocks), and their size in bytes.
+    /// Returns the number of elements that are stored together (1 except for blocks), and their size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::F64 => (1, 8),
@@ -40,12 +40,12 @@ impl NumberFormat {
         }
     }
 
-    /// Size in bytes of an element, or of a block of elements.
+    /// Returns the size in bytes of an element, or of a block of elements.
     pub const fn size(self) -> usize {
         self.unit().1
     }
 
-    /// Whether tensors of this format can be weights.
+    /// Whether tensors of this format can be loaded as weights.
     pub const fn is_float(self) -> bool {
         !matches!(self, Self::Other { .. })
     }
@@ -58,14 +58,14 @@ pub struct CheckpointEntry {
     pub stored: NumberFormat,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Distance in elements between neighbours in each dimension; `None` if row-major without gaps.
+    /// Strides in elements, one per dimension; `None` if the tensor is contiguous and row-major.
     pub strides: Option<Vec<usize>>,
-    /// Byte range in the file, not in the data section.
+    /// Byte range in the file (not in the data section).
     pub bytes: Range<usize>,
 }
 
 impl CheckpointEntry {
-    /// Bytes of memory that an entry with this name and number of dimensions takes in all tables.
+    /// Returns the bytes of memory that an entry with this name and number of dimensions takes in all tables.
     pub fn cost(name: &str, dimensions: usize) -> usize {
         // Names are in two tables and once beside the entry.
         const TABLES: usize = 6 * size_of::<(String, String, CheckpointEntry)>();

@@ -1,4 +1,4 @@
-//! A checkpoint on disk: a file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
+//! Opens a checkpoint on disk: one file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
 
 use super::budget::MemoryBudget;
 use super::entry::CheckpointEntry;
@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// An opened checkpoint. Its tensors stay on disk until [`Checkpoint::read`] reads them.
+/// An opened checkpoint: tensor names, shapes and positions. Values stay on disk until [`Checkpoint::read`] reads them.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorLocation>,
-    /// The prefix that [`Checkpoint::under`] prepended to all names.
+    /// Prefix that [`Checkpoint::under`] prepended to all names.
     root: String,
 }
 
@@ -42,7 +42,7 @@ impl Shard {
     fn release(&self, bytes: Range<usize>) {
         // SAFETY: a read-only mapping of a file keeps its contents under this advice.
         #[cfg(unix)]
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
         // If the system refuses, the pages stay in memory, which is harmless.
         let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
     }
@@ -59,15 +59,15 @@ struct TensorLocation {
 
 impl Checkpoint {
     /// Opens a file of safetensors, `torch.save` or GGUF, an `.index.json` of shards, the first of several GGUF files,
-    /// or a directory that holds one of these. The format is detected by content, not by name. A directory of diffusers
-    /// has one folder per part of a model, whose name is the prefix of its tensors (`unet.`, `vae.`, `text_encoder.`).
+    /// or a directory that contains one of these. The format is detected by content, not by name. In a directory of
+    /// diffusers, each part of the model has a folder, whose name becomes the prefix of its tensors (`unet.`, `vae.`,
+    /// `text_encoder.`).
     ///
-    ///
-    /// Only headers are read here. The files are mapped into memory, so they must not be truncated while the checkpoint
-    /// is open; all writers of this project replace files by renaming, which is safe.
+    /// Only headers are read. The files are mapped into memory, so they must not be truncated while the checkpoint is
+    /// open; all writers of this project replace files by renaming, which is safe.
     ///
     /// # Errors
-    /// The path does not exist, a header is damaged (see [`safetensors::parse`]), or an index and its shards disagree.
+    /// The path does not exist, a header is damaged, or an index and its shards disagree.
     pub fn open(path: &Path) -> Result<Self> {
         let mut checkpoint =
             Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
@@ -103,7 +103,7 @@ impl Checkpoint {
                 "{} tensors of the index are in no shard, first `{first}`",
                 absent.len()
             ))
-            .hint("the shards belong to another index: get the whole directory again"));
+            .hint("download the whole directory again: the shards belong to another index"));
         }
         Ok(())
     }
@@ -119,14 +119,15 @@ impl Checkpoint {
         for name in &others {
             let other = path.with_file_name(name);
             self.add(&other, prefix).map_err(|e| {
-                e.context(format!("part {name}")).hint("all files of the model must lie beside the first one")
+                e.context(format!("part {name}"))
+                    .hint("copy all files of the model into the directory of the first one")
             })?;
         }
         let found = self.tensors.len() - before;
         match promised {
             Some(promised) if !others.is_empty() && promised != found => {
                 Err(Error::failed(format!("the model has {promised} tensors, its files {found}"))
-                    .hint("the files do not belong together: get all of them again"))
+                    .hint("download all files again: they do not belong together"))
             }
             _ => Ok(()),
         }
@@ -134,10 +135,9 @@ impl Checkpoint {
 
     fn add(&mut self, path: &Path, prefix: &str) -> Result<()> {
         let file = locate::open_regular(path)?;
-        // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
-        // out. We cannot guard against another process that truncates the file; our own writers never do
-        // (they rename).
-        #[allow(unsafe_code)]
+        // SAFETY: the mapping is read-only and private to this value; its bytes are only copied out. Another process
+        // that truncates the file cannot be prevented; our own writers replace files by renaming.
+        #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
         let mut budget = MemoryBudget::of(map.len());
@@ -170,8 +170,8 @@ impl Checkpoint {
         self.tensors.values().any(|location| location.stored_name == name)
     }
 
-    /// Keeps the tensors under `prefix` (with its final dot) and removes the prefix from their names; for example the
-    /// vision tower of a larger model.
+    /// Keeps only the tensors whose names start with `prefix` (with its final dot) and removes the prefix from their
+    /// names; for example, to select the vision tower of a larger model.
     ///
     /// # Errors
     /// No name starts with `prefix`; the hint lists the prefixes that exist.
@@ -184,12 +184,12 @@ impl Checkpoint {
         if self.tensors.is_empty() {
             let heads: Vec<String> = heads.into_iter().take(8).collect();
             return Err(Error::failed(format!("{} has no tensor under `{prefix}`", self.path.display()))
-                .hint(format!("its names start with {}", heads.join(", "))));
+                .hint(format!("choose one of the prefixes that exist: {}", heads.join(", "))));
         }
         Ok(self)
     }
 
-    /// Prepends `root` to every name, so that a part of a model has the names of the whole.
+    /// Prepends `root` to every name, so that a part of a model that was saved alone has the names of the whole model.
     #[must_use]
     pub fn under(mut self, root: &str) -> Self {
         self.tensors = std::mem::take(&mut self.tensors)
@@ -200,12 +200,12 @@ impl Checkpoint {
         self
     }
 
-    /// The prefix that [`Checkpoint::under`] prepended to all names; usually empty.
+    /// Returns the prefix that [`Checkpoint::under`] prepended to all names; usually empty.
     pub fn root(&self) -> &str {
         &self.root
     }
 
-    /// Whether two prefixes hold the same tensors: equal names, and the same bytes of the same file.
+    /// Whether the same tensors are stored under two prefixes: equal names, and the same bytes of the same file.
     pub(super) fn same(&self, one: &str, other: &str) -> bool {
         let part = |prefix: &str| {
             let within =
@@ -215,17 +215,17 @@ impl Checkpoint {
         one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
 
-    /// The file that was opened: the index of a sharded checkpoint, the directory of a diffusers model.
+    /// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers model.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The names of all tensors, sorted.
+    /// Iterates over the names of all tensors, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The shape of a tensor; `None` if there is no tensor with this name.
+    /// Returns the shape of a tensor, outermost dimension first; `None` if there is no tensor with this name.
     pub fn shape(&self, key: &str) -> Option<&[usize]> {
         self.tensors.get(key).map(|p| p.entry.shape.as_slice())
     }
@@ -240,17 +240,20 @@ impl Checkpoint {
         self.read_rows(key, 0..all)
     }
 
-    /// Reads the given rows, that is, indices of the first dimension, of a tensor as [`Checkpoint::read`] does.
+    /// Reads the given rows of a tensor, that is, a range of its first dimension, as [`Checkpoint::read`] does.
     ///
     /// # Errors
     /// As [`Checkpoint::read`]; or the tensor has fewer rows.
     pub fn read_rows(&self, key: &str, rows: Range<usize>) -> Result<Vec<f32>> {
-        let location = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
+        let location = self
+            .tensors
+            .get(key)
+            .ok_or_else(|| Error::failed(format!("{} has no tensor `{key}`", self.path.display())))?;
         let name = || format!("tensor `{}` of {}", location.stored_name, self.path.display());
         let CheckpointEntry { stored, shape, strides, bytes } = &location.entry;
         let count = shape.first().copied().unwrap_or(1);
         if rows.start > rows.end || rows.end > count {
-            return Err(Error::failed(format!("{} has {count} rows, not {rows:?}", name())));
+            return Err(Error::failed(format!("{} has {count} rows, but rows {rows:?} are requested", name())));
         }
         let width: usize = shape.iter().skip(1).product();
         let (together, size) = stored.unit();
@@ -258,7 +261,7 @@ impl Checkpoint {
         let direct = strides.is_none() && width.is_multiple_of(together);
         let row = width / together * size;
         let range = if direct { bytes.start + rows.start * row..bytes.start + rows.end * row } else { bytes.clone() };
-        let outside = || Error::failed(format!("{} lies outside its file", name()));
+        let outside = || Error::failed(format!("{} is outside of its file", name()));
         let shard = self.shards.get(location.shard).ok_or_else(outside)?;
         let data = shard.map.get(range.clone()).ok_or_else(outside)?;
         let Some((values, finite)) = numbers::decode(*stored, data) else {
@@ -281,19 +284,19 @@ impl Checkpoint {
         let nan = values.iter().filter(|v| v.is_nan()).count();
         let infinite = values.iter().filter(|v| v.is_infinite()).count();
         Err(Error::failed(format!(
-            "{} holds numbers that are not finite: {nan} NaN and {infinite} infinite of {}, the first at element {first}",
+            "{} has values that are not finite: {nan} NaN and {infinite} infinite of {}, the first at element {first}",
             name(),
             values.len()
         ))
-        .hint("these weights diverged in training or the file is damaged: get or make them again"))
+        .hint("download the weights or train them again: they diverged in training, or the file is damaged"))
     }
 
-    /// The metadata of a GGUF model (of its first file); empty for other formats.
+    /// Returns the metadata of a GGUF model (of its first file); empty for other formats.
     pub fn metadata(&self) -> Metadata<'_> {
         self.shards.first().map_or(Metadata::EMPTY, Shard::metadata)
     }
 
-    /// Digest of the contents of all files, for cache keys and records of runs.
+    /// Returns the digest of the contents of all files, for cache keys and run records.
     pub fn digest(&self) -> Result<String> {
         match self.shards.as_slice() {
             [one] => digest::of_file(&one.path),
@@ -302,10 +305,10 @@ impl Checkpoint {
     }
 }
 
-/// Name parts that PyTorch inserts for compiled, sharded and checkpointed modules, at any depth.
+/// Parts of names that PyTorch inserts for compiled, sharded and checkpointed modules, at any depth.
 const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
-/// Removes the parts that wrappers inserted into a name.
+/// Removes the parts of [`WRAPPERS`] from a name.
 fn unwrapped(name: &str) -> Cow<'_, str> {
     if !name.contains("_orig_mod") && !name.contains("_wrapped_module") {
         return Cow::Borrowed(name);

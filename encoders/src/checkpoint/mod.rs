@@ -1,4 +1,4 @@
-//! Weights: opening checkpoints, translating tensor names, loading modules and saving them.
+//! Checkpoints: opens files of weights, translates tensor names, loads modules and saves them.
 //!
 //! ```no_run
 //! use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Precision};
@@ -9,9 +9,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Loading is always strict: every parameter of the module is filled, and every tensor of the file is used or is
-//! ignored explicitly by the [`Dialect`]. A module of another crate defines a dialect of its own (a `const` table), or
-//! uses [`IDENTITY`].
+//! Loading is always strict: every parameter of the module is filled, and every tensor of the file is used or listed as
+//! ignored by the [`Dialect`]. A module of another crate defines its own dialect (a `const` table), or uses
+//! [`IDENTITY`].
 
 mod blocks;
 mod budget;

@@ -1,4 +1,4 @@
-//! Conversion of stored values of any format to f32, in one parallel pass.
+//! Converts stored values of any floating-point format to f32, in one parallel pass.
 
 use super::entry::NumberFormat;
 use half::{bf16, f16};
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 /// Values per task: a multiple of every block's length, and few enough to stay in the cache.
 const TASK: usize = 1 << 16;
 
-/// Decodes all values in `bytes`, and says whether all are finite; `None` if the format is not floating-point.
+/// Decodes all values in `bytes` and returns whether all are finite; `None` if the format is not floating-point.
 pub(super) fn decode(stored: NumberFormat, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
     if !stored.is_float() {
         return None;

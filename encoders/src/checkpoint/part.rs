@@ -1,9 +1,9 @@
-//! Locates the tensors of an encoder in a file. Files of training hold several models, with prefixes that wrappers add
-//! to their names, and a part of a model that was saved alone lacks the prefix of the whole.
+//! Locates the tensors of an encoder in a checkpoint. Training checkpoints can contain several models under different
+//! prefixes, and a part of a model that was saved alone lacks the prefix of the whole model.
 //!
-//! A place is accepted only if it has every parameter of the encoder with its shape, and every other tensor there is
-//! known. Among several such places, only one with documented precedence is chosen (timm's averages before their
-//! weights); otherwise the error lists them.
+//! A part of the checkpoint is accepted only if it has every parameter of the encoder with its shape, and every other
+//! tensor there is listed as ignored. Of several such parts, one is chosen only by a documented precedence (timm's
+//! averages before their weights); otherwise the error lists them.
 
 use super::dialect::{Dialect, TensorSource};
 use super::file::Checkpoint;
@@ -11,34 +11,34 @@ use super::module::Parameter;
 use burgess_base::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 
-/// A part of a file, given by the prefix to remove from names and the root to prepend.
+/// A part of a checkpoint, given by the prefix to remove from its names and the root to prepend to them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckpointPart {
-    /// Prefix to remove from the names, with its final dot.
+    /// Prefix to remove from the names, with its final dot; empty for none.
     pub prefix: String,
-    /// Prefix to prepend after that, as in the whole model.
+    /// Prefix of the whole model to prepend after that, with its final dot; empty for none.
     pub root: String,
 }
 
-/// The prefixes that timm's training writes: averages (EMA) beside the weights. `timm.models.load_checkpoint` reads the
-/// first one that exists.
-const TIMM: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict.", "model."];
-/// The number of prefixes of averages at the beginning of [`TIMM`].
+/// Prefixes in checkpoints of timm's training: averages (EMA), then weights. `timm.models.load_checkpoint` reads the first
+/// one that exists.
+const TIMM_PREFIXES: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict.", "model."];
+/// Number of prefixes of averages at the beginning of [`TIMM_PREFIXES`].
 const AVERAGES: usize = 2;
 
 impl CheckpointPart {
-    /// The whole file, with its names unchanged.
+    /// Returns the whole checkpoint, with its names unchanged.
     pub fn whole() -> Self {
         Self { prefix: String::new(), root: String::new() }
     }
 
-    /// The places of `checkpoint` that have a tensor `name` (a name of `dialect`). Places without a root come first,
-    /// and then those with the shortest prefix.
+    /// Returns the parts of `checkpoint` that contain a tensor `name` (a name of `dialect`). Parts without a root come
+    /// first; among these, those with the shortest prefix.
     pub fn all(checkpoint: &Checkpoint, dialect: &Dialect, name: &str) -> Vec<Self> {
         let root = dialect.root();
         let mut roots = vec![""];
         roots.extend(root.match_indices('.').map(|(dot, _)| &root[..=dot]));
-        let mut places = Vec::new();
+        let mut parts = Vec::new();
         for lacking in roots {
             let Some(name) = name.strip_prefix(lacking) else { continue };
             let prefixes = checkpoint.keys().filter_map(|key| key.strip_suffix(name));
@@ -48,28 +48,28 @@ impl CheckpointPart {
             let has_it = |p: &str| !last.is_empty() && format!(".{p}").ends_with(&format!(".{last}."));
             let new = found.into_iter().filter(|p| !has_it(p));
             let mut new: Vec<Self> = new.map(|p| Self { prefix: p.into(), root: lacking.into() }).collect();
-            new.sort_by_key(|place| place.prefix.len());
-            places.append(&mut new);
+            new.sort_by_key(|part| part.prefix.len());
+            parts.append(&mut new);
         }
-        places
+        parts
     }
 
-    /// The tensors of the checkpoint at this place.
+    /// Returns this part of `checkpoint`.
     ///
     /// # Errors
-    /// There are no tensors at this place.
+    /// The part has no tensors.
     pub fn of(&self, checkpoint: Checkpoint) -> Result<Checkpoint> {
         let inside = if self.prefix.is_empty() { checkpoint } else { checkpoint.inside(&self.prefix)? };
         Ok(if self.root.is_empty() { inside } else { inside.under(&self.root) })
     }
 
-    /// The name in the file of the tensor `name`; `None` if the name does not begin with the root.
-    pub fn stored(&self, name: &str) -> Option<String> {
+    /// Returns the name of the tensor `name` in the file; `None` if the name does not begin with the root.
+    pub fn stored_name(&self, name: &str) -> Option<String> {
         Some(format!("{}{}", self.prefix, name.strip_prefix(&self.root)?))
     }
 }
 
-/// The names and shapes that a module's parameters have in files of a dialect.
+/// The tensors that a module needs from a file: their names and shapes in a dialect.
 #[derive(Debug)]
 pub struct ExpectedTensors<'a> {
     dialect: &'a Dialect,
@@ -88,15 +88,15 @@ impl<'a> ExpectedTensors<'a> {
         Ok(Self { dialect, sources: parameters.iter().map(source).collect::<Result<_>>()? })
     }
 
-    /// The name with the most parts, which is unlikely to be the end of another tensor's name.
+    /// Returns the name with the most parts, because it is unlikely to be the end of another tensor's name.
     fn rarest(&self) -> Option<&str> {
         let names = self.sources.iter().flat_map(|s| &s.keys).filter(|name| !name.is_empty());
         names.max_by_key(|name| (name.matches('.').count(), name.len())).map(String::as_str)
     }
 
-    /// Whether the place has all needed tensors with their shapes, and no tensors that are unknown.
-    pub fn fits(&self, checkpoint: &Checkpoint, place: &CheckpointPart) -> bool {
-        let shape = |name: &str| checkpoint.shape(&place.stored(name)?);
+    /// Whether the part has all expected tensors with their shapes, and no unknown tensors.
+    pub fn fits(&self, checkpoint: &Checkpoint, part: &CheckpointPart) -> bool {
+        let shape = |name: &str| checkpoint.shape(&part.stored_name(name)?);
         let mut used = BTreeSet::new();
         for source in &self.sources {
             let source = source.clone().found_by(|name| shape(name).is_some());
@@ -104,54 +104,55 @@ impl<'a> ExpectedTensors<'a> {
                 if shape(&key) != Some(source.shape.as_slice()) {
                     return false;
                 }
-                used.extend(place.stored(&key));
+                used.extend(part.stored_name(&key));
             }
         }
-        checkpoint.keys().filter(|key| !used.contains(*key)).all(|key| match key.strip_prefix(&place.prefix) {
-            Some(rest) => self.dialect.ignores_under(&place.root, &format!("{}{rest}", place.root)),
+        checkpoint.keys().filter(|key| !used.contains(*key)).all(|key| match key.strip_prefix(&part.prefix) {
+            Some(rest) => self.dialect.ignores_under(&part.root, &format!("{}{rest}", part.root)),
             None => true,
         })
     }
 
-    /// The place of the encoder, and a note for the user if there was a choice; `None` if there is no place.
+    /// Finds the part that matches; also returns a note for the user if there was a choice. `None` if no part matches.
     ///
     /// # Errors
-    /// The encoder matches in several places; the error lists them.
+    /// Several parts match; the error lists them.
     pub fn find(&self, checkpoint: &Checkpoint) -> Result<Option<(CheckpointPart, Option<String>)>> {
-        let fitting = self.places(checkpoint).into_iter().filter(|place| self.fits(checkpoint, place)).collect();
+        let fitting = self.parts(checkpoint).into_iter().filter(|part| self.fits(checkpoint, part)).collect();
         choose_part(fitting, checkpoint)
     }
 
-    /// Candidate places of the encoder, found by the name of one of its tensors.
-    pub fn places(&self, checkpoint: &Checkpoint) -> Vec<CheckpointPart> {
+    /// Returns the parts that may match, found by the name of one of the tensors.
+    pub fn parts(&self, checkpoint: &Checkpoint) -> Vec<CheckpointPart> {
         self.rarest().map_or_else(Vec::new, |name| CheckpointPart::all(checkpoint, self.dialect, name))
     }
 
-    /// The place with the prefix `prefix`, if everything is there, with or without the root of the whole model.
+    /// Returns the part with the prefix `prefix` if it matches, with or without the root of the whole model.
     pub fn fitting_at(&self, checkpoint: &Checkpoint, prefix: &str) -> Option<CheckpointPart> {
         let root = self.dialect.root();
         let roots = std::iter::once("").chain(root.match_indices('.').map(|(dot, _)| &root[..=dot]));
-        let mut places = roots.map(|root| CheckpointPart { prefix: prefix.into(), root: root.into() });
-        places.find(|place| self.fits(checkpoint, place))
+        let mut parts = roots.map(|root| CheckpointPart { prefix: prefix.into(), root: root.into() });
+        parts.find(|part| self.fits(checkpoint, part))
     }
 }
 
-/// Chooses among several places that match, with a note for the user; `None` if there are none.
+/// Chooses one of several parts that match; also returns a note for the user if there was a choice. `None` if `parts` is
+/// empty.
 ///
 /// # Errors
-/// No rule says which of the places to choose.
+/// No precedence applies.
 pub fn choose_part(
-    places: Vec<CheckpointPart>,
+    parts: Vec<CheckpointPart>,
     checkpoint: &Checkpoint,
 ) -> Result<Option<(CheckpointPart, Option<String>)>> {
-    // Two names of the same tensors are one place.
+    // Two prefixes of the same tensors count as one part.
     let mut different: Vec<CheckpointPart> = Vec::new();
-    for place in places {
-        if !different.iter().any(|other| checkpoint.same(&other.prefix, &place.prefix)) {
-            different.push(place);
+    for part in parts {
+        if !different.iter().any(|other| checkpoint.same(&other.prefix, &part.prefix)) {
+            different.push(part);
         }
     }
-    let rank = |place: &CheckpointPart| TIMM.iter().position(|start| place.prefix.starts_with(start));
+    let rank = |part: &CheckpointPart| TIMM_PREFIXES.iter().position(|start| part.prefix.starts_with(start));
     match different.as_slice() {
         [] => return Ok(None),
         [one] => {
@@ -164,23 +165,23 @@ pub fn choose_part(
     let ranks: Option<BTreeSet<usize>> = different.iter().map(rank).collect();
     if let Some(ranks) = ranks.filter(|ranks| ranks.len() == different.len())
         && ranks.first().is_some_and(|first| *first < AVERAGES)
-        && let Some(best) = different.iter().min_by_key(|place| rank(place))
+        && let Some(best) = different.iter().min_by_key(|part| rank(part))
     {
         let others: Vec<String> = different.iter().filter(|p| *p != best).map(|p| format!("`{}`", p.prefix)).collect();
         let note = format!(
-            "the weights are the averages (EMA) under `{}`, as timm takes them, and not those under {}; @prefix=… names others",
+            "the weights are the averages (EMA) under `{}`, which timm prefers, not those under {}; select others with @prefix=…",
             best.prefix,
             others.join(", ")
         );
         return Ok(Some((best.clone(), Some(note))));
     }
-    let shown = |place: &CheckpointPart| {
-        if place.prefix.is_empty() { "no prefix".to_string() } else { format!("`{}`", place.prefix) }
+    let shown = |part: &CheckpointPart| {
+        if part.prefix.is_empty() { "no prefix".to_string() } else { format!("`{}`", part.prefix) }
     };
     let list: Vec<String> = different.iter().map(shown).collect();
     let example = different.iter().map(|p| p.prefix.as_str()).find(|p| !p.is_empty()).unwrap_or_default();
     Err(Error::usage(format!(
-        "{} holds {} sets of weights that fit, under {}",
+        "{} has {} sets of weights that match, under {}",
         checkpoint.path().display(),
         list.len(),
         list.join(", ")

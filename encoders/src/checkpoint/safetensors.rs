@@ -1,5 +1,5 @@
-//! The header of a safetensors file, read as untrusted input: every number in it is checked against the length of the
-//! file before it is used, and every entry is charged to the file's [`MemoryBudget`].
+//! Reads the header of a safetensors file as untrusted input: every number is checked against the length of the file
+//! before it is used, and every entry is charged to the file's [`MemoryBudget`].
 //!
 //! The format: 8 bytes with the header's length (little endian), the header as JSON (tensor name →
 //! `{dtype, shape, data_offsets}`, plus free text under `__metadata__`), then the data without gaps.
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for HeaderEntries<'_> {
     type Value = Vec<(String, RawEntry)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map from tensor names to their places")
+        f.write_str("a map from tensor names to their positions")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for HeaderEntries<'_> {
                 continue;
             }
             if key.len() > MAX_NAME {
-                return Err(A::Error::custom(format!("a name of {} bytes", key.len())));
+                return Err(A::Error::custom(format!("a name has {} bytes, must have at most {MAX_NAME}", key.len())));
             }
             let raw: RawEntry = map.next_value()?;
             let cost = CheckpointEntry::cost(&key, raw.shape.0.len()) + 3 * size_of::<(String, RawEntry)>();
@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for HeaderEntries<'_> {
     }
 }
 
-/// The number format with this name in a safetensors header; `None` if it is unknown.
+/// Returns the number format with this name in a safetensors header; `None` if it is unknown.
 fn format_of(name: &str) -> Option<NumberFormat> {
     Some(match name {
         "F64" => NumberFormat::F64,
@@ -108,21 +108,23 @@ fn format_of(name: &str) -> Option<NumberFormat> {
 /// The file is truncated or of another format, or its header is inconsistent: lengths beyond the end, ranges that
 /// overlap or leave gaps, sizes that do not match shape and dtype, duplicate names.
 pub fn parse(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, CheckpointEntry>> {
-    const TRUNCATED: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
+    const TRUNCATED: &str =
+        "delete the file and download it again: the download or copy was truncated, or the file is damaged";
     if file.starts_with(b"version https://git-lfs") {
-        return Err(Error::failed("this is a Git LFS pointer, not the weights")
-            .hint("run `git lfs pull` where the file comes from"));
+        return Err(Error::failed("the file is a Git LFS pointer, expected weights")
+            .hint("run `git lfs pull` in the repository of the file"));
     }
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
         return Err(
-            Error::failed(format!("the file is {} bytes long, too short for a header", file.len())).hint(TRUNCATED)
+            Error::failed(format!("the file is {} bytes long, a header has at least 8", file.len())).hint(TRUNCATED)
         );
     };
     let length = u64::from_le_bytes(*length);
     let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
-        Error::failed(format!("the header claims {length} bytes, the file has {} left", rest.len())).hint(TRUNCATED)
+        Error::failed(format!("the header length is {length} bytes, but only {} bytes are left", rest.len()))
+            .hint(TRUNCATED)
     })?;
-    // Any text of the header may be long, and may be copied into a message.
+    // Any string of the header may be long, and may be copied into a message.
     budget.spend(4 * header.len())?;
     let mut json = serde_json::Deserializer::from_slice(header);
     let lines = HeaderEntries(budget).deserialize(&mut json).and_then(|lines| json.end().map(|()| lines));
@@ -143,7 +145,7 @@ pub fn parse(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, 
 
 /// Checks an entry against the `available` bytes of data that begin at byte `start`.
 fn check(raw: &RawEntry, start: usize, available: usize) -> Result<CheckpointEntry> {
-    let stored = format_of(&raw.dtype).ok_or_else(|| Error::failed(format!("unknown dtype `{}`", raw.dtype)))?;
+    let stored = format_of(&raw.dtype).ok_or_else(|| Error::failed(format!("the dtype `{}` is unknown", raw.dtype)))?;
     let [from, to] = raw.data_offsets;
     let range = (usize::try_from(from).ok()).zip(usize::try_from(to).ok()).filter(|(f, t)| f <= t && *t <= available);
     let Some((from, to)) = range else {
@@ -225,7 +227,9 @@ mod tests {
         assert!(
             say(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("does not match shape [3]")
         );
-        assert!(say(r#"{"a":{"dtype":"Q7","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("unknown dtype `Q7`"));
+        assert!(
+            say(r#"{"a":{"dtype":"Q7","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("the dtype `Q7` is unknown")
+        );
         let huge = r#"{"a":{"dtype":"F32","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,8]}}"#;
         assert!(say(huge, 8).contains("does not match shape"));
         let twice = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"a":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#;
@@ -235,7 +239,7 @@ mod tests {
         let gap = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"b":{"dtype":"F16","shape":[1],"data_offsets":[4,6]}}"#;
         assert!(say(gap, 6).contains("leaves a gap"));
         assert!(parse(b"abc").unwrap_err().to_string().contains("3 bytes long"));
-        assert!(parse(&[255; 64]).unwrap_err().to_string().contains("claims"));
+        assert!(parse(&[255; 64]).unwrap_err().to_string().contains("header length is"));
         assert!(parse(b"version https://git-lfs.github.com/spec/v1\noid").unwrap_err().hint_text().is_some());
     }
 

@@ -21,7 +21,7 @@ impl<'a> TensorShapes<'a> {
     /// The upstream shapes of those parts of a parameter that are in the file.
     fn of(&self, path: &str) -> Vec<&[usize]> {
         let names = self.dialect.names(path).unwrap_or_default();
-        names.iter().filter_map(|name| self.weights.shape(&self.place.stored(name)?)).collect()
+        names.iter().filter_map(|name| self.weights.shape(&self.place.stored_name(name)?)).collect()
     }
 
     /// Whether a part of a parameter is in the file.

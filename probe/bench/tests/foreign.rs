@@ -1,5 +1,5 @@
-//! Files that other people's programs write, with the gaps and oddities that they have: rows of published tables that
-//! cannot be asked, answers in every format and form, and files that are damaged or made to do harm.
+//! Files that other programs write: published tables with unusable rows, predictions in every format, and files that
+//! are damaged or malicious.
 
 use burgess_bench::{self as bench, Benchmark, Predictions, Question, QuestionSet, Rules, judge_predictions};
 use flate2::Crc;
@@ -44,7 +44,7 @@ const KITS: [(&str, &str); 11] = [
 ];
 
 #[test]
-fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
+fn unusable_rows_are_skipped_and_counted() -> Checked {
     let [p0, p1, p2] = [0, 1, 2].map(tiny_image);
     let rows = [
         row("7", &p0, ["left", "right", "both"], "B"),
@@ -106,7 +106,7 @@ fn a_table_of_nothing_but_bad_rows_is_an_error() -> Checked {
 }
 
 #[test]
-fn what_is_scored_together_is_left_out_together() -> Checked {
+fn what_is_scored_together_is_skipped_together() -> Checked {
     let dir = tempfile::tempdir()?;
     // Pairs of MME; of the second, one has no answer.
     let line = |path: &str, image: u8, answer: &str| {
@@ -456,7 +456,7 @@ fn what_does_not_fit_is_counted_and_named() -> Checked {
 }
 
 #[test]
-fn a_line_feed_in_the_right_answer_is_none_of_its_letters() -> Checked {
+fn a_line_feed_in_the_right_answer_is_not_compared_as_a_letter() -> Checked {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("x_samples_ocrbench.jsonl");
     let mut qs = questions();
@@ -554,7 +554,7 @@ fn damaged_workbooks_never_panic() -> Checked {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
+fn paths_that_are_not_files_are_errors_without_waiting() -> Checked {
     use std::os::unix::fs::symlink;
     let dir = tempfile::tempdir()?;
     let fifo = |name: &str| -> Result<PathBuf, Box<dyn std::error::Error>> {

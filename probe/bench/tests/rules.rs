@@ -1,30 +1,9 @@
-//! Rules are named for what they are, say in words how they ask and judge, and judge what is left when reasoning is
-//! removed.
+//! The sets of rules: their names, their descriptions in words, and judging answers whose reasoning is removed.
 
 use burgess_bench::{self as bench, Benchmark, Judged, Predictions, Question, Rules};
 use std::collections::HashMap;
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
-
-/// Those whose authors publish the rule by which answers in words are judged.
-const OFFICIAL: [&str; 15] = [
-    "mme",
-    "mmbench-en",
-    "mmbench-cn",
-    "gqa",
-    "mmmu",
-    "chartqa",
-    "ocrbench",
-    "textvqa",
-    "textvqa-ocr",
-    "docvqa",
-    "docvqa-test",
-    "infovqa",
-    "st-vqa",
-    "vizwiz",
-    "pope",
-];
-const ALSO_OFFICIAL: [&str; 2] = ["mmstar", "blink"];
 
 fn of(id: &str) -> &'static dyn Benchmark {
     bench::find(id).unwrap_or_else(|e| panic!("{e}"))
@@ -43,7 +22,7 @@ fn question(options: &[&str], answer: &str) -> Question {
 #[test]
 fn rules_are_named_for_what_they_are() {
     for b in bench::all() {
-        let official = OFFICIAL.contains(&b.id()) || ALSO_OFFICIAL.contains(&b.id());
+        let official = b.card().authors;
         let named = b.rules(Rules::Official).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(named, if official { Rules::Official } else { Rules::Strict }, "{}", b.id());
         match b.rules(Rules::Strict) {

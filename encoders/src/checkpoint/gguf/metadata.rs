@@ -1,5 +1,5 @@
-//! The metadata of a GGUF file, by key. Only the positions of values are kept; texts and lists stay in the mapped file.
-//! A vocabulary of 256,000 texts is traversed once, to find its end.
+//! Reads the metadata of a GGUF file. Only the positions of values are kept in memory; strings and lists stay in the
+//! mapped file. A vocabulary of 256,000 strings is traversed once, to find its end.
 
 use super::cursor::{Cursor, text_at};
 use crate::checkpoint::budget::MemoryBudget;
@@ -42,7 +42,7 @@ impl ValueType {
     fn read(cursor: &mut Cursor) -> Result<Self> {
         let number = cursor.u32()?;
         let kind = usize::try_from(number).ok().and_then(|n| VALUE_TYPES.get(n)).copied();
-        kind.ok_or_else(|| Error::failed(format!("is of type {number}, which is not known")))
+        kind.ok_or_else(|| Error::failed(format!("has type {number}, must be from 0 to 12")))
     }
 
     /// Size of a value in bytes; `None` for types of variable size.
@@ -90,7 +90,7 @@ impl ValueType {
     }
 }
 
-/// The type of a value and its position in the file.
+/// Type and position of a value in the file.
 #[derive(Debug, Clone)]
 struct ValueLocation {
     kind: ValueType,
@@ -99,7 +99,7 @@ struct ValueLocation {
     elements: Option<(ValueType, usize)>,
 }
 
-/// All keys, with the positions of their values.
+/// The keys of a file, with the positions of their values.
 #[derive(Debug, Default)]
 pub(in crate::checkpoint) struct MetadataTable {
     locations: BTreeMap<String, ValueLocation>,
@@ -120,7 +120,7 @@ pub(super) fn read(cursor: &mut Cursor, pairs: u64, budget: &mut MemoryBudget) -
         budget.spend(6 * size_of::<(String, ValueLocation)>() + 2 * key.len())?;
         let location = location(cursor).map_err(|e| e.context(format!("metadata `{key}`")))?;
         if locations.insert(key.to_string(), location).is_some() {
-            return Err(Error::failed(format!("metadata `{key}` is there twice")));
+            return Err(Error::failed(format!("metadata `{key}` is listed twice")));
         }
     }
     Ok(MetadataTable { locations })
@@ -134,7 +134,7 @@ fn location(cursor: &mut Cursor) -> Result<ValueLocation> {
     }
     let of = ValueType::read(cursor)?;
     if of == ValueType::List {
-        return Err(Error::failed("is a list of lists, which no model has"));
+        return Err(Error::failed("is a list of lists, which is not supported"));
     }
     // A text takes at least the 8 bytes of its length.
     let count = cursor.count(of.size().unwrap_or(8) as u64, "elements")?;
@@ -174,9 +174,9 @@ pub enum MetadataValue<'a> {
     Integer(i128),
     /// A floating-point number of 32 or 64 bits.
     Number(f64),
-    /// A truth value.
+    /// A Boolean.
     Flag(bool),
-    /// A UTF-8 text.
+    /// A UTF-8 string.
     Text(&'a str),
     /// A list of values of one type.
     List(MetadataList<'a>),
@@ -192,12 +192,12 @@ pub struct Metadata<'a> {
 impl<'a> Metadata<'a> {
     pub(in crate::checkpoint) const EMPTY: Metadata<'static> = Metadata { table: None, file: &[] };
 
-    /// All keys, sorted.
+    /// Iterates over all keys, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.table.into_iter().flat_map(|table| table.locations.keys().map(String::as_str))
     }
 
-    /// The value of `key`; `None` if there is no such key.
+    /// Returns the value of `key`; `None` if there is no such key.
     pub fn get(&self, key: &str) -> Option<MetadataValue<'a>> {
         let location = self.table?.locations.get(key)?;
         let bytes = self.file.get(location.bytes.clone())?;
@@ -212,11 +212,11 @@ impl<'a> Metadata<'a> {
         let Some(value) = self.get(key) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| {
             let found = self.table.and_then(|t| t.locations.get(key)).map_or("nothing", |p| p.kind.name());
-            Error::failed(format!("metadata `{key}` is {found}, not {wanted}"))
+            Error::failed(format!("metadata `{key}` is {found}, expected {wanted}"))
         })
     }
 
-    /// The text at `key`; `None` if there is no such key.
+    /// Returns the string at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -224,7 +224,7 @@ impl<'a> Metadata<'a> {
         self.typed(key, "a text", |value| if let MetadataValue::Text(text) = value { Some(text) } else { None })
     }
 
-    /// The non-negative integer at `key`; `None` if there is no such key.
+    /// Returns the non-negative integer at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type, is negative, or is too large for this machine.
@@ -233,7 +233,7 @@ impl<'a> Metadata<'a> {
         self.typed(key, "a size", size)
     }
 
-    /// The number at `key`, which may be an integer; `None` if there is no such key.
+    /// Returns the number at `key`, which may be an integer; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -245,7 +245,7 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The truth value at `key`; `None` if there is no such key.
+    /// Returns the Boolean at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -253,7 +253,7 @@ impl<'a> Metadata<'a> {
         self.typed(key, "true or false", |value| if let MetadataValue::Flag(flag) = value { Some(flag) } else { None })
     }
 
-    /// The list at `key`; `None` if there is no such key.
+    /// Returns the list at `key`; `None` if there is no such key.
     ///
     /// # Errors
     /// The value has another type.
@@ -271,7 +271,7 @@ pub struct MetadataList<'a> {
 }
 
 impl<'a> MetadataList<'a> {
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -282,10 +282,10 @@ impl<'a> MetadataList<'a> {
     }
 
     fn other(&self, wanted: &str) -> Error {
-        Error::failed(format!("each element of the list is {}, not {wanted}", self.of.name()))
+        Error::failed(format!("each element of the list is {}, expected {wanted}", self.of.name()))
     }
 
-    /// The elements of a list of texts, decoded one after another.
+    /// Iterates over the elements of a list of strings, decoded on access.
     ///
     /// # Errors
     /// The elements have another type; an item of the iterator is an error if it is not UTF-8.
@@ -297,7 +297,7 @@ impl<'a> MetadataList<'a> {
         Ok((0..self.count).map(move |_| cursor.text().and_then(|range| text_at(cursor.file, range))))
     }
 
-    /// The elements of a list of numbers or integers, as f64.
+    /// Iterates over the elements of a list of numbers or integers, as f64.
     ///
     /// # Errors
     /// The elements have another type.
@@ -312,7 +312,7 @@ impl<'a> MetadataList<'a> {
         if numbers { Ok(self.values().filter_map(number)) } else { Err(self.other("a number")) }
     }
 
-    /// The elements of a list of integers.
+    /// Iterates over the elements of a list of integers.
     ///
     /// # Errors
     /// The elements have another type.
@@ -322,7 +322,7 @@ impl<'a> MetadataList<'a> {
         if integers { Ok(self.values().filter_map(integer)) } else { Err(self.other("an integer")) }
     }
 
-    /// The elements of a list of truth values.
+    /// Iterates over the elements of a list of Booleans.
     ///
     /// # Errors
     /// The elements have another type.
@@ -331,7 +331,7 @@ impl<'a> MetadataList<'a> {
         if self.of == ValueType::Flag { Ok(self.values().filter_map(flag)) } else { Err(self.other("true or false")) }
     }
 
-    /// The elements of a type of fixed size.
+    /// Iterates over the elements of a type of fixed size.
     fn values(&self) -> impl Iterator<Item = MetadataValue<'static>> + use<'a> {
         let kind = self.of;
         self.bytes.chunks_exact(kind.size().unwrap_or(1)).filter_map(move |bytes| kind.value(bytes))

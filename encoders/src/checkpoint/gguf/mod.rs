@@ -1,4 +1,4 @@
-//! GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their values, most often quantised in
+//! Reads GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their values, usually quantised in
 //! [`GgmlBlock`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every length
 //! is checked against the rest of the file before its use, and every table entry is charged to the file's [`MemoryBudget`].
 //!
@@ -29,13 +29,14 @@ use cursor::Cursor;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-const TRUNCATED: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
-/// The maximum number of dimensions of a tensor in ggml.
+const TRUNCATED: &str =
+    "delete the file and download it again: the download or copy was truncated, or the file is damaged";
+/// Maximum number of dimensions of a tensor in ggml.
 const MAX_DIMENSIONS: u32 = 4;
-/// The alignment in bytes of a file that states none.
-const ALIGNMENT: usize = 32;
+/// Default alignment in bytes.
+const DEFAULT_ALIGNMENT: usize = 32;
 
-/// ggml's types: number, name, and how their values are read (`None`: not supported). Missing numbers were withdrawn.
+/// ggml's types: number, name and number format (`None` if it is not supported). Missing numbers were withdrawn.
 const TYPES: [(u32, &str, Option<NumberFormat>); 35] = [
     (0, "F32", Some(NumberFormat::F32)),
     (1, "F16", Some(NumberFormat::F16)),
@@ -82,7 +83,7 @@ pub(super) fn is_gguf(file: &[u8]) -> bool {
 /// Parses the table of tensors and the metadata of a file in memory.
 ///
 /// # Errors
-/// The file is truncated, damaged, of another version or byte order, or has a tensor type that is not read.
+/// The file is truncated, damaged, of another version or byte order, or has an unsupported tensor type.
 pub(super) fn parse(
     file: &[u8],
     budget: &mut MemoryBudget,
@@ -96,21 +97,24 @@ fn read(file: &[u8], budget: &mut MemoryBudget) -> Result<(BTreeMap<String, Chec
     match version {
         2 | 3 => {}
         1 => {
-            return Err(Error::failed("this is version 1 of GGUF, which was in use for a week in August 2023")
-                .hint("get the model in a later version, or convert it anew"));
+            return Err(Error::failed("the file has version 1 of GGUF, expected 2 or 3")
+                .hint("download the model in a later version, or convert it again"));
         }
         _ if matches!(version.swap_bytes(), 1..=3) => {
-            return Err(Error::failed("this GGUF file was written for big-endian machines").hint(
-                "get the little-endian file, or turn it round with `gguf-convert-endian` of the Python package gguf",
+            return Err(Error::failed("the GGUF file is big-endian, expected little-endian").hint(
+                "download the little-endian file, or convert it with `gguf-convert-endian` of the Python package gguf",
             ));
         }
-        _ => return Err(Error::failed(format!("version {version} of GGUF is not known")).hint("known are 2 and 3")),
+        _ => {
+            return Err(Error::failed(format!("the file has version {version} of GGUF, expected 2 or 3"))
+                .hint("convert the model to version 3"));
+        }
     }
     // The smallest table entry has an empty name, no dimensions, type and offset; the smallest pair a one-byte value.
     let tensors = cursor.count(24, "tensors")?;
     let pairs = cursor.count(13, "pairs of metadata")?;
     let table = metadata::read(&mut cursor, pairs, budget)?;
-    let alignment = table.view(file).size("general.alignment")?.unwrap_or(ALIGNMENT);
+    let alignment = table.view(file).size("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
     if !alignment.is_power_of_two() {
         return Err(Error::failed(format!("general.alignment = {alignment} is not a power of two")));
     }
@@ -133,7 +137,7 @@ fn read(file: &[u8], budget: &mut MemoryBudget) -> Result<(BTreeMap<String, Chec
     Ok((entries, table))
 }
 
-/// An entry of the table of tensors.
+/// An entry of the table of tensors, before it is checked against the data.
 struct TensorInfo {
     shape: Vec<usize>,
     stored: NumberFormat,
@@ -164,8 +168,10 @@ fn tensor_info<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, TensorInfo)> {
                     .iter()
                     .filter(|(.., stored)| stored.is_some_and(NumberFormat::is_float))
                     .map(|(_, name, _)| *name);
-                return Err(Error::failed(format!("is stored as {name}, which is not read"))
-                    .hint(format!("get the model in one of {}", read.collect::<Vec<_>>().join(", "))));
+                return Err(Error::failed(format!("is stored as {name}, which is not supported")).hint(format!(
+                    "download the model in one of these types: {}",
+                    read.collect::<Vec<_>>().join(", ")
+                )));
             }
         };
         Ok(TensorInfo { shape, stored, offset: cursor.u64()? })
@@ -182,7 +188,9 @@ fn check_range(info: TensorInfo, start: usize, alignment: usize, file: &[u8]) ->
     let (elements, bytes) = stored.unit();
     let row = shape.last().copied().unwrap_or(1);
     if !row.is_multiple_of(elements) {
-        return Err(Error::failed(format!("has rows of {row} numbers in blocks of {elements}")));
+        return Err(Error::failed(format!(
+            "has rows of {row} values, must be a multiple of the block length {elements}"
+        )));
     }
     let length = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n));
     let length = length.and_then(|numbers| (numbers / elements).checked_mul(bytes));
@@ -190,7 +198,7 @@ fn check_range(info: TensorInfo, start: usize, alignment: usize, file: &[u8]) ->
     let range = from.zip(length).and_then(|(from, length)| Some(from..from.checked_add(length)?));
     let Some(range) = range.filter(|range| range.end <= file.len()) else {
         return Err(Error::failed(format!(
-            "of shape {shape:?} from byte {offset} of the data on does not lie in a file of {} bytes",
+            "with shape {shape:?} at byte {offset} of the data exceeds the file of {} bytes",
             file.len()
         )));
     };
@@ -243,7 +251,7 @@ mod tests {
         bytes.extend([text("a.list"), 9u32.to_le_bytes().to_vec(), list].concat());
         bytes.extend([&text("w")[..], &2u32.to_le_bytes(), &2u64.to_le_bytes(), &2u64.to_le_bytes()].concat());
         bytes.extend([&0u32.to_le_bytes()[..], &0u64.to_le_bytes()].concat());
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
         bytes.extend(1f32.to_le_bytes().repeat(4));
         bytes
     }
@@ -276,7 +284,7 @@ mod tests {
         bytes.extend([&text("w")[..], &u32::try_from(lengths.len()).unwrap_or(u32::MAX).to_le_bytes()].concat());
         bytes.extend(lengths.iter().flat_map(|n| n.to_le_bytes()));
         bytes.extend([&0u32.to_le_bytes()[..], &offset.to_le_bytes()].concat());
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
         bytes.extend(1f32.to_le_bytes().repeat(4));
         bytes
     }
@@ -302,7 +310,7 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at..at + 8].copy_from_slice(&claimed.to_le_bytes());
                 let e = parse(&bytes).unwrap_err().to_string();
-                assert!(e.contains("claimed") || e.contains("a name of"), "{at} {claimed}: {e}");
+                assert!(e.contains("are left") || e.contains("a name has"), "{at} {claimed}: {e}");
             }
         }
         Ok(())

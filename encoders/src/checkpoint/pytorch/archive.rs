@@ -1,5 +1,5 @@
-//! The members of a zip archive, read as untrusted input: an entry of the directory is accepted only if it lies in the
-//! file, agrees with the member's own header and does not overlap another member.
+//! Reads the directory of a zip archive as untrusted input: an entry is accepted only if its member is inside the file,
+//! agrees with the member's own header and does not overlap another member.
 //!
 //! `torch.save` stores members without compression, so nothing is ever unpacked: compressed members, including "zip
 //! bombs", are rejected. TensorSource of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit sizes).
@@ -17,7 +17,7 @@ pub(super) type Members<'a> = IndexMap<&'a str, Range<usize>>;
 struct Record<'a>(&'a [u8]);
 
 impl<'a> Record<'a> {
-    /// The record at `at`; `None` if it does not begin with `signature`.
+    /// Returns the record at `at`; `None` if it does not begin with `signature`.
     fn at(file: &'a [u8], at: usize, signature: &[u8; 4]) -> Option<Self> {
         file.get(at..).filter(|rest| rest.starts_with(signature)).map(Self)
     }
@@ -60,7 +60,7 @@ pub(super) fn members<'a>(file: &'a [u8], budget: &mut MemoryBudget) -> Result<M
     let mut at = directory.start;
     for _ in 0..count {
         let entry = directory_entry(file.get(at..directory.end).unwrap_or_default())
-            .ok_or_else(|| damaged("its directory is cut off or damaged"))?;
+            .ok_or_else(|| damaged("its directory is truncated or damaged"))?;
         at += entry.length;
         budget.grow::<(DirectoryEntry<'_>, DirectoryEntry<'_>, Range<usize>)>(1)?;
         entries.push(entry);
@@ -77,7 +77,7 @@ pub(super) fn members<'a>(file: &'a [u8], budget: &mut MemoryBudget) -> Result<M
         }
     }
     if at != directory.end {
-        return Err(damaged("its directory lists more than it counts"));
+        return Err(damaged("its directory has more entries than it states"));
     }
     taken.push(directory);
     taken.sort_by_key(|range| (range.start, range.end));
@@ -87,7 +87,7 @@ pub(super) fn members<'a>(file: &'a [u8], budget: &mut MemoryBudget) -> Result<M
     Ok(members)
 }
 
-/// Number of members, and the byte range of the directory.
+/// Returns the number of members and the byte range of the directory.
 fn directory(file: &[u8]) -> Result<(usize, Range<usize>)> {
     const END: usize = 22;
     const END_RECORD: &[u8; 4] = b"PK\x05\x06";
@@ -140,7 +140,7 @@ fn directory_entry(directory: &[u8]) -> Option<DirectoryEntry<'_>> {
     })
 }
 
-/// The content of the extra field with ID 1 (64-bit sizes); empty if there is none.
+/// Returns the content of the extra field with ID 1 (64-bit sizes); empty if there is none.
 fn wide_numbers(mut extra: &[u8]) -> &[u8] {
     while let Some((head, rest)) = extra.split_first_chunk::<4>() {
         let length = usize::from(u16::from_le_bytes([head[2], head[3]]));
@@ -153,13 +153,13 @@ fn wide_numbers(mut extra: &[u8]) -> &[u8] {
     &[]
 }
 
-/// The byte range of a member's content, whose start only its own header tells.
+/// Returns the byte range of a member's content; its start follows only from the member's own header.
 fn content_range(file: &[u8], entry: &DirectoryEntry<'_>) -> Result<Range<usize>> {
     const FIXED: usize = 30;
     let name = shown(entry.name);
     if entry.method != 0 || entry.flags & 1 != 0 {
         return Err(Error::failed(format!("`{name}` in the archive is compressed, which torch.save never does"))
-            .hint("unpack the archive, or save the weights anew with torch.save or as safetensors"));
+            .hint("unpack the archive, or save the weights again with torch.save or as safetensors"));
     }
     if entry.packed != entry.size {
         return Err(damaged(format!("`{name}` has {} bytes and is stored in {}", entry.size, entry.packed)));
@@ -174,11 +174,11 @@ fn content_range(file: &[u8], entry: &DirectoryEntry<'_>) -> Result<Range<usize>
     match read {
         Some((true, range)) if range.end <= file.len() => Ok(range),
         Some((true, _)) => Err(damaged(format!("`{name}` lies beyond its end"))),
-        _ => Err(damaged(format!("`{name}` is not where its directory says"))),
+        _ => Err(damaged(format!("`{name}` has no header at the position that the directory states"))),
     }
 }
 
-/// At most 200 bytes of a name, for error messages.
+/// Returns at most 200 bytes of a name, for error messages.
 fn shown(name: &str) -> &str {
     name.get(..name.floor_char_boundary(200)).unwrap_or_default()
 }

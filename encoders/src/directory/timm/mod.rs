@@ -47,7 +47,7 @@ pub(super) fn at_its_place(
 ) -> Result<Found> {
     model.architecture.check_layers(weights.keys().count())?;
     let parameters = checkpoint::parameters(&model.architecture.init(&Device::flex())?)?;
-    let mut places = ExpectedTensors::new(&parameters, Dialect::find(model.dialect)?)?.places(weights);
+    let mut places = ExpectedTensors::new(&parameters, Dialect::find(model.dialect)?)?.parts(weights);
     if places.is_empty() {
         places.push(CheckpointPart::whole());
     }

@@ -57,7 +57,8 @@ pub(crate) fn published<B: Benchmark + ?Sized>(
     Ok(read)
 }
 
-/// Reads a published table as [`published`] does, but does not require right answers.
+/// Reads a published table as [`published`] does, but does not check that its questions can be scored, for benchmarks
+/// whose right answers are not public.
 pub(crate) fn published_without_answers<B: Benchmark + ?Sized>(
     benchmark: &B,
     table: &DatasetTable,
