@@ -1,4 +1,4 @@
-//! Lists the built-in studies from the folder `studies/`, so that adding one is adding a file, and the versions of the
+//! Lists the built-in studies from the folder `studies/`, so that adding one is adding a file, the shipped weights, and the versions of the
 //! libraries that results depend on.
 
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("studies.rs");
     fs::write(out, format!("&[\n{rows}]")).expect("OUT_DIR is writable");
     versions();
+    zoo();
 }
 
 /// What computes, reads images, splits text and reads weights.
@@ -58,4 +59,25 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// `zoo.rs`: path in the zoo and contents of the shipped weights, so that the program works wherever it is copied.
+fn zoo() {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("..");
+    let mut rows = String::new();
+    for (prefix, folder) in [("weights", "encoders/zoo/weights"), ("llm/nano-lm", "probe/zoo/nano-lm")] {
+        let folder = root.join(folder);
+        println!("cargo::rerun-if-changed={}", folder.display());
+        let entries = fs::read_dir(&folder).expect("the folders of shipped weights are readable");
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("they are readable").path()).collect();
+        files.retain(|path| path.is_file());
+        files.sort();
+        for path in files {
+            let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+            let path = fs::canonicalize(&path).expect("it was found there");
+            rows += &format!("    ({:?}, include_bytes!({path:?})),\n", format!("{prefix}/{name}"));
+        }
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("zoo.rs");
+    fs::write(out, format!("&[\n{rows}]")).expect("OUT_DIR is writable");
 }

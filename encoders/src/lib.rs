@@ -39,6 +39,7 @@ pub mod preprocess;
 pub mod pretrain;
 pub mod probe;
 pub mod resolve;
+pub mod shipped;
 
 pub use arch::{Architecture, ArchitectureConfig, Tap, Tokens};
 pub use burgess_base::{Error, ErrorKind, Result};

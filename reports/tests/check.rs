@@ -1,4 +1,4 @@
-//! A study's claims of its evaluator, against results that keep them, miss them, or say nothing of them.
+//! A study's claims about its evaluator, checked on results that meet them, miss them, or do not measure them.
 
 mod fixture;
 
@@ -12,7 +12,7 @@ fn ranked(runs: &[RunResults]) -> Ranking {
     rank(runs, &[], &RankOptions { replicates: 400, ..Default::default() }).unwrap()
 }
 
-/// Of every kind one.
+/// One claim of every kind.
 fn claims() -> Claims {
     Claims {
         oracle_reaches: Some(0.7),

@@ -7,7 +7,7 @@ use crate::arch::{
     Activation, ArchitectureConfig, PromptConfig, Schedule, SchedulerConfig, StableDiffusionConfig, Tap, UnetConfig,
     VaeConfig,
 };
-use crate::checkpoint::Place;
+use crate::checkpoint::CheckpointPart;
 use crate::preprocess::Interpolation;
 use burgess_base::{Error, Result};
 use serde_json::Value;
@@ -90,7 +90,7 @@ pub(super) fn found(dir: &Path) -> Result<Found> {
     Ok(Found {
         family: "Stable Diffusion".into(),
         dialect: "diffusers-stable-diffusion",
-        place: Place::whole(),
+        place: CheckpointPart::whole(),
         preprocess: plain(image_size, Interpolation::Bicubic, [0.5; 3], [0.5; 3]),
         architecture: ArchitectureConfig::StableDiffusion(architecture),
         tap: Tap::default(),

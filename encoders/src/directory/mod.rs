@@ -14,7 +14,7 @@ mod transformers;
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::card::{EncoderCard, Location, Source, Supervision};
-use crate::checkpoint::{self, Checkpoint, Dialect, Needed, Place};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
@@ -40,7 +40,7 @@ pub fn card_under(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
 }
 
 fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
-    let found = if checkpoint::is_pipeline(dir) { diffusers::found(dir)? } else { found(dir, prefix)? };
+    let found = if checkpoint::is_diffusers_model(dir) { diffusers::found(dir)? } else { found(dir, prefix)? };
     let name = dir.canonicalize()?.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     // Validated before the network is built, so that absurd sizes do not lead to huge allocations.
     found.architecture.validate()?;
@@ -105,7 +105,7 @@ fn found(dir: &Path, prefix: Option<&str>) -> Result<Found> {
 struct Found {
     family: String,
     dialect: &'static str,
-    place: Place,
+    place: CheckpointPart,
     architecture: ArchitectureConfig,
     preprocess: Preprocess,
     tap: Tap,
@@ -116,17 +116,21 @@ struct Found {
 ///
 /// # Errors
 /// An error of `read`, or the weights match at several places and no rule says which to choose.
-fn placed(weights: &Checkpoint, places: Vec<Place>, read: impl Fn(&Place) -> Result<Found>) -> Result<Found> {
-    let fits = |place: &Place| -> Result<bool> {
+fn placed(
+    weights: &Checkpoint,
+    places: Vec<CheckpointPart>,
+    read: impl Fn(&CheckpointPart) -> Result<Found>,
+) -> Result<Found> {
+    let fits = |place: &CheckpointPart| -> Result<bool> {
         let found = read(place)?;
         found.architecture.check_layers(weights.keys().count())?;
         let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
-        Ok(Needed::new(&parameters, Dialect::find(found.dialect)?)?.fits(weights, place))
+        Ok(ExpectedTensors::new(&parameters, Dialect::find(found.dialect)?)?.fits(weights, place))
     };
     // A place at which `read` fails does not match; if no place matches, the error at the first one is returned.
     let several = places.len() > 1;
     let fitting = places.iter().filter(|place| !several || fits(place).unwrap_or(false)).cloned().collect();
-    let chosen = checkpoint::choose_place(fitting, weights)?;
+    let chosen = checkpoint::choose_part(fitting, weights)?;
     let (place, note) = match (chosen, places.into_iter().next()) {
         (Some(chosen), _) => chosen,
         (None, Some(first)) => (first, None),

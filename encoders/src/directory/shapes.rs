@@ -1,27 +1,27 @@
 //! Derives the hyper-parameters of a network from the shapes of a checkpoint's tensors.
 
 use crate::arch::{Activation, SamConfig, VitConfig};
-use crate::checkpoint::{Checkpoint, Dialect, Place};
+use crate::checkpoint::{Checkpoint, CheckpointPart, Dialect};
 use burgess_base::{Error, Result};
 
 /// The shapes of a checkpoint's tensors, by the names of our modules.
-pub(super) struct Shapes<'a> {
+pub(super) struct TensorShapes<'a> {
     weights: &'a Checkpoint,
     dialect: &'static Dialect,
     /// The place in the file of the dialect's names.
-    place: Place,
+    place: CheckpointPart,
 }
 
-impl<'a> Shapes<'a> {
+impl<'a> TensorShapes<'a> {
     /// Builds the shapes of the tensors with names of `dialect` at `place`.
-    pub fn new(weights: &'a Checkpoint, dialect: &str, place: &Place) -> Result<Self> {
+    pub fn new(weights: &'a Checkpoint, dialect: &str, place: &CheckpointPart) -> Result<Self> {
         Ok(Self { weights, dialect: Dialect::find(dialect)?, place: place.clone() })
     }
 
     /// The upstream shapes of those parts of a parameter that are in the file.
     fn of(&self, path: &str) -> Vec<&[usize]> {
         let names = self.dialect.names(path).unwrap_or_default();
-        names.iter().filter_map(|name| self.weights.shape(&self.place.stored(name)?)).collect()
+        names.iter().filter_map(|name| self.weights.shape(&self.place.stored_name(name)?)).collect()
     }
 
     /// Whether a part of a parameter is in the file.

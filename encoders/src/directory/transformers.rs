@@ -4,10 +4,10 @@
 //! from these, and the configuration must agree where it states them. Only the others are read from the configuration.
 
 use super::processor::{self, Published};
-use super::shapes::Shapes;
+use super::shapes::TensorShapes;
 use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, placed, side, whole};
 use crate::arch::{Activation, ArchitectureConfig, SamConfig, Tap, VitConfig};
-use crate::checkpoint::{Checkpoint, Dialect, Place};
+use crate::checkpoint::{Checkpoint, CheckpointPart, Dialect};
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
 use crate::preprocess::Preprocess;
 use burgess_base::{Error, Result};
@@ -158,7 +158,7 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
     let model = Model { kind, model_type, vision, outer, gated, dialect, preprocess, notes };
     let wanted = Dialect::find(dialect)?.names("patch_embed.proj.weight").into_iter().flatten().next();
     let wanted = wanted.unwrap_or_default();
-    let places = Place::all(weights, Dialect::find(dialect)?, &wanted);
+    let places = CheckpointPart::all(weights, Dialect::find(dialect)?, &wanted);
     if places.is_empty() {
         return Err(Error::failed(format!("the weights have no `{wanted}`"))
             .hint("config.json and the weights belong to different models"));
@@ -181,10 +181,10 @@ struct Model<'a> {
 
 impl Model<'_> {
     /// Describes the model with its weights at `place`.
-    fn at(&self, weights: &Checkpoint, place: &Place) -> Result<Found> {
+    fn at(&self, weights: &Checkpoint, place: &CheckpointPart) -> Result<Found> {
         let Self { kind, vision, outer, gated, dialect, .. } = self;
         let (preprocess, mut notes) = (self.preprocess.clone(), self.notes.clone());
-        let shapes = Shapes::new(weights, dialect, place)?;
+        let shapes = TensorShapes::new(weights, dialect, place)?;
         let heads = vision.read("num_attention_heads", whole)?.unwrap_or(HEADS);
         let activation = match vision.read("hidden_act", Value::as_str)?.unwrap_or(kind.act) {
             _ if *gated => Activation::Swiglu,

@@ -79,6 +79,9 @@ pub fn run(args: Args) -> Result<()> {
     if args.max_new_tokens == 0 {
         return Err(Error::usage("--max-new-tokens must be at least 1").hint("leave it out for 128"));
     }
+    if args.continuation.as_deref() == Some("") {
+        return Err(Error::usage("--continuation is empty").hint("give the text of an answer"));
+    }
     let device = device::parse(&args.device)?;
     let sampling =
         args.temperature.map(|temperature| Sampling { temperature, top_p: args.top_p, top_k: None, seed: args.seed });

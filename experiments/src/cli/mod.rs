@@ -21,6 +21,7 @@ mod train;
 
 use crate::machine::{stop, terminal};
 use burgess_base::{Error, ErrorKind};
+use burgess_encoders::shipped::{self, EmbeddedFile};
 use clap::{Parser, Subcommand};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -84,8 +85,12 @@ impl Verb {
     }
 }
 
+/// The shipped weights, which are part of the program.
+static ZOO: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
+
 /// Parses the command line, runs the verb, prints errors and returns the exit code.
 pub fn main() -> ExitCode {
+    shipped::embed(ZOO);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return answered(&e),

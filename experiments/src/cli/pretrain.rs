@@ -10,7 +10,7 @@ use burgess_base::{Error, Result, output};
 use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::resolve;
 use burgess_encoders::resolve::is_path;
-use burgess_probe::llm::weights;
+use burgess_encoders::shipped::new_language_model_folder;
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> Result<()> {
     let (record, path) = if id == pretraining::LLM {
         let dir = match args.out {
             Some(dir) => dir,
-            None => weights::locate(pretraining::LLM)?,
+            None => new_language_model_folder(pretraining::LLM)?,
         };
         output::check_directory(&dir)?;
         (pretraining::llm(&dir, &device, &args.device, &progress)?, dir)

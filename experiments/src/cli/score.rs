@@ -4,7 +4,7 @@ use crate::data::benchmarks;
 use crate::machine::terminal::{self, print, print_json};
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result, output};
-use burgess_probe::bench::{self, Benchmark, Predictions, Question, Rules, ScoreReport, predictions::Harness};
+use burgess_probe::bench::{self, Benchmark, Harness, Predictions, Question, Rules, ScoreReport};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -60,9 +60,9 @@ pub fn run(args: Args) -> Result<()> {
         Some(data) => data,
         None => benchmarks::locate(benchmark, None)?,
     };
-    let bench::QuestionSet { mut questions, skipped } = benchmark.read(&place)?;
-    let all = questions.len();
-    let rows = all + skipped.iter().map(|l| l.count).sum::<usize>();
+    let read = benchmark.read(&place)?;
+    let (all, rows) = (read.len(), read.len() + read.skipped_count());
+    let bench::QuestionSet { mut questions, skipped } = read;
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
         output::check(&file)?;

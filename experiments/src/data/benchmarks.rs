@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Directory of a dataset's main branch in the Hugging Face cache, if it is there.
 ///
 /// # Errors
-/// `id` is no valid repository name.
+/// `id` is not a valid repository name.
 pub fn dataset(id: &str) -> Result<Option<PathBuf>> {
     let repository = Repository::new(id, None)?;
     let folder = hub::cache()?.join(format!("datasets--{}", repository.id.replace('/', "--")));
@@ -18,14 +18,18 @@ pub fn dataset(id: &str) -> Result<Option<PathBuf>> {
 }
 
 /// Directory from which `benchmark` is read. For published ones: `bench/<id>/` of a data directory, or the hub's cache.
-/// For those that are made on this machine: the data directory.
+/// For those that are generated on this machine: the data directory.
 ///
 /// # Errors
-/// The benchmark is not on this machine, or is made on this machine and `data` is `None`.
+/// The benchmark is not on this machine, or is generated on this machine and `data` is `None`.
 pub fn locate(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
     let Some(source) = benchmark.card().source else {
         return data.map(Path::to_path_buf).ok_or_else(|| {
-            Error::usage(format!("{} is made on this machine: say where", benchmark.id())).hint("--data DIR")
+            Error::usage(format!(
+                "the questions of {} are generated on this machine, and no data directory is given",
+                benchmark.id()
+            ))
+            .hint("name the data directory, which holds bench/<id>.jsonl")
         });
     };
     let beside = data.map(|data| data.join("bench").join(benchmark.id()));

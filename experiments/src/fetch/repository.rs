@@ -5,7 +5,7 @@ use super::download::{Identity, Places, Remote, disk};
 use super::{Fetched, Session, here};
 use burgess_base::temporary::{self, TemporaryPath};
 use burgess_base::{Error, Result, atomic, nearest};
-use burgess_encoders::checkpoint::{self, PIPELINE};
+use burgess_encoders::checkpoint::{self, DIFFUSERS_FOLDERS};
 use burgess_encoders::hub::{self, Repository};
 use burgess_encoders::resolve::repository_weights;
 use serde::Deserialize;
@@ -47,7 +47,7 @@ impl Session {
         let enough = file.is_some() || self.client.settings.offline;
         if let (true, Ok(path)) = (enough && !self.update, &local) {
             let root = repository.snapshot()?;
-            let files = checkpoint::complete(path)?;
+            let files = checkpoint::all_files(path)?;
             let mut damaged = None;
             for file in &files {
                 damaged = damaged.or(Some(file).filter(|_| !self.is_whole(file).unwrap_or(true)));
@@ -129,7 +129,7 @@ impl Session {
             false => self.client.read(&self.address(at, index))?,
         };
         let folder = index.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        let shards = checkpoint::shards(&listed).map_err(|e| e.context(format!("reading {index}")))?;
+        let shards = checkpoint::index_shards(&listed).map_err(|e| e.context(format!("reading {index}")))?;
         let shards: Vec<String> = shards.into_iter().map(|name| format!("{folder}{name}")).collect();
         match shards.iter().find(|name| !at.names.contains(*name)) {
             Some(absent) => {
@@ -192,7 +192,7 @@ impl At<'_> {
     fn needed(&self, file: Option<&str>) -> Result<(Vec<String>, Vec<String>)> {
         if let Some(file) = file {
             return match self.names.contains(file) {
-                true => Ok((Vec::new(), checkpoint::parts(file))),
+                true => Ok((Vec::new(), checkpoint::gguf_parts(file))),
                 false => {
                     let near = nearest(file, self.names.iter().map(String::as_str));
                     Err(Error::failed(format!("{} has no file {file}", self.repository.name())).hint(
@@ -209,13 +209,13 @@ impl At<'_> {
             self.names.iter().filter(|name| inside(name)).filter_map(|name| name.rsplit('/').next()).collect()
         };
         let pipeline = self.names.contains("model_index.json");
-        let folders: &[&str] = if pipeline { &PIPELINE } else { &[""] };
+        let folders: &[&str] = if pipeline { &DIFFUSERS_FOLDERS } else { &[""] };
         let mut weights = Vec::new();
         for folder in folders {
-            let chosen = checkpoint::choose(&names_in(folder)).map_err(|e| {
+            let chosen = checkpoint::choose_weights(&names_in(folder)).map_err(|e| {
                 e.context(format!("looking for weights in {} {folder}", self.repository.name()).trim().to_string())
             })?;
-            for part in checkpoint::parts(chosen) {
+            for part in checkpoint::gguf_parts(chosen) {
                 weights.push(if folder.is_empty() { part } else { format!("{folder}/{part}") });
             }
         }

@@ -119,7 +119,7 @@ impl ArmEncoder {
             return Ok(());
         }
         if self.tap.grid == Some(0) {
-            return Err(Error::usage(format!("{self}: `grid` must be at least 1")).hint(OPTIONS));
+            return Err(Error::usage(format!("{self}: the grid must be at least 1")).hint(OPTIONS));
         }
         self.clone().resolve_path(None)?;
         if let Some(side) = self.tap.grid {

@@ -181,7 +181,8 @@ pub fn train_stage(
             let batch = read_batch(&model, &examples, features, stage.max_length, draws.as_mut(), &device)?;
             let Some(batch) = batch else { continue };
             last = read;
-            // With a single micro-batch the gradient is already that of the mean; several are combined as weighted sums.
+            // With a single micro-batch the gradient is already that of the mean; several are combined as weighted
+            // sums.
             let factor = if stage.accumulate == 1 { 1.0 } else { batch.supervised_tokens as f64 };
             let mut take = |gradients| {
                 optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);

@@ -9,10 +9,10 @@ mod vit;
 
 pub(super) use vit::times;
 
-use super::shapes::Shapes;
+use super::shapes::TensorShapes;
 use super::{Found, IMAGENET, interpolation, plain, three, whole};
 use crate::arch::{ArchitectureConfig, Tap};
-use crate::checkpoint::{self, Checkpoint, Dialect, Needed, Place};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Preprocess};
 use arguments::Arguments;
 use burgess_base::{Context, Error, Result};
@@ -43,16 +43,16 @@ pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<
 pub(super) fn at_its_place(
     weights: &Checkpoint,
     model: &Model,
-    finish: impl Fn(ArchitectureConfig, Place) -> Found,
+    finish: impl Fn(ArchitectureConfig, CheckpointPart) -> Found,
 ) -> Result<Found> {
     model.architecture.check_layers(weights.keys().count())?;
     let parameters = checkpoint::parameters(&model.architecture.init(&Device::flex())?)?;
-    let mut places = Needed::new(&parameters, Dialect::find(model.dialect)?)?.places(weights);
+    let mut places = ExpectedTensors::new(&parameters, Dialect::find(model.dialect)?)?.parts(weights);
     if places.is_empty() {
-        places.push(Place::whole());
+        places.push(CheckpointPart::whole());
     }
     super::placed(weights, places, |place| {
-        let shapes = Shapes::new(weights, model.dialect, place)?;
+        let shapes = TensorShapes::new(weights, model.dialect, place)?;
         Ok(finish(placed(model.architecture.clone(), &shapes)?, place.clone()))
     })
 }
@@ -111,7 +111,7 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
 
 /// Adjusts the network to the weights: the grid of their position embeddings, and no final norm if they lack it
 /// (ConvNeXt V2 of masked pretraining).
-pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> Result<ArchitectureConfig> {
+pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &TensorShapes) -> Result<ArchitectureConfig> {
     if let ArchitectureConfig::Vit(config) = &mut architecture
         && config.absolute_positions
     {

@@ -12,7 +12,6 @@
 //! positions, and which occludes which. Everything follows from the raw files and a seed, independently of the number
 //! of threads.
 
-#![warn(missing_docs)]
 pub mod backbone;
 mod backdrop;
 mod cocoqa;

@@ -9,7 +9,6 @@
 //! hash. The report gives the number of images of a benchmark whose hash has no bit set, and the number of distinct
 //! hashes.
 
-#![warn(missing_docs)]
 mod benchmark_images;
 mod files;
 mod hashing;

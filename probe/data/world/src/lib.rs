@@ -25,7 +25,6 @@
 //! assert!(!scene.turns(4, &mut stream("example", 0)).is_empty());
 //! ```
 
-#![warn(missing_docs)]
 mod canvas;
 mod caption;
 mod chart;

@@ -1,4 +1,4 @@
-//! Hyper-parameters of a decoder, with the names of Hugging Face's `config.json`.
+//! Hyper-parameters of a decoder, with the names of Hugging Face's `config.json`; [`LlmConfig`] is the entry.
 
 mod file;
 mod options;
@@ -73,13 +73,13 @@ pub struct LlmConfig {
     pub attention_multiplier: Option<f64>,
     /// Soft cap on scores: s becomes cap · tanh(s / cap).
     pub attn_logit_softcapping: Option<f64>,
-    /// Soft cap on logits.
+    /// Soft cap on logits, as `attn_logit_softcapping`.
     pub final_logit_softcapping: Option<f64>,
-    /// Factor on logits (Cohere).
+    /// Factor on logits; absent = 1 (Cohere).
     pub logit_scale: Option<f64>,
-    /// Divisor of logits (Granite).
+    /// Divisor of logits; absent = 1 (Granite).
     pub logits_scaling: Option<f64>,
-    /// Factor on embeddings (Granite).
+    /// Factor on embeddings; absent = 1 (Granite).
     pub embedding_multiplier: Option<f64>,
     /// Factor on the outputs of attention and MLP before they are added to the residual stream (Granite).
     pub residual_multiplier: Option<f64>,
@@ -205,10 +205,10 @@ impl LlmConfig {
         }
     }
 
-    /// Checks that the values are consistent.
+    /// Checks that sizes and factors are in range and consistent.
     ///
     /// # Errors
-    /// When they are not; the error names the field.
+    /// When one is not; the error names the key.
     pub fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::usage(format!("language model configuration: {what}")));
         let positive = [
@@ -229,16 +229,16 @@ impl LlmConfig {
         for (name, n) in sizes {
             let most = if *name == "num_hidden_layers" { MOST_LAYERS } else { MOST };
             if *n > most {
-                return bad(format!("`{name}` is {n}, more than any model has (at most {most})"));
+                return bad(format!("`{name}` is {n}, must be at most {most}"));
             }
         }
         if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
-            return bad(format!("`{name}` is 0"));
+            return bad(format!("`{name}` is 0, must be at least 1"));
         }
         self.check_numbers()?;
         if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
             return bad(format!(
-                "{} query heads cannot share {} key/value heads evenly (`num_attention_heads`, `num_key_value_heads`)",
+                "`num_attention_heads` = {} is not a multiple of `num_key_value_heads` = {}",
                 self.num_attention_heads,
                 self.kv_heads()
             ));
@@ -252,28 +252,37 @@ impl LlmConfig {
         let rotated = self.rotated_width();
         if rotated == 0 || rotated > self.head_width() || !rotated.is_multiple_of(2) {
             return bad(format!(
-                "{rotated} of a head's {} channels cannot be rotated in halves (`head_dim` {}, `partial_rotary_factor` {})",
+                "{rotated} rotated channels of a head's {} channels must be an even number from 2 to `head_dim` (`head_dim` = {}, \
+                 `partial_rotary_factor` = {})",
                 self.head_width(),
                 self.head_width(),
                 self.partial_rotary_factor
             ));
         }
         if let Some(types) = self.layer_types.as_ref().filter(|t| t.len() != self.num_hidden_layers) {
-            return bad(format!("`layer_types` has {} entries for {} layers", types.len(), self.num_hidden_layers));
+            return bad(format!(
+                "`layer_types` has {} entries, expected one for each of {} layers",
+                types.len(),
+                self.num_hidden_layers
+            ));
         }
         if let Some(layers) = self.no_rope_layers.as_ref().filter(|l| l.len() != self.num_hidden_layers) {
-            return bad(format!("`no_rope_layers` has {} entries for {} layers", layers.len(), self.num_hidden_layers));
+            return bad(format!(
+                "`no_rope_layers` has {} entries, expected one for each of {} layers",
+                layers.len(),
+                self.num_hidden_layers
+            ));
         }
         if let Some(experts) = &self.experts {
             if experts.active == 0 || experts.active > experts.count || experts.count > MOST_LAYERS {
                 return bad(format!(
-                    "`num_experts_per_tok` is {}, of {} experts (`num_experts`)",
+                    "`num_experts_per_tok` is {}, must be from 1 to `num_experts` = {}, which must be at most {MOST_LAYERS}",
                     experts.active, experts.count
                 ));
             }
             if experts.width == 0 || experts.width > MOST || experts.shared.is_some_and(|n| n == 0 || n > MOST) {
                 return bad(format!(
-                    "`moe_intermediate_size` is {}, `shared_expert_intermediate_size` {:?}",
+                    "`moe_intermediate_size` is {} and `shared_expert_intermediate_size` {:?}, must be from 1 to {MOST}",
                     experts.width, experts.shared
                 ));
             }
@@ -310,9 +319,7 @@ impl LlmConfig {
         }
         for (name, x) in [(eps_key, self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
             if !((x as f32).is_finite() && x >= 0.0) {
-                return Err(Error::usage(format!(
-                    "language model configuration: `{name}` is {x}, must not be below 0"
-                )));
+                return Err(Error::usage(format!("language model configuration: `{name}` is {x}, must be at least 0")));
             }
         }
         Ok(())
@@ -419,7 +426,7 @@ mod tests {
     fn impossible_numbers_are_usage_errors() -> Result<()> {
         let mut config = LlmConfig::nano(96, 4, 768);
         config.num_key_value_heads = Some(3);
-        assert!(config.check().unwrap_err().to_string().contains("3 key/value heads"));
+        assert!(config.check().unwrap_err().to_string().contains("`num_key_value_heads` = 3"));
         assert!(read(r#","model_type":"falcon""#).is_err_and(|e| e.to_string().contains("falcon")));
         let error = read(r#","hidden_act":"mish""#).unwrap_err().to_string();
         assert!(error.contains("`mish`") && error.contains("gelu_pytorch_tanh"), "{error}");
@@ -460,7 +467,7 @@ mod tests {
             (r#""vocab_size":1000000000"#, "vocab_size"),
             (r#""num_attention_heads":0"#, "num_attention_heads"),
             (r#""num_attention_heads":1000000000000"#, "num_attention_heads"),
-            (r#""num_key_value_heads":3"#, "3 key/value heads"),
+            (r#""num_key_value_heads":3"#, "`num_key_value_heads` = 3"),
             (r#""num_key_value_heads":0"#, "num_key_value_heads"),
             (r#""head_dim":0"#, "head_dim"),
             (r#""head_dim":7"#, "head's 7 channels"),

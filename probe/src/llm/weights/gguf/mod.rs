@@ -167,18 +167,21 @@ pub(super) struct MetadataKeys<'a> {
 }
 
 impl MetadataKeys<'_> {
+    /// The full key of a name.
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
+    /// A non-negative integer; `None` if it is absent.
     fn size(&self, name: &str) -> Result<Option<usize>> {
         self.file.metadata().size(&self.key(name))
     }
 
+    /// A finite number; `None` if it is absent.
     fn number(&self, name: &str) -> Result<Option<f64>> {
         match self.file.metadata().number(&self.key(name))? {
             Some(number) if !number.is_finite() => {
-                Err(Error::failed(format!("metadata `{}` is {number}", self.key(name)))
+                Err(Error::failed(format!("metadata `{}` is {number}, expected a finite number", self.key(name)))
                     .hint("the file was damaged or made by a broken converter: get it again"))
             }
             number => Ok(number),
@@ -190,10 +193,12 @@ impl MetadataKeys<'_> {
             .hint("use a file made by llama.cpp's converter: this one is incomplete or was made by another program")
     }
 
+    /// A non-negative integer that must be present.
     fn needed(&self, name: &str) -> Result<usize> {
         self.size(name)?.ok_or_else(|| self.absent(name))
     }
 
+    /// A finite number that must be present.
     fn needed_number(&self, name: &str) -> Result<f64> {
         self.number(name)?.ok_or_else(|| self.absent(name))
     }
