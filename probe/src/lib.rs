@@ -29,6 +29,8 @@
 //! # Ok::<(), burgess_base::Error>(())
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub use burgess_bench as bench;
 
 pub mod connector;
