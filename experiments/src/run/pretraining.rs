@@ -8,12 +8,13 @@ use crate::run::probes;
 use crate::run::probes::ProbeRecord;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
-use burgess_encoders::card::EncoderCard;
+use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
 use burgess_encoders::objective::{DataShape, PretrainBatch, TokenizedCaptions};
 use burgess_encoders::pretrain::{PretrainRecipe, StepReport, pretrain};
+use burgess_encoders::resolve::is_path;
 use burgess_probe::data::collate;
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::pretrain as lm;
@@ -93,6 +94,19 @@ impl LossCurve {
             (self.sum, self.count) = (0.0, 0);
         }
     }
+}
+
+/// Opens the card of an encoder that can be pretrained, by id or path.
+///
+/// # Errors
+/// There is no such card, or it has no recipe.
+pub fn card(id: &str) -> Result<EncoderCard> {
+    let card = if is_path(id) { EncoderCard::from_file(Path::new(id))? } else { EncoderCard::find(id)? };
+    if card.pretrain.is_none() && card.supervision != Supervision::None {
+        return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
+            .hint("published encoders are not trained here: download them with `burgess fetch`"));
+    }
+    Ok(card)
 }
 
 /// Pretrains the encoder of a card, and writes its weights (f16, upstream names) to `weights` and the record beside them.
