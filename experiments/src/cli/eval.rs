@@ -14,8 +14,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "The model is the `model` directory of a run or of `burgess train`, or a directory of a \
 released Cambrian model. Every question is asked with its image and blind (without the image). Answers go to \
-OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` compares \
-all models that were evaluated with the same options.
+OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` compares all models \
+that were evaluated with the same options.
 
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
@@ -28,15 +28,15 @@ pub struct Args {
     /// Benchmarks by id (`burgess prompts` lists them)
     #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
     benchmarks: Vec<String>,
-    /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or with bench/<id>.jsonl
-    /// for benchmarks that are generated on this machine
+    /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or with
+    /// bench/<id>.jsonl for benchmarks that are generated on this machine
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Name of the model in the results [default: from the directory's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict, cambrian-1
-    /// (those of the paper's code) or lmms-eval (those of that harness, 0.7.3)
+    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict,
+    /// cambrian-1 (those of the paper's code) or lmms-eval (those of that harness, 0.7.3)
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
     /// Prompts, with the same values as --scoring
@@ -51,8 +51,8 @@ pub struct Args {
     /// Also score the options of questions by log-likelihood
     #[arg(long)]
     likelihoods: bool,
-    /// Chat template, for a released model whose configuration does not determine it: llama_3, vicuna_v1, chatml_direct,
-    /// phi3
+    /// Chat template, for a released model whose configuration does not determine it: llama_3, vicuna_v1,
+    /// chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
     /// Output directory

@@ -28,8 +28,8 @@ Examples:
   burgess pretrain my-encoder.toml --out my-encoder.safetensors"
 )]
 pub struct Args {
-    /// nano/lm, a nano encoder (nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/moco, nano/ijepa, nano/sup,
-    /// nano/sam, nano/midas, nano/diffusion, nano/random), or your own card with a [pretrain] table
+    /// nano/lm, a nano encoder (nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/moco, nano/ijepa,
+    /// nano/sup, nano/sam, nano/midas, nano/diffusion, nano/random), or your own card with a [pretrain] table
     #[arg(value_name = "nano/ID|CARD.toml")]
     id: String,
     /// Output file (for nano/lm: directory) [default: its path in the zoo]

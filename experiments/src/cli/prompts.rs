@@ -13,18 +13,17 @@ use std::path::{Path, PathBuf};
 
 /// Show the prompts and scoring rules of a benchmark, or list the benchmarks
 #[derive(clap::Args)]
-#[command(
-    after_help = "Without BENCHMARK, lists all benchmarks by category, with their rules and whether their data are on this machine.
+#[command(after_help = "Without BENCHMARK, lists all benchmarks by category, with their rules and whether their data \
+are on this machine.
 
-Rules: `official` are those of the benchmark's authors, `strict` those of Burgess if the authors state none; `cambrian-1` \
-are those of the paper's code, `lmms-eval` those of that harness (0.7.3). Rules are described even if the data are not on \
-this machine.
+Rules: `official` are those of the benchmark's authors, `strict` those of Burgess if the authors state none; \
+`cambrian-1` are those of the paper's code, `lmms-eval` those of that harness (0.7.3). Rules are described even if \
+the data are not on this machine.
 
 Examples:
   burgess prompts
   burgess prompts mmbench-en                        all rules, questions from the Hugging Face cache
-  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3"
-)]
+  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3")]
 pub struct Args {
     /// Benchmark id
     #[arg(value_name = "BENCHMARK")]

@@ -105,7 +105,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         "title": "Models on benchmarks",
         "question": "How well do these models answer?",
         "evaluator": {
-            "benchmarks": options.benchmarks, "scoring": eval_options.scoring, "prompts": eval_options.prompts, "limit": eval_options.limit,
+            "benchmarks": options.benchmarks, "scoring": eval_options.scoring,
+            "prompts": eval_options.prompts, "limit": eval_options.limit,
             "blind": eval_options.blind, "likelihoods": eval_options.likelihoods, "sampling": eval_options.sampling,
         },
     });

@@ -109,7 +109,8 @@ pub fn card(id: &str) -> Result<EncoderCard> {
     Ok(card)
 }
 
-/// Pretrains the encoder of a card, and writes its weights (f16, upstream names) to `weights` and the record beside them.
+/// Pretrains the encoder of a card, and writes its weights (f16, upstream names) to `weights` and the record beside
+/// them.
 pub fn encoder(
     card: &EncoderCard,
     weights: &Path,
@@ -327,8 +328,8 @@ fn cell_grid(words: Vec<Vec<String>>) -> lm::CellGrid {
     lm::CellGrid { grid: [CELLS; 2], words }
 }
 
-/// Whether a word is spelled letter by letter: several capitals or several digits. The tokenizer is trained without such
-/// words, so that it has no tokens for parts of them, and text in an image is encoded with one token per letter.
+/// Whether a word is spelled letter by letter: several capitals or several digits. The tokenizer is trained without
+/// such words, so that it has no tokens for parts of them, and text in an image is encoded with one token per letter.
 fn is_spelled(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
