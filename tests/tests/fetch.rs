@@ -92,7 +92,7 @@ fn a_model_of_the_hub_is_fetched_and_encodes() {
     assert_eq!(hosts, BTreeSet::from(["127.0.0.1", "localhost"]));
     for request in asked {
         let expected = (request.host == "127.0.0.1").then(|| format!("Bearer {TOKEN}"));
-        assert_eq!(request.token, expected, "the token is for the hub alone: {} {}", request.host, request.path);
+        assert_eq!(request.token, expected, "the token is sent only to the hub: {} {}", request.host, request.path);
     }
 
     let cache = folder(&place, "maker/small");
@@ -103,12 +103,12 @@ fn a_model_of_the_hub_is_fetched_and_encodes() {
     assert_eq!(
         std::fs::read_link(&link).expect("a link"),
         PathBuf::from("../../blobs").join(sha256(&weights)),
-        "relative, as huggingface_hub makes it"
+        "a relative link, as by huggingface_hub"
     );
     assert_eq!(std::fs::read_dir(cache.join("blobs")).expect("blobs").count(), 3);
 
     assert!(done(&run(&place, &hub, &["fetch", "maker/small"])).contains("here already"));
-    assert_eq!(hub.asked().len(), 1, "only the list of files is asked for");
+    assert_eq!(hub.asked().len(), 1, "only the list of files is requested");
     done(&place.run(&encode));
     let pinned = format!("maker/small@{COMMIT}");
     let card: serde_json::Value =
@@ -141,7 +141,7 @@ fn a_card_is_fetched_once_and_then_here() {
     let json: serde_json::Value =
         serde_json::from_str(&done(&run(&place, &hub, &["fetch", CARD, "--json"]))).expect("JSON");
     assert_eq!((&json[0]["files"][0]["state"], &json[0]["files"][0]["size"]), (&"here".into(), &5000.into()));
-    assert_eq!(hub.asked(), [], "nothing is asked for what is here");
+    assert_eq!(hub.asked(), [], "no request for files that are in the cache");
     let doctor = stdout(&run(&place, &hub, &["doctor"]));
     assert!(doctor.contains(&format!("{}, with a token", hub.endpoint())) && !doctor.contains(TOKEN), "{doctor}");
     assert!(doctor.lines().any(|l| l.contains("published encoders") && l.contains(" 2 of ")), "{doctor}");
@@ -162,7 +162,7 @@ fn a_branch_that_moved_is_fetched_when_asked_to() {
     assert_eq!(std::fs::read_to_string(cache.join("refs/main")).expect("a branch"), later);
     let read = |commit: &str, name: &str| std::fs::read(cache.join("snapshots").join(commit).join(name)).expect(name);
     assert_eq!((read(&later, "config.json"), read(&later, "model.safetensors")), (b"{}".to_vec(), weights));
-    assert_ne!(read(COMMIT, "config.json"), b"{}", "the older snapshot stays as it was");
+    assert_ne!(read(COMMIT, "config.json"), b"{}", "the older snapshot is not changed");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn passing_troubles_are_waited_out() {
     let started = Instant::now();
     let output = fetch(&place, &hub, &["fetch", &url]).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output();
     done(&output.expect("burgess starts"));
-    assert!(started.elapsed() < Duration::from_secs(20), "it asked again");
+    assert!(started.elapsed() < Duration::from_secs(20), "the request was repeated");
     // The number of attempts is limited.
     hub.breaks("GET /api/", 100, Fault::Status(500, ""));
     hub.asked();
@@ -382,7 +382,11 @@ fn files_of_makers_servers_are_resumed_unless_they_changed() {
     let other: Vec<u8> = bytes.iter().map(|b| b ^ 1).collect();
     hub.put("sam.pth", &other, false);
     done(&run(&place, &hub, &["fetch", &url]));
-    assert_eq!(std::fs::read(&path).expect("the file"), other, "the old part is not glued to the new file");
+    assert_eq!(
+        std::fs::read(&path).expect("the file"),
+        other,
+        "the partial download of the old file is not continued with the new one"
+    );
     let beside: Vec<_> = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder").flatten().collect();
     assert_eq!(beside.len(), 3, "the file, its lock and its checksum: {beside:?}");
     // All requests went to the maker's server, and none to the content network.

@@ -53,7 +53,7 @@ fn orientation_is_applied_when_asked_for() {
     let turned = golden("preprocess/exif6.jpg");
     let upright = encode(&place, &golden("pixels/upright-6.png"), "nano-clip", &[]).0;
     assert!(encode(&place, &turned, "nano-clip", &["--exif-orientation"]).0 == upright);
-    assert!(encode(&place, &turned, "nano-clip", &[]).0 != upright, "as stored unless asked for");
+    assert!(encode(&place, &turned, "nano-clip", &[]).0 != upright, "EXIF rotation is applied only on request");
 }
 
 /// Extreme shapes are encoded quickly (an image of 472 bytes once took a minute), and the size limit is adjustable.

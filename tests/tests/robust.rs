@@ -82,7 +82,10 @@ fn find(dir: &Path, ending: &str) -> PathBuf {
 fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> Output {
     let deadline = Instant::now() + Duration::from_secs(120);
     while std::fs::read_to_string(file).map_or(0, |t| t.lines().count()) < lines {
-        assert!(Instant::now() < deadline && child.try_wait().expect("a child").is_none(), "no {lines} lines in time");
+        assert!(
+            Instant::now() < deadline && child.try_wait().expect("a child").is_none(),
+            "fewer than {lines} lines within the time limit"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     for signal in signals {
@@ -93,7 +96,7 @@ fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> O
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().expect("a child").is_none() {
-        assert!(Instant::now() < deadline, "the signal was not heard");
+        assert!(Instant::now() < deadline, "the process ignored the signal");
         std::thread::sleep(Duration::from_millis(5));
     }
     child.wait_with_output().expect("a child")

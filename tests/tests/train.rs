@@ -89,7 +89,7 @@ fn a_training_that_is_killed_goes_on_with_the_same_bits() {
     assert_eq!(model(&killed), model(&whole));
     assert_eq!(log(&killed), log(&whole));
     assert_eq!(log(&whole).len(), 66);
-    assert!(!killed.join("state").exists(), "what was kept on the way is gone");
+    assert!(!killed.join("state").exists(), "saved training states are removed at the end");
 
     // Nothing is left to do; other settings are rejected.
     let again = place.run(&["train", &run, "--out", "whole", "--json"]);

@@ -150,7 +150,7 @@ impl<R: Read> Read for RowLimitedReader<R> {
 mod tests {
     use super::*;
 
-    type Checked = std::result::Result<(), Box<dyn std::error::Error>>;
+    type Checked = Result<(), Box<dyn std::error::Error>>;
 
     #[cfg(unix)]
     #[test]

@@ -8,6 +8,8 @@
 //! The environment variables `BURGESS_MAX_PIXELS` (default 89,478,485) and `BURGESS_MAX_DECODE_SECONDS` (default 60)
 //! limit the size of an image and the time of decoding it.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod decode;
 mod hash;
 mod jpeg;

@@ -152,8 +152,8 @@ impl GroundTruth {
             digest.update(&bytes);
             let line = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii();
             if !line.is_empty() {
-                let place = |e: Error| e.context(format!("{}:{number}", file.display())).hint(FORM);
-                reader.line(line).map_err(place)?;
+                let in_line = |e: Error| e.context(format!("{}:{number}", file.display())).hint(FORM);
+                reader.line(line).map_err(in_line)?;
             }
             bytes.clear();
         }

@@ -282,7 +282,7 @@ fn what_is_wrong_is_said() -> Checked {
         let said = error(&mine, set, &options);
         assert!(said.contains(says), "{said}");
     }
-    assert!(!root.join("out").join(FILES[0]).exists(), "nothing half");
+    assert!(!root.join("out").join(FILES[0]).exists(), "no partial output files");
     assert!(error(&mine, "broken.json", &LeakOptions::default()).contains("the option `images` is not set"));
     assert!(
         error(&named("empty", root.join("nothing")), "test", &options).contains("there are no images in DIR/nothing")

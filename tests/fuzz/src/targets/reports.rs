@@ -76,7 +76,7 @@ pub const TARGETS: &[FuzzTarget] = &[
         run: |input, _| {
             let lenient = json::from_slice::<serde_json::Value>(input.bytes);
             if let Ok(strict) = serde_json::from_slice::<serde_json::Value>(input.bytes) {
-                assert_eq!(lenient.as_ref().ok(), Some(&strict), "what is JSON is read as JSON");
+                assert_eq!(lenient.as_ref().ok(), Some(&strict), "JSON input is read as JSON");
             }
             Ok(lenient.map(drop)?)
         },
