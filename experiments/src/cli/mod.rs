@@ -138,7 +138,7 @@ fn answered(answer: &clap::Error) -> ExitCode {
         terminal::eprint_line(&terminal::message(&plain));
         return ExitCode::from(code);
     }
-    match answer.print().and_then(|()| std::io::stdout().flush()) {
+    match answer.print().and_then(|()| io::stdout().flush()) {
         Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
             terminal::eprint_line(&format!("error: writing to standard output\n  cause: {e}"));
             ExitCode::FAILURE
