@@ -1,5 +1,7 @@
 //! Vision encoders: cards, preprocessing, checkpoints, architectures, pretraining, and probes of their features.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod arch;
 pub mod attention;
 pub mod card;

@@ -67,10 +67,10 @@ pub fn check_checksums(dir: &Path) -> Result<()> {
     match bad.first() {
         None => Ok(()),
         Some(first) => {
-            let place = dir.join(first);
+            let path = dir.join(first);
             Err(Error::failed(format!(
                 "{} is missing or differs from its checksum, one of {} files",
-                place.display(),
+                path.display(),
                 bad.len()
             ))
             .hint(format!("if the change was intended, remove {}", dir.join(checksums::FILE).display())))

@@ -83,7 +83,7 @@ pub fn read(
     let mut packing = ExamplePacker::new(&paths::cache()?.join("examples"))?;
     let mut unsupervised: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     // Conversations that the template rejects, by reason, with their number and the first id; and the first error.
-    let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
+    let (mut rejected, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
     let problems = conversation::read(file, |c| {
         position += 1;
         bar.add(1);
@@ -93,9 +93,9 @@ pub fn read(
         let encoded = match chat.encode(tokenizer, &c.turns, c.image.is_some()) {
             Ok(encoded) => encoded,
             Err(e) => {
-                let place = excerpt(&c.id, 80);
+                let id = excerpt(&c.id, 80);
                 let reason = excerpt(e.chain().last().map_or("", String::as_str), 200);
-                refused.entry(reason).or_insert_with(|| (0, place)).0 += 1;
+                rejected.entry(reason).or_insert_with(|| (0, id)).0 += 1;
                 first.get_or_insert(e);
                 return Ok(());
             }
@@ -114,12 +114,12 @@ pub fn read(
         }
     })?;
     drop(bar);
-    let refusals: usize = refused.values().map(|(count, _)| count).sum();
-    if let Some(e) = first.filter(|_| refusals == position as usize) {
-        return Err(e.context(format!("{}: the chat template rejects all {refusals} conversations", file.display())));
+    let rejections: usize = rejected.values().map(|(count, _)| count).sum();
+    if let Some(e) = first.filter(|_| rejections == position as usize) {
+        return Err(e.context(format!("{}: the chat template rejects all {rejections} conversations", file.display())));
     }
     let mut left_out = Vec::new();
-    for (why, (count, first)) in refused {
+    for (why, (count, first)) in rejected {
         left_out
             .push(format!("{count} conversations left out: the chat template rejects them: {why} (first: {first})"));
     }

@@ -137,11 +137,11 @@ fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Re
         if !file.exists() {
             continue;
         }
-        let place = dir.join(file.strip_prefix(&again).unwrap_or(file));
-        if let Some(parent) = place.parent() {
+        let path = dir.join(file.strip_prefix(&again).unwrap_or(file));
+        if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
         }
-        std::fs::rename(file, &place).with_context(|| format!("replacing {}", place.display()))?;
+        std::fs::rename(file, &path).with_context(|| format!("replacing {}", path.display()))?;
     }
     match std::fs::remove_dir_all(&again) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -103,14 +103,14 @@ impl FeatureCache {
     /// missing chunks, several at once. If one encoder fails, the others are still encoded.
     pub fn features(
         &self,
-        wanted: &[&PreparedEncoder],
+        encoders: &[&PreparedEncoder],
         set: ImageSet<'_>,
-        share: Parallelism,
+        parallelism: Parallelism,
         progress: &Progress,
     ) -> Result<Vec<Result<CachedFeatures>>> {
         let ImageSet { data, images, device_name, .. } = set;
         let mut entries: Vec<Result<CacheEntry>> =
-            wanted.iter().map(|w| self.entry(w, data, images, device_name)).collect();
+            encoders.iter().map(|e| self.entry(e, data, images, device_name)).collect();
         let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
         for round in 0..=ROUNDS {
@@ -119,7 +119,7 @@ impl FeatureCache {
                 let Ok(entry) = entry else { continue };
                 let left = entry.open_chunks(images.len());
                 if let (true, Some(note)) = (round == 0, damaged(&left)) {
-                    progress.line(&format!("note: features of {}: {note}", wanted[number].encoder.name()));
+                    progress.line(&format!("note: features of {}: {note}", encoders[number].encoder.name()));
                 }
                 tasks.extend(left.iter().map(|(chunk, _)| (number, *chunk)));
             }
@@ -129,9 +129,9 @@ impl FeatureCache {
             for (number, chunk) in &tasks {
                 *encoded.entry(*number).or_default() += rows_of(*chunk, images.len());
             }
-            let failures = encode_chunks(wanted, &entries, &tasks, set, share, progress)?;
+            let failures = encode_chunks(encoders, &entries, &tasks, set, parallelism, progress)?;
             for (number, e) in failures {
-                entries[number] = Err(e.context(format!("encoding images with {}", wanted[number].encoder.name())));
+                entries[number] = Err(e.context(format!("encoding images with {}", encoders[number].encoder.name())));
             }
         }
         if !encoded.is_empty() {
@@ -146,18 +146,18 @@ impl FeatureCache {
 
     fn entry(
         &self,
-        wanted: &PreparedEncoder,
+        encoder: &PreparedEncoder,
         data: &DataDirectory,
         images: &[String],
         device_name: &str,
     ) -> Result<CacheEntry> {
         // Features are addressed by image index, so other benchmarks, or another order, need another entry.
         let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
-        let what = match &wanted.card {
+        let what = match &encoder.card {
             ArmCard::Encoder(card) => json!({
                 "version": VERSION,
                 "encoder": card.id,
-                "weights": wanted.weights_digest,
+                "weights": encoder.weights_digest,
                 "architecture": card.architecture,
                 "preprocess": card.preprocess,
                 "tap": card.tap,
@@ -280,26 +280,26 @@ fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
 
 /// Computes chunks, several at once; returns the errors by encoder index.
 fn encode_chunks(
-    wanted: &[&PreparedEncoder],
+    encoders: &[&PreparedEncoder],
     entries: &[Result<CacheEntry>],
     tasks: &[(usize, usize)],
     set: ImageSet<'_>,
-    share: Parallelism,
+    parallelism: Parallelism,
     progress: &Progress,
 ) -> Result<BTreeMap<usize, Error>> {
     let ImageSet { data, images, device, .. } = set;
     let left: usize = tasks.iter().map(|(_, c)| rows_of(*c, images.len())).sum();
     let bar = progress.bar("encoding images", left as u64);
-    let loaded: Vec<Mutex<LoadedEncoder>> = (0..wanted.len())
+    let loaded: Vec<Mutex<LoadedEncoder>> = (0..encoders.len())
         .map(|n| Mutex::new(LoadedEncoder { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
         .collect();
-    let outcomes = workers::each(share, tasks.to_vec(), |(number, chunk)| {
+    let outcomes = workers::each(parallelism, tasks.to_vec(), |(number, chunk)| {
         stop::check()?;
-        let (w, Ok(entry)) = (&wanted[number], &entries[number]) else {
+        let (encoder, Ok(entry)) = (&encoders[number], &entries[number]) else {
             return Err(Error::failed("no cache entry"));
         };
-        bar.message(&format!("encoding images with {}", w.encoder.name()));
-        let extractor = LoadedEncoder::take(&loaded[number], w, &data.dir, device)?;
+        bar.message(&format!("encoding images with {}", encoder.encoder.name()));
+        let extractor = LoadedEncoder::take(&loaded[number], encoder, &data.dir, device)?;
         entry.compute(&extractor, chunk, data, images, &|n| bar.add(n))
     })?;
     // EncodedImages chunks are kept; the next start of the command encodes the rest.
@@ -328,16 +328,16 @@ struct LoadedEncoder {
 impl LoadedEncoder {
     /// Returns the encoder for one more chunk: loads it for the first chunk and drops it after the last.
     fn take(
-        place: &Mutex<Self>,
-        wanted: &PreparedEncoder,
+        slot: &Mutex<Self>,
+        encoder: &PreparedEncoder,
         data: &Path,
         device: &Device,
     ) -> Result<Arc<FeatureExtractor>> {
-        let mut this = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut this = slot.lock().unwrap_or_else(PoisonError::into_inner);
         this.left = this.left.saturating_sub(1);
         let extractor = match this.extractor.take() {
             Some(extractor) => extractor,
-            None => Arc::new(FeatureExtractor::open(&wanted.encoder, &wanted.card, data, device)?),
+            None => Arc::new(FeatureExtractor::open(&encoder.encoder, &encoder.card, data, device)?),
         };
         if this.left > 0 {
             this.extractor = Some(extractor.clone());
@@ -385,6 +385,7 @@ impl CacheEntry {
         let file = File::open(&path).with_context(step)?;
         // SAFETY: cache files are only ever replaced by renaming and removed by unlinking, so a mapped file
         // never changes under the map.
+        #[allow(unsafe_code, reason = "files of the cache are replaced, never changed in place")]
         let map = unsafe { Mmap::map(&file) }.with_context(step)?;
         let invalid = |e: String| Error::failed(e).context(step());
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| invalid(e.to_string()))?;

@@ -26,10 +26,10 @@ impl ArmCard {
     ///
     /// # Errors
     /// There is no such encoder, or the data have no ground truth for the oracle.
-    pub fn of(encoder: &ArmEncoder, how: Preparation, data: &Path) -> Result<Self> {
+    pub fn of(encoder: &ArmEncoder, preparation: Preparation, data: &Path) -> Result<Self> {
         match encoder.is_oracle() {
             true => Ok(Self::Oracle(GroundTruth::read(data)?.card())),
-            false => Ok(Self::Encoder(encoder.card(how)?)),
+            false => Ok(Self::Encoder(encoder.card(preparation)?)),
         }
     }
 
@@ -38,10 +38,10 @@ impl ArmCard {
     /// # Errors
     /// As [`ArmCard::of`].
     pub fn planned(encoder: &ArmEncoder, evaluator: &EvaluatorConfig) -> Result<Self> {
-        let how = evaluator.preparation();
+        let preparation = evaluator.preparation();
         match (data::image_directory(&evaluator.data)?, &evaluator.data) {
-            _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(how)?)),
-            (Some(dir), _) => Self::of(encoder, how, &dir),
+            _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(preparation)?)),
+            (Some(dir), _) => Self::of(encoder, preparation, &dir),
             (None, DataSource::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
             (None, _) => Err(Error::failed(
                 "the oracle cannot be planned: the data with its ground truth are not on this machine",

@@ -4,8 +4,9 @@
 //! returns [`Error::interrupted`]. Outside sections a signal ends the process at once; a second signal always does. The
 //! exit code is 128 plus the signal's number, and a message says how to resume.
 
-use crate::machine::terminal;
+use crate::machine::{shell, terminal};
 use burgess_base::{Error, Result};
+use std::ffi::OsString;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
@@ -62,7 +63,7 @@ pub fn message() -> String {
         15 => "SIGTERM",
         _ => "a signal",
     };
-    let command = command_line(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
+    let command = command_line(std::env::args_os());
     match RESUMES.get() {
         Some(true) => format!("stopped by {name}; finished work is saved. To resume: {command}"),
         _ => format!("stopped by {name}; unfinished work is not saved. To start again: {command}"),
@@ -70,13 +71,8 @@ pub fn message() -> String {
 }
 
 /// Formats a command so that it can be typed into a shell.
-fn command_line(words: impl Iterator<Item = String>) -> String {
-    let plain = |word: &str| {
-        let safe = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
-        !word.is_empty() && word.bytes().all(safe)
-    };
-    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    words.map(quoted).collect::<Vec<_>>().join(" ")
+fn command_line(words: impl Iterator<Item = OsString>) -> String {
+    words.map(|word| shell::quoted(&word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Starts listening for signals; `resumes` says whether the command resumes its work when started again. Signals that
@@ -137,7 +133,7 @@ mod tests {
     #[test]
     fn commands_can_be_typed_again() {
         let words = ["burgess", "ask", "What's this?", "", "a/b-c.toml"];
-        let line = command_line(words.iter().map(ToString::to_string));
+        let line = command_line(words.iter().map(OsString::from));
         assert_eq!(line, r"burgess ask 'What'\''s this?' '' a/b-c.toml");
     }
 

@@ -1,5 +1,5 @@
-//! Answers to single questions: about an image, by a multimodal model from a directory (of a run, or a released Cambrian
-//! model), or by a language model alone.
+//! Answers to single questions: about an image, by a multimodal model from a directory (of a run, or a released
+//! Cambrian model), or by a language model alone.
 
 use crate::data::field;
 use crate::features::model_cards;
@@ -85,9 +85,9 @@ fn answer(
     ids: &[u32],
     prompt_tokens: usize,
     scored: &[ScoredToken],
-    how: &AnswerOptions,
+    options: &AnswerOptions,
 ) -> Result<Answer> {
-    let lists_tokens = how.logprobs || how.continuation.is_some();
+    let lists_tokens = options.logprobs || options.continuation.is_some();
     Ok(Answer {
         answer: tokenizer.decode(ids)?,
         prompt_tokens,
@@ -140,7 +140,7 @@ impl TextModel {
     ///
     /// # Errors
     /// The text is too long, or a value in the model is not finite.
-    pub fn answer(&self, question: &str, how: &AnswerOptions) -> Result<Answer> {
+    pub fn answer(&self, question: &str, options: &AnswerOptions) -> Result<Answer> {
         let (ids, stop) = match &self.chat {
             Some(chat) => (chat.prompt(&self.tokenizer, question, false)?, chat.stop(&self.tokenizer)?),
             None => {
@@ -149,14 +149,15 @@ impl TextModel {
                 (self.tokenizer.encode_text(question)?, stop)
             }
         };
-        if let Some(continuation) = &how.continuation {
+        if let Some(continuation) = &options.continuation {
             let given = continuation_tokens(&self.tokenizer, continuation)?;
             let scored = text::score_text(&self.llm, &ids, &given, &self.device)?;
-            return answer(&self.tokenizer, &given, ids.len(), &scored, how);
+            return answer(&self.tokenizer, &given, ids.len(), &scored, options);
         }
-        let made = text::continue_text(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
-        let spoken: Vec<u32> = made.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
-        let mut answer = answer(&self.tokenizer, &spoken, ids.len(), &made, how)?;
+        let generated =
+            text::continue_text(&self.llm, &ids, options.max_new_tokens, &stop, options.sampling, &self.device)?;
+        let answer_ids: Vec<u32> = generated.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
+        let mut answer = answer(&self.tokenizer, &answer_ids, ids.len(), &generated, options)?;
         if self.chat.is_some() {
             answer.answer = answer.answer.trim().to_string();
         }
@@ -182,10 +183,11 @@ impl MultimodalModel {
         }
         if !dir.join("connector.safetensors").is_file() {
             return Err(Error::usage(format!(
-                "{} is not a multimodal model directory: it has no connector.safetensors and is no released Cambrian model",
+                "{} is not a multimodal model directory: it has no connector.safetensors and is no released Cambrian \
+                 model",
                 dir.display()
             ))
-            .hint("give the `model` directory of a run, OUT/<study>/<arm>/seed-<n>/model, or a released Cambrian model"));
+            .hint("give the `model` directory of a run, OUT/<study>/<arm>/seed-<n>/model, or a released model"));
         }
         let (model, tokenizer) = Mllm::load(dir, device)?;
         Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
@@ -209,9 +211,9 @@ impl MultimodalModel {
     ///
     /// # Errors
     /// The image cannot be read, an encoder's weights are missing, or the question is too long.
-    pub fn answer(&self, image: Option<&Path>, question: &str, how: &AnswerOptions) -> Result<Answer> {
+    pub fn answer(&self, image: Option<&Path>, question: &str, options: &AnswerOptions) -> Result<Answer> {
         let chat = &self.model.config().chat;
-        let seen = match image {
+        let image_tokens = match image {
             Some(file) => {
                 let orientation = model_cards::orientation(self.encoders.iter().map(|e| &e.card));
                 let image = preprocess::decode_oriented(file, orientation)?;
@@ -223,25 +225,26 @@ impl MultimodalModel {
             }
             None => None,
         };
-        let ids = chat.prompt(&self.tokenizer, question, seen.is_some())?;
+        let ids = chat.prompt(&self.tokenizer, question, image_tokens.is_some())?;
         let id = chat.image_id(&self.tokenizer)?;
-        let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
-        let positions = seen.as_ref().map_or(0, |s| s.tokens_per_image().saturating_sub(1));
+        let at = ids.iter().position(|i| *i == id).filter(|_| image_tokens.is_some());
+        let positions = image_tokens.as_ref().map_or(0, |s| s.tokens_per_image().saturating_sub(1));
         let prompt_tokens = ids.len() + positions;
-        let score =
-            |seen, answer: &[u32]| text::score_text_with_image(&self.model, seen, &ids, at, answer, &self.device);
-        if let Some(continuation) = &how.continuation {
+        let score = |image_tokens, answer: &[u32]| {
+            text::score_text_with_image(&self.model, image_tokens, &ids, at, answer, &self.device)
+        };
+        if let Some(continuation) = &options.continuation {
             let given = continuation_tokens(&self.tokenizer, continuation)?;
-            let scored = score(seen, &given)?;
-            return answer(&self.tokenizer, &given, prompt_tokens, &scored, how);
+            let scored = score(image_tokens, &given)?;
+            return answer(&self.tokenizer, &given, prompt_tokens, &scored, options);
         }
         let prompt = Prompt { ids: &ids, image: at.map(|at| (0, at)) };
         let stop = chat.stop(&self.tokenizer)?;
-        let decoding = Decoding { max_new_tokens: how.max_new_tokens, stop: &stop, sampling: how.sampling };
-        let made = generate::answer(&self.model, seen.as_ref(), &[prompt], &decoding, &self.device)?;
-        let made = made.into_iter().next().unwrap_or_default();
-        let scored = if how.logprobs { score(seen, &made)? } else { Vec::new() };
-        let mut answer = answer(&self.tokenizer, &made, prompt_tokens, &scored, how)?;
+        let decoding = Decoding { max_new_tokens: options.max_new_tokens, stop: &stop, sampling: options.sampling };
+        let generated = generate::answer(&self.model, image_tokens.as_ref(), &[prompt], &decoding, &self.device)?;
+        let generated = generated.into_iter().next().unwrap_or_default();
+        let scored = if options.logprobs { score(image_tokens, &generated)? } else { Vec::new() };
+        let mut answer = answer(&self.tokenizer, &generated, prompt_tokens, &scored, options)?;
         answer.answer = answer.answer.trim().to_string();
         Ok(answer)
     }

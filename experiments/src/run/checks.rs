@@ -37,13 +37,13 @@ pub fn check_arm(
         for (name, stage) in stages(evaluator, arm) {
             self::stage(&stage, llm, device).map_err(|e| e.context(format!("stage {name}")))?;
         }
-        let mut towers = Vec::with_capacity(cards.len());
+        let mut shapes = Vec::with_capacity(cards.len());
         for card in cards {
-            towers.push((card.width()?, card.used_grid()?));
+            shapes.push((card.width()?, card.used_grid()?));
         }
         let kind = evaluator.connector_of(arm).clone();
-        let connector = ConnectorConfig::new(kind, &towers, llm.config.hidden_size)?;
-        let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
+        let connector = ConnectorConfig::new(kind, &shapes, llm.config.hidden_size)?;
+        let grids: Vec<[usize; 2]> = shapes.iter().map(|t| t.1).collect();
         let positions = connector.image_tokens(&grids);
         let (chat, encoders, llm) = (llm.chat.clone(), Vec::new(), llm.config.clone());
         MllmConfig { connector, llm, chat, encoders, grid: None }.check()?;

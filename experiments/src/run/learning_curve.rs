@@ -43,11 +43,11 @@ pub fn rank_fractions(
     let dir = options.out.join(&study.name);
     let (mut runs, mut failed) = (0, 0);
     for share in fractions(given)? {
-        let place = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
-        progress.line(&format!("learning curve: {share} of the training data, in {}", place.display()));
-        let ran = ranking::run_study(&place, &with_fraction(study, share), options, progress)?;
-        (runs, failed) = (runs + ran.runs, failed + ran.failed);
-        let (align, tune) = ran.samples;
+        let directory = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
+        progress.line(&format!("learning curve: {share} of the training data, in {}", directory.display()));
+        let counts = ranking::run_study(&directory, &with_fraction(study, share), options, progress)?;
+        (runs, failed) = (runs + counts.runs, failed + counts.failed);
+        let (align, tune) = counts.samples;
         DataShare { share, align, tune }.write(&dir)?;
     }
     let mut outcome = ranking::report(&dir, None, None)?;

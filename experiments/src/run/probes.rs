@@ -180,7 +180,7 @@ fn vector(encoded: &Features, image: usize, cell: Option<usize>) -> Vec<f32> {
     }
 }
 
-/// The fields about probes in the record beside a weights file.
+/// The fields of the record beside a weights file that concern probes.
 #[derive(Deserialize)]
 struct WeightsRecord {
     digest: String,
@@ -206,7 +206,8 @@ pub fn recorded_random(id: &str) -> Vec<ProbeRecord> {
     EncoderCard::find(RANDOM).map(|card| recorded(&card)).unwrap_or_default()
 }
 
-/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; `limit` as in [`probe_encoder`].
+/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; for `limit` see
+/// [`probe_encoder`].
 ///
 /// # Errors
 /// There is no record, the record belongs to other weights, or the probing fails as in [`probe_encoder`].

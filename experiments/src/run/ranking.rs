@@ -4,10 +4,10 @@ use crate::data;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
 use crate::machine::progress::Progress;
 use crate::machine::workers::{self, Parallelism};
-use crate::machine::{device, paths, stop, terminal};
+use crate::machine::{device, paths, shell, stop, terminal};
 use crate::run::arm_run::run_arm;
 use crate::run::evaluator::Evaluator;
-use crate::run::provenance::{self, Provenance};
+use crate::run::provenance::Provenance;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
@@ -57,9 +57,9 @@ fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
 /// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
 pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
-    let ran = run_study(&dir, study, options, progress)?;
+    let counts = run_study(&dir, study, options, progress)?;
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
-    (outcome.runs, outcome.failed) = (ran.runs, ran.failed);
+    (outcome.runs, outcome.failed) = (counts.runs, counts.failed);
     Ok(outcome)
 }
 
@@ -280,7 +280,7 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };
     let command =
-        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", provenance::quoted(dir.as_os_str())));
+        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", shell::quoted(dir.as_os_str())));
     Ok(StudyInfo {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),

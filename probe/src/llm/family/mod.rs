@@ -301,7 +301,7 @@ impl DecoderFamily {
     ///
     /// # Errors
     /// When it is not supported; the error names the feature that our decoder lacks, and the supported families.
-    pub fn named(name: &str) -> std::result::Result<&'static Self, String> {
+    pub fn named(name: &str) -> Result<&'static Self, String> {
         if let Some(family) = FAMILIES.iter().find(|family| family.name == name) {
             return Ok(family);
         }

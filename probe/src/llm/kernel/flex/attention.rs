@@ -1,8 +1,8 @@
 //! Fused rotary causal attention of whole sequences; reads the joint projection in place.
 //!
 //! Per head, queries and keys are rotated while they are copied into small buffers. Blocks of [`BLOCK`] queries then
-//! are multiplied only by the keys that they may attend to, so the masked half of the score matrix is never computed. The backward
-//! pass recomputes the probabilities instead of storing them.
+//! are multiplied only by the keys that they may attend to, so the masked half of the score matrix is never computed.
+//! The backward pass recomputes the probabilities instead of storing them.
 
 use super::{Input, record, slice, tensor};
 use crate::llm::kernel::{AttentionSpec, PaddingMask};
