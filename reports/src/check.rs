@@ -7,6 +7,7 @@ use crate::formatting;
 use crate::ranking::{AVERAGE, PairTest, RankedArm, Ranking, TestFamily};
 use crate::schema::ArmRole;
 use crate::validity::ProbeValidity;
+use burgess_base::Category;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ pub struct Claims {
     pub best_above_blind: Option<f64>,
     /// Categories in which every trained arm must be separably above the random baseline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub every_arm_beats_random: Vec<String>,
+    pub every_arm_beats_random: Vec<Category>,
     /// Whether every category must have at least one separable pair of trained arms.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub separates_in_every_category: bool,
@@ -145,9 +146,10 @@ fn best_above_blind(m: &Measurements<'_>, least: f64) -> ClaimVerdict {
     at_least("average of the best trained arm minus its blind baseline, in points", least, found)
 }
 
-fn every_arm_beats_random(m: &Measurements<'_>, categories: &[String], may_excuse: bool) -> ClaimVerdict {
+fn every_arm_beats_random(m: &Measurements<'_>, categories: &[Category], may_excuse: bool) -> ClaimVerdict {
     let r = m.ranking;
-    let claim = format!("every trained arm is separably above the random baseline on {}", formatting::list(categories));
+    let names: Vec<String> = categories.iter().map(|c| c.to_string()).collect();
+    let claim = format!("every trained arm is separably above the random baseline on {}", formatting::list(&names));
     let tests = || categories.iter().flat_map(|c| r.tests(TestFamily::Random, c));
     let label = |arm: &str| r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone());
     let excused = |t: &PairTest| may_excuse && m.validity.is_some_and(|v| probes_not_above_random(v, &t.a, &t.scope));

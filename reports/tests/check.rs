@@ -2,6 +2,7 @@
 
 mod fixture;
 
+use burgess_base::Category;
 use burgess_reports::check::{ClaimVerdict, Claims, Measurements, TextAccuracy};
 use burgess_reports::page::{Evidence, StudyInfo, write_with};
 use burgess_reports::ranking::{RankOptions, Ranking, rank};
@@ -17,7 +18,7 @@ fn claims() -> Claims {
     Claims {
         oracle_reaches: Some(0.7),
         best_above_blind: Some(25.0),
-        every_arm_beats_random: vec!["General".into(), "Knowledge".into()],
+        every_arm_beats_random: vec![Category::GENERAL, Category::KNOWLEDGE],
         separates_in_every_category: true,
         seeds_agree: Some(0.8),
         reads_from_text: Some(0.9),

@@ -139,7 +139,7 @@ fn a_claim_about_probes_is_checked_and_probes_excuse_what_features_lack() {
     let least = |least: f64| Claims { reads_of_probe: [("thing".to_string(), least)].into(), ..Default::default() };
     assert!(check(&least(read - 0.01), Some(&v)).holds && !check(&least(read + 0.01), Some(&v)).holds);
     assert!(check(&least(0.1), None).measured.starts_with("not measured"));
-    let mut claims = Claims { every_arm_beats_random: vec!["Knowledge".into()], ..Default::default() };
+    let mut claims = Claims { every_arm_beats_random: vec![Category::KNOWLEDGE], ..Default::default() };
     let failing = check(&claims, Some(&v));
     assert!(!failing.holds && failing.measured.contains("nano-mae on Knowledge"), "{failing:?}");
     claims.probes_may_excuse = true;

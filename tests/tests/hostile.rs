@@ -40,6 +40,7 @@ impl Counting {
 }
 
 // SAFETY: every call is passed to the system's allocator; the counters are plain integers and allocate nothing.
+#[allow(unsafe_code, reason = "an allocator that counts can only be written so")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::took(layout.size());

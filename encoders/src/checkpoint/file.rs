@@ -42,7 +42,7 @@ impl Shard {
     fn release(&self, bytes: Range<usize>) {
         // SAFETY: a read-only mapping of a file keeps its contents under this advice.
         #[cfg(unix)]
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
         // If the system refuses, the pages stay in memory, which is harmless.
         let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
     }
@@ -137,7 +137,7 @@ impl Checkpoint {
         let file = locate::open_regular(path)?;
         // SAFETY: the mapping is read-only and private to this value; its bytes are only copied out. Another process
         // that truncates the file cannot be prevented; our own writers replace files by renaming.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
         let mut budget = MemoryBudget::of(map.len());
@@ -215,7 +215,8 @@ impl Checkpoint {
         one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
 
-    /// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers model.
+    /// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers
+    /// model.
     pub fn path(&self) -> &Path {
         &self.path
     }

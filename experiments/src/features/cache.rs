@@ -385,6 +385,7 @@ impl CacheEntry {
         let file = File::open(&path).with_context(step)?;
         // SAFETY: cache files are only ever replaced by renaming and removed by unlinking, so a mapped file
         // never changes under the map.
+        #[allow(unsafe_code, reason = "files of the cache are replaced, never changed in place")]
         let map = unsafe { Mmap::map(&file) }.with_context(step)?;
         let invalid = |e: String| Error::failed(e).context(step());
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| invalid(e.to_string()))?;

@@ -1,4 +1,5 @@
-//! The plan of a study (`burgess rank --dry-run`): the resolved study, the state and cost of every run, and missing files.
+//! The plan of a study (`burgess rank --dry-run`): the resolved study, the state and cost of every run, and missing
+//! files.
 
 use crate::data::{self, benchmarks, field};
 use crate::features::ArmCard;
@@ -184,7 +185,7 @@ fn costs(study: &StudyConfig) -> Result<Vec<PlannedCost>> {
         }
         let kind = evaluator.connector_of(arm).clone();
         let connector = ConnectorConfig::new(kind, &shapes, llm.hidden_size).map_err(|e| e.context(step()))?;
-        let module = connector.init(&burn::tensor::Device::flex())?;
+        let module = connector.init(&Device::flex())?;
         let parameters = checkpoint::parameters(&module)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         let grids: Vec<[usize; 2]> = shapes.iter().map(|t| t.1).collect();
         let inputs = CostInputs {

@@ -220,8 +220,8 @@ pub struct RopeConfig<'a> {
 }
 
 impl RopeConfig<'_> {
-    /// Inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and the factor
-    /// on their cosines and sines.
+    /// Inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and the
+    /// factor on their cosines and sines.
     fn inverse_frequencies(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
         if self.disabled {
@@ -347,7 +347,8 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in the `rotate_half` or the `interleaved` layout.
+    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in the `rotate_half` or the `interleaved`
+    /// layout.
     pub fn rotate(&self, x: Tensor<4>, interleaved: bool) -> Tensor<4> {
         let ([b, t, heads, d], half) = (x.dims(), self.cos.dims()[2]);
         let [cos, sin] = [&self.cos, &self.sin].map(|a| cast(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));

@@ -8,7 +8,7 @@ use super::unfreezing;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// The kind of a computed number.
+/// Kinds of computed numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NumberKind {
@@ -16,7 +16,7 @@ pub enum NumberKind {
     Average,
     /// The mean of a category's four columns, where the paper prints it.
     CategoryMean,
-    /// A category mean that was computed when the file was transcribed; this checks the files, not the paper.
+    /// A category mean that was computed when the file was transcribed. This checks the files, not the paper.
     FileMean,
     /// A category mean, compared with the full-precision number of the project page's figure.
     ExactMean,
@@ -32,8 +32,8 @@ impl NumberKind {
         match self {
             NumberKind::Average => "averages",
             NumberKind::CategoryMean => "category means",
-            NumberKind::FileMean => "category means of the files (the paper does not print these)",
-            NumberKind::ExactMean => "category means at full precision",
+            NumberKind::FileMean => "category means of the transcribed files (not printed in the paper)",
+            NumberKind::ExactMean => "category means at full precision (project page)",
             NumberKind::Rank => "ranks",
             NumberKind::PrintedChange => "changes by unfreezing",
         }

@@ -10,6 +10,8 @@
 //! no answer and no letter is right more often than another, `draw` marks objects, and the questions are written in the
 //! published schema.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod ade20k;
 mod annotated;
 pub mod annotations;

@@ -346,7 +346,8 @@ fn message(role: &str, content: &str) -> Value {
     Value::from_pairs([("role", role), ("content", content)])
 }
 
-/// Replaces the tag `generation`, an extension of `transformers` that the engine lacks, by a filter around the same block.
+/// Replaces the tag `generation`, an extension of `transformers` that the engine lacks, by a filter around the same
+/// block.
 fn tags_as_filters(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
@@ -407,7 +408,8 @@ mod tests {
     #[test]
     fn templates_render_as_in_python() -> Result<()> {
         let t = jinja(
-            "{{ messages[0]['content'].strip() | upper }} {{ true }} {{ none }} {{ {'b': 'ü', 'a': [1, 2.0]} | tojson }} \
+            "{{ messages[0]['content'].strip() | upper }} {{ true }} {{ none }} \
+             {{ {'b': 'ü', 'a': [1, 2.0]} | tojson }} \
              {{ {'b': 'ü'} | tojson(indent=1, ensure_ascii=true) }} {{ strftime_now('%d %b %Y') }}{{ eos_token }}\
              {% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}!{% endfor %}",
         )?;
@@ -459,7 +461,8 @@ mod tests {
             "{% extends 'chat' %}",
             "{% from 'chat' import a %}",
             "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
-            "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x|length }}",
+            "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}\
+             {{ n.x|length }}",
             "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x.replace('a', 'aa') %}{% endfor %}",
         ]
         .map(String::from)

@@ -1,8 +1,8 @@
 //! Chat templates: how a conversation becomes one token sequence with a loss mask.
 //!
 //! There are three kinds, each a `ChatFormat` in a file of its own: fixed strings around the turns ([`StringTemplate`],
-//! used by the nano study), the formats of Cambrian-1 with its rules for the loss mask ([`ConversationTemplate`]), and the
-//! Jinja template that a model ships ([`JinjaTemplate`]).
+//! used by the nano study), the formats of Cambrian-1 with its rules for the loss mask ([`ConversationTemplate`]), and
+//! the Jinja template that a model ships ([`JinjaTemplate`]).
 //!
 //! The template's own system message applies unless the conversation begins with a `system` turn, which replaces it;
 //! templates without a system message reject such a turn.

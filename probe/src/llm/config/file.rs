@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 /// The result of reading keys; the error names the key.
-type Read<T> = std::result::Result<T, String>;
+type Read<T> = Result<T, String>;
 
 /// The keys of a `config.json`; each accessor returns an error that names the key.
 struct Keys<'a>(&'a Map<String, Value>);
@@ -339,7 +339,7 @@ impl Rotary {
 
 /// Writes the names of `transformers` 4 and leaves out values that equal the class's defaults.
 impl Serialize for LlmConfig {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let family = self.model_type;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model_type", family.name)?;

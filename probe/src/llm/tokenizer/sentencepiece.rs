@@ -146,7 +146,10 @@ fn pre_tokenizer<'a>(model: &ModelProto, legacy: bool, user_defined: impl Iterat
         let scheme = if legacy { "always" } else { "first" };
         steps.push(json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false}));
     }
-    let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    let split = |pattern: &str| {
+        let pattern = json!({"Regex": pattern});
+        json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+    };
     if model.algorithm == SegmentationAlgorithm::Unigram && model.byte_fallback {
         steps.push(split(SPELLED_BYTE));
     }

@@ -170,7 +170,8 @@ impl Weights {
         let beyond = vocabulary.iter().filter(|(token, id)| **id as usize >= rows && needed(**id, token));
         let Some((token, id)) = beyond.min_by_key(|(_, id)| **id) else { return Ok(()) };
         Err(Error::failed(format!(
-            "{}: the tokenizer has {} entries, but the model only {rows} embeddings (`vocab_size`): `{}` has the id {id}",
+            "{}: the tokenizer has {} entries, but the model only {rows} embeddings (`vocab_size`): `{}` has the id \
+             {id}",
             self.path.display(),
             vocabulary.len(),
             burgess_base::text::excerpt(token, 40),
@@ -182,7 +183,7 @@ impl Weights {
     ///
     /// # Errors
     /// When there is no tokenizer.
-    pub fn tokenizer(&self) -> Result<TokenizerSource<'_>> {
+    pub fn tokenizer_source(&self) -> Result<TokenizerSource<'_>> {
         let directory = self.directory();
         let own = directory.map(|dir| [dir.join("tokenizer.json"), dir.join("tokenizer.model")]);
         match own {

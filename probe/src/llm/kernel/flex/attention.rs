@@ -1,8 +1,8 @@
 //! Fused rotary causal attention of whole sequences; reads the joint projection in place.
 //!
 //! Per head, queries and keys are rotated while they are copied into small buffers. Blocks of [`BLOCK`] queries then
-//! are multiplied only by the keys that they may attend to, so the masked half of the score matrix is never computed. The backward
-//! pass recomputes the probabilities instead of storing them.
+//! are multiplied only by the keys that they may attend to, so the masked half of the score matrix is never computed.
+//! The backward pass recomputes the probabilities instead of storing them.
 
 use super::{Input, record, slice, tensor};
 use crate::llm::kernel::{AttentionSpec, PaddingMask};
@@ -296,11 +296,11 @@ fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: 
 /// A block of scores: queries `from..to` against keys `first..to`, all as positions in the sequence.
 #[derive(Clone, Copy)]
 pub(super) struct ScoreBlock {
-    /// First key.
+    /// Position of the first key.
     pub first: usize,
-    /// First query.
+    /// Position of the first query.
     pub from: usize,
-    /// End of both queries and keys.
+    /// Position after the last query and the last key.
     pub to: usize,
 }
 

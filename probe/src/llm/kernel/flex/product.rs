@@ -26,7 +26,8 @@ fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     }
 }
 
-/// Fused form of [`crate::llm::kernel::fused_linear`]; `None` if a tensor is tracked, not f32 or of an unexpected shape.
+/// Fused form of [`crate::llm::kernel::fused_linear`]; `None` if a tensor is tracked, not f32 or of an unexpected
+/// shape.
 pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
     let [rows, inputs] = x.dims();
     let x = plain(x)?;

@@ -141,7 +141,8 @@ impl Architecture {
 }
 
 /// Permutes rows from the interleaved rotary layout to the `rotate_half` layout: within each head of `width` rows of
-/// `row` numbers, even rows move to the front and odd rows behind them. Inverse of `permute` in `convert_hf_to_gguf.py`.
+/// `row` numbers, even rows move to the front and odd rows behind them. Inverse of `permute` in
+/// `convert_hf_to_gguf.py`.
 fn to_rotate_half(values: &[f32], width: usize, row: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for head in values.chunks((width * row).max(1)) {
