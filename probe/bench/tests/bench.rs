@@ -524,7 +524,7 @@ fn broken_files_say_where_and_what() -> Checked {
     let error = read_error("nano-mme", &[open_line(0, "yes").to_string()])?;
     assert!(error.contains("has 1 question(s) instead of 2"), "{error}");
     let error = read_error("nano-gqa", &[line(0).to_string()])?;
-    assert!(error.contains("`options` does not belong"), "{error}");
+    assert!(error.contains("`options` is not allowed"), "{error}");
     let absent = bench(id).read(Path::new("/nowhere")).expect_err("no file").to_string();
     assert!(absent.starts_with("reading /nowhere/bench/nano-ai2d.jsonl: "), "{absent}");
     Ok(())

@@ -499,7 +499,7 @@ fn workbooks_are_read_within_limits() -> Checked {
     workbook_error(&beyond, NO_STRINGS)?;
     let many = NO_STRINGS.replace("/>", " count=\"1\" uniqueCount=\"4294967295\"><si><t>x</t></si></sst>");
     let error = workbook_error(&good, &many)?;
-    assert!(error.contains("announces 4294967295 texts"), "{error}");
+    assert!(error.contains("declares 4294967295 texts"), "{error}");
     workbook_error(&good, &many.replace("uniqueCount=\"4294967295\"", "uniqueCount = '99999999999999999999999'"))?;
     // A column that is far away but narrow, and a row far below, are read.
     let dir = tempfile::tempdir()?;

@@ -144,7 +144,7 @@ fn images_in_tsv_are_base64_paths_or_another_rows() -> Checked {
     assert_eq!(bytes, [a.clone(), b.clone(), a.clone(), b"file".to_vec(), b, a]);
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\t9\n")?;
     let error = for_each(&table, columns, |_| Ok(())).unwrap_err().to_string();
-    assert!(error.contains("holds \"9\", which is no image file"), "{error}");
+    assert!(error.contains("holds \"9\", which is neither an image file"), "{error}");
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\n")?;
     let error = for_each(&table, columns, |_| Ok(())).unwrap_err().to_string();
     assert!(error.contains("the row has 2 cells, but the header has 3"), "{error}");

@@ -314,7 +314,7 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
                 if fetched > most {
                     let most = files::format_bytes(most);
                     return Err(
-                        Error::failed(format!("the images to read are larger than {most} in total")).context(step())
+                        Error::failed(format!("the images to read take more than {most} in total")).context(step())
                     );
                 }
                 of_row.insert((*row, item), bytes);
