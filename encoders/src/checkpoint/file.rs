@@ -215,7 +215,8 @@ impl Checkpoint {
         one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
 
-    /// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers model.
+    /// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers
+    /// model.
     pub fn path(&self) -> &Path {
         &self.path
     }

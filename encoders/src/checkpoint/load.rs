@@ -67,8 +67,8 @@ pub fn load_with<M: Module>(
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
 }
 
-/// Checks that the checkpoint has exactly the names and shapes that [`load`] needs. Only headers are read, so values that
-/// are not finite are not detected.
+/// Checks that the checkpoint has exactly the names and shapes that [`load`] needs. Only headers are read, so values
+/// that are not finite are not detected.
 ///
 /// # Errors
 /// As [`load`].
@@ -188,7 +188,8 @@ fn hint(
     "compare the card's [architecture] with the weights, which have more layers or parts".into()
 }
 
-/// Returns the encoder of the zoo and the dialect whose names match most of the file's tensors, if more than half match.
+/// Returns the encoder of the zoo and the dialect whose names match most of the file's tensors, if more than half
+/// match.
 fn most_similar_card(checkpoint: &Checkpoint) -> Option<(String, &'static str)> {
     let mut best = (checkpoint.keys().count() / 2, None);
     for card in card::zoo().ok()? {

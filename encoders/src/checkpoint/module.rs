@@ -1,5 +1,5 @@
-//! Converts the parameters of a Burn module to PyTorch's conventions: paths with dots, `weight`/`bias`, linear weights as
-//! `[out, in]`.
+//! Converts the parameters of a Burn module to PyTorch's conventions: paths with dots, `weight`/`bias`, linear weights
+//! as `[out, in]`.
 //!
 //! Burn stores a linear weight as `[in, out]` and calls the affine parameters of norms `gamma`/`beta`. All code outside
 //! this file uses PyTorch's conventions only.

@@ -20,8 +20,8 @@ pub struct CheckpointPart {
     pub root: String,
 }
 
-/// Prefixes in checkpoints of timm's training: averages (EMA), then weights. `timm.models.load_checkpoint` reads the first
-/// one that exists.
+/// Prefixes in checkpoints of timm's training: averages (EMA), then weights. `timm.models.load_checkpoint` reads the
+/// first one that exists.
 const TIMM_PREFIXES: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict.", "model."];
 /// Number of prefixes of averages at the beginning of [`TIMM_PREFIXES`].
 const AVERAGES: usize = 2;
@@ -136,8 +136,8 @@ impl<'a> ExpectedTensors<'a> {
     }
 }
 
-/// Chooses one of several parts that match; also returns a note for the user if there was a choice. `None` if `parts` is
-/// empty.
+/// Chooses one of several parts that match; also returns a note for the user if there was a choice. `None` if `parts`
+/// is empty.
 ///
 /// # Errors
 /// No precedence applies.

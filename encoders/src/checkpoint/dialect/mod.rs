@@ -124,8 +124,8 @@ impl TensorSource {
 }
 
 impl Dialect {
-    /// Returns upstream names and shape of the parameter at `path` with `shape`, both in PyTorch's conventions. `shapes`
-    /// returns the shapes of the module's other parameters.
+    /// Returns upstream names and shape of the parameter at `path` with `shape`, both in PyTorch's conventions.
+    /// `shapes` returns the shapes of the module's other parameters.
     ///
     /// # Errors
     /// The dialect has no rule for this path, or the shape cannot be split or squeezed by the rule.
@@ -209,7 +209,8 @@ impl Dialect {
     }
 
     /// Whether the tensor `key` is ignored in a checkpoint to whose names `root` was prepended (see
-    /// [`Checkpoint::under`](super::Checkpoint::under)); tensors outside of the encoder have no such prefix in the file.
+    /// [`Checkpoint::under`](super::Checkpoint::under)); tensors outside of the encoder have no such prefix in the
+    /// file.
     pub fn ignores_under(&self, root: &str, key: &str) -> bool {
         let beside = |name: &str| {
             let known = self.rules.iter().flat_map(|rule| rule.upstream).any(|pattern| matched(pattern, key).is_some());

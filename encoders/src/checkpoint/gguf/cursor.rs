@@ -41,7 +41,8 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.bytes()?))
     }
 
-    /// Reads a number of items that take at least `least` bytes each, and checks that they fit into the rest of the file.
+    /// Reads a number of items that take at least `least` bytes each, and checks that they fit into the rest of the
+    /// file.
     pub fn count(&mut self, least: u64, what: &str) -> Result<u64> {
         let count = self.u64()?;
         let left = (self.file.len() - self.at) as u64;

@@ -66,8 +66,8 @@ impl ValueType {
         }
     }
 
-    /// Decodes a value from `bytes`, whose length must be [`ValueType::size`]; `None` for texts, lists, and flags that are
-    /// neither 0 nor 1.
+    /// Decodes a value from `bytes`, whose length must be [`ValueType::size`]; `None` for texts, lists, and flags that
+    /// are neither 0 nor 1.
     fn value(self, bytes: &[u8]) -> Option<MetadataValue<'static>> {
         let mut wide = [0; 8];
         wide.get_mut(..bytes.len())?.copy_from_slice(bytes);

@@ -1,6 +1,7 @@
 //! Reads GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their values, usually quantised in
-//! [`GgmlBlock`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every length
-//! is checked against the rest of the file before its use, and every table entry is charged to the file's [`MemoryBudget`].
+//! [`GgmlBlock`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every
+//! length is checked against the rest of the file before its use, and every table entry is charged to the file's
+//! [`MemoryBudget`].
 //!
 //! ```text
 //! "GGUF", version u32, tensors u64, pairs u64

@@ -1,6 +1,6 @@
 //! Reads files of `torch.save` (`.pth`, `.pt`, `.bin`, `.pth.tar`): the zip archive of PyTorch 1.6 and later, and the
-//! older sequence of pickles. Only tensors are read, and in place: nothing is executed (see [`pickle`]), unpacked or copied,
-//! and memory use is bounded by the file's size (see [`MemoryBudget`]).
+//! older sequence of pickles. Only tensors are read, and in place: nothing is executed (see [`pickle`]), unpacked or
+//! copied, and memory use is bounded by the file's size (see [`MemoryBudget`]).
 //!
 //! Nested dictionaries become dots in names: the encoder of a MoCo v3 checkpoint is under
 //! `state_dict.module.base_encoder.`, a card's prefix. TensorSource of the formats: `torch/serialization.py`.
@@ -149,8 +149,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Adds a value to be visited. A few bytes can reference one dictionary a billion times, so every visit is charged to
-    /// the budget.
+    /// Adds a value to be visited. A few bytes can reference one dictionary a billion times, so every visit is charged
+    /// to the budget.
     fn enter(&mut self, name: &str, part: &str, value: Id, depth: usize) -> Result<()> {
         self.budget.grow::<(String, Id, usize)>(1)?;
         self.budget.spend(name.len() + part.len() + 1)?;

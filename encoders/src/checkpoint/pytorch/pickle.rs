@@ -1,5 +1,5 @@
-//! A pickle interpreter that executes nothing: the stack machine of Python's `pickle`, in which an instruction that would
-//! call a function only records the call.
+//! A pickle interpreter that executes nothing: the stack machine of Python's `pickle`, in which an instruction that
+//! would call a function only records the call.
 //!
 //! A pickle is a program, and loading one in Python can run any code. Here only the constructors of containers and
 //! tensors that `torch.save` writes are interpreted (`torch/_utils.py`, `collections.OrderedDict`); the result of any
