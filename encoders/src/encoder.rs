@@ -1,23 +1,23 @@
-//! A pretrained encoder that is ready to use: card, weights and device.
+//! A pretrained encoder that is ready to use: card, weights and device, and the one way from images to features.
 //!
-//! ```no_run
-//! use burgess_encoders::{card::EncoderCard, encoder::Encoder, preprocess};
-//! # fn f() -> burgess_base::Result<()> {
-//! let encoder = Encoder::load(EncoderCard::find("nano-clip")?, None, &burn::tensor::Device::flex())?;
-//! let features = encoder.encode(&[preprocess::decode("cat.jpg".as_ref())?], 16)?;
-//! assert_eq!(features.values.len(), features.images * features.tokens * features.width);
-//! # Ok(()) }
-//! ```
+//! [`Encoder::encode_batch`] prepares the images of a batch, computes their features and rejects values that are not
+//! finite; [`Encoder::encode`] and [`Encoder::encode_files`] do so for any number of images and return host memory.
 
-use crate::arch::Architecture;
+use crate::arch::{Architecture, Tokens};
 use crate::card::EncoderCard;
 use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors, LoadReport, Precision};
 use crate::features::FeatureMap;
+use crate::preprocess;
 use crate::resolve::weights_path;
-use burgess_base::{Context, Error, Result};
+use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
+use rayon::prelude::*;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError};
+use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 
 /// An encoder with its weights.
 #[derive(Debug, Clone)]
@@ -27,6 +27,18 @@ pub struct Encoder {
     /// The network with its weights.
     pub arch: Architecture,
     device: Device,
+}
+
+/// Number of images that [`Encoder::encode_files`] computes at a time.
+const BATCH: usize = 16;
+
+/// The features of a batch of images on the encoder's device.
+#[derive(Debug, Clone)]
+pub struct EncodedBatch {
+    /// Finite features at the card's tap, on the card's grid.
+    pub features: FeatureMap,
+    /// Seconds that the network took, without the preparation of the images.
+    pub seconds: f64,
 }
 
 /// Features in host memory, `[images, tokens, width]`, row-major.
@@ -44,7 +56,84 @@ pub struct Features {
     pub grid: [usize; 2],
 }
 
+impl Features {
+    /// Returns the features of one image, `[tokens, width]`, row-major; `None` if there is no image of this index.
+    pub fn image(&self, index: usize) -> Option<&[f32]> {
+        let length = self.tokens * self.width;
+        (index < self.images).then(|| self.values.get(index * length..(index + 1) * length)).flatten()
+    }
+
+    /// Returns the mean of an image's patch features, `[width]`, without the class token; `None` if there is no image of
+    /// this index.
+    pub fn mean_patch(&self, index: usize) -> Option<Vec<f32>> {
+        let patches = self.grid[0] * self.grid[1];
+        let all = self.image(index)?.get(self.tokens.checked_sub(patches)? * self.width..)?;
+        let mut mean = vec![0f32; self.width];
+        for patch in all.chunks_exact(self.width.max(1)) {
+            for (mean, value) in mean.iter_mut().zip(patch) {
+                *mean += value / patches as f32;
+            }
+        }
+        Some(mean)
+    }
+
+    /// Appends the features of a batch.
+    fn append(&mut self, batch: FeatureMap) -> Result<()> {
+        let [images, tokens, width] = batch.tokens.dims();
+        (self.tokens, self.width, self.grid) = (tokens, width, batch.grid);
+        self.images += images;
+        let data = batch.tokens.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
+        self.values.extend(data.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))?);
+        Ok(())
+    }
+
+    /// Serialises the features as a safetensors file with the tensors `features`, `[images, tokens, width]` f32, and
+    /// `grid`, `[2]` u64.
+    ///
+    /// # Errors
+    /// The number of values does not match the shape.
+    pub fn to_safetensors(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+        let values: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let grid: Vec<u8> = self.grid.iter().flat_map(|side| (*side as u64).to_le_bytes()).collect();
+        let invalid = |e: SafeTensorError| Error::failed(format!("serialising features: {e}"));
+        let tensors = [
+            ("features", TensorView::new(Dtype::F32, vec![self.images, self.tokens, self.width], &values)),
+            ("grid", TensorView::new(Dtype::U64, vec![2], &grid)),
+        ];
+        let tensors = tensors.into_iter().map(|(name, view)| Ok((name, view?))).collect::<Result<Vec<_>, _>>();
+        safetensors::serialize(tensors.map_err(invalid)?, Some(metadata)).map_err(invalid)
+    }
+}
+
 impl Encoder {
+    /// Loads the encoder with this name: the id of a card of the zoo, the path of a directory in Hugging Face layout or
+    /// of a card, or the repository `owner/name[@revision]` of the hub if it is in the local cache. Nothing is
+    /// downloaded.
+    ///
+    /// ```
+    /// use burgess_encoders::{Device, Encoder, RgbImage};
+    ///
+    /// let encoder = Encoder::from_id("nano-sup", &Device::default())?;
+    /// let features = encoder.encode(&[RgbImage::new(640, 480)], 1)?;
+    /// assert_eq!((features.images, features.grid), (1, [4, 4]));
+    /// # Ok::<(), burgess_encoders::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is no such encoder, its weights are not on this machine, or they do not match the card.
+    pub fn from_id(name: &str, device: &Device) -> Result<Self> {
+        Self::load(EncoderCard::open(name)?, None, device)
+    }
+
+    /// Loads the encoder in a directory in Hugging Face layout: weights beside a `config.json` of transformers or timm,
+    /// or an `open_clip_config.json`, or the folders of diffusers.
+    ///
+    /// # Errors
+    /// The directory holds no encoder that can be read; see [`directory`](crate::directory).
+    pub fn from_directory(directory: &Path, device: &Device) -> Result<Self> {
+        Self::load(crate::directory::card(directory)?, None, device)
+    }
+
     /// Builds an encoder around an existing network, for example one in training.
     pub fn new(card: EncoderCard, arch: Architecture, device: &Device) -> Self {
         Self { card, arch, device: device.clone() }
@@ -91,57 +180,85 @@ impl Encoder {
         checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }
 
-    /// Features of preprocessed images `[batch, 3, size, size]` at the card's tap, on the card's grid; all are finite.
+    /// Features of prepared images `[batch, 3, size, size]` at the card's tap, on the card's grid; all are finite.
     ///
     /// # Errors
     /// The images have another size, or a feature is not finite.
     pub fn forward(&self, pixels: Tensor<4>) -> Result<FeatureMap> {
-        let several = pixels.dims()[0] > 1;
-        self.forward_of(pixels, &|n| if several { format!("image {n} of the batch") } else { "the image".into() })
+        self.forward_named(pixels, &|n| format!("image {n} of the batch"))
     }
 
     /// Features as from [`Encoder::forward`]; `name` maps an index in the batch to the image's name for error messages.
     ///
     /// # Errors
     /// As [`Encoder::forward`].
-    pub fn forward_of(&self, pixels: Tensor<4>, name: &dyn Fn(usize) -> String) -> Result<FeatureMap> {
+    pub fn forward_named(&self, pixels: Tensor<4>, name: &dyn Fn(usize) -> String) -> Result<FeatureMap> {
         let features = self.arch.forward(pixels, &self.card.tap)?;
         let features = match self.card.grid {
             Some(grid) => features.resample(grid)?,
             None => features,
         };
-        let Some(bad) = features.first_not_finite()? else { return Ok(features) };
-        let class = usize::from(features.prefix() > 0);
-        let place = match bad.token.checked_sub(class) {
-            None => "the class token".into(),
-            Some(patch) => {
-                format!("row {}, column {}", patch / features.grid[1].max(1), patch % features.grid[1].max(1))
-            }
-        };
-        Err(Error::failed(format!(
-            "{} makes features that are not finite of {}: {} at {place}, channel {}",
-            self.card.id,
-            name(bad.image),
-            bad.value,
-            bad.channel
-        ))
-        .hint("the weights are damaged or diverged in training, or the card's numbers are not theirs"))
+        features.check_finite(&self.card.id, name)?;
+        Ok(features)
     }
 
-    /// Preprocesses `images` and returns their features in host memory; computes `batch` images at a time.
-    /// The features of an image do not depend on the other images.
+    /// Prepares the images of one batch and computes their features. The features of an image do not depend on the
+    /// other images. `name` maps an index in the batch to the image's name for error messages.
+    ///
+    /// # Errors
+    /// A feature is not finite: the error names the image.
+    pub fn encode_batch(&self, images: &[RgbImage], name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
+        let pixels = self.card.preprocess.pixels(images, &self.device);
+        let start = Instant::now();
+        let features = self.forward_named(pixels, name)?;
+        self.device.sync().map_err(|e| Error::failed(e.to_string()))?;
+        Ok(EncodedBatch { features, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Returns the features of `images` in host memory; computes `batch` images at a time.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_batch`].
     pub fn encode(&self, images: &[RgbImage], batch: usize) -> Result<Features> {
-        let grid = self.card.used_grid()?;
-        let mut all = Features { values: Vec::new(), images: images.len(), tokens: 0, width: 0, grid };
-        for chunk in images.chunks(batch.max(1)) {
-            let map = self.forward(self.card.preprocess.pixels(chunk, &self.device))?;
-            [_, all.tokens, all.width] = map.tokens.dims();
-            all.grid = map.grid;
-            let data = map.tokens.try_into_data().map_err(|e| Error::failed(e.to_string()));
-            let values = data.and_then(|d| d.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string())));
-            all.values.extend(values.with_context(|| format!("encoding images with {}", self.card.id))?);
+        let mut all = self.no_features()?;
+        for (n, chunk) in images.chunks(batch.max(1)).enumerate() {
+            let first = n * batch.max(1);
+            all.append(self.encode_batch(chunk, &|i| format!("image {}", first + i))?.features)?;
         }
         Ok(all)
+    }
+
+    /// Reads image files and returns their features in host memory.
+    ///
+    /// ```no_run
+    /// use burgess_encoders::{Device, Encoder};
+    ///
+    /// let encoder = Encoder::from_id("facebook/dinov2-base", &Device::default())?;
+    /// let features = encoder.encode_files(&["cat.png", "dog.jpg"])?;
+    /// assert_eq!(features.values.len(), 2 * features.tokens * features.width);
+    /// # Ok::<(), burgess_encoders::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A file is not an image that can be read, or an error of [`Encoder::encode_batch`]; both name the file.
+    pub fn encode_files<P: AsRef<Path> + Sync>(&self, files: &[P]) -> Result<Features> {
+        let mut all = self.no_features()?;
+        let orientation = self.card.preprocess.orientation();
+        for files in files.chunks(BATCH) {
+            let images = files.par_iter().map(|file| preprocess::decode_oriented(file.as_ref(), orientation));
+            let images: Vec<RgbImage> = images.collect::<Result<_>>()?;
+            let name = |i: usize| files.get(i).map_or_else(String::new, |file| file.as_ref().display().to_string());
+            all.append(self.encode_batch(&images, &name)?.features)?;
+        }
+        Ok(all)
+    }
+
+    /// The features of no image, with the shape of this encoder's features.
+    fn no_features(&self) -> Result<Features> {
+        let grid = self.card.used_grid()?;
+        let width = self.card.architecture.width(&self.card.tap)?;
+        let class = usize::from(self.card.tap.tokens == Tokens::PatchAndClass);
+        Ok(Features { values: Vec::new(), images: 0, tokens: class + grid[0] * grid[1], width, grid })
     }
 
     /// The device on which the network computes.

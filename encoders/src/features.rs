@@ -30,7 +30,7 @@ impl FeatureMap {
     ///
     /// # Errors
     /// The device fails to copy its values to the host.
-    pub fn first_not_finite(&self) -> Result<Option<NotFinite>> {
+    fn first_not_finite(&self) -> Result<Option<NotFinite>> {
         let [batch, tokens, width] = self.tokens.dims();
         if batch * tokens * width == 0 {
             return Ok(None);
@@ -48,6 +48,29 @@ impl FeatureMap {
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
         let value = values.get(at).copied().unwrap_or(f32::NAN);
         Ok(Some(NotFinite { image, token: at / width, channel: at % width, value }))
+    }
+
+    /// Checks that all features are finite. `encoder` is the encoder's name and `name` maps an index in the batch to the
+    /// image's name, both for the error.
+    ///
+    /// # Errors
+    /// A feature is NaN or infinite: the error names the image, the patch and the channel.
+    pub fn check_finite(&self, encoder: &str, name: &dyn Fn(usize) -> String) -> Result<()> {
+        let Some(bad) = self.first_not_finite()? else { return Ok(()) };
+        let position = match bad.token.checked_sub(self.prefix()) {
+            None => "the class token".into(),
+            Some(patch) => {
+                let columns = self.grid[1].max(1);
+                format!("row {}, column {}", patch / columns, patch % columns)
+            }
+        };
+        Err(Error::failed(format!(
+            "{encoder} computes features that are not finite for {}: {} at {position}, channel {}",
+            name(bad.image),
+            bad.value,
+            bad.channel
+        ))
+        .hint("the weights are damaged or diverged in training, or they do not belong to the card's hyper-parameters"))
     }
 
     /// Resamples the patch tokens to another grid: bilinear, with half-pixel centres, without antialiasing, as
@@ -91,15 +114,15 @@ impl FeatureMap {
 
 /// The position and value of a feature that is not finite.
 #[derive(Debug, Clone, Copy)]
-pub struct NotFinite {
+struct NotFinite {
     /// Index of the image in its batch.
-    pub image: usize,
+    image: usize,
     /// Index of the token, counted with the class token.
-    pub token: usize,
+    token: usize,
     /// Index of the channel.
-    pub channel: usize,
+    channel: usize,
     /// The value: NaN or infinite.
-    pub value: f32,
+    value: f32,
 }
 
 /// The largest side of a feature grid; more tokens than any language model reads.

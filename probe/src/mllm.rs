@@ -258,10 +258,15 @@ impl Mllm {
                 None => DropPathMask::none(),
             };
             let map = encoder.forward_with_drop_path(x, &config.tap, &drop_path)?;
-            maps.push(match self.config.grid {
+            let map = match self.config.grid {
                 Some(grid) => map.resample(grid)?,
                 None => map,
-            });
+            };
+            // In training, the loss is checked instead, which costs nothing more.
+            if draws.is_none() {
+                map.check_finite("the unfrozen encoder", &|n| format!("image {n} of the batch"))?;
+            }
+            maps.push(map);
         }
         self.config.connector.gather(maps)
     }

@@ -374,14 +374,14 @@ fn models_are_found_by_every_kind_of_name() -> Result<()> {
     let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo/nano-lm");
     let named = Weights::open("nano-lm")?;
     assert_eq!(named.config(), Weights::open_path(&zoo)?.config());
-    assert!(matches!(named.tokenizer()?, TokenizerSource::Json(path) if path.ends_with("tokenizer.json")));
+    assert!(matches!(named.tokenizer_source()?, TokenizerSource::Json(path) if path.ends_with("tokenizer.json")));
     let files = ["config.json", "chat.json", "tokenizer.json", "model.safetensors"].map(|f| zoo.join(f));
     let parts: Result<Vec<String>> = files.iter().map(|f| digest::of_file(f)).collect();
     assert_eq!(named.digest()?, digest::of_value(&parts?)?);
 
     let file = golden("llm-gguf/qwen3.q8.gguf");
     let weights = Weights::open(&file.display().to_string())?;
-    assert!(weights.tokenizer().unwrap_err().hint_text().is_some_and(|h| h.contains("tokenizer.model")));
+    assert!(weights.tokenizer_source().unwrap_err().hint_text().is_some_and(|h| h.contains("tokenizer.model")));
     // The only GGUF file of a directory, which may contain files of other kinds.
     let dir = tempfile::tempdir()?;
     std::fs::copy(&file, dir.path().join("a.gguf"))?;
@@ -389,7 +389,7 @@ fn models_are_found_by_every_kind_of_name() -> Result<()> {
     std::fs::write(dir.path().join("tokenizer.model"), b"")?;
     let inside = Weights::open_path(dir.path())?;
     assert_eq!(inside.config(), weights.config());
-    assert!(matches!(inside.tokenizer()?, TokenizerSource::SentencePiece(_)));
+    assert!(matches!(inside.tokenizer_source()?, TokenizerSource::SentencePiece(_)));
     std::fs::copy(&file, dir.path().join("b.gguf"))?;
     let (text, hint) = complaint(dir.path());
     assert!(text.contains("a.gguf, b.gguf") && hint.contains("name the file"), "{text} {hint}");

@@ -31,7 +31,9 @@ use std::process::ExitCode;
 #[command(
     name = "burgess",
     version,
-    after_help = "Without a command, `burgess` does `burgess rank nano`.\n\nFiles: results go to runs/, images and features to ~/.cache/burgess (BURGESS_CACHE; limit BURGESS_CACHE_GB, default 20), published weights to the Hugging Face cache (HF_HOME).",
+    after_help = "Without a command, `burgess` does `burgess rank nano`.\n\nFiles: results go to runs/, images and \
+features to ~/.cache/burgess (BURGESS_CACHE; limit BURGESS_CACHE_GB, default 20), published weights to the Hugging \
+Face cache (HF_HOME).",
     subcommand_help_heading = "Commands",
     max_term_width = 100,
     disable_help_subcommand = true

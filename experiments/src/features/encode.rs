@@ -8,8 +8,9 @@ use crate::machine::stop;
 use crate::study::{ArmEncoder, ORACLE};
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
-use burgess_encoders::encoder::Encoder;
-use burn::tensor::{Device, Tensor, TensorData};
+use burgess_encoders::encoder::{EncodedBatch, Encoder};
+use burn::tensor::Device;
+use image::RgbImage;
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::HashMap;
 use std::path::Path;
@@ -97,29 +98,24 @@ pub fn encode<S: AsRef<str>>(
     batch: usize,
     advance: &dyn Fn(u64),
 ) -> Result<EncodedImages> {
-    let size = encoder.card.preprocess.size;
     let mut all =
         EncodedImages { bytes: Vec::new(), shape: [images.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
     for names in images.chunks(batch.max(1)) {
         stop::check()?;
-        let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
-        for image in image_files::open_all(dir, names, encoder.card.preprocess.orientation()) {
-            let image = image?;
-            all.not_square += usize::from(image.width() != image.height());
-            pixels.extend(encoder.card.preprocess.apply(&image));
-        }
-        let start = Instant::now();
-        let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
+        let opened = image_files::open_all(dir, names, encoder.card.preprocess.orientation());
+        let opened: Vec<RgbImage> = opened.into_iter().collect::<Result<_>>()?;
+        all.not_square += opened.iter().filter(|image| image.width() != image.height()).count();
         let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name.as_ref()));
-        let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
-        let [_, tokens, width] = map.tokens.dims();
-        let host: Vec<f32> = map
+        let EncodedBatch { features, seconds } = encoder.encode_batch(&opened, &name)?;
+        let [_, tokens, width] = features.tokens.dims();
+        let start = Instant::now();
+        let host: Vec<f32> = features
             .tokens
             .into_data()
             .try_into_vec_as()
             .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
-        all.seconds += start.elapsed().as_secs_f64();
-        (all.shape[1], all.shape[2], all.grid) = (tokens, width, map.grid);
+        all.seconds += seconds + start.elapsed().as_secs_f64();
+        (all.shape[1], all.shape[2], all.grid) = (tokens, width, features.grid);
         all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
         advance(names.len() as u64);
     }

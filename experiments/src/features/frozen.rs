@@ -16,12 +16,11 @@ use crate::machine::progress::Progress;
 use crate::machine::workers::Parallelism;
 use crate::study::{ArmEncoder, FeatureSourceKind};
 use burgess_base::{Error, Result};
-use burgess_encoders::encoder::Encoder;
+use burgess_encoders::encoder::{EncodedBatch, Encoder};
 use burgess_encoders::features::FeatureMap;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// Number of images in a forward pass.
 const BATCH: usize = 16;
@@ -81,16 +80,13 @@ impl ComputedFeatures {
             let orientation = encoder.card.preprocess.orientation();
             let opened =
                 image_files::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
-            let pixels = encoder.card.preprocess.pixels(&opened, encoder.device());
-            let start = Instant::now();
             let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name));
-            let map = encoder.forward_of(pixels, &name)?;
-            encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
+            let EncodedBatch { features, seconds } = encoder.encode_batch(&opened, &name)?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
             spent.0 += names.len() as f64;
-            spent.1 += start.elapsed().as_secs_f64();
+            spent.1 += seconds;
             drop(spent);
-            maps.push(map.tokens);
+            maps.push(features.tokens);
         }
         if maps.is_empty() {
             return Err(Error::failed("features of no image"));

@@ -70,8 +70,8 @@ impl ModelEncoder {
 
     /// Features of one image. The encoder is loaded for this call only.
     fn features(&self, image: &RgbImage, device: &Device) -> Result<FeatureMap> {
-        let card = self.card.encoder()?;
-        self.encoder.load(card.clone(), device)?.forward(pixels(card, image, device))
+        let encoder = self.encoder.load(self.card.encoder()?.clone(), device)?;
+        Ok(encoder.encode_batch(std::slice::from_ref(image), &|_| "the image".into())?.features)
     }
 }
 

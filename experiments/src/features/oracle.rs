@@ -79,8 +79,8 @@ impl OracleCard {
     /// Notes on the oracle, which the results list.
     pub fn notes(&self) -> Vec<String> {
         vec![format!(
-            "features are the ground truth in {FILE}, as a random projection to {} channels; no image is read, and there \
-             are no parameters and no operations",
+            "features are the ground truth in {FILE}, as a random projection to {} channels; no image is read, and \
+             there are no parameters and no operations",
             self.width
         )]
     }
@@ -89,7 +89,7 @@ impl OracleCard {
 /// Makes the error for a caller that needs a network's card or weights, but the arm has the oracle.
 pub fn no_encoder() -> Error {
     Error::usage(format!(
-        "`{ORACLE}` is no encoder: its features are the ground truth of a study's data and cannot be computed from images"
+        "`{ORACLE}` is no encoder: its features are the ground truth of a study's data, not computed from images"
     ))
     .hint(format!("add it to a study as an arm: encoders = [\"{ORACLE}\"]; a directory of this name is ./{ORACLE}"))
 }

@@ -1,5 +1,5 @@
-//! Answers to single questions: about an image, by a multimodal model from a directory (of a run, or a released Cambrian
-//! model), or by a language model alone.
+//! Answers to single questions: about an image, by a multimodal model from a directory (of a run, or a released
+//! Cambrian model), or by a language model alone.
 
 use crate::data::field;
 use crate::features::model_cards;
@@ -183,10 +183,11 @@ impl MultimodalModel {
         }
         if !dir.join("connector.safetensors").is_file() {
             return Err(Error::usage(format!(
-                "{} is not a multimodal model directory: it has no connector.safetensors and is no released Cambrian model",
+                "{} is not a multimodal model directory: it has no connector.safetensors and is no released Cambrian \
+                 model",
                 dir.display()
             ))
-            .hint("give the `model` directory of a run, OUT/<study>/<arm>/seed-<n>/model, or a released Cambrian model"));
+            .hint("give the `model` directory of a run, OUT/<study>/<arm>/seed-<n>/model, or a released model"));
         }
         let (model, tokenizer) = Mllm::load(dir, device)?;
         Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })

@@ -51,6 +51,24 @@ pub struct ModelEvalOptions {
     pub device: Device,
 }
 
+/// Name of a model in results, from its directory: `nano-nano-siglip-seed-0` for `runs/nano/nano-siglip/seed-0/model`,
+/// `cambrian-8b` for `cambrian-8b/`.
+pub fn default_name(model: &Path) -> String {
+    // `.` and `..` have names of their own only in full.
+    let whole = match model.file_name() {
+        Some(_) => model.to_path_buf(),
+        None => model.canonicalize().unwrap_or_else(|_| model.to_path_buf()),
+    };
+    let model = whole.as_path();
+    let parts: Vec<String> = model.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+    let parts = match parts.as_slice() {
+        [before @ .., last] if last == "model" => before.get(before.len().saturating_sub(3)..).unwrap_or_default(),
+        [.., _] => parts.get(parts.len() - 1..).unwrap_or_default(),
+        [] => &[],
+    };
+    parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
+}
+
 /// Evaluates a model on the benchmarks that have no results yet, and writes the results.
 ///
 /// # Errors
@@ -87,7 +105,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         "title": "Models on benchmarks",
         "question": "How well do these models answer?",
         "evaluator": {
-            "benchmarks": options.benchmarks, "scoring": eval_options.scoring, "prompts": eval_options.prompts, "limit": eval_options.limit,
+            "benchmarks": options.benchmarks, "scoring": eval_options.scoring,
+            "prompts": eval_options.prompts, "limit": eval_options.limit,
             "blind": eval_options.blind, "likelihoods": eval_options.likelihoods, "sampling": eval_options.sampling,
         },
     });
@@ -265,4 +284,22 @@ fn earlier(model: &Path) -> Result<String> {
 
 fn computed(encoders: &[ModelEncoder], dir: &Path, images: &[String], device: &Device) -> Result<Vec<FrozenFeatures>> {
     encoders.iter().map(|e| FrozenFeatures::computed(&e.encoder, &e.card, dir, images, device)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_place() {
+        for (path, name) in [
+            ("runs/nano/nano-siglip/seed-0/model", "nano-nano-siglip-seed-0"),
+            ("cambrian-8b/", "cambrian-8b"),
+            ("größe", "gr__e"),
+            (".", "experiments"),
+            ("src/..", "experiments"),
+        ] {
+            assert_eq!(default_name(path.as_ref()), name, "{path}");
+        }
+    }
 }

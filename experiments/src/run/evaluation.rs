@@ -47,7 +47,8 @@ pub struct EvalContext<'a> {
     pub images: &'a [String],
 }
 
-/// Evaluates a model on the benchmarks that have no samples in `store` yet, stores the samples, and scores all benchmarks.
+/// Evaluates a model on the benchmarks that have no samples in `store` yet, stores the samples, and scores all
+/// benchmarks.
 ///
 /// # Errors
 /// As [`answer_questions`]; samples of finished benchmarks are kept.

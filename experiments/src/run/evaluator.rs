@@ -212,6 +212,8 @@ impl Evaluator {
 
     /// Makes `config.json`: everything on which a run's results depend.
     pub fn resolved_config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
+        let versions = self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version()));
+        let versions: BTreeMap<_, _> = versions.collect();
         let mut config = json!({
             "burgess": env!("CARGO_PKG_VERSION"),
             "study": self.study,
@@ -221,7 +223,7 @@ impl Evaluator {
             "encoders": encoders,
             "llm": {"name": self.config.llm, "digest": self.llm.digest},
             "data": self.data.digest,
-            "benchmarks": self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version())).collect::<BTreeMap<_, _>>(),
+            "benchmarks": versions,
             "evaluator": serde_json::to_value(&self.config)?,
             "device": self.device_name,
             "threads": self.threads,

@@ -1,4 +1,5 @@
-//! The plan of a study (`burgess rank --dry-run`): the resolved study, the state and cost of every run, and missing files.
+//! The plan of a study (`burgess rank --dry-run`): the resolved study, the state and cost of every run, and missing
+//! files.
 
 use crate::data::{self, benchmarks, field};
 use crate::features::ArmCard;

@@ -8,12 +8,13 @@ use crate::run::probes;
 use crate::run::probes::ProbeRecord;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
-use burgess_encoders::card::EncoderCard;
+use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
 use burgess_encoders::objective::{DataShape, PretrainBatch, TokenizedCaptions};
 use burgess_encoders::pretrain::{PretrainRecipe, StepReport, pretrain};
+use burgess_encoders::resolve::is_path;
 use burgess_probe::data::collate;
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::pretrain as lm;
@@ -95,7 +96,21 @@ impl LossCurve {
     }
 }
 
-/// Pretrains the encoder of a card, and writes its weights (f16, upstream names) to `weights` and the record beside them.
+/// Opens the card of an encoder that can be pretrained, by id or path.
+///
+/// # Errors
+/// There is no such card, or it has no recipe.
+pub fn card(id: &str) -> Result<EncoderCard> {
+    let card = if is_path(id) { EncoderCard::from_file(Path::new(id))? } else { EncoderCard::find(id)? };
+    if card.pretrain.is_none() && card.supervision != Supervision::None {
+        return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
+            .hint("published encoders are not trained here: download them with `burgess fetch`"));
+    }
+    Ok(card)
+}
+
+/// Pretrains the encoder of a card, and writes its weights (f16, upstream names) to `weights` and the record beside
+/// them.
 pub fn encoder(
     card: &EncoderCard,
     weights: &Path,
@@ -313,8 +328,8 @@ fn cell_grid(words: Vec<Vec<String>>) -> lm::CellGrid {
     lm::CellGrid { grid: [CELLS; 2], words }
 }
 
-/// Whether a word is spelled letter by letter: several capitals or several digits. The tokenizer is trained without such
-/// words, so that it has no tokens for parts of them, and text in an image is encoded with one token per letter.
+/// Whether a word is spelled letter by letter: several capitals or several digits. The tokenizer is trained without
+/// such words, so that it has no tokens for parts of them, and text in an image is encoded with one token per letter.
 fn is_spelled(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())

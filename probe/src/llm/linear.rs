@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub struct Linear {
     /// Weight, `[in, out]` (the transpose of PyTorch's).
     pub weight: Param<Tensor<2>>,
-    /// Bias, `[out]`.
+    /// Bias, `[out]`; `None` in a layer without bias.
     pub bias: Option<Param<Tensor<1>>>,
     /// The LoRA factors; `None` without LoRA.
     pub lora: Option<Lora>,

@@ -77,7 +77,7 @@ struct ConversationSpec {
 enum EmptyMessage {
     /// Its role, as in a prompt.
     Role,
-    /// Nothing.
+    /// No text at all.
     Skipped,
 }
 

@@ -11,7 +11,7 @@ impl Tokenizer {
     /// # Errors
     /// When there is none, or it is damaged or of an unknown kind.
     pub fn of_model(weights: &Weights) -> Result<Self> {
-        match weights.tokenizer()? {
+        match weights.tokenizer_source()? {
             TokenizerSource::Json(file) | TokenizerSource::SentencePiece(file) => Self::from_file(&file),
             TokenizerSource::Gguf(metadata) => {
                 let step = || format!("reading {}", weights.path().display());

@@ -183,7 +183,7 @@ impl Weights {
     ///
     /// # Errors
     /// When there is no tokenizer.
-    pub fn tokenizer(&self) -> Result<TokenizerSource<'_>> {
+    pub fn tokenizer_source(&self) -> Result<TokenizerSource<'_>> {
         let directory = self.directory();
         let own = directory.map(|dir| [dir.join("tokenizer.json"), dir.join("tokenizer.model")]);
         match own {

@@ -161,7 +161,7 @@ fn model(path: &Path, place: &InputDir) -> Result<()> {
     let weights = Weights::open_path(path)?;
     weights.notes()?.into_iter().for_each(|note| place.tell(note));
     weights.check()?;
-    if weights.tokenizer().is_err() {
+    if weights.tokenizer_source().is_err() {
         return Ok(());
     }
     let tokenizer = Tokenizer::of_model(&weights)?;

@@ -296,11 +296,11 @@ fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: 
 /// A block of scores: queries `from..to` against keys `first..to`, all as positions in the sequence.
 #[derive(Clone, Copy)]
 pub(super) struct ScoreBlock {
-    /// First key.
+    /// Position of the first key.
     pub first: usize,
-    /// First query.
+    /// Position of the first query.
     pub from: usize,
-    /// End of both queries and keys.
+    /// Position after the last query and the last key.
     pub to: usize,
 }
 
