@@ -113,7 +113,10 @@ fn a_model_in_several_files_is_opened_by_the_first() {
     let (text, hint) = say(&second);
     assert!(text.contains("part 2 of a model in 3 files") && hint.contains("a-00001-of-00003.gguf"), "{text} {hint}");
     let (text, hint) = say(&copy("split-00001-of-00003.gguf", "b.gguf"));
-    assert!(text.contains("its name states another number") && hint.contains("NAME-00001-of-00003.gguf"), "{text} {hint}");
+    assert!(
+        text.contains("its name states another number") && hint.contains("NAME-00001-of-00003.gguf"),
+        "{text} {hint}"
+    );
     let first = copy("split-00001-of-00003.gguf", "a-00001-of-00003.gguf");
     let (text, _) = say(&first);
     assert!(text.contains("part a-00003-of-00003.gguf"), "{text}");

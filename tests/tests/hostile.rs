@@ -354,14 +354,21 @@ fn indexes_of_shards() {
         "..\\\\out.safetensors",
     ] {
         let error = open(&index("w", outside)).unwrap_err();
-        assert!(error.contains("expected the name of a file in its directory") && error.contains("index.json"), "{outside}: {error}");
+        assert!(
+            error.contains("expected the name of a file in its directory") && error.contains("index.json"),
+            "{outside}: {error}"
+        );
     }
     assert!(open(&index("v", "s.safetensors")).unwrap_err().contains("first `v`"));
     assert!(open(&index("w", "absent")).unwrap_err().contains("is not there: absent"));
     assert!(open("{}").unwrap_err().contains("weight_map"));
     assert!(open(&"[".repeat(500_000)).is_err());
     let lines = |n: usize| (0..n).map(|i| format!(r#""{i}":"""#)).collect::<Vec<_>>().join(",");
-    assert!(open(&format!(r#"{{"weight_map":{{{}}}}}"#, lines(50_000))).unwrap_err().contains("expected the name of a file in its directory"));
+    assert!(
+        open(&format!(r#"{{"weight_map":{{{}}}}}"#, lines(50_000)))
+            .unwrap_err()
+            .contains("expected the name of a file in its directory")
+    );
     let crowd = format!(r#"{{"weight_map":{{{}}}}}"#, lines(500_000));
     assert!(open(&crowd).unwrap_err().contains("more memory than the whole file"));
     assert!(open(r#"{"weight_map":{},"weight_map":{}}"#).unwrap_err().contains("duplicate field"));
