@@ -28,9 +28,9 @@ pub mod attention;
 pub mod card;
 pub mod checkpoint;
 pub mod directory;
+pub mod download;
 pub mod encoder;
 pub mod features;
-pub mod hub;
 pub mod init;
 pub mod kernel;
 pub mod objective;
@@ -42,6 +42,7 @@ pub mod resolve;
 
 pub use arch::{Architecture, ArchitectureConfig, Tap, Tokens};
 pub use burgess_base::{Error, ErrorKind, Result};
+pub use burgess_hub as hub;
 pub use burn::tensor::{Device, Tensor};
 pub use card::{EncoderCard, Supervision, zoo};
 pub use checkpoint::Checkpoint;
