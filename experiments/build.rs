@@ -1,5 +1,5 @@
-//! Lists the built-in studies from the folder `studies/`, so that adding one is adding a file, and the versions of the
-//! libraries that results depend on.
+//! Generates three lists: the built-in studies (all files of `studies/`), the shipped weights, and the versions of the
+//! libraries on which results depend.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -20,13 +20,13 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("studies.rs");
     fs::write(out, format!("&[\n{rows}]")).expect("OUT_DIR is writable");
     versions();
+    zoo();
 }
 
-/// What computes, reads images, splits text and reads weights.
+/// Libraries whose versions results record: for computing, images, tokenizers and weights.
 const LIBRARIES: [&str; 5] = ["burn", "burn-flex", "image", "safetensors", "tokenizers"];
 
-/// `versions.rs`: name and version of each library that `Cargo.lock` has, the newest where it has several, and of the
-/// compiler.
+/// Writes `versions.rs`: name and version of each library in `Cargo.lock` (the newest of several), and of the compiler.
 fn versions() {
     let lock = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../Cargo.lock");
     println!("cargo::rerun-if-changed={}", lock.display());
@@ -47,7 +47,7 @@ fn versions() {
     fs::write(out, format!("&[\n{rows}]")).expect("OUT_DIR is writable");
 }
 
-/// Studies in a folder and the folders in it.
+/// Lists the studies in a folder and its subfolders.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) {
     println!("cargo::rerun-if-changed={}", folder.display());
     for entry in fs::read_dir(folder).expect("the folder studies/ is readable") {
@@ -58,4 +58,25 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// Writes `zoo.rs`: path in the zoo and contents of the shipped weights, so that the binary needs no other files.
+fn zoo() {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("..");
+    let mut rows = String::new();
+    for (prefix, folder) in [("weights", "encoders/zoo/weights"), ("llm/nano-lm", "probe/zoo/nano-lm")] {
+        let folder = root.join(folder);
+        println!("cargo::rerun-if-changed={}", folder.display());
+        let entries = fs::read_dir(&folder).expect("the folders of shipped weights are readable");
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("they are readable").path()).collect();
+        files.retain(|path| path.is_file());
+        files.sort();
+        for path in files {
+            let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+            let path = fs::canonicalize(&path).expect("it was found there");
+            rows += &format!("    ({:?}, include_bytes!({path:?})),\n", format!("{prefix}/{name}"));
+        }
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("zoo.rs");
+    fs::write(out, format!("&[\n{rows}]")).expect("OUT_DIR is writable");
 }

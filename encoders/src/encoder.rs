@@ -5,7 +5,7 @@
 
 use crate::arch::{Architecture, Tokens};
 use crate::card::EncoderCard;
-use crate::checkpoint::{self, Checkpoint, Dialect, LoadReport, Needed, Place, Precision};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors, LoadReport, Precision};
 use crate::features::FeatureMap;
 use crate::preprocess;
 use crate::resolve::weights_path;
@@ -280,7 +280,7 @@ fn opened(
     card.architecture.validate()?;
     card.architecture.check_layers(file.keys().count())?;
     let (network, dialect) = (card.architecture.init(device)?, Dialect::find(&card.source.dialect)?);
-    let needed = Needed::new(&checkpoint::parameters(&network)?, dialect)?;
+    let needed = ExpectedTensors::new(&checkpoint::parameters(&network)?, dialect)?;
     let (place, note) = place(&needed, &file, card.source.prefix.as_deref(), weights.is_some())?;
     let prefix = place.prefix.clone();
     Ok((network, place.of(file)?, prefix, note))
@@ -291,7 +291,12 @@ fn opened(
 ///
 /// # Errors
 /// The encoder matches in several places.
-fn place(needed: &Needed, file: &Checkpoint, prefix: Option<&str>, foreign: bool) -> Result<(Place, Option<String>)> {
+fn place(
+    needed: &ExpectedTensors,
+    file: &Checkpoint,
+    prefix: Option<&str>,
+    foreign: bool,
+) -> Result<(CheckpointPart, Option<String>)> {
     let own = prefix.unwrap_or_default();
     if let Some(place) = needed.fitting_at(file, own) {
         return Ok((place, None));
@@ -303,9 +308,9 @@ fn place(needed: &Needed, file: &Checkpoint, prefix: Option<&str>, foreign: bool
             return Ok((place, note));
         }
         // No place matches: missing tensors are reported for the place that has most of them.
-        if let Some(near) = needed.places(file).into_iter().next() {
+        if let Some(near) = needed.parts(file).into_iter().next() {
             return Ok((near, None));
         }
     }
-    Ok((Place { prefix: own.into(), ..Place::whole() }, None))
+    Ok((CheckpointPart { prefix: own.into(), ..CheckpointPart::whole() }, None))
 }

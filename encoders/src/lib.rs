@@ -23,6 +23,8 @@
 //! image, [`arch`] computes its [`features`], and [`probe`] measures what they contain. [`pretrain`] trains an encoder
 //! with one of the objectives in [`objective`].
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod arch;
 pub mod attention;
 pub mod card;
@@ -39,6 +41,7 @@ pub mod preprocess;
 pub mod pretrain;
 pub mod probe;
 pub mod resolve;
+pub mod shipped;
 
 pub use arch::{Architecture, ArchitectureConfig, Tap, Tokens};
 pub use burgess_base::{Error, ErrorKind, Result};

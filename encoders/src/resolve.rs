@@ -5,6 +5,7 @@ use crate::card::{EncoderCard, Location};
 use crate::checkpoint::{self, Checkpoint};
 use crate::directory;
 use crate::hub::{self, Repository};
+use crate::shipped;
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, nearest};
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ pub fn repository_weights(repository: &Repository, file: Option<&str>) -> Result
         Some(file) => directory.join(file),
         None => directory,
     };
-    checkpoint::complete(&path).map_err(|e| {
+    checkpoint::all_files(&path).map_err(|e| {
         Error::failed(format!("{} is not complete on this machine: {e}", repository.name()))
             .hint(format!("download {}", repository.name()))
             .downloadable(repository.name())
@@ -132,21 +133,15 @@ fn no_directory(name: &str) -> Error {
 
 /// Returns the local file or directory that holds a card's weights.
 ///
-/// Shipped weights are searched in `$BURGESS_ZOO/weights/`, or, if `BURGESS_ZOO` is not set, in `zoo/weights/` beside
-/// the executable, in `../share/burgess/zoo/weights/` relative to it, and in the source tree of the build. Published
-/// weights are searched in the caches of [`hub`], where this project's downloads and other programs store them.
+/// Shipped weights are searched where [`shipped::weights`] says, published weights in the caches of [`hub`], where this
+/// project's downloads and other programs store them.
 ///
 /// # Errors
 /// The weights are not on this machine.
 pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
     match &card.source.location {
         Location::Shipped { file } => {
-            let tried: Vec<PathBuf> = zoo_dirs().iter().map(|dir| dir.join("weights").join(file)).collect();
-            tried.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
-                let list = tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-                Error::failed(format!("the weights of {} are not on this machine; looked for {list}", card.id))
-                    .hint("set BURGESS_ZOO to the `encoders/zoo` folder of a checkout, or pretrain this encoder")
-            })
+            shipped::weights(file).map_err(|e| e.context(format!("looking for the weights of {}", card.id)))
         }
         Location::Directory(path) if path.is_dir() => Ok(path.clone()),
         Location::Directory(path) => {
@@ -165,22 +160,6 @@ fn not_fetched(card: &EncoderCard, why: &Error) -> Error {
     Error::failed(format!("the weights of {} are not on this machine: {why}", card.id))
         .hint(format!("give a file or directory with its weights, or download {}", card.id))
         .downloadable(&card.id)
-}
-
-/// The folders that may hold the zoo's `weights/`, in search order.
-pub fn zoo_dirs() -> Vec<PathBuf> {
-    if let Some(dir) = std::env::var_os("BURGESS_ZOO").filter(|d| !d.is_empty()) {
-        return vec![dir.into()];
-    }
-    let mut dirs = Vec::new();
-    if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
-        dirs.push(dir.join("zoo"));
-        if let Some(parent) = dir.parent() {
-            dirs.push(parent.join("share/burgess/zoo"));
-        }
-    }
-    dirs.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo"));
-    dirs
 }
 
 /// Whether a card's weights are on this machine.

@@ -58,7 +58,7 @@ fn what_does_not_fit_is_listed() {
     });
     let text = error.to_string();
     assert!(text.contains("2 tensors missing in the file: cls_token, blocks.1.norm2.bias"), "{text}");
-    assert!(text.contains("1 tensor used by nothing: surplus"), "{text}");
+    assert!(text.contains("1 tensor not used by the module: surplus"), "{text}");
     assert!(text.contains("norm.weight: expected [32], found [4]"), "{text}");
     assert!(text.contains("blocks.0.attn.proj.weight: expected [32, 32], found [16, 64]"), "{text}");
     assert_eq!(error.exit_code(), 1);
@@ -80,7 +80,7 @@ fn long_lists_are_cut() {
         }
     });
     assert!(
-        error.to_string().contains("25 tensors used by nothing") && error.to_string().ends_with("and 15 more"),
+        error.to_string().contains("25 tensors not used by the module") && error.to_string().ends_with("and 15 more"),
         "{error}"
     );
     assert!(error.hint_text().is_some_and(|h| h.contains("more layers or parts")));
@@ -217,7 +217,7 @@ fn an_absent_shard_is_named_with_what_to_do() {
     std::fs::create_dir_all(&cache).unwrap();
     std::fs::write(cache.join("model.safetensors.index.json"), &index).unwrap();
     assert_eq!(say(&cache).1, "download owner/my-vit again");
-    // A shard that was cut off is named.
+    // A truncated shard is named.
     for i in 1..=3 {
         let part = all.iter().enumerate().filter(|(n, _)| 1 + n % 3 == i).map(|(_, (k, v))| (k.clone(), v.clone()));
         write(&part.collect(), &dir.path().join(name(i)));
@@ -226,7 +226,7 @@ fn an_absent_shard_is_named_with_what_to_do() {
     let bytes = std::fs::read(dir.path().join(name(2))).unwrap();
     std::fs::write(dir.path().join(name(2)), &bytes[..bytes.len() - 8]).unwrap();
     let (text, hint) = say(dir.path());
-    assert!(text.contains(&format!("shard {}", name(2))) && hint.contains("cut off"), "{text} {hint}");
+    assert!(text.contains(&format!("shard {}", name(2))) && hint.contains("truncated"), "{text} {hint}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn what_is_not_known_is_refused_with_a_hint() {
         error
     };
     assert!(say(r#"{"model_type": "llama"}"#, "clip").to_string().contains("`llama` model"));
-    assert!(say(r#"{"architecture": "swin_tiny"}"#, "mae").to_string().contains("`swin_tiny` is not known"));
+    assert!(say(r#"{"architecture": "swin_tiny"}"#, "mae").to_string().contains("`swin_tiny` is not supported"));
     assert!(say("{}", "mae").to_string().contains("neither"));
     assert!(say(r#"{"model_type": "clip"}"#, "mae").to_string().contains("no `vision_model.embeddings"));
     std::fs::remove_file(dir.path().join("config.json")).unwrap();
@@ -149,7 +149,7 @@ fn nothing_about_images_is_assumed_silently() -> Result<()> {
         open(dir.path()).unwrap_err().to_string()
     };
     assert!(say("{", "").contains(FILE));
-    assert!(say("\"resample\": 2", "\"resample\": 0").contains("resample = 0 is not known"));
+    assert!(say("\"resample\": 2", "\"resample\": 0").contains("resample = 0 is not supported"));
     assert!(say("\"do_normalize\": true", "\"do_normalize\": \"yes\"").contains("do_normalize = \"yes\""));
     assert!(say("\"do_resize\": true", "\"do_resize\": false").contains("do_resize = false"));
     assert!(say("0.00392156862745098", "-1.0").contains("rescale_factor = -1.0"));
@@ -158,7 +158,7 @@ fn nothing_about_images_is_assumed_silently() -> Result<()> {
     assert!(say("\"resample\"", "\"crop_pct\": 0.9, \"resample\"").contains("crop_pct = 0.9"));
     assert!(say("\"resample\"", "\"do_flip_channel_order\": true, \"resample\"").contains("do_flip_channel_order"));
     assert!(say("\"resample\"", "\"do_pad\": true, \"size_divisor\": 24, \"resample\"").contains("are padded"));
-    assert!(say("ViTImageProcessor", "ViTMatteImageProcessor").contains("ViTMatteImageProcessor\" is not known"));
+    assert!(say("ViTImageProcessor", "ViTMatteImageProcessor").contains("ViTMatteImageProcessor\" is not supported"));
     // What is left out has the default of the class, and a note says which.
     let left_out = |key: &str| {
         let dir = changed("transformers-vit", FILE, |text| {
@@ -180,9 +180,7 @@ fn nothing_about_images_is_assumed_silently() -> Result<()> {
     ] {
         let notes = left_out(key)?.notes;
         assert!(
-            notes.len() == 1
-                && notes[0].contains(&format!("leaves out {said}"))
-                && notes[0].contains("ViTImageProcessor"),
+            notes.len() == 1 && notes[0].contains(&format!("has no {said}")) && notes[0].contains("ViTImageProcessor"),
             "{key}: {notes:?}"
         );
     }
@@ -225,7 +223,7 @@ fn settings_within_a_whole_processor_are_read() -> Result<()> {
     std::fs::write(path("processor_config.json"), whole.to_string())?;
     let both = open(dir.path())?;
     assert_eq!(both.preprocess.mean, [0.25, 0.5, 0.75]);
-    assert!(both.notes[0].contains("says something else than processor_config.json"), "{:?}", both.notes);
+    assert!(both.notes[0].contains("differs from processor_config.json"), "{:?}", both.notes);
     std::fs::remove_file(path(OWN))?;
     let nested = open(dir.path())?;
     assert_eq!((nested.preprocess.mean, nested.notes.len()), ([0.25, 0.5, 0.75], 0));
@@ -236,7 +234,7 @@ fn settings_within_a_whole_processor_are_read() -> Result<()> {
     let own = open(dir.path())?;
     assert_eq!((own.preprocess, own.notes.len()), (plain, 0));
     std::fs::write(path(OWN), "[1, 2]")?;
-    assert!(open(dir.path()).unwrap_err().to_string().contains("preprocessor_config.json holds [1,2]"));
+    assert!(open(dir.path()).unwrap_err().to_string().contains("preprocessor_config.json contains [1,2]"));
     Ok(())
 }
 
@@ -341,6 +339,6 @@ fn configurations_that_do_not_fit_are_refused() {
     assert!(clip("\"squash\"", "\"stretch\"").contains("resize_mode = \"stretch\""));
     assert!(clip("\"layers\": 2", "\"layers\": 3").contains("missing in the file"));
     assert!(clip("\"width\": 16", "\"timm_model_name\": \"vitamin_small_224\"").contains("`vitamin_small_224`"));
-    assert!(refused("timm-eva02", "config.json", "\"depth\": 2", "\"depth\": 1").contains("used by nothing"));
+    assert!(refused("timm-eva02", "config.json", "\"depth\": 2", "\"depth\": 1").contains("not used by the module"));
     assert!(refused("timm-sam", "config.json", "\"window_size\": 3", "\"window_size\": 2").contains("rel_pos_h"));
 }

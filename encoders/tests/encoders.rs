@@ -167,7 +167,7 @@ fn saving_and_loading_changes_nothing() -> Result<()> {
 /// Every parameter with its values.
 fn contents(arch: &Architecture) -> Result<Vec<(Parameter, Vec<f32>)>> {
     let mut all = Vec::new();
-    checkpoint::collect(arch, |parameter, values| {
+    checkpoint::visit_parameters(arch, |parameter, values| {
         all.push((parameter, values));
         Ok(())
     })?;

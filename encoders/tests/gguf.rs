@@ -2,7 +2,7 @@
 //! Goldens: `tests/reference/gguf_blocks.py`.
 
 use burgess_base::Result;
-use burgess_encoders::checkpoint::{self, Checkpoint, Value};
+use burgess_encoders::checkpoint::{self, Checkpoint, MetadataValue};
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {
@@ -75,7 +75,7 @@ fn every_type_of_metadata_is_read() -> Result<()> {
         ("i64", i64::MIN.into()),
     ];
     for (key, value) in integers {
-        assert_eq!(metadata.get(&format!("test.{key}")), Some(Value::Integer(value)));
+        assert_eq!(metadata.get(&format!("test.{key}")), Some(MetadataValue::Integer(value)));
     }
     assert_eq!(metadata.number("test.f32")?, Some(f64::from(0.1f32)));
     assert_eq!(metadata.number("test.f64")?, Some(0.1));
@@ -97,7 +97,7 @@ fn a_model_in_several_files_is_opened_by_the_first() {
     assert_eq!(file.keys().collect::<Vec<_>>(), ["w0", "w1", "w2"]);
     assert_eq!(file.read("w2").unwrap(), [2.0; 6]);
     assert_eq!(file.metadata().text("test.text").unwrap(), Some("of the whole"));
-    assert_eq!(checkpoint::complete(&golden("split-00001-of-00003.gguf")).unwrap().len(), 3);
+    assert_eq!(checkpoint::all_files(&golden("split-00001-of-00003.gguf")).unwrap().len(), 3);
 
     let dir = tempfile::tempdir().unwrap();
     let copy = |from: &str, to: &str| {
@@ -117,7 +117,7 @@ fn a_model_in_several_files_is_opened_by_the_first() {
     let first = copy("split-00001-of-00003.gguf", "a-00001-of-00003.gguf");
     let (text, _) = say(&first);
     assert!(text.contains("part a-00003-of-00003.gguf"), "{text}");
-    assert!(checkpoint::complete(&first).unwrap_err().to_string().contains("a-00003-of-00003.gguf is absent"));
+    assert!(checkpoint::all_files(&first).unwrap_err().to_string().contains("a-00003-of-00003.gguf does not exist"));
     copy("split-00002-of-00003.gguf", "a-00003-of-00003.gguf");
     assert!(say(&first).0.contains("in two shards"));
     copy("split-00001-of-00003.gguf", "a-00003-of-00003.gguf");

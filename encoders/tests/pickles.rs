@@ -46,14 +46,14 @@ fn objects_and_other_files_are_refused_with_a_hint() {
         assert!(error.hint_text().is_some(), "{error}");
         error.to_string()
     };
-    assert!(say(&golden("object.pth")).contains("no table of tensors"));
+    assert!(say(&golden("object.pth")).contains("no dictionary of tensors"));
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         path
     };
-    assert!(say(&write("plain.pkl", b"\x80\x04N.")).contains("not one of torch.save"));
+    assert!(say(&write("plain.pkl", b"\x80\x04N.")).contains("not written by torch.save"));
     assert!(say(&write("cut.pth", b"PK\x03\x04")).contains("cannot be read"));
     // What a malicious file does in Python: posix.system("touch ...").
     let target = dir.path().join("touched");
@@ -63,7 +63,7 @@ fn objects_and_other_files_are_refused_with_a_hint() {
     bytes.extend(u32::try_from(order.len()).unwrap().to_le_bytes());
     bytes.extend(order.as_bytes());
     bytes.extend(b"\x85R.\x80\x02].");
-    assert!(say(&write("malicious.pth", &bytes)).contains("no table of tensors"));
+    assert!(say(&write("malicious.pth", &bytes)).contains("no dictionary of tensors"));
     assert!(!target.exists());
 }
 
@@ -75,7 +75,7 @@ fn an_encoder_loads_from_a_directory_with_a_pickle() {
     let pickled = Encoder::load(card, Some(&golden("mae")), &Device::flex()).unwrap();
     let values = |encoder: &Encoder| {
         let mut all = Vec::new();
-        checkpoint::collect(&encoder.arch, |_, values| {
+        checkpoint::visit_parameters(&encoder.arch, |_, values| {
             all.extend(values);
             Ok(())
         })
@@ -156,14 +156,14 @@ fn archives_of_other_kinds_are_called_by_their_name() {
         (error.to_string(), error.hint_text().unwrap_or_default().to_string())
     };
     let (text, hint) = say(&[("m/data.pkl", 0), ("m/code/__torch__/net.py", 8), ("m/constants.pkl", 0)]);
-    assert!(text.contains("this is a TorchScript archive"), "{text}");
+    assert!(text.contains("the file is a TorchScript archive"), "{text}");
     assert!(hint.contains("torch.jit.load") && hint.contains("torch.save(model.state_dict()"), "{hint}");
     assert!(say(&[("m/data.pkl", 0), ("m/code/__torch__/net.py", 0)]).0.contains("a TorchScript archive"));
     assert!(say(&[("config.json", 8), ("model.weights.h5", 8)]).0.contains("a model of Keras"));
     assert!(say(&[("a.npy", 0), ("b.npy", 0)]).0.contains("several arrays of NumPy"));
     assert!(say(&[("x/model.safetensors", 8)]).1.contains("unpack it"));
     assert!(say(&[("m/archive_format", 0), ("m/models/model.json", 0)]).0.contains("torch.export"));
-    assert!(say(&[("readme.txt", 0)]).0.contains("not one of torch.save"));
+    assert!(say(&[("readme.txt", 0)]).0.contains("not written by torch.save"));
     assert!(say(&[("m/data.pkl", 8)]).0.contains("is compressed"));
 }
 

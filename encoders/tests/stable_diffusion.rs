@@ -231,7 +231,7 @@ fn both_generations_of_names_are_read_but_not_a_mixture() -> Result<()> {
         &vae,
     );
     let error = load(path).unwrap_err().to_string();
-    assert!(error.contains("used by nothing: vae.encoder.mid_block.attentions.0.key.bias2"), "{error}");
+    assert!(error.contains("not used by the module: vae.encoder.mid_block.attentions.0.key.bias2"), "{error}");
     Ok(())
 }
 

@@ -147,7 +147,7 @@ fn wrappers_are_found_where_one_choice_fits() -> Result<()> {
     let error = open(written(&["model."], &["model.surplus"], plain).path())
         .and_then(|card| Encoder::load(card, None, &Device::flex()))
         .unwrap_err();
-    assert!(error.to_string().contains("used by nothing: surplus"), "{error}");
+    assert!(error.to_string().contains("not used by the module: surplus"), "{error}");
     Ok(())
 }
 

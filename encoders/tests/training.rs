@@ -150,7 +150,7 @@ fn every_parameter_that_the_reference_trains_gets_a_gradient() -> Result<()> {
         let weights = (0..tokens * width).map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.5 - 1.0).collect::<Vec<_>>();
         let weights = Tensor::<3>::from_data(TensorData::new(weights, [1, tokens, width]), &device);
         encoder.arch = encoder.arch.map(&mut InPlace((features * weights).sum().backward()));
-        checkpoint::collect(&encoder.arch, |parameter, gradient| {
+        checkpoint::visit_parameters(&encoder.arch, |parameter, gradient| {
             let trained = gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|g| *g != 0.0);
             let excuse = UNTRAINED.iter().find(|(families, path, _)| {
                 (families.is_empty() || families.contains(&name.as_str()))

@@ -13,6 +13,8 @@
 //! - [`study`]: the configuration of studies and single runs, read from TOML, and its checks.
 //! - [`machine`]: devices, memory, worker threads, directories, progress, signals and terminal output.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod cli;
 pub mod data;
 pub mod features;

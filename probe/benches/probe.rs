@@ -1,8 +1,8 @@
-//! Speed of the nano study's evaluator on one core: `cargo bench -p burgess-probe`.
+//! Throughput of the nano study's evaluator on one core: `cargo bench -p burgess-probe`.
 //!
-//! Every case runs in a thread pool of one thread, as an arm of the study does. The first lines say how many GFLOP of
-//! matrix products a training step has, and where its time goes: forward and backward are tensor operations, reading
-//! features and the optimiser (which works on the host) are not.
+//! Every case runs in a thread pool of one thread, as an arm of the study does. The first lines give the GFLOP of
+//! matrix products of a training step and the shares of its time: forward and backward pass (tensor operations),
+//! reading of features, and optimiser (which runs on the host).
 
 use burgess_base::Result;
 use burgess_encoders::init::initialise;
@@ -26,7 +26,7 @@ const BATCH: usize = 16;
 const IMAGE_TOKENS: usize = 36;
 const FEATURES: usize = 128;
 const VOCABULARY: usize = 1024;
-/// Positions of a training sequence, the image's included.
+/// Number of positions of a training sequence, image tokens included.
 const TOKENS: usize = 128;
 const STEPS: usize = 4;
 
@@ -80,9 +80,9 @@ impl FeatureSource for Features {
     }
 }
 
-/// Sequences of `TOKENS` positions with a tenth of the text learned.
+/// Sequences of `TOKENS` positions, of whose text tokens a tenth are supervised.
 fn examples() -> Vec<Example> {
-    // The last token is only predicted, the image's becomes 36.
+    // The last token is only predicted, and the placeholder becomes 36 image tokens.
     let length = TOKENS + 2 - IMAGE_TOKENS;
     (0..BATCH)
         .map(|i| {
@@ -112,7 +112,7 @@ fn training(bencher: Bencher, width: usize, layers: usize, trainable: &str) {
     });
 }
 
-/// Where the time of a training step of connector and language model goes, over twenty steps.
+/// Measures the shares of the time of a training step of connector and language model, over twenty steps.
 fn shares(width: usize, layers: usize, method: OptimiserMethod) -> Result<String> {
     let device = Device::flex().autodiff();
     let (mut model, examples) = (model(width, layers)?.train(), examples());
@@ -138,7 +138,8 @@ fn shares(width: usize, layers: usize, method: OptimiserMethod) -> Result<String
     let reading = source.nanoseconds.into_inner() as f64 / 1e9;
     let percent = |seconds: f64| 100.0 * seconds / total;
     Ok(format!(
-        "{:.1} ms a step: forward {:.0} %, backward {:.0} %; outside tensor operations {:.0} % (features {:.1} %, optimiser {:.0} %)",
+        "{:.1} ms a step: forward {:.0} %, backward {:.0} %; outside tensor operations {:.0} % (features {:.1} %, \
+             optimiser {:.0} %)",
         total / 20.0 * 1e3,
         percent(spent[0] - reading),
         percent(spent[1]),
@@ -148,7 +149,7 @@ fn shares(width: usize, layers: usize, method: OptimiserMethod) -> Result<String
     ))
 }
 
-/// [`Features`], with the time they take.
+/// [`Features`] that measure the time of reading.
 struct Timed {
     nanoseconds: AtomicU64,
 }
@@ -162,19 +163,19 @@ impl FeatureSource for Timed {
     }
 }
 
-/// Examples per second while connector and language model are trained.
+/// Examples per second in training of connector and language model.
 #[divan::bench(args = SIZES, sample_count = 8, sample_size = 1)]
 fn tune(bencher: Bencher, (width, layers): (usize, usize)) {
     training(bencher, width, layers, "\"connector\", \"llm\"");
 }
 
-/// Examples per second while only the connector is trained.
+/// Examples per second in training of the connector alone.
 #[divan::bench(args = SIZES, sample_count = 8, sample_size = 1)]
 fn align(bencher: Bencher, (width, layers): (usize, usize)) {
     training(bencher, width, layers, "\"connector\"");
 }
 
-/// Positions per second of reading without gradients.
+/// Positions per second of the forward pass without gradients.
 #[divan::bench(args = SIZES, sample_count = 8, sample_size = 1)]
 fn read(bencher: Bencher, (width, layers): (usize, usize)) {
     let model = model(width, layers).expect("a model");

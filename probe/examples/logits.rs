@@ -1,11 +1,11 @@
-//! What a pretrained language model makes of some token ids, for comparison with other programs.
+//! Computes the logits of a pretrained language model for some token ids, for comparison with other programs.
 //!
 //! ```text
 //! cargo run --release --example logits -- MODEL OUT.safetensors ID ID …
 //! ```
 //!
-//! Writes `logits` `[ids, vocabulary]` and `greedy`, the 16 ids that follow one by one; prints how long loading took and
-//! the most memory that was held.
+//! Writes `logits` `[ids, vocabulary]` and `greedy`, the next 16 ids of greedy decoding; prints the time of loading and
+//! the peak memory.
 
 use burgess_base::{Error, Result};
 use burgess_probe::llm::{KvCache, Llm, Weights};
@@ -72,7 +72,7 @@ fn logits(llm: &Llm, hidden: Tensor<3>) -> Result<Vec<f32>> {
     llm.logits(hidden.reshape([b * t, d])).try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
 }
 
-/// The most memory this process has held, where the system tells.
+/// The peak memory of this process, if the system reports it.
 fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

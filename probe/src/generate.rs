@@ -39,8 +39,8 @@ pub struct Decoding<'a> {
 pub struct Sampling {
     /// Temperature by which logits are divided, above 0.
     pub temperature: f64,
-    /// Top-p (nucleus) sampling: draws only from the most likely tokens that together reach this probability, in (0, 1].
-    /// Default 1.
+    /// Top-p (nucleus) sampling: draws only from the most likely tokens that together reach this probability, in (0,
+    /// 1]. Default 1.
     #[serde(default = "one")]
     pub top_p: f64,
     /// Top-k sampling: draws only from this many of the most likely tokens, at least 1; absent = all.
@@ -163,11 +163,11 @@ pub fn answer(
     Ok(answers)
 }
 
-/// Scores options by log-likelihood: returns for each prompt the log-probability of each option as its answer, summed over
-/// the tokens of the option, in nats.
+/// Scores options by log-likelihood: returns for each prompt the log-probability of each option as its answer, summed
+/// over the tokens of the option, in nats.
 ///
-/// `options[i]` are the token ids of the options of `prompts[i]` (with the end token, if it should count). Each prompt is
-/// processed once for all its options.
+/// `options[i]` are the token ids of the options of `prompts[i]` (with the end token, if it
+/// should count). Each prompt is processed once for all its options.
 ///
 /// # Errors
 /// As [`answer`]; also when an option is empty.
@@ -412,13 +412,14 @@ fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
 /// Returns the error for a logit or log-probability that is not finite.
 fn not_finite(place: &str, value: f32) -> Error {
     Error::failed(format!("the language model's output is {value} at {place}")).hint(
-        "the weights are damaged, diverged in training (train again with a lower learning rate), or do not belong to the configuration",
+        "the weights are damaged, diverged in training (train again with a lower learning rate), or do not belong to \
+             the configuration",
     )
 }
 
-/// Chooses the next token of each row of `logits` `[rows, vocabulary]`: sampled if there are draws, else the most likely
-/// one (of equal ones that with the lowest id, on every backend). `prompts` maps rows to prompts; `token` is the number of
-/// the token, from 1, for errors.
+/// Chooses the next token of each row of `logits` `[rows, vocabulary]`: sampled if there are draws, else the most
+/// likely one (of equal ones that with the lowest id, on every backend). `prompts` maps rows to prompts; `token` is the
+/// number of the token, from 1, for errors.
 ///
 /// # Errors
 /// When a logit is not finite.

@@ -12,6 +12,24 @@
 //! 4. [`released`] opens the released Cambrian-1 models.
 //! 5. [`generate`] answers prompts, [`bench`] asks the questions of benchmarks and scores the answers; [`text`] runs a
 //!    language model without images.
+//!
+//! The features of one image, a grid of 4×4 tokens of width 64, as image tokens for a language model of width 32:
+//!
+//! ```
+//! use burgess_encoders::features::FeatureMap;
+//! use burgess_probe::{ConnectorConfig, ConnectorKind};
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let device = Device::flex();
+//! let config = ConnectorConfig::new(ConnectorKind::default(), &[(64, [4, 4])], 32)?;
+//! let connector = config.draw(0, &device)?;
+//! let features = FeatureMap { tokens: Tensor::ones([1, 16, 64], &device), grid: [4, 4] };
+//! let images = connector.forward(&[features], None)?;
+//! assert_eq!(images.tokens.dims(), [1, 16, 32]);
+//! # Ok::<(), burgess_base::Error>(())
+//! ```
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub use burgess_bench as bench;
 
@@ -25,3 +43,9 @@ pub mod recipe;
 pub mod released;
 pub mod text;
 pub mod train;
+
+pub use connector::{Connector, ConnectorConfig, ConnectorKind, ImageTokens};
+pub use generate::{Decoding, Prompt, Sampling, answer, score_options};
+pub use mllm::{ImageBatch, Mllm, MllmConfig};
+pub use recipe::{ParameterGroup, Recipe, Stage};
+pub use train::{FeatureSource, StageOutcome, StageRun, train_stage};

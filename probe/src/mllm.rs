@@ -29,8 +29,8 @@ pub struct MllmConfig {
     /// The unfrozen encoders; empty if features are computed outside the model (frozen encoders).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub encoders: Vec<EncoderConfig>,
-    /// The grid `[rows, columns]` to which the features of `encoders` are resampled before they are concatenated; absent =
-    /// each encoder keeps its own grid.
+    /// The grid `[rows, columns]` to which the features of `encoders` are resampled before they are concatenated;
+    /// absent = each encoder keeps its own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
 }
@@ -164,7 +164,8 @@ impl Mllm {
         config.check()?;
         if llm.config() != &config.llm || !config.encoders.is_empty() {
             return Err(Error::failed(
-                "the configuration of the language model differs from `llm` in the model's configuration, or that has unfrozen encoders",
+                "the configuration of the language model differs from `llm` in the model's configuration, or that has \
+                     unfrozen encoders",
             ));
         }
         Ok(Self { encoders: Vec::new(), connector, llm, config })
@@ -184,9 +185,9 @@ impl Mllm {
         self.encode_images_with(images, None, None)
     }
 
-    /// As [`Mllm::encode_images`], with the image sizes before padding to squares, for connectors that
-    /// [need them](crate::connector::ConnectorProperties::needs_image_sizes). In a step that trains the encoders, `draws`
-    /// is the random stream for their drop-path masks (`drop_path` of their configurations).
+    /// As [`Mllm::encode_images`], with the image sizes before padding to squares, for connectors that [need
+    /// them](crate::connector::ConnectorProperties::needs_image_sizes). In a step that trains the encoders, `draws` is
+    /// the random stream for their drop-path masks (`drop_path` of their configurations).
     ///
     /// # Errors
     /// As [`Mllm::encode_images`].
@@ -272,8 +273,8 @@ impl Mllm {
 
     /// Embeds text and replaces each row's image placeholder with its image tokens; right-pads to the longest row.
     ///
-    /// `images` holds the image tokens of those rows that have an image, in row order, from [`Mllm::encode_images`]. All
-    /// image tokens are kept; those that cover only padding are masked and take no position of their own.
+    /// `images` holds the image tokens of those rows that have an image, in row order, from [`Mllm::encode_images`].
+    /// All image tokens are kept; those that cover only padding are masked and take no position of their own.
     ///
     /// # Errors
     /// When the number of images differs from the number of placeholders, or an id is outside the vocabulary.
@@ -366,8 +367,8 @@ impl Mllm {
         }
     }
 
-    /// Splices rows with placeholders at different indices: text and image embeddings form one table, from which the rows
-    /// are gathered.
+    /// Splices rows with placeholders at different indices: text and image embeddings form one table, from which the
+    /// rows are gathered.
     fn gather(&self, rows: &[Sequence], image: Option<Tensor<3>>, t: usize, device: &Device) -> Result<Tensor<3>> {
         let longest = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
         let mut ids = padded(rows.iter().map(|r| r.ids), longest);
@@ -438,7 +439,8 @@ impl Mllm {
         checksums::check_all(dir).map_err(|e| {
             let file = checksums::FILE;
             e.hint(format!(
-                "the model directory is damaged: remove {} and train the model again; if the change was intended, remove {file} from the directory",
+                "the model directory is damaged: remove {} and train the model again; if the change was intended, \
+                     remove {file} from the directory",
                 dir.display()
             ))
         })?;
@@ -469,7 +471,8 @@ impl MllmConfig {
         let layers = self.llm.num_hidden_layers;
         if let Some(samplers) = self.connector.kind.properties().samplers.filter(|s| s.last() >= layers) {
             return Err(Error::usage(format!(
-                "connector samplers: the last of {} would stand after layer {} of the language model, which has {layers} layers",
+                "connector samplers: the last of {} would stand after layer {} of the language model, which has \
+                     {layers} layers",
                 samplers.number,
                 samplers.last()
             ))
@@ -494,7 +497,8 @@ impl MllmConfig {
         }
         if self.encoders.len() > 1 && self.grid.is_none() && !self.connector.kind.properties().reads_each_encoder {
             return Err(Error::usage(format!(
-                "`grid` is missing: the {} connector concatenates the features of {} encoders, which needs a common grid",
+                "`grid` is missing: the {} connector concatenates the features of {} encoders, which needs a common \
+                     grid",
                 self.connector.kind,
                 self.encoders.len()
             )));

@@ -15,8 +15,8 @@ pub enum OptimiserMethod {
     /// AdamW for every parameter, as in LLaVA and Cambrian-1.
     #[default]
     AdamW,
-    /// Muon for the matrices in lists of modules (the blocks of a model, the layers of a connector), AdamW for all other
-    /// parameters. Small models trained on little data need far fewer steps with it.
+    /// Muon for the matrices in lists of modules (the blocks of a model, the layers of a connector), AdamW for all
+    /// other parameters. Small models trained on little data need far fewer steps with it.
     Muon,
 }
 
@@ -34,9 +34,9 @@ pub struct StepSettings<'a> {
 
 /// An optimiser with its state: AdamW or Muon.
 ///
-/// AdamW (arXiv 1711.05101) is computed as in PyTorch, with epsilon 1e-8. [`OptimiserMethod::Muon`] uses Muon as in PyTorch
-/// for some matrices: Nesterov momentum of 0.95, then five Newton-Schulz steps towards the nearest orthogonal matrix,
-/// scaled to AdamW's learning rates (arXiv 2502.16982).
+/// AdamW (arXiv 1711.05101) is computed as in PyTorch, with epsilon 1e-8. [`OptimiserMethod::Muon`] uses Muon as in
+/// PyTorch for some matrices: Nesterov momentum of 0.95, then five Newton-Schulz steps towards the nearest orthogonal
+/// matrix, scaled to AdamW's learning rates (arXiv 2502.16982).
 #[derive(Debug)]
 pub struct Optimiser {
     method: OptimiserMethod,

@@ -29,9 +29,10 @@ pub struct Stage {
     pub epochs: Option<f64>,
     /// Number of examples per optimiser step, at least 1.
     pub batch: usize,
-    /// Gradient accumulation: number of micro-batches of a step, from 1 to `batch`. Default 1. More save memory and give
-    /// the same step up to rounding. The loss is the mean over all supervised tokens of the step, as in the Hugging Face
-    /// trainer since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the means of the micro-batches.
+    /// Gradient accumulation: number of micro-batches of a step, from 1 to `batch`. Default 1. More save memory and
+    /// give the same step up to rounding. The loss is the mean over all supervised tokens of the step, as in the
+    /// Hugging Face trainer since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the means of the
+    /// micro-batches.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub accumulate: usize,
     /// Peak learning rate of all trainable parameter groups without their own, at least 0.
@@ -56,7 +57,8 @@ pub struct Stage {
     /// The optimiser: `adamw` (default) or `muon`.
     #[serde(default)]
     pub optimiser: OptimiserMethod,
-    /// Decoupled weight decay, at least 0, on parameters with two or more axes (not on norm scales and biases). Default 0.
+    /// Decoupled weight decay, at least 0, on parameters with two or more axes (not on norm scales and biases). Default
+    /// 0.
     #[serde(default)]
     pub weight_decay: f64,
     /// Fraction of the steps, from 0 to 1, over which the learning rate rises linearly from zero. Default 0.03.
@@ -74,8 +76,8 @@ pub struct Stage {
     /// The order of the examples. Default `shuffled`.
     #[serde(default)]
     pub order: ExampleOrder,
-    /// Maximum length of an example in tokens, image tokens included, at least 2; longer ones are truncated on the right.
-    /// Absent = no limit.
+    /// Maximum length of an example in tokens, image tokens included, at least 2; longer ones are truncated on the
+    /// right. Absent = no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Gradient checkpointing: stores only the input of each decoder block and recomputes the block in the backward
@@ -419,8 +421,8 @@ impl Stage {
     }
 
     /// Returns the factor on every peak learning rate, from 0 to 1, at `step` (counted from 0) of `total`, as the
-    /// schedulers of `transformers`: linear warm-up from zero, then the schedule, which reaches zero at `total` unless it
-    /// is constant.
+    /// schedulers of `transformers`: linear warm-up from zero, then the schedule, which reaches zero at `total` unless
+    /// it is constant.
     pub fn lr_factor(&self, step: usize, total: usize) -> f64 {
         let warmup = (self.warmup * total as f64).ceil() as usize;
         if step < warmup {

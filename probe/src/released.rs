@@ -136,7 +136,10 @@ impl ReleasedModel {
         let encoders: Vec<EncoderCard> =
             written.mm_vision_tower_aux_list.iter().map(|name| tower(name)).collect::<Result<_>>()?;
         let connector = written.connector(&encoders, llm.hidden_size).map_err(|e| {
-            e.context("its connector (`connector_depth`, `vision_hidden_size`, `query_num_list`, `image_token_len`, …)")
+            e.context(
+                "its connector (`connector_depth`, `vision_hidden_size`, `query_num_list`, `image_token_len`, \
+                 …)",
+            )
         })?;
         Ok(Self { dir: dir.to_path_buf(), encoders, connector, llm, image_position: written.image_position })
     }

@@ -40,7 +40,10 @@ impl ScoredToken {
         if let Some(at) = logits.iter().position(|x| !x.is_finite()) {
             let bad = logits.get(at).copied().unwrap_or(f32::NAN);
             return Err(Error::failed(format!("the language model's logit of token id {at} is {bad}, must be finite"))
-                .hint("check that its weights and its configuration (norms, `rope_theta`) belong together and are not damaged"));
+                .hint(
+                    "check that its weights and its configuration (norms, `rope_theta`) belong together and are not \
+                     damaged",
+                ));
         }
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();

@@ -1,4 +1,4 @@
-//! Chat templates against `transformers` and against the paper's rules (`tests/reference/chat.py`).
+//! Chat templates against `transformers` and against the published code of Cambrian-1 (`tests/reference/chat.py`).
 
 use burgess_base::Result;
 use burgess_probe::llm::chat::{ChatTemplate, ConversationTemplate, IMAGE_ID, JinjaTemplate, MaskProblem, Turn};
@@ -97,11 +97,11 @@ fn generation_blocks_give_the_mask_of_transformers() -> Result<()> {
     Ok(())
 }
 
-/// The learned pieces of a conversation, decoded with their special tokens.
-fn learned(t: &Tokenizer, ids: &[u32], learned: &[bool]) -> Result<Vec<String>> {
+/// The supervised pieces of a conversation, decoded with their special tokens.
+fn supervised(t: &Tokenizer, ids: &[u32], loss_mask: &[bool]) -> Result<Vec<String>> {
     let mut pieces: Vec<Vec<u32>> = Vec::new();
     let mut before = false;
-    for (id, l) in ids.iter().zip(learned) {
+    for (id, l) in ids.iter().zip(loss_mask) {
         if *l && !before {
             pieces.push(Vec::new());
         }
@@ -116,18 +116,18 @@ fn learned(t: &Tokenizer, ids: &[u32], learned: &[bool]) -> Result<Vec<String>> 
 }
 
 #[test]
-fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> {
+fn answers_and_their_ends_are_supervised_without_generation_blocks() -> Result<()> {
     let conversation = [
         Turn::user("<image>What is this?"),
         Turn::assistant(" A cup. "),
         Turn::user("Its colour?"),
         Turn::assistant("i"),
     ];
-    // SentencePiece leaves the first space of what it decodes out.
+    // SentencePiece omits the first space when it decodes.
     for (name, vocabulary, answers) in [
         ("smollm2", "smollm", [" A cup. <|im_end|>", "i<|im_end|>"]),
         ("qwen2.5", "qwen2", [" A cup. <|im_end|>", "i<|im_end|>"]),
-        // What it may think comes before the last answer.
+        // The template writes an empty thinking block before the last answer.
         ("qwen3", "qwen2", [" A cup. <|im_end|>", "<think>\n\n</think>\n\ni<|im_end|>"]),
         ("llama-3", "llama-bpe", ["A cup.<|eot_id|>", "i<|eot_id|>"]),
         ("llama-3.2", "llama-bpe", ["A cup.<|eot_id|>", "i<|eot_id|>"]),
@@ -138,16 +138,16 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         let template = jinja(name)?;
         let e = template.encode(&t, &conversation, true)?;
         assert_eq!((&e.problem, e.ids.len()), (&None, e.loss_mask.len()), "{name}");
-        assert_eq!(learned(&t, &e.ids, &e.loss_mask)?, answers, "{name}");
+        assert_eq!(supervised(&t, &e.ids, &e.loss_mask)?, answers, "{name}");
         let at = e.image_at.unwrap_or(0);
         assert_eq!(e.ids.iter().filter(|id| **id == IMAGE_ID).count(), 1);
         assert_eq!(e.ids.get(at), Some(&IMAGE_ID), "{name}");
-        // What is asked is how the conversation begins, and what is learned begins where asking ends.
+        // The prompt is a prefix of the conversation, and the first supervised token follows it.
         let asked = template.open(&t, &conversation[..1], true)?;
         let same = e.ids.iter().zip(&asked.ids).take_while(|(a, b)| a == b).count();
         assert_eq!(same, asked.ids.len(), "{name}");
         assert_eq!(e.loss_mask.iter().position(|l| *l), Some(same), "{name}");
-        // Asked blind, the image and the line break after it are missing.
+        // A blind prompt lacks the image and the line break after it.
         let blind = template.open(&t, &[Turn::user("What is this?")], false)?;
         assert!(blind.image_at.is_none() && blind.ids.len() < asked.ids.len());
         let last = t.special_texts().find(|token| answers[1].ends_with(token)).unwrap_or_default();
@@ -184,15 +184,15 @@ fn a_template_that_rewrites_is_counted_and_one_that_raises_says_why() -> Result<
 }
 
 #[derive(Deserialize)]
-struct StudyGolden {
+struct ConversationGolden {
     template: String,
     tokenizer: String,
     max_length: usize,
-    cases: Vec<StudyCase>,
+    cases: Vec<ConversationCase>,
 }
 
 #[derive(Deserialize)]
-struct StudyCase {
+struct ConversationCase {
     turns: Vec<Said>,
     ids: Vec<i64>,
     learned: String,
@@ -200,9 +200,9 @@ struct StudyCase {
 }
 
 #[test]
-fn the_papers_formats_are_learned_as_in_its_code() -> Result<()> {
+fn cambrians_formats_are_masked_as_in_its_code() -> Result<()> {
     let mut mismatches = 0;
-    for golden_case in json::<Vec<StudyGolden>>("chat/study.json")? {
+    for golden_case in json::<Vec<ConversationGolden>>("chat/study.json")? {
         let t = Tokenizer::open(&golden("tokenizers").join(&golden_case.tokenizer))?;
         let template = ConversationTemplate::named(&golden_case.template)?.with_max_length(golden_case.max_length);
         let template = ChatTemplate::Conversation(template);
@@ -212,8 +212,8 @@ fn the_papers_formats_are_learned_as_in_its_code() -> Result<()> {
             let e = template.encode(&t, &turns, false)?;
             let ids: Vec<i64> = e.ids.iter().map(|id| if *id == IMAGE_ID { -200 } else { i64::from(*id) }).collect();
             assert_eq!(ids, case.ids, "{what}");
-            let learned: String = e.loss_mask.iter().map(|l| if *l { '1' } else { '0' }).collect();
-            assert_eq!(learned, case.learned, "{what}");
+            let mask: String = e.loss_mask.iter().map(|l| if *l { '1' } else { '0' }).collect();
+            assert_eq!(mask, case.learned, "{what}");
             assert_eq!(e.problem.is_some(), case.mismatch, "{what}: {:?}", e.problem);
             assert_eq!(e.image_at, case.ids.iter().position(|id| *id == -200), "{what}");
             mismatches += usize::from(case.mismatch);
@@ -228,7 +228,7 @@ fn the_papers_formats_are_learned_as_in_its_code() -> Result<()> {
 }
 
 #[test]
-fn the_papers_formats_need_their_tokens() -> Result<()> {
+fn cambrians_formats_need_their_tokens() -> Result<()> {
     let t = Tokenizer::open(&golden("tokenizers/gpt-2"))?;
     for (name, token) in [
         ("vicuna_v1", "</s>"),

@@ -1,4 +1,5 @@
-//! Connectors against PyTorch: embeddings, hidden states and gradients (goldens of `tests/reference/connectors.py`).
+//! Connectors compared to PyTorch: image tokens, hidden states and gradients (goldens of
+//! `tests/reference/connectors.py`).
 
 mod common;
 
@@ -31,7 +32,7 @@ struct Case {
     connector: Connector,
 }
 
-/// Layers of the language model around the samplers; the golden ones stand after 1 and 3.
+/// Number of layers of the language model; the samplers of the goldens stand after layers 1 and 3.
 const LAYERS: usize = 5;
 
 fn folder() -> PathBuf {
@@ -85,7 +86,7 @@ impl Case {
         self.connector.forward(towers, self.sizes().as_deref())
     }
 
-    /// Where the images stand, with all of their positions.
+    /// The positions of the images in the sequences, without left-out tokens.
     fn rows(&self, seen: &ImageTokens) -> Vec<ImagePositions> {
         let [images, n, _] = seen.tokens.dims();
         let row =
@@ -135,7 +136,7 @@ fn embeddings_and_hidden_states_are_the_reference_ones() -> Result<()> {
     Ok(())
 }
 
-/// Puts each parameter's gradient in its place, and NaN where there is none.
+/// Replaces each parameter by its gradient, and by NaN if it has none.
 struct InPlace<'a>(&'a Gradients);
 
 impl ModuleMapper for InPlace<'_> {
@@ -197,7 +198,7 @@ fn gradients_are_the_reference_ones() -> Result<()> {
 }
 
 #[test]
-fn what_is_padding_may_be_left_out() -> Result<()> {
+fn padding_tokens_may_be_left_out() -> Result<()> {
     let case = Case::open("sva", Device::flex())?;
     let seen = case.encode(&case.towers()?)?;
     let visible = seen.visible.clone().ok_or_else(|| Error::failed("nothing is padding"))?;
@@ -205,7 +206,7 @@ fn what_is_padding_may_be_left_out() -> Result<()> {
     assert_eq!(visible.iter().map(|v| v.iter().filter(|v| **v).count()).collect::<Vec<_>>(), [20, 10, 12]);
     let whole = case.tensor("hidden")?;
     let [rows, t, width] = whole.dims();
-    // The same sequences without the padding, each filled up at its end.
+    // The same sequences without the padding tokens, padded at their ends to equal length.
     let (mut kept, mut places) = (Vec::new(), Vec::new());
     for (i, visible) in visible.iter().enumerate() {
         let row = whole.clone().narrow(0, i, 1);
@@ -269,7 +270,7 @@ fn encoders_that_do_not_fit_are_refused() -> Result<()> {
     let e = ConnectorConfig::new(sva(r#", "tower_grids": [4, 8]"#), &[(5, [6, 6])], 8).unwrap_err();
     assert!(e.to_string().contains("2 grids for 1 encoders, must have one for each"), "{e}");
     assert!(ConnectorConfig::new(sva(r#", "heads": 5"#), &[(5, [6, 6])], 8).is_err());
-    // Without `tower_grids` the nearest multiple that is not finer than the features.
+    // Without `tower_grids` the grid is the largest multiple that is not finer than the features.
     let config = ConnectorConfig::new(sva(""), &[(5, [6, 6]), (6, [9, 9]), (7, [2, 2])], 8)?;
     assert_eq!(config.towers.iter().map(|t| t.grid).collect::<Vec<_>>(), [4, 8, 4]);
     let released: ConnectorKind = kind(r#"{"sva": {"hidden": 32, "depth": 3, "query_grids": [24], "grid": 24}}"#);
@@ -300,7 +301,7 @@ fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
 }
 
 #[test]
-fn standardised_features_read_alike_in_any_scale_and_the_statistics_survive_saving() -> Result<()> {
+fn standardised_features_do_not_depend_on_the_scale_and_the_statistics_survive_saving() -> Result<()> {
     let device = Device::flex();
     for name in ["linear", "mlp2x_gelu", "se_mlp"] {
         let kind = kind(&format!(r#"{{"{name}": {{"standardise": true}}}}"#));

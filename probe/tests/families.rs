@@ -1,4 +1,4 @@
-//! Every family of decoders against `transformers` (goldens of `tests/reference/llm.py`).
+//! Every decoder family against `transformers` (goldens of `tests/reference/llm.py`).
 
 mod common;
 
@@ -30,7 +30,7 @@ struct Golden {
     ids: Vec<Vec<u32>>,
     logits: Vec<f32>,
     greedy: Vec<u32>,
-    /// The logits through a cache in three pieces, where these are others.
+    /// Logits through a cache in three pieces, for models where these differ.
     pieces: Option<Vec<f32>>,
 }
 
@@ -68,7 +68,7 @@ fn logits_are_those_of_transformers() -> Result<()> {
         let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
         let whole = last_logits(&llm, llm.hidden(llm.embed_rows(&rows, &device)?)?)?;
         let d = difference(&whole, &golden.logits);
-        // The same through a cache, in three pieces.
+        // The same sequence in three pieces through a cache.
         let mut cache = KvCache::new();
         let t = rows[0].len();
         let cuts = [0, t / 3, t - 4, t];
@@ -87,7 +87,7 @@ fn logits_are_those_of_transformers() -> Result<()> {
 
 #[test]
 fn the_portable_way_gives_the_same() -> Result<()> {
-    // A differentiating device has no rows of its own in the cache, and steps of the portable kind where it must.
+    // On an autodiff device the cache stores tensors instead of rows, and some steps use the portable kernels.
     let device = Device::flex().autodiff();
     for name in names()? {
         let (llm, golden) = (burn::module::Module::train(load(&name)?), expected(&name)?);
@@ -124,8 +124,7 @@ fn greedy_tokens_are_those_of_transformers() -> Result<()> {
     Ok(())
 }
 
-/// The likeliest tokens one after the other, each row by itself, after prompts of different lengths that are read
-/// together.
+/// Greedy decoding of each row by itself, after prompts of different lengths that are read in one batch.
 fn continued(llm: &Llm, prompts: &[&[u32]], steps: usize) -> Result<Vec<Vec<u32>>> {
     let device = llm.model.norm.weight.as_ref().map_or_else(Device::flex, |w| w.val().device());
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
@@ -168,14 +167,14 @@ fn a_sequence_that_grows_past_where_its_angles_change_goes_on_as_in_transformers
     let grown: Vec<u32> = grown.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
     let prompt = &golden.ids[0][..30];
     assert_eq!(continued(&llm, &[prompt], grown.len())?, std::slice::from_ref(&grown));
-    // Beside rows that cross at another step, that are beyond already, and that never do.
+    // In a batch with rows that cross the length at another step, that are already beyond it, and that never cross it.
     let rows = [&golden.ids[1][..45], prompt, &golden.ids[2][..60], &golden.ids[0][..3]];
     let together = continued(&llm, &rows, grown.len())?;
     assert_eq!(together[1], grown);
     for (row, together) in rows.iter().zip(&together) {
         assert_eq!(&continued(&llm, &[row], grown.len())?[0], together);
     }
-    // A row that is picked out of its batch before it crosses.
+    // A row that is selected from its batch before it crosses the length.
     let device = Device::flex();
     let mut cache = KvCache::new();
     llm.extend(llm.embed_rows(&[&golden.ids[1][..30], prompt], &device)?, &[30; 2], &mut cache, None)?;
@@ -184,7 +183,7 @@ fn a_sequence_that_grows_past_where_its_angles_change_goes_on_as_in_transformers
     let whole = [prompt, &grown[..30]].concat();
     let wanted = llm.hidden(llm.embed_rows(&[&whole], &device)?)?.narrow(1, 52, 8);
     assert!(difference(&values(hidden.narrow(1, 22, 8))?, &values(wanted)?) < 1e-5);
-    // What a connector did between the blocks cannot be done again.
+    // Changes by a connector between the blocks cannot be recomputed.
     let mut cache = KvCache::new();
     let mut after = |_: usize, x: Tensor<3>| Ok(x);
     llm.extend(llm.embed_rows(&[&[3; 47]], &device)?, &[47], &mut cache, Some(&mut after))?;
@@ -207,18 +206,18 @@ fn a_configuration_survives_its_file() -> Result<()> {
 
 #[test]
 fn both_versions_of_the_library_write_the_same_model() -> Result<()> {
-    // Files of transformers 4.57 (tests/reference/llm_v4.py) beside those of 5.24.
+    // Files of `transformers` 4.57 (tests/reference/llm_v4.py) against those of 5.24.
     for name in names()? {
         let mut four: LlmConfig = atomic::read_json(&golden().with_file_name("llm-v4").join(format!("{name}.json")))?;
         let mut five: LlmConfig = atomic::read_json(&golden().join(&name).join("config.json"))?;
         if ["cohere", "olmo3"].contains(&name.as_str()) {
-            // Their bases were left to the class, which has another one in version 5.
+            // Their files omit the bases of the angles, whose defaults differ in version 5.
             (five.rope_theta, five.rope_local_base_freq) = (four.rope_theta, four.rope_local_base_freq);
         }
         for layer in 0..five.num_hidden_layers {
             assert_eq!((four.window(layer), four.rotates(layer)), (five.window(layer), five.rotates(layer)), "{name}");
         }
-        // What one writes and the other leaves to be concluded.
+        // One version writes this key, the other derives it.
         for config in [&mut four, &mut five] {
             (config.head_dim, config.layer_types) = (Some(config.head_width()), None);
         }

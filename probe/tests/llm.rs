@@ -1,4 +1,5 @@
-//! The decoder against `transformers` (goldens of `tests/reference/llama.py`), and decoding against itself.
+//! The decoder against `transformers` (goldens of `tests/reference/llama.py`), and its ways of decoding against each
+//! other.
 
 mod common;
 
@@ -139,7 +140,7 @@ fn the_cache_equals_the_full_pass() -> Result<()> {
         let full = values(llm.hidden(llm.embed_rows(&rows, &device)?)?)?;
         let mut cache = KvCache::new();
         let mut parts = Vec::new();
-        // 5 tokens at once, then one by one.
+        // Five tokens in one step, then one per step.
         for (from, to) in [(0, 5), (5, 6), (6, 7), (7, 8), (8, 9), (9, 10), (10, 11)] {
             let piece: Vec<&[u32]> = rows.iter().map(|r| &r[from..to]).collect();
             parts.push(llm.extend(llm.embed_rows(&piece, &device)?, &[to - from; 3], &mut cache, None)?);
@@ -169,7 +170,7 @@ fn batching_changes_no_answer() -> Result<()> {
     let golden = expected("tied")?;
     let token = 5;
     let images = model.encode_images(ImageBatch::Features(images(3)))?;
-    // Different lengths, images shared, one with text before the image, one blind.
+    // Prompts of different lengths, with shared images, with text before the image, and without an image.
     type Asked = (Vec<u32>, Option<(usize, usize)>);
     let mut ids: Vec<Asked> = Vec::new();
     for (k, (length, image)) in [(3, 0), (9, 1), (5, 0), (1, 2), (10, 1)].into_iter().enumerate() {
@@ -199,7 +200,7 @@ fn batching_changes_no_answer() -> Result<()> {
             let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), how, &device)?;
             assert_eq!(alone[0], made[i], "prompt {i}");
         }
-        // The image spliced in and read as a whole, token by token without any cache.
+        // The reference: the whole sequence with its image tokens is recomputed for each new token, without a cache.
         let mut row = prompt.ids.to_vec();
         let start = row.len();
         let full = |row: &[u32]| -> Result<Tensor<2>> {

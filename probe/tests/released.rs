@@ -1,5 +1,5 @@
-//! Released Cambrian models in the small (goldens of `tests/reference/released.py`), and the configurations of the real
-//! ones.
+//! Small models in the format of released Cambrian-1 models (goldens of `tests/reference/released.py`), and the
+//! configurations of the real ones.
 
 mod common;
 
@@ -66,7 +66,7 @@ fn logits_are_the_reference_ones() -> Result<()> {
             })
             .collect();
         let sequences: Vec<Sequence> = rows.iter().map(|(ids, at)| Sequence { ids, image_at: Some(*at) }).collect();
-        // All positions at once, padding hidden: the reference left it out.
+        // All positions at once, with the padding masked; the reference left it out.
         let hidden = model.hidden(model.splice(&sequences, Some(seen.clone()), &Device::flex())?)?;
         for (b, (ids, at)) in rows.iter().enumerate() {
             let shown = seen.visible_tokens(b);
@@ -86,7 +86,7 @@ fn logits_are_the_reference_ones() -> Result<()> {
     Ok(())
 }
 
-/// The configuration with some fields changed, and the weights beside it.
+/// A copy of a golden directory whose configuration has some fields changed.
 fn changed(name: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Result<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
     let mut config: Value = atomic::read_json(&folder(name).join("config.json"))?;
@@ -97,7 +97,7 @@ fn changed(name: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>))
 }
 
 #[test]
-fn what_does_not_fit_is_said() -> Result<()> {
+fn unsupported_configurations_and_weights_are_errors() -> Result<()> {
     let said = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| -> Result<String> {
         let dir = changed("llama", |c| change(c))?;
         let found = ReleasedModel::open(dir.path()).and_then(|r| r.load(ChatTemplate::nano(), &Device::flex()));
@@ -129,7 +129,7 @@ fn what_does_not_fit_is_said() -> Result<()> {
 }
 
 #[test]
-fn absurd_numbers_are_said_before_anything_is_made() -> Result<()> {
+fn absurd_numbers_are_errors_before_anything_is_allocated() -> Result<()> {
     let huge = json!(10_u64.pow(18));
     for (key, value, wanted) in [
         ("connector_depth", huge.clone(), "`depth`"),
@@ -148,7 +148,7 @@ fn absurd_numbers_are_said_before_anything_is_made() -> Result<()> {
         let e = ReleasedModel::open(dir.path()).unwrap_err().to_string();
         assert!(e.contains(wanted) && e.len() < 1000, "{key}: {e}");
     }
-    // What Python writes and nobody reads.
+    // Values that Python writes but JSON does not allow, in fields that are not read.
     let dir = changed("llama", |_| {})?;
     let file = dir.path().join("config.json");
     let text = std::fs::read_to_string(&file)?;
@@ -192,7 +192,7 @@ fn the_real_models_have_the_published_numbers_of_parameters() -> Result<()> {
         let cards =
             ["siglip-so400m14-384", "openai-clip-l14-336", "dinov2-g14-378", "openclip-convnext-xxl-1024-multi-stage"];
         assert_eq!(ids, cards);
-        // Nothing is drawn before it is asked for.
+        // Parameters are lazy: no memory is allocated here.
         let connector = released.connector.init(&Device::flex())?;
         let count: usize = checkpoint::parameters(&connector)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         assert!((count as f64 / 1e6 - millions).abs() < 0.06, "{name}: {count} parameters, published {millions} M");

@@ -1,6 +1,6 @@
-//! Both stages with an encoder against PyTorch (goldens of `tests/reference/train_stages.py`): every loss and the weights
-//! at the end, with the encoder frozen and not, with adapters and without. And a stage that was interrupted ends with
-//! the same bits.
+//! Both stages with an encoder, compared to PyTorch (goldens of `tests/reference/train_stages.py`): every loss and the
+//! weights at the end, with the encoder frozen or unfrozen, with and without LoRA. Also: an interrupted stage ends with
+//! the same bits as one that was not.
 
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
@@ -55,7 +55,7 @@ fn start(part: &str) -> Result<Checkpoint> {
 
 const SIZE: usize = 21;
 
-/// The images, as the encoder inside the model reads them, or as what it makes of them.
+/// The images: pixels if the encoder is inside the model, else the features of a frozen encoder.
 struct Images {
     pixels: Vec<f32>,
     frozen: Option<Architecture>,
@@ -85,12 +85,13 @@ fn dinov2() -> Result<&'static Dialect> {
     Dialect::find("transformers-dinov2")
 }
 
-/// The model before training, its images and its examples.
+/// The model before training, its images, examples, and goldens.
 fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>, Golden)> {
     let golden: Golden = atomic::read_json(&file("golden.json"))?;
     let device = Device::flex();
     let architecture: ArchitectureConfig = toml::from_str(
-        "architecture = \"vit\"\nimage_size = 21\npatch = 7\nwidth = 16\ndepth = 2\nheads = 2\nmlp_hidden = 32\nlayer_scale = 1.0\nqkv_bias = false\nnorm_eps = 1e-6",
+        "architecture = \"vit\"\nimage_size = 21\npatch = 7\nwidth = 16\ndepth = 2\nheads = 2\nmlp_hidden = \
+             32\nlayer_scale = 1.0\nqkv_bias = false\nnorm_eps = 1e-6",
     )
     .map_err(|e| Error::failed(e.to_string()))?;
     let encoder = checkpoint::load(architecture.init(&device)?, &start("encoder.")?, dinov2()?)?.0;
@@ -98,7 +99,7 @@ fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>,
     if adapted {
         let (drawn, tensors) = (llm.with_lora(4, 8.0, &PROJECTIONS.map(String::from), 0)?, start("adapter.")?);
         let mut weights = BTreeMap::new();
-        checkpoint::collect(&drawn, |p, v| {
+        checkpoint::visit_parameters(&drawn, |p, v| {
             weights.insert(p.path, v);
             Ok(())
         })?;
@@ -132,7 +133,7 @@ fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>,
     Ok((model, Images { pixels, frozen }, examples, golden))
 }
 
-/// The stage of the goldens, for these parts of the model.
+/// The stage of the goldens, for these parameter groups.
 fn stage(parts: &[ParameterGroup], lora: bool, most: usize) -> Stage {
     Stage {
         connector_lr: Some(1e-2),
@@ -167,11 +168,11 @@ fn run(
     }
 }
 
-/// The largest ‖a − b‖ / ‖b‖ over the tensors of a part, and its name.
+/// The largest ‖a − b‖ / ‖b‖ over the tensors of a module, and the name of the tensor.
 fn worst<M: Module>(module: &M, file: &Path, prefix: &str, dialect: &Dialect) -> Result<(f64, String)> {
     let expected = Checkpoint::open(file)?.inside(prefix)?;
     let mut worst = (0.0, String::new());
-    checkpoint::collect(module, |p, ours| {
+    checkpoint::visit_parameters(module, |p, ours| {
         let source = dialect.source(&p.path, &p.shape, &|key| expected.shape(key))?;
         let theirs: Vec<f32> =
             source.keys.iter().map(|k| expected.read(k)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
@@ -208,7 +209,7 @@ fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
     ] {
         let (model, images, examples, golden) = setting(unfrozen, adapted)?;
         let align = stage(&[ParameterGroup::Connector], false, golden.most);
-        // Adapters of the next stage have no part in this one: B is zero, and nothing moves it.
+        // The LoRA matrices of the next stage have no effect in this one: B is zero and is not trained.
         let (model, log) = run(model, &images, &examples, &align, None, &never)?;
         let mut model = model.ok_or_else(|| Error::failed("interrupted"))?;
         compare(&format!("{case}, align"), &log, &golden.cases["align"]);
@@ -235,8 +236,8 @@ fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
     Ok(())
 }
 
-/// Under PyTorch's autocast to bfloat16 on one side and `precision = "bf16"` on the other losses agree as far as 8 bits of
-/// mantissa let them, and the weights stay f32.
+/// The losses of PyTorch's autocast to bfloat16 and of `precision = "bf16"` agree within the accuracy of 8 bits of
+/// mantissa, and the weights stay f32.
 #[test]
 fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
     for (case, adapted, checkpointing) in
@@ -268,19 +269,19 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
     Ok(())
 }
 
-/// Paths and numbers.
+/// Paths and values of all parameters.
 type Weights = Vec<(String, Vec<f32>)>;
 
 fn weights(model: &Mllm) -> Result<Weights> {
     let mut all = Vec::new();
-    checkpoint::collect(model, |p, v| {
+    checkpoint::visit_parameters(model, |p, v| {
         all.push((p.path, v));
         Ok(())
     })?;
     Ok(all)
 }
 
-/// What is the same of two steps of two runs.
+/// The log without times, which differ between runs.
 fn timeless(log: &[StepLog]) -> Vec<StepLog> {
     log.iter().map(|s| StepLog { seconds: 0.0, ..s.clone() }).collect()
 }
@@ -295,7 +296,7 @@ fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
         ("Muon, frozen", "muon", false, false),
         ("Muon, unfrozen", "muon", true, false),
     ] {
-        // Three examples a step in two parts: the eight of an epoch end in a short batch.
+        // Three examples per step in two micro-batches: the eight examples of an epoch end in a shorter batch.
         let stage = Stage {
             optimiser: serde_json::from_value(json!(optimiser))?,
             batch: 3,
@@ -348,7 +349,7 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
     assert!(e.to_string().contains("run.data: \"one\" there, \"two\" here") && e.to_string().contains("clip"), "{e}");
     assert!(e.hint_text().is_some_and(|h| h.contains("remove")));
 
-    // A model of other parameters.
+    // A stage that trains other parameters.
     let more = Stage { trainable: vec![ParameterGroup::Connector, ParameterGroup::Llm], ..stage.clone() };
     let e = run(model.clone(), &images, &examples, &more, Some(&saver), &|| false).unwrap_err();
     assert!(e.to_string().contains("has the shape"), "{e}");
@@ -363,7 +364,7 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
         assert!(e.to_string().contains("align.safetensors"), "{place}: {e}");
         assert!(e.hint_text().is_some_and(|h| h.contains("begin the stage anew")), "{place}: {e}");
     }
-    // As earlier versions wrote it: without a digest.
+    // The format of earlier versions, without a digest.
     let digest = bytes.windows(6).position(|w| w == b"blake3").ok_or_else(|| Error::failed("no digest"))?;
     let mut old = bytes.clone();
     old[digest..digest + 6].copy_from_slice(b"blakex");

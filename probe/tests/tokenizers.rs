@@ -1,4 +1,4 @@
-//! Tokenizers against the reference: ids and texts of a page of difficult text, made by `tests/reference/tokenization.py`.
+//! Tokenizers against the reference: ids and decoded texts of difficult texts, from `tests/reference/tokenization.py`.
 
 use burgess_base::{Error, Result};
 use burgess_probe::llm::Tokenizer;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Deserialize)]
 struct Expected {
     ids: Vec<Vec<u32>>,
-    /// Decoded: all ids of a text, and those from the second on.
+    /// Decoded texts: of all ids, and of those from the second on.
     texts: Vec<[String; 2]>,
 }
 
@@ -23,7 +23,7 @@ fn json<T: for<'de> Deserialize<'de>>(path: &str) -> Result<T> {
     Ok(serde_json::from_slice(&std::fs::read(golden(path))?)?)
 }
 
-/// Every text of the page as ids, by bytes of the text, and back.
+/// Every text as ids, with the byte ranges of its tokens, and decoded again.
 fn same(name: &str, what: &str, tokenizer: &Tokenizer) -> Result<()> {
     let page: Vec<String> = json("page.json")?;
     let expected: Expected = json(&format!("{name}/expected.json"))?;
@@ -49,7 +49,7 @@ fn same(name: &str, what: &str, tokenizer: &Tokenizer) -> Result<()> {
     Ok(())
 }
 
-/// Also after it was saved as a `tokenizer.json` with what is known of it beside.
+/// The same after the tokenizer was saved as a `tokenizer.json` and `tokenizer_config.json`.
 fn same_and_saved(name: &str, what: &str, tokenizer: &Tokenizer) -> Result<()> {
     same(name, what, tokenizer)?;
     let dir = tempfile::tempdir()?;
@@ -87,7 +87,7 @@ fn special_ids_are_what_the_files_say() -> Result<()> {
     Ok(())
 }
 
-/// The fields of a GGUF file that was made of a `tokenizer.json`.
+/// GGUF fields that were made from a `tokenizer.json`.
 fn gguf_of(name: &str) -> Result<GgufTokenizer> {
     let file: Value = json(&format!("{name}/tokenizer.json"))?;
     let missing = || Error::failed("not the expected tokenizer.json");
@@ -133,7 +133,7 @@ fn byte_level_gguf_is_its_tokenizer_json() -> Result<()> {
     Ok(())
 }
 
-/// The fields of a GGUF file that was made of a `tokenizer.model`.
+/// GGUF fields that were made from a `tokenizer.model`.
 fn gguf_of_model(name: &str) -> Result<GgufTokenizer> {
     let model = ModelProto::parse(&std::fs::read(golden(name).join("tokenizer.model"))?)?;
     let number = |piece_type: PieceType| match piece_type {
@@ -158,7 +158,7 @@ fn sentencepiece_gguf_is_its_model() -> Result<()> {
     let t = Tokenizer::from_gguf(&gguf_of_model("llama")?)?;
     same_and_saved("llama", "llama as GGUF", &t)?;
     assert_eq!((t.special().bos, t.special().add_bos, t.special().ends.as_slice()), (Some(1), true, [2].as_slice()));
-    // Phi 3's special tokens take the white space after them.
+    // Phi-3's special tokens strip the white space after them.
     let mut gguf = gguf_of_model("llama")?;
     gguf.architecture = Some("phi3".into());
     gguf.tokens.push("<|user|>".into());
@@ -179,16 +179,16 @@ fn broken_vocabularies_say_what_is_wrong() -> Result<()> {
     let good = gguf_of("qwen2")?;
     let mut bad = good.clone();
     bad.pre = Some("qwen3".into());
-    fails(&bad, "known are default, gpt-2");
+    fails(&bad, "supported are default, gpt-2");
     let mut bad = good.clone();
     bad.model = "bert".into();
-    fails(&bad, "known are gpt2, llama");
+    fails(&bad, "supported are gpt2, llama");
     let mut bad = good.clone();
     bad.merges[3] = "nospace".into();
-    fails(&bad, "merge 3, `nospace`, is no pair");
+    fails(&bad, "merge 3, `nospace`, is not two tokens");
     let mut bad = good.clone();
     bad.merges[3] = "a zzz".into();
-    fails(&bad, "there is no entry `zzz`");
+    fails(&bad, "`zzz` is not in the vocabulary");
     let mut bad = good.clone();
     bad.tokens[300] = bad.tokens[299].clone();
     fails(&bad, "entries 299 and 300 are both");
@@ -226,14 +226,14 @@ fn broken_vocabularies_say_what_is_wrong() -> Result<()> {
     Ok(())
 }
 
-/// No damage to a file of SentencePiece makes reading it, or using what was read, stop the process.
+/// Reading a damaged SentencePiece file, and tokenising with it, gives a result or an error and never crashes.
 #[test]
 fn damaged_models_are_read_or_refused() -> Result<()> {
     let model = std::fs::read(golden("unigram").join("tokenizer.model"))?;
     let page: Vec<String> = json("page.json")?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("tokenizer.model");
-    // The rules of replacement lie near the end.
+    // The normalisation rules are near the end of the file.
     let places = (0..60).map(|i| model.len() - 1 - i * model.len() / 400).chain((0..40).map(|i| i * model.len() / 40));
     for (n, place) in places.enumerate() {
         let mut bytes = model.clone();

@@ -1,4 +1,4 @@
-//! Training against PyTorch (goldens of `tests/reference/train.py`), and what a stage promises.
+//! Training compared to PyTorch (goldens of `tests/reference/train.py`), and the guarantees of a stage.
 
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
@@ -134,12 +134,14 @@ fn both_stages_lose_as_in_pytorch() -> Result<()> {
     for name in ["front", "mixed"] {
         let (model, features, examples, golden) = start(name)?;
         let align = stage(
-            "steps = 10\nbatch = 6\nlr = 1e-2\ntrainable = [\"connector\"]\nweight_decay = 0.1\nwarmup = 0.2\nclip = 1.0",
+            "steps = 10\nbatch = 6\nlr = 1e-2\ntrainable = [\"connector\"]\nweight_decay = 0.1\nwarmup = 0.2\nclip = \
+                 1.0",
         )?;
         let (outcome, log) = train(model, &examples, &features, &align, 0)?;
         compare(&format!("{name} align"), &log, &golden.align);
         let tune = stage(
-            "steps = 10\nbatch = 6\nlr = 3e-3\ntrainable = [\"connector\", \"llm\"]\nweight_decay = 0.1\nwarmup = 0.2\nclip = 0.5",
+            "steps = 10\nbatch = 6\nlr = 3e-3\ntrainable = [\"connector\", \"llm\"]\nweight_decay = 0.1\nwarmup = \
+                 0.2\nclip = 0.5",
         )?;
         let (_, log) = train(done(outcome)?, &examples, &features, &tune, 0)?;
         compare(&format!("{name} tune"), &log, &golden.tune);
@@ -149,7 +151,7 @@ fn both_stages_lose_as_in_pytorch() -> Result<()> {
 
 fn weights<M: burn::module::Module>(module: &M) -> Result<Vec<(String, Vec<f32>)>> {
     let mut all = Vec::new();
-    checkpoint::collect(module, |p, v| {
+    checkpoint::visit_parameters(module, |p, v| {
         all.push((p.path, v));
         Ok(())
     })?;
@@ -157,10 +159,11 @@ fn weights<M: burn::module::Module>(module: &M) -> Result<Vec<(String, Vec<f32>)
 }
 
 #[test]
-fn a_stage_moves_only_what_it_trains_and_repeats_bit_by_bit() -> Result<()> {
+fn a_stage_updates_only_its_parameter_groups_and_repeats_bit_by_bit() -> Result<()> {
     let align = stage("steps = 3\nbatch = 2\nlr = 1e-2\nwarmup = 0.0\ntrainable = [\"connector\"]")?;
     let both = stage(
-        "epochs = 1.0\nbatch = 4\nlr = 1e-2\nwarmup = 0.0\nllm_lr = 1e-3\ntrainable = [\"connector\", \"llm\"]\norder = \"grouped_by_length\"",
+        "epochs = 1.0\nbatch = 4\nlr = 1e-2\nwarmup = 0.0\nllm_lr = 1e-3\ntrainable = [\"connector\", \"llm\"]\norder \
+             = \"grouped_by_length\"",
     )?;
     let run = |stage: &Stage, seed| -> Result<(Mllm, Vec<f64>)> {
         let (model, features, examples, _) = start("front")?;
@@ -248,7 +251,7 @@ fn numbers_that_are_not_finite_end_a_stage_with_their_place() -> Result<()> {
         let outcome = train(model.clone(), &examples, &features, &stage, 0);
         outcome.err().ok_or_else(|| Error::failed(format!("no error: {text}")))
     };
-    // One step with such a rate leaves weights of 1e20: no loss follows that would tell.
+    // One step with such a learning rate gives weights of 1e20, and no later loss would reveal it.
     let e = wild("steps = 1\nlr = 1e20\ntrainable = [\"connector\"]")?;
     assert!(e.to_string().contains("after its last step (`lr` = 1e20)") && e.hint_text().is_some(), "{e}");
     let e = wild("steps = 1\nlr = 1e300\ntrainable = [\"connector\"]")?;
@@ -267,7 +270,7 @@ fn numbers_that_are_not_finite_end_a_stage_with_their_place() -> Result<()> {
 }
 
 #[test]
-fn what_was_kept_stays_when_a_stage_diverges() -> Result<()> {
+fn the_saved_state_stays_when_a_stage_diverges() -> Result<()> {
     let (model, features, examples, _) = start("front")?;
     let dir = tempfile::tempdir()?;
     let mut saver = StateSaver::new(&dir.path().join("state.safetensors"), serde_json::json!({}));
@@ -286,7 +289,7 @@ fn what_was_kept_stays_when_a_stage_diverges() -> Result<()> {
     };
     let e = train_stage(model, &examples, &features, &mut run).unwrap_err();
     let saved = saver.open()?.ok_or_else(|| Error::failed("nothing was kept"))?;
-    // The file is whole, and of a step before the one that the error names.
+    // The file is complete, and of the step before the one that the error names.
     assert!(e.to_string().contains(&format!("step {}", saved.step() + 1)), "{e}");
     for key in Checkpoint::open(&saver.path)?.keys() {
         Checkpoint::open(&saver.path)?.read(key)?;

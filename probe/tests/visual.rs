@@ -1,5 +1,5 @@
-//! Images with padding in sequences: hidden where a whole batch is read, left out where answers are made, and in both
-//! the same to everything that follows.
+//! Images with padding in sequences: padding tokens are masked in training and left out in generation, and both give
+//! the same results for all other tokens.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
@@ -40,7 +40,7 @@ fn model(kind: ConnectorKind) -> Result<Mllm> {
         encoders: Vec::new(),
         grid: None,
     };
-    // Larger than it would be drawn, so that answers differ from one image to the next.
+    // Larger weights than those of training, so that answers differ between images.
     let llm = initialise(llm.init(&device)?, "llm", 3);
     Mllm::assemble(config, Vec::new(), llm, 3, &device)
 }
@@ -71,7 +71,7 @@ fn encode(model: &Mllm, images: &[usize]) -> Result<ImageTokens> {
 }
 
 #[test]
-fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Result<()> {
+fn answers_equal_those_of_whole_sequences_and_do_not_depend_on_the_batch() -> Result<()> {
     let device = Device::flex();
     for kind in kinds() {
         let name = kind.name();
@@ -91,7 +91,7 @@ fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Resul
         for (i, prompt) in prompts.iter().enumerate() {
             let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), &how, &device)?;
             assert_eq!(alone[0], together[i], "{name}: prompt {i}");
-            // The whole sequence at once, with the padding in it but hidden.
+            // The whole sequence at once, with its padding masked.
             let whole = |ids: &[u32]| -> Result<Tensor<2>> {
                 let sequence = Sequence { ids, image_at: Some(1) };
                 let seen = encode(&model, &[prompt.image.map_or(0, |(p, _)| p)])?;
@@ -124,7 +124,7 @@ fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Resul
 }
 
 #[test]
-fn hidden_positions_count_for_none() -> Result<()> {
+fn masked_tokens_take_no_position() -> Result<()> {
     let model = model(kinds().remove(0))?;
     let rows = [
         Sequence { ids: &[7, IMAGE, 8, 9], image_at: Some(1) },
@@ -144,7 +144,7 @@ fn hidden_positions_count_for_none() -> Result<()> {
 }
 
 #[test]
-fn every_connector_learns_what_the_images_say() -> Result<()> {
+fn every_connector_learns_to_tell_images_apart() -> Result<()> {
     let device = Device::flex();
     let stage: Stage = toml::from_str("steps = 150\nbatch = 4\nlr = 5e-3\ntrainable = [\"connector\", \"llm\"]")
         .map_err(|e| Error::failed(e.to_string()))?;
@@ -174,7 +174,7 @@ fn every_connector_learns_what_the_images_say() -> Result<()> {
         assert!(matches!(outcome, StageOutcome::Done(_)));
         let (first, last) = (losses[0], losses[losses.len() - 1]);
         println!("{name:14} {first:.2} {last:.3}");
-        // Half of ln 4 is what is left without knowing which of the four images it is.
+        // Without telling the four images apart, the loss could not fall below ln 4 / 2.
         assert!(last < 0.3, "{name}: {first} to {last}");
     }
     Ok(())
@@ -186,7 +186,7 @@ fn samplers_stand_within_the_language_model() -> Result<()> {
         "samplers": {"start": 1, "stride": 3, "number": 2}}}"#;
     let e = model(serde_json::from_str(text).unwrap()).unwrap_err();
     assert!(e.to_string().contains("after layer 4 of the language model, which has 4"), "{e}");
-    // Joined features say nothing of the grid.
+    // Concatenated features have no grid.
     let model = model(kinds().remove(0))?;
     let joined = ImageBatch::Features(Tensor::zeros([1, 16, 11], &Device::flex()));
     assert!(

@@ -1,5 +1,5 @@
 //! Language models from files: every family from GGUF as from Hugging Face's layout (goldens of
-//! `tests/reference/llm_gguf.py` and `llm.py`), the layouts of the hub, and what is said of files that do not fit.
+//! `tests/reference/llm_gguf.py` and `llm.py`), the layouts of the hub, and error messages for files that do not fit.
 
 mod common;
 
@@ -17,10 +17,10 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
 }
 
-/// All parameters by path.
+/// All parameters by path, as f32 values.
 fn values(llm: &Llm) -> Result<BTreeMap<String, Vec<f32>>> {
     let mut all = BTreeMap::new();
-    checkpoint::collect(llm, |parameter, values| {
+    checkpoint::visit_parameters(llm, |parameter, values| {
         all.insert(parameter.path, values);
         Ok(())
     })?;
@@ -31,7 +31,7 @@ fn load(path: &Path) -> Result<Llm> {
     Ok(Weights::open_path(path)?.load(&Device::flex())?.0)
 }
 
-/// Logits of the last eight positions of the ids of a golden.
+/// Logits of the last eight positions of a golden's ids.
 fn last_logits(llm: &Llm, name: &str) -> Result<Vec<f32>> {
     let bytes = std::fs::read(golden("llm").join(name).join("golden.safetensors"))?;
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| Error::failed(e.to_string()))?;
@@ -48,7 +48,7 @@ fn expected_logits(file: &Path) -> Result<Vec<f32>> {
     Checkpoint::open(file)?.read("logits")
 }
 
-/// `(model, how, path)` of the goldens in GGUF.
+/// The goldens in GGUF, each as `(model, quantisation, path)`.
 fn gguf_goldens() -> Result<Vec<(String, String, PathBuf)>> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(golden("llm-gguf"))? {
@@ -80,7 +80,7 @@ fn gguf_gives_the_weights_and_logits_of_transformers() -> Result<()> {
         let d = difference(&last_logits(&llm, &model)?, &expected_logits(&logits)?);
         println!("{model:<18} {how} weights {most:.1e} logits {d:.1e}");
         assert!(d < 1e-5, "{model} {how}: logits differ by {d}");
-        // 8 bits of a block's largest number, or the same bits.
+        // f32 weights are equal bit by bit; quantised ones differ by rounding.
         assert!(most <= if how == "f32" { 0.0 } else { 1e-2 }, "{model} {how}: weights differ by {most}");
     }
     Ok(())
@@ -99,11 +99,12 @@ fn the_metadata_of_gguf_are_the_configuration() -> Result<()> {
         );
         assert_eq!((a.head_width(), a.rotated_width()), (b.head_width(), b.rotated_width()), "{model}");
         assert_eq!((a.kv_heads(), a.max_position_embeddings), (b.kv_heads(), b.max_position_embeddings), "{model}");
-        // StarCoder 2's window is written nowhere.
+        // GGUF has no key for StarCoder 2's window.
         for layer in (0..a.num_hidden_layers).filter(|_| model != "starcoder2") {
             assert_eq!(a.window(layer), b.window(layer), "{model} {how} layer {layer}");
         }
-        // Those of Llama 3 and of long contexts are stored in another form; the logits tell that they mean the same.
+        // The scalings of Llama 3 and of long contexts are stored in another form; equal logits show that they mean the
+        // same.
         if !["llama-3", "phi3-long"].contains(&model.as_str()) {
             assert_eq!(a.rope_scaling, b.rope_scaling, "{model}");
         }
@@ -120,10 +121,10 @@ fn the_metadata_of_gguf_are_the_configuration() -> Result<()> {
     Ok(())
 }
 
-/// Name → (shape, numbers).
+/// Tensors by name: shape and values.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// Those of a golden model.
+/// The tensors of a golden model.
 fn tensors(model: &str) -> Result<Tensors> {
     let file = Checkpoint::open(&golden("llm").join(model))?;
     let one = |key: &str| Ok((key.to_string(), (file.shape(key).unwrap_or_default().to_vec(), file.read(key)?)));
@@ -164,7 +165,7 @@ fn every_layout_of_the_hub_is_read() -> Result<()> {
                 assert_eq!(found[name], exact.iter().map(round).collect::<Vec<_>>(), "{model} {dtype:?}: {name}");
             }
         }
-        // In shards, and with what older versions saved beside the weights.
+        // In shards, and with tensors that older versions saved in addition.
         let dir = directory(model)?;
         let mut shards = [BTreeMap::new(), BTreeMap::new()];
         let mut all = all.clone();
@@ -226,10 +227,10 @@ fn what_does_not_fit_is_listed() -> Result<()> {
     write(&all, Dtype::F32, &dir.path().join("model.safetensors"))?;
     let (text, _) = complaint(dir.path());
     assert!(text.contains("1 tensor missing in the file: model.layers.1.self_attn.qkv_proj.weight"), "{text}");
-    assert!(text.contains("1 tensor used by nothing: model.layers.2.mlp.down_proj.weight"), "{text}");
-    assert!(text.contains("1 tensor of another shape: model.norm.weight: expected [32], found [3]"), "{text}");
+    assert!(text.contains("1 tensor not used by the module: model.layers.2.mlp.down_proj.weight"), "{text}");
+    assert!(text.contains("1 tensor with a wrong shape: model.norm.weight: expected [32], found [3]"), "{text}");
 
-    // A configuration of another size.
+    // A configuration with other sizes.
     let dir = directory("qwen3")?;
     write(&tensors("llama-tied")?, Dtype::F32, &dir.path().join("model.safetensors"))?;
     let (text, _) = complaint(dir.path());
@@ -254,8 +255,8 @@ fn sizes_are_compared_with_the_file_before_anything_is_built() -> Result<()> {
         ("num_hidden_layers", "1000000000000000000", "the file has 2 layers"),
         ("num_hidden_layers", "300000", "the file has 2 layers"),
         ("num_hidden_layers", "3", "the file has 2 layers"),
-        ("hidden_size", "4096", "the file has 32 numbers in an embedding"),
-        ("hidden_size", "1e12", "the file has 32 numbers in an embedding"),
+        ("hidden_size", "4096", "the file has 32 columns of embeddings"),
+        ("hidden_size", "1e12", "the file has 32 columns of embeddings"),
         ("vocab_size", "1000000000000", "the file has 71 rows of embeddings"),
         ("intermediate_size", "47", "the file has 48 inputs"),
     ];
@@ -271,7 +272,7 @@ fn sizes_are_compared_with_the_file_before_anything_is_built() -> Result<()> {
             "{text}"
         );
     }
-    // The number of GGUF follows its key, in four bytes after the type.
+    // In GGUF a value follows its key, after four bytes for the type.
     let mut bytes = std::fs::read(golden("llm-gguf/llama-tied.q8.gguf"))?;
     let key = b"llama.block_count";
     let at = bytes.windows(key.len()).position(|w| w == key).expect("the key is in the file") + key.len() + 4;
@@ -280,7 +281,7 @@ fn sizes_are_compared_with_the_file_before_anything_is_built() -> Result<()> {
     let path = dir.path().join("model.gguf");
     std::fs::write(&path, bytes)?;
     let (text, _) = complaint(&path);
-    assert!(text.contains("`llama.block_count` is 300000, the file has 2 layers"), "{text}");
+    assert!(text.contains("`llama.block_count` is 300000, but the file has 2 layers"), "{text}");
     Ok(())
 }
 
@@ -291,11 +292,11 @@ fn a_tokenizer_larger_than_its_embedding_is_noticed_when_it_is_opened() -> Resul
     weights.check_tokenizer(&small)?;
     let error = weights.check_tokenizer(&Tokenizer::from_bytes(words(72, &[]).as_bytes())?).unwrap_err();
     assert!(error.to_string().contains("72 entries") && error.to_string().contains("71"), "{error}");
-    // A special token that the model never had can only be written out.
+    // A special token beyond the embedding table is allowed.
     weights.check_tokenizer(&Tokenizer::from_bytes(words(71, &["<image>"]).as_bytes())?)
 }
 
-/// A `tokenizer.json` of `n` words, and special tokens after them.
+/// A `tokenizer.json` of `n` words, followed by special tokens.
 fn words(n: usize, specials: &[&str]) -> String {
     let vocabulary: BTreeMap<String, usize> = (0..n).map(|i| (format!("w{i}"), i)).collect();
     let special = |(i, text): (usize, &&str)| {
@@ -310,7 +311,7 @@ fn words(n: usize, specials: &[&str]) -> String {
     .to_string()
 }
 
-/// A golden file with one text in it replaced by another of the same length.
+/// A golden file with one text replaced by another of the same length.
 fn replaced(from: &str, to: &str) -> Result<(String, String)> {
     let mut bytes = std::fs::read(golden("llm-gguf/llama-tied.q8.gguf"))?;
     assert_eq!(from.len(), to.len());
@@ -324,14 +325,14 @@ fn replaced(from: &str, to: &str) -> Result<(String, String)> {
 
 #[test]
 fn gguf_of_other_networks_is_refused() -> Result<()> {
-    // The first of them is the architecture's name.
+    // The first occurrence is the architecture's name.
     let (text, hint) = replaced("llama", "mamba")?;
     assert!(text.contains("architecture `mamba`") && hint.contains("llama, qwen2"), "{text} {hint}");
     let (text, hint) = replaced("llama.block_count", "llama.block_kount")?;
     assert!(text.contains("the metadata lack `llama.block_count`") && hint.contains("converter"), "{text} {hint}");
     let (text, _) = replaced("blk.1.attn_q.weight", "blk.1.attn_x.weight")?;
     assert!(text.contains("missing in the file: blk.1.attn_q.weight"), "{text}");
-    assert!(text.contains("used by nothing: blk.1.attn_x.weight"), "{text}");
+    assert!(text.contains("not used by the module: blk.1.attn_x.weight"), "{text}");
     Ok(())
 }
 
@@ -349,14 +350,14 @@ fn numbers_of_gguf_that_are_not_finite_are_named() -> Result<()> {
         let (text, _) = complaint(&path);
         assert!(text.contains(&format!("`llama.rope.freq_base` is {bad}")), "{text}");
     }
-    // Scales of blocks: as 16-bit floats these bytes are NaN, as 32-bit ones a large number.
+    // Scales of blocks: these bytes are NaN as 16-bit floats and a large number as 32-bit ones.
     let mut bytes = whole.clone();
     let from = whole.len() * 3 / 4 / 2 * 2;
     bytes[from..].chunks_exact_mut(2).for_each(|two| two.copy_from_slice(&[0, 0x7e]));
     std::fs::write(&path, bytes)?;
     let (text, hint) = complaint(&path);
     assert!(text.contains("tensor `blk.") && text.contains("not finite") && hint.contains("damaged"), "{text}");
-    // What is not there is assumed, and said to be.
+    // Missing metadata are assumed, and a note says so.
     std::fs::write(&path, &whole)?;
     let of_rope =
         |weights: &Weights| Ok::<_, Error>(weights.notes()?.iter().filter(|n| n.contains("freq_base")).count());
@@ -373,28 +374,28 @@ fn models_are_found_by_every_kind_of_name() -> Result<()> {
     let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo/nano-lm");
     let named = Weights::open("nano-lm")?;
     assert_eq!(named.config(), Weights::open_path(&zoo)?.config());
-    assert!(matches!(named.tokenizer()?, TokenizerSource::Json(path) if path.ends_with("tokenizer.json")));
+    assert!(matches!(named.tokenizer_source()?, TokenizerSource::Json(path) if path.ends_with("tokenizer.json")));
     let files = ["config.json", "chat.json", "tokenizer.json", "model.safetensors"].map(|f| zoo.join(f));
     let parts: Result<Vec<String>> = files.iter().map(|f| digest::of_file(f)).collect();
     assert_eq!(named.digest()?, digest::of_value(&parts?)?);
 
     let file = golden("llm-gguf/qwen3.q8.gguf");
     let weights = Weights::open(&file.display().to_string())?;
-    assert!(weights.tokenizer().unwrap_err().hint_text().is_some_and(|h| h.contains("tokenizer.model")));
-    // The only one of a directory, beside which files of other kinds may lie.
+    assert!(weights.tokenizer_source().unwrap_err().hint_text().is_some_and(|h| h.contains("tokenizer.model")));
+    // The only GGUF file of a directory, which may contain files of other kinds.
     let dir = tempfile::tempdir()?;
     std::fs::copy(&file, dir.path().join("a.gguf"))?;
     std::fs::write(dir.path().join("mmproj-a.gguf"), b"")?;
     std::fs::write(dir.path().join("tokenizer.model"), b"")?;
     let inside = Weights::open_path(dir.path())?;
     assert_eq!(inside.config(), weights.config());
-    assert!(matches!(inside.tokenizer()?, TokenizerSource::SentencePiece(_)));
+    assert!(matches!(inside.tokenizer_source()?, TokenizerSource::SentencePiece(_)));
     std::fs::copy(&file, dir.path().join("b.gguf"))?;
     let (text, hint) = complaint(dir.path());
     assert!(text.contains("a.gguf, b.gguf") && hint.contains("name the file"), "{text} {hint}");
 
     let error = Weights::open("nobody/no-such-model").unwrap_err();
-    assert!(error.hint_text().is_some_and(|h| h.contains("burgess fetch nobody/no-such-model")), "{error}");
+    assert_eq!(error.download_name(), Some("nobody/no-such-model"), "{error}");
     let error = Weights::open("smollm2-135m-instruct").unwrap_err();
     assert!(error.to_string().contains("HuggingFaceTB/SmolLM2-135M-Instruct is not on this machine"), "{error}");
     let error = Weights::open("nano-ml").unwrap_err();

@@ -1,4 +1,4 @@
-//! `cargo bench -p burgess-reports`: what a ranking, its table and its page cost.
+//! `cargo bench -p burgess-reports`: time of a ranking, its table and its page.
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;

@@ -11,7 +11,7 @@ fn unprintable(c: char) -> bool {
 
 /// Escapes text from results for terminal, page and figures: control characters, direction marks and characters that
 /// XML forbids, and line feeds unless `lines`.
-pub(crate) fn shown(text: &str, lines: bool) -> Cow<'_, str> {
+pub(crate) fn escaped(text: &str, lines: bool) -> Cow<'_, str> {
     let escaped = if lines { burgess_base::text::escaped_lines(text) } else { burgess_base::text::escaped(text) };
     if !escaped.chars().any(unprintable) {
         return escaped;
@@ -52,7 +52,7 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
 }
 
 /// Returns the text with a capital first letter.
-pub(crate) fn capital(text: &str) -> String {
+pub(crate) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
@@ -70,7 +70,7 @@ pub(crate) fn correlation(r: Option<f64>) -> String {
 }
 
 /// Formats a number without decimals, with a true minus sign.
-pub(crate) fn whole(x: f64) -> String {
+pub(crate) fn integer(x: f64) -> String {
     let rounded = x.round();
     if rounded < 0.0 { format!("−{:.0}", -rounded) } else { format!("{:.0}", rounded.abs()) }
 }
@@ -86,7 +86,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// Formats a p-value, such as "p = 0.013" or "p < 0.001".
-pub(crate) fn p(p: f64) -> String {
+pub(crate) fn p_value(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_string() } else { format!("p = {p:.3}") }
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn probability(p: f64) -> String {
 }
 
 /// Formats a large number, such as "865M", "1.2M" or "340k".
-pub(crate) fn big(n: f64) -> String {
+pub(crate) fn with_suffix(n: f64) -> String {
     let (scaled, suffix) = match n {
         n if n >= 1e9 => (n / 1e9, "G"),
         n if n >= 1e6 => (n / 1e6, "M"),
@@ -122,7 +122,7 @@ pub(crate) fn measured(value: f64, format: impl Fn(f64) -> String) -> String {
 
 /// Returns the number of terminal columns of a character: 0 for combining marks, 2 for East Asian scripts and emoji,
 /// else 1.
-pub(crate) fn columns(c: char) -> usize {
+pub(crate) fn column_width(c: char) -> usize {
     match u32::from(c) {
         0x300..=0x36f | 0x200b..=0x200d | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,
         0x1100..=0x115f
@@ -145,7 +145,7 @@ pub(crate) fn range(low: usize, high: usize) -> String {
 
 /// Wraps text into lines of at most `width` columns between words, and within words that are longer than a line.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let length = |text: &str| text.chars().map(columns).sum::<usize>();
+    let length = |text: &str| text.chars().map(column_width).sum::<usize>();
     let mut lines: Vec<String> = Vec::new();
     let mut used = 0;
     for word in text.split_whitespace() {
@@ -160,13 +160,13 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
                 lines.push(String::new());
                 used = 0;
                 for c in word.chars() {
-                    if used + columns(c) > width.max(2) {
+                    if used + column_width(c) > width.max(2) {
                         lines.push(String::new());
                         used = 0;
                     }
                     if let Some(line) = lines.last_mut() {
                         line.push(c);
-                        used += columns(c);
+                        used += column_width(c);
                     }
                 }
             }
@@ -197,14 +197,17 @@ mod tests {
             ["5 %", "7.1 %", "0 %", "<0.1 %", ">99.9 %", "100 %"]
         );
         assert_eq!((probability(0.9999).as_str(), probability(1.0).as_str()), (">0.99", "1.00"));
-        assert_eq!((big(865_900_000.0).as_str(), big(1_230.0).as_str(), big(12.0).as_str()), ("866M", "1.2k", "12"));
+        assert_eq!(
+            (with_suffix(865_900_000.0).as_str(), with_suffix(1_230.0).as_str(), with_suffix(12.0).as_str()),
+            ("866M", "1.2k", "12")
+        );
     }
 
     #[test]
     fn what_steers_a_terminal_or_breaks_xml_is_shown_as_escapes() {
-        assert!(matches!(shown("größer 图 🙂\n", true), Cow::Borrowed(_)));
-        assert_eq!(shown("a\u{ffff}\u{61c}\x1b[31m\n", false), "a\\u{ffff}\\u{61c}\\x1b[31m\\n");
-        assert_eq!(shown("a\nb\u{202e}\0", true), "a\nb\\u{202e}\\x00");
+        assert!(matches!(escaped("größer 图 🙂\n", true), Cow::Borrowed(_)));
+        assert_eq!(escaped("a\u{ffff}\u{61c}\x1b[31m\n", false), "a\\u{ffff}\\u{61c}\\x1b[31m\\n");
+        assert_eq!(escaped("a\nb\u{202e}\0", true), "a\nb\\u{202e}\\x00");
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Learning curves: a study's scores against the number of training samples of its evaluator.
 //!
 //! `OUT/<study>/learning-curve/<share>/` holds the runs of some arms that were trained on a fraction of the align and
-//! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`DataShare`]) gives
-//! the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data, not
-//! vision.
+//! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`DataShare`])
+//! gives the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data.
 
 use crate::formatting;
 use crate::load::StudyData;
@@ -19,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Name of the folder of the shares in a study's directory.
 const FOLDER: &str = "learning-curve";
 
-/// The content of `share.json`: how much of a study's training data a part of its learning curve uses.
+/// The content of `share.json`: the fraction of a study's training data at one point of its learning curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DataShare {
     /// Fraction of the training data, above 0 and at most 1; 1 means the study's own runs.
@@ -53,8 +52,11 @@ impl DataShare {
 /// The scores of an arm after training on some number of samples, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CurvePoint {
+    /// Fraction of the training data, above 0 and at most 1.
     pub share: f64,
+    /// Number of training samples of both stages.
     pub samples: usize,
+    /// Number of seeds over which the scores are means.
     pub seeds: usize,
     /// Scores by scope: [`AVERAGE`] and the categories.
     pub scores: BTreeMap<String, Estimate>,
@@ -63,19 +65,22 @@ pub struct CurvePoint {
 /// The learning curve of one arm.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CurveArm {
+    /// Name of the arm.
     pub arm: String,
+    /// Name of the arm in text.
     pub label: String,
+    /// Role of the arm.
     pub role: ArmRole,
     /// The points, smallest share first.
     pub points: Vec<CurvePoint>,
 }
 
-/// The content of `learning-curve.json`: the arms of a study that were also trained on shares of its data.
+/// The content of `learning-curve.json`: the arms of a study that were also trained on fractions of its data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LearningCurve {
     /// The arms in the order of the ranking, baselines last.
     pub arms: Vec<CurveArm>,
-    /// What is not shown and why, as sentences.
+    /// Fractions that are not shown, with the reason, as sentences.
     pub left_out: Vec<String>,
 }
 
@@ -100,12 +105,20 @@ impl LearningCurve {
             let runs = StudyData::load(&DataShare::dir(dir, share.share))?.results();
             // Runs that cannot be compared must not prevent a report.
             match rank(&runs, &[], &options) {
-                _ if runs.is_empty() => left_out.push(format!("no run on a share of {} is finished", share.share)),
+                _ if runs.is_empty() => {
+                    left_out.push(format!("no run on a fraction of {} of the training data is finished", share.share))
+                }
                 Ok(part) if asked(&part) != asked(ranking) => {
-                    left_out.push(format!("the runs on a share of {} were asked other questions", share.share));
+                    left_out.push(format!(
+                        "the runs on a fraction of {} of the training data were asked other questions",
+                        share.share
+                    ));
                 }
                 Ok(part) => parts.push((*share, part)),
-                Err(e) => left_out.push(format!("the runs on a share of {} cannot be ranked: {e}", share.share)),
+                Err(e) => left_out.push(format!(
+                    "the runs on a fraction of {} of the training data cannot be ranked: {e}",
+                    share.share
+                )),
             }
         }
         let in_part = |arm: &RankedArm| parts.iter().any(|(_, part)| part.arm(&arm.arm).is_some());
@@ -132,7 +145,10 @@ impl LearningCurve {
             }
         }
         let said = |((before, end), arms): (&(usize, usize), &Vec<String>)| {
-            format!("With {end} samples in place of {before} the average goes, for {}.", formatting::list(arms))
+            format!(
+                "From {before} to {end} training samples, the average changes as follows: {}.",
+                formatting::list(arms)
+            )
         };
         steps.iter().map(said).chain(self.left_out.iter().map(|why| format!("Not shown: {why}."))).collect()
     }

@@ -1,15 +1,17 @@
 //! From results to rankings: schema, statistics, tables, figures and pages. This crate uses no tensors.
 //!
+//! Terms such as *separable* are defined in [`ranking`].
+//!
 //! The modules in reading order:
 //!
 //! 1. [`schema`]: the files of a finished run (`results.json`, `train.jsonl`, `samples/*.jsonl`);
 //! 2. [`load`]: a study's directory, with its finished, failed and unfinished runs;
-//! 3. [`stats`]: bootstrap over images, clustered standard errors, permutation tests, correlations;
+//! 3. [`stats`]: bootstrap over images, clustered standard errors, sign flips, correlations;
 //! 4. [`ranking`]: converts runs to a [`ranking::Ranking`], with confidence intervals, tests and conclusions in words;
-//! 5. [`analysis`]: what the benchmarks measure and which of them agree;
+//! 5. [`analysis`]: whether benchmarks measure vision or language, and how they correlate;
 //! 6. [`validity`]: direct probes of the encoders compared with answers; [`learning`]: scores by number of training
 //!    samples;
-//! 7. [`check`]: whether the results meet the study's claims about its evaluator;
+//! 7. [`check`]: a study's claims about its evaluator, compared with its results;
 //! 8. [`paper`]: the paper's tables, with all derived numbers recomputed;
 //! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
 //!    [`page::paper_page`]: the paper's tables as another.
@@ -26,6 +28,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod analysis;
 pub mod check;

@@ -1,4 +1,4 @@
-//! Loads a study's directory, in whatever state a run has left it.
+//! Loads a study's directory with its finished, failed and unfinished runs.
 
 use crate::formatting;
 use crate::schema::{self, ConstantAnswer, MissingRun, RunResults, SCHEMA, Sample, TrainStep};
@@ -32,8 +32,11 @@ pub struct StudyData {
 /// A finished run. Samples stay on disk until requested, because a full study has millions.
 #[derive(Debug, Clone)]
 pub struct RunData {
+    /// The run's directory, `OUT/<study>/<arm>/seed-<n>`.
     pub dir: PathBuf,
+    /// Content of `results.json`.
     pub results: RunResults,
+    /// Content of `train.jsonl`, without the lines that could not be read.
     pub steps: Vec<TrainStep>,
     /// Path of `samples/<benchmark>.jsonl`, by benchmark.
     pub samples: BTreeMap<String, PathBuf>,
@@ -44,16 +47,18 @@ pub struct RunData {
 /// A line that could not be read, such as a truncated one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnreadableLine {
+    /// Path of the file.
     pub file: PathBuf,
     /// Line number, from 1.
     pub line: usize,
+    /// Why the line could not be read.
     pub cause: String,
 }
 
 impl fmt::Display for UnreadableLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}:{}: {}", self.file.display(), self.line, self.cause);
-        f.write_str(&formatting::shown(&text, false))
+        f.write_str(&formatting::escaped(&text, false))
     }
 }
 
@@ -121,8 +126,8 @@ impl StudyData {
     /// Computes the most frequent answer from the samples, for results of versions that did not store it, where the
     /// score is below chance and a constant answer may be the reason.
     ///
+    /// # Errors
     /// An error is returned if a file of samples cannot be read.
-    /// When a file of samples cannot be read.
     pub fn count_constant_answers(&mut self) -> Result<()> {
         for run in &mut self.runs {
             let below = |r: &schema::BenchmarkResult| r.constant.is_none() && r.score < r.chance;
@@ -149,12 +154,12 @@ impl RunData {
     /// Reads the questions and answers of one benchmark; empty if the run has no such file.
     ///
     /// # Errors
-    /// An error is returned if the file cannot be read. A broken line only becomes a [`UnreadableLine`]; so does a file whose
-    /// checksum does not match, of which no line is used.
+    /// An error is returned if the file cannot be read. A broken line is not an error but an [`UnreadableLine`]; so is
+    /// a file whose checksum does not match, of which no line is used.
     pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<UnreadableLine>)> {
         let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
         if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {
-            let cause = format!("{e}; {AGAIN}");
+            let cause = format!("{e}; {DAMAGED_HINT}");
             return Ok((Vec::new(), vec![UnreadableLine { file: path.clone(), line: 1, cause }]));
         }
         read_lines(path, schema::sample_problem)
@@ -162,7 +167,7 @@ impl RunData {
 }
 
 /// Hint for a file whose checksum does not match.
-const AGAIN: &str = "run the study again: what is damaged is made again";
+const DAMAGED_HINT: &str = "run the study again: damaged files are made again";
 
 /// Reads the results with their notes; numbers out of range are rejected with file and key.
 fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
@@ -170,7 +175,7 @@ fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     if !path.is_file() {
         return Ok(None);
     }
-    checksums::check(dir, "results.json").map_err(|e| e.hint(AGAIN))?;
+    checksums::check(dir, "results.json").map_err(|e| e.hint(DAMAGED_HINT))?;
     let step = || format!("reading {}", path.display());
     let bytes = fs::read(&path).with_context(step)?;
     // A NaN written by another program is reported by its key, like any other number out of range.
@@ -179,8 +184,11 @@ fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     // as damaged.
     let found = value.get("schema").and_then(Value::as_u64);
     if let Some(found) = found.filter(|found| *found != u64::from(SCHEMA)) {
-        return Err(Error::failed(format!("{} has schema {found}, this burgess reads {SCHEMA}", path.display()))
-            .hint("run the study again with this version, in another directory"));
+        return Err(Error::failed(format!(
+            "{} has schema {found}, but this version of burgess reads schema {SCHEMA}",
+            path.display()
+        ))
+        .hint("run the study again with this version, in another directory"));
     }
     if let Some(problem) = schema::out_of_range(&value) {
         return Err(Error::failed(format!("{}: {problem}", path.display()))
@@ -208,12 +216,12 @@ fn why_missing(arm: &str, seed: u64, dir: &Path) -> MissingRun {
         arm: arm.to_string(),
         seed,
         cause,
-        hint: Some("run the same command again: it continues with what is left".to_string()),
+        hint: Some("run the same command again: it continues with the unfinished runs".to_string()),
     };
     if !path.is_file() {
         return other("not finished".to_string());
     }
-    atomic::read_json(&path).unwrap_or_else(|e| other(format!("failed, and {e}")))
+    atomic::read_json(&path).unwrap_or_else(|e| other(format!("failed; the cause is unknown, because {e}")))
 }
 
 /// Reads JSON lines; those that do not parse, or that `problem` rejects, are returned with file and line.
@@ -241,7 +249,7 @@ fn read_lines<T: DeserializeOwned>(
                 }
                 Some(cause) => cause,
             },
-            Err(e) if e.is_eof() => "cut off".to_string(),
+            Err(e) if e.is_eof() => "the line is cut off".to_string(),
             Err(e) => e.to_string(),
         };
         problems.push(UnreadableLine { file: path.to_path_buf(), line, cause });
@@ -316,7 +324,7 @@ mod tests {
         assert_eq!(study.runs.len(), 1);
         assert_eq!(study.runs[0].steps.len(), 2);
         assert_eq!(study.problems.len(), 1);
-        assert_eq!((study.problems[0].line, study.problems[0].cause.as_str()), (3, "cut off"));
+        assert_eq!((study.problems[0].line, study.problems[0].cause.as_str()), (3, "the line is cut off"));
         let (samples, problems) = study.runs[0].read_samples("b").unwrap();
         assert!(samples.is_empty() && problems.len() == 1);
 
@@ -338,7 +346,7 @@ mod tests {
         put(d, "c/seed-0/train.jsonl", &format!("{STEP}\n{}\n", STEP.replace("2.5", "1e300")));
         let study = StudyData::load(d).unwrap();
         let causes: Vec<&str> = study.missing.iter().map(|m| m.cause.as_str()).collect();
-        assert!(causes[0].contains("a/seed-0/results.json: average is 1e300, it should be 0 to 100"), "{}", causes[0]);
+        assert!(causes[0].contains("a/seed-0/results.json: average is 1e300, expected 0 to 100"), "{}", causes[0]);
         assert!(causes[1].contains("b/seed-0/results.json: average is not a number"), "{}", causes[1]);
         assert_eq!((study.runs.len(), study.runs[0].steps.len()), (1, 1));
         assert_eq!(study.runs[0].notes, ["pre assumed"]);

@@ -1,6 +1,6 @@
 //! Statistics of scores that are ratios of sums over images.
 //!
-//! Questions about one image are not independent, so resampling and counting are over images ([`crate::schema::Unit`]);
+//! Questions about one image are not independent, so resampling and counting are over images ([`crate::schema::UnitScore`]);
 //! treating questions as independent would make every interval too narrow. Every random stream is named after its
 //! purpose and replicate, so that results depend neither on the number of threads nor on other computations.
 
@@ -11,8 +11,11 @@ use rayon::prelude::*;
 /// A value with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
+    /// Point estimate.
     pub value: f64,
+    /// Lower end of the confidence interval.
     pub low: f64,
+    /// Upper end of the confidence interval.
     pub high: f64,
 }
 

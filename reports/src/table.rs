@@ -43,9 +43,24 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     let mut paragraph =
         |first: &str, rest: &str, sentence: &str| paragraph_into(&mut text, width, first, rest, sentence);
     if !left_out.is_empty() {
-        paragraph("", "", &format!("Columns that do not fit here: {}; the report has them.", left_out.join(", ")));
+        paragraph(
+            "",
+            "",
+            &format!("Columns that do not fit this width: {} (the report shows them).", left_out.join(", ")),
+        );
     }
     paragraph("", "", &r.uncertainty);
+    if r.warnings.iter().chain(&r.conclusions).any(|s| s.contains("separabl")) {
+        let alpha = 1.0 - r.confidence;
+        paragraph(
+            "",
+            "",
+            &format!(
+                "Separable: the interval of the paired difference excludes 0 and the adjusted p of a paired test \
+                 over the same images is below {alpha:.2}."
+            ),
+        );
+    }
     if let Some(table) = normalised_table(r, width, color) {
         paragraph("", "", NORMALISED);
         text.push_str(&format!("\n{table}\n\n"));
@@ -64,7 +79,7 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
 /// Appends a sentence, wrapped to `width`, with the prefix `first` on the first line and `rest` on the others.
 fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sentence: &str) {
     for (i, line) in
-        formatting::wrap(&formatting::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate()
+        formatting::wrap(&formatting::escaped(sentence, false), width.saturating_sub(rest.len())).iter().enumerate()
     {
         text.push_str(&format!("{}{line}\n", if i == 0 { first } else { rest }));
     }
@@ -74,7 +89,7 @@ fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sent
 const AGREEMENT: &str = "Kendall τ of seeds";
 
 /// The line above the table of normalised scores.
-const NORMALISED: &str = "Normalised scores in percent of the way from the random baseline (0) to the oracle (100):";
+const NORMALISED: &str = "Normalised scores in percent, from the random baseline (0) to the oracle baseline (100):";
 
 /// Maximum length of an arm's name; longer ones are wrapped.
 const LONGEST_NAME: usize = 28;
@@ -101,7 +116,7 @@ impl TableColumn {
             TableColumn::Arm => "arm".into(),
             TableColumn::Average => "average".into(),
             TableColumn::Published => "pub-\nlished".into(),
-            TableColumn::Category(category) => in_two_lines(&formatting::shown(category, false)),
+            TableColumn::Category(category) => in_two_lines(&formatting::escaped(category, false)),
             TableColumn::Unparsed => "unpar-\nsed %".into(),
             TableColumn::Blind => "blind".into(),
             TableColumn::PBest => "p(best)".into(),
@@ -113,7 +128,7 @@ impl TableColumn {
     fn of(&self, r: &Ranking, arm: &RankedArm) -> String {
         match self {
             TableColumn::Rank => arm.place.map_or(String::new(), |p| formatting::range(p.rank_low, p.rank_high)),
-            TableColumn::Arm => formatting::wrap(&formatting::shown(&arm.row_name(), false), LONGEST_NAME).join("\n"),
+            TableColumn::Arm => formatting::wrap(&formatting::escaped(&arm.row_name(), false), LONGEST_NAME).join("\n"),
             TableColumn::Average => format!("{:.1}{}", arm.average.score, interval(arm)),
             TableColumn::Published => arm.published.map_or(String::new(), |p| format!("{p:.2}")),
             TableColumn::Category(c) => arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score)),
@@ -126,7 +141,7 @@ impl TableColumn {
                 true => "–".into(),
                 false => formatting::probability(p.p_best),
             }),
-            TableColumn::Params => formatting::big(arm.cost.encoder_params as f64),
+            TableColumn::Params => formatting::with_suffix(arm.cost.encoder_params as f64),
             TableColumn::Train => formatting::measured(arm.cost.train_seconds, |s| format!("{s:.0}")),
         }
     }
@@ -208,10 +223,10 @@ fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
     }
     let scopes: Vec<&str> = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str())).collect();
     let mut table = ruled(Some(width), color);
-    let heads = scopes.iter().map(|s| in_two_lines(&formatting::shown(s, false)));
+    let heads = scopes.iter().map(|s| in_two_lines(&formatting::escaped(s, false)));
     table.set_header(std::iter::once("arm".to_string()).chain(heads));
     for arm in r.trained() {
-        let name = formatting::wrap(&formatting::shown(&arm.label, false), LONGEST_NAME).join("\n");
+        let name = formatting::wrap(&formatting::escaped(&arm.label, false), LONGEST_NAME).join("\n");
         let score = |s: &&str| arm.score(s).and_then(|s| s.normalised).map_or("–".to_string(), |n| share(&n));
         table.add_row(std::iter::once(name).chain(scopes.iter().map(score)));
     }
@@ -224,9 +239,14 @@ fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
 fn share(n: &NormalisedScore) -> String {
     let (below, above) = (n.value - n.low, n.high - n.value);
     if above.max(below) > 2.0 * above.min(below) + 1.0 {
-        return format!("{} {}–{}", formatting::whole(n.value), formatting::whole(n.low), formatting::whole(n.high));
+        return format!(
+            "{} {}–{}",
+            formatting::integer(n.value),
+            formatting::integer(n.low),
+            formatting::integer(n.high)
+        );
     }
-    format!("{} ±{}", formatting::whole(n.value), formatting::whole((n.high - n.low) / 2.0))
+    format!("{} ±{}", formatting::integer(n.value), formatting::integer((n.high - n.low) / 2.0))
 }
 
 /// Returns the terminal columns of the widest line, without escape codes.
@@ -239,7 +259,7 @@ fn widest(table: &str) -> usize {
                 '\u{1b}' => escape = true,
                 'm' if escape => escape = false,
                 _ if escape => {}
-                _ => columns += formatting::columns(c),
+                _ => columns += formatting::column_width(c),
             }
         }
         widest = widest.max(columns);
@@ -247,15 +267,15 @@ fn widest(table: &str) -> usize {
     widest
 }
 
-/// Formats the claims of a study, one per line: claim, measured, wanted, and whether it holds.
+/// Formats the verdicts on the claims of a study, one per row: claim, measurement, threshold, and whether it holds.
 pub fn check_table(verdicts: &[ClaimVerdict], width: usize, color: bool) -> String {
     let mut table = ruled(Some(width), color);
-    table.set_header(["claim", "measured", "wanted", ""]);
+    table.set_header(["claim", "measured", "threshold", "result"]);
     for v in verdicts {
         let state = if v.holds { "ok" } else { "FAILED" };
         let bold = (color && !v.holds).then_some(Attribute::Bold);
         let cells = [v.claim.as_str(), v.measured.as_str(), v.wanted.as_str(), state];
-        table.add_row(cells.map(|text| styled(formatting::shown(text, false).into_owned(), bold)));
+        table.add_row(cells.map(|text| styled(formatting::escaped(text, false).into_owned(), bold)));
     }
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if i < 3 { 2 } else { 0 }));
@@ -282,9 +302,9 @@ pub fn paper_tables(o: &RecomputedPaper, width: usize, color: bool) -> String {
         }
     }
     for t in &o.tallies {
-        let mut said = format!("{}: {} of {} the same to the last digit", t.kind.name(), t.same, t.numbers);
+        let mut said = format!("{}: {} of {} equal to the last printed digit", t.kind.name(), t.same, t.numbers);
         if t.within_rounding > 0 {
-            said += &format!(", {} within the rounding of the columns", t.within_rounding);
+            said += &format!(", {} equal within the rounding of the columns", t.within_rounding);
         }
         if t.differ > 0 {
             said += &format!(", {} different (see the page)", t.differ);

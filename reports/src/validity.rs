@@ -31,6 +31,7 @@ pub struct ProbePair {
     /// Level of the probe, such as `image` or `patch`. Default: the first that the encoder has of this attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
+    /// Name of the benchmark.
     pub benchmark: String,
     /// Subtask of the questions. Default: all questions of the benchmark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,26 +50,34 @@ impl ProbePair {
 pub struct EncoderProbes {
     /// Name of the encoder in arms.
     pub encoder: String,
+    /// Probes of the encoder's features.
     pub probes: Vec<Probe>,
 }
 
 /// Accuracies of direct probes of one attribute on held-out images. Unlisted fields are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
+    /// Name of the attribute, such as `color`.
     pub attribute: String,
+    /// Level of the features, such as `image` or `patch`.
     #[serde(default)]
     pub level: String,
     /// Expected accuracy of guessing, 0 to 1.
     pub chance: f64,
+    /// Accuracy of the linear probe.
     pub linear: ProbeAccuracy,
+    /// Accuracy of the k-nearest-neighbours probe.
     pub knn: ProbeAccuracy,
 }
 
 /// An accuracy with its confidence interval, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ProbeAccuracy {
+    /// Fraction of held-out images that the probe classifies correctly.
     pub accuracy: f64,
+    /// Lower end of the confidence interval.
     pub low: f64,
+    /// Upper end of the confidence interval.
     pub high: f64,
 }
 
@@ -81,11 +90,15 @@ impl From<ProbeAccuracy> for Estimate {
 /// Probe and answers of one arm on one attribute, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProbedArm {
+    /// Name of the arm.
     pub arm: String,
+    /// Name of the arm in text.
     pub label: String,
+    /// Role of the arm.
     pub role: ArmRole,
     /// Accuracy of the linear probe; `knn` is that of the k-NN probe.
     pub probe: Estimate,
+    /// Accuracy of the k-NN probe.
     pub knn: Estimate,
     /// Accuracy of the model's answers.
     pub answers: Estimate,
@@ -94,9 +107,11 @@ pub struct ProbedArm {
 /// The results of all arms on one attribute.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProbedAttribute {
+    /// Name of the attribute.
     pub attribute: String,
     /// Source of the questions that ask for it, such as `nano-gqa/color`.
     pub questions: String,
+    /// Category of the benchmark.
     pub category: Category,
     /// Number of questions.
     pub n: usize,
@@ -113,19 +128,24 @@ pub struct ProbedAttribute {
 /// Kendall's τ-b with its bootstrap interval over arms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct KendallTau {
+    /// Kendall's τ-b, −1 to 1.
     pub tau: f64,
+    /// Lower end of the confidence interval.
     pub low: f64,
+    /// Upper end of the confidence interval.
     pub high: f64,
+    /// Number of arms.
     pub arms: usize,
 }
 
 /// The content of `validity.json`: direct probes compared with answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProbeValidity {
+    /// The attributes that could be compared.
     pub attributes: Vec<ProbedAttribute>,
     /// Agreement over the pairs of arms within every attribute.
     pub tau: Option<KendallTau>,
-    /// What is not shown and why, as sentences.
+    /// Attributes that are not shown, with the reason, as sentences.
     pub left_out: Vec<String>,
 }
 
@@ -195,13 +215,13 @@ impl ProbeValidity {
         match &self.tau {
             Some(t) => {
                 let verdict = match t {
-                    t if t.low > 0.0 => "what the evaluator ranks is what the features hold",
-                    t if t.high < 0.0 => "the evaluator ranks against what the features hold",
-                    _ => "not separable from no agreement",
+                    t if t.low > 0.0 => "the ranking by answers reflects what the features contain",
+                    t if t.high < 0.0 => "the ranking by answers contradicts what the features contain",
+                    _ => "the interval includes 0, so no agreement is shown",
                 };
                 said.push(format!(
-                    "Over {} and {} the order by answers agrees with the order by direct probes with Kendall τ {} [{}, {}]: \
-                     {verdict}.",
+                    "Over {} and {}, Kendall τ between the order by answers and the order by direct probes is {} \
+                     [{}, {}]: {verdict}.",
                     formatting::count(t.arms, "arm"),
                     formatting::count(self.attributes.len(), "attribute"),
                     formatting::correlation(Some(t.tau)),
@@ -209,13 +229,18 @@ impl ProbeValidity {
                     formatting::correlation(Some(t.high)),
                 ));
             }
-            None => said.push(format!("Orders are compared over at least {ARMS} arms that have direct probes.")),
+            None => {
+                said.push(format!("The order of the arms is compared only if at least {ARMS} arms have direct probes."))
+            }
         }
         let read =
-            self.attributes.iter().filter_map(|a| Some(format!("{} of {}", formatting::percent(a.read?), a.attribute)));
+            self.attributes.iter().filter_map(|a| Some(format!("{} {}", a.attribute, formatting::percent(a.read?))));
         let read: Vec<String> = read.collect();
         if !read.is_empty() {
-            said.push(format!("Of what the linear probe reads, the trained arms answer {}.", formatting::list(&read)));
+            said.push(format!(
+                "Accuracy of the trained arms' answers as a fraction of the linear probe's: {}.",
+                formatting::list(&read)
+            ));
         }
         said.extend(self.left_out.iter().map(|why| format!("Not shown: {why}.")));
         said

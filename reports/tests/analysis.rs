@@ -1,4 +1,4 @@
-//! The benchmark analysis against SciPy and scikit-learn (`tests/reference/analysis.py`), and what must hold for any data.
+//! The benchmark analysis compared with SciPy and scikit-learn (`tests/reference/analysis.py`), and its invariants.
 
 mod fixture;
 
@@ -8,6 +8,7 @@ use burgess_reports::analysis::{conclusions, of_runs};
 use burgess_reports::ranking::{RankOptions, rank};
 use proptest::prelude::*;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 #[derive(Deserialize)]
 struct Case {
@@ -131,12 +132,12 @@ fn full(rows: &[&[f64]]) -> Vec<Vec<Option<f64>>> {
 fn too_little_is_said_and_not_computed() {
     let say = |rows: &[&[f64]]| analyse(&matrix(&full(rows)).unwrap()).unwrap_err();
     let error = say(&[&[1.0, 2.0], &[2.0, 1.0]]);
-    assert!(error.to_string().contains("at least 3 models and 2 benchmarks that vary; here are 2 and 2"), "{error}");
+    assert!(error.to_string().contains("at least 3 models and 2 benchmarks that vary; found 2 and 2"), "{error}");
     assert!(error.hint_text().is_some());
     let error = say(&[&[1.0], &[2.0], &[3.0]]);
-    assert!(error.to_string().contains("here are 3 and 1"), "{error}");
+    assert!(error.to_string().contains("found 3 and 1"), "{error}");
     let error = say(&[&[1.0, 5.0], &[2.0, 5.0], &[3.0, 5.0]]);
-    assert!(error.to_string().contains("here are 3 and 1 (b1 has no variance"), "{error}");
+    assert!(error.to_string().contains("found 3 and 1 (b1 has no variance"), "{error}");
     assert!(analyse(&matrix(&[]).unwrap()).is_err());
 }
 
@@ -145,7 +146,7 @@ fn hostile_matrices_are_refused() {
     let nan = vec![vec![Some(1.0), Some(f64::NAN)]];
     assert!(matrix(&nan).unwrap_err().to_string().contains("m0 on b1 is not finite"));
     let ragged = vec![vec![Some(1.0), Some(2.0)], vec![Some(1.0)]];
-    assert!(matrix(&ragged).unwrap_err().to_string().contains("m1 has 1 score, there are 2 benchmarks"));
+    assert!(matrix(&ragged).unwrap_err().to_string().contains("m1 has 1 score, but there are 2 benchmarks"));
     let twice = ScoreMatrix::new(vec!["m".into(), "m".into()], vec![], vec![vec![], vec![]]);
     assert!(twice.unwrap_err().to_string().contains("two models are called m"));
     let same = benchmarks(&["b".into(), "b".into()], &[0, 1]);
@@ -158,7 +159,10 @@ fn a_benchmark_without_variance_is_left_out_by_name() {
     let rows = full(&[&[1.0, 7.0, 3.0], &[2.0, 7.0, 1.0], &[4.0, 7.0, 2.0]]);
     let found = analyse(&matrix(&rows).unwrap()).unwrap();
     assert_eq!(found.benchmarks.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["b0", "b2"]);
-    assert_eq!(found.left_out, ["b1 has no variance over the models and correlates with nothing".to_string()]);
+    assert_eq!(
+        found.left_out,
+        ["b1 has no variance over the models and correlates with no other benchmark".to_string()]
+    );
 }
 
 #[test]
@@ -172,7 +176,12 @@ fn what_is_missing_is_counted() {
     assert_eq!(found.pearson.at(1, 2), None, "two models have both");
     assert!(found.components.is_none() && found.groups.is_none());
     assert!(found.left_out.iter().any(|w| w.contains("2 of 5 have them")), "{:?}", found.left_out);
-    assert!(found.left_out.iter().any(|w| w == "no groups: b1 and b2 have no correlation, too few models have both"));
+    assert!(
+        found
+            .left_out
+            .iter()
+            .any(|w| w.starts_with("no clusters: b1 and b2 have no correlation, because too few models have both"))
+    );
 }
 
 #[test]
@@ -226,7 +235,8 @@ proptest! {
                 }
             }
             if let Some(g) = &found.groups {
-                prop_assert_eq!(g.count(), found.benchmarks.iter().map(|b| &b.category).collect::<std::collections::BTreeSet<_>>().len());
+                let categories: BTreeSet<&Category> = found.benchmarks.iter().map(|b| &b.category).collect();
+                prop_assert_eq!(g.count(), categories.len());
                 prop_assert!(g.agreement <= 1.0 && g.agreement >= -1.0);
                 prop_assert!(g.merges.windows(2).all(|w| w[0].distance <= w[1].distance + 1e-12));
                 let mut order = g.order.clone();
@@ -245,7 +255,8 @@ proptest! {
                 prop_assert_eq!(x.is_some(), y.is_some());
                 prop_assert!((x.unwrap_or(0.0) - y.unwrap_or(0.0)).abs() < 1e-9);
             }
-            let explained = |a: &CorrelationAnalysis| a.components.as_ref().map(|c| c.explained.clone()).unwrap_or_default();
+            let explained =
+                |a: &CorrelationAnalysis| a.components.as_ref().map(|c| c.explained.clone()).unwrap_or_default();
             for (x, y) in explained(&a).iter().zip(explained(&b)) {
                 prop_assert!((x - y).abs() < 1e-9);
             }
@@ -262,10 +273,11 @@ proptest! {
         turned.iter_mut().for_each(|row| row.rotate_left(turn));
         let turned = ScoreMatrix::new(m.models().to_vec(), names, turned).unwrap();
         if let (Ok(a), Ok(b)) = (analyse(&m), analyse(&turned)) {
-            // By name: which benchmarks are in one group, and how deep the tree is.
+            // Compared by name: the clusters of the benchmarks, the distances of the merges, and the Rand index.
             let of = |a: &CorrelationAnalysis| a.groups.as_ref().map(|g| {
                 let name = |i: &usize| a.benchmarks[*i].name.clone();
-                let groups: Vec<Vec<String>> = (0..g.count()).map(|k| g.members(k).iter().map(name).collect()).collect();
+                let members = |k: usize| g.members(k).iter().map(name).collect();
+                let groups: Vec<Vec<String>> = (0..g.count()).map(members).collect();
                 (groups, g.merges.iter().map(|m| m.distance).collect::<Vec<_>>(), g.agreement)
             });
             prop_assert_eq!(of(&a), of(&b));

@@ -1,4 +1,4 @@
-//! The random and the oracle baseline: no ranks, but the ends between which every score lies.
+//! The random and the oracle baseline, which are not ranked, and normalised scores between them.
 
 mod fixture;
 
@@ -20,7 +20,7 @@ fn close(a: f64, b: f64, within: f64) {
     assert!((a - b).abs() <= within, "{a} is not {b}");
 }
 
-/// An arm that gets so many of 200 right, on one benchmark of each of two categories.
+/// An arm with `general` and `ocr` right answers of 200, on one benchmark of each of two categories.
 fn arm(name: &str, role: Option<ArmRole>, general: usize, ocr: usize) -> RunResults {
     let benchmarks: [Made; 2] = [("gqa", 0, 0.0, yes_no(200, general, 5)), ("ocr", 2, 0.0, yes_no(200, ocr, 0))];
     let mut run = made(name, 0, &benchmarks);
@@ -68,7 +68,7 @@ fn a_study_without_baselines_is_as_it_was() {
     let text = serde_json::to_string(&r).unwrap();
     assert!(!text.contains("normalised"));
     assert!(!ranking_table(&r, 100, false).contains("ormalised"));
-    // Where only baselines were run there is nothing to rank, and a table all the same.
+    // With baselines only there is nothing to rank, but the table is still shown.
     let only = ranked(&[arm("x-random", Some(ArmRole::Random), 50, 0), arm("oracle", Some(ArmRole::Oracle), 150, 100)]);
     let table = ranking_table(&only, 100, false);
     assert!(table.contains("random (x-random)") && table.contains("there is nothing to rank"), "{table}");
@@ -86,21 +86,21 @@ fn a_normalised_score_is_the_share_of_the_way_from_random_to_oracle() {
     let general = |name: &str| r.arm(name).unwrap().categories["General"].normalised.unwrap();
     close(general("a").value, 50.0, 1e-9);
     close(general("b").value, 100.0 / 6.0, 1e-9);
-    // Units are right in the same order for all: of a − random 60 of 200 differ, of oracle − random 120. The delta method
-    // gives the standard error of the ratio.
+    // Units are right in the same order for all: of a − random 60 of 200 differ, of oracle − random 120. The delta
+    // method gives the standard error of the ratio.
     let (p, q): (f64, f64) = (0.3, 0.6);
     let se = (p * (1.0 - p / q) / 200.0).sqrt() / q;
     close((general("a").high - general("a").low) / 2.0, 100.0 * 1.96 * se, 1.0);
     assert!(general("a").low < 50.0 && general("a").high > 50.0 && general("b").low > 0.0);
-    // 6 of 200 are not separably more than 2 of 200.
+    // An oracle with 6 of 200 is not separable from a random baseline with 2 of 200.
     assert!(r.arm("a").unwrap().categories["OCR & Chart"].normalised.is_none());
     assert!(!r.range("OCR & Chart").unwrap().above());
     let said = r.conclusions.join("\n");
-    assert!(
-        said.contains("No normalised scores where the oracle is not separably above the random baseline: OCR & Chart")
-    );
+    assert!(said.contains(
+        "Normalised scores are missing where the oracle is not separably above the random baseline: OCR & Chart"
+    ));
     assert!(r.arms[2..].iter().all(|a| a.average.normalised.is_none()), "baselines have none");
-    // An arm whose every answer is that of the random baseline has a share of 0, but not for certain.
+    // An arm with the same answers as the random baseline has a normalised score of 0 with an interval around it.
     let twin = ranked(&[arm("a", None, 40, 2), arm("x-random", Some(ArmRole::Random), 40, 2), runs[3].clone()]);
     let n = twin.arms[0].categories["General"].normalised.unwrap();
     assert!(n.value == 0.0 && n.low < -0.5 && n.high > 0.5, "{n:?}");
@@ -119,31 +119,31 @@ fn an_evaluator_that_measures_little_is_warned_of() {
     let found = said(&with(160, 82));
     assert!(
         found.contains(
-            "the oracle scores 41.0 on OCR & Chart, less than 70 % of the way from chance (0.0) to 100: this evaluator cannot \
-             measure it."
+            "the oracle scores 41.0 on OCR & Chart, which is less than 70 % of the distance from chance (0.0) to \
+             100: this evaluator cannot measure this category."
         ),
         "{found}"
     );
-    assert!(found.contains("on ocr (41.0, chance 0.0): this evaluator cannot measure it."), "{found}");
+    assert!(found.contains("on ocr (41.0, chance 0.0): this evaluator cannot measure this benchmark."), "{found}");
     assert!(!found.contains("on General, less") && !found.contains("gqa"), "{found}");
-    assert!(found.contains("no pair of trained arms is separably different on OCR & Chart."), "{found}");
-    assert!(found.contains("not shown to beat the random baseline: General (b), OCR & Chart (any arm)."), "{found}");
+    assert!(found.contains("no two trained arms are separable on OCR & Chart."), "{found}");
+    assert!(found.contains("not separably above the random baseline: General (b), OCR & Chart (all arms)."), "{found}");
     assert!(!said(&with(160, 145)).contains("the oracle"), "72 % is enough");
-    // A study without an oracle is not warned of it, nor one arm of pairs.
+    // Without an oracle or with a single arm, there is no warning about them.
     assert!(!said(&blunt).contains("oracle"));
     let alone = said(&[arm("a", None, 100, 3), arm("x-random", random, 40, 2)]);
     assert!(
-        !alone.contains("pair") && alone.contains("not shown to beat the random baseline: OCR & Chart (a)."),
+        !alone.contains("no two") && alone.contains("not separably above the random baseline: OCR & Chart (a)."),
         "{alone}"
     );
-    // Chance that is not known, or that is 100, has no way to it.
+    // If chance is unknown or 100, the oracle's reach is undefined.
     let unknown = |chance: f64| {
         let mut run = made("oracle", 0, &[("b", 0, chance, yes_no(60, 30, 3))]);
         run.run.role = oracle;
         said(&[made("a", 0, &[("b", 0, chance, yes_no(60, 20, 3))]), run])
     };
     assert!(!unknown(f64::NAN).contains("oracle") && !unknown(100.0).contains("oracle"));
-    // All of it is in the terminal.
+    // The terminal shows the warnings too.
     let table = ranking_table(&ranked(&with(160, 82)), 100, false);
     assert!(table.contains("- Warning: the oracle scores 41.0 on OCR & Chart"), "{table}");
 }
@@ -155,7 +155,7 @@ fn pairs_that_are_told_apart_are_counted() {
     assert_eq!([of(AVERAGE), of("General"), of("OCR & Chart")], [(3, 2), (3, 2), (3, 0)]);
 }
 
-/// With many images the interval covers the true share about as often as it says.
+/// With many images, the interval covers the true normalised score about as often as its confidence level.
 #[test]
 fn the_interval_of_a_normalised_score_covers_the_truth() {
     use burgess_base::stream::stream;
@@ -200,9 +200,9 @@ fn the_page_shows_baselines_range_and_normalised_scores() {
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
         "random (nano-random)",
-        "Normalised scores of all benchmarks, with intervals",
+        "Normalised scores of all benchmarks, with confidence intervals",
         "class=\"range\"",
-        "random to oracle",
+        "between random and oracle baseline",
         "oracle baseline",
     ] {
         assert!(html.contains(said), "{said}");

@@ -1,7 +1,8 @@
-//! A study's claims of its evaluator, against results that keep them, miss them, or say nothing of them.
+//! A study's claims about its evaluator, checked on results that meet them, miss them, or do not measure them.
 
 mod fixture;
 
+use burgess_base::Category;
 use burgess_reports::check::{ClaimVerdict, Claims, Measurements, TextAccuracy};
 use burgess_reports::page::{Evidence, StudyInfo, write_with};
 use burgess_reports::ranking::{RankOptions, Ranking, rank};
@@ -12,12 +13,12 @@ fn ranked(runs: &[RunResults]) -> Ranking {
     rank(runs, &[], &RankOptions { replicates: 400, ..Default::default() }).unwrap()
 }
 
-/// Of every kind one.
+/// One claim of every kind.
 fn claims() -> Claims {
     Claims {
         oracle_reaches: Some(0.7),
         best_above_blind: Some(25.0),
-        every_arm_beats_random: vec!["General".into(), "Knowledge".into()],
+        every_arm_beats_random: vec![Category::GENERAL, Category::KNOWLEDGE],
         separates_in_every_category: true,
         seeds_agree: Some(0.8),
         reads_from_text: Some(0.9),

@@ -1,5 +1,5 @@
-//! What table and page claim is what was measured: intervals at the edge, what a benchmark measures, scores below chance,
-//! unparsed answers, comparisons that have no order.
+//! The statements of table and page agree with the results: intervals near 0 and 100 %, what a benchmark measures,
+//! scores below chance, unparsed answers, arms without an order.
 
 mod fixture;
 
@@ -63,10 +63,10 @@ fn nothing_right_and_everything_right_are_not_certain() {
     close(none.blind_high, 6.02);
     close(all.low, 83.89);
     close(all.high, 100.0);
-    // 20 of 20 with the image and none without: at most Wilson's share of images is otherwise.
+    // 20 of 20 with the image and none without it: Wilson's interval bounds the share of images with another result.
     assert!(all.gain_low > 60.0 && all.gain_high == 100.0, "{all:?}");
     assert!(none.gain_low < -5.0 && none.gain_high > 5.0, "{none:?}");
-    // The mean of both has what both have, halved and added in squares.
+    // The interval of the mean combines the halved distances of both benchmarks as a root of summed squares.
     let average = r.arms[0].average;
     close(average.score, 50.0);
     close(average.low, 50.0 - 16.11 / 2.0);
@@ -77,12 +77,12 @@ fn nothing_right_and_everything_right_are_not_certain() {
     }
     let table = ranking_table(&r, 100, false);
     assert!(!table.contains("±0.0"), "{table}");
-    // Units that are all half right are not certain either, nor is one unit.
+    // Units that all have half of the points, and a single unit, have intervals of positive width too.
     for units in [vec![(0.5, 1.0, 0.0); 60], vec![(1.0, 1.0, 1.0)]] {
         let s = ranked(&[made("a", 0, &[("b", 0, 0.0, units)])]).arms[0].average;
         assert!(s.high - s.low > 5.0 && s.low >= 0.0 && s.high <= 100.0, "{s:?}");
     }
-    // Several seeds: images are not more for being answered twice.
+    // A second seed does not increase the number of images.
     let s = ranked(&[made("a", 0, &benchmarks), made("a", 1, &benchmarks)]).arms[0].benchmarks["none"];
     close(s.high, 6.02);
 }
@@ -97,8 +97,8 @@ fn away_from_the_edge_the_bootstrap_stays() {
     assert!((s.low - 100.0 * low).abs() < 1e-9 && (s.high - 100.0 * high).abs() < 1e-9);
 }
 
-/// Made-up benchmarks whose truth is known: 95 % intervals cover it at least nearly as often as they say, also at the edge,
-/// for independent questions and for three questions on an image of which most have one answer.
+/// Synthetic benchmarks with known truth: 95 % intervals cover it in at least 91 % of the cases, also near 0 and 100 %,
+/// for independent questions and for correlated questions about one image.
 #[test]
 fn intervals_cover_the_truth_at_the_edge_too() {
     const WORLDS: u64 = 300;
@@ -153,34 +153,34 @@ fn a_benchmark_that_no_arm_beats_measures_nothing() {
         made(name, 0, &benchmarks)
     };
     let of = |runs: &[RunResults]| -> Vec<MeasuredAbility> { measures(runs).into_iter().map(|(_, m)| m).collect() };
-    // In the order of categories: gqa, sqa, ocr, mmvp. Every arm below chance on mmvp, at 1 % on ocr.
+    // In the order of categories: gqa, sqa, ocr, mmvp. Every arm is below chance on mmvp, and has 1 % on ocr.
     let all_below = [arm("a", 4, 100, (200, 195), 1), arm("b", 14, 90, (190, 185), 1)];
     assert_eq!(
         of(&all_below),
         [MeasuredAbility::Vision, MeasuredAbility::Language, MeasuredAbility::Nothing, MeasuredAbility::Nothing]
     );
-    // One arm above chance is enough, and the share is its own.
+    // One arm above chance is enough; the share is computed from this arm.
     let one_above = [arm("a", 60, 100, (200, 195), 30), arm("b", 4, 0, (90, 90), 0), arm("c", 4, 0, (80, 90), 0)];
     assert_eq!(
         of(&one_above),
         [MeasuredAbility::Vision, MeasuredAbility::Language, MeasuredAbility::Vision, MeasuredAbility::Vision]
     );
-    // Ties, a single arm, everything wrong, the image does harm.
+    // Ties, a single arm, only wrong answers, and a negative gain from the image.
     assert_eq!(of(&[arm("a", 25, 0, (90, 90), 0), arm("b", 25, 0, (90, 90), 0)]), [MeasuredAbility::Nothing; 4]);
     assert_eq!(
         of(&[arm("a", 100, 0, (200, 250), 100)])[1..],
         [MeasuredAbility::Language, MeasuredAbility::Vision, MeasuredAbility::Vision]
     );
-    // Where chance is not known nothing is said, and nothing else suffers.
+    // If chance of one benchmark is unknown, there is no statement about it, and the others are unaffected.
     let unknown = [made("a", 0, &[("b", 0, f64::NAN, yes_no(60, 30, 3)), ("c", 3, 25.0, yes_no(60, 50, 3))])];
     assert_eq!(of(&unknown), [MeasuredAbility::Unknown, MeasuredAbility::Vision]);
     let r = ranked(&unknown);
     let text = serde_json::to_string(&r).unwrap();
     assert!(text.contains("\"chance\":null") && serde_json::from_str::<Ranking>(&text).is_ok());
     let said = format!("{}{}", ranking_table(&r, 100, false), ranking_svg(&r));
-    assert!(!said.contains("NaN") && !said.contains("Not shown to beat chance"), "{said}");
+    assert!(!said.contains("NaN") && !said.contains("Not separably above chance"), "{said}");
     assert_eq!(r.arms[0].categories["Vision-centric"].chance, 25.0);
-    // One unit allows no error to be estimated.
+    // With one unit, no standard error can be estimated.
     let one_unit = [made("a", 0, &[("b", 0, 0.0, vec![(1.0, 1.0, 0.0)])])];
     assert_eq!(measures(&one_unit)[0].1, MeasuredAbility::Unclear);
 }
@@ -203,12 +203,17 @@ fn scores_below_chance_say_why_and_are_not_merely_unproven() {
     ];
     let r = ranked(&runs);
     let said = r.conclusions.join("\n");
-    assert!(said.contains("Not shown to beat chance: mmvp (chance)."), "{said}");
-    assert!(said.contains("for how they answer: mmvp (old: 0 % unparsed; low: 7 % unparsed, 93 % “(a)”)."), "{said}");
-    // Above 5 %, not at 5 %.
+    assert!(said.contains("Not separably above chance: mmvp (chance)."), "{said}");
+    assert!(
+        said.contains(
+            "what the answers show of the cause: mmvp (old: 0 % unparsed; low: 7 % unparsed, 93 % answer “(a)”)."
+        ),
+        "{said}"
+    );
+    // The warning applies above 5 %, not at 5 %.
     assert!(
         r.warnings
-            .contains(&"more than 5 % of the answers could not be read and count as wrong: mmvp (low 7 %).".into()),
+            .contains(&"more than 5 % of the answers could not be parsed and count as wrong: mmvp (low 7 %).".into()),
         "{:?}",
         r.warnings
     );
@@ -228,10 +233,10 @@ fn arms_that_are_all_equal_have_no_order() {
         made(name, 0, &benchmarks)
     };
     let said = ranked(&[arm("a", 0, 14), arm("b", 0, 15)]).conclusions.join("\n");
-    assert!(said.contains("On OCR & Chart all arms score 0.0, which says nothing of which is better."), "{said}");
-    assert!(said.contains("On General all arms score 50.0, which says nothing"), "{said}");
+    assert!(said.contains("On OCR & Chart all arms score 0.0, so they have no order."), "{said}");
+    assert!(said.contains("On General all arms score 50.0, so they have no order"), "{said}");
     assert!(
-        said.contains("On Vision-centric no arm is separably above chance, so that their order says nothing."),
+        said.contains("On Vision-centric no arm is separably above chance, so the order of the arms has no meaning."),
         "{said}"
     );
     assert!(!said.contains("On OCR & Chart no arm is separable"), "{said}");
@@ -255,7 +260,7 @@ fn few_arms_say_nothing_of_how_benchmarks_agree() {
     }
 }
 
-/// x of the chance line of the first panel, and the places of two ticks.
+/// Returns the x coordinate of the chance line of the first panel, and the ticks as (value, x).
 fn chance_line(svg: &str) -> (f64, Vec<(f64, f64)>) {
     let number = |line: &str, key: &str| -> f64 {
         let rest = line.split(&format!("{key}=\"")).nth(1).unwrap();
@@ -299,7 +304,7 @@ fn a_table_is_no_wider_than_the_terminal() {
             assert!(text.contains(column), "{column} at {width}:\n{text}");
         }
         let header: String = text.lines().take(3).collect();
-        assert_eq!(text.contains("Columns that do not fit here"), !header.contains("train"), "{text}");
+        assert_eq!(text.contains("Columns that do not fit this width"), !header.contains("train"), "{text}");
     }
 }
 

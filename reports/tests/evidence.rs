@@ -1,4 +1,4 @@
-//! What is laid beside a ranking: direct probes of the encoders, and the learning curve of the evaluator.
+//! Evidence beyond the runs of a ranking: direct probes of the encoders, and the learning curve of the evaluator.
 
 mod fixture;
 
@@ -16,7 +16,7 @@ fn options() -> RankOptions {
     RankOptions { replicates: 200, ..Default::default() }
 }
 
-/// The study as its directory, in a place that lives as long as the test or is kept for people.
+/// Writes the study to a temporary directory, or to a folder of BURGESS_KEEP_PAGE for inspection.
 fn study(name: &str, seeds: u64) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let kept = std::env::var_os("BURGESS_KEEP_PAGE").map(|kept| PathBuf::from(kept).join(name));
@@ -38,7 +38,8 @@ fn accuracy(accuracy: f64) -> ProbeAccuracy {
     ProbeAccuracy { accuracy, low: accuracy - 0.03, high: accuracy + 0.03 }
 }
 
-/// Probes of every encoder of the fixture: of things what their ability in General suggests, of colours nearly all.
+/// Probes of every encoder of the fixture: the accuracy on things follows its ability in General; on colours it is
+/// high.
 fn probes() -> Vec<EncoderProbes> {
     let single = fixture::ARMS.iter().filter(|(name, ..)| !name.contains('+') && !name.contains("unfrozen"));
     single
@@ -89,13 +90,14 @@ fn direct_probes_stand_beside_answers() {
     assert_eq!(names, ["thing", "colour", "count"]);
     let thing = &v.attributes[0];
     assert_eq!((thing.questions.as_str(), thing.n, thing.category.as_str()), ("nano-gqa/first", 6, "General"));
-    // Arms of one frozen encoder: not the combination, not the unfrozen one, not the oracle; random last.
+    // Only arms of one frozen encoder are compared: not the combination, the unfrozen arm or the oracle. Random is
+    // last.
     let arms: Vec<&str> = thing.arms.iter().map(|a| a.arm.as_str()).collect();
     assert_eq!(arms.len(), 7, "{arms:?}");
     assert!(thing.arms[6].role == ArmRole::Random && thing.arms.iter().all(|a| !a.arm.contains('+')));
     let order: Vec<&str> = ranking.arms.iter().map(|a| a.arm.as_str()).filter(|a| arms.contains(a)).collect();
     assert_eq!(arms, order);
-    // The level that the study names, not the first.
+    // The probe has the level that the study names, not the first level.
     assert!(thing.arms.iter().all(|a| a.probe.value > 15.0 && (a.probe.high - a.probe.low - 6.0).abs() < 1e-9));
     let clip = thing.arms.iter().find(|a| a.arm == "nano-clip").unwrap();
     let answers = |seed: u64| -> f64 {
@@ -107,7 +109,7 @@ fn direct_probes_stand_beside_answers() {
     let of = |f: fn(&burgess_reports::validity::ProbedArm) -> f64| thing.arms[..6].iter().map(f).sum::<f64>();
     let read = of(|a| a.answers.value) / of(|a| a.probe.value);
     assert!((thing.read.unwrap() - read).abs() < 1e-12, "of the trained arms");
-    // The same probe for all arms has no order.
+    // If the probe is equally accurate for all arms, they have no order.
     assert!(v.attributes[2].tau.is_none() && thing.tau.is_some());
     let tau = v.tau.unwrap();
     assert!(tau.arms == 7 && tau.low <= tau.tau && tau.tau <= tau.high, "{tau:?}");
@@ -119,8 +121,11 @@ fn direct_probes_stand_beside_answers() {
         ]
     );
     let said = v.conclusions().join("\n");
-    assert!(said.starts_with("Over 7 arms and 3 attributes the order by answers agrees"), "{said}");
-    assert!(said.contains("Of what the linear probe reads, the trained arms answer"), "{said}");
+    assert!(said.starts_with("Over 7 arms and 3 attributes, Kendall τ between the order by answers"), "{said}");
+    assert!(
+        said.contains("Accuracy of the trained arms' answers as a fraction of the linear probe's: thing "),
+        "{said}"
+    );
 }
 
 #[test]
@@ -134,19 +139,19 @@ fn a_claim_about_probes_is_checked_and_probes_excuse_what_features_lack() {
     let least = |least: f64| Claims { reads_of_probe: [("thing".to_string(), least)].into(), ..Default::default() };
     assert!(check(&least(read - 0.01), Some(&v)).holds && !check(&least(read + 0.01), Some(&v)).holds);
     assert!(check(&least(0.1), None).measured.starts_with("not measured"));
-    let mut claims = Claims { every_arm_beats_random: vec!["Knowledge".into()], ..Default::default() };
+    let mut claims = Claims { every_arm_beats_random: vec![Category::KNOWLEDGE], ..Default::default() };
     let failing = check(&claims, Some(&v));
     assert!(!failing.holds && failing.measured.contains("nano-mae on Knowledge"), "{failing:?}");
     claims.probes_may_excuse = true;
     assert!(!check(&claims, Some(&v)).holds, "no probe belongs to Knowledge");
-    // Now one does, and reads no more from any encoder than from random weights.
+    // Now one probe belongs to it, and is not better for any encoder than for random weights.
     v.attributes[2].category = Category::KNOWLEDGE;
     let excused = check(&claims, Some(&v)).measured;
-    let said = "; direct probes read no more than from random weights: ";
+    let said = "; excused, because direct probes are no better than on random weights: ";
     let (failing, excused) = excused.split_once(said).unwrap_or_else(|| panic!("{excused}"));
     assert!(excused.contains("nano-mae on Knowledge") && !failing.contains("nano-mae"), "{failing}, {excused}");
     assert!(failing.contains("nano-clip+nano-dinov2"), "a combination has no probes: {failing}");
-    // Things are read from all of them.
+    // The probe of things is better for every encoder.
     v.attributes[0].category = Category::KNOWLEDGE;
     assert!(!check(&claims, Some(&v)).measured.contains(said));
 }
@@ -157,14 +162,14 @@ fn the_page_has_a_section_and_files_for_direct_probes() {
     let evidence = Evidence { pairs: pairs(), probes: probes(), ..Default::default() };
     let about = StudyInfo { evidence, ..Default::default() };
     let first = write_with(&path, &about, &options()).unwrap();
-    // A report without probes leaves none of an earlier one.
+    // A report without probes removes the files of an earlier report.
     let without = write_with(&path, &StudyInfo::default(), &options()).unwrap();
     assert!(!without.files.validity.exists() && !without.files.validity_figure.exists());
     assert!(!std::fs::read_to_string(&without.files.page).unwrap().contains("id=\"validity\""));
     let written = write_with(&path, &about, &options()).unwrap();
     assert_eq!(first.ranking, written.ranking);
     let html = std::fs::read_to_string(&written.files.page).unwrap();
-    for said in ["id=\"validity\"", "nano-gqa/first", "direct linear probe of the features", "random (nano-random)"] {
+    for said in ["id=\"validity\"", "nano-gqa/first", "accuracy of the linear probe", "random (nano-random)"] {
         assert!(html.contains(said), "{said}");
     }
     assert_eq!(html.matches("<svg xmlns").count(), html.matches("<desc").count());
@@ -173,7 +178,7 @@ fn the_page_has_a_section_and_files_for_direct_probes() {
     assert_eq!(json["attributes"].as_array().unwrap().len(), 3);
 }
 
-/// Runs of three arms on shares of the data, worse with less.
+/// Writes runs of three arms on fractions of the data; `left` is the fraction of units that keep their points.
 fn write_shares(path: &Path, shares: &[(f64, f64)]) {
     let whole = DataShare { share: 1.0, align: 8192, tune: 2304 };
     for (share, left) in shares {
@@ -215,8 +220,8 @@ fn the_learning_curve_is_that_of_the_shares() {
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
         "id=\"learning\"",
-        "align + tune samples (logarithmic)",
-        "With 10496 samples in place of 5248 the average goes, for nano-clip from",
+        "training samples, align + tune (logarithmic)",
+        "From 5248 to 10496 training samples, the average changes as follows: nano-clip from",
     ] {
         assert!(html.contains(said), "{said}");
     }
@@ -236,7 +241,10 @@ fn shares_that_cannot_be_compared_are_left_out_and_said() {
     let curve = LearningCurve::load(&path, &written.ranking).unwrap().unwrap();
     assert_eq!(
         curve.left_out,
-        ["the runs on a share of 0.125 were asked other questions", "no run on a share of 0.25 is finished"]
+        [
+            "the runs on a fraction of 0.125 of the training data were asked other questions",
+            "no run on a fraction of 0.25 of the training data is finished"
+        ]
     );
     assert_eq!(curve.arms[0].points.len(), 2);
     assert!(LearningCurve::load(Path::new("/nonexistent"), &written.ranking).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! The page of the made-up study.
+//! The page of the synthetic study.
 
 mod fixture;
 
@@ -9,7 +9,7 @@ use burgess_reports::ranking::{RankOptions, rank};
 #[test]
 fn a_study_directory_becomes_one_self_contained_page() {
     let dir = tempfile::tempdir().unwrap();
-    // Looked at by people: BURGESS_KEEP_PAGE=DIR keeps what this test writes.
+    // BURGESS_KEEP_PAGE=DIR keeps the written files for inspection.
     let kept = std::env::var_os("BURGESS_KEEP_PAGE").map(std::path::PathBuf::from);
     let dir = kept.as_deref().unwrap_or(dir.path());
     fixture::write_study(dir, 2, 60).unwrap();
@@ -33,7 +33,7 @@ fn a_study_directory_becomes_one_self_contained_page() {
         "not finished",
         "id=\"unfreezing\"",
         "id=\"analysis\"",
-        "Groups beside the categories",
+        "Clusters compared with the categories",
         "Vision-centric with and without the image",
         "id=\"recipe\"",
         "Stage tune: loss by step",
@@ -64,7 +64,7 @@ fn one_arm_alone_has_a_page_too() {
     burgess_base::atomic::write_json(&run_dir.join("results.json"), &run).unwrap();
     let study = StudyData::load(dir.path()).unwrap();
     let html = page(&study, &ranking, &StudyInfo::default()).unwrap();
-    assert!(html.contains("Ranking of the") && !html.contains("Groups beside the categories"));
+    assert!(html.contains("Ranking of the") && !html.contains("Clusters compared with the categories"));
     assert!(
         html.contains("they need at least 8 arms that answered at least 3 benchmarks, and here 1 arm has answered 9")
     );
@@ -93,7 +93,7 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
             }
         });
     });
-    // Samples of before options were kept, an image elsewhere, and text that steers.
+    // Samples without stored options, an image outside the study, and text with control characters.
     for arm in fixture::ARMS.map(|a| a.0) {
         let file = dir.path().join(arm).join("seed-0/samples/nano-ai2d.jsonl");
         let text = std::fs::read_to_string(&file).unwrap();
@@ -106,20 +106,20 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
     let written = write_with(dir.path(), &about, &options).unwrap();
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     for said in [
-        "Made by <code>burgess rank &#x27;my study.toml&#x27; --out x</code>",
+        "Created with <code>burgess rank &#x27;my study.toml&#x27; --out x</code>",
         "no tokenizer.ggml.pre: &quot;default&quot; assumed (nano-mae)",
         "world (seed 5, tune 16) (nano-mae)",
         "<dt>tune: length</dt><dd>steps 600, batch 16",
-        "<dt>tune: rates</dt><dd>lr 0.001, llm_lr 0.00002",
-        "<dt>tune: trained</dt><dd>connector, llm",
+        "<dt>tune: learning rates</dt><dd>lr 0.001, llm_lr 0.00002",
+        "<dt>tune: trained parts</dt><dd>connector, llm",
         "sva (depth 3)",
         "preprocess cambrian-1",
         "nano-llama",
-        "<th>Unparsed</th>",
-        "Warning: more than 5 % of the answers could not be read",
+        "Unparsed answers</th>",
+        "Warning: more than 5 % of the answers could not be parsed",
         "nano-mmvp (nano-mae 25 %)",
         "3 images are not shown: they lie outside the study&#x27;s data.",
-        "its image lies outside the study&#x27;s data and is not shown",
+        "the image lies outside the study&#x27;s data and is not shown",
         "<li class=\"right\">C. the stem</li>",
         r"\x1b[2J\u{202e}I think",
     ] {

@@ -1,4 +1,4 @@
-//! The paper's tables: what follows from them is what was printed.
+//! The paper's tables: the computed numbers are the printed ones.
 
 use burgess_reports::analysis::{MeasuredAbility, analyse};
 use burgess_reports::page;
@@ -19,7 +19,8 @@ fn not_same(checks: &[NumberCheck]) -> Vec<(&str, &str, &str, PrintAgreement)> {
 fn every_average_is_the_printed_one() {
     let checks = checks(NumberKind::Average);
     assert_eq!(checks.len(), 92);
-    // 89 to the last digit. In three rows the mean of the rounded columns lies just across a rounding boundary.
+    // 89 are equal to the last digit. In three rows the mean of the rounded columns lies just across a rounding
+    // boundary.
     let rounded = PrintAgreement::WithinRounding;
     assert_eq!(
         not_same(&checks),
@@ -36,7 +37,7 @@ fn every_category_mean_is_the_printed_one() {
     let (paper, ours) = (checks(NumberKind::CategoryMean), checks(NumberKind::FileMean));
     assert_eq!(ours.len(), 92 * 4);
     assert_eq!(not_same(&ours), []);
-    // The paper's own print, to one digit from columns of one digit: 37 to the last digit.
+    // The paper prints one digit, computed from columns of one digit: 37 are equal to the last digit.
     assert_eq!(paper.len(), 40);
     assert!(paper.iter().all(|c| c.agreement != PrintAgreement::Differs), "{:?}", not_same(&paper));
     assert_eq!(not_same(&paper).len(), 3);
@@ -115,19 +116,20 @@ fn malformed_tables_are_told_by_their_place() {
     assert!(say(&format!("{header}\n{},\n", row("1"))).contains("line 2"));
     assert!(say(&format!("{header}\n{}\n{}\n", row("1"), row("2"))).contains("line 3, column 1 (Model)"));
     assert!(say(&header.replace("MMB", "MMBench")).contains("no rows"));
-    assert!(say(&format!("{}\n{}\n", header.replace("MMB", "B"), row("1"))).contains("MMB is expected, there is B"));
+    assert!(say(&format!("{}\n{}\n", header.replace("MMB", "B"), row("1"))).contains("expected MMB, found B"));
 }
 
 #[test]
 fn four_benchmarks_hardly_need_the_image() {
-    // "less than 5 %" of the paper's text; also MMVP below chance when blind, and the digitised bars against the table.
+    // The paper states "less than 5 %". MMVP is below chance without the image. The digitised bars agree with the
+    // table.
     let published = PaperTables::load().unwrap();
-    let sights = published.sights().unwrap();
+    let sights = published.vision_shares().unwrap();
     let of = |name: &str| sights.iter().find(|s| s.benchmark == name).unwrap();
     for name in ["ScienceQA", "MMMU", "MathVista", "AI2D"] {
         assert!(of(name).gain.unwrap().value < 5.0 && of(name).measures == MeasuredAbility::Language, "{name}");
     }
-    // The mean with the image is below guessing too: it cannot be owed to sight.
+    // The mean with the image is below chance too, so vision contributes nothing measurable.
     assert!(of("MMVP").prior.unwrap().value < -20.0 && of("MMVP").measures == MeasuredAbility::Nothing);
     assert_eq!(of("CV-Bench 2D").measures, MeasuredAbility::Unknown, "nobody measured it blind");
     for bar in &published.disabled {
@@ -155,7 +157,7 @@ fn the_tables_can_be_analysed() {
 
 #[test]
 fn the_tables_become_one_self_contained_page() {
-    // Looked at by people: BURGESS_KEEP_PAGE=DIR keeps what this test writes.
+    // BURGESS_KEEP_PAGE=DIR keeps the written files for inspection.
     let dir = tempfile::tempdir().unwrap();
     let kept = std::env::var_os("BURGESS_KEEP_PAGE").map(|d| std::path::PathBuf::from(d).join("published"));
     let written = page::paper_page::write(kept.as_deref().unwrap_or(dir.path())).unwrap();
@@ -167,7 +169,7 @@ fn the_tables_become_one_self_contained_page() {
         assert!(html.contains(table.about) && html.contains(table.file), "{}", table.file);
     }
     assert_eq!(html.matches("<svg xmlns").count(), html.matches("<desc").count(), "every figure is described");
-    // Adapter data, categories with the average, unfreezing by group, sight by category, map, components, tree.
+    // Adapter data, categories with the average, unfreezing by group, vision by category, matrix, components, tree.
     assert_eq!(html.matches("<svg xmlns").count(), 2 + 5 + 4 + 4 + 2 + 2 + 2);
     assert!(html.len() < 1_000_000, "{} bytes", html.len());
     let data: serde_json::Value = burgess_base::atomic::read_json(&written.data).unwrap();

@@ -1,4 +1,4 @@
-//! The ranking of the made-up study.
+//! The ranking of the synthetic study.
 
 mod fixture;
 
@@ -154,7 +154,7 @@ fn runs_that_cannot_be_compared_are_refused() {
     assert!(refused(|r| r.results.get_mut("nano-gqa").unwrap().score += 1.0).contains("does not follow"));
     assert!(refused(|r| r.results.get_mut("nano-gqa").unwrap().units[0].sum = f64::NAN).contains("not finite"));
     assert!(refused(|r| r.results.get_mut("nano-gqa").unwrap().chance = 12.0).contains("chance"));
-    assert!(refused(|r| r.run.arm = "nano-clip".into()).contains("two runs"));
+    assert!(refused(|r| r.run.arm = "nano-clip".into()).contains("two runs with seed"));
     assert!(rank(&[], &[], &options()).unwrap_err().to_string().contains("no finished run"));
 }
 

@@ -1,4 +1,4 @@
-//! Statistics against SciPy (`tests/reference/stats_scipy.py`), and what must hold for any data.
+//! Statistics compared with SciPy (`tests/reference/stats_scipy.py`), and their invariants.
 
 mod fixture;
 
@@ -98,7 +98,7 @@ fn holm_is_as_defined() {
     }
 }
 
-/// 400 made-up benchmarks of 60 images with two to four correlated questions each: intervals must cover the truth as
+/// 400 synthetic benchmarks of 60 images with two to four correlated questions each: intervals must cover the truth as
 /// often as they claim. Treating questions as independent would cover it in fewer than 90 % of the cases here.
 #[test]
 fn intervals_cover_the_truth_as_often_as_they_say() {

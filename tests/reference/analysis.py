@@ -24,7 +24,7 @@ rng = np.random.default_rng(20240624)
 
 
 def table(name):
-    """Models by the sixteen benchmarks, MME in percent, NaN where the paper has no number."""
+    """Scores by model and benchmark (16), MME in percent, NaN where the paper gives no number."""
     rows = list(csv.DictReader((PUBLISHED / name).open()))
     columns = list(rows[0])[2:18]
     scores = [[float(r[c]) / (20 if c == "MME" else 1) if r[c] else np.nan for c in columns] for r in rows]
@@ -33,7 +33,7 @@ def table(name):
 
 
 def made_up():
-    """Two factors, ties in one column, two scores missing."""
+    """A made-up table: two factors, ties in one column, two missing scores."""
     factors = rng.normal(size=(14, 2))
     loadings = rng.uniform(-1, 1, size=(2, 7))
     scores = 50 + 10 * factors @ loadings + 4 * rng.normal(size=(14, 7))
@@ -43,7 +43,7 @@ def made_up():
 
 
 def pairwise(scores, correlate):
-    """Over the models that have both; None for fewer than three, or without variance."""
+    """Correlation over the models that have both scores; None for fewer than three models, or without variance."""
     n = scores.shape[1]
     values, counts = [[None] * n for _ in range(n)], [[0] * n for _ in range(n)]
     for i in range(n):

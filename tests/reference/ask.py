@@ -1,9 +1,9 @@
-"""Log-probabilities of a language model asked by itself: `probe/zoo/nano-lm` with `transformers`.
+"""Log-probabilities of a language model without images: `probe/zoo/nano-lm` with `transformers`.
 
     python tests/reference/ask.py        (writes tests/golden/ask.json; seconds on a CPU)
 
 `greedy`: the ids that follow the raw prompt, each with the natural logarithm of its probability and the five likeliest;
-`continuation`: the same of the ids of a given text. Versions: torch 2.9.0, transformers 5.24.0.
+`continuation`: the same for the ids of a given text. Versions: torch 2.9.0, transformers 5.24.0.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Fixtures for probe/bench: small files in the exact schemas in which the benchmarks of perception and knowledge are
-published (hub editions in parquet, VLMEvalKit's editions in TSV), with our own pictures and questions.
+"""Fixtures for probe/bench: small files in the published schemas of the perception and knowledge benchmarks (hub editions
+in parquet, VLMEvalKit's editions in TSV), with our own images and questions.
 
 Pinned: pyarrow 26.0.1, Pillow 13.0.0, Python 3.11.  Run:  python tests/reference/benchmarks_knowledge.py
 Writes tests/golden/benchmarks/<id>/. Column names and types are those of the datasets' cards on the hub and of
@@ -23,7 +23,7 @@ TEXT, INT, TEXTS = pa.string(), pa.int64(), pa.list_(pa.string())
 
 
 def png(n):
-    """A picture of 8 x 8 with a square: another one for every number."""
+    """An image of 8 x 8 pixels with a square, different for each number."""
     picture = Image.new("RGB", (8, 8), (40 * n % 256, 90 * n % 256, 255 - 25 * n % 256))
     picture.paste((255, 255, 255), (n % 5, n % 4, n % 5 + 3, n % 4 + 3))
     file = io.BytesIO()
@@ -43,7 +43,7 @@ def parquet(path, schema, rows):
 
 
 def tsv(path, rows):
-    """As pandas writes it: what is missing is empty."""
+    """Writes a TSV file as pandas does: missing values are empty."""
     path = OUT / path
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -96,7 +96,7 @@ MMBENCH_CN = {"index": pa.int32(), "question": TEXT, "image": IMAGE, "hint": TEX
 
 
 def rotations(index, n, question, options, hint="nan", category="object_localization", l2="finegrained_perception"):
-    """The question once for each rotation of its choices; the first choice is right."""
+    """The question with each rotation of its choices; the first choice is right."""
     for turn in range(len(options)):
         turned = options[turn:] + options[:turn]
         letters = {letter: turned[i] if i < len(turned) else "nan" for i, letter in enumerate("ABCD")}

@@ -1,9 +1,9 @@
-"""Small fixtures in the published schemas of the benchmarks about reading and looking closely.
+"""Small fixtures in the published schemas of the benchmarks of text reading and fine detail.
 
 Pinned: pyarrow 26.0.1, Pillow; run:  python tests/reference/benchmarks_reading.py
 
-Pictures and questions are made here; columns, their types and the layout of folders are those of the published
-datasets (see each benchmark's `Source`). `vlmevalkit/<NAME>.tsv` is the same in the columns of VLMEvalKit's edition.
+Images and questions are made here; columns, types and directory layout are those of the published datasets (see each
+benchmark's source). `vlmevalkit/<NAME>.tsv` holds the same questions in the columns of VLMEvalKit's edition.
 """
 
 import base64
@@ -22,7 +22,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def picture(number, kind="PNG", size=8):
-    """A plain picture whose colour is its number, with a diagonal."""
+    """A plain image whose colour encodes its number, with a diagonal."""
     image = Image.new("RGB", (size, size), ((number * 53) % 256, (number * 97) % 256, (number * 31) % 256))
     for i in range(size):
         image.putpixel((i, i), (255, 255, 255))
@@ -42,7 +42,7 @@ def parquet(path, schema, rows):
 
 
 def kit(path, rows):
-    """VLMEvalKit's edition: pictures in base64, or the index of the row that has the picture."""
+    """VLMEvalKit's edition: images in base64, or the index of the row that has the image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t", lineterminator="\n")

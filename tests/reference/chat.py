@@ -1,10 +1,10 @@
-"""Goldens of chat templates: what `transformers` renders, and what the paper's code would learn.
+"""Goldens of chat templates: the texts that `transformers` renders, and the supervised tokens of the paper's code.
 
     python tests/reference/chat.py        (writes tests/golden/chat; after tokenization.py, whose vocabularies it uses)
 
-`jinja.json`: templates as the families publish them (what concerns tools left out), each with conversations rendered by
-`apply_chat_template`'s own renderer; for a template with `generation` blocks also the mask of tokens it gives.
-`study.json`: conversations in the paper's formats as ids (the picture is -200), and what is learned of them, written from
+`jinja.json`: templates as the model families publish them (without the parts about tools), each with conversations that
+`apply_chat_template`'s own renderer rendered; for a template with `generation` blocks also its loss mask.
+`study.json`: conversations in the paper's formats as ids (the image is -200) with their supervised tokens, written from
 the behaviour of the published training code (`preprocess_v1`, `preprocess_llama_3`, `preprocess_mpt`, `preprocess_phi3`,
 `preprocess_multimodal`, `tokenizer_image_token` of cambrian-mllm/cambrian, HEAD 539ffc3).
 Versions: transformers 5.24.0, jinja2 3.1.6, tokenizers 0.23.3, sentencepiece 0.2.3.

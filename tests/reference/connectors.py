@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python tests/reference/connectors.py
 
-The aggregator and the resampler are written down from the formulas of Cambrian-1 (arXiv 2406.16860, section 3; released
-parameter names), cell by cell, so that nothing is shared with how we compute them. The C-Abstractor is Honeybee's
+The aggregator and the resampler follow the formulas of Cambrian-1 (arXiv:2406.16860, section 3; released parameter
+names), cell by cell, so that they share nothing with Burgess's implementation. The C-Abstractor is Honeybee's
 (arXiv 2312.06742) on timm's RegStage. Every parameter is random. torch 2.9.0, timm 1.0.20.
 """
 
@@ -21,7 +21,7 @@ SQUARE, WIDE, TALL = (64, 64), (80, 40), (30, 70)
 
 
 class Bag(dict):
-    """Parameters by name, drawn when first asked for."""
+    """Parameters by name, drawn at the first access."""
 
     def __init__(self, g):
         super().__init__()
@@ -44,7 +44,7 @@ class Bag(dict):
 
 
 def margins(size, side):
-    """Rows above and below, columns left and right, that are padding."""
+    """Numbers of padding rows above and below, and of padding columns left and right."""
     w, h = size
     if w > h:
         return (side - int(h * (side / w))) // 2, 0
@@ -59,7 +59,7 @@ def shown(size, side):
 
 
 def layer(p, name, q, g, tokens, masks, c, heads, where):
-    """One query [q_dim] with the tokens [n_k, C] of each encoder in its window; `where` says which have positions."""
+    """One query [q_dim] with the tokens [n_k, C] of each encoder in its window; `where` marks the tokens that have positions."""
     x = p.linear(torch.cat([q, p.linear(g, f"{name}.proj_context", c, False)], -1), f"{name}.proj_in", c, False)
     query = p.linear(p.norm(x, f"{name}.cross_attn.q_proj.0"), f"{name}.cross_attn.q_proj.1", c, False)
     keys, values = [], []

@@ -1,18 +1,19 @@
-"""Golden checkpoints and features of ConvNeXts and ResNets, and what stochastic depth does to features.
+"""Golden checkpoints and features of ConvNeXts and ResNets, also with stochastic depth.
 
 Versions: torch 2.9.0, timm 1.0.20, transformers 5.24.0, pillow 13.0.0, safetensors.
 Run from anywhere, after encoders.py: python tests/reference/convnets.py
 
 The folders convnext-*, convnextv2 and resnet-* under tests/golden/encoders/ are as encoders.py describes them; running
-statistics of batch norms are moved away from their initial values too. convnext-multi-stage taps as Cambrian-1's
-`clip_convnext_encoder.py` does for a name with `-multi-stage`: each stage's map to one grid (bilinear, corners not
-aligned), then all channels together.
+statistics of batch norms are moved away from their initial values too. convnext-multi-stage has the feature tap of
+Cambrian-1's `clip_convnext_encoder.py` for a name with `-multi-stage`: each stage's map is resized to one grid
+(bilinear, align_corners=False), and the channels are concatenated.
 
-tests/golden/timm-convnets.tsv lists timm's ConvNeXts and ResNets: name, tensors of the features' network, numbers in them.
+tests/golden/timm-convnets.tsv lists timm's ConvNeXts and ResNets: name, number of tensors of the
+feature network, number of parameters.
 
 tests/golden/encoders/drop-path.safetensors holds, for each family named in DROPPED, features in training mode of three
-pictures: the golden pixels, the same mirrored, and their negative. Which branches are left out for which picture is given:
-<family>.kept [blocks * branches, 3] is 1 where one is kept. <family>.features is [3, tokens, width].
+images: the golden pixels, the same mirrored, and their negative. The drop-path mask is
+<family>.kept [blocks * branches, 3], 1 where a branch is kept. <family>.features is [3, tokens, width].
 """
 
 import pathlib
@@ -186,7 +187,7 @@ def dropped():
 
 
 def names():
-    """Nothing is computed: the models are on the device that holds no numbers."""
+    """Lists the models on PyTorch's meta device, so that no weights are allocated."""
     # But for the rates of stochastic depth.
     linspace, torch.linspace = torch.linspace, lambda *a, **k: linspace(*a, **(dict(device="cpu") | k))
     lines = []

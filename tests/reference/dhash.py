@@ -1,10 +1,10 @@
-"""Difference hashes by Python's imagehash, for encoders/pixels/tests/hash.rs.
+"""Difference hashes by Python's imagehash, for encoders/images/tests/hash.rs.
 
-Hashed are the pictures of tests/golden/preprocess (all formats and modes that are read) and those made here: noise, whose
-shrunken points lie so close together that a grey level more or less turns bits; saturated colours, where the rounding of
-the grey level shows; flat ones; and shapes from a pixel to a line. Left out is cmyk.tiff, which is read one grey level off.
+The hashed images are those of tests/golden/preprocess (all supported formats and modes) and those made here: noise, whose
+resized pixels differ so little that one grey level changes bits; saturated colours, which show the rounding of the grey
+level; flat images; and sizes from a pixel to a line. cmyk.tiff is left out, because it is read one grey level off.
 
-Pillow 12 shrinks rows first, as all before it; Pillow 13 begins with the columns of tall pictures (its pull request 9549), by
+Pillow 12 and earlier resize rows first; Pillow 13 begins with the columns of tall images (its pull request 9549), by
 which 34 of these 581 hashes differ.
 
 Pinned: ImageHash 4.3.2, Pillow 12.0.0, numpy 2.4.6, Python 3.11.  Run:  python tests/reference/dhash.py

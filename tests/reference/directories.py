@@ -1,4 +1,4 @@
-"""Directories without a card for burgess-encoders, as timm, open_clip and transformers write them.
+"""Model directories without a card, as timm, open_clip and transformers write them, for burgess-encoders.
 
 Versions: torch 2.9.0, transformers 5.24.0, timm 1.0.20, open_clip_torch 3.3.0, pillow 13.0.0, safetensors.
 Run from anywhere: python tests/reference/directories.py
@@ -8,8 +8,8 @@ Each tests/golden/directories/<id>/ gets
   model.safetensors     a tiny random model under its upstream names, every parameter moved away from its initial value,
                         rounded to f16 so that it is small
   expected.safetensors  pixels [1, 3, s, s] as the library's own transform makes them from encoders/picture.png after
-                        padding to a square, and features [tokens, width]: the patches after the last norm the library
-                        applies to all of them
+                        padding to a square, and features [tokens, width]: the patches after the last norm that the
+                        library applies to all of them
 """
 
 import json
@@ -29,7 +29,7 @@ SMALL = dict(embed_dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=8, im
 
 
 def square(mean):
-    """picture.png in a square of the mean colour."""
+    """picture.png padded to a square with the mean colour."""
     image = Image.open(ENCODERS / "picture.png").convert("RGB")
     side = max(image.size)
     whole = Image.new("RGB", (side, side), tuple(int(m * 255) for m in mean))
@@ -89,7 +89,7 @@ def of_open_clip(name, size=32, quick_gelu=False, table=None, **vision):
 
 
 def of_open_clip_tower(name, architecture, size):
-    """A timm tower, which open_clip makes by its name alone: timm's own small test model."""
+    """A timm tower that open_clip creates from its name alone: timm's own small test model."""
     config = dict(embed_dim=8, vision_cfg=dict(timm_model_name=architecture, timm_pool="avg", timm_proj="linear", image_size=size), text_cfg=dict(context_length=4, vocab_size=11, width=8, heads=2, layers=1))
     model = perturb(open_clip.CLIP(**config))
     preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", resize_mode="shortest")

@@ -1,4 +1,4 @@
-"""Golden checkpoints and features for burgess-encoders, made with the libraries that users' weights come from.
+"""Golden checkpoints and features for burgess-encoders, made with the libraries that publish the weights.
 
 Versions: torch 2.9.0, transformers 5.24.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, pillow 13.0.0,
 safetensors.
@@ -60,7 +60,7 @@ def upstream(model):
 
 
 def picture():
-    """A picture that is not square, smooth in some places and hard in others."""
+    """An image that is not square, with smooth regions and hard edges."""
     rng = np.random.default_rng(3)
     y, x = np.indices((41, 60))
     rgb = np.stack([x * 4, 128 + 120 * np.sin(y / 5), 255 * ((x // 7 + y // 5) % 2)], 2)
@@ -80,7 +80,7 @@ def pixels(image, size, normalisation):
 
 
 def perturb(model):
-    """No parameter stays at a value that hides a mistake (zero biases, unit scales, equal norms)."""
+    """Moves every parameter away from values that hide mistakes (zero biases, unit scales, equal norms)."""
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -92,7 +92,7 @@ def perturb(model):
 
 
 def gradients(model, state, features):
-    """Of the first, a middle and the last weight, under the names of published files: transformers 5 has others in
+    """Gradients of the first, a middle and the last weight, under the names of published files: transformers 5 has others in
     memory, so a parameter is recognised by its values."""
     projection = torch.randn(features.shape, generator=torch.Generator().manual_seed(5))
     model.zero_grad()

@@ -1,4 +1,4 @@
-"""Golden pixels of pictures that are not square, as the libraries' own processors prepare them (`--preprocess library`).
+"""Golden pixels of images that are not square, as the libraries' own processors prepare them (`--preprocess library`).
 
 Versions: Python 3, torch 2.9.0, torchvision 0.24.0, timm 1.0.20, open_clip_torch 3.3.0, transformers 4.57.6 (slow
 processors), pillow, numpy, safetensors.

@@ -1,5 +1,5 @@
-"""Every published encoder of the zoo at its true size, with random weights: the reference library writes them under the
-official names and in the official format, and `burgess encode` must give the library's features. Too large for CI.
+"""Checks every published encoder of the zoo at its true size with random weights: the reference library writes them under
+the official names and in the official format, and `burgess encode` must give the library's features. Too large for CI.
 
 Versions: torch 2.9.0, transformers 5.24.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, diffusers 0.42.1,
 blake3 1.0.11, pillow 13.0.0.
@@ -53,7 +53,7 @@ def timm_vit(a, **more):
 
 
 def build(card):
-    """The model, and a function from it and pixels to the features that the card asks for."""
+    """The model, and a function from model and pixels to the features at the card's tap."""
     a, id, dialect = card["architecture"], card["id"], card["source"]["dialect"]
     if dialect == "transformers-clip":
         config = transformers.CLIPVisionConfig(**common(a), intermediate_size=a["mlp_hidden"], hidden_act="quick_gelu", layer_norm_eps=1e-5)
@@ -118,7 +118,7 @@ def build(card):
 
 
 def diffusion(a):
-    """The parts of Stable Diffusion, in one module that diffusers' folders are saved from."""
+    """The parts of Stable Diffusion, in one module from which diffusers' folders are saved."""
     unet, vae, text, scheduler = (a[k] for k in ("unet", "vae", "text", "scheduler"))
     attends = [("CrossAttn" if there else "") for there in unet["attention"]]
     parts = torch.nn.ModuleDict(dict(
@@ -144,7 +144,7 @@ def diffusion(a):
 
 
 def stages(model, x, card):
-    """The last stage's maps, or those of all stages that the card taps, brought to its grid and put side by side."""
+    """The maps of the last stage, or of all stages that the card taps, resized to its grid and concatenated."""
     x, maps = model.stem(x), []
     for stage in model.stages:
         x = stage(x)
@@ -165,7 +165,7 @@ def state_of(model):
 
 
 def save(card, state, folder):
-    """Under the names and in the format in which the makers publish it."""
+    """Saves the model under the published names and in the published format."""
     source = card["source"]
     if card["architecture"]["architecture"] == "stable-diffusion":
         for part, inner, name in (("unet", "", "diffusion_pytorch_model"), ("vae", "", "diffusion_pytorch_model"), ("text_encoder", "text_model.", "model")):

@@ -1,12 +1,12 @@
-"""Goldens of GGUF's types of numbers: blocks of every type and what gguf-py makes of them.
+"""Goldens of GGUF's number types: blocks of every type, and the values to which gguf-py dequantises them.
 
     python tests/reference/gguf_blocks.py         (writes tests/golden/gguf; seconds on a CPU)
 
 gguf 0.19.0, numpy, safetensors.
 
-`types.gguf` holds two tensors of each type: `<type>.quantised`, made by gguf-py from numbers (of the types that it can
-make), and `<type>.random`, of random bytes, which reach every bit; only their 16-bit scales are drawn as floats, so that
-no number is infinite. `expected.safetensors` has the same tensors as f32. `split-0000?-of-00003.gguf` is one model in three
+`types.gguf` holds two tensors of each type: `<type>.quantised`, which gguf-py quantised (for the types that it supports),
+and `<type>.random`, of random bytes, which exercise every bit; only their 16-bit scales are drawn as floats, so that all
+values are finite. `expected.safetensors` has the same tensors as f32. `split-0000?-of-00003.gguf` is one model in three
 files, the first without tensors.
 """
 
@@ -27,7 +27,7 @@ SHAPE = (3, 256)
 
 
 def random_bytes(kind: Type, rng: np.random.Generator) -> np.ndarray:
-    """Rows of bytes for a tensor of SHAPE."""
+    """Random rows of bytes for a tensor of SHAPE."""
     numbers, size = gguf.GGML_QUANT_SIZES[kind]
     if kind in (Type.F32, Type.BF16):
         values = rng.standard_normal(SHAPE).astype(np.float32) * np.float32(10.0) ** rng.integers(-30, 30, SHAPE)
@@ -85,7 +85,7 @@ def types() -> None:
 
 
 def split() -> None:
-    """What gguf-split writes: part 0 has the metadata and no tensors."""
+    """Writes the parts that gguf-split writes: part 0 has the metadata and no tensors."""
     for part in range(3):
         writer = gguf.GGUFWriter(OUT / f"split-{part + 1:05}-of-00003.gguf", "test")
         writer.add_uint16("split.no", part)

@@ -1,6 +1,6 @@
-"""Whether `burgess fetch` and huggingface_hub mean the same by the hub's cache: each finds what the other fetched.
+"""Checks that `burgess fetch` and huggingface_hub share the hub's cache: each finds the files that the other fetched.
 
-Serves a repository on this machine with the hub's protocol, so no network is needed:
+Serves a repository on this machine with the hub's protocol, so that no network is needed:
 
     cargo build --release && python tests/reference/hub_cache.py
 
@@ -73,7 +73,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 def layout(home):
-    """Names in a cache, without locks and other hidden things."""
+    """Paths in a cache, without locks and hidden files."""
     names = (path.relative_to(home) for path in (Path(home) / "hub").rglob("*"))
     return {str(name) for name in names if not any(part.startswith(".") or part == "CACHEDIR.TAG" for part in name.parts)}
 

@@ -2,13 +2,13 @@
 
     python tests/reference/llm.py        (writes tests/golden/llm; half a minute on a CPU)
 
-One directory a model: config.json as `save_pretrained` writes it, model.safetensors, golden.safetensors with `ids`
+One directory per model: config.json as `save_pretrained` writes it, model.safetensors, golden.safetensors with `ids`
 [3, n], `logits` [3, 8, vocabulary] of the last 8 positions and `greedy` [64], the continuation of the first row. A model
-whose angles depend on the length so far (dynamic RoPE) also has `pieces`, the same logits when the sequences are read through a
-cache in three pieces, and its `greedy` is made with a cache, as `generate` makes it.
+whose rotation angles depend on the present length (dynamic RoPE) also has `pieces`, the same logits when the sequences
+are read through a cache in three pieces, and its `greedy` is made with a cache, as by `generate`.
 
-`grown` [60] of a LongRoPE model is what `generate` (with its cache) adds to the first 30 ids of the first row, past the length
-where the factors change.
+`grown` [60] of a LongRoPE model is the continuation by `generate` (with its cache) of the first 30 ids of the first row,
+beyond the length at which the factors change.
 
     python tests/reference/llm.py NAME…   makes only these.
 Versions: torch 2.9.0, transformers 5.24.0, safetensors.
@@ -95,7 +95,7 @@ MODELS = {
 
 
 def last_logits(m, ids: torch.Tensor, cuts: list[int]) -> torch.Tensor:
-    """Of the last 8 positions, when the sequences are read through a cache in pieces."""
+    """Logits of the last 8 positions, when the sequences are read through a cache in pieces."""
     cache, parts = DynamicCache(config=m.config), []
     for start, end in zip(cuts, cuts[1:]):
         parts.append(m(ids[:, start:end], past_key_values=cache, use_cache=True).logits)
@@ -103,7 +103,7 @@ def last_logits(m, ids: torch.Tensor, cuts: list[int]) -> torch.Tensor:
 
 
 def generated(m, ids: torch.Tensor, steps: int) -> torch.Tensor:
-    """As `generate` goes on with its cache; every id counts, that of padding too."""
+    """Continuation by `generate` with its cache; every id counts, also that of padding."""
     mask = torch.ones_like(ids)
     return m.generate(ids, attention_mask=mask, max_new_tokens=steps, min_new_tokens=steps, do_sample=False, eos_token_id=None)
 

@@ -2,9 +2,9 @@
 
     python tests/reference/llm_gguf.py [NAME…]     (writes tests/golden/llm-gguf; seconds on a CPU)
 
-`<model>.f32.gguf` holds the numbers of `tests/golden/llm/<model>`; `<model>.q8.gguf` holds its matrices in 8-bit blocks
-where their rows are long enough, else as f16 or bf16, and `<model>.q8.safetensors` the `logits` (of the last 8 positions,
-for the `ids` of the model's own golden) that `transformers` gives with what gguf-py makes of these.
+`<model>.f32.gguf` holds the weights of `tests/golden/llm/<model>`; `<model>.q8.gguf` holds its matrices in 8-bit blocks
+where their rows are long enough, else as f16 or bf16; and `<model>.q8.safetensors` holds the `logits` (of the last 8
+positions, for the `ids` of the model's own golden) of `transformers` with the weights that gguf-py dequantises from it.
 Versions: gguf 0.19.0, torch 2.9.0, transformers 5.24.0, safetensors.
 """
 
@@ -40,7 +40,7 @@ ARCHITECTURES = {"gemma3_text": "gemma3", "cohere": "command-r"}
 
 
 def permuted(w: np.ndarray, heads: int) -> np.ndarray:
-    """The halves of each head, alternating."""
+    """Permutes the rows of each head from halves to alternating pairs."""
     return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
@@ -103,7 +103,7 @@ def metadata(writer: gguf.GGUFWriter, c) -> None:
 
 
 def factors(c) -> dict[str, np.ndarray]:
-    """Divisors of the angles, which are stored like weights."""
+    """Divisors of the rotation angles, which are stored like weights."""
     rope = c.rope_parameters.get("full_attention", c.rope_parameters)
     if rope["rope_type"] == "longrope":
         return {f"rope_factors_{n}.weight": np.array(rope[f"{n}_factor"], np.float32) for n in ("long", "short")}

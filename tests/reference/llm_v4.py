@@ -2,8 +2,8 @@
 
     python tests/reference/llm_v4.py     (with transformers 4.57.1; writes tests/golden/llm-v4; seconds)
 
-With each of them and the weights of `tests/golden/llm`, 4.57.1 gives the logits that 5.24.0 gave (checked here), but for the two
-families whose default `rope_theta` is another in version 5.
+With each of them and the weights of `tests/golden/llm`, 4.57.1 gives the logits of 5.24.0 (checked here), except for the
+two families whose default `rope_theta` changed in version 5.
 """
 
 import json

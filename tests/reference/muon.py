@@ -1,7 +1,7 @@
 """Parameters after each of six Muon steps, for probe/src/optimiser.rs.
 
-PyTorch 2.9.0's own `torch.optim.Muon`, with one change: its Newton-Schulz iteration rounds to bfloat16, here it runs in
-f32, so that the comparison is about the algorithm.
+Uses PyTorch 2.9.0's `torch.optim.Muon` with one change: the Newton-Schulz iteration runs in f32 instead of bfloat16, so
+that the comparison is about the algorithm and not about rounding.
 
     python tests/reference/muon.py      # writes tests/golden/train/muon.json
 """

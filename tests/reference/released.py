@@ -1,11 +1,11 @@
-"""Goldens of released Cambrian models in the small: config.json and model.safetensors under the released names, and the
-logits of two prompts with a picture.
+"""Goldens of released Cambrian models at reduced size: config.json and model.safetensors under the released names, and the
+logits of two prompts with an image.
 
     OMP_NUM_THREADS=1 python tests/reference/released.py
 
-The connector is that of connectors.py, written from the formulas; the language model is that of transformers, its layers
-called one by one with the samplers between them and padded cells left out, as upstream answers. The encoders' features
-are numbers by a rule that the test repeats: the encoders have goldens of their own.
+The connector is that of connectors.py, written from the formulas; the language model is that of transformers, whose
+layers are called one by one with the samplers between them and without padded cells, as upstream does. The encoders'
+features are numbers by a rule that the test repeats, because the encoders have their own goldens.
 torch 2.9.0, transformers 5.24.0, safetensors.
 """
 

@@ -1,12 +1,12 @@
-"""Goldens for probe/src/bench: adversarial answers with the verdicts of published scorers.
+"""Goldens for probe/bench: adversarial answers with the verdicts of published scorers.
 
 Pinned: lmms_eval 0.7.3 (installed without its dependencies: `pip install --no-deps --target DIR lmms_eval==0.7.3`),
 numpy 2.4.6, Python 3.11.  Run:  PYTHONPATH=DIR python tests/reference/scorers.py
 
 Verdicts come from that library wherever it has the rule (yes/no, exact match, relaxed accuracy, containment, ANLS,
-the four letter parsers, the MME and MMVP sums). Two rules are only described in prose and written out here: the
-first-four-characters rule of MME's own script, and the study's letter extraction. `expected` is what Burgess has to
-say. Where a reference disagrees with `expected`, the case carries the reason; a disagreement without one, or a
+the four letter parsers, the MME and MMVP sums). Two rules are only described in prose and implemented here: the
+first-four-characters rule of MME's own script, and the paper's letter extraction. `expected` is the required verdict of
+Burgess. Where a reference disagrees with `expected`, the case carries the reason; a disagreement without one, or a
 reason without disagreement, stops the script.
 """
 
@@ -59,7 +59,7 @@ ARTICLE = ["a dog", "a cup", "an apple", "no animal"]
 
 
 def study_letter(text):
-    """The study's extraction: what follows the last "answer is"/"answer:", stripped, first character."""
+    """The paper's extraction: the text after the last "answer is"/"answer:", stripped, first character."""
     text = text.lower().strip()
     for keyword in ("answer is", "answer is:", "answer:"):
         if keyword in text:
@@ -152,7 +152,7 @@ LETTERS = [
 
 
 def mme_official(answer):
-    """MME's script: the lower-cased answer's first four characters contain yes, else no."""
+    """MME's script: yes if the first four characters of the lower-cased answer contain yes, else no."""
     head = answer.strip().lower()[:4]
     return "yes" if "yes" in head else "no" if "no" in head else None
 
@@ -254,7 +254,7 @@ ANLS = [
 
 
 def checked(case, references, expected, reasons):
-    """Adds references and the reason for each difference; stops on a difference without reason."""
+    """Adds the references' verdicts with a reason for each difference; stops at a difference without a reason."""
     differing = sorted(name for name, verdict in references.items() if verdict != expected)
     if bool(differing) != bool(reasons):
         sys.exit(f"{case}: expected {expected!r}, differing {differing} of {references}, reason {reasons!r}")

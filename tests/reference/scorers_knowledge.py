@@ -1,20 +1,19 @@
-"""Goldens for probe/bench: adversarial answers to the benchmarks of perception and knowledge, with the verdicts of the
-benchmark authors' scorers, of lmms-eval and of the study's code.
+"""Goldens for probe/bench: adversarial answers to the perception and knowledge benchmarks, with the verdicts of the
+benchmark authors' scorers, of lmms-eval and of the paper's code.
 
 Run:  python tests/reference/scorers_knowledge.py REFERENCES
 where REFERENCES holds, unpacked from their repositories at these commits:
   cambrian (cambrian-mllm/cambrian 539ffc3254bb)  MMMU (bb0b95a94599)  MathVista (53d525874bdd)  VLMEvalKit (e8e78f05f308)
   MMStar (88f243ab4a39)  BLINK_Benchmark (2d6a779be4aa)  POPE (RUCAIBox, 3df3ba1b110e)  ScienceQA (lupantech, 2cbf8318e07b)
-  Qwen-VL (peace-zy, e3898dd39f36: MME's own tool as it is passed on)  LLaVA (c121f0432da2: the usual conversion of answers
+  Qwen-VL (peace-zy, e3898dd39f36: MME's own tool, as redistributed)  LLaVA (c121f0432da2: the usual conversion of answers
   for GQA's script)  lmms_eval (the unpacked wheel lmms_eval 0.7.3)
 Pinned: numpy 2.4.6, pandas 2.3.3, Levenshtein 0.27.5, Python 3.11.
 
-The scorers' functions are taken out of their files as they are; what they import for other ends (model servers, files) is
-left out. Where they ask a language model or draw a letter, they get nothing here, and so have no verdict. Answers are
-stripped before, as the code that generates them does. `official` (by the authors' rules, or
-Burgess' strict ones where there are none) and `cambrian-1` are what Burgess has to say. Where a
-reference disagrees, the case carries the reason, which is written below for every kind of disagreement; one without a
-reason, or a reason without a disagreement, stops the script.
+The scorers' functions are extracted from their files unchanged, without their other imports (model servers, files). Where
+they ask a language model or draw a letter, they give no verdict. Answers are stripped first, as by the code that generates
+them. `official` (by the authors' rules, or Burgess's strict ones where there are none) and `cambrian-1` are the required
+verdicts of Burgess. Where a reference disagrees, the case carries the reason, which is written below for every kind of
+disagreement; a disagreement without a reason, or a reason without a disagreement, stops the script.
 """
 
 import ast
@@ -44,7 +43,7 @@ QUIET = SimpleNamespace(info=lambda *_: None, warning=lambda *_: None)
 
 
 def constants(path, names):
-    """Assigned values of a script, without running it."""
+    """Constants that a script assigns, without running it."""
     scope = {}
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and {t.id for t in node.targets if isinstance(t, ast.Name)} & set(names):
@@ -53,7 +52,7 @@ def constants(path, names):
 
 
 def functions(path, *names, **scope):
-    """Functions (of a file, or of its classes) as they are, over `scope`."""
+    """Functions of a file or of its classes, unchanged, evaluated in `scope`."""
     tree = ast.parse((REFERENCES / path).read_text() if not Path(path).is_absolute() else Path(path).read_text())
     nodes = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name in names]
     for node in nodes:
@@ -140,7 +139,7 @@ sqa_index = functions("ScienceQA/models/run_gpt3.py", "get_pred_idx", random=Sim
 
 
 def ai2d_filter(answer):
-    """lmms-eval's filter for AI2D, a method, called without the rest of its class."""
+    """lmms-eval's filter for AI2D, a method, called without an instance of its class."""
     apply = functions(LMMS / "ai2d/utils.py", "apply", re=re)
     return apply(None, [[answer]], [{}])[0]
 
@@ -217,7 +216,7 @@ def gqa_lmms(answer, gold):
 
 
 class Study:
-    """The study's scoring script for a benchmark, run on answers; its numbers."""
+    """The paper's scoring script for a benchmark, run on answers, and its numbers."""
 
     def __init__(self, benchmark):
         sys.modules.setdefault("nltk", ModuleType("nltk"))
@@ -311,7 +310,7 @@ table = defaultdict(Counter)
 
 
 def same(a, b):
-    """For open answers unparsed is as wrong as wrong."""
+    """Compares verdicts of open answers, for which unparsed counts as wrong."""
     return a == b or {a, b} == {0.0, None}
 
 
@@ -341,7 +340,7 @@ problems = []
 
 
 def lettered(benchmark, official, study, **references):
-    """Letters by the authors' rule: `official` is the reference that makes it."""
+    """Letters by the authors' rule, whose reference gives `official`."""
     cases, seen = [], set()
     for answer, options in [(a, o) for a, o, _ in LETTERS] + MORE:
         if (answer, tuple(options)) in seen:
@@ -355,7 +354,7 @@ def lettered(benchmark, official, study, **references):
 
 
 def strict(benchmark, study, **references):
-    """Letters by the strict parser: verdicts by hand."""
+    """Letters by the strict parser, with hand-written verdicts."""
     cases = []
     for answer, options, expected in LETTERS:
         said = answer.strip()
@@ -545,7 +544,7 @@ MAKE = {
 
 
 def mme_sums(rng):
-    """Two pictures in each of the 14 subtasks; the published sums of the 10 of perception, divided by 20."""
+    """Two images in each of the 14 subtasks; the published sums of the 10 perception subtasks, divided by 20."""
     kinds = functions_of_mme()
     rows = [{"subtask": kind, "unit": f"{kind}/{i}", "gold": gold, "right": rng.random() < 0.7} for kind in kinds for i in range(2) for gold in ("yes", "no")]
     flip = {"yes": "no", "no": "yes"}
@@ -563,7 +562,7 @@ def functions_of_mme():
 
 
 def mmbench_sums(rng):
-    """CircularEval: groups of 2 to 4 rotations; by the study two of them are one group, as all but the index is the same."""
+    """CircularEval: groups of 2 to 4 rotations; the paper's code merges two groups that differ only in the index."""
     rows = []
     for group in range(8):
         for turn in range(rng.choice([2, 3, 4])):
@@ -582,7 +581,7 @@ def mmbench_sums(rng):
 
 
 def blink_sums(rng):
-    """The authors' mean over tasks; the study's share over the questions of its six."""
+    """The authors' mean over tasks, and the paper's accuracy over the questions of its six tasks."""
     tasks = ["Counting", "Jigsaw", "Relative_Depth", "Spatial_Relation", "Art_Style"]
     rows = [{"subtask": task, "right": rng.random() < 0.6} for task in tasks for _ in range(rng.randint(1, 6))]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,14 +1,14 @@
-"""Goldens for probe/bench: what lmms-eval 0.7.3 makes of answers, asks, and prints.
+"""Goldens for probe/bench: scores, prompts and printed results of lmms-eval 0.7.3.
 
 Pinned: lmms_eval 0.7.3 (`pip download --no-deps lmms-eval==0.7.3`, unpacked into DIR), numpy 2.4.6, pandas 3.1.1,
 Levenshtein 0.27.5, pyarrow 26.0.1, PyYAML 6.0.4, requests 2.34.2; Python 3.11.   Run:  PYTHONPATH=DIR python tests/reference/scorers_lmms_eval.py
 
 - `scorers/lmms_eval.json`: for every adversarial answer of the other goldens (`scorers/<id>.json`, in their order) its
-  score with each possible answer as the right one, or null where the library draws at random or asks GPT.
-- `scorers/lmms_eval_more.json`: the same for answers that are only here: reasoning, odd labels, white space.
-- `scorers/lmms_eval_tables.json`: for every fixture (`benchmarks/<id>`) the prompts by row, and what it prints for answers.
+  score with each possible answer as the right one, or null if the library draws at random or asks GPT.
+- `scorers/lmms_eval_more.json`: the same for further answers: reasoning, unusual labels, white space.
+- `scorers/lmms_eval_tables.json`: for every fixture (`benchmarks/<id>`) the prompts by row, and the results that it prints for answers.
 
-Everything goes the library's way: filter, `strip_reasoning_tags` with the default of `--reasoning_tags`, strip, the task's
+All steps are the library's: filter, `strip_reasoning_tags` with the default of `--reasoning_tags`, strip, the task's
 `process_results` or metric, its aggregation.
 """
 
@@ -89,7 +89,7 @@ for english_or_not in (mmbench_en, mmbench_cn):
 
 
 def extract_without_gpt(response, problem, quick_extract):
-    """`extract_answer`, whose own handler would take a missing GPT for an empty answer."""
+    """`extract_answer` without its handler, which would treat an unavailable GPT as an empty answer."""
     asked = []
 
     def ask(*_, **__):
@@ -109,7 +109,7 @@ FILTER = ai2d.MultiChoiceRegexFilter("([A-Z])\\.")
 
 
 def settings(file):
-    """`lmms_eval_specific_kwargs` of a task by default."""
+    """The default `lmms_eval_specific_kwargs` of a task."""
     text = re.sub(r"!function\s+\S+", "null", (LIBRARY / "tasks" / file).read_text())
     found = yaml.safe_load(text)
     if "include" in found and "lmms_eval_specific_kwargs" not in found:
@@ -214,7 +214,7 @@ def letters(n):
 
 
 def doc_of(benchmark, case, right):
-    """The row of the published table that a case is about."""
+    """The row of the published table to which a case belongs."""
     options = case.get("options") or []
     gold = case.get("gold")
     if isinstance(gold, dict):
@@ -243,7 +243,7 @@ def doc_of(benchmark, case, right):
 
 
 def rights(case):
-    """The answers that are right in turn."""
+    """The answers that are taken as right, one after the other."""
     if case.get("gold") is not None:
         return [None]
     return letters(len(case["options"])) if case.get("options") else ["yes", "no"]
@@ -333,7 +333,7 @@ def mean(values):
 
 
 def by_metric(process, aggregate):
-    """Runs a task's `process_results` on all rows, and its aggregation of each metric on what has that name."""
+    """Runs a task's `process_results` on all rows, and aggregates each metric by its name."""
 
     def numbers(docs, said):
         found = {}
@@ -409,7 +409,7 @@ TASKS["cv-bench-3d"] = TASKS["cv-bench-2d"]
 
 
 def answers_of(doc, rng):
-    """One of some answers, often the right one."""
+    """Draws an answer, often the right one."""
     right = doc.get("answer", doc.get("label", doc.get("correct_choice", doc.get("Correct Answer"))))
     right = right if right is not None else (doc.get("answers") or ["x"])[0]
     right = right[0] if isinstance(right, list) else chr(65 + right) if isinstance(right, int) else str(right)

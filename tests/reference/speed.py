@@ -1,11 +1,11 @@
-"""Features of ViT-B/16@224 and ViT-L/14@336: pictures per second of Burgess beside PyTorch eager, on this machine, by
-turns in one run.
+"""Throughput of the features of ViT-B/16@224 and ViT-L/14@336, in images per second: Burgess and PyTorch eager, on this
+machine, alternating in one run.
 
 Versions: torch 2.9.0, timm 1.0.20, transformers 5.24.0.
 Run from the repository after `cargo build --release`: python tests/reference/speed.py [CARD ...] [--device flex] [--rounds 3]
-Both sides do the same work on two threads: made-up weights, f32, the blocks up to the tap of the card and no more, no
-gradients. Each round measures both sides at each batch size in processes of their own, so that neither warms or slows
-the other; a side's number is its best batch size in its median round, and the ratio is ours through PyTorch's.
+Both sides do the same work on two threads: random weights, f32, the blocks up to the card's tap only, no gradients. Each
+round measures both sides at each batch size in separate processes, so that neither affects the other; a side's result is
+its best batch size in its median round, and the ratio is ours divided by PyTorch's.
 """
 
 import argparse
@@ -21,7 +21,7 @@ CARDS = {"mocov3-b16": "ViT-B/16@224", "openai-clip-l14-336": "ViT-L/14@336"}
 
 
 def reference(card):
-    """The model and the side of its pictures."""
+    """The model and the side of its images in pixels."""
     import timm
     import transformers
 

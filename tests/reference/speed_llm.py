@@ -1,11 +1,11 @@
-"""The evaluator's work beside PyTorch's, on this machine, by turns in one run: tokens per second of reading a prompt and of
-decoding, samples per second of the align and tune stages; SmolLM2-135M and ViT-B/16, f32, two threads, made-up weights.
+"""Throughput of the evaluator and of PyTorch, on this machine, alternating in one run: tokens per second of prefill and of
+decoding, samples per second of the align and tune stages; SmolLM2-135M and ViT-B/16, f32, two threads, random weights.
 
 Versions: torch 2.9.0, timm 1.0.20, transformers 5.24.0.
 Run from the repository after `cargo build --release`: python tests/reference/speed_llm.py [--device flex] [--rounds 3]
 The same sizes as `burgess bench evaluator`: a prompt of 512 tokens; 16 tokens decoded after 128 (batch 1 and 8); steps of
-4 sequences of 196 picture and 64 text tokens, of which 32 are learned, with AdamW and clipping; scores are computed
-where they are needed on both sides (the last token, the learned tokens). A side's number is its median round.
+4 sequences of 196 image and 64 text tokens, of which 32 are supervised, with AdamW and clipping; both sides compute
+logits only where they are needed (the last token, the supervised tokens). A side's result is its median round.
 """
 
 import argparse

@@ -1,17 +1,17 @@
 """Golden Stable Diffusion models and their features for burgess-encoders, made with diffusers.
 
 Versions: torch 2.9.0, diffusers 0.42.1, transformers 5.24.0, blake3 1.0.11, pillow 13.0.0, safetensors.
-Run from anywhere, after encoders.py, which makes the picture: python tests/reference/stable_diffusion.py
+Run from anywhere, after encoders.py, which makes the image: python tests/reference/stable_diffusion.py
 
 tests/golden/encoders/<id>/ gets the folders of diffusers with their configurations and weights (every parameter moved away
 from its initial value, rounded to f16), and card.toml and expected.safetensors as encoders.py describes them. There are two
 models:
-  stable-diffusion    like Stable Diffusion 2: linear projections, heads by level, names of today
+  stable-diffusion    like Stable Diffusion 2: linear projections, heads by level, present names
   stable-diffusion-1  like the published files of Stable Diffusion 1: projections by convolution, one number of heads,
-                      weights by torch.save, names of their time (the autoencoder's attention, position_ids), a
+                      weights by torch.save, former names (the autoencoder's attention, position_ids), a
                       configuration of the autoencoder without its scaling factor, `<|endoftext|>` as padding
 
-The features are those of Cambrian-1's diffusion_encoder.py, but for the noise: it comes from burgess's own stream.
+The features are those of Cambrian-1's diffusion_encoder.py, except for the noise, which is from Burgess's own stream.
 """
 
 import json
@@ -51,7 +51,7 @@ def chacha8(key, blocks):
 
 
 def noise(shape, seed=0):
-    """Burgess's stream `stable-diffusion/noise` as normal numbers (Box-Muller)."""
+    """Burgess's stream `stable-diffusion/noise` as normally distributed numbers (Box-Muller)."""
     count = int(np.prod(shape))
     pairs = (count + 1) // 2
     key = blake3.blake3(seed.to_bytes(8, "little") + b"stable-diffusion/noise").digest()
@@ -90,7 +90,7 @@ def pixels(image, size, pad=PAD):
 
 
 def perturb(model, seed):
-    """No parameter stays at a value that hides a mistake (zero biases, unit scales)."""
+    """Moves every parameter away from values that hide mistakes (zero biases, unit scales)."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
@@ -100,7 +100,7 @@ def perturb(model, seed):
 
 
 def tokenizer(folder, pad):
-    """Files like those of the published repositories, which give the prompt of an empty text."""
+    """Writes tokenizer files like those of the published repositories, which give the ids of an empty text."""
     folder.mkdir()
     (folder / "vocab.json").write_text(json.dumps({"!": 0, "a": 1, "a</w>": 2, "<|startoftext|>": 3, "<|endoftext|>": 4}))
     (folder / "merges.txt").write_text("#version: 0.2\n")

@@ -1,15 +1,15 @@
-"""The table of timm's architectures that `config.json` names: encoders/src/directory/timm/architectures.tsv; and what each
-of them holds: tests/golden/timm/architectures.tsv.
+"""The table of timm's architectures that `config.json` names (encoders/src/directory/timm/architectures.tsv), and their
+numbers of tensors and parameters (tests/golden/timm/architectures.tsv).
 
 Versions: torch 2.9.0, timm 1.0.20.
 Run from anywhere: python tests/reference/timm_table.py
 
-One line for each architecture of the classes below: its name, its class, and what its function passes to that class, as
-JSON. Layers are named as timm names their classes; those with settings are objects of a name and the settings. Nothing is
-built: the function that would build a model is replaced by one that writes down what it was given.
+One line for each architecture of the classes below: its name, its class, and the arguments that its function passes to
+that class, as JSON. Layers have the names of timm's classes; those with settings are objects of a name and the settings.
+No model is built: the function that would build it is replaced by one that records its arguments.
 
-The second table has a line for each architecture that timm can make by its name alone: name, pixels on a side, tensors and
-numbers in them, without heads and what pools for them.
+The second table has a line for each architecture that timm can create from its name alone: name, image side in pixels,
+number of tensors, number of parameters, without heads and their pooling layers.
 """
 
 import functools

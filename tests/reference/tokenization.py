@@ -1,10 +1,10 @@
-"""Goldens of tokenization: small vocabularies of every kind, and a page of difficult text as ids and back.
+"""Goldens of tokenization: small vocabularies of every kind, and a page of difficult text, encoded and decoded.
 
     python tests/reference/tokenization.py        (writes tests/golden/tokenizers; a few seconds)
 
-The ids of SentencePiece models are those of the `sentencepiece` library itself; around special tokens they are what
-LlamaTokenizer of transformers 4.37 (with which the paper's code was run) makes of it, with `legacy` and without. The ids
-of byte-level BPE are those of the `tokenizers` library. What transformers 5.24 makes of the same files is printed beside.
+The ids of SentencePiece models are those of the `sentencepiece` library itself; around special tokens they are those
+of LlamaTokenizer of transformers 4.37 (with which the paper's code was run), with `legacy` and without. The ids
+of byte-level BPE are those of the `tokenizers` library. The ids of transformers 5.24 for the same files are printed for comparison.
 Versions: sentencepiece 0.2.3, tokenizers 0.23.3, transformers 5.24.0.
 """
 
@@ -82,7 +82,7 @@ QWEN2 = LLAMA3.replace("{1,3}", "")
 
 
 def byte_level(pre: str, specials: list[str], bos: str | None) -> Tokenizer:
-    """A byte-level BPE that cuts like the family that GGUF calls `pre`."""
+    """A byte-level BPE with the pre-tokenisation that GGUF calls `pre`."""
     t = Tokenizer(models.BPE(ignore_merges=pre == "llama-bpe"))
     split = lambda regex: pre_tokenizers.Split(Regex(regex), "isolated")
     plain = lambda: pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -190,7 +190,7 @@ def llama_model() -> bytes:
 
 
 def tokenizers() -> dict:
-    """All, as functions of the text with and without what they add, by the name of their directory."""
+    """All tokenizers by the name of their directory, as functions from text to ids with and without special tokens."""
     llama = llama_model()
     n = spm.SentencePieceProcessor(model_proto=llama).get_piece_size()
     for added in (PHI, YI):

@@ -1,11 +1,11 @@
-"""Towers and whole models as transformers saves them, and training states of timm: for burgess-encoders.
+"""Vision towers and whole models as transformers saves them, and timm's training checkpoints, for burgess-encoders.
 
 Versions: torch 2.9.0, transformers 4.57.6 and 5.24.0, timm 1.0.20, safetensors.
 Run once under each version of transformers: python tests/reference/towers.py
 
 Each tests/golden/towers/v<major>-<name>/ gets config.json, model.safetensors (rounded to f16), and reference.st
-with pixels [1, 3, s, s] (random) and features [tokens, width]: of CLIP the layer before the last, of all others the last
-after the last norm that the library applies to all tokens.
+with pixels [1, 3, s, s] (random) and features [tokens, width]: for CLIP the second-to-last layer, for the others the last
+layer after the last norm that the library applies to all tokens.
 tests/golden/towers/timm-train/ gets a checkpoint in the form of timm's train.py.
 """
 

@@ -23,7 +23,7 @@ N, WIDTH, D = 5, 24, 32
 
 
 def examples(g: torch.Generator, mixed: bool) -> list[dict]:
-    """Conversations of different lengths; `mixed` ones have the picture anywhere, or none."""
+    """Conversations of different lengths; `mixed` ones have the image anywhere, or none."""
     found = []
     for i in range(6):
         length = int(torch.randint(8, 20, (1,), generator=g))

@@ -1,15 +1,16 @@
-"""Goldens of both stages with an encoder: losses of twenty steps each, and the weights they end with, in PyTorch.
+"""Goldens of both stages with an encoder: losses of twenty steps each, and the final weights, in PyTorch.
 
     python tests/reference/train_stages.py        (writes tests/golden/train/stages; seconds on a CPU)
 
 A small DINOv2 (patch tokens after the final norm), a connector (linear, GELU, linear) and a small LLaMA. Align trains the
 connector; tune, from there, connector and LLaMA or adapters (PEFT's LoRA on all projections), with the encoder frozen or
-not, in f32 and with the LLaMA under autocast to bfloat16. AdamW with a rate for each part, warm-up, cosine, weight decay on matrices, clipping by the global norm; every step
-sees all eight examples in two parts whose losses are divided by the tokens of the step, as the Hugging Face trainer does
-since 4.46. One example has no picture, one is longer than MOST and is cut off as the training collator does.
+not, in f32 and with the LLaMA under autocast to bfloat16. AdamW with a learning rate
+for each part, warm-up, cosine, weight decay on matrices, clipping by the global norm; every step uses all eight examples
+in two micro-batches whose losses are divided by the tokens of the step, as the Hugging Face trainer does since 4.46. One
+example has no image, and one is longer than MOST and is truncated as by the training collator.
 
-DINOv2 has no bias in its queries, keys and values: the gradient of a key's bias is exactly zero, what arithmetic leaves
-of it is noise, and Adam makes whole steps of noise.
+DINOv2 has no bias in its queries, keys and values: the gradient of a key's bias is exactly zero, so that
+rounding leaves only noise, which Adam would scale to full steps.
 
 torch 2.9.0, transformers 5.24.0, peft 0.18.0.
 """
@@ -33,7 +34,7 @@ DECAY, CLIP, WARMUP = 0.1, 1.0, 2
 
 
 def examples(g: torch.Generator) -> list[dict]:
-    """Eight conversations: the third without a picture, the sixth too long, its end in the middle of an answer."""
+    """Eight conversations: the third without an image, the sixth too long, truncated in the middle of an answer."""
     found = []
     for i in range(8):
         length = 30 if i == 5 else int(torch.randint(8, 17, (1,), generator=g))

@@ -32,17 +32,17 @@ const HUB: [&str; 9] = [
 ];
 
 /// A temporary directory for one test, with its own results, cache and home.
-pub struct Place {
+pub struct TestDir {
     dir: tempfile::TempDir,
 }
 
-impl Default for Place {
+impl Default for TestDir {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Place {
+impl TestDir {
     /// Makes an empty temporary directory.
     ///
     /// # Panics

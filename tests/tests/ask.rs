@@ -1,7 +1,7 @@
 //! `burgess ask --llm`: a language model alone, whose log-probabilities must equal those of `transformers` (goldens of
 //! `tests/reference/ask.py` and `llm.py`).
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
-fn ask(place: &Place, args: &[&str]) -> String {
+fn ask(place: &TestDir, args: &[&str]) -> String {
     let output = place.run(&[&["ask"], args].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     stdout(&output)
@@ -45,7 +45,7 @@ fn same(found: &[Value], wanted: &[Value]) {
 
 #[test]
 fn log_probabilities_are_those_of_transformers() {
-    let (place, golden) = (Place::new(), golden());
+    let (place, golden) = (TestDir::new(), golden());
     let list = |key: &str| golden[key].as_array().expect("a list").clone();
     let text = |key: &str| golden[key].as_str().expect("a text").to_string();
     let prompt = text("prompt");
@@ -75,7 +75,7 @@ fn log_probabilities_are_those_of_transformers() {
 
 #[test]
 fn what_cannot_be_asked_says_why() {
-    let place = Place::new();
+    let place = TestDir::new();
     let complaint = |args: &[&str], code: i32| {
         let output = place.run(&[&["ask"], args].concat());
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));

@@ -1,11 +1,11 @@
 //! Errors that can be found before work starts are found then: a run that must fail writes and encodes nothing.
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Writes images and conversations in LLaVA's format, and a run on them with `changes` applied to its text.
-fn run_file(place: &Place, name: &str, changes: &[(&str, &str)]) -> String {
+fn run_file(place: &TestDir, name: &str, changes: &[(&str, &str)]) -> String {
     let images = place.path().join("images");
     std::fs::create_dir_all(&images).expect("a directory");
     let (mut align, mut tune) = (Vec::new(), Vec::new());
@@ -47,13 +47,13 @@ fn read(path: &Path) -> Value {
 }
 
 /// Whether no run and no features were written.
-fn untouched(place: &Place) -> bool {
+fn untouched(place: &TestDir) -> bool {
     !place.path().join("runs").exists() && !place.path().join("cache/features").exists()
 }
 
 #[test]
 fn a_run_that_cannot_end_well_does_not_begin() {
-    let place = Place::new();
+    let place = TestDir::new();
     run_file(&place, "good", &[]);
     place.file("empty.jsonl", "");
     place.file("unusable.jsonl", "{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": \"?\"}]}\n");
@@ -78,7 +78,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         (
             "empty",
             vec![(tune, "tune = \"empty.jsonl\"")],
-            "stage tune: empty.jsonl has no conversation to train on: it is empty",
+            "stage tune: empty.jsonl has no usable conversations: it is empty",
         ),
         ("unusable", vec![(tune, "tune = \"unusable.jsonl\"")], "of 1 none is usable"),
         (
@@ -97,9 +97,9 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         ("epochs", vec![("steps = 2", "epochs = 0")], "`epochs` = 0"),
         ("both", vec![("steps = 2", "steps = 2\nepochs = 1")], "either `steps` or `epochs`"),
         ("short", vec![("batch = 4", "batch = 4\nmax_length = 12")], "raise `max_length` to"),
-        ("cut-all", vec![("batch = 4", "batch = 4\nmax_length = 20")], "cuts the answers of all 8 conversations"),
+        ("cut-all", vec![("batch = 4", "batch = 4\nmax_length = 20")], "removes the answers of all 8 conversations"),
         ("rank", vec![("\"llm\"]", "\"llm\"]\nlora = { rank = 100000000, alpha = 4 }")], "`lora.rank` is 100000000"),
-        ("frozen", vec![("[\"connector\", \"llm\"]", "[\"encoder\"]")], "`trainable` has only `encoder`"),
+        ("frozen", vec![("[\"connector\", \"llm\"]", "[\"encoder\"]")], "`trainable` names only `encoder`"),
         ("dots", vec![("\"dots\"", "\"..\"")], "cannot name a directory"),
         ("option", vec![("nano-sup", "nano-sup@layers=2")], "@layer=7 is the same"),
     ] {
@@ -143,7 +143,7 @@ fn without_a_tensor(file: &Path) {
 
 #[test]
 fn a_study_is_checked_by_its_dry_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     let study = |arms: &str, evaluator: &str, per_benchmark: usize| {
         let text = format!(
             "name = \"s\"\ntitle = \"s\"\nquestion = \"?\"\nseeds = [0]\n{arms}[evaluator]\nllm = \"nano-lm\"\n\
@@ -159,11 +159,11 @@ fn a_study_is_checked_by_its_dry_run() {
     assert!(good.status.success(), "{}", stderr(&good));
     for (arms, evaluator, per_benchmark, expected) in [
         (sup, "", 0, "`per_benchmark` = 0"),
-        ("[[arms]]\nname = \"x.tmp\"\nencoders = [\"nano-sup\"]\n", "", 6, "`.tmp` is the end of temporary files"),
+        ("[[arms]]\nname = \"x.tmp\"\nencoders = [\"nano-sup\"]\n", "", 6, "`.tmp` is the ending of temporary files"),
         ("[[arms]]\nname = \"NUL\"\nencoders = [\"nano-sup\"]\n", "", 6, "a device on Windows"),
         ("[[arms]]\nencoders = [\"./vit-tiny\"]\n", "", 6, "./vit-tiny does not exist"),
         ("[[arms]]\nencoders = [\"nano-sup@99\"]\n", "", 6, "the arm nano-sup@99"),
-        (sup, "limit = 0\n", 6, "limit = 0"),
+        (sup, "limit = 0\n", 6, "`limit` = 0"),
     ] {
         let output = study(arms, evaluator, per_benchmark);
         let told = stderr(&output);
@@ -174,7 +174,7 @@ fn a_study_is_checked_by_its_dry_run() {
 
 #[test]
 fn what_the_data_do_not_name_changes_nothing_and_what_changed_is_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file = run_file(&place, "mine", &[]);
     let output = place.run(&["train", &file]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -183,17 +183,17 @@ fn what_the_data_do_not_name_changes_nothing_and_what_changed_is_named() {
     #[cfg(unix)]
     std::os::unix::fs::symlink("nowhere", place.path().join("images/dangling.png")).expect("a link");
     let output = place.run(&["train", &file]);
-    assert!(output.status.success() && stderr(&output).contains("trained already"), "{}", stderr(&output));
+    assert!(output.status.success() && stderr(&output).contains("already trained"), "{}", stderr(&output));
     image::RgbImage::new(50, 50).save(place.path().join("images/3.png")).expect("an image");
     let output = place.run(&["train", &file]);
     let told = stderr(&output);
     assert!(!output.status.success() && told.contains("other inputs: of the data, 3.png has other contents"), "{told}");
-    assert!(told.contains("hint: put them back"), "{told}");
+    assert!(told.contains("hint: restore the files"), "{told}");
 }
 
 #[test]
 fn paths_are_relative_to_the_file_that_names_them() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.path().join("mine")).expect("a directory");
     run_file(&place, "run", &[]);
     for name in ["align.json", "tune.json", "images", "run.toml"] {
@@ -205,14 +205,14 @@ fn paths_are_relative_to_the_file_that_names_them() {
     let told = stderr(&place.run(&["train", "mine/run.toml", "--dry-run"]));
     let both = [place.path().join("mine/tune.json"), place.path().join("tune.json")];
     let shown = |p: &PathBuf| told.contains(&p.display().to_string());
-    assert!(told.contains("tune.json does not exist: there is neither") && both.iter().all(shown), "{told}");
+    assert!(told.contains("tune.json does not exist: neither") && both.iter().all(shown), "{told}");
 }
 
 #[cfg(unix)]
 #[test]
 fn images_may_be_called_anything() {
     use std::os::unix::ffi::OsStrExt;
-    let place = Place::new();
+    let place = TestDir::new();
     let file = run_file(&place, "names", &[]);
     let names: [&[u8]; 2] = [b"line\nfeed.png", b"\xff\xfe.png"];
     let mut command = place.burgess(&["encode", "--encoder", "nano-sup", "-o", "f.safetensors"]);

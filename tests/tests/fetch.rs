@@ -2,7 +2,7 @@
 
 mod hub;
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use hub::{COMMIT, Fault, Hub, git_sha1, sha256};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ const TOKEN: &str = "hf_secret";
 const CARD: &str = "dinov2-l14-518";
 const CARD_FILE: &str = "facebook/dinov2-large/model.safetensors";
 
-fn fetch(place: &Place, hub: &Hub, args: &[&str]) -> Command {
+fn fetch(place: &TestDir, hub: &Hub, args: &[&str]) -> Command {
     let mut command = place.burgess(args);
     command.env("HF_ENDPOINT", hub.endpoint()).env("HF_TOKEN", TOKEN);
     command
 }
 
-fn run(place: &Place, hub: &Hub, args: &[&str]) -> Output {
+fn run(place: &TestDir, hub: &Hub, args: &[&str]) -> Output {
     fetch(place, hub, args).output().expect("burgess starts")
 }
 
@@ -36,7 +36,7 @@ fn failed(output: &Output) -> String {
 }
 
 /// Folder of a repository in the hub's cache.
-fn folder(place: &Place, repository: &str) -> PathBuf {
+fn folder(place: &TestDir, repository: &str) -> PathBuf {
     place.path().join("huggingface/hub").join(format!("models--{}", repository.replace('/', "--")))
 }
 
@@ -52,7 +52,7 @@ fn with_card(bytes: &[u8]) -> Hub {
     hub
 }
 
-fn card_blob(place: &Place, bytes: &[u8]) -> PathBuf {
+fn card_blob(place: &TestDir, bytes: &[u8]) -> PathBuf {
     folder(place, "facebook/dinov2-large").join("blobs").join(sha256(bytes))
 }
 
@@ -76,7 +76,7 @@ fn with_model() -> (Hub, Vec<u8>) {
 
 #[test]
 fn a_model_of_the_hub_is_fetched_and_encodes() {
-    let (place, (hub, weights)) = (Place::new(), with_model());
+    let (place, (hub, weights)) = (TestDir::new(), with_model());
     image::RgbImage::new(40, 30).save(place.path().join("a.png")).expect("an image");
     let encode = ["encode", "a.png", "--encoder", "maker/small", "-o", "f.safetensors"];
     let before = failed(&place.run(&encode));
@@ -92,7 +92,7 @@ fn a_model_of_the_hub_is_fetched_and_encodes() {
     assert_eq!(hosts, BTreeSet::from(["127.0.0.1", "localhost"]));
     for request in asked {
         let expected = (request.host == "127.0.0.1").then(|| format!("Bearer {TOKEN}"));
-        assert_eq!(request.token, expected, "the token is for the hub alone: {} {}", request.host, request.path);
+        assert_eq!(request.token, expected, "the token is sent only to the hub: {} {}", request.host, request.path);
     }
 
     let cache = folder(&place, "maker/small");
@@ -103,12 +103,12 @@ fn a_model_of_the_hub_is_fetched_and_encodes() {
     assert_eq!(
         std::fs::read_link(&link).expect("a link"),
         PathBuf::from("../../blobs").join(sha256(&weights)),
-        "relative, as huggingface_hub makes it"
+        "a relative link, as by huggingface_hub"
     );
     assert_eq!(std::fs::read_dir(cache.join("blobs")).expect("blobs").count(), 3);
 
     assert!(done(&run(&place, &hub, &["fetch", "maker/small"])).contains("here already"));
-    assert_eq!(hub.asked().len(), 1, "only the list of files is asked for");
+    assert_eq!(hub.asked().len(), 1, "only the list of files is requested");
     done(&place.run(&encode));
     let pinned = format!("maker/small@{COMMIT}");
     let card: serde_json::Value =
@@ -119,7 +119,7 @@ fn a_model_of_the_hub_is_fetched_and_encodes() {
 
 #[test]
 fn a_card_is_fetched_once_and_then_here() {
-    let (place, bytes) = (Place::new(), contents(5000));
+    let (place, bytes) = (TestDir::new(), contents(5000));
     let hub = with_card(&bytes);
     let here = |id: &str| {
         let list = stdout(&place.run(&["encoders"]));
@@ -141,7 +141,7 @@ fn a_card_is_fetched_once_and_then_here() {
     let json: serde_json::Value =
         serde_json::from_str(&done(&run(&place, &hub, &["fetch", CARD, "--json"]))).expect("JSON");
     assert_eq!((&json[0]["files"][0]["state"], &json[0]["files"][0]["size"]), (&"here".into(), &5000.into()));
-    assert_eq!(hub.asked(), [], "nothing is asked for what is here");
+    assert_eq!(hub.asked(), [], "no request for files that are in the cache");
     let doctor = stdout(&run(&place, &hub, &["doctor"]));
     assert!(doctor.contains(&format!("{}, with a token", hub.endpoint())) && !doctor.contains(TOKEN), "{doctor}");
     assert!(doctor.lines().any(|l| l.contains("published encoders") && l.contains(" 2 of ")), "{doctor}");
@@ -149,7 +149,7 @@ fn a_card_is_fetched_once_and_then_here() {
 
 #[test]
 fn a_branch_that_moved_is_fetched_when_asked_to() {
-    let (place, (hub, weights)) = (Place::new(), with_model());
+    let (place, (hub, weights)) = (TestDir::new(), with_model());
     done(&run(&place, &hub, &["fetch", "maker/small"]));
     let later = COMMIT.replace("00", "ff");
     hub.moves_to(&later);
@@ -162,12 +162,12 @@ fn a_branch_that_moved_is_fetched_when_asked_to() {
     assert_eq!(std::fs::read_to_string(cache.join("refs/main")).expect("a branch"), later);
     let read = |commit: &str, name: &str| std::fs::read(cache.join("snapshots").join(commit).join(name)).expect(name);
     assert_eq!((read(&later, "config.json"), read(&later, "model.safetensors")), (b"{}".to_vec(), weights));
-    assert_ne!(read(COMMIT, "config.json"), b"{}", "the older snapshot stays as it was");
+    assert_ne!(read(COMMIT, "config.json"), b"{}", "the older snapshot is not changed");
 }
 
 #[test]
 fn a_download_that_breaks_off_goes_on_where_it_was() {
-    let (place, bytes) = (Place::new(), contents(500_000));
+    let (place, bytes) = (TestDir::new(), contents(500_000));
     let hub = with_card(&bytes);
     // The first interruption is resumed in the same process.
     hub.breaks("GET /cdn/", 1, Fault::Cut(100_000));
@@ -191,14 +191,14 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
 
 #[test]
 fn a_server_without_ranges_sends_everything_again() {
-    let (place, bytes) = (Place::new(), contents(500_000));
+    let (place, bytes) = (TestDir::new(), contents(500_000));
     let hub = with_card(&bytes);
     hub.breaks("GET /cdn/", 1, Fault::Cut(100_000));
     hub.breaks("GET /cdn/", 1, Fault::NoRange);
     done(&run(&place, &hub, &["fetch", CARD]));
     assert_eq!(std::fs::read(card_blob(&place, &bytes)).expect("the weights"), bytes);
     // A server that always restarts and disconnects is given up after a limited number of attempts.
-    let place = Place::new();
+    let place = TestDir::new();
     hub.breaks("GET /cdn/", 100, Fault::CutWhole(100_000));
     hub.asked();
     assert!(failed(&run(&place, &hub, &["fetch", CARD])).contains("broke off after 100000 "));
@@ -207,7 +207,7 @@ fn a_server_without_ranges_sends_everything_again() {
 
 #[test]
 fn damaged_contents_never_get_their_final_name() {
-    let (place, (hub, weights)) = (Place::new(), with_model());
+    let (place, (hub, weights)) = (TestDir::new(), with_model());
     hub.breaks("GET /cdn/", 1, Fault::Corrupt);
     let text = failed(&run(&place, &hub, &["fetch", "maker/small"]));
     assert!(text.contains(&format!("the published file {}", sha256(&weights))), "{text}");
@@ -217,14 +217,14 @@ fn damaged_contents_never_get_their_final_name() {
     // Files that arrived undamaged are kept, and small files are verified too.
     assert!(cache.join("snapshots").join(COMMIT).join("config.json").is_file());
     done(&run(&place, &hub, &["fetch", "maker/small"]));
-    let (place, small) = (Place::new(), "GET /maker/small/resolve/00112233445566778899aabbccddeeff00112233/config");
+    let (place, small) = (TestDir::new(), "GET /maker/small/resolve/00112233445566778899aabbccddeeff00112233/config");
     hub.breaks(small, 1, Fault::Corrupt);
     assert!(failed(&run(&place, &hub, &["fetch", "maker/small"])).contains("digest"));
 }
 
 #[test]
 fn refusals_say_what_to_do() {
-    let (place, hub) = (Place::new(), with_card(&contents(100)));
+    let (place, hub) = (TestDir::new(), with_card(&contents(100)));
     let say = |fault: Fault| {
         hub.recovers();
         hub.breaks("HEAD", 100, fault);
@@ -250,7 +250,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn passing_troubles_are_waited_out() {
-    let (place, bytes) = (Place::new(), contents(100));
+    let (place, bytes) = (TestDir::new(), contents(100));
     let hub = with_card(&bytes);
     hub.breaks("GET /api/", 2, Fault::Status(503, ""));
     hub.breaks("HEAD", 1, Fault::Status(429, "Retry-After: 2\n"));
@@ -261,13 +261,13 @@ fn passing_troubles_are_waited_out() {
     assert!(started.elapsed() >= Duration::from_secs(2), "the server asked for two seconds");
     assert!(stderr(&output).contains("next attempt in 2 s"), "{}", stderr(&output));
     // A server that sends nothing for longer than the timeout.
-    let (place, url) = (Place::new(), format!("{}/files/x.pth", hub.endpoint()));
+    let (place, url) = (TestDir::new(), format!("{}/files/x.pth", hub.endpoint()));
     hub.put("x.pth", &bytes, false);
     hub.breaks("GET /files/", 1, Fault::Slow(Duration::from_secs(30)));
     let started = Instant::now();
     let output = fetch(&place, &hub, &["fetch", &url]).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output();
     done(&output.expect("burgess starts"));
-    assert!(started.elapsed() < Duration::from_secs(20), "it asked again");
+    assert!(started.elapsed() < Duration::from_secs(20), "the request was repeated");
     // The number of attempts is limited.
     hub.breaks("GET /api/", 100, Fault::Status(500, ""));
     hub.asked();
@@ -277,7 +277,7 @@ fn passing_troubles_are_waited_out() {
 
 #[test]
 fn offline_nothing_is_asked() {
-    let (place, hub) = (Place::new(), with_card(&contents(100)));
+    let (place, hub) = (TestDir::new(), with_card(&contents(100)));
     let offline = || fetch(&place, &hub, &["fetch", CARD]).env("HF_HUB_OFFLINE", "1").output().expect("burgess starts");
     assert!(failed(&offline()).contains("HF_HUB_OFFLINE"));
     assert_eq!(hub.asked(), []);
@@ -289,7 +289,7 @@ fn offline_nothing_is_asked() {
 
 #[test]
 fn shards_come_with_their_index() {
-    let (place, hub) = (Place::new(), Hub::new());
+    let (place, hub) = (TestDir::new(), Hub::new());
     let index =
         r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
     hub.put("maker/big/config.json", b"{}", false);
@@ -314,7 +314,7 @@ fn shards_come_with_their_index() {
 
 #[test]
 fn two_processes_fetch_a_file_once() {
-    let (place, bytes) = (Place::new(), contents(300_000));
+    let (place, bytes) = (TestDir::new(), contents(300_000));
     let hub = with_card(&bytes);
     hub.breaks("GET /cdn/", 1, Fault::Slow(Duration::from_secs(2)));
     let start = || {
@@ -337,7 +337,7 @@ fn two_processes_fetch_a_file_once() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_named_and_leaves_nothing_half() {
-    let (place, bytes) = (Place::new(), contents(1000));
+    let (place, bytes) = (TestDir::new(), contents(1000));
     let hub = with_card(&bytes);
     let blob = card_blob(&place, &bytes);
     std::fs::create_dir_all(blob.parent().expect("a folder")).expect("a folder");
@@ -354,7 +354,7 @@ fn a_full_disk_is_named_and_leaves_nothing_half() {
 
 #[test]
 fn files_of_makers_servers_are_resumed_unless_they_changed() {
-    let (place, bytes) = (Place::new(), contents(400_000));
+    let (place, bytes) = (TestDir::new(), contents(400_000));
     let hub = Hub::new();
     hub.put("sam.pth", &bytes, false);
     let url = format!("{}/files/sam.pth", hub.endpoint());
@@ -382,7 +382,11 @@ fn files_of_makers_servers_are_resumed_unless_they_changed() {
     let other: Vec<u8> = bytes.iter().map(|b| b ^ 1).collect();
     hub.put("sam.pth", &other, false);
     done(&run(&place, &hub, &["fetch", &url]));
-    assert_eq!(std::fs::read(&path).expect("the file"), other, "the old part is not glued to the new file");
+    assert_eq!(
+        std::fs::read(&path).expect("the file"),
+        other,
+        "the partial download of the old file is not continued with the new one"
+    );
     let beside: Vec<_> = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder").flatten().collect();
     assert_eq!(beside.len(), 3, "the file, its lock and its checksum: {beside:?}");
     // All requests went to the maker's server, and none to the content network.
@@ -391,7 +395,7 @@ fn files_of_makers_servers_are_resumed_unless_they_changed() {
 
 #[test]
 fn a_study_is_fetched_by_its_arms() {
-    let (place, hub) = (Place::new(), with_card(&contents(100)));
+    let (place, hub) = (TestDir::new(), with_card(&contents(100)));
     let nano = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../experiments/studies/nano.toml");
     let nano = std::fs::read_to_string(nano).expect("the study");
     place.file("mine.toml", &nano.replacen("\"nano-siglip\"", &format!("\"{CARD}\""), 1));
@@ -401,7 +405,7 @@ fn a_study_is_fetched_by_its_arms() {
 
 #[test]
 fn what_a_hostile_hub_says_stays_in_the_cache() {
-    let (place, hub) = (Place::new(), Hub::new());
+    let (place, hub) = (TestDir::new(), Hub::new());
     hub.put("maker/evil/../../x.json", b"{}", false);
     assert!(failed(&run(&place, &hub, &["fetch", "maker/evil"])).contains("../../x.json"));
     hub.put("maker/worse/model.safetensors", b"{}", true);
@@ -418,7 +422,7 @@ fn what_a_hostile_hub_says_stays_in_the_cache() {
 
 #[test]
 fn what_is_cut_off_in_the_cache_is_fetched_again() {
-    let (place, (hub, weights)) = (Place::new(), with_model());
+    let (place, (hub, weights)) = (TestDir::new(), with_model());
     done(&run(&place, &hub, &["fetch", "maker/small"]));
     let blob = folder(&place, "maker/small").join("blobs").join(sha256(&weights));
     hub.asked();
@@ -453,7 +457,7 @@ fn no_server_takes_more_than_the_limits() {
     let bytes = contents(40_000);
     let hub = with_card(&bytes);
     // A server that keeps sending slowly runs into the time limit, and the received part is kept.
-    let place = Place::new();
+    let place = TestDir::new();
     hub.breaks("GET /cdn/", 1, Fault::Drip(Duration::from_millis(5)));
     let started = Instant::now();
     let text = failed(&run(&place, &hub, &["fetch", CARD, "--time-limit", "2s"]));
@@ -461,7 +465,7 @@ fn no_server_takes_more_than_the_limits() {
     assert!(started.elapsed() < Duration::from_secs(20));
     assert!(incomplete(&card_blob(&place, &bytes)).metadata().expect("the part").len() > 0);
     hub.breaks("GET /api", 1, Fault::Drip(Duration::from_millis(100)));
-    let place = Place::new();
+    let place = TestDir::new();
     assert!(failed(&run(&place, &hub, &["fetch", CARD, "--time-limit", "1s"])).contains("time limit"));
     // Circular redirects.
     hub.recovers();

@@ -1,6 +1,6 @@
 //! Images as users have them: not square, rotated by their EXIF data, of extreme shapes and sizes.
 
-use burgess_tests::{Place, stderr};
+use burgess_tests::{TestDir, stderr};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ fn golden(path: &str) -> PathBuf {
 }
 
 /// Encodes one image; returns the bytes of the features and the messages.
-fn encode(place: &Place, image: &Path, encoder: &str, more: &[&str]) -> (Vec<u8>, String) {
+fn encode(place: &TestDir, image: &Path, encoder: &str, more: &[&str]) -> (Vec<u8>, String) {
     let image = image.display().to_string();
     let args = [&["encode", &image, "--encoder", encoder, "-o", "f.safetensors"], more].concat();
     let output = place.run(&args);
@@ -22,7 +22,7 @@ fn encode(place: &Place, image: &Path, encoder: &str, more: &[&str]) -> (Vec<u8>
 
 #[test]
 fn what_happens_to_an_image_that_is_not_square_is_said_and_chosen() {
-    let place = Place::new();
+    let place = TestDir::new();
     let encoder = golden("directories/timm-deit3").display().to_string();
     let tall = golden("preprocess/tall.png");
     let (padded, said) = encode(&place, &tall, &encoder, &[]);
@@ -49,17 +49,17 @@ fn what_happens_to_an_image_that_is_not_square_is_said_and_chosen() {
 
 #[test]
 fn orientation_is_applied_when_asked_for() {
-    let place = Place::new();
+    let place = TestDir::new();
     let turned = golden("preprocess/exif6.jpg");
     let upright = encode(&place, &golden("pixels/upright-6.png"), "nano-clip", &[]).0;
     assert!(encode(&place, &turned, "nano-clip", &["--exif-orientation"]).0 == upright);
-    assert!(encode(&place, &turned, "nano-clip", &[]).0 != upright, "as stored unless asked for");
+    assert!(encode(&place, &turned, "nano-clip", &[]).0 != upright, "EXIF rotation is applied only on request");
 }
 
 /// Extreme shapes are encoded quickly (an image of 472 bytes once took a minute), and the size limit is adjustable.
 #[test]
 fn absurd_shapes_and_sizes() {
-    let place = Place::new();
+    let place = TestDir::new();
     let tall = place.path().join("tall.png");
     image::RgbImage::from_pixel(1, 100_000, image::Rgb([200, 30, 30])).save(&tall).expect("an image");
     encode(&place, &tall, "nano-clip", &[]);

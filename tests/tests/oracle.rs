@@ -1,6 +1,6 @@
 //! The oracle baseline on a data directory with ground truth in `truth.jsonl`.
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,7 +21,7 @@ fn lines(rows: impl Iterator<Item = Value>) -> String {
 }
 
 /// Makes a data directory: black images with a square of one colour, and their ground truth on a grid of 2×3 cells.
-fn data(place: &Place) {
+fn data(place: &TestDir) {
     std::fs::create_dir_all(place.path().join("data/images")).expect("a directory");
     std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
     let colour = |i: usize| COLOURS[i % COLOURS.len()];
@@ -54,7 +54,7 @@ fn truth(colour: impl Fn(usize) -> &'static str) -> String {
 }
 
 /// Writes a study on these data with these arms; `evaluator` holds further keys of its evaluator.
-fn study(place: &Place, name: &str, evaluator: &str, arms: &[&str]) -> String {
+fn study(place: &TestDir, name: &str, evaluator: &str, arms: &[&str]) -> String {
     let arms: String = arms.iter().map(|arm| format!("[[arms]]\nencoders = [\"{arm}\"]\n")).collect();
     let text = format!(
         "name = \"{name}\"\ntitle = \"Boxes\"\nquestion = \"Which colour?\"\nseeds = [0]\n{arms}[evaluator]\nllm = \"nano-lm\"\n\
@@ -72,7 +72,7 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).expect("JSON")
 }
 
-fn run_of(place: &Place, study: &str, arm: &str) -> PathBuf {
+fn run_of(place: &TestDir, study: &str, arm: &str) -> PathBuf {
     place.path().join("runs").join(study).join(arm).join("seed-0")
 }
 
@@ -88,7 +88,7 @@ fn results(run: &Path) -> Value {
 
 #[test]
 fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
-    let place = Place::new();
+    let place = TestDir::new();
     data(&place);
     let file = study(&place, "boxes", "", &["oracle", "nano-random"]);
 
@@ -171,7 +171,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
 
 #[test]
 fn what_the_oracle_cannot_use_is_named_before_work_starts() {
-    let place = Place::new();
+    let place = TestDir::new();
     data(&place);
     let whole = std::fs::read_to_string(place.path().join("data/truth.jsonl")).expect("the ground truth");
     let file = study(&place, "boxes", "", &["nano-sup"]);
@@ -216,7 +216,7 @@ fn what_the_oracle_cannot_use_is_named_before_work_starts() {
 
 #[test]
 fn a_rendered_world_has_ground_truth_of_all_its_images() {
-    let place = Place::new();
+    let place = TestDir::new();
     data(&place);
     let file = study(&place, "world", "", &["oracle"]);
     let text = std::fs::read_to_string(place.path().join(&file)).expect("the study");

@@ -1,6 +1,6 @@
 //! `burgess encoders --probe`, and the recorded probes that `burgess encoders ID` shows.
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ fn weights() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../encoders/zoo/weights")
 }
 
-fn succeed(place: &Place, args: &[&str]) -> String {
+fn succeed(place: &TestDir, args: &[&str]) -> String {
     let output = place.run(args);
     assert!(output.status.success(), "{args:?}: {}", stderr(&output));
     stdout(&output)
@@ -16,7 +16,7 @@ fn succeed(place: &Place, args: &[&str]) -> String {
 
 #[test]
 fn any_encoder_is_probed_beside_the_random_one() {
-    let place = Place::new();
+    let place = TestDir::new();
     let args = ["encoders", "nano-sup", "--probe", "--limit", "150", "--json"];
     let text = succeed(&place, &args);
     assert_eq!(text, succeed(&place, &args), "the same bits");
@@ -64,7 +64,7 @@ fn any_encoder_is_probed_beside_the_random_one() {
 
 #[test]
 fn recorded_probes_are_shown_with_what_was_not_learned() {
-    let place = Place::new();
+    let place = TestDir::new();
     let zoo = place.path().join("zoo");
     std::fs::create_dir_all(zoo.join("weights")).expect("a folder");
     let record = |id: &str, thing: f64, digest: Option<&str>| {

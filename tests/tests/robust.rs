@@ -3,7 +3,7 @@
 #![cfg(unix)]
 
 use burgess_base::temporary::TemporaryPath;
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const EVALUATOR: &str = "[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gel
 const WORLD: &str = "[evaluator.data.world]\nseed = 5\nalign = 16\ntune = 16\nturns = 3\nper_benchmark = 6\n";
 
 /// Writes a run and a study whose tune stage has this many steps.
-fn files(place: &Place, steps: usize) {
+fn files(place: &TestDir, steps: usize) {
     let recipe = format!(
         "[evaluator.recipe.align]\nsteps = 2\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\"]\n[evaluator.recipe.tune]\nsteps = {steps}\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\", \"llm\"]\n"
     );
@@ -31,7 +31,7 @@ fn done(output: &Output) -> String {
 }
 
 /// Runs a line of bash, in which `"$0"` is the binary.
-fn bash(place: &Place, line: &str) -> Output {
+fn bash(place: &TestDir, line: &str) -> Output {
     let mut command = place.shell("");
     let mut bash = Command::new("bash");
     bash.args(["-c", line]).arg(burgess_tests::binary()).current_dir(place.path());
@@ -82,7 +82,10 @@ fn find(dir: &Path, ending: &str) -> PathBuf {
 fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> Output {
     let deadline = Instant::now() + Duration::from_secs(120);
     while std::fs::read_to_string(file).map_or(0, |t| t.lines().count()) < lines {
-        assert!(Instant::now() < deadline && child.try_wait().expect("a child").is_none(), "no {lines} lines in time");
+        assert!(
+            Instant::now() < deadline && child.try_wait().expect("a child").is_none(),
+            "fewer than {lines} lines within the time limit"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     for signal in signals {
@@ -93,13 +96,13 @@ fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> O
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().expect("a child").is_none() {
-        assert!(Instant::now() < deadline, "the signal was not heard");
+        assert!(Instant::now() < deadline, "the process ignored the signal");
         std::thread::sleep(Duration::from_millis(5));
     }
     child.wait_with_output().expect("a child")
 }
 
-fn started(place: &Place, args: &[&str]) -> Child {
+fn started(place: &TestDir, args: &[&str]) -> Child {
     place.burgess(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("burgess starts")
 }
 
@@ -112,7 +115,7 @@ fn is_ignored(signal: i32) -> bool {
 
 #[test]
 fn signals_keep_the_state_and_say_how_to_go_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 240);
     done(&place.run(&["train", "run.toml", "--out", "whole"]));
     let model = |dir: &str| std::fs::read(place.path().join(dir).join("model/llm/model.safetensors")).expect("a model");
@@ -130,7 +133,7 @@ fn signals_keep_the_state_and_say_how_to_go_on() {
         let told = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{told}");
         let line = r"train run.toml --out 'it'\''s stopped' --keep-every 6000";
-        assert!(told.lines().any(|l| l.contains("To go on: ") && l.ends_with(line)), "{told}");
+        assert!(told.lines().any(|l| l.contains("To resume: ") && l.ends_with(line)), "{told}");
         assert!(!told.contains("error:") && stopped.join("state/tune.safetensors").is_file(), "{told}");
         let now = std::fs::read_to_string(&log).expect("a log").lines().count();
         steps = now + 4;
@@ -146,14 +149,14 @@ fn signals_keep_the_state_and_say_how_to_go_on() {
 
 #[test]
 fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 30);
     done(&place.run(&["rank", "tiny.toml", "--out", "whole"]));
     let run = place.path().join("stopped/tiny/nano-sup/seed-0");
     let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
     let output = signalled(child, &run.join("train.jsonl"), 6, &["-TERM"]);
     assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
-    assert!(stderr(&output).contains("To go on: ") && !run.join("failed.json").exists(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("To resume: ") && !run.join("failed.json").exists(), "{}", stderr(&output));
     // Interrupted while it answers questions.
     let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
     let output = signalled(child, &run.join("model/config.json"), 1, &["-INT"]);
@@ -177,7 +180,7 @@ fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
 
 #[test]
 fn stderr_and_stdout_may_be_full_or_gone() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 4);
     for (number, way) in ["2>/dev/full", "2> >(sleep 0.2)", "2>&-", "2> >(head -c 1 >/dev/null)"].iter().enumerate() {
         let output = bash(&place, &format!("\"$0\" rank tiny.toml --out out{number} {way}"));
@@ -199,7 +202,7 @@ fn stderr_and_stdout_may_be_full_or_gone() {
 
 #[test]
 fn outputs_keep_links_and_refuse_what_is_no_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     let at = |name: &str| place.path().join(name);
     image::RgbImage::from_pixel(40, 40, image::Rgb([90; 3])).save(at("a.png")).expect("an image");
     let encode = |out: &str| place.run(&["encode", "a.png", "--encoder", "nano-sup", "-o", out]);
@@ -248,7 +251,7 @@ fn outputs_keep_links_and_refuse_what_is_no_file() {
 
 #[test]
 fn a_flipped_bit_is_noticed_where_it_is_used() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 4);
     let rank = |out: &str| place.run(&["rank", "tiny.toml", "--out", out]);
     done(&rank("whole"));
@@ -259,14 +262,14 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     // Damage in the feature cache and in the rendered world.
     flip(&find(&cache.join("features"), "00000.safetensors"), 5000);
     let told = done(&rank("features"));
-    assert!(told.contains("00000.safetensors") && told.contains("are made again"), "{told}");
+    assert!(told.contains("00000.safetensors") && told.contains("are computed again"), "{told}");
     assert_eq!(results(&place.path().join("features/tiny/nano-sup/seed-0")), right);
     for (number, name) in ["tune.jsonl", "nano-mme.jsonl", ".png"].iter().enumerate() {
         let file = find(&cache.join("worlds"), name);
         let before = std::fs::read(&file).expect("a file");
         flip(&file, 60);
         let told = done(&rank(&format!("world{number}")));
-        assert!(told.contains("not what was written") && told.contains("rendered again"), "{name}: {told}");
+        assert!(told.contains("differ from their checksums") && told.contains("rendered again"), "{name}: {told}");
         assert_eq!(std::fs::read(&file).expect("a file"), before, "{name}");
         assert_eq!(results(&place.path().join(format!("world{number}/tiny/nano-sup/seed-0"))), right, "{name}");
     }
@@ -279,8 +282,8 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
         }
     };
     let cases: [(&str, &[&str], &str); 5] = [
-        ("results.json", &[], "made again from the samples"),
-        ("samples/nano-mme.jsonl", &[], "nano-mme is asked again"),
+        ("results.json", &[], "computed again from the samples"),
+        ("samples/nano-mme.jsonl", &[], "nano-mme is evaluated again"),
         ("model/llm/model.safetensors", &["results.json"], "the model is trained again"),
         ("model/config.json", &["results.json", "samples"], "the model is trained again"),
         ("aligned/connector.safetensors", &["results.json", "model"], "it is aligned again"),
@@ -316,20 +319,20 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     std::fs::remove_file(run.join("checksums.json")).expect("removed");
     std::fs::remove_file(run.join("model/checksums.json")).expect("removed");
     let told = done(&rank("whole"));
-    assert!(told.contains("made by an earlier version, which kept no checksums"), "{told}");
+    assert!(told.contains("made by an earlier version without checksums"), "{told}");
     let file = run.join("samples/nano-mme.jsonl");
     let text = std::fs::read_to_string(&file).expect("samples");
     let broken = text.replacen("\"score\":0.0", "\"score\":1e300", 1).replacen("\"score\":1.0", "\"score\":1e300", 1);
     std::fs::write(&file, broken).expect("written");
     std::fs::remove_file(run.join("results.json")).expect("removed");
     let told = done(&rank("whole"));
-    assert!(told.contains("not between 0 and 1") && told.contains("nano-mme is asked again"), "{told}");
+    assert!(told.contains("expected 0 to 1") && told.contains("nano-mme is evaluated again"), "{told}");
     assert_eq!(results(&run), right);
 }
 
 #[test]
 fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
-    let place = Place::new();
+    let place = TestDir::new();
     files(&place, 2);
     done(&place.run(&["rank", "tiny.toml", "--out", "out"]));
     let run = place.path().join("out/tiny/nano-sup/seed-0");
@@ -380,7 +383,7 @@ fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
 
 #[test]
 fn nothing_that_is_shown_steers_the_terminal() {
-    let place = Place::new();
+    let place = TestDir::new();
     let evil = "\x1b[2J\x1b]0;title\x07.png";
     place.file(evil, "no image");
     place.file("long.jsonl", &format!("{{\"id\": {}\n", "x".repeat(1 << 20)));

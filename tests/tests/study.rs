@@ -2,7 +2,7 @@
 
 mod unset_fields;
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use unset_fields::unset_fields;
 
 /// Writes a study with two arms, a few images and a few steps: it has every part of the nano study, but learns nothing.
-fn study(place: &Place) -> String {
+fn study(place: &TestDir) -> String {
     let text = r#"
 name = "tiny"
 title = "A tiny study"
@@ -116,7 +116,7 @@ fn measured(path: &Path, results: &Value) {
 
 /// Evaluates the models of a study outside it: they get the same scores again, and can be asked published benchmarks,
 /// whose images lie in tables, several per question.
-fn asked_again(place: &Place, root: &Path) {
+fn asked_again(place: &TestDir, root: &Path) {
     let worlds = std::fs::read_dir(place.path().join("cache/worlds")).expect("worlds");
     let world = worlds.flatten().next().expect("a world").path();
     for id in ["blink", "docvqa-test"] {
@@ -169,7 +169,7 @@ fn asked_again(place: &Place, root: &Path) {
 
 #[test]
 fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
-    let place = Place::new();
+    let place = TestDir::new();
     let study = study(&place);
 
     // First run, without interruption.
@@ -294,11 +294,11 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
 
 #[test]
 fn a_learning_curve_reuses_features_and_claims_decide_the_exit_code() {
-    let place = Place::new();
+    let place = TestDir::new();
     let study = study(&place);
     let refused = place.run(&["rank", &study, "--check"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("the study tiny claims nothing"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("the study tiny has no claims"), "{}", stderr(&refused));
     let text = std::fs::read_to_string(place.path().join(&study)).expect("the study");
     place.file("claims.toml", &format!("{text}\n[check]\nbest_above_blind = 90.0\n"));
     let arms = ["rank", "claims.toml", "--encoders", "nano-sup,nano-random", "--out", "out"];
@@ -338,7 +338,7 @@ fn a_learning_curve_reuses_features_and_claims_decide_the_exit_code() {
 
 #[test]
 fn a_failed_arm_does_not_stop_the_others() {
-    let place = Place::new();
+    let place = TestDir::new();
     let study = study(&place);
     // A zoo in which the weights of one encoder are truncated.
     let zoo = place.path().join("zoo");
@@ -377,7 +377,7 @@ fn a_failed_arm_does_not_stop_the_others() {
 #[cfg(unix)]
 #[test]
 fn a_disk_that_fills_up_is_reported_and_loses_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let study = study(&place);
     let rank = format!("rank {study} --encoders nano-sup --out");
     let full =
@@ -401,7 +401,7 @@ fn a_disk_that_fills_up_is_reported_and_loses_nothing() {
 
 #[test]
 fn answers_can_be_weighed_drawn_and_compared_with_a_grey_image() {
-    let place = Place::new();
+    let place = TestDir::new();
     let study = study(&place);
     let plain = std::fs::read_to_string(place.path().join(&study)).expect("the study");
     let asked = plain.replacen(

@@ -1,7 +1,7 @@
 //! `burgess train` through the binary: killed and started again, on files with all kinds of entries, and with wrong
 //! input.
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -25,7 +25,7 @@ trainable = ["connector", "llm"]
 const WORLD: &str = "[evaluator.data.world]\nseed = 5\nalign = 16\ntune = 16\nturns = 3\nper_benchmark = 6\n";
 
 /// Writes a small run on these data; `tune` holds further keys of its tune stage.
-fn run_file(place: &Place, name: &str, data: &str, tune: &str) -> String {
+fn run_file(place: &TestDir, name: &str, data: &str, tune: &str) -> String {
     let text = format!(
         "name = \"{name}\"\nencoders = [\"nano-sup\"]\n[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n{data}{RECIPE}{tune}"
     );
@@ -51,7 +51,7 @@ fn model(dir: &Path) -> Vec<Vec<u8>> {
 }
 
 /// Directory of the rendered world, in which the images lie.
-fn world(place: &Place) -> PathBuf {
+fn world(place: &TestDir) -> PathBuf {
     let worlds = place.path().join("cache/worlds");
     let mut found = std::fs::read_dir(worlds).expect("worlds").flatten();
     found.next().expect("a world").path()
@@ -59,7 +59,7 @@ fn world(place: &Place) -> PathBuf {
 
 #[test]
 fn a_training_that_is_killed_goes_on_with_the_same_bits() {
-    let place = Place::new();
+    let place = TestDir::new();
     let run = run_file(&place, "small", WORLD, "");
     let whole = place.run(&["train", &run, "--out", "whole"]);
     assert!(whole.status.success(), "{}", stderr(&whole));
@@ -89,11 +89,11 @@ fn a_training_that_is_killed_goes_on_with_the_same_bits() {
     assert_eq!(model(&killed), model(&whole));
     assert_eq!(log(&killed), log(&whole));
     assert_eq!(log(&whole).len(), 66);
-    assert!(!killed.join("state").exists(), "what was kept on the way is gone");
+    assert!(!killed.join("state").exists(), "saved training states are removed at the end");
 
     // Nothing is left to do; other settings are rejected.
     let again = place.run(&["train", &run, "--out", "whole", "--json"]);
-    assert!(stderr(&again).contains("trained already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("already trained"), "{}", stderr(&again));
     assert!(serde_json::from_str::<Value>(&stdout(&again)).is_ok_and(|v| v["model"].is_string()));
     let text = std::fs::read_to_string(place.path().join(&run)).expect("the run").replace("lr = 1e-3", "lr = 2e-3");
     place.file(&run, &text);
@@ -103,7 +103,7 @@ fn a_training_that_is_killed_goes_on_with_the_same_bits() {
 
 #[test]
 fn entries_of_all_kinds_are_used_or_counted() {
-    let place = Place::new();
+    let place = TestDir::new();
     let first = run_file(&place, "world", WORLD, "");
     assert!(place.run(&["train", &first]).status.success());
     let images = world(&place);
@@ -139,7 +139,7 @@ fn entries_of_all_kinds_are_used_or_counted() {
     let output = place.run(&["train", &run]);
     let told = stderr(&output);
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("2 conversations of away left out: their image cannot be read"), "{told}");
+    assert!(told.contains("2 conversations of away left out: their images cannot be read"), "{told}");
     assert!(told.contains("1 conversations of bad left out") && told.contains("broken.png"), "{told}");
     assert!(told.contains("are longer than max_length = 60, by"), "{told}");
     assert!(place.path().join("runs/files/model/llm/model.safetensors").is_file());
@@ -156,12 +156,12 @@ fn entries_of_all_kinds_are_used_or_counted() {
     let run = run_file(&place, "nowhere", &data, "");
     let output = place.run(&["train", &run]);
     let told = stderr(&output);
-    assert!(told.contains("no image of the 16 conversations") && told.contains("under empty"), "{told}");
+    assert!(told.contains("none of the images of the 16 conversations") && told.contains("under empty"), "{told}");
 }
 
 #[test]
 fn mistakes_in_a_run_are_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (change, expected) in [
         ("accumulate = 9\n", "duplicate key"),
         ("lora = { rank = 0, alpha = 4 }\n", "`lora.rank` is 0, must be from 1"),

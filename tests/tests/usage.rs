@@ -1,9 +1,9 @@
 //! Output that users see: help, lists, and errors with their hints. The snapshots lie in `snapshots/`.
 
-use burgess_tests::{Place, stderr, stdout};
+use burgess_tests::{TestDir, stderr, stdout};
 
 /// Returns standard error and exit code, with values that differ between machines replaced.
-fn complaint(place: &Place, args: &[&str]) -> String {
+fn complaint(place: &TestDir, args: &[&str]) -> String {
     let output = place.run(args);
     let text = stderr(&output).replace(&place.path().display().to_string(), "HERE");
     format!("exit code {}\n{text}", output.status.code().unwrap_or(-1))
@@ -11,7 +11,7 @@ fn complaint(place: &Place, args: &[&str]) -> String {
 
 #[test]
 fn help() {
-    let place = Place::new();
+    let place = TestDir::new();
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
     for verb in
         ["rank", "report", "data", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench", "doctor"]
@@ -22,7 +22,7 @@ fn help() {
 
 #[test]
 fn the_zoo() {
-    let place = Place::new();
+    let place = TestDir::new();
     insta::assert_snapshot!("encoders", stdout(&place.run(&["encoders"])));
     let one = place.run(&["encoders", "nano-clip", "--json"]);
     let card: serde_json::Value = serde_json::from_str(&stdout(&one)).expect("JSON");
@@ -31,7 +31,7 @@ fn the_zoo() {
 
 #[test]
 fn wrong_usage_is_answered_with_a_hint() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.file("broken.toml", "name = \"x\"\ntitle = \"x\"\nquestion = \"x\"\nseeds = [0]\nsede = 1\n");
     place.file("noise.png", "this is no image");
     insta::assert_snapshot!("unknown-encoder", complaint(&place, &["rank", "nano", "--encoders", "nano-clp"]));
@@ -52,7 +52,7 @@ fn wrong_usage_is_answered_with_a_hint() {
 
 #[test]
 fn unwritable_output_says_so_and_leaves_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.file("file", "");
     let text = complaint(&place, &["rank", "nano", "--out", "file/below"]);
     assert!(text.starts_with("exit code 1\n") && text.contains("file/below"), "{text}");
@@ -60,7 +60,7 @@ fn unwritable_output_says_so_and_leaves_nothing() {
 
 #[test]
 fn doctor_tells_what_is_there() {
-    let place = Place::new();
+    let place = TestDir::new();
     let output = place.run(&["doctor", "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let lines: Vec<serde_json::Value> = serde_json::from_str(&stdout(&output)).expect("JSON");
@@ -70,7 +70,7 @@ fn doctor_tells_what_is_there() {
 
 #[test]
 fn encoding_writes_features_that_name_their_images() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (name, shade) in [("a.png", 40), ("b.png", 200)] {
         image::RgbImage::from_pixel(120, 80, image::Rgb([shade, 90, 30]))
             .save(place.path().join(name))
@@ -88,7 +88,7 @@ fn encoding_writes_features_that_name_their_images() {
 
 #[test]
 fn scoring_reads_anyones_answers() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
     image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("an image");
     let line = |id: &str, answer: &str| {

@@ -1,7 +1,7 @@
 //! Categories of benchmarks.
 
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 
@@ -65,6 +65,12 @@ impl Deref for Category {
     type Target = str;
 
     fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Category {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -196,7 +196,7 @@ macro_rules! foreign {
         }
     )*};
 }
-foreign!(serde_json::Error, std::num::ParseIntError, std::num::ParseFloatError, std::str::Utf8Error, std::fmt::Error);
+foreign!(serde_json::Error, std::num::ParseIntError, std::num::ParseFloatError, std::str::Utf8Error, fmt::Error);
 
 impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {

@@ -119,8 +119,8 @@ impl RowBudget {
 }
 
 impl<R: Read> RowLimitedReader<R> {
-    /// Builds a reader for rows of at most `most` bytes, and the budget to renew after each row. Rows may be a little longer
-    /// if the parser reads ahead.
+    /// Builds a reader for rows of at most `most` bytes, and the budget to renew after each row. Rows may be a little
+    /// longer if the parser reads ahead.
     pub fn new(inner: R, most: u64) -> (Self, RowBudget) {
         let budget = RowBudget { left: Rc::new(Cell::new(most)), most };
         (Self { inner, budget: budget.clone() }, budget)
@@ -150,7 +150,7 @@ impl<R: Read> Read for RowLimitedReader<R> {
 mod tests {
     use super::*;
 
-    type Checked = std::result::Result<(), Box<dyn std::error::Error>>;
+    type Checked = Result<(), Box<dyn std::error::Error>>;
 
     #[cfg(unix)]
     #[test]

@@ -1,10 +1,11 @@
-//! Reads JSON that other programs wrote, which may contain Python's `NaN`, `Infinity` and `-Infinity`, a byte order mark,
-//! or unpaired surrogates.
+//! Reads JSON that other programs wrote, which may contain Python's `NaN`, `Infinity` and `-Infinity`, a byte order
+//! mark, or unpaired surrogates.
 //!
 //! Python's `json` writes these numbers although RFC 8259 does not allow them, Windows editors prepend a byte order
 //! mark, and JavaScript writes unpaired surrogates for truncated text. A strict parser would reject a whole file
-//! because of one field that may never be used. [`LenientReader`] replaces these numbers by `null` and unpaired surrogates in
-//! strings by U+FFFD, and keeps every other byte. A required field that becomes `null` is an error of the reader.
+//! because of one field that may never be used. [`LenientReader`] replaces these numbers by `null` and unpaired
+//! surrogates in strings by U+FFFD, and keeps every other byte. A required field that becomes `null` is an error of the
+//! reader.
 //!
 //! Use it for all files of other programs (training data, predictions, benchmarks, annotations, model configurations),
 //! never for Burgess's own files: there such a value means damage.
@@ -105,7 +106,8 @@ fn is_word(token: &[u8], word: &[u8]) -> bool {
     token.starts_with(word) && token.get(word.len()).is_none_or(|next| !next.is_ascii_alphanumeric())
 }
 
-/// Returns the length of the surrogate escape at the start of `token`: 12 for a pair, 6 if unpaired; `None` for other text.
+/// Returns the length of the surrogate escape at the start of `token`: 12 for a pair, 6 if unpaired; `None` for other
+/// text.
 fn surrogate(token: &[u8]) -> Option<usize> {
     let unit = |from: usize| -> Option<u16> {
         let text = token.get(from..from + 6).filter(|t| t.starts_with(b"\\u"))?;

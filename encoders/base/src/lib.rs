@@ -9,6 +9,8 @@
 //! - [`json`]: JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
 //! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod atomic;
 mod category;
 pub mod checksums;

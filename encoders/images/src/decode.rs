@@ -225,7 +225,7 @@ mod tests {
     /// Wrong sizes of the EXIF chunk in a WebP of 830 bytes are rejected before memory is allocated.
     #[test]
     fn metadata_larger_than_the_file_is_rejected() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/preprocess/exif.webp");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/preprocess/exif.webp");
         let whole = std::fs::read(path).unwrap();
         assert!(decode_bytes_oriented(&whole, Orientation::Upright).is_ok());
         let at = whole.windows(4).position(|name| name == b"EXIF").unwrap() + 4;

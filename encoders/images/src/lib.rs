@@ -5,8 +5,10 @@
 //! without blending, 16-bit grey is clamped at 255, 16-bit colour loses its low byte, and only the first of several
 //! frames is decoded.
 //!
-//! The environment variables `BURGESS_MAX_PIXELS` (default 89,478,485) and `BURGESS_MAX_DECODE_SECONDS` (default 60) limit
-//! the size of an image and the time of decoding it.
+//! The environment variables `BURGESS_MAX_PIXELS` (default 89,478,485) and `BURGESS_MAX_DECODE_SECONDS` (default 60)
+//! limit the size of an image and the time of decoding it.
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod decode;
 mod hash;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Default maximum number of pixels: above it, Pillow warns of a decompression bomb.
 const DEFAULT_MAX_PIXELS: u64 = 89_478_485;
-/// Maximum work of all scans of a JPEG, in multiples of [`DecodeLimits::pixels`], because each scan covers the whole image.
-/// Ordinary progressive files have about ten scans.
+/// Maximum work of all scans of a JPEG, in multiples of [`DecodeLimits::pixels`], because each scan covers the whole
+/// image. Ordinary progressive files have about ten scans.
 const MAX_SCANS: u64 = 20;
 /// Default time limit in seconds.
 const DEFAULT_MAX_SECONDS: u64 = 60;

@@ -53,9 +53,10 @@ impl Interpolation {
         }
     }
 
-    /// Returns the weights of input points for an output point at `centre` (in input coordinates): the index of the first
-    /// input point and the weights from it on, which sum to one. `from` is the number of input points, `scale` the ratio
-    /// of input to output points; the kernel is widened if it exceeds one. Points beyond the borders are ignored.
+    /// Returns the weights of input points for an output point at `centre` (in input coordinates): the index of the
+    /// first input point and the weights from it on, which sum to one. `from` is the number of input points, `scale`
+    /// the ratio of input to output points; the kernel is widened if it exceeds one. Points beyond the borders are
+    /// ignored.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn weights(self, from: usize, centre: f64, scale: f64) -> (usize, Vec<f64>) {
         let stretch = scale.max(1.0);

@@ -1,5 +1,5 @@
-//! Decodes TIFF files with JPEG compression (7) by libjpeg, as libtiff and therefore Pillow do; other decoders differ by
-//! up to four grey levels.
+//! Decodes TIFF files with JPEG compression (7) by libjpeg, as libtiff and therefore Pillow do; other decoders differ
+//! by up to four grey levels.
 
 use crate::jpeg;
 use crate::limits::{Deadline, DecodeLimits};
@@ -167,8 +167,8 @@ struct Decoded {
     samples: usize,
 }
 
-/// Decodes one strip or tile: a JPEG whose tables may be stored once for the whole file. The colour space is stated only
-/// in the TIFF, so the marker from which libjpeg infers it is replaced.
+/// Decodes one strip or tile: a JPEG whose tables may be stored once for the whole file. The colour space is stated
+/// only in the TIFF, so the marker from which libjpeg infers it is replaced.
 fn decode_chunk(
     stream: &[u8],
     tables: &[u8],

@@ -1,5 +1,5 @@
-//! ggml's quantised blocks: a few bits per value, a scale per block and, in some types, a minimum. In the `K` types, 16
-//! or 32 values share a scale of 4, 6 or 8 bits, and 256 values share a scale of these scales.
+//! Unpacks ggml's quantised blocks: a few bits per value, a scale per block and, in some types, a minimum. In the `K`
+//! types, 16 or 32 values share a scale of 4, 6 or 8 bits, and 256 values share a scale of these scales.
 //!
 //! The order of the multiplications is that of gguf-py's `quants.py`, so that results are equal to the last bit.
 
@@ -12,7 +12,7 @@ const SHORT: usize = 32;
 
 /// A quantisation type of ggml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Block {
+pub enum GgmlBlock {
     /// 4 bits, symmetric around zero.
     Q4_0,
     /// 4 bits, with a minimum.
@@ -35,8 +35,8 @@ pub enum Block {
     Q6K,
 }
 
-impl Block {
-    /// The number of values in a block, and its size in bytes.
+impl GgmlBlock {
+    /// Returns the number of values in a block, and its size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::Q4_0 => (SHORT, 18),

@@ -1,21 +1,22 @@
 //! A memory budget for the description of a file's tensors: the file's own size and a fixed reserve.
 //!
-//! Headers, indexes and pickles can demand far more memory than their size on disk: one byte can make a value of forty,
-//! and a name that is written once can be used a million times. Every reader therefore charges an allocation to the
-//! budget before it is made, at its largest possible size. Weights are mostly numbers, so valid files stay far below.
+//! Headers, indexes and pickles can demand far more memory than their size on disk: one byte can describe a value of
+//! forty bytes, and a name that is stored once can be referenced a million times. Every reader therefore charges each
+//! allocation to the budget beforehand, at its largest possible size. Files of weights consist mostly of values, so
+//! valid files stay far below the budget.
 
 use burgess_base::{Error, Result};
 
-/// Bytes beyond the file's own size; enough to describe some thousand tensors of a single element each.
+/// Bytes of the budget beyond the file's own size; enough to describe some thousand tensors of one element each.
 const SPARE: usize = 16 << 20;
 
 /// The number of bytes that may still be allocated while one file is read.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     left: usize,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Builds the budget for a file of `length` bytes.
     pub fn of(length: usize) -> Self {
         Self { left: length.saturating_add(SPARE) }
@@ -24,11 +25,11 @@ impl Budget {
     /// Charges `bytes` to the budget.
     ///
     /// # Errors
-    /// The budget is exhausted: the file describes more than it can hold.
+    /// The budget is exhausted: describing the tensors takes more memory than the whole file.
     pub fn spend(&mut self, bytes: usize) -> Result<()> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            Error::failed("describing its tensors takes more memory than the whole file, as in no checkpoint")
-                .hint("the file is damaged or made to do harm: get the weights from another place")
+            Error::failed("the description of the tensors takes more memory than the whole file")
+                .hint("download the weights from another source: the file is damaged or malicious")
         })?;
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! The description of one tensor in a file of any format: its number format, its shape and the position of its bytes.
+//! The entry of one tensor in a checkpoint of any format: its number format, its shape and the position of its bytes.
 
-use super::blocks::Block;
+use super::blocks::GgmlBlock;
 use std::ops::Range;
 
 /// The maximum length of a tensor's name in bytes, so that an error can show it whole.
@@ -10,7 +10,7 @@ pub(super) const MAX_DIMENSIONS: usize = 64;
 
 /// The number format of a tensor. Only floating-point formats can become weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
+pub enum NumberFormat {
     /// 64-bit float.
     F64,
     /// 32-bit float.
@@ -19,17 +19,17 @@ pub enum Stored {
     F16,
     /// 16-bit float with the exponent range of f32 (bfloat16).
     Bf16,
-    /// Values in quantised blocks (GGUF only).
-    Block(Block),
-    /// Any other format (integers, booleans, 8-bit floats), which a file may hold but no weight may have.
+    /// Quantised blocks of ggml (GGUF only).
+    Block(GgmlBlock),
+    /// Any other format (integers, Booleans, 8-bit floats). A file may contain it, but it cannot be loaded as weights.
     Other {
         /// Bytes per element.
         size: usize,
     },
 }
 
-impl Stored {
-    /// The number of elements that are stored together (1 except for blocks), and their size in bytes.
+impl NumberFormat {
+    /// Returns the number of elements that are stored together (1 except for blocks), and their size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::F64 => (1, 8),
@@ -40,12 +40,12 @@ impl Stored {
         }
     }
 
-    /// Size in bytes of an element, or of a block of elements.
+    /// Returns the size in bytes of an element, or of a block of elements.
     pub const fn size(self) -> usize {
         self.unit().1
     }
 
-    /// Whether tensors of this format can be weights.
+    /// Whether tensors of this format can be loaded as weights.
     pub const fn is_float(self) -> bool {
         !matches!(self, Self::Other { .. })
     }
@@ -53,22 +53,22 @@ impl Stored {
 
 /// The shape, number format and position of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct CheckpointEntry {
     /// Number format of the elements.
-    pub stored: Stored,
+    pub stored: NumberFormat,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Distance in elements between neighbours in each dimension; `None` if row-major without gaps.
+    /// Strides in elements, one per dimension; `None` if the tensor is contiguous and row-major.
     pub strides: Option<Vec<usize>>,
-    /// Byte range in the file, not in the data section.
+    /// Byte range in the file (not in the data section).
     pub bytes: Range<usize>,
 }
 
-impl Entry {
-    /// Bytes of memory that an entry with this name and number of dimensions takes in all tables.
+impl CheckpointEntry {
+    /// Returns the bytes of memory that an entry with this name and number of dimensions takes in all tables.
     pub fn cost(name: &str, dimensions: usize) -> usize {
         // Names are in two tables and once beside the entry.
-        const TABLES: usize = 6 * size_of::<(String, String, Entry)>();
+        const TABLES: usize = 6 * size_of::<(String, String, CheckpointEntry)>();
         TABLES + 4 * name.len() + 4 * dimensions * size_of::<usize>()
     }
 }

@@ -1,10 +1,10 @@
-//! A checkpoint on disk: a file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
+//! Opens a checkpoint on disk: one file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
 
-use super::budget::Budget;
-use super::entry::Entry;
+use super::budget::MemoryBudget;
+use super::entry::CheckpointEntry;
 use super::gguf::{self, Metadata};
 use super::index::Index;
-use super::locate::{self, PIPELINE, find_in, is_pipeline};
+use super::locate::{self, DIFFUSERS_FOLDERS, find_in, is_diffusers_model};
 use super::{foreign, numbers, pytorch, safetensors};
 use burgess_base::{Error, Result, digest};
 use memmap2::Mmap;
@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// An opened checkpoint. Its tensors stay on disk until [`Checkpoint::read`] reads them.
+/// An opened checkpoint: tensor names, shapes and positions. Values stay on disk until [`Checkpoint::read`] reads them.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
-    tensors: BTreeMap<String, Place>,
-    /// The prefix that [`Checkpoint::under`] prepended to all names.
+    tensors: BTreeMap<String, TensorLocation>,
+    /// Prefix that [`Checkpoint::under`] prepended to all names.
     root: String,
 }
 
@@ -29,7 +29,7 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     map: Mmap,
-    metadata: gguf::Table,
+    metadata: gguf::MetadataTable,
 }
 
 impl Shard {
@@ -42,7 +42,7 @@ impl Shard {
     fn release(&self, bytes: Range<usize>) {
         // SAFETY: a read-only mapping of a file keeps its contents under this advice.
         #[cfg(unix)]
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
         // If the system refuses, the pages stay in memory, which is harmless.
         let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
     }
@@ -50,29 +50,29 @@ impl Shard {
 
 /// The location of a tensor: its shard, and its bytes in it.
 #[derive(Debug)]
-struct Place {
+struct TensorLocation {
     shard: usize,
-    entry: Entry,
+    entry: CheckpointEntry,
     /// Name in the file, which differs from the key if a prefix was removed or added.
     stored_name: String,
 }
 
 impl Checkpoint {
     /// Opens a file of safetensors, `torch.save` or GGUF, an `.index.json` of shards, the first of several GGUF files,
-    /// or a directory that holds one of these. The format is detected by content, not by name. A directory of diffusers
-    /// has one folder per part of a model, whose name is the prefix of its tensors (`unet.`, `vae.`, `text_encoder.`).
+    /// or a directory that contains one of these. The format is detected by content, not by name. In a directory of
+    /// diffusers, each part of the model has a folder, whose name becomes the prefix of its tensors (`unet.`, `vae.`,
+    /// `text_encoder.`).
     ///
-    ///
-    /// Only headers are read here. The files are mapped into memory, so they must not be truncated while the checkpoint
-    /// is open; all writers of this project replace files by renaming, which is safe.
+    /// Only headers are read. The files are mapped into memory, so they must not be truncated while the checkpoint is
+    /// open; all writers of this project replace files by renaming, which is safe.
     ///
     /// # Errors
-    /// The path does not exist, a header is damaged (see [`safetensors::parse`]), or an index and its shards disagree.
+    /// The path does not exist, a header is damaged, or an index and its shards disagree.
     pub fn open(path: &Path) -> Result<Self> {
         let mut checkpoint =
             Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
-        if is_pipeline(path) {
-            for part in PIPELINE {
+        if is_diffusers_model(path) {
+            for part in DIFFUSERS_FOLDERS {
                 checkpoint.add_file(&find_in(&path.join(part))?, &format!("{part}."))?;
             }
         } else {
@@ -92,7 +92,7 @@ impl Checkpoint {
     fn add_sharded(&mut self, index: &Path, prefix: &str) -> Result<()> {
         let listed = Index::read(index)?;
         let names = listed.shards()?;
-        locate::all_there(index, &names)?;
+        locate::check_shards(index, &names)?;
         for name in names {
             self.add(&index.with_file_name(name), prefix).map_err(|e| e.context(format!("shard {name}")))?;
         }
@@ -103,7 +103,7 @@ impl Checkpoint {
                 "{} tensors of the index are in no shard, first `{first}`",
                 absent.len()
             ))
-            .hint("the shards belong to another index: get the whole directory again"));
+            .hint("download the whole directory again: the shards belong to another index"));
         }
         Ok(())
     }
@@ -114,41 +114,41 @@ impl Checkpoint {
         let first = self.shards.len();
         self.add(path, prefix)?;
         let shard = |number: usize| self.shards.get(number).map_or(Metadata::EMPTY, Shard::metadata);
-        let others = gguf::others(shard(first), path)?;
+        let others = gguf::other_parts(shard(first), path)?;
         let promised = shard(first).size("split.tensors.count")?;
         for name in &others {
             let other = path.with_file_name(name);
             self.add(&other, prefix).map_err(|e| {
-                e.context(format!("part {name}")).hint("all files of the model must lie beside the first one")
+                e.context(format!("part {name}"))
+                    .hint("copy all files of the model into the directory of the first one")
             })?;
         }
         let found = self.tensors.len() - before;
         match promised {
             Some(promised) if !others.is_empty() && promised != found => {
                 Err(Error::failed(format!("the model has {promised} tensors, its files {found}"))
-                    .hint("the files do not belong together: get all of them again"))
+                    .hint("download all files again: they do not belong together"))
             }
             _ => Ok(()),
         }
     }
 
     fn add(&mut self, path: &Path, prefix: &str) -> Result<()> {
-        let file = locate::regular(path)?;
-        // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
-        // out. We cannot guard against another process that truncates the file; our own writers never do
-        // (they rename).
-        #[allow(unsafe_code)]
+        let file = locate::open_regular(path)?;
+        // SAFETY: the mapping is read-only and private to this value; its bytes are only copied out. Another process
+        // that truncates the file cannot be prevented; our own writers replace files by renaming.
+        #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
-        let mut budget = Budget::of(map.len());
+        let mut budget = MemoryBudget::of(map.len());
         let (entries, metadata) = if gguf::is_gguf(&map) {
             gguf::parse(&map, &mut budget)?
         } else if pytorch::is_pytorch(&map) {
-            (pytorch::parse(&map, &mut budget)?, gguf::Table::default())
-        } else if let Some(error) = foreign::refused(&map) {
+            (pytorch::parse(&map, &mut budget)?, gguf::MetadataTable::default())
+        } else if let Some(error) = foreign::unsupported(&map) {
             return Err(error);
         } else {
-            (safetensors::parse(&map, &mut budget)?, gguf::Table::default())
+            (safetensors::parse(&map, &mut budget)?, gguf::MetadataTable::default())
         };
         let cleared = clear_names(&entries);
         for (key, entry) in entries {
@@ -159,7 +159,7 @@ impl Checkpoint {
             if self.tensors.contains_key(&name) {
                 return Err(Error::failed(format!("tensor `{key}` is in two shards")));
             }
-            self.tensors.insert(name, Place { shard, entry, stored_name: key });
+            self.tensors.insert(name, TensorLocation { shard, entry, stored_name: key });
         }
         self.shards.push(Shard { path: path.to_path_buf(), map, metadata });
         Ok(())
@@ -167,11 +167,11 @@ impl Checkpoint {
 
     /// Whether one of the files has a tensor with this stored name.
     fn has_stored(&self, name: &str) -> bool {
-        self.tensors.values().any(|place| place.stored_name == name)
+        self.tensors.values().any(|location| location.stored_name == name)
     }
 
-    /// Keeps the tensors under `prefix` (with its final dot) and removes the prefix from their names; for example the
-    /// vision tower of a larger model.
+    /// Keeps only the tensors whose names start with `prefix` (with its final dot) and removes the prefix from their
+    /// names; for example, to select the vision tower of a larger model.
     ///
     /// # Errors
     /// No name starts with `prefix`; the hint lists the prefixes that exist.
@@ -180,50 +180,53 @@ impl Checkpoint {
         let heads: BTreeSet<String> =
             all.keys().filter_map(|k| k.split_once('.')).map(|(h, _)| format!("`{h}.`")).collect();
         self.tensors =
-            all.into_iter().filter_map(|(k, place)| Some((k.strip_prefix(prefix)?.to_string(), place))).collect();
+            all.into_iter().filter_map(|(k, location)| Some((k.strip_prefix(prefix)?.to_string(), location))).collect();
         if self.tensors.is_empty() {
             let heads: Vec<String> = heads.into_iter().take(8).collect();
             return Err(Error::failed(format!("{} has no tensor under `{prefix}`", self.path.display()))
-                .hint(format!("its names start with {}", heads.join(", "))));
+                .hint(format!("choose one of the prefixes that exist: {}", heads.join(", "))));
         }
         Ok(self)
     }
 
-    /// Prepends `root` to every name, so that a part of a model has the names of the whole.
+    /// Prepends `root` to every name, so that a part of a model that was saved alone has the names of the whole model.
     #[must_use]
     pub fn under(mut self, root: &str) -> Self {
-        self.tensors =
-            std::mem::take(&mut self.tensors).into_iter().map(|(k, place)| (format!("{root}{k}"), place)).collect();
+        self.tensors = std::mem::take(&mut self.tensors)
+            .into_iter()
+            .map(|(k, location)| (format!("{root}{k}"), location))
+            .collect();
         self.root = root.into();
         self
     }
 
-    /// The prefix that [`Checkpoint::under`] prepended to all names; usually empty.
+    /// Returns the prefix that [`Checkpoint::under`] prepended to all names; usually empty.
     pub fn root(&self) -> &str {
         &self.root
     }
 
-    /// Whether two prefixes hold the same tensors: equal names, and the same bytes of the same file.
+    /// Whether the same tensors are stored under two prefixes: equal names, and the same bytes of the same file.
     pub(super) fn same(&self, one: &str, other: &str) -> bool {
         let part = |prefix: &str| {
             let within =
-                self.tensors.iter().filter_map(|(k, place)| Some((k.strip_prefix(prefix)?.to_string(), place)));
-            within.map(|(k, place)| (k, place.shard, place.entry.clone())).collect::<Vec<_>>()
+                self.tensors.iter().filter_map(|(k, location)| Some((k.strip_prefix(prefix)?.to_string(), location)));
+            within.map(|(k, location)| (k, location.shard, location.entry.clone())).collect::<Vec<_>>()
         };
         one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
 
-    /// The file that was opened: the index of a sharded checkpoint, the directory of a diffusers model.
+    /// Returns the path that was opened: a file, the index of a sharded checkpoint, or the directory of a diffusers
+    /// model.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The names of all tensors, sorted.
+    /// Iterates over the names of all tensors, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The shape of a tensor; `None` if there is no tensor with this name.
+    /// Returns the shape of a tensor, outermost dimension first; `None` if there is no tensor with this name.
     pub fn shape(&self, key: &str) -> Option<&[usize]> {
         self.tensors.get(key).map(|p| p.entry.shape.as_slice())
     }
@@ -238,17 +241,20 @@ impl Checkpoint {
         self.read_rows(key, 0..all)
     }
 
-    /// Reads the given rows, that is, indices of the first dimension, of a tensor as [`Checkpoint::read`] does.
+    /// Reads the given rows of a tensor, that is, a range of its first dimension, as [`Checkpoint::read`] does.
     ///
     /// # Errors
     /// As [`Checkpoint::read`]; or the tensor has fewer rows.
     pub fn read_rows(&self, key: &str, rows: Range<usize>) -> Result<Vec<f32>> {
-        let place = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
-        let name = || format!("tensor `{}` of {}", place.stored_name, self.path.display());
-        let Entry { stored, shape, strides, bytes } = &place.entry;
+        let location = self
+            .tensors
+            .get(key)
+            .ok_or_else(|| Error::failed(format!("{} has no tensor `{key}`", self.path.display())))?;
+        let name = || format!("tensor `{}` of {}", location.stored_name, self.path.display());
+        let CheckpointEntry { stored, shape, strides, bytes } = &location.entry;
         let count = shape.first().copied().unwrap_or(1);
         if rows.start > rows.end || rows.end > count {
-            return Err(Error::failed(format!("{} has {count} rows, not {rows:?}", name())));
+            return Err(Error::failed(format!("{} has {count} rows, but rows {rows:?} are requested", name())));
         }
         let width: usize = shape.iter().skip(1).product();
         let (together, size) = stored.unit();
@@ -256,8 +262,8 @@ impl Checkpoint {
         let direct = strides.is_none() && width.is_multiple_of(together);
         let row = width / together * size;
         let range = if direct { bytes.start + rows.start * row..bytes.start + rows.end * row } else { bytes.clone() };
-        let outside = || Error::failed(format!("{} lies outside its file", name()));
-        let shard = self.shards.get(place.shard).ok_or_else(outside)?;
+        let outside = || Error::failed(format!("{} is outside of its file", name()));
+        let shard = self.shards.get(location.shard).ok_or_else(outside)?;
         let data = shard.map.get(range.clone()).ok_or_else(outside)?;
         let Some((values, finite)) = numbers::decode(*stored, data) else {
             return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
@@ -279,19 +285,19 @@ impl Checkpoint {
         let nan = values.iter().filter(|v| v.is_nan()).count();
         let infinite = values.iter().filter(|v| v.is_infinite()).count();
         Err(Error::failed(format!(
-            "{} holds numbers that are not finite: {nan} NaN and {infinite} infinite of {}, the first at element {first}",
+            "{} has values that are not finite: {nan} NaN and {infinite} infinite of {}, the first at element {first}",
             name(),
             values.len()
         ))
-        .hint("these weights diverged in training or the file is damaged: get or make them again"))
+        .hint("download the weights or train them again: they diverged in training, or the file is damaged"))
     }
 
-    /// The metadata of a GGUF model (of its first file); empty for other formats.
+    /// Returns the metadata of a GGUF model (of its first file); empty for other formats.
     pub fn metadata(&self) -> Metadata<'_> {
         self.shards.first().map_or(Metadata::EMPTY, Shard::metadata)
     }
 
-    /// Digest of the contents of all files, for cache keys and records of runs.
+    /// Returns the digest of the contents of all files, for cache keys and run records.
     pub fn digest(&self) -> Result<String> {
         match self.shards.as_slice() {
             [one] => digest::of_file(&one.path),
@@ -300,10 +306,10 @@ impl Checkpoint {
     }
 }
 
-/// Name parts that PyTorch inserts for compiled, sharded and checkpointed modules, at any depth.
+/// Parts of names that PyTorch inserts for compiled, sharded and checkpointed modules, at any depth.
 const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
-/// Removes the parts that wrappers inserted into a name.
+/// Removes the parts of [`WRAPPERS`] from a name.
 fn unwrapped(name: &str) -> Cow<'_, str> {
     if !name.contains("_orig_mod") && !name.contains("_wrapped_module") {
         return Cow::Borrowed(name);
@@ -316,7 +322,7 @@ fn unwrapped(name: &str) -> Cow<'_, str> {
 /// Maps the names of a file to those of the original model, where they differ: without the parts of wrappers (see
 /// [`WRAPPERS`]) and without the block chunks of DINOv2's training (`blocks.1.7.` is block 7). Empty if two tensors
 /// would get the same name.
-fn clear_names(entries: &BTreeMap<String, Entry>) -> BTreeMap<String, String> {
+fn clear_names(entries: &BTreeMap<String, CheckpointEntry>) -> BTreeMap<String, String> {
     let clear = |name: &str| {
         let plain = unwrapped(name);
         let grouped = ungrouped(&plain).unwrap_or_else(|| plain.into_owned());
@@ -353,10 +359,10 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     }
     let mut out = Vec::with_capacity(shape.iter().product());
     let mut index = vec![0usize; shape.len()];
-    let mut place = 0;
+    let mut location = 0;
     loop {
         // The tensor's byte range was computed from the same shape and strides, so every index is inside.
-        out.push(values.get(place).copied().unwrap_or(f32::NAN));
+        out.push(values.get(location).copied().unwrap_or(f32::NAN));
         // The next index: the last dimension that is not at its end advances, later ones restart.
         let mut dimension = shape.len();
         loop {
@@ -364,10 +370,10 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
             dimension = d;
             if index[d] + 1 < shape[d] {
                 index[d] += 1;
-                place += strides[d];
+                location += strides[d];
                 break;
             }
-            place -= index[d] * strides[d];
+            location -= index[d] * strides[d];
             index[d] = 0;
         }
     }

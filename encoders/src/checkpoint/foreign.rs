@@ -1,75 +1,75 @@
-//! Detects files of other formats and files without weights, so that an error can name what they are.
+//! Detects unsupported formats and files without weights, so that an error can name the format.
 
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 
-/// A hint: how to save a PyTorch model in a format that is read.
-pub(super) const TORCH: &str = "load the model with the library that wrote it and save its weights for PyTorch: \
+/// Hint on how to save a PyTorch model in a supported format.
+pub(super) const SAVE_STATE_DICT: &str = "load the model with the library that wrote it and save its weights for PyTorch: \
      torch.save(model.state_dict(), \"model.pth\"), or safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")";
 
-/// A hint: how to convert a TorchScript archive.
-pub(super) const SCRIPT: &str = "save its state dict with these two lines of Python: \
+/// Hint on how to convert a TorchScript archive.
+pub(super) const CONVERT_SCRIPT: &str = "save its state dict with these two lines of Python: \
      model = torch.jit.load(\"FILE\", map_location=\"cpu\"); torch.save(model.state_dict(), \"model.pth\")";
 
-/// A hint: how to convert a pickled module.
-pub(super) const OBJECT: &str = "save its state dict with these two lines of Python, where its code is installed: \
+/// Hint on how to convert a pickled module.
+pub(super) const CONVERT_OBJECT: &str = "save its state dict with these two lines of Python, where its code is installed: \
      model = torch.load(\"FILE\", map_location=\"cpu\", weights_only=False); torch.save(model.state_dict(), \"model.pth\")";
 
-const CUT: &str = "the download went wrong: delete the file and get it again";
+const DOWNLOAD_AGAIN: &str = "delete the file and download it again: the download failed";
 
-/// The first bytes of a foreign file, its description, and a hint.
+/// The first bytes of an unsupported format, its description, and a hint.
 const MAGIC: [(&[u8], &str, &str); 17] = [
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or TensorFlow weights)", TORCH),
-    (b"\x93NUMPY", "an array of NumPy", TORCH),
-    (b"\x1f\x8b", "a gzip archive", "unpack it and name the file of weights in it"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it and name the file of weights in it"),
-    (b"\xfd7zXZ\x00", "an xz archive", "unpack it and name the file of weights in it"),
-    (b"BZh", "a bzip2 archive", "unpack it and name the file of weights in it"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name the file of weights in it"),
-    (b"Rar!", "a rar archive", "unpack it and name the file of weights in it"),
-    (b"\x89PNG", "a PNG image", "name a file of weights"),
-    (b"\xff\xd8\xff", "a JPEG image", "name a file of weights"),
-    (b"%PDF", "a PDF document", "name a file of weights"),
-    (b"PAR1", "a Parquet table", "name a file of weights"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or TensorFlow weights)", SAVE_STATE_DICT),
+    (b"\x93NUMPY", "an array of NumPy", SAVE_STATE_DICT),
+    (b"\x1f\x8b", "a gzip archive", "unpack it and give the path of the file with weights in it"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it and give the path of the file with weights in it"),
+    (b"\xfd7zXZ\x00", "an xz archive", "unpack it and give the path of the file with weights in it"),
+    (b"BZh", "a bzip2 archive", "unpack it and give the path of the file with weights in it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and give the path of the file with weights in it"),
+    (b"Rar!", "a rar archive", "unpack it and give the path of the file with weights in it"),
+    (b"\x89PNG", "a PNG image", "give the path of a file with weights"),
+    (b"\xff\xd8\xff", "a JPEG image", "give the path of a file with weights"),
+    (b"%PDF", "a PDF document", "give the path of a file with weights"),
+    (b"PAR1", "a Parquet table", "give the path of a file with weights"),
     (b"ggjt", "a GGML file from before GGUF", "convert it to GGUF with llama.cpp"),
     (b"ggml", "a GGML file from before GGUF", "convert it to GGUF with llama.cpp"),
     (b"lmgg", "a GGML file from before GGUF", "convert it to GGUF with llama.cpp"),
-    (b"\x7fELF", "a program or library", "name a file of weights"),
-    (b"<?xml", "an XML document", CUT),
+    (b"\x7fELF", "a program or library", "give the path of a file with weights"),
+    (b"<?xml", "an XML document", DOWNLOAD_AGAIN),
 ];
 
-/// Returns an error that names the foreign format of `file`; `None` if the format is not detected.
-pub(super) fn refused(file: &[u8]) -> Option<Error> {
-    // The first eight bytes are the length of a safetensors header, so they can be any, but its JSON follows.
+/// Returns an error that names the unsupported format of `file`; `None` if no such format is detected.
+pub(super) fn unsupported(file: &[u8]) -> Option<Error> {
+    // A safetensors file starts with the length of its header, which can be any eight bytes, followed by JSON.
     if matches!(file, [_, _, _, _, 0, 0, 0, 0, b'{', ..]) {
         return None;
     }
     let known = MAGIC.iter().find(|(magic, ..)| file.starts_with(magic)).map(|(_, what, hint)| (*what, *hint));
     let (what, hint) = known.or_else(|| by_structure(file))?;
-    Some(Error::failed(format!("this is {what}, not weights that can be read")).hint(hint))
+    Some(Error::failed(format!("the file is {what}, expected safetensors, torch.save or GGUF")).hint(hint))
 }
 
 fn by_structure(file: &[u8]) -> Option<(&'static str, &'static str)> {
     let head = file.get(..file.len().min(512)).unwrap_or_default();
     let text = head.trim_ascii_start().to_ascii_lowercase();
     if text.starts_with(b"<!doctype html") || text.starts_with(b"<html") {
-        return Some(("a web page", CUT));
+        return Some(("a web page", DOWNLOAD_AGAIN));
     }
     if file.get(4..8) == Some(b"TFL3") {
-        return Some(("a TensorFlow Lite model", TORCH));
+        return Some(("a TensorFlow Lite model", SAVE_STATE_DICT));
     }
     if file.get(257..262) == Some(b"ustar") {
-        return Some(("a tar archive", "unpack it and name the file of weights in it"));
+        return Some(("a tar archive", "unpack it and give the path of the file with weights in it"));
     }
     // A safetensors header also begins with `{`, but after its length.
     if matches!(head.first(), Some(b'{' | b'[')) && file.get(8) != Some(&b'{') && is_text(head) {
-        return Some(("a JSON text", "name the file with the weights, or the directory that holds it"));
+        return Some(("a JSON text", "give the path of the file with the weights, or of its directory"));
     }
     if is_onnx(file) {
-        return Some(("an ONNX model", TORCH));
+        return Some(("an ONNX model", SAVE_STATE_DICT));
     }
     if is_msgpack(file) {
-        return Some(("a msgpack file (Flax or JAX weights)", TORCH));
+        return Some(("a msgpack file (Flax or JAX weights)", SAVE_STATE_DICT));
     }
     None
 }
@@ -95,7 +95,7 @@ fn is_msgpack(file: &[u8]) -> bool {
     }
 }
 
-/// Describes a file that is not read by the ending of its name.
+/// Describes an unsupported file by the ending of its name; `None` if the ending is unknown.
 pub(super) fn by_ending(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
@@ -112,7 +112,7 @@ pub(super) fn by_ending(name: &str) -> Option<&'static str> {
     } else if ends(&[".mlmodel", ".mlpackage"]) {
         Some("a model of Core ML")
     } else if ends(&[".ckpt", ".pkl", ".pickle"]) {
-        Some("not named like weights: name the file itself if it is one of torch.save")
+        Some("not named like weights: give its path if it is a file of torch.save")
     } else {
         None
     }
@@ -121,22 +121,21 @@ pub(super) fn by_ending(name: &str) -> Option<&'static str> {
 /// Checks the members of a zip archive: only archives of `torch.save` pass, other than TorchScript.
 ///
 /// # Errors
-/// The archive is not one of `torch.save`; the message says what it is.
-pub(super) fn zip<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+/// The archive was not written by `torch.save`; the message names its format.
+pub(super) fn check_zip<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
     let part = |name: &str, wanted: &str| name.split('/').any(|part| part == wanted);
     if any(&|name| name.ends_with("constants.pkl") || part(name, "code") && name.ends_with(".py")) {
-        return Err(
-            Error::failed("this is a TorchScript archive, which holds a program beside the weights").hint(SCRIPT)
-        );
+        return Err(Error::failed("the file is a TorchScript archive, which contains a program besides the weights")
+            .hint(CONVERT_SCRIPT));
     }
     if any(&|name| name.ends_with("data.pkl") && name.matches('/').count() <= 1) {
         return Ok(());
     }
     let (what, hint) = if any(&|name| name.ends_with("model.weights.h5")) {
-        ("a model of Keras", TORCH)
+        ("a model of Keras", SAVE_STATE_DICT)
     } else if any(&|name| name.ends_with(".npy")) {
-        ("a file of several arrays of NumPy (.npz)", TORCH)
+        ("a file of several arrays of NumPy (.npz)", SAVE_STATE_DICT)
     } else if any(&|name| name.ends_with("archive_format") || name.contains("serialized_exported_program")) {
         (
             "a program that torch.export saved",
@@ -144,13 +143,13 @@ pub(super) fn zip<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()
         )
     } else if let Some(inner) = names.clone().find(|name| name.ends_with(".safetensors") || name.ends_with("data.pkl"))
     {
-        return Err(Error::failed(format!("this zip archive holds `{}`", excerpt(inner, 200)))
-            .hint("unpack it and name the file of weights in it"));
+        return Err(Error::failed(format!("the zip archive contains `{}`, expected data.pkl", excerpt(inner, 200)))
+            .hint("unpack it and give the path of the file with weights in it"));
     } else {
         (
-            "a zip archive without data.pkl, not one of torch.save",
-            "if weights are packed in it, unpack it and name the file with the weights",
+            "a zip archive that was not written by torch.save: it has no data.pkl",
+            "if it contains weights, unpack it and give the path of their file",
         )
     };
-    Err(Error::failed(format!("this is {what}")).hint(hint))
+    Err(Error::failed(format!("the file is {what}")).hint(hint))
 }

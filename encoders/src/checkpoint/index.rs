@@ -1,6 +1,6 @@
-//! The index of a sharded checkpoint: `*.safetensors.index.json` or `*.bin.index.json` beside the shards.
+//! Reads the index of a sharded checkpoint: `*.safetensors.index.json` or `*.bin.index.json` beside the shards.
 
-use super::budget::Budget;
+use super::budget::MemoryBudget;
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -20,10 +20,8 @@ impl Index {
         const MAX_LENGTH: u64 = 16 << 20;
         let length = std::fs::metadata(path)?.len();
         if length > MAX_LENGTH {
-            return Err(Error::failed(format!(
-                "the index has {length} bytes, which is more than a list of shards has"
-            ))
-            .hint("name the file with the weights, or the index of its shards"));
+            return Err(Error::failed(format!("the index has {length} bytes, must have at most {MAX_LENGTH}"))
+                .hint("open the file with the weights, or the index of its shards"));
         }
         Self::parse(&std::fs::read(path)?)
     }
@@ -31,18 +29,18 @@ impl Index {
     /// Parses an index.
     ///
     /// # Errors
-    /// The text is not an index, or describing its entries takes more memory than for any model.
+    /// The text is not an index, or its entries exceed the memory budget.
     pub fn parse(json: &[u8]) -> Result<Self> {
-        let mut budget = Budget::of(json.len());
-        // The text itself is in memory.
+        let mut budget = MemoryBudget::of(json.len());
+        // The text itself is in memory, too.
         budget.spend(json.len())?;
         let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let index = Fields(&mut budget).deserialize(&mut deserializer)?;
+        let index = IndexFields(&mut budget).deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(index)
     }
 
-    /// The shards' file names. They must be in the index's directory: a path elsewhere is an error.
+    /// Returns the file names of the shards. A path outside of the index's directory is an error.
     pub fn shards(&self) -> Result<BTreeSet<&str>> {
         let names: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
         let plain =
@@ -51,17 +49,17 @@ impl Index {
             None => Ok(names),
             Some(name) => {
                 let shown = name.get(..name.floor_char_boundary(200)).unwrap_or_default();
-                Err(Error::failed(format!("the index names `{shown}`, which is not a file beside it"))
-                    .hint("the index is damaged or made to do harm: get the weights from another place"))
+                Err(Error::failed(format!("the index lists `{shown}`, expected the name of a file in its directory"))
+                    .hint("download the weights from another source: the index is damaged or malicious"))
             }
         }
     }
 }
 
 /// Reads the fields of an index.
-struct Fields<'a>(&'a mut Budget);
+struct IndexFields<'a>(&'a mut MemoryBudget);
 
-impl<'de> DeserializeSeed<'de> for Fields<'_> {
+impl<'de> DeserializeSeed<'de> for IndexFields<'_> {
     type Value = Index;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Index, D::Error> {
@@ -69,7 +67,7 @@ impl<'de> DeserializeSeed<'de> for Fields<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Fields<'_> {
+impl<'de> Visitor<'de> for IndexFields<'_> {
     type Value = Index;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +86,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
         while let Some(field) = map.next_key()? {
             match field {
                 Field::WeightMap if found.is_some() => return Err(A::Error::duplicate_field("weight_map")),
-                Field::WeightMap => found = Some(map.next_value_seed(Lines(self.0))?),
+                Field::WeightMap => found = Some(map.next_value_seed(WeightMap(self.0))?),
                 Field::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -98,9 +96,9 @@ impl<'de> Visitor<'de> for Fields<'_> {
 }
 
 /// Reads the entries of a `weight_map` and charges each to the budget.
-struct Lines<'a>(&'a mut Budget);
+struct WeightMap<'a>(&'a mut MemoryBudget);
 
-impl<'de> DeserializeSeed<'de> for Lines<'_> {
+impl<'de> DeserializeSeed<'de> for WeightMap<'_> {
     type Value = BTreeMap<String, String>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
@@ -108,7 +106,7 @@ impl<'de> DeserializeSeed<'de> for Lines<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Lines<'_> {
+impl<'de> Visitor<'de> for WeightMap<'_> {
     type Value = BTreeMap<String, String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,13 +114,13 @@ impl<'de> Visitor<'de> for Lines<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut lines = BTreeMap::new();
+        let mut entries = BTreeMap::new();
         while let Some((key, file)) = map.next_entry::<String, String>()? {
-            // Both texts, an entry in a tree whose nodes are half empty, and the file name once more in a list.
+            // Both strings, an entry of a tree whose nodes are half empty, and the file name once more in a list.
             let cost = 2 * (key.len() + file.len()) + 3 * size_of::<(String, String)>();
             self.0.spend(cost).map_err(A::Error::custom)?;
-            lines.insert(key, file);
+            entries.insert(key, file);
         }
-        Ok(lines)
+        Ok(entries)
     }
 }

@@ -1,7 +1,7 @@
-//! Strict loading of a module from a checkpoint: every parameter is filled and every tensor accounted for, or an error
-//! lists what is left.
+//! Strict loading of a module from a checkpoint: every parameter is filled and every tensor is used or ignored by the
+//! dialect; otherwise an error lists all differences.
 
-use super::dialect::{Dialect, IDENTITY, Source};
+use super::dialect::{Dialect, IDENTITY, TensorSource};
 use super::file::Checkpoint;
 use super::module::{self, Parameter};
 use crate::card;
@@ -10,12 +10,12 @@ use burn::module::Module;
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The report on the tensors of a loaded checkpoint.
+/// Statistics of a loaded checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Number of parameters filled, which is all that the module has.
+    /// Number of filled parameters, which are all parameters of the module.
     pub tensors: usize,
-    /// Number of elements in them.
+    /// Number of elements of all parameters.
     pub elements: usize,
     /// Names of unused tensors that the dialect ignores.
     pub ignored: Vec<String>,
@@ -24,14 +24,14 @@ pub struct LoadReport {
 /// Returns `module` with every parameter replaced by the checkpoint's, with names translated by `dialect`.
 ///
 /// # Errors
-/// One error lists all mismatches: parameters missing in the file, unused tensors, other shapes. Values that are not
-/// finite are an error, too; see [`Checkpoint::read`].
+/// The checkpoint does not match the module; one error lists all missing tensors, unused tensors and wrong shapes. Or a
+/// value is not finite; see [`Checkpoint::read`].
 pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, dialect: &Dialect) -> Result<(M, LoadReport)> {
     load_with(module, checkpoint, dialect, |_, values| Ok(values))
 }
 
-/// Loads as [`load`] does, for files that do not store the final values: `change` gets each parameter with the values
-/// read for it, and returns its final values.
+/// Loads as [`load`] does, for files that do not store the final values: `change` converts the stored values of each
+/// parameter to its final values.
 ///
 /// # Errors
 /// As [`load`], or an error of `change`.
@@ -45,8 +45,9 @@ pub fn load_with<M: Module>(
     let sources = sources(&parameters, checkpoint, dialect)?;
     let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
     let module = module::fill(module, |parameter| {
-        let source =
-            sources.get(&parameter.path).ok_or_else(|| Error::failed("the module changed while it was read"))?;
+        let source = sources
+            .get(&parameter.path)
+            .ok_or_else(|| Error::failed("the module has a parameter that was not listed"))?;
         let mut values = Vec::new();
         for key in &source.keys {
             let part = match &source.rows {
@@ -66,8 +67,8 @@ pub fn load_with<M: Module>(
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
 }
 
-/// Checks that [`load`] would find exactly the names and shapes that it needs. Only headers are read: values that are
-/// not finite are found by loading only.
+/// Checks that the checkpoint has exactly the names and shapes that [`load`] needs. Only headers are read, so values
+/// that are not finite are not detected.
 ///
 /// # Errors
 /// As [`load`].
@@ -76,8 +77,12 @@ pub fn check<M: Module>(module: &M, checkpoint: &Checkpoint, dialect: &Dialect) 
     compare(&sources(&parameters, checkpoint, dialect)?, &parameters, checkpoint, dialect).map(drop)
 }
 
-/// The upstream names of each parameter, by path.
-fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect) -> Result<HashMap<String, Source>> {
+/// Returns the upstream names of each parameter, by path.
+fn sources(
+    parameters: &[Parameter],
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+) -> Result<HashMap<String, TensorSource>> {
     let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut sources = HashMap::new();
     for Parameter { path, shape } in parameters {
@@ -88,9 +93,10 @@ fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect)
     Ok(sources)
 }
 
-/// Compares the file with the needs of the module; returns the ignored names, or an error that lists all differences.
+/// Compares the file with the tensors that the module needs; returns the ignored names, or an error that lists all
+/// differences.
 fn compare(
-    sources: &HashMap<String, Source>,
+    sources: &HashMap<String, TensorSource>,
     parameters: &[Parameter],
     checkpoint: &Checkpoint,
     dialect: &Dialect,
@@ -98,7 +104,7 @@ fn compare(
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     for source in parameters.iter().filter_map(|p| sources.get(&p.path)) {
         for key in source.keys.iter().filter(|key| !key.is_empty()) {
-            // A fused tensor holds several parameters.
+            // A fused tensor stores several parameters.
             if !used.insert(key.as_str()) {
                 continue;
             }
@@ -120,15 +126,16 @@ fn compare(
         return Ok(ignored);
     }
 
-    let mut message = format!("{} does not fit (key dialect `{}`)", checkpoint.path().display(), dialect.name);
+    let mut message =
+        format!("{} does not match the module (key dialect `{}`)", checkpoint.path().display(), dialect.name);
     message += &list("missing in the file", &missing);
-    message += &list("used by nothing", &extra);
-    message += &list("of another shape", &misshapen);
+    message += &list("not used by the module", &extra);
+    message += &list("with a wrong shape", &misshapen);
     let wanted = used.len();
     Err(Error::failed(message).hint(hint(&missing, wanted, &misshapen, parameters, checkpoint, dialect)))
 }
 
-/// Formats a list as "\n  12 tensors used by nothing: a, b, … and 2 more"; empty for an empty list.
+/// Formats a list as "\n  12 tensors not used by the module: a, b, … and 2 more"; returns "" for an empty list.
 fn list(what: &str, items: &[String]) -> String {
     const SHOWN: usize = 10;
     if items.is_empty() {
@@ -140,7 +147,7 @@ fn list(what: &str, items: &[String]) -> String {
     format!("\n  {} {plural} {what}: {shown}{rest}", items.len())
 }
 
-/// Guesses the most likely cause of a mismatch, the most specific first.
+/// Returns a hint on the most likely cause of a mismatch; the most specific cause is tested first.
 fn hint(
     missing: &[String],
     wanted: usize,
@@ -151,7 +158,7 @@ fn hint(
 ) -> String {
     if let Some(prefix) = common_prefix(missing, checkpoint) {
         return format!(
-            "the names stand under `{prefix}`: these are the weights of a larger model; set prefix = \"{prefix}\" in the card's [source]"
+            "set prefix = \"{prefix}\" in the card's [source]: the names start with it, as in the weights of a larger model"
         );
     }
     if 2 * missing.len() > wanted {
@@ -164,24 +171,26 @@ fn hint(
             Dialect::all().iter().max_by_key(|d| found(d)).filter(|d| d.name != dialect.name && 2 * found(d) > wanted);
         return match best {
             Some(best) => {
-                format!("the names look like dialect `{}`: set dialect = \"{0}\" in the card's [source]", best.name)
+                format!("set dialect = \"{}\" in the card's [source]: the names are those of this dialect", best.name)
             }
-            None => match kin(checkpoint) {
+            None => match most_similar_card(checkpoint) {
                 Some((id, dialect)) => format!(
-                    "these weights are of another architecture: their names are those of `{id}` in dialect `{dialect}`"
+                    "choose the card of these weights: their names are those of `{id}` in dialect `{dialect}`, another architecture"
                 ),
-                None => "these weights are of another architecture, or of a dialect that is not known yet".into(),
+                None => "choose the card of these weights: they have another architecture or an unknown dialect".into(),
             },
         };
     }
     if !misshapen.is_empty() || !missing.is_empty() {
-        return "the numbers in the card's [architecture] do not describe these weights".into();
+        return "correct the numbers in the card's [architecture]: they do not match the shapes of these weights"
+            .into();
     }
-    "these weights have more layers or parts than the card's [architecture]: compare the two".into()
+    "compare the card's [architecture] with the weights, which have more layers or parts".into()
 }
 
-/// The encoder of the zoo and the dialect whose names match most of the file's tensors, if more than half.
-fn kin(checkpoint: &Checkpoint) -> Option<(String, &'static str)> {
+/// Returns the encoder of the zoo and the dialect whose names match most of the file's tensors, if more than half
+/// match.
+fn most_similar_card(checkpoint: &Checkpoint) -> Option<(String, &'static str)> {
     let mut best = (checkpoint.keys().count() / 2, None);
     for card in card::zoo().ok()? {
         let module = card.architecture.init(&Device::flex());
@@ -197,7 +206,7 @@ fn kin(checkpoint: &Checkpoint) -> Option<(String, &'static str)> {
     best.1
 }
 
-/// The prefix with which most of the `missing` names exist in the file.
+/// Returns the prefix under which most of the `missing` names exist in the file.
 fn common_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> {
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
     for wanted in missing {

@@ -1,4 +1,4 @@
-//! Weights: opening checkpoints, translating tensor names, loading modules and saving them.
+//! Checkpoints: opens files of weights, translates tensor names, loads modules and saves them.
 //!
 //! ```no_run
 //! use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Precision};
@@ -9,9 +9,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Loading is always strict: every parameter of the module is filled, and every tensor of the file is used or is
-//! ignored explicitly by the [`Dialect`]. A module of another crate defines a dialect of its own (a `const` table), or
-//! uses [`IDENTITY`].
+//! Loading is always strict: every parameter of the module is filled, and every tensor of the file is used or listed as
+//! ignored by the [`Dialect`]. A module of another crate defines its own dialect (a `const` table), or uses
+//! [`IDENTITY`].
 
 mod blocks;
 mod budget;
@@ -25,16 +25,16 @@ mod load;
 mod locate;
 mod module;
 mod numbers;
-mod place;
+mod part;
 mod pytorch;
 mod safetensors;
 mod save;
 
-pub use dialect::{Dialect, IDENTITY, Rule, Shapes, Source};
+pub use dialect::{Dialect, IDENTITY, Rule, ShapeLookup, TensorSource};
 pub use file::Checkpoint;
-pub use gguf::{List, Metadata, Value, parts};
+pub use gguf::{Metadata, MetadataList, MetadataValue, gguf_parts};
 pub use load::{LoadReport, check, load, load_with};
-pub use locate::{PIPELINE, choose, complete, is_index, is_pipeline, shards};
-pub use module::{Parameter, collect, fill, parameters};
-pub use place::{Needed, Place, choose as choose_place};
+pub use locate::{DIFFUSERS_FOLDERS, all_files, choose_weights, index_shards, is_diffusers_model, is_index};
+pub use module::{Parameter, fill, parameters, visit_parameters};
+pub use part::{CheckpointPart, ExpectedTensors, choose_part};
 pub use save::{Precision, save};

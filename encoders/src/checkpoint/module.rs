@@ -1,5 +1,5 @@
-//! The parameters of a Burn module in PyTorch's conventions: paths with dots, `weight`/`bias`, linear weights as
-//! `[out, in]`.
+//! Converts the parameters of a Burn module to PyTorch's conventions: paths with dots, `weight`/`bias`, linear weights
+//! as `[out, in]`.
 //!
 //! Burn stores a linear weight as `[in, out]` and calls the affine parameters of norms `gamma`/`beta`. All code outside
 //! this file uses PyTorch's conventions only.
@@ -26,7 +26,7 @@ pub fn parameters<M: Module>(module: &M) -> Result<Vec<Parameter>> {
     let mut visitor = Lister { trail: Trail::default(), found: Vec::new(), foreign: None };
     module.visit(&mut visitor);
     match visitor.foreign {
-        Some(path) => Err(Error::failed(format!("parameter `{path}` does not hold floating-point numbers"))),
+        Some(path) => Err(Error::failed(format!("parameter `{path}` is not floating-point"))),
         None => Ok(visitor.found),
     }
 }
@@ -42,11 +42,11 @@ pub fn fill<M: Module>(module: M, values: impl FnMut(&Parameter) -> Result<Vec<f
     mapper.outcome.map(|()| module)
 }
 
-/// Passes every parameter with its values (row-major, in the shape of the [`Parameter`]) to `take`.
+/// Calls `take` with every parameter and its values (row-major, in the shape of the [`Parameter`]).
 ///
 /// # Errors
 /// An error of `take`, or the device fails to copy its data to the host.
-pub fn collect<M: Module>(module: &M, take: impl FnMut(Parameter, Vec<f32>) -> Result<()>) -> Result<()> {
+pub fn visit_parameters<M: Module>(module: &M, take: impl FnMut(Parameter, Vec<f32>) -> Result<()>) -> Result<()> {
     let mut visitor = Collector { trail: Trail::default(), take, outcome: Ok(()) };
     module.visit(&mut visitor);
     visitor.outcome
@@ -75,7 +75,7 @@ impl Trail {
         }
     }
 
-    /// The parameter at the current path, and whether its two dimensions are swapped between Burn and PyTorch.
+    /// Returns the parameter at the current path, and whether its two dimensions are swapped between Burn and PyTorch.
     fn parameter(&self, shape: &[usize]) -> (Parameter, bool) {
         let mut names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let owner = self.containers.last().map(|c| c.trim_start_matches("Struct:")).unwrap_or_default();
@@ -170,7 +170,7 @@ impl<F: FnMut(&Parameter) -> Result<Vec<f32>>> ModuleMapper for Filler<F> {
             if values.len() == expected {
                 return Ok(values);
             }
-            Err(Error::failed(format!("`{}` takes {expected} numbers, got {}", parameter.path, values.len())))
+            Err(Error::failed(format!("parameter `{}` has {expected} values, found {}", parameter.path, values.len())))
         });
         match values {
             Ok(values) => {

@@ -1,14 +1,14 @@
-//! Conversion of stored values of any format to f32, in one parallel pass.
+//! Converts stored values of any floating-point format to f32, in one parallel pass.
 
-use super::entry::Stored;
+use super::entry::NumberFormat;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Values per task: a multiple of every block's length, and few enough to stay in the cache.
 const TASK: usize = 1 << 16;
 
-/// Decodes all values in `bytes`, and says whether all are finite; `None` if the format is not floating-point.
-pub(super) fn decode(stored: Stored, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
+/// Decodes all values in `bytes` and returns whether all are finite; `None` if the format is not floating-point.
+pub(super) fn decode(stored: NumberFormat, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
     if !stored.is_float() {
         return None;
     }
@@ -29,15 +29,15 @@ pub(super) fn decode(stored: Stored, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
     Some((values, finite))
 }
 
-fn convert(stored: Stored, bytes: &[u8], out: &mut [f32]) {
+fn convert(stored: NumberFormat, bytes: &[u8], out: &mut [f32]) {
     match stored {
-        Stored::F32 => each(bytes, out, f32::from_le_bytes),
-        Stored::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-        Stored::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+        NumberFormat::F32 => each(bytes, out, f32::from_le_bytes),
+        NumberFormat::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
+        NumberFormat::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
         #[allow(clippy::cast_possible_truncation)]
-        Stored::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
-        Stored::Block(block) => block.unpack(bytes, out),
-        Stored::Other { .. } => {}
+        NumberFormat::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
+        NumberFormat::Block(block) => block.unpack(bytes, out),
+        NumberFormat::Other { .. } => {}
     }
 }
 

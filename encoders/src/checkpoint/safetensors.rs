@@ -1,11 +1,11 @@
-//! The header of a safetensors file, read as untrusted input: every number in it is checked against the length of the
-//! file before it is used, and every entry is charged to the file's [`Budget`].
+//! Reads the header of a safetensors file as untrusted input: every number is checked against the length of the file
+//! before it is used, and every entry is charged to the file's [`MemoryBudget`].
 //!
 //! The format: 8 bytes with the header's length (little endian), the header as JSON (tensor name →
 //! `{dtype, shape, data_offsets}`, plus free text under `__metadata__`), then the data without gaps.
 
-use super::budget::Budget;
-use super::entry::{Entry, MAX_DIMENSIONS, MAX_NAME, Stored};
+use super::budget::MemoryBudget;
+use super::entry::{CheckpointEntry, MAX_DIMENSIONS, MAX_NAME, NumberFormat};
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -16,7 +16,7 @@ use std::ops::Range;
 /// An entry of the JSON header before it is checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct RawEntry {
     dtype: String,
     shape: Dimensions,
     data_offsets: [u64; 2],
@@ -49,21 +49,21 @@ impl<'de> Deserialize<'de> for Dimensions {
 }
 
 /// Reads the JSON header as a list, because a map would hide duplicate keys, and charges each entry to the budget.
-struct Lines<'a>(&'a mut Budget);
+struct HeaderEntries<'a>(&'a mut MemoryBudget);
 
-impl<'de> DeserializeSeed<'de> for Lines<'_> {
-    type Value = Vec<(String, Raw)>;
+impl<'de> DeserializeSeed<'de> for HeaderEntries<'_> {
+    type Value = Vec<(String, RawEntry)>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Lines<'_> {
-    type Value = Vec<(String, Raw)>;
+impl<'de> Visitor<'de> for HeaderEntries<'_> {
+    type Value = Vec<(String, RawEntry)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map from tensor names to their places")
+        f.write_str("a map from tensor names to their positions")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
@@ -74,10 +74,10 @@ impl<'de> Visitor<'de> for Lines<'_> {
                 continue;
             }
             if key.len() > MAX_NAME {
-                return Err(A::Error::custom(format!("a name of {} bytes", key.len())));
+                return Err(A::Error::custom(format!("a name has {} bytes, must have at most {MAX_NAME}", key.len())));
             }
-            let raw: Raw = map.next_value()?;
-            let cost = Entry::cost(&key, raw.shape.0.len()) + 3 * size_of::<(String, Raw)>();
+            let raw: RawEntry = map.next_value()?;
+            let cost = CheckpointEntry::cost(&key, raw.shape.0.len()) + 3 * size_of::<(String, RawEntry)>();
             self.0.spend(cost).map_err(A::Error::custom)?;
             lines.push((key, raw));
         }
@@ -85,18 +85,18 @@ impl<'de> Visitor<'de> for Lines<'_> {
     }
 }
 
-/// The number format with this name in a safetensors header; `None` if it is unknown.
-fn format_of(name: &str) -> Option<Stored> {
+/// Returns the number format with this name in a safetensors header; `None` if it is unknown.
+fn format_of(name: &str) -> Option<NumberFormat> {
     Some(match name {
-        "F64" => Stored::F64,
-        "F32" => Stored::F32,
-        "F16" => Stored::F16,
-        "BF16" => Stored::Bf16,
-        "I64" | "U64" | "C64" => Stored::Other { size: 8 },
-        "I32" | "U32" => Stored::Other { size: 4 },
-        "I16" | "U16" => Stored::Other { size: 2 },
+        "F64" => NumberFormat::F64,
+        "F32" => NumberFormat::F32,
+        "F16" => NumberFormat::F16,
+        "BF16" => NumberFormat::Bf16,
+        "I64" | "U64" | "C64" => NumberFormat::Other { size: 8 },
+        "I32" | "U32" => NumberFormat::Other { size: 4 },
+        "I16" | "U16" => NumberFormat::Other { size: 2 },
         "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => {
-            Stored::Other { size: 1 }
+            NumberFormat::Other { size: 1 }
         }
         _ => return None,
     })
@@ -107,41 +107,45 @@ fn format_of(name: &str) -> Option<Stored> {
 /// # Errors
 /// The file is truncated or of another format, or its header is inconsistent: lengths beyond the end, ranges that
 /// overlap or leave gaps, sizes that do not match shape and dtype, duplicate names.
-pub fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
-    const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
+pub fn parse(file: &[u8], budget: &mut MemoryBudget) -> Result<BTreeMap<String, CheckpointEntry>> {
+    const TRUNCATED: &str =
+        "delete the file and download it again: the download or copy was truncated, or the file is damaged";
     if file.starts_with(b"version https://git-lfs") {
-        return Err(Error::failed("this is a Git LFS pointer, not the weights")
-            .hint("run `git lfs pull` where the file comes from"));
+        return Err(Error::failed("the file is a Git LFS pointer, expected weights")
+            .hint("run `git lfs pull` in the repository of the file"));
     }
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
-        return Err(Error::failed(format!("the file is {} bytes long, too short for a header", file.len())).hint(CUT));
+        return Err(
+            Error::failed(format!("the file is {} bytes long, a header has at least 8", file.len())).hint(TRUNCATED)
+        );
     };
     let length = u64::from_le_bytes(*length);
     let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
-        Error::failed(format!("the header claims {length} bytes, the file has {} left", rest.len())).hint(CUT)
+        Error::failed(format!("the header length is {length} bytes, but only {} bytes are left", rest.len()))
+            .hint(TRUNCATED)
     })?;
-    // Any text of the header may be long, and may be copied into a message.
+    // Any string of the header may be long, and may be copied into a message.
     budget.spend(4 * header.len())?;
     let mut json = serde_json::Deserializer::from_slice(header);
-    let lines = Lines(budget).deserialize(&mut json).and_then(|lines| json.end().map(|()| lines));
-    let lines = lines.map_err(|e| Error::failed(format!("the header is not valid: {e}")).hint(CUT))?;
+    let lines = HeaderEntries(budget).deserialize(&mut json).and_then(|lines| json.end().map(|()| lines));
+    let lines = lines.map_err(|e| Error::failed(format!("the header is not valid: {e}")).hint(TRUNCATED))?;
 
     let start = 8 + header.len();
     let available = file.len() - start;
     let mut entries = BTreeMap::new();
     for (key, raw) in lines {
-        let entry = check(&raw, start, available).map_err(|e| e.context(format!("tensor `{key}`")).hint(CUT))?;
+        let entry = check(&raw, start, available).map_err(|e| e.context(format!("tensor `{key}`")).hint(TRUNCATED))?;
         if entries.insert(key.clone(), entry).is_some() {
-            return Err(Error::failed(format!("tensor `{key}` is listed twice")).hint(CUT));
+            return Err(Error::failed(format!("tensor `{key}` is listed twice")).hint(TRUNCATED));
         }
     }
-    cover(&entries, start, file.len()).map_err(|e| e.hint(CUT))?;
+    cover(&entries, start, file.len()).map_err(|e| e.hint(TRUNCATED))?;
     Ok(entries)
 }
 
 /// Checks an entry against the `available` bytes of data that begin at byte `start`.
-fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
-    let stored = format_of(&raw.dtype).ok_or_else(|| Error::failed(format!("unknown dtype `{}`", raw.dtype)))?;
+fn check(raw: &RawEntry, start: usize, available: usize) -> Result<CheckpointEntry> {
+    let stored = format_of(&raw.dtype).ok_or_else(|| Error::failed(format!("the dtype `{}` is unknown", raw.dtype)))?;
     let [from, to] = raw.data_offsets;
     let range = (usize::try_from(from).ok()).zip(usize::try_from(to).ok()).filter(|(f, t)| f <= t && *t <= available);
     let Some((from, to)) = range else {
@@ -151,7 +155,7 @@ fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
     let size = shape.as_deref().and_then(|s| s.iter().try_fold(stored.size(), |a, &n| a.checked_mul(n)));
     match (shape, size) {
         (Some(shape), Some(size)) if size == to - from => {
-            Ok(Entry { stored, shape, strides: None, bytes: start + from..start + to })
+            Ok(CheckpointEntry { stored, shape, strides: None, bytes: start + from..start + to })
         }
         _ => Err(Error::failed(format!(
             "has {} bytes of data, which does not match shape {:?} of {}",
@@ -163,7 +167,7 @@ fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
 }
 
 /// Checks that the tensors cover the data section exactly: a gap or an overlap means a damaged file.
-fn cover(entries: &BTreeMap<String, Entry>, start: usize, end: usize) -> Result<()> {
+fn cover(entries: &BTreeMap<String, CheckpointEntry>, start: usize, end: usize) -> Result<()> {
     let mut places: Vec<(&Range<usize>, &str)> = entries.iter().map(|(k, e)| (&e.bytes, k.as_str())).collect();
     places.sort_by_key(|(r, _)| (r.start, r.end));
     let mut at = start;
@@ -185,8 +189,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
-        super::parse(file, &mut Budget::of(file.len()))
+    fn parse(file: &[u8]) -> Result<BTreeMap<String, CheckpointEntry>> {
+        super::parse(file, &mut MemoryBudget::of(file.len()))
     }
 
     fn file(header: &str, data: usize) -> Vec<u8> {
@@ -203,7 +207,12 @@ mod tests {
         let entries = parse(&file(GOOD, 16))?;
         assert_eq!(
             entries["a"],
-            Entry { stored: Stored::F16, shape: vec![2, 3], strides: None, bytes: 8 + GOOD.len()..20 + GOOD.len() }
+            CheckpointEntry {
+                stored: NumberFormat::F16,
+                shape: vec![2, 3],
+                strides: None,
+                bytes: 8 + GOOD.len()..20 + GOOD.len()
+            }
         );
         assert_eq!(entries["b"].shape, Vec::<usize>::new());
         assert!(parse(&file("{}", 0))?.is_empty());
@@ -218,7 +227,9 @@ mod tests {
         assert!(
             say(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("does not match shape [3]")
         );
-        assert!(say(r#"{"a":{"dtype":"Q7","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("unknown dtype `Q7`"));
+        assert!(
+            say(r#"{"a":{"dtype":"Q7","shape":[3],"data_offsets":[0,8]}}"#, 8).contains("the dtype `Q7` is unknown")
+        );
         let huge = r#"{"a":{"dtype":"F32","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,8]}}"#;
         assert!(say(huge, 8).contains("does not match shape"));
         let twice = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"a":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#;
@@ -228,7 +239,7 @@ mod tests {
         let gap = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"b":{"dtype":"F16","shape":[1],"data_offsets":[4,6]}}"#;
         assert!(say(gap, 6).contains("leaves a gap"));
         assert!(parse(b"abc").unwrap_err().to_string().contains("3 bytes long"));
-        assert!(parse(&[255; 64]).unwrap_err().to_string().contains("claims"));
+        assert!(parse(&[255; 64]).unwrap_err().to_string().contains("header length is"));
         assert!(parse(b"version https://git-lfs.github.com/spec/v1\noid").unwrap_err().hint_text().is_some());
     }
 

@@ -9,12 +9,12 @@ use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The number format in which weights are saved.
+/// Number format of saved weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// 16-bit floats: half the size, 11 bits of precision.
+    /// 16-bit floats (f16): half the size, 11 bits of precision.
     F16,
-    /// 32-bit floats, without loss.
+    /// 32-bit floats (f32), without loss.
     F32,
 }
 
@@ -29,7 +29,7 @@ impl Precision {
 }
 
 /// Saves all parameters of `module` to the safetensors file `path`, with the names of `dialect` after `prefix` (usually
-/// empty), so that the upstream library can load it. The write is atomic, and equal weights give equal bytes.
+/// empty), so that the upstream library can load them. The write is atomic, and equal weights give equal bytes.
 ///
 /// # Errors
 /// A parameter is not finite, does not fit into f16 or has no name in the dialect, or the directory is not writable.
@@ -38,13 +38,13 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
     let parameters = module::parameters(module).map_err(|e| e.context(step()))?;
     let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    module::collect(module, |parameter, values| {
+    module::visit_parameters(module, |parameter, values| {
         let source = dialect.source(&parameter.path, &parameter.shape, &|path| shapes.get(path).copied())?;
         if let (Some(rows), [key]) = (&source.rows, source.keys.as_slice()) {
             let bytes =
                 encoded(&values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
             let key = format!("{prefix}{key}");
-            // The parts of a fused tensor come one by one.
+            // The parts of a fused tensor are visited one by one.
             let (_, whole) = tensors.entry(key).or_insert_with(|| {
                 let length = source.shape.iter().product::<usize>() * precision.size();
                 (source.shape.clone(), vec![0; length])
@@ -52,7 +52,7 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
             let from = rows.start * (bytes.len() / rows.len().max(1));
             let place = whole.get_mut(from..from + bytes.len());
             return place.map(|place| place.copy_from_slice(&bytes)).ok_or_else(|| {
-                Error::failed(format!("parameter `{}` does not lie in its fused tensor", parameter.path))
+                Error::failed(format!("parameter `{}` is outside of its fused tensor", parameter.path))
             });
         }
         let size: usize = source.shape.iter().product();
@@ -61,7 +61,10 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
             let bytes = encoded(values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
             let key = format!("{prefix}{key}");
             if tensors.insert(key.clone(), (source.shape.clone(), bytes)).is_some() {
-                return Err(Error::failed(format!("two parameters are called `{key}` in dialect `{}`", dialect.name)));
+                return Err(Error::failed(format!(
+                    "two parameters have the name `{key}` in dialect `{}`",
+                    dialect.name
+                )));
             }
         }
         Ok(())
@@ -83,13 +86,15 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
 /// Encodes finite values as little-endian bytes.
 fn encoded(values: &[f32], precision: Precision) -> Result<Vec<u8>> {
     if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-        return Err(Error::failed(format!("holds {bad}")).hint("the training diverged: lower the learning rate"));
+        return Err(Error::failed(format!("has the value {bad}, must be finite"))
+            .hint("lower the learning rate: the training diverged"));
     }
     match precision {
         Precision::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Precision::F16 => {
             if let Some(large) = values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
-                return Err(Error::failed(format!("holds {large}, too large for 16 bits")).hint("save it as f32"));
+                return Err(Error::failed(format!("has the value {large}, which is too large for f16"))
+                    .hint("save the weights as f32"));
             }
             Ok(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
         }

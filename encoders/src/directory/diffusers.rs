@@ -1,19 +1,19 @@
-//! Stable Diffusion as diffusers stores it: `unet/`, `vae/`, `text_encoder/`, `scheduler/` and `tokenizer/`, each with
-//! its configuration. A missing key has the default of diffusers (for the text encoder: of transformers); a value that
-//! describes another kind of network is rejected.
+//! Reads Stable Diffusion in the layout of diffusers: `unet/`, `vae/`, `text_encoder/`, `scheduler/` and `tokenizer/`,
+//! each with its configuration. A missing key has the default of diffusers (for the text encoder: of transformers); a
+//! value that describes another kind of network is rejected.
 
-use super::{Fixed, Found, json, otherwise, plain};
+use super::{DerivedEncoder, SupportedValues, first_unsupported, json, plain};
 use crate::arch::{
     Activation, ArchitectureConfig, PromptConfig, Schedule, SchedulerConfig, StableDiffusionConfig, Tap, UnetConfig,
     VaeConfig,
 };
-use crate::checkpoint::Place;
+use crate::checkpoint::CheckpointPart;
 use crate::preprocess::Interpolation;
 use burgess_base::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
-const UNET: &Fixed = &[
+const UNET: &SupportedValues = &[
     ("act_fn", "\"silu\""),
     ("addition_embed_type", "null"),
     ("attention_type", "\"default\""),
@@ -44,7 +44,7 @@ const UNET: &Fixed = &[
     ("timestep_post_act", "null"),
 ];
 
-const VAE: &Fixed = &[
+const VAE: &SupportedValues = &[
     ("act_fn", "\"silu\""),
     ("in_channels", "3"),
     ("latents_mean", "null"),
@@ -53,16 +53,16 @@ const VAE: &Fixed = &[
     ("use_quant_conv", "true"),
 ];
 
-const SCHEDULER: &Fixed = &[("rescale_betas_zero_snr", "false"), ("trained_betas", "null")];
+const SCHEDULER: &SupportedValues = &[("rescale_betas_zero_snr", "false"), ("trained_betas", "null")];
 
-const TEXT: &Fixed = &[("use_attention_mask", "false")];
+const TEXT: &SupportedValues = &[("use_attention_mask", "false")];
 
-/// Describes the model in `dir`, without its weights.
-pub(super) fn found(dir: &Path) -> Result<Found> {
-    let text = Part::open(dir, "text_encoder", "config.json", TEXT)?;
-    let vae = Part::open(dir, "vae", "config.json", VAE)?;
-    let unet = Part::open(dir, "unet", "config.json", UNET)?;
-    let scheduler = Part::open(dir, "scheduler", "scheduler_config.json", SCHEDULER)?;
+/// Derives the encoder from the configurations in `dir`.
+pub(super) fn derive(dir: &Path) -> Result<DerivedEncoder> {
+    let text = PartConfig::open(dir, "text_encoder", "config.json", TEXT)?;
+    let vae = PartConfig::open(dir, "vae", "config.json", VAE)?;
+    let unet = PartConfig::open(dir, "unet", "config.json", UNET)?;
+    let scheduler = PartConfig::open(dir, "scheduler", "scheduler_config.json", SCHEDULER)?;
     let (vae, sample) = (autoencoder(&vae)?, unet.number("sample_size", None)?);
     let text = prompt(&text, &dir.join("tokenizer"))?;
     let unet = denoiser(&unet, text.width, vae.latent_channels)?;
@@ -80,17 +80,17 @@ pub(super) fn found(dir: &Path) -> Result<Found> {
             schedule: match scheduler.text("beta_schedule").unwrap_or("linear") {
                 "linear" => Schedule::Linear,
                 "scaled_linear" => Schedule::ScaledLinear,
-                _ => return Err(scheduler.refused("beta_schedule")),
+                _ => return Err(scheduler.unsupported("beta_schedule")),
             },
         },
         text,
         vae,
         unet,
     };
-    Ok(Found {
+    Ok(DerivedEncoder {
         family: "Stable Diffusion".into(),
         dialect: "diffusers-stable-diffusion",
-        place: Place::whole(),
+        part: CheckpointPart::whole(),
         preprocess: plain(image_size, Interpolation::Bicubic, [0.5; 3], [0.5; 3]),
         architecture: ArchitectureConfig::StableDiffusion(architecture),
         tap: Tap::default(),
@@ -98,7 +98,7 @@ pub(super) fn found(dir: &Path) -> Result<Found> {
     })
 }
 
-fn autoencoder(vae: &Part) -> Result<VaeConfig> {
+fn autoencoder(vae: &PartConfig) -> Result<VaeConfig> {
     let channels = vae.numbers("block_out_channels", &[64])?;
     vae.all("down_block_types", channels.len(), &["DownEncoderBlock2D"])?;
     Ok(VaeConfig {
@@ -110,7 +110,7 @@ fn autoencoder(vae: &Part) -> Result<VaeConfig> {
     })
 }
 
-fn denoiser(unet: &Part, prompt: usize, latent: usize) -> Result<UnetConfig> {
+fn denoiser(unet: &PartConfig, prompt: usize, latent: usize) -> Result<UnetConfig> {
     let channels = unet.numbers("block_out_channels", &[320, 640, 1280, 1280])?;
     let levels = channels.len();
     let down = unet.all("down_block_types", levels, &["DownBlock2D", "CrossAttnDownBlock2D"])?;
@@ -118,18 +118,19 @@ fn denoiser(unet: &Part, prompt: usize, latent: usize) -> Result<UnetConfig> {
     up.reverse();
     if down != up {
         return Err(Error::failed(
-            "the levels of unet/config.json that attend on the way up are not those on the way down",
+            "unet/config.json has attention at other levels in up_block_types than in down_block_types",
         )
-        .hint("only networks that attend at the same levels on both ways can be read"));
+        .hint("use a network with attention at the same levels in both"));
     }
     let (width, input) = (unet.number("cross_attention_dim", Some(1280))?, unet.number("in_channels", Some(4))?);
     if (width, input) != (prompt, latent) {
         return Err(Error::failed(format!(
-            "unet/ takes prompts of width {width} and {input} channels, but text_encoder/ gives {prompt} and vae/ {latent}"
+            "unet/ expects prompts of width {width} and {input} channels, but text_encoder/ has width {prompt} and vae/ has \
+             {latent} channels"
         ))
-        .hint("models that are given more than an image and a text (inpainting, depth) cannot be read"));
+        .hint("use a model whose only inputs are an image and a text: inpainting and depth models are not supported"));
     }
-    // diffusers' misnomer: it is the number of heads (diffusers issue 2011).
+    // Despite its name, this key is the number of heads (diffusers issue 2011).
     let heads = unet.numbers("attention_head_dim", &[8])?;
     Ok(UnetConfig {
         layers: unet.number("layers_per_block", Some(2))?,
@@ -146,8 +147,8 @@ fn denoiser(unet: &Part, prompt: usize, latent: usize) -> Result<UnetConfig> {
     })
 }
 
-fn prompt(text: &Part, tokenizer: &Path) -> Result<PromptConfig> {
-    let tokens = Tokenizer::open(tokenizer).map_err(|e| e.context("reading tokenizer/"))?;
+fn prompt(text: &PartConfig, tokenizer: &Path) -> Result<PromptConfig> {
+    let tokens = TokenizerFiles::open(tokenizer).map_err(|e| e.context("reading tokenizer/"))?;
     Ok(PromptConfig {
         vocabulary: text.number("vocab_size", Some(49408))?,
         positions: text.number("max_position_embeddings", Some(77))?,
@@ -158,7 +159,7 @@ fn prompt(text: &Part, tokenizer: &Path) -> Result<PromptConfig> {
         activation: match text.text("hidden_act").unwrap_or("quick_gelu") {
             "gelu" => Activation::Gelu,
             "quick_gelu" => Activation::QuickGelu,
-            _ => return Err(text.refused("hidden_act")),
+            _ => return Err(text.unsupported("hidden_act")),
         },
         norm_eps: text.real("layer_norm_eps", 1e-5)?,
         prompt: vec![tokens.id("bos_token")?, tokens.id("eos_token")?],
@@ -166,29 +167,29 @@ fn prompt(text: &Part, tokenizer: &Path) -> Result<PromptConfig> {
     })
 }
 
-/// The configuration of a part of the model.
-struct Part {
+/// The configuration file of a part of the model.
+struct PartConfig {
     file: String,
     config: Value,
 }
 
-impl Part {
-    fn open(dir: &Path, folder: &str, name: &str, fixed: &Fixed) -> Result<Self> {
+impl PartConfig {
+    fn open(dir: &Path, folder: &str, name: &str, fixed: &SupportedValues) -> Result<Self> {
         let file = format!("{folder}/{name}");
         let config = json(&dir.join(&file)).map_err(|e| {
-            e.hint("a model of diffusers has the folders unet, vae, text_encoder, scheduler and tokenizer")
+            e.hint("download the whole model: it needs the folders unet, vae, text_encoder, scheduler and tokenizer")
         })?;
         let part = Self { file, config };
-        match otherwise(fixed, |key| part.config.get(key))? {
-            Some(key) => Err(part.refused(key)),
+        match first_unsupported(fixed, |key| part.config.get(key))? {
+            Some(key) => Err(part.unsupported(key)),
             None => Ok(part),
         }
     }
 
-    fn refused(&self, key: &str) -> Error {
+    fn unsupported(&self, key: &str) -> Error {
         let found = self.config.get(key).map_or("nothing".into(), Value::to_string);
-        Error::failed(format!("{}: {key} = {found} is not known", self.file))
-            .hint("only networks like those of Stable Diffusion 1 and 2 can be read")
+        Error::failed(format!("{}: {key} = {found} is not supported", self.file))
+            .hint("use a model with the architecture of Stable Diffusion 1 or 2")
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
@@ -204,40 +205,40 @@ impl Part {
             (Some(value), _) => value.as_u64().and_then(|n| usize::try_from(n).ok()),
             (None, default) => default,
         };
-        found.ok_or_else(|| self.refused(key))
+        found.ok_or_else(|| self.unsupported(key))
     }
 
     fn real(&self, key: &str, default: f64) -> Result<f64> {
         let found = self.get(key).map_or(Some(default), Value::as_f64);
-        found.ok_or_else(|| self.refused(key))
+        found.ok_or_else(|| self.unsupported(key))
     }
 
-    /// The value of `key`: a number or a list of numbers.
+    /// Reads a number or a list of numbers.
     fn numbers(&self, key: &str, default: &[usize]) -> Result<Vec<usize>> {
         let Some(value) = self.get(key) else { return Ok(default.to_vec()) };
         let one = std::slice::from_ref(value);
         let list = value.as_array().map_or(one, Vec::as_slice);
         let found = list.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok()));
         let found = found.collect::<Option<Vec<_>>>().filter(|list| !list.is_empty());
-        found.ok_or_else(|| self.refused(key))
+        found.ok_or_else(|| self.unsupported(key))
     }
 
-    /// Whether each of the `count` blocks listed at `key` is of the last of the `known` kinds.
+    /// Returns for each of the `count` blocks listed at `key` whether it is of the last of the `known` types.
     fn all(&self, key: &str, count: usize, known: &[&str]) -> Result<Vec<bool>> {
         let kinds = self.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let places = kinds.iter().map(|kind| known.iter().position(|k| kind.as_str() == Some(k)));
-        let attends = places.map(|place| Some(place? + 1 == known.len())).collect::<Option<Vec<_>>>();
-        attends.filter(|list| list.len() == count).ok_or_else(|| self.refused(key))
+        let parts = kinds.iter().map(|kind| known.iter().position(|k| kind.as_str() == Some(k)));
+        let attends = parts.map(|part| Some(part? + 1 == known.len())).collect::<Option<Vec<_>>>();
+        attends.filter(|list| list.len() == count).ok_or_else(|| self.unsupported(key))
     }
 }
 
-/// The special tokens of a tokenizer and their IDs.
-struct Tokenizer {
+/// The files of a tokenizer that define special tokens and their ids.
+struct TokenizerFiles {
     special: Vec<Value>,
     vocabulary: Vec<Value>,
 }
 
-impl Tokenizer {
+impl TokenizerFiles {
     /// Missing files are skipped, because the set of files depends on the version that wrote them.
     fn open(dir: &Path) -> Result<Self> {
         let read = |name: &str| match dir.join(name) {
@@ -261,12 +262,12 @@ impl Tokenizer {
     fn id(&self, role: &str) -> Result<usize> {
         let name = self.special.iter().find_map(|table| table.get(role).filter(|v| !v.is_null()));
         let name = name.and_then(|v| v.as_str().or_else(|| v.get("content")?.as_str())).ok_or_else(|| {
-            Error::failed(format!("no file names the {role}"))
-                .hint("expected special_tokens_map.json or tokenizer_config.json")
+            Error::failed(format!("no file defines the {role}"))
+                .hint("add special_tokens_map.json or tokenizer_config.json")
         })?;
         let id = self.vocabulary.iter().find_map(|table| table.get(name)).and_then(Value::as_u64);
         id.and_then(|id| usize::try_from(id).ok()).ok_or_else(|| {
-            Error::failed(format!("the {role} \"{name}\" has no number")).hint("expected vocab.json or tokenizer.json")
+            Error::failed(format!("the {role} \"{name}\" has no id")).hint("add vocab.json or tokenizer.json")
         })
     }
 }

@@ -1,9 +1,9 @@
-//! Encoders without a card: directories as on the hub, with weights and a `config.json` of transformers or timm, an
-//! `open_clip_config.json`, or the folders of diffusers for the parts of Stable Diffusion.
+//! Derives cards for encoders without a card, from directories as on the Hugging Face hub: weights with a `config.json`
+//! of transformers or timm, with an `open_clip_config.json`, or the folders of a Stable Diffusion model of diffusers.
 //!
-//! The configurations of timm, open_clip and diffusers describe the whole network; for models of transformers the
-//! shapes of the tensors say more than the configuration, which must agree with them. The result is an ordinary card:
-//! It can be saved as a file. Its notes list what had to be assumed.
+//! The configurations of timm, open_clip and diffusers describe the whole network. For models of transformers,
+//! hyper-parameters are derived from the shapes of the tensors, and the configuration must agree. The result is an
+//! ordinary card, which can be saved as a file; its notes list all assumptions.
 
 mod diffusers;
 mod open_clip;
@@ -14,7 +14,7 @@ mod transformers;
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::card::{EncoderCard, Location, Source, Supervision};
-use crate::checkpoint::{self, Checkpoint, Dialect, Needed, Place};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
@@ -24,8 +24,8 @@ use std::path::Path;
 /// Derives the card of the encoder in `dir`.
 ///
 /// # Errors
-/// There is no configuration, there are no weights, the configuration is of another kind of model, or the weights do
-/// not match it.
+/// The directory has no configuration or no weights, the model is not supported, or the weights do not match the
+/// configuration.
 pub fn card(dir: &Path) -> Result<EncoderCard> {
     card_under(dir, None)
 }
@@ -40,12 +40,12 @@ pub fn card_under(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
 }
 
 fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
-    let found = if checkpoint::is_pipeline(dir) { diffusers::found(dir)? } else { found(dir, prefix)? };
+    let found = if checkpoint::is_diffusers_model(dir) { diffusers::derive(dir)? } else { derive(dir, prefix)? };
     let name = dir.canonicalize()?.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    // Validated before the network is built, so that absurd sizes do not lead to huge allocations.
+    // Validation comes before the network is built, so that absurd sizes do not lead to huge allocations.
     found.architecture.validate()?;
     let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
-    let prefix = [prefix.unwrap_or_default(), &found.place.prefix].concat();
+    let prefix = [prefix.unwrap_or_default(), &found.part.prefix].concat();
     let card = EncoderCard {
         id: name.clone(),
         title: name,
@@ -73,13 +73,13 @@ fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
     )
 }
 
-/// Describes the encoder in a directory. If there are both a `config.json` and an `open_clip_config.json` (many
-/// repositories have the same model in two forms), the file of weights that is read decides which one applies.
-fn found(dir: &Path, prefix: Option<&str>) -> Result<Found> {
+/// Describes the encoder in a directory. If there are both `config.json` and `open_clip_config.json` (many repositories
+/// contain the same model in two formats), the name of the selected weights file determines which one applies.
+fn derive(dir: &Path, prefix: Option<&str>) -> Result<DerivedEncoder> {
     let (own, clip) = (dir.join("config.json"), dir.join("open_clip_config.json"));
     if !own.is_file() && !clip.is_file() {
-        return Err(Error::failed("there is neither a config.json nor an open_clip_config.json").hint(
-            "expected config.json of transformers or timm, or open_clip_config.json, beside the weights; for anything else write a card",
+        return Err(Error::failed("there is neither config.json nor open_clip_config.json").hint(
+            "add config.json of transformers or timm, or open_clip_config.json, beside the weights, or write a card",
         ));
     }
     let weights = Checkpoint::open(dir)?;
@@ -89,60 +89,67 @@ fn found(dir: &Path, prefix: Option<&str>) -> Result<Found> {
     };
     let name = weights.path().file_name().unwrap_or_default().to_string_lossy();
     if clip.is_file() && (!own.is_file() || name.starts_with("open_clip")) {
-        return open_clip::found(&json(&clip)?, &weights);
+        return open_clip::derive(&json(&clip)?, &weights);
     }
     let config = json(&own)?;
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     match (text("architecture"), text("model_type")) {
-        (Some(name), _) => timm::found(name, &config, &weights),
-        (None, Some(kind)) => transformers::found(kind, &config, dir, &weights),
-        _ => Err(Error::failed("config.json names neither a `model_type` nor an `architecture`")
-            .hint("only configurations of transformers and timm are known")),
+        (Some(name), _) => timm::derive(name, &config, &weights),
+        (None, Some(kind)) => transformers::derive(kind, &config, dir, &weights),
+        _ => Err(Error::failed("config.json has neither `model_type` (transformers) nor `architecture` (timm)")
+            .hint("use a configuration of transformers or timm, or write a card")),
     }
 }
 
-/// The description of an encoder that follows from its configuration and the shapes of its tensors.
-struct Found {
+/// The description of an encoder, derived from its configuration and the shapes of its tensors.
+struct DerivedEncoder {
     family: String,
     dialect: &'static str,
-    place: Place,
+    part: CheckpointPart,
     architecture: ArchitectureConfig,
     preprocess: Preprocess,
     tap: Tap,
     notes: Vec<String>,
 }
 
-/// Describes the encoder at the one of `places` that its weights match; `read` describes it at a given place.
+/// Describes the encoder in the one of `parts` that matches; `read` describes it in a given part.
 ///
 /// # Errors
-/// An error of `read`, or the weights match at several places and no rule says which to choose.
-fn placed(weights: &Checkpoint, places: Vec<Place>, read: impl Fn(&Place) -> Result<Found>) -> Result<Found> {
-    let fits = |place: &Place| -> Result<bool> {
-        let found = read(place)?;
+/// An error of `read`, or several parts match and no precedence applies.
+fn locate(
+    weights: &Checkpoint,
+    parts: Vec<CheckpointPart>,
+    read: impl Fn(&CheckpointPart) -> Result<DerivedEncoder>,
+) -> Result<DerivedEncoder> {
+    let fits = |part: &CheckpointPart| -> Result<bool> {
+        let found = read(part)?;
         found.architecture.check_layers(weights.keys().count())?;
         let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
-        Ok(Needed::new(&parameters, Dialect::find(found.dialect)?)?.fits(weights, place))
+        Ok(ExpectedTensors::new(&parameters, Dialect::find(found.dialect)?)?.fits(weights, part))
     };
-    // A place at which `read` fails does not match; if no place matches, the error at the first one is returned.
-    let several = places.len() > 1;
-    let fitting = places.iter().filter(|place| !several || fits(place).unwrap_or(false)).cloned().collect();
-    let chosen = checkpoint::choose_place(fitting, weights)?;
-    let (place, note) = match (chosen, places.into_iter().next()) {
+    // A part for which `read` fails does not match; if no part matches, the error of the first one is returned.
+    let several = parts.len() > 1;
+    let fitting = parts.iter().filter(|part| !several || fits(part).unwrap_or(false)).cloned().collect();
+    let chosen = checkpoint::choose_part(fitting, weights)?;
+    let (part, note) = match (chosen, parts.into_iter().next()) {
         (Some(chosen), _) => chosen,
         (None, Some(first)) => (first, None),
-        (None, None) => return Err(Error::failed("the weights hold no encoder of this kind")),
+        (None, None) => return Err(Error::failed("the weights contain no encoder of this family")),
     };
-    let mut found = read(&place)?;
+    let mut found = read(&part)?;
     found.architecture.check_layers(weights.keys().count())?;
     found.notes.extend(note);
     Ok(found)
 }
 
-/// Keys for which only one value (JSON) is supported; a missing key is accepted.
-type Fixed = [(&'static str, &'static str)];
+/// Keys for which only one value (JSON) is supported; a missing key is accepted, too.
+type SupportedValues = [(&'static str, &'static str)];
 
-/// The first key of `fixed` for which `get` finds another value.
-fn otherwise<'a>(fixed: &Fixed, get: impl Fn(&str) -> Option<&'a Value>) -> Result<Option<&'static str>> {
+/// Returns the first key of `fixed` for which `get` returns an unsupported value.
+fn first_unsupported<'a>(
+    fixed: &SupportedValues,
+    get: impl Fn(&str) -> Option<&'a Value>,
+) -> Result<Option<&'static str>> {
     for (key, only) in fixed {
         let only: Value = serde_json::from_str(only)?;
         let same = |found: &Value| *found == only || found.as_f64().is_some_and(|n| Some(n) == only.as_f64());
@@ -153,14 +160,14 @@ fn otherwise<'a>(fixed: &Fixed, get: impl Fn(&str) -> Option<&'a Value>) -> Resu
     Ok(None)
 }
 
-/// Mean and standard deviation per channel, as used by many models.
-type Colours = ([f32; 3], [f32; 3]);
-const HALF: Colours = ([0.5; 3], [0.5; 3]);
-const IMAGENET: Colours = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-const OPENAI: Colours = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
+/// Mean and standard deviation per channel.
+type ChannelStats = ([f32; 3], [f32; 3]);
+const HALF: ChannelStats = ([0.5; 3], [0.5; 3]);
+const IMAGENET: ChannelStats = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+const OPENAI: ChannelStats = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
 
-/// A table of a configuration whose keys are read one by one.
-struct Section<'a> {
+/// An object of a configuration whose keys are read one by one.
+struct ConfigSection<'a> {
     table: &'a Value,
     /// Prefix of keys in messages.
     before: &'static str,
@@ -168,23 +175,23 @@ struct Section<'a> {
     hint: &'static str,
 }
 
-impl<'a> Section<'a> {
-    /// The value of `key`; `None` if it is absent or null.
+impl<'a> ConfigSection<'a> {
+    /// Returns the value of `key`; `None` if it is absent or null.
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.table.get(key).filter(|v| !v.is_null())
     }
 
     fn read<T>(&self, key: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
-        self.get(key).map(|value| read(value).ok_or_else(|| self.refused(key))).transpose()
+        self.get(key).map(|value| read(value).ok_or_else(|| self.unsupported(key))).transpose()
     }
 
-    fn refused(&self, key: &str) -> Error {
+    fn unsupported(&self, key: &str) -> Error {
         let value = self.table.get(key).unwrap_or(&Value::Null);
-        Error::failed(format!("{}{key} = {value} is not known", self.before)).hint(self.hint)
+        Error::failed(format!("{}{key} = {value} is not supported", self.before)).hint(self.hint)
     }
 }
 
-/// A preprocessing without crop that pads with the mean colour.
+/// Returns a preprocessing without crop that pads with the mean colour.
 fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], std: [f32; 3]) -> Preprocess {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let pad = mean.map(|m| (m * 255.0).clamp(0.0, 255.0) as u8);
@@ -203,34 +210,34 @@ fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], std: [f32; 3
     }
 }
 
-/// The interpolation kernel with this name in timm and open_clip.
+/// Parses the name of an interpolation kernel in timm and open_clip.
 fn interpolation(name: &Value) -> Result<Interpolation> {
     match name.as_str() {
         Some("bilinear") => Ok(Interpolation::Bilinear),
         Some("bicubic") => Ok(Interpolation::Bicubic),
-        _ => Err(Error::failed(format!("interpolation = {name} is not known")).hint("known: bilinear, bicubic")),
+        _ => Err(Error::failed(format!("interpolation = {name} is not supported")).hint("use bilinear or bicubic")),
     }
 }
 
-/// The value of a non-negative integer.
-fn whole(value: &Value) -> Option<usize> {
+/// Parses a non-negative integer.
+fn integer(value: &Value) -> Option<usize> {
     value.as_u64().and_then(|n| usize::try_from(n).ok())
 }
 
-/// The side of a square: an integer, or two that are equal.
+/// Parses the side of a square: an integer, or two equal integers.
 fn side(value: &Value) -> Option<usize> {
     match value.as_array().map(Vec::as_slice) {
-        None => whole(value),
-        Some([a, b]) if a == b => whole(a),
+        None => integer(value),
+        Some([a, b]) if a == b => integer(a),
         Some(_) => None,
     }
 }
 
-/// The three numbers at `key`, one per channel.
+/// Parses the three numbers at `key`, one per channel.
 fn three(table: &Value, key: &str) -> Result<[f32; 3]> {
     let values = table.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_f64);
     let values: Vec<f32> = values.map(|v| v as f32).collect();
-    values.try_into().map_err(|_| Error::failed(format!("there is no `{key}` of three numbers")))
+    values.try_into().map_err(|_| Error::failed(format!("`{key}` is not a list of three numbers")))
 }
 
 fn json(path: &Path) -> Result<Value> {
@@ -239,16 +246,16 @@ fn json(path: &Path) -> Result<Value> {
     burgess_base::json::from_slice(&bytes).with_context(step)
 }
 
-/// Reads a configuration file.
+/// Reads a configuration file of limited size.
 fn read_small(path: &Path) -> Result<Vec<u8>> {
-    /// Maximum size in bytes; no configuration of a model is larger.
-    const LONGEST: u64 = 16 << 20;
+    /// Maximum size in bytes; real configurations are much smaller.
+    const MAX_BYTES: u64 = 16 << 20;
     let what = std::fs::metadata(path)?;
     if !what.is_file() {
-        return Err(Error::failed("it is no regular file"));
+        return Err(Error::failed("it is not a regular file"));
     }
-    if what.len() > LONGEST {
-        return Err(Error::failed(format!("it has {} bytes, more than a configuration has ({LONGEST})", what.len())));
+    if what.len() > MAX_BYTES {
+        return Err(Error::failed(format!("it has {} bytes, must have at most {MAX_BYTES}", what.len())));
     }
     Ok(std::fs::read(path)?)
 }

@@ -1,7 +1,10 @@
-//! `open_clip_config.json`: the image tower of `model_cfg.vision_cfg`, which is open_clip's own vision transformer or
-//! one of timm, and `preprocess_cfg`.
+//! Reads `open_clip_config.json`: the image tower in `model_cfg.vision_cfg`, which is open_clip's own vision
+//! transformer or a model of timm, and the preprocessing in `preprocess_cfg`.
 
-use super::{Fixed, Found, OPENAI, Section, interpolation, otherwise, plain, side, three, timm, whole};
+use super::{
+    ConfigSection, DerivedEncoder, OPENAI, SupportedValues, first_unsupported, integer, interpolation, plain, side,
+    three, timm,
+};
 use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
 use crate::checkpoint::Checkpoint;
 use crate::preprocess::{Fit, Preprocess};
@@ -10,7 +13,7 @@ use serde_json::{Value, json};
 
 const OWN: &str = "open-clip-vit";
 
-/// timm's dialects, with open_clip's dialect for the same weights.
+/// Dialects of timm, each with the dialect of open_clip for the same weights.
 const DIALECTS: [(&str, &str); 5] = [
     ("timm", "open-clip"),
     ("timm-eva", "open-clip-eva"),
@@ -20,7 +23,7 @@ const DIALECTS: [(&str, &str); 5] = [
 ];
 
 /// Keys that change the network of open_clip's vision transformer, and their supported values.
-const FIXED: &Fixed = &[
+const FIXED: &SupportedValues = &[
     ("attentional_pool", "false"),
     ("block_type", "null"),
     ("qk_norm", "false"),
@@ -31,7 +34,7 @@ const FIXED: &Fixed = &[
     ("scaled_cosine_attn", "false"),
 ];
 
-/// Keys that are read, or that do not affect the features.
+/// Keys that are read or do not affect the features.
 const KNOWN: &[&str] = &[
     "act_kwargs",
     "attn_pooler_heads",
@@ -59,17 +62,17 @@ const KNOWN: &[&str] = &[
     "width",
 ];
 
-/// Describes a model without its weights.
-pub(super) fn found(config: &Value, weights: &Checkpoint) -> Result<Found> {
+/// Derives the encoder from its configuration and the shapes of its tensors.
+pub(super) fn derive(config: &Value, weights: &Checkpoint) -> Result<DerivedEncoder> {
     read(config, weights).map_err(|e| e.context("reading open_clip_config.json"))
 }
 
-fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
-    let model = config.get("model_cfg").ok_or_else(|| Error::failed("there is no `model_cfg`"))?;
-    let vision = Section {
-        table: model.get("vision_cfg").ok_or_else(|| Error::failed("there is no `model_cfg.vision_cfg`"))?,
+fn read(config: &Value, weights: &Checkpoint) -> Result<DerivedEncoder> {
+    let model = config.get("model_cfg").ok_or_else(|| Error::failed("the key `model_cfg` is missing"))?;
+    let vision = ConfigSection {
+        table: model.get("vision_cfg").ok_or_else(|| Error::failed("the key `model_cfg.vision_cfg` is missing"))?,
         before: "vision_cfg.",
-        hint: "of open_clip, plain vision transformers and towers of timm can be read; for anything else write a card",
+        hint: "write a card: only plain vision transformers and towers of timm are supported for open_clip",
     };
     check(&vision)?;
     let size = vision.read("image_size", side)?.unwrap_or(224);
@@ -88,16 +91,16 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
         }
     };
     let model = timm::Model { dialect, architecture, note: None };
-    timm::at_its_place(weights, &model, |architecture, place| {
+    timm::locate_model(weights, &model, |architecture, part| {
         let tap = Tap { norm, ..Tap::default() };
         let (family, preprocess, notes) = (family.clone(), preprocess.clone(), notes.clone());
-        Found { family, dialect, place, architecture, preprocess, tap, notes }
+        DerivedEncoder { family, dialect, part, architecture, preprocess, tap, notes }
     })
 }
 
-/// Describes a tower of timm. open_clip builds it with timm's defaults for its name; without a projection of its own,
-/// it passes its pooling on to timm.
-fn tower(vision: &Section, name: &str, size: usize) -> Result<(&'static str, ArchitectureConfig)> {
+/// Describes a tower of timm. open_clip builds it with timm's defaults for its name; without its own projection, it
+/// passes its pooling on to timm.
+fn tower(vision: &ConfigSection, name: &str, size: usize) -> Result<(&'static str, ArchitectureConfig)> {
     let projection = vision.read("timm_proj", Value::as_str)?.unwrap_or("linear");
     let pool = vision.read("timm_pool", Value::as_str)?.unwrap_or("avg");
     let drop_path = vision.read("timm_drop_path", Value::as_f64)?.unwrap_or(0.0);
@@ -107,23 +110,25 @@ fn tower(vision: &Section, name: &str, size: usize) -> Result<(&'static str, Arc
     }
     let model = timm::model(name, &own, &Value::Null, size)?;
     let dialect = DIALECTS.iter().find(|(timm, _)| *timm == model.dialect).map(|(_, ours)| *ours);
-    let dialect = dialect.ok_or_else(|| Error::failed(format!("`{name}` is not known as a tower of open_clip")))?;
+    let dialect = dialect.ok_or_else(|| {
+        Error::failed(format!("`{name}` is not supported as a tower of open_clip")).hint("write a card")
+    })?;
     if model.architecture.image_size() != size {
         return Err(Error::failed(format!(
-            "image_size = {size}, but timm's `{name}` is made for {} pixels",
+            "image_size is {size}, but timm's `{name}` has a fixed image size of {} pixels",
             model.architecture.image_size()
         ))
-        .hint("image_size must be that of the model"));
+        .hint("set image_size to that of the model"));
     }
     Ok((dialect, model.architecture))
 }
 
 /// Reads the configuration of open_clip's own vision transformer.
-fn own(vision: &Section, image_size: usize, quick_gelu: bool) -> Result<VitConfig> {
-    if let Some(key) = otherwise(FIXED, |key| vision.get(key))? {
-        return Err(vision.refused(key));
+fn own(vision: &ConfigSection, image_size: usize, quick_gelu: bool) -> Result<VitConfig> {
+    if let Some(key) = first_unsupported(FIXED, |key| vision.get(key))? {
+        return Err(vision.unsupported(key));
     }
-    let number = |key: &str, default: usize| Ok::<_, Error>(vision.read(key, whole)?.unwrap_or(default));
+    let number = |key: &str, default: usize| Ok::<_, Error>(vision.read(key, integer)?.unwrap_or(default));
     let width = number("width", 768)?;
     let norm_eps = match vision.get("norm_kwargs") {
         None => 1e-5,
@@ -131,21 +136,21 @@ fn own(vision: &Section, image_size: usize, quick_gelu: bool) -> Result<VitConfi
             .as_object()
             .filter(|table| table.keys().all(|key| key == "eps"))
             .and_then(|table| table.get("eps").map_or(Some(1e-5), Value::as_f64))
-            .ok_or_else(|| vision.refused("norm_kwargs"))?,
+            .ok_or_else(|| vision.unsupported("norm_kwargs"))?,
     };
     let activation = match (quick_gelu, vision.get("act_kwargs")) {
         (true, None) => Activation::QuickGelu,
         (false, None) => Activation::Gelu,
         (false, Some(settings)) if *settings == json!({"approximate": "none"}) => Activation::Gelu,
         (false, Some(settings)) if *settings == json!({"approximate": "tanh"}) => Activation::GeluTanh,
-        (_, Some(_)) => return Err(vision.refused("act_kwargs")),
+        (_, Some(_)) => return Err(vision.unsupported("act_kwargs")),
     };
-    // Position embeddings that are not learned are in the file, too.
+    // Fixed position embeddings are stored in the file, too.
     if !matches!(vision.read("pos_embed_type", Value::as_str)?, None | Some("learnable" | "sin_cos_2d")) {
-        return Err(vision.refused("pos_embed_type"));
+        return Err(vision.unsupported("pos_embed_type"));
     }
     let (patch, depth) = (vision.read("patch_size", side)?.unwrap_or(16), number("layers", 12)?);
-    let heads = width.checked_div(number("head_width", 64)?).ok_or_else(|| vision.refused("head_width"))?;
+    let heads = width.checked_div(number("head_width", 64)?).ok_or_else(|| vision.unsupported("head_width"))?;
     let ratio = vision.read("mlp_ratio", Value::as_f64)?.unwrap_or(4.0);
     Ok(VitConfig {
         pre_norm: !vision.read("no_ln_pre", Value::as_bool)?.unwrap_or(false),
@@ -158,12 +163,12 @@ fn own(vision: &Section, image_size: usize, quick_gelu: bool) -> Result<VitConfi
     })
 }
 
-/// Reads open_clip's evaluation transform. On a square image its modes are equal; they differ on other images, for
-/// which `longest` has a padding colour of its own.
+/// Reads open_clip's evaluation transform. Its modes are equal for square images; for other images they differ, and
+/// `longest` pads with its own colour.
 fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
     let get = |key: &str| steps.get(key).filter(|v| !v.is_null());
     let mut default = |key: &str, value: String| {
-        notes.push(format!("preprocess_cfg has no {key}: {value}, open_clip's default, is taken"))
+        notes.push(format!("preprocess_cfg has no {key}: open_clip's default {value} is used"))
     };
     let mut colour = |key: &str, usual: [f32; 3]| match get(key) {
         Some(_) => three(steps, key).with_context(|| "reading preprocess_cfg"),
@@ -180,13 +185,14 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
             interpolation(&"bicubic".into())?
         }
     };
-    let refused =
-        |key: &str| Error::failed(format!("preprocess_cfg.{key} = {} is not known", get(key).unwrap_or(&Value::Null)));
+    let unsupported = |key: &str| {
+        Error::failed(format!("preprocess_cfg.{key} = {} is not supported", get(key).unwrap_or(&Value::Null)))
+    };
     if get("size").is_some_and(|found| side(found) != Some(size)) {
-        return Err(refused("size").hint(format!("vision_cfg.image_size is {size}")));
+        return Err(unsupported("size").hint(format!("set size to vision_cfg.image_size, {size}")));
     }
     if get("mode").is_some_and(|mode| mode != "RGB") {
-        return Err(refused("mode").hint("known: RGB"));
+        return Err(unsupported("mode").hint("use RGB"));
     }
     let plain = plain(size, kernel, mean, std);
     match get("resize_mode").map(Value::as_str) {
@@ -194,10 +200,10 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
         Some(Some("squash")) => Ok(Preprocess { library: Some(Fit::Squash), ..plain }),
         Some(Some("longest")) => {
             let fill = get("fill_color").map_or(Some(0), Value::as_u64).and_then(|n| u8::try_from(n).ok());
-            let pad = [fill.ok_or_else(|| refused("fill_color"))?; 3];
+            let pad = [fill.ok_or_else(|| unsupported("fill_color"))?; 3];
             Ok(Preprocess { pad, library: Some(Fit::Longest), ..plain })
         }
-        Some(_) => Err(refused("resize_mode").hint("known: shortest, squash, longest")),
+        Some(_) => Err(unsupported("resize_mode").hint("use shortest, squash or longest")),
     }
 }
 
@@ -205,10 +211,10 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
 ///
 /// # Errors
 /// `vision_cfg` has an unknown key.
-fn check(vision: &Section) -> Result<()> {
+fn check(vision: &ConfigSection) -> Result<()> {
     let known = |key: &str| KNOWN.contains(&key) || FIXED.iter().any(|(fixed, _)| *fixed == key);
     match vision.table.as_object().into_iter().flatten().find(|(key, _)| !known(key)) {
-        Some((key, _)) => Err(vision.refused(key)),
+        Some((key, _)) => Err(vision.unsupported(key)),
         None => Ok(()),
     }
 }

@@ -1,40 +1,40 @@
 //! Derives the hyper-parameters of a network from the shapes of a checkpoint's tensors.
 
 use crate::arch::{Activation, SamConfig, VitConfig};
-use crate::checkpoint::{Checkpoint, Dialect, Place};
+use crate::checkpoint::{Checkpoint, CheckpointPart, Dialect};
 use burgess_base::{Error, Result};
 
-/// The shapes of a checkpoint's tensors, by the names of our modules.
-pub(super) struct Shapes<'a> {
+/// The shapes of a checkpoint's tensors, by the parameter names of our modules.
+pub(super) struct TensorShapes<'a> {
     weights: &'a Checkpoint,
     dialect: &'static Dialect,
-    /// The place in the file of the dialect's names.
-    place: Place,
+    /// The part of the checkpoint that contains the encoder.
+    part: CheckpointPart,
 }
 
-impl<'a> Shapes<'a> {
-    /// Builds the shapes of the tensors with names of `dialect` at `place`.
-    pub fn new(weights: &'a Checkpoint, dialect: &str, place: &Place) -> Result<Self> {
-        Ok(Self { weights, dialect: Dialect::find(dialect)?, place: place.clone() })
+impl<'a> TensorShapes<'a> {
+    /// Builds the table of shapes for the names of `dialect` in `part`.
+    pub fn new(weights: &'a Checkpoint, dialect: &str, part: &CheckpointPart) -> Result<Self> {
+        Ok(Self { weights, dialect: Dialect::find(dialect)?, part: part.clone() })
     }
 
-    /// The upstream shapes of those parts of a parameter that are in the file.
+    /// Returns the upstream shapes of those tensors of a parameter that are in the file.
     fn of(&self, path: &str) -> Vec<&[usize]> {
         let names = self.dialect.names(path).unwrap_or_default();
-        names.iter().filter_map(|name| self.weights.shape(&self.place.stored(name)?)).collect()
+        names.iter().filter_map(|name| self.weights.shape(&self.part.stored_name(name)?)).collect()
     }
 
-    /// Whether a part of a parameter is in the file.
+    /// Whether a tensor of a parameter is in the file.
     pub fn has(&self, path: &str) -> bool {
         !self.of(path).is_empty()
     }
 
-    /// The shape of a parameter that every network has as one tensor of at least `rank` dimensions.
+    /// Returns the shape of a parameter that every network stores as one tensor of at least `rank` dimensions.
     fn shape(&self, path: &str, rank: usize) -> Result<&[usize]> {
         let shape = self.of(path).into_iter().next().filter(|s| s.len() >= rank);
         shape.ok_or_else(|| {
             Error::failed(format!("the weights have no `{path}` (in dialect `{}`)", self.dialect.name))
-                .hint("config.json and the weights belong to different models")
+                .hint("download config.json and the weights again: they belong to different models")
         })
     }
 
@@ -42,23 +42,23 @@ impl<'a> Shapes<'a> {
         (0..).take_while(|i| self.has(&format!("blocks.{i}.norm1.weight"))).count()
     }
 
-    /// The number of tokens with a position embedding; `None` without position embeddings.
+    /// Returns the number of tokens with a position embedding; `None` without position embeddings.
     fn positions(&self) -> Option<usize> {
         let shape = self.of("pos_embed").into_iter().next()?;
         shape.len().checked_sub(2).map(|i| shape[i])
     }
 
-    /// Side of the grid of position embeddings, of which the first `before` do not belong to patches.
+    /// Returns the side of the grid of position embeddings, of which the first `before` do not belong to patches.
     pub fn position_grid(&self, before: usize) -> Result<usize> {
         let wanted = || self.dialect.names("pos_embed").into_iter().flatten().next().unwrap_or_default();
         let positions = self.positions().ok_or_else(|| {
-            Error::failed(format!("the weights have no `{}{}`", self.place.prefix, wanted()))
-                .hint("the configuration and the weights belong to different models")
+            Error::failed(format!("the weights have no `{}{}`", self.part.prefix, wanted()))
+                .hint("download the configuration and the weights again: they belong to different models")
         })?;
         positions.checked_sub(before).and_then(square).ok_or_else(not_square)
     }
 
-    /// The hyper-parameters of a vision transformer as far as its weights tell, for images of `image_size`.
+    /// Returns the hyper-parameters of a vision transformer that follow from its weights, for images of `image_size`.
     pub fn vit(&self, image_size: usize) -> Result<VitConfig> {
         let patches = self.shape("patch_embed.proj.weight", 4)?;
         let (width, patch) = (patches[0], patches[2].max(1));
@@ -86,8 +86,8 @@ impl<'a> Shapes<'a> {
         let attention_norm = self.has("blocks.0.attn.norm.weight");
         let mlp_norm = self.has("blocks.0.mlp.norm.weight");
         if attention_norm && !mlp_norm {
-            return Err(Error::failed("the attention has a norm inside, and the MLP has none")
-                .hint("only networks with inner norms in both, or in the MLP alone, are known"));
+            return Err(Error::failed("the attention has an inner norm, but the MLP has none")
+                .hint("write a card: only inner norms in both, or in the MLP alone, are supported"));
         }
         Ok(VitConfig {
             class_token,
@@ -111,7 +111,7 @@ impl<'a> Shapes<'a> {
         })
     }
 
-    /// The hyper-parameters of a SAM encoder as far as its weights tell.
+    /// Returns the hyper-parameters of a SAM encoder that follow from its weights.
     pub fn sam(&self, image_size: usize) -> Result<SamConfig> {
         let patches = self.shape("patch_embed.proj.weight", 4)?;
         Ok(SamConfig {
@@ -129,11 +129,11 @@ impl<'a> Shapes<'a> {
     }
 }
 
-/// The side of a square of `n` positions; `None` if `n` is not a square.
+/// Returns the side of a square grid of `n` positions; `None` if `n` is not a square number.
 fn square(n: usize) -> Option<usize> {
     Some(n.isqrt()).filter(|side| side * side == n && n > 0)
 }
 
 fn not_square() -> Error {
-    Error::failed("the positions are of a grid that is not square").hint("only positions of square images can be read")
+    Error::failed("the grid of position embeddings is not square").hint("use weights for square images")
 }

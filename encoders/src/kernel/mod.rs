@@ -7,8 +7,10 @@
 //! [`wide`] and [`product`] are the building blocks of these loops and of the language model's.
 
 mod attention;
+#[allow(unsafe_code, reason = "calls SIMD kernels on slices whose lengths are checked before")]
 pub mod product;
 mod rows;
+#[allow(unsafe_code, reason = "calls SIMD kernels on slices whose lengths are checked before")]
 pub mod wide;
 
 pub(crate) use attention::attention;

@@ -108,8 +108,8 @@ impl Learner for Clip {
     }
 }
 
-/// Returns the symmetric cross entropy of Figure 3 in the paper, `[1]`. `similarities` are `[images, captions]` with the
-/// matching pairs on the diagonal; `scale` is the inverse temperature.
+/// Returns the symmetric cross entropy of Figure 3 in the paper, `[1]`. `similarities` are `[images, captions]` with
+/// the matching pairs on the diagonal; `scale` is the inverse temperature.
 pub(super) fn clip_loss(similarities: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
     let [batch, _] = similarities.dims();
     let own = Tensor::<2>::eye(batch, &similarities.device());

@@ -1,6 +1,6 @@
-//! Random resized crops (Szegedy et al. 2015, arXiv:1409.4842), the augmentation that all objectives share. There are no
-//! flips and no colour changes here, because the images contain text, and captions and questions mention left, right and
-//! colours.
+//! Random resized crops (Szegedy et al. 2015, arXiv:1409.4842), the augmentation that all objectives share. There are
+//! no flips and no colour changes here, because the images contain text, and captions and questions mention left, right
+//! and colours.
 
 use burgess_base::stream::{Stream, uniform};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -48,8 +48,8 @@ impl RandomCrops {
 
     /// Crops `[batch, channels, height, width]` to the windows and resizes to `[batch, channels, size, size]`.
     ///
-    /// Resizing is bilinear with antialiasing (the triangle kernel is widened when shrinking, as in Pillow), computed as
-    /// two matrix products per image.
+    /// Resizing is bilinear with antialiasing (the triangle kernel is widened when shrinking, as in Pillow), computed
+    /// as two matrix products per image.
     pub fn resize(&self, images: Tensor<4>, size: usize) -> Tensor<4> {
         let [batch, _, height, width] = images.dims();
         if [height, width] == [size; 2] && self.windows.iter().all(|w| *w == WHOLE) {

@@ -1,12 +1,12 @@
-//! Denoising diffusion (Ho et al. 2020, arXiv:2006.11239), the objective of Stable Diffusion, in pixel space: the encoder
-//! gets a noisy image, and a linear decoder on its patch features predicts the clean image.
+//! Denoising diffusion (Ho et al. 2020, arXiv:2006.11239), the objective of Stable Diffusion, in pixel space: the
+//! encoder gets a noisy image, and a linear decoder on its patch features predicts the clean image.
 //!
 //! The schedule is the cosine `α = cos(πt/2)`, `σ = sin(πt/2)` of v-prediction (Salimans & Ho 2022,
-//! arXiv:2202.00512), with `σ/α` multiplied by `shift` (Hoogeboom et al. 2023, arXiv:2301.11093), because patches of one
-//! colour remain recognisable at far more noise than natural images. The target is `v = α ε − σ x`, predicted as
-//! `v̂ = (α x_t − x̂) / σ` from the network's output `x̂`: 128 channels per patch cannot represent the noise of its 768
-//! values, and in this form they need not. The squared error of `v` is that of `x̂` times `1/σ²`; the factor is limited to
-//! `weight_limit` as in Min-SNR weighting (Hang et al. 2023, arXiv:2303.09556).
+//! arXiv:2202.00512), with `σ/α` multiplied by `shift` (Hoogeboom et al. 2023, arXiv:2301.11093), because patches of
+//! one colour remain recognisable at far more noise than natural images. The target is `v = α ε − σ x`, predicted
+//! as `v̂ = (α x_t − x̂) / σ` from the network's output `x̂`: 128 channels per patch cannot represent the noise
+//! of its 768 values, and in this form they need not. The squared error of `v` is that of `x̂` times `1/σ²`; the
+//! factor is limited to `weight_limit` as in Min-SNR weighting (Hang et al. 2023, arXiv:2303.09556).
 //!
 //! The encoder is a plain ViT. In training, a time embedding is added to all tokens; it is exactly zero at `t = 0`.
 //! Features are extracted at `t = 0`, that is from the clean image, without noise and without the time embedding.

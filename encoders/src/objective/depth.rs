@@ -4,8 +4,8 @@
 //! The loss is the paper's: both maps are normalised to median 0 and mean absolute value 1 (equation 5), and their mean
 //! absolute difference (equation 6) is added to half of the multi-scale gradient matching term (equation 11). Unlike in
 //! the paper, the fifth of the pixels with the largest residuals is not trimmed, because it can be a whole small object
-//! on a plain background. The squared error after the best scale and shift (equation 4) is not used, because it does not
-//! distinguish a map from its negative, so that training stalls between the two.
+//! on a plain background. The squared error after the best scale and shift (equation 4) is not used, because it does
+//! not distinguish a map from its negative, so that training stalls between the two.
 
 use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, RandomCrops, StepContext, Targets, vit_config,

@@ -2,10 +2,10 @@
 //! student, on class tokens across crops (DINO) and on masked patches (iBOT), with the KoLeo regulariser.
 //!
 //! Sized for the nano encoders, from the paper's section 4: separate heads for the two losses, teacher outputs balanced
-//! by Sinkhorn–Knopp (three rounds), teacher temperature with a warm-up, teacher momentum on a cosine schedule. Unlike in
-//! the original, masks are single random patches instead of blocks, the last layer is not frozen at the start, the class
-//! token of an encoder without one is the mean of its patches, and the only augmentations are crops and colour jitter: no
-//! flips (questions of the nano world depend on left and right), no blur, no solarisation.
+//! by Sinkhorn–Knopp (three rounds), teacher temperature with a warm-up, teacher momentum on a cosine schedule.
+//! Unlike in the original, masks are single random patches instead of blocks, the last layer is not frozen at the
+//! start, the class token of an encoder without one is the mean of its patches, and the only augmentations are crops
+//! and colour jitter: no flips (questions of the nano world depend on left and right), no blur, no solarisation.
 
 use super::ema::{cosine_momentum, ema_update};
 use super::jitter::colour_jitter;
@@ -340,13 +340,14 @@ pub(super) fn sinkhorn_knopp(scores: Tensor<2>, temperature: f64, rounds: usize)
     q.mul_scalar(rows as f64)
 }
 
-/// Returns `-Σ target · log softmax(scores / temperature)` of each row, `[rows]`; both inputs are `[rows, prototypes]`.
+/// Returns `-Σ target · log softmax(scores / temperature)` of each row, `[rows]`; both inputs are `[rows,
+/// prototypes]`.
 pub(super) fn cross_entropy(target: Tensor<2>, scores: Tensor<2>, temperature: f64) -> Tensor<1> {
     (log_softmax(scores.div_scalar(temperature), 1) * target).sum_dim(1).neg().squeeze_dim(1)
 }
 
-/// Returns the Kozachenko–Leonenko regulariser (Sablayrolles et al. 2019, arXiv:1806.03198): minus the mean logarithm of
-/// the distance of each row of `[batch, width]`, scaled to unit length, from its nearest neighbour, `[1]`.
+/// Returns the Kozachenko–Leonenko regulariser (Sablayrolles et al. 2019, arXiv:1806.03198): minus the mean logarithm
+/// of the distance of each row of `[batch, width]`, scaled to unit length, from its nearest neighbour, `[1]`.
 pub(super) fn koleo_loss(x: Tensor<2>) -> Tensor<1> {
     const EPS: f64 = 1e-8;
     let x = l2_normalise(x);

@@ -1,10 +1,12 @@
-//! I-JEPA (Assran et al. 2023, arXiv:2301.08243): from the features of a context, the visible part of the image, a narrow
-//! transformer predicts the features of target blocks, which the exponential moving average of the encoder computes.
+//! I-JEPA (Assran et al. 2023, arXiv:2301.08243): from the features of a context, the visible part of the image, a
+//! narrow transformer predicts the features of target blocks, which the exponential moving average of the encoder
+//! computes.
 //!
 //! As in the paper's code, target blocks have one size per batch and random positions per image, the context is the
-//! patches that no target covers, each block is predicted separately, targets are normalised over their channels, and the
-//! loss is smooth L1. Unlike in the paper's code, the context block is the whole image (on 4×4 patches the paper's scale
-//! of 0.85 to 1 rounds to that), and contexts are cut to equal length by dropping random patches instead of the last ones.
+//! patches that no target covers, each block is predicted separately, targets are normalised over their channels, and
+//! the loss is smooth L1. Unlike in the paper's code, the context block is the whole image (on 4×4 patches the paper's
+//! scale of 0.85 to 1 rounds to that), and contexts are cut to equal length by dropping random patches instead of the
+//! last ones.
 
 use super::ema::{cosine_momentum, ema_update};
 use super::mae::{random_subset, sincos_position_embedding};

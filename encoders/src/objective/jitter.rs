@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// Weights of red, green and blue in the grey value (ITU-R BT.601).
 const GREY: [f64; 3] = [0.299, 0.587, 0.114];
 
-/// Changes the colours of normalised images, `[batch, 3, height, width]`, by one random affine map of the three channels
-/// per image.
+/// Changes the colours of normalised images, `[batch, 3, height, width]`, by one random affine map of the three
+/// channels per image.
 ///
 /// Brightness, contrast and saturation are multiplied by factors uniform in `1 ± 0.8 strength` (saturation not below
 /// 0), and the hue is rotated by up to `± 0.2 strength` of a full turn; one image in five becomes grey. Values are not

@@ -1,6 +1,7 @@
-//! Late interaction (FILIP, Yao et al. 2022, arXiv:2111.07783): the similarity of an image and a caption is the mean over
-//! the caption's tokens of the maximum over patches of their cosine similarity. The gradient of a token reaches the patch
-//! that matches it best, so patch features become local; with mean pooling, every patch gets the same gradient.
+//! Late interaction (FILIP, Yao et al. 2022, arXiv:2111.07783): the similarity of an image and a caption is the mean
+//! over the caption's tokens of the maximum over patches of their cosine similarity. The gradient of a token reaches
+//! the patch that matches it best, so patch features become local; with mean pooling, every patch gets the same
+//! gradient.
 
 use super::text::TextTower;
 use super::{TokenizedCaptions, cosine_similarities};
@@ -15,8 +16,8 @@ pub(super) fn patch_tokens(encoder: &Architecture, pixels: Tensor<4>, drop_path:
     Ok(encoder.forward_with_drop_path(pixels, &tap, drop_path)?.tokens)
 }
 
-/// Returns the similarity of each image with each caption, `[images, captions]`, from the patch tokens of the images and
-/// the tokens of the captions, both projected into one space.
+/// Returns the similarity of each image with each caption, `[images, captions]`, from the patch tokens of the images
+/// and the tokens of the captions, both projected into one space.
 pub(super) fn interaction_similarities(
     patches: Tensor<3>,
     texts: &TokenizedCaptions,

@@ -25,11 +25,11 @@ pub struct MaeConfig {
     pub decoder_depth: usize,
     /// Number of attention heads of the decoder. Default 4.
     pub decoder_heads: usize,
-    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.5 to 1 (with the paper's 0.2, a crop
-    /// has a side of 43 of 96 pixels).
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.5 to 1 (with the paper's 0.2, a
+    /// crop has a side of 43 of 96 pixels).
     pub crop: [f64; 2],
-    /// Whether each patch of the target is normalised to mean 0 and variance 1 (`norm_pix_loss`). Default true, as in the
-    /// paper's best setting.
+    /// Whether each patch of the target is normalised to mean 0 and variance 1 (`norm_pix_loss`). Default true, as in
+    /// the paper's best setting.
     pub normalise: bool,
 }
 

@@ -1,11 +1,11 @@
-//! MoCo v3 (Chen, Xie & He 2021, arXiv:2104.02057): contrastive learning between two crops of an image, with the crops of
-//! the other images of the batch as negatives. Queries are computed by the encoder, a projector and a predictor, keys by
-//! the exponential moving average of encoder and projector.
+//! MoCo v3 (Chen, Xie & He 2021, arXiv:2104.02057): contrastive learning between two crops of an image, with the crops
+//! of the other images of the batch as negatives. Queries are computed by the encoder, a projector and a predictor,
+//! keys by the exponential moving average of encoder and projector.
 //!
-//! As in the paper's code, both MLPs have batch norm (without affine parameters after the last layer), there is no queue,
-//! the loss is scaled by twice the temperature, and the momentum rises to 1 by a cosine. Unlike in the paper's code, there
-//! are no flips (questions of the nano world depend on left and right), no blur and no solarisation (they would make
-//! letters unreadable), batch norm covers both crops together, and the patch embedding is trained.
+//! As in the paper's code, both MLPs have batch norm (without affine parameters after the last layer), there is no
+//! queue, the loss is scaled by twice the temperature, and the momentum rises to 1 by a cosine. Unlike in the paper's
+//! code, there are no flips (questions of the nano world depend on left and right), no blur and no solarisation (they
+//! would make letters unreadable), batch norm covers both crops together, and the patch embedding is trained.
 
 use super::ema::{cosine_momentum, ema_update};
 use super::jitter::colour_jitter;
@@ -34,11 +34,11 @@ pub struct MoCoV3Config {
     pub temperature: f64,
     /// Momentum of the moving average at the start; it rises to 1. Default 0.99.
     pub momentum: f64,
-    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.3 to 1 (the paper's 0.08 would remove
-    /// the objects of an image).
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.3 to 1 (the paper's 0.08 would
+    /// remove the objects of an image).
     pub crop: [f64; 2],
-    /// Side of a crop in pixels. Default: that of the images. Smaller crops are faster; position embeddings of a ViT are
-    /// then resampled.
+    /// Side of a crop in pixels. Default: that of the images. Smaller crops are faster; position embeddings of a ViT
+    /// are then resampled.
     pub crop_size: Option<usize>,
     /// Strength of the colour jitter; 0 disables it. Default 0.5.
     pub jitter: f64,

@@ -1,9 +1,9 @@
 //! Pretraining objectives, one file per objective, and the types they share: the batch, the loss, and the dispatch by
 //! the name in a recipe.
 //!
-//! An objective consists of a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads of its loss
-//! (`Clip`), and the loss as a function of tensors that is tested against PyTorch. To add one, write a file here and add
-//! a line to the table at [`Objective`].
+//! An objective consists of a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads of its
+//! loss (`Clip`), and the loss as a function of tensors that is tested against PyTorch. To add one, write a file here
+//! and add a line to the table at [`Objective`].
 
 pub mod clip;
 mod crop;

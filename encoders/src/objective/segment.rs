@@ -1,11 +1,11 @@
 //! Promptable segmentation after SAM (Kirillov et al. 2023, arXiv:2304.02643): given a point on an instance, a small
 //! decoder on the patch features predicts the mask of that instance.
 //!
-//! As in the paper, positions are encoded as random Fourier features, a two-way transformer connects tokens and patches,
-//! two steps of learned upsampling lead to a quarter of the image's side, the mask is the product of a mask token with the
-//! upsampled features, and the loss is focal and dice loss at 20 : 1. Unlike in the paper, there is one mask per prompt and
-//! no predicted IoU (objects of the nano world have no parts, so a point is not ambiguous), and one point per prompt
-//! without rounds of correction.
+//! As in the paper, positions are encoded as random Fourier features, a two-way transformer connects tokens and
+//! patches, two steps of learned upsampling lead to a quarter of the image's side, the mask is the product of a mask
+//! token with the upsampled features, and the loss is focal and dice loss at 20 : 1. Unlike in the paper, there is one
+//! mask per prompt and no predicted IoU (objects of the nano world have no parts, so a point is not ambiguous), and one
+//! point per prompt without rounds of correction.
 
 use super::depth::unpatchify;
 use super::{
@@ -303,8 +303,8 @@ struct PointPrompts {
 }
 
 impl PointPrompts {
-    /// Draws the prompts of an image: each is a random pixel of a random instance in `map` (`side * side` labels). Masks
-    /// have `cells * cells` cells.
+    /// Draws the prompts of an image: each is a random pixel of a random instance in `map` (`side * side` labels).
+    /// Masks have `cells * cells` cells.
     fn draw(&mut self, map: &[i64], side: usize, cells: usize, config: &SegmentConfig, stream: &mut Stream) {
         let most = map.iter().copied().max().unwrap_or(0).max(0) as usize;
         let mut pixels: Vec<Vec<usize>> = vec![Vec::new(); most];
@@ -357,8 +357,8 @@ pub(super) fn focal_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     (balance * wrong.square() * entropy).mean_dim(1).squeeze_dim(1)
 }
 
-/// Returns the dice loss (Milletari et al. 2016, arXiv:1606.04797) of logits and masks of 0 and 1, both `[masks, cells]`,
-/// with one added to numerator and denominator: `[masks]`.
+/// Returns the dice loss (Milletari et al. 2016, arXiv:1606.04797) of logits and masks of 0 and 1, both `[masks,
+/// cells]`, with one added to numerator and denominator: `[masks]`.
 pub(super) fn dice_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     let probability = sigmoid(logits);
     let both = (probability.clone() * masks.clone()).sum_dim(1).mul_scalar(2.0).add_scalar(1.0);
@@ -366,7 +366,8 @@ pub(super) fn dice_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     (both / all).neg().add_scalar(1.0).squeeze_dim(1)
 }
 
-/// Returns the intersection over union of the cells with positive logits and the masks, both `[masks, cells]`: `[masks]`.
+/// Returns the intersection over union of the cells with positive logits and the masks, both `[masks, cells]`:
+/// `[masks]`.
 fn iou(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     let found = logits.greater_elem(0.0).float();
     let both = (found.clone() * masks.clone()).sum_dim(1);

@@ -116,8 +116,8 @@ impl Learner for SigLip {
     }
 }
 
-/// Returns the sigmoid loss, algorithm 1 of the paper: `-1/n Σᵢⱼ log σ(±(scale · sᵢⱼ + bias))`, with plus for matching
-/// pairs (the diagonal) and minus for all others, `[1]`. `similarities` are `[images, captions]`.
+/// Returns the sigmoid loss, algorithm 1 of the paper: `-1/n Σᵢⱼ log σ(±(scale · sᵢⱼ + bias))`, with plus
+/// for matching pairs (the diagonal) and minus for all others, `[1]`. `similarities` are `[images, captions]`.
 pub(super) fn sigmoid_loss(similarities: Tensor<2>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<1> {
     let [batch, _] = similarities.dims();
     let signs = Tensor::<2>::eye(batch, &similarities.device()).mul_scalar(2.0).sub_scalar(1.0);

@@ -63,7 +63,7 @@ fn contrastive_losses_equal_open_clip() {
 fn late_interaction_and_the_soft_maximum_equal_pytorch() {
     let g = Goldens::open();
     let (patches, tokens) = (g.get::<3>("late.patches").require_grad(), g.get::<3>("late.tokens").require_grad());
-    let lengths = Tensor::<1, burn::tensor::Int>::from_data([5, 2, 3], &patches.device());
+    let lengths = Tensor::<1, Int>::from_data([5, 2, 3], &patches.device());
     let similarities = late_interaction::token_similarities(patches.clone(), tokens.clone(), lengths);
     g.equal("late.similarities", similarities.clone());
     let leaves = [("late.patches.grad", &patches), ("late.tokens.grad", &tokens)];

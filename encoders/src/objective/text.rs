@@ -69,7 +69,8 @@ impl TextTower {
         Ok(self.ln_final.forward(tokens.reshape([batch * length, width]).select(0, ends)))
     }
 
-    /// Returns the output at every token, `[batch, length, width]`; outputs after the end-of-text token are meaningless.
+    /// Returns the output at every token, `[batch, length, width]`; outputs after the end-of-text token are
+    /// meaningless.
     pub fn tokens(&self, texts: &TokenizedCaptions) -> Result<Tensor<3>> {
         Ok(self.ln_final.forward(self.blocks(texts)?))
     }

@@ -124,7 +124,7 @@ impl Preprocess {
     /// # Errors
     /// As [`decode`].
     pub fn load(&self, path: &Path) -> Result<Vec<f32>> {
-        Ok(self.apply(&burgess_images::decode_oriented(path, self.orientation())?))
+        Ok(self.apply(&decode_oriented(path, self.orientation())?))
     }
 
     /// How decoders treat the EXIF orientation for this preprocessing.

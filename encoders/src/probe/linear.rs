@@ -79,8 +79,8 @@ impl LinearProbe {
     }
 }
 
-/// Selects the L2 penalty of `config.l2` that is best on a validation part, then trains on all vectors; returns the probe
-/// and the penalty.
+/// Selects the L2 penalty of `config.l2` that is best on a validation part, then trains on all vectors; returns the
+/// probe and the penalty.
 ///
 /// Of equally good penalties, and if there are too few images for a validation part, the largest is selected.
 ///

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 /// Ask a multimodal model a question about an image, or a language model a question
 #[derive(clap::Args)]
 #[command(after_help = "The model is the `model` directory of a run or of `burgess train`, or a directory of a \
-released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its \
-encoders must be in the caches (`burgess fetch ID`). --llm takes any language model that a \
-study can name: a directory in Hugging Face's layout, a .gguf file, owner/name of the hub, a name in the zoo.
+released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its encoders must be in the \
+caches (`burgess fetch ID`). --llm takes any language model that a study can name: a directory in Hugging Face's \
+layout, a .gguf file, owner/name of the hub, a name in the zoo.
 
 Examples:
   burgess ask --model runs/nano/nano-siglip/seed-0/model --image cup.png \"What is this?\"
@@ -40,7 +40,8 @@ pub struct Args {
     /// Continue the text as it is, without a chat template
     #[arg(long, requires = "llm", conflicts_with = "chat")]
     raw: bool,
-    /// Print each token's id and log-probability (in nats, before --temperature and --top-p), and the five most probable tokens
+    /// Print each token's id and log-probability (in nats, before --temperature and --top-p), and the five most
+    /// probable tokens
     #[arg(long)]
     logprobs: bool,
     /// Score this answer instead of generating one: the log-probability of each of its tokens, and their sum
@@ -58,8 +59,8 @@ pub struct Args {
     /// Random seed of the sampling
     #[arg(long, value_name = "N", requires = "temperature", default_value_t = 0)]
     seed: u64,
-    /// Chat template, for a released model whose configuration does not determine it, or for a language model instead of
-    /// its own: llama_3, vicuna_v1, chatml_direct, phi3
+    /// Chat template, for a released model whose configuration does not determine it, or for a language model instead
+    /// of its own: llama_3, vicuna_v1, chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
@@ -78,6 +79,9 @@ pub fn run(args: Args) -> Result<()> {
     }
     if args.max_new_tokens == 0 {
         return Err(Error::usage("--max-new-tokens must be at least 1").hint("leave it out for 128"));
+    }
+    if args.continuation.as_deref() == Some("") {
+        return Err(Error::usage("--continuation is empty").hint("give the text of an answer"));
     }
     let device = device::parse(&args.device)?;
     let sampling =

@@ -13,15 +13,14 @@ use std::time::Duration;
 
 /// Measure throughput and memory on this machine
 #[derive(clap::Args)]
-#[command(
-    after_help = "Weights are random numbers: none have to be on this machine, and the speed does not depend on their values.
+#[command(after_help = "Weights are random numbers: none have to be on this machine, and the speed does not depend \
+on their values.
 
 Examples:
   burgess bench encoders                                   one per checkpoint dialect, at batch 1 and 8
   burgess bench encoders openai-clip-l14-336 --batch 1,4
   burgess bench encoders mae-l16 --device tch --json
-  burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, training"
-)]
+  burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, training")]
 pub struct Args {
     #[command(subcommand)]
     what: What,

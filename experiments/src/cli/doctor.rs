@@ -193,10 +193,7 @@ fn weights() -> Vec<Line> {
                     what: "encoder weights missing".into(),
                     state: State::Missing,
                     detail: missing.join(", "),
-                    fix: Some(
-                        "set BURGESS_ZOO to the directory of the weights, or train them: burgess pretrain nano/<id>"
-                            .into(),
-                    ),
+                    fix: Some("set BURGESS_ZOO to a checkout, or train them: burgess pretrain nano/<id>".into()),
                 });
             }
             lines

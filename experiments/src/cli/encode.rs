@@ -6,9 +6,9 @@ use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print};
 use crate::run::notes;
-use crate::study::ArmEncoder;
+use crate::study::{ArmEncoder, TapOverrides};
 use burgess_base::{Error, Result, output};
-use burgess_encoders::arch::{Tap, Tokens};
+use burgess_encoders::arch::Tokens;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::check_grid;
 use burgess_encoders::preprocess::{Fit, Pipeline, Preparation};
@@ -76,28 +76,20 @@ pub fn run(args: Args) -> Result<()> {
     }
     output::check(&args.out)?;
     let chosen: ArmEncoder = args.encoder.parse()?;
-    let how = Preparation { pipeline: args.preprocess, upright: args.exif_orientation };
-    let mut card = chosen.card(how)?;
+    let preparation = Preparation { pipeline: args.preprocess, upright: args.exif_orientation };
+    let mut card = chosen.card(preparation)?;
     for note in notes::of_encoders([&card]) {
         terminal::eprint_line(&format!("note: {note}"));
     }
-    match args.layer.as_slice() {
-        [] => {}
-        [one] => card.tap = Tap { layer: *one, layers: Vec::new(), grid: None, ..card.tap },
-        several => card.tap = Tap { layer: Tap::default().layer, layers: several.to_vec(), ..card.tap },
-    }
-    card.grid = args.grid.map(|side| [side; 2]).or(card.grid);
-    if !card.tap.layers.is_empty() {
-        card.tap.grid = args.grid.map(|side| [side; 2]).or(card.tap.grid).or(card.grid);
-    }
-    if card.grid.is_some_and(|grid| grid.contains(&0)) {
+    let overrides = TapOverrides { layers: args.layer, norm: args.norm, grid: args.grid, tokens: args.tokens };
+    overrides.apply(&mut card);
+    overrides.resample_each_layer(&mut card);
+    if args.grid == Some(0) {
         return Err(Error::usage("--grid must be at least 1").hint("leave it out for the encoder's own grid"));
     }
     if let Some(grid) = card.grid {
         check_grid(grid).map_err(|e| e.context("--grid"))?;
     }
-    card.tap.norm = args.norm.unwrap_or(card.tap.norm);
-    card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
     let encoder = match args.weights.as_deref() {

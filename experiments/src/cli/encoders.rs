@@ -15,11 +15,10 @@ use serde_json::json;
 
 /// List the zoo, show one card, or probe one encoder
 #[derive(clap::Args)]
-#[command(
-    after_help = "Direct probes are a linear classifier and k-NN on frozen features. They are trained on images of the nano \
-world and tested on other images: which thing, colour, count, position, depth, word and glyph an image shows, and which \
-thing covers a patch. The record beside the weights of a nano encoder holds their accuracies; --probe computes them for \
-any encoder.
+#[command(after_help = "Direct probes are a linear classifier and k-NN on frozen features. They are trained on \
+images of the nano world and tested on other images: which thing, colour, count, position, depth, word and glyph an \
+image shows, and which thing covers a patch. The record beside the weights of a nano encoder holds their accuracies; \
+--probe computes them for any encoder.
 
 Examples:
   burgess encoders                               every encoder, and whether its weights are on this machine
@@ -27,8 +26,7 @@ Examples:
   burgess encoders dinov2-base/                  the card of a directory from the hub
   burgess encoders facebook/dinov2-base          the same, once it was fetched
   burgess encoders facebook/dinov2-base --probe  accuracies of direct probes on its features
-  burgess encoders --json"
-)]
+  burgess encoders --json")]
 pub struct Args {
     /// Card id, directory or owner/name of the hub whose card is shown
     #[arg(value_name = "ID|DIR")]

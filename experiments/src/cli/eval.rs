@@ -3,7 +3,7 @@
 use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{print, print_json};
-use crate::run::eval_model::{ModelEvalOptions, evaluate_model};
+use crate::run::eval_model::{ModelEvalOptions, default_name, evaluate_model};
 use crate::study::BlindInput;
 use crate::study::EvalOptions;
 use burgess_base::{Error, Result};
@@ -14,8 +14,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "The model is the `model` directory of a run or of `burgess train`, or a directory of a \
 released Cambrian model. Every question is asked with its image and blind (without the image). Answers go to \
-OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` compares \
-all models that were evaluated with the same options.
+OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` compares all models \
+that were evaluated with the same options.
 
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
@@ -28,15 +28,15 @@ pub struct Args {
     /// Benchmarks by id (`burgess prompts` lists them)
     #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
     benchmarks: Vec<String>,
-    /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or with bench/<id>.jsonl
-    /// for benchmarks that are generated on this machine
+    /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or with
+    /// bench/<id>.jsonl for benchmarks that are generated on this machine
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Name of the model in the results [default: from the directory's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict, cambrian-1
-    /// (those of the paper's code) or lmms-eval (those of that harness, 0.7.3)
+    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict,
+    /// cambrian-1 (those of the paper's code) or lmms-eval (those of that harness, 0.7.3)
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
     /// Prompts, with the same values as --scoring
@@ -51,8 +51,8 @@ pub struct Args {
     /// Also score the options of questions by log-likelihood
     #[arg(long)]
     likelihoods: bool,
-    /// Chat template, for a released model whose configuration does not determine it: llama_3, vicuna_v1, chatml_direct,
-    /// phi3
+    /// Chat template, for a released model whose configuration does not determine it: llama_3, vicuna_v1,
+    /// chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
     /// Output directory
@@ -71,7 +71,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
     let options = ModelEvalOptions {
-        name: args.name.clone().unwrap_or_else(|| name_of(&args.model)),
+        name: args.name.clone().unwrap_or_else(|| default_name(&args.model)),
         model: args.model,
         benchmarks: args.benchmarks,
         data: args.data,
@@ -105,39 +105,4 @@ pub fn run(args: Args) -> Result<()> {
     }
     text += &format!("{}\n", dir.display());
     print(&text)
-}
-
-/// `runs/nano/nano-siglip/seed-0/model` is called `nano-nano-siglip-seed-0`, `cambrian-8b/` by its own name.
-fn name_of(model: &std::path::Path) -> String {
-    // `.` and `..` have names of their own only in full.
-    let whole = match model.file_name() {
-        Some(_) => model.to_path_buf(),
-        None => model.canonicalize().unwrap_or_else(|_| model.to_path_buf()),
-    };
-    let model = whole.as_path();
-    let parts: Vec<String> = model.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
-    let parts = match parts.as_slice() {
-        [before @ .., last] if last == "model" => before.get(before.len().saturating_sub(3)..).unwrap_or_default(),
-        [.., _] => parts.get(parts.len() - 1..).unwrap_or_default(),
-        [] => &[],
-    };
-    parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn models_are_called_by_their_place() {
-        for (path, name) in [
-            ("runs/nano/nano-siglip/seed-0/model", "nano-nano-siglip-seed-0"),
-            ("cambrian-8b/", "cambrian-8b"),
-            ("größe", "gr__e"),
-            (".", "experiments"),
-            ("src/..", "experiments"),
-        ] {
-            assert_eq!(name_of(path.as_ref()), name, "{path}");
-        }
-    }
 }

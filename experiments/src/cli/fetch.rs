@@ -18,8 +18,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(
     after_help = "Files of the hub go into its ordinary cache, shared with Python; files of other servers go to \
-BURGESS_CACHE. Files that are already on this machine are not downloaded again; interrupted downloads are \
-resumed.
+BURGESS_CACHE. Files that are already on this machine are not downloaded again; interrupted downloads are resumed.
 
 Examples:
   burgess fetch dinov2-l14-518                   the weights of a card

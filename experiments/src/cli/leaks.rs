@@ -11,10 +11,10 @@ use std::path::PathBuf;
 /// Find benchmark images in training data, by difference hashes
 #[derive(clap::Args)]
 #[command(after_help = "A benchmark id stands for the published data of that benchmark; any other name stands for a \
-directory of images. Training data are conversations in LLaVA's format (JSON or JSON lines, \
-plain, gzip or zstd), parquet files that contain images, or directories with images and parquet \
-files. The output directory gets leaks.json (counts by benchmark, set and source), matches.jsonl (one line per \
-match) and unreadable.jsonl (images that could not be read, with the cause).
+directory of images. Training data are conversations in LLaVA's format (JSON or JSON lines, plain, gzip or zstd), \
+parquet files that contain images, or directories with images and parquet files. The output directory gets \
+leaks.json (counts by benchmark, set and source), matches.jsonl (one line per match) and unreadable.jsonl (images \
+that could not be read, with the cause).
 
 Hashes are those of Python's imagehash.dhash. Equal hashes do not prove that two images are equal: all blank images \
 have the same hash.

@@ -21,6 +21,7 @@ mod train;
 
 use crate::machine::{stop, terminal};
 use burgess_base::{Error, ErrorKind};
+use burgess_encoders::shipped::{self, EmbeddedFile};
 use clap::{Parser, Subcommand};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -30,7 +31,9 @@ use std::process::ExitCode;
 #[command(
     name = "burgess",
     version,
-    after_help = "Without a command, `burgess` does `burgess rank nano`.\n\nFiles: results go to runs/, images and features to ~/.cache/burgess (BURGESS_CACHE; limit BURGESS_CACHE_GB, default 20), published weights to the Hugging Face cache (HF_HOME).",
+    after_help = "Without a command, `burgess` does `burgess rank nano`.\n\nFiles: results go to runs/, images and \
+features to ~/.cache/burgess (BURGESS_CACHE; limit BURGESS_CACHE_GB, default 20), published weights to the Hugging \
+Face cache (HF_HOME).",
     subcommand_help_heading = "Commands",
     max_term_width = 100,
     disable_help_subcommand = true
@@ -84,8 +87,12 @@ impl Verb {
     }
 }
 
+/// The shipped weights, which are part of the program.
+static ZOO: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
+
 /// Parses the command line, runs the verb, prints errors and returns the exit code.
 pub fn main() -> ExitCode {
+    shipped::embed(ZOO);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return answered(&e),
@@ -131,7 +138,7 @@ fn answered(answer: &clap::Error) -> ExitCode {
         terminal::eprint_line(&terminal::message(&plain));
         return ExitCode::from(code);
     }
-    match answer.print().and_then(|()| std::io::stdout().flush()) {
+    match answer.print().and_then(|()| io::stdout().flush()) {
         Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
             terminal::eprint_line(&format!("error: writing to standard output\n  cause: {e}"));
             ExitCode::FAILURE

@@ -7,12 +7,11 @@ use crate::run::pretraining;
 use crate::run::probes;
 use crate::run::probes::ProbeRecord;
 use burgess_base::{Error, Result, output};
-use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::resolve;
 use burgess_encoders::resolve::is_path;
-use burgess_probe::llm::weights;
+use burgess_encoders::shipped::new_language_model_folder;
 use burn::tensor::Device;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Pretrain a nano encoder or the nano language model
 #[derive(clap::Args)]
@@ -29,8 +28,8 @@ Examples:
   burgess pretrain my-encoder.toml --out my-encoder.safetensors"
 )]
 pub struct Args {
-    /// nano/lm, a nano encoder (nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/moco, nano/ijepa, nano/sup,
-    /// nano/sam, nano/midas, nano/diffusion, nano/random), or your own card with a [pretrain] table
+    /// nano/lm, a nano encoder (nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/moco, nano/ijepa,
+    /// nano/sup, nano/sam, nano/midas, nano/diffusion, nano/random), or your own card with a [pretrain] table
     #[arg(value_name = "nano/ID|CARD.toml")]
     id: String,
     /// Output file (for nano/lm: directory) [default: its path in the zoo]
@@ -54,12 +53,12 @@ pub fn run(args: Args) -> Result<()> {
     let (record, path) = if id == pretraining::LLM {
         let dir = match args.out {
             Some(dir) => dir,
-            None => weights::locate(pretraining::LLM)?,
+            None => new_language_model_folder(pretraining::LLM)?,
         };
         output::check_directory(&dir)?;
         (pretraining::llm(&dir, &device, &args.device, &progress)?, dir)
     } else {
-        let card = card(&id)?;
+        let card = pretraining::card(&id)?;
         let path = match args.out {
             Some(path) => path,
             None if is_path(&id) => {
@@ -77,22 +76,12 @@ pub fn run(args: Args) -> Result<()> {
     show(&record.id, &record.probes)
 }
 
-/// Opens the card of an encoder that can be pretrained.
-fn card(id: &str) -> Result<EncoderCard> {
-    let card = if is_path(id) { EncoderCard::from_file(Path::new(id))? } else { EncoderCard::find(id)? };
-    if card.pretrain.is_none() && card.supervision != Supervision::None {
-        return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
-            .hint("published encoders are not trained here: download them with `burgess fetch`"));
-    }
-    Ok(card)
-}
-
 fn probe(id: &str, weights: Option<PathBuf>, device: &Device, progress: &Progress) -> Result<()> {
     if id == pretraining::LLM {
         return Err(Error::usage("--probes-only is for encoders: a language model has no features of images")
             .hint("leave it out, or name an encoder such as nano/clip"));
     }
-    let card = card(id)?;
+    let card = pretraining::card(id)?;
     let path = weights.map_or_else(|| resolve::weights_path(&card), Ok)?;
     show(id, &probes::store_probes(&card, &path, None, device, progress)?)
 }

@@ -1,7 +1,6 @@
 //! `burgess prompts`: shows the prompts and scoring rules of a benchmark.
 
 use crate::data::benchmarks;
-use crate::machine::paths;
 use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
 use crate::machine::text_table::Align;
@@ -14,18 +13,17 @@ use std::path::{Path, PathBuf};
 
 /// Show the prompts and scoring rules of a benchmark, or list the benchmarks
 #[derive(clap::Args)]
-#[command(
-    after_help = "Without BENCHMARK, lists all benchmarks by category, with their rules and whether their data are on this machine.
+#[command(after_help = "Without BENCHMARK, lists all benchmarks by category, with their rules and whether their data \
+are on this machine.
 
-Rules: `official` are those of the benchmark's authors, `strict` those of Burgess if the authors state none; `cambrian-1` \
-are those of the paper's code, `lmms-eval` those of that harness (0.7.3). Rules are described even if the data are not on \
-this machine.
+Rules: `official` are those of the benchmark's authors, `strict` those of Burgess if the authors state none; \
+`cambrian-1` are those of the paper's code, `lmms-eval` those of that harness (0.7.3). Rules are described even if \
+the data are not on this machine.
 
 Examples:
   burgess prompts
   burgess prompts mmbench-en                        all rules, questions from the Hugging Face cache
-  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3"
-)]
+  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3")]
 pub struct Args {
     /// Benchmark id
     #[arg(value_name = "BENCHMARK")]
@@ -57,8 +55,8 @@ pub fn run(args: Args) -> Result<()> {
         None => benchmark.card().rule_sets(),
     };
     // Rules can be shown without data, questions cannot.
-    let (questions, absent) = match place(benchmark, args.data.as_deref()) {
-        Ok(place) => (benchmark.read(&place)?, None),
+    let (questions, absent) = match benchmarks::find_data(benchmark, args.data.as_deref()) {
+        Ok(path) => (benchmark.read(&path)?, None),
         Err(e) if args.questions.is_some() => return Err(e),
         Err(e) => (bench::QuestionSet::default(), Some(e)),
     };
@@ -79,39 +77,12 @@ pub fn run(args: Args) -> Result<()> {
     print(&told)
 }
 
-/// Path of the data: `data` if it is given, else in the hub's cache or in a rendered world.
-fn place(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
-    match data {
-        Some(data) => Ok(data.to_path_buf()),
-        None if benchmark.card().source.is_none() => made(benchmark.id()).ok_or_else(|| {
-            Error::failed(format!("the questions of {} have not been generated on this machine yet", benchmark.id()))
-                .hint("`burgess rank` generates them; or name their directory with --data DIR")
-        }),
-        None => benchmarks::locate(benchmark, None),
-    }
-}
-
-/// Finds a rendered world in the cache that holds the questions of a benchmark.
-fn made(id: &str) -> Option<PathBuf> {
-    let worlds = std::fs::read_dir(paths::cache().ok()?.join("worlds")).ok()?;
-    let mut worlds: Vec<PathBuf> = worlds.flatten().map(|entry| entry.path()).collect();
-    worlds.sort();
-    worlds.into_iter().find(|world| world.join("bench").join(format!("{id}.jsonl")).is_file())
-}
-
-/// State of a benchmark's data for the list: on this machine (also below `data`) or not.
+/// State of a benchmark's data, for the list.
 fn state(benchmark: &dyn Benchmark, data: Option<&Path>) -> &'static str {
-    let id = benchmark.id();
-    let below = data.map(|data| data.join("bench"));
-    let beside = below.is_some_and(|dir| dir.join(id).is_dir() || dir.join(format!("{id}.jsonl")).is_file());
-    match &benchmark.card().source {
-        _ if beside => "here",
-        Some(source) => match benchmarks::dataset(source.repository) {
-            Ok(Some(_)) => "here",
-            _ => "not here",
-        },
-        None if made(id).is_some() => "here",
-        None => "not made",
+    match (benchmarks::is_available(benchmark, data), benchmark.card().source) {
+        (true, _) => "here",
+        (false, Some(_)) => "not here",
+        (false, None) => "not made",
     }
 }
 

@@ -29,9 +29,9 @@ pub struct Args {
     /// Run the full-length study: nano-full for nano, field-full for field
     #[arg(long)]
     full: bool,
-    /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas; an encoder is a card id, a directory
-    /// or owner/name of the hub, with another tap as a@7 (also a@norm=false, a@grid=8), with random weights as a@random; oracle
-    /// stands for the ground truth of the data
+    /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas; an encoder is a card id, a
+    /// directory or owner/name of the hub, with another tap as a@7 (also a@norm=false, a@grid=8), with random weights
+    /// as a@random; oracle stands for the ground truth of the data
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     encoders: Vec<String>,
     /// Seeds instead of the study's, separated by commas
@@ -49,8 +49,8 @@ pub struct Args {
     /// Number of parallel runs [default: one per core, or all runs if there are at most 1.5 per core]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Also train the arms on these fractions of the align and tune samples (1 stands for the study's own runs), each in a
-    /// directory below the study's; the report shows the score against the number of samples
+    /// Also train the arms on these fractions of the align and tune samples (1 stands for the study's own runs), each
+    /// in a directory below the study's; the report shows the score against the number of samples
     #[arg(long, value_name = "SHARES", value_delimiter = ',', conflicts_with = "dry_run")]
     learning_curve: Vec<f64>,
     /// After the ranking, test the claims of the study's [check] table; exit code 1 if a claim does not hold

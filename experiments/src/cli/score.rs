@@ -4,17 +4,17 @@ use crate::data::benchmarks;
 use crate::machine::terminal::{self, print, print_json};
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result, output};
-use burgess_probe::bench::{self, Benchmark, Predictions, Question, Rules, ScoreReport, predictions::Harness};
+use burgess_probe::bench::{self, Benchmark, Harness, Predictions, Question, Rules, ScoreReport};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Score predictions of any model with a benchmark's metric
 #[derive(clap::Args)]
-#[command(after_help = "Predictions: JSON lines {\"id\": \"…\", \"answer\": \"…\"}, one per question, the samples \
-file of lmms-eval (…_samples_TASK.jsonl), the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json), the \
+#[command(after_help = "Predictions: JSON lines {\"id\": \"…\", \"answer\": \"…\"}, one per question, the \
+samples file of lmms-eval (…_samples_TASK.jsonl), the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json), the \
 answers of LLaVA's scripts (lines {\"question_id\": …, \"text\": \"…\"}), or any .csv or .tsv whose header names \
-these columns. An answer that is null, empty or absent counts as unparsed; unusable rows of the data \
-are skipped, counted and named.
+these columns. An answer that is null, empty or absent counts as unparsed; unusable rows of the data are skipped, \
+counted and named.
 
 Examples:
   burgess score mmbench-en --predictions answers.jsonl          questions from the Hugging Face cache
@@ -32,15 +32,16 @@ pub struct Args {
     /// File of the predictions
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
-    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict, cambrian-1
-    /// (those of the paper's code) or lmms-eval (those of that harness, 0.7.3); `burgess prompts BENCHMARK` describes them
+    /// Scoring rules: official (those of the benchmark's authors, or the strict ones if there are none), strict,
+    /// cambrian-1 (those of the paper's code) or lmms-eval (those of that harness, 0.7.3); `burgess prompts BENCHMARK`
+    /// describes them
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
     /// Largest number of units (images, or pairs scored together) to score, a fixed random sample
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Write the score of every question as JSON lines: id, row, unit, subtask, state, answer, parsed, target, score (`-`:
-    /// to standard output, and the report to standard error)
+    /// Write the score of every question as JSON lines: id, row, unit, subtask, state, answer, parsed, target, score
+    /// (`-`: to standard output, and the report to standard error)
     #[arg(long, value_name = "FILE", conflicts_with = "submission")]
     verdicts: Option<PathBuf>,
     /// Write the answers in the format of the benchmark's server, for benchmarks whose right answers are not published
@@ -60,9 +61,9 @@ pub fn run(args: Args) -> Result<()> {
         Some(data) => data,
         None => benchmarks::locate(benchmark, None)?,
     };
-    let bench::QuestionSet { mut questions, skipped } = benchmark.read(&place)?;
-    let all = questions.len();
-    let rows = all + skipped.iter().map(|l| l.count).sum::<usize>();
+    let read = benchmark.read(&place)?;
+    let (all, rows) = (read.len(), read.len() + read.skipped_count());
+    let bench::QuestionSet { mut questions, skipped } = read;
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
         output::check(&file)?;
@@ -141,7 +142,8 @@ fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predi
 fn text(report: &ScoreReport, notes: &[String]) -> String {
     let outcome = &report.outcome;
     let mut text = format!(
-        "{} ({}, version {}, {} scoring)\n{:.2} ± {:.2} {}  chance {:.2}  best constant answer {:.2}\n{} questions, {} unparsed",
+        "{} ({}, version {}, {} scoring)\n{:.2} ± {:.2} {}  chance {:.2}  best constant answer {:.2}\n\
+         {} questions, {} unparsed",
         report.benchmark,
         report.category,
         report.version,

@@ -1,5 +1,5 @@
-//! Digests of what a run reads of a data directory: the files of conversations and the images that the data name. Other
-//! files there do not affect them.
+//! Digests of the files of a data directory that a run reads: conversations and the images that they name. Other files
+//! there do not affect the digests.
 //!
 //! Each file is read once: its digest is cached by path, size and modification time.
 
@@ -160,7 +160,7 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Opti
         Some(changes) => {
             let what = key.last().unwrap_or(&"inputs");
             Err(Error::failed(format!("{} was made from other inputs: of the {what}, {changes}", dir.display()))
-                .hint(format!("put them back as they were, or remove {} to make it anew", dir.display())))
+                .hint(format!("restore the files, or remove {} to run it again", dir.display())))
         }
         // Unknown changes are reported by `RunStore::claim`.
         None => Ok(()),

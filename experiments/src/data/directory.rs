@@ -15,7 +15,7 @@ pub struct DataDirectory {
     /// Conversations of the tune stage.
     pub tune: PathBuf,
     /// Digest of all data that are read. Empty for data whose digest follows from the contents of the files that are
-    /// used, until these are known (see [`inputs`](crate::inputs)).
+    /// used, until these are known (see [`digests`](crate::data::digests)).
     pub digest: String,
     /// Digest that earlier versions computed from file names, sizes and times, for data whose digest follows from
     /// contents.
@@ -30,7 +30,7 @@ pub struct DataDirectory {
 pub fn check_directory(dir: &Path, what: &str, hint: &str) -> Result<()> {
     match std::fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => Ok(()),
-        Ok(_) => Err(Error::usage(format!("{what} {} is no directory", dir.display())).hint(hint)),
+        Ok(_) => Err(Error::usage(format!("{what} {} is not a directory", dir.display())).hint(hint)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             Err(Error::usage(format!("{what} {} does not exist", dir.display())).hint(hint))
         }
@@ -43,7 +43,7 @@ pub fn check_file(file: &Path) -> Result<()> {
     let hint = "conversations are JSON lines or an array, plain or compressed (.gz, .zst)";
     match std::fs::metadata(file) {
         Ok(meta) if meta.is_file() => Ok(()),
-        Ok(_) => Err(Error::usage(format!("{} is no regular file", file.display())).hint(hint)),
+        Ok(_) => Err(Error::usage(format!("{} is not a regular file", file.display())).hint(hint)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             Err(Error::usage(format!("the file of conversations {} does not exist", file.display())).hint(hint))
         }
@@ -67,9 +67,13 @@ pub fn check_checksums(dir: &Path) -> Result<()> {
     match bad.first() {
         None => Ok(()),
         Some(first) => {
-            let place = dir.join(first);
-            Err(Error::failed(format!("{} is missing or not what was written, one of {}", place.display(), bad.len()))
-                .hint(format!("if the change was meant, remove {}", dir.join(checksums::FILE).display())))
+            let path = dir.join(first);
+            Err(Error::failed(format!(
+                "{} is missing or differs from its checksum, one of {} files",
+                path.display(),
+                bad.len()
+            ))
+            .hint(format!("if the change was intended, remove {}", dir.join(checksums::FILE).display())))
         }
     }
 }

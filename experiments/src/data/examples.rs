@@ -1,4 +1,4 @@
-//! The tokenised training conversations, and the images that training and benchmarks name.
+//! The tokenised training conversations of a study, and the check that their images can be decoded.
 
 use crate::data::directory::{DataDirectory, check_file};
 use crate::data::image_files;
@@ -26,7 +26,7 @@ pub struct ExampleSet {
 }
 
 impl ExampleSet {
-    /// Notes on the conversations that are not used, by reason.
+    /// Notes on the conversations that are left out, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let file = self.file.display();
         self.left_out.iter().map(move |reason| format!("{file}: {reason}"))
@@ -49,13 +49,14 @@ impl ExampleSet {
              [{\"from\": \"human\", \"value\"}, {\"from\": \"gpt\", \"value\"}]}",
         );
         if self.examples.is_empty() {
-            let of = if self.all == 0 { "it is empty".into() } else { format!("of {} none is usable", self.all) };
-            return Err(Error::failed(format!("stage {stage}: {file} has no conversation to train on: {of}{reasons}"))
-                .hint(hint));
+            let of = if self.all == 0 { "it is empty".into() } else { format!("none of {} can be used", self.all) };
+            return Err(
+                Error::failed(format!("stage {stage}: {file} has no usable conversations: {of}{reasons}")).hint(hint)
+            );
         }
         if !self.examples.has_supervised_tokens() {
             return Err(Error::failed(format!(
-                "stage {stage}: no conversation of {file} has an answer to learn{reasons}"
+                "stage {stage}: no conversation of {file} has supervised tokens{reasons}"
             ))
             .hint(hint));
         }
@@ -81,8 +82,8 @@ pub fn read(
     let mut position = 0;
     let mut packing = ExamplePacker::new(&paths::cache()?.join("examples"))?;
     let mut unsupervised: BTreeMap<&str, (usize, String)> = BTreeMap::new();
-    // Conversations that the template refuses, by reason, with their number and the first id; and the first error.
-    let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
+    // Conversations that the template rejects, by reason, with their number and the first id; and the first error.
+    let (mut rejected, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
     let problems = conversation::read(file, |c| {
         position += 1;
         bar.add(1);
@@ -92,9 +93,9 @@ pub fn read(
         let encoded = match chat.encode(tokenizer, &c.turns, c.image.is_some()) {
             Ok(encoded) => encoded,
             Err(e) => {
-                let place = excerpt(&c.id, 80);
+                let id = excerpt(&c.id, 80);
                 let reason = excerpt(e.chain().last().map_or("", String::as_str), 200);
-                refused.entry(reason).or_insert_with(|| (0, place)).0 += 1;
+                rejected.entry(reason).or_insert_with(|| (0, id)).0 += 1;
                 first.get_or_insert(e);
                 return Ok(());
             }
@@ -103,7 +104,7 @@ pub fn read(
             unsupervised.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
         let image = c.image.as_ref().map(|i| images.number_from(&image_files::encode_name(Path::new(i)), &c.source));
-        // ImageIndex get their indices before any is left out, so that every fraction of the data uses the same features.
+        // Images get their indices before the fraction is applied, so that all fractions use the same cached features.
         if share.is_some_and(|share| !is_in_fraction(position - 1, share)) {
             return Ok(());
         }
@@ -113,20 +114,21 @@ pub fn read(
         }
     })?;
     drop(bar);
-    let refusals: usize = refused.values().map(|(count, _)| count).sum();
-    if let Some(e) = first.filter(|_| refusals == position as usize) {
-        return Err(e.context(format!("{}: the chat template takes none of {refusals} conversations", file.display())));
+    let rejections: usize = rejected.values().map(|(count, _)| count).sum();
+    if let Some(e) = first.filter(|_| rejections == position as usize) {
+        return Err(e.context(format!("{}: the chat template rejects all {rejections} conversations", file.display())));
     }
     let mut left_out = Vec::new();
-    for (why, (count, first)) in refused {
+    for (why, (count, first)) in rejected {
         left_out
-            .push(format!("{count} conversations left out: the chat template refuses them: {why} (first: {first})"));
+            .push(format!("{count} conversations left out: the chat template rejects them: {why} (first: {first})"));
     }
     for (what, count, first) in problems.iter() {
         left_out.push(format!("{count} conversations left out: {what} (first: {first})"));
     }
     for (what, (count, first)) in unsupervised {
-        left_out.push(format!("nothing is learned of {count} conversations: {what} (first: {})", excerpt(&first, 200)));
+        left_out
+            .push(format!("{count} conversations without supervised tokens: {what} (first: {})", excerpt(&first, 200)));
     }
     let all = position as usize + problems.total();
     Ok(ExampleSet { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
@@ -162,14 +164,14 @@ pub fn drop_unreadable(
             let of = if source.is_empty() { String::new() } else { format!(" of {source}") };
             let cause = bad.get(first).map_or("", String::as_str);
             progress.line(&format!(
-                "note: {}: {count} conversations{of} left out: their image cannot be read (first: {cause})",
+                "note: {}: {count} conversations{of} left out: their images cannot be read (first: {cause})",
                 set.file.display()
             ));
         }
         if set.examples.is_empty() && before > 0 {
             let first = lost.first().and_then(|i| images.names.get(*i)).map_or("", String::as_str);
             return Err(Error::failed(format!(
-                "no image of the {before} conversations in {} can be read: {}",
+                "none of the images of the {before} conversations in {} can be read: {}",
                 set.file.display(),
                 bad.get(first).map_or("", String::as_str)
             ))

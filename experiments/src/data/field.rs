@@ -29,12 +29,12 @@ pub fn resolve(name: &str) -> Result<String> {
     let path = directory()?.join(rest);
     match path.exists() {
         true => Ok(path.to_string_lossy().into_owned()),
-        false => Err(Error::usage(format!("{name} is not on this machine: there is no {}", path.display()))
+        false => Err(Error::usage(format!("{name} is not on this machine: {} does not exist", path.display()))
             .hint(prepare_hint(None))),
     }
 }
 
-/// Hint on how to prepare the data; sizes other than those of the built-in study are given as options.
+/// Hint on how to prepare the data: the command, with the sizes of `spec` unless they are those of the built-in study.
 fn prepare_hint(spec: Option<&FieldSpec>) -> String {
     let sizes = match spec {
         None => String::new(),
@@ -43,7 +43,8 @@ fn prepare_hint(spec: Option<&FieldSpec>) -> String {
         }
     };
     format!(
-        "experiments/studies/field/prepare.sh gets the packages and prepares them; if they are unpacked already: burgess data field{sizes}"
+        "experiments/studies/field/prepare.sh downloads and prepares the packages; if they are unpacked already: \
+         burgess data field{sizes}"
     )
 }
 
@@ -55,7 +56,7 @@ pub fn data_directory(spec: &FieldSpec) -> Result<(PathBuf, String)> {
     let dir = prepare::data_directory(&directory()?, spec)?;
     if !dir.is_dir() {
         return Err(Error::usage(format!(
-            "the data of the field study are not prepared: there is no {}",
+            "the data of the field study are not prepared: {} does not exist",
             dir.display()
         ))
         .hint(prepare_hint(Some(spec))));
@@ -80,11 +81,11 @@ pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     match bad.first() {
         None => Ok(()),
         Some(first) => Err(Error::failed(format!(
-            "{} files of the field study's data are missing or not what was written, first {}",
+            "{} files of the field study's data are missing or differ from their checksums, first {}",
             bad.len(),
             dir.join(first).display()
         ))
-        .hint(format!("to make them again: {}", prepare_hint(Some(spec))))),
+        .hint(format!("to prepare them again: {}", prepare_hint(Some(spec))))),
     }
 }
 
@@ -92,7 +93,7 @@ pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
 pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<PreparedField> {
     if !from.is_dir() {
         return Err(Error::usage(format!("the directory of packages {} does not exist", from.display())).hint(
-            "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",
+            "experiments/studies/field/prepare.sh downloads and unpacks the packages; or name another directory",
         ));
     }
     temporary::remove_stale(&directory()?, 1);

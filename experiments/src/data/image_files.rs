@@ -1,10 +1,10 @@
 //! The images of a study: image files, or cells of published tables.
 //!
 //! An image's name is the path of its file relative to the data directory, or `TABLE#COLUMN/ROW` (see
-//! [`burgess_probe::bench::ImageLocation`]). A question about several images names one per line; they become a single image,
-//! side by side from left to right, as is usual for models that take one image (BLINK, appendix): each is scaled to the
-//! height of the tallest, with ten white pixels between them. Line feeds and bytes that are not UTF-8 are written as a
-//! NUL, which no file name contains, and two hexadecimal digits per byte.
+//! [`burgess_probe::bench::ImageLocation`]). A question about several images names one per line; they are joined into a
+//! single image, side by side from left to right, as is usual for models that take one image (BLINK, appendix): each is
+//! scaled to the height of the tallest, with ten white pixels between them. Line feeds and bytes that are not UTF-8 are
+//! written as a NUL, which no file name contains, and two hexadecimal digits per byte.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{self, Orientation};
@@ -29,7 +29,7 @@ pub fn joint_name(dir: &Path, images: &[ImageLocation]) -> String {
     images.iter().map(relative).collect::<Vec<_>>().join("\n")
 }
 
-/// Name of one file.
+/// Encodes the path of a file as a name on one line.
 pub fn encode_name(path: &Path) -> String {
     let mut name = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
@@ -132,12 +132,12 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
     let mut decode = |part: &ImageLocation| match part {
         // A pipe or a device may never end.
         ImageLocation::File(path) if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) => {
-            Err(Error::failed(format!("{} is no regular file", path.display())))
+            Err(Error::failed(format!("{} is not a regular file", path.display())))
         }
         ImageLocation::File(path) => preprocess::decode_oriented(path, orientation),
         ImageLocation::Cell(_) => bytes
             .next()
-            .unwrap_or_else(|| Err(Error::failed("it was not read")))
+            .unwrap_or_else(|| Err(Error::failed("the cell was not read")))
             .and_then(|bytes| preprocess::decode_bytes_oriented(&bytes, orientation))
             .map_err(|e| e.context(format!("reading image {part}"))),
     };
@@ -172,7 +172,10 @@ fn side_by_side(mut images: Vec<RgbImage>) -> Result<RgbImage> {
     let gaps = u64::from(GAP) * (images.len() as u64 - 1);
     let width = images.iter().map(scaled).sum::<u64>() + gaps;
     if width * u64::from(height) > PIXELS {
-        return Err(Error::failed(format!("{} images side by side are {width}×{height} pixels", images.len())));
+        return Err(Error::failed(format!(
+            "{} images side by side are {width}×{height} pixels, expected at most {PIXELS} in all",
+            images.len()
+        )));
     }
     let mut whole = RgbImage::from_pixel(width as u32, height, Rgb([255; 3]));
     let mut left = 0;
@@ -236,7 +239,7 @@ mod tests {
         let fifo = std::process::Command::new("mkfifo").arg(dir.path().join("pipe.png")).status();
         assert!(fifo.is_ok_and(|s| s.success()));
         let e = open(dir.path(), "pipe.png", Orientation::AsStored).unwrap_err();
-        assert!(e.to_string().contains("pipe.png is no regular file"), "{e}");
+        assert!(e.to_string().contains("pipe.png is not a regular file"), "{e}");
         Ok(())
     }
 

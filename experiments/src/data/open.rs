@@ -38,7 +38,7 @@ pub fn image_directory(data: &DataSource) -> Result<Option<PathBuf>> {
 
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
-    // Sweeps the cache and its folders for worlds, examples and others.
+    // Remove temporary files that killed processes left in the cache.
     temporary::remove_stale(&paths::cache()?, 1);
     match data {
         DataSource::World(spec) => {
@@ -76,7 +76,7 @@ pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
         DataSource::Published(published) => published::open(published),
         DataSource::Files(files) => {
             let dir = files.images.clone();
-            check_directory(&dir, "the directory of images", "the conversations' images are looked for below it")?;
+            check_directory(&dir, "the directory of images", "image names in the conversations are relative to it")?;
             for file in files.align.iter().chain([&files.tune]) {
                 check_file(file)?;
             }
@@ -112,7 +112,8 @@ fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Re
     let bad = match checksums::damaged(dir, &verification_record(digest)?) {
         Ok((Verification::NoChecksum, _)) => {
             progress.line(&format!(
-                "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",
+                "note: {} was rendered by an earlier version without checksums and is used unchecked; to render it \
+                 again, remove it",
                 dir.display()
             ));
             return Ok(());
@@ -125,7 +126,7 @@ fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Re
     };
     let Some(first) = bad.first() else { return Ok(()) };
     progress.line(&format!(
-        "note: {} files of {} are not what was written (first: {first}): they are rendered again",
+        "note: {} files of {} are missing or differ from their checksums (first: {first}) and are rendered again",
         bad.len(),
         dir.display()
     ));
@@ -136,11 +137,11 @@ fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Re
         if !file.exists() {
             continue;
         }
-        let place = dir.join(file.strip_prefix(&again).unwrap_or(file));
-        if let Some(parent) = place.parent() {
+        let path = dir.join(file.strip_prefix(&again).unwrap_or(file));
+        if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
         }
-        std::fs::rename(file, &place).with_context(|| format!("replacing {}", place.display()))?;
+        std::fs::rename(file, &path).with_context(|| format!("replacing {}", path.display()))?;
     }
     match std::fs::remove_dir_all(&again) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -15,8 +15,8 @@ impl PublishedCorpus {
     /// The file is not in the cache, or `file` is no plain relative path.
     pub fn locate(&self) -> Result<PathBuf> {
         if !hub::is_plain(&self.file) {
-            return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository))
-                .hint("name a file of the dataset, relative to its folder"));
+            return Err(Error::usage(format!("`{}` is not a path inside the dataset {}", self.file, self.repository))
+                .hint("give a relative path without `..`"));
         }
         let folder = benchmarks::dataset(&self.repository)?;
         if let Some(file) = folder.map(|folder| folder.join(&self.file)).filter(|file| file.is_file()) {
@@ -29,7 +29,7 @@ impl PublishedCorpus {
             hub::cache()?.display()
         ))
         .hint(format!(
-            "hf download --repo-type dataset {} {}; or name files of your own with [evaluator.data.files]",
+            "hf download --repo-type dataset {} {}; or name your own files in [evaluator.data.files]",
             self.repository, self.file
         )))
     }
@@ -44,8 +44,8 @@ pub fn open(published: &PublishedData) -> Result<DataDirectory> {
     let align = published.align.as_ref().map(PublishedCorpus::locate).transpose()?;
     let tune = published.tune.locate()?;
     if !dir.is_dir() {
-        return Err(Error::failed(format!("the images should lie below {}, which is no directory", dir.display()))
-            .hint("unpack the archives that the cards of the datasets name, or set `images` in [evaluator.data.published]"));
+        return Err(Error::failed(format!("the directory of images {} does not exist", dir.display()))
+            .hint("unpack the datasets' archives there, or set `images` in [evaluator.data.published]"));
     }
     // The links of a snapshot resolve to files named by their digest, so the path identifies the contents.
     let name = |file: &PathBuf| std::fs::canonicalize(file).map(|f| f.display().to_string());

@@ -83,7 +83,7 @@ impl CachedFeatures {
                 .get(chunk)
                 .filter(|c| row < c.shape[0])
                 .and_then(|c| c.map.get(c.offset + row * size * 4..c.offset + (row + 1) * size * 4))
-                .ok_or_else(|| Error::failed(format!("there is no image number {image} in the feature cache")))?;
+                .ok_or_else(|| Error::failed(format!("the feature cache has no image with index {image}")))?;
             values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
         }
         Ok(Tensor::from_data(TensorData::new(values, [images.len(), self.tokens, self.width]), device))
@@ -103,14 +103,14 @@ impl FeatureCache {
     /// missing chunks, several at once. If one encoder fails, the others are still encoded.
     pub fn features(
         &self,
-        wanted: &[&PreparedEncoder],
+        encoders: &[&PreparedEncoder],
         set: ImageSet<'_>,
-        share: Parallelism,
+        parallelism: Parallelism,
         progress: &Progress,
     ) -> Result<Vec<Result<CachedFeatures>>> {
         let ImageSet { data, images, device_name, .. } = set;
         let mut entries: Vec<Result<CacheEntry>> =
-            wanted.iter().map(|w| self.entry(w, data, images, device_name)).collect();
+            encoders.iter().map(|e| self.entry(e, data, images, device_name)).collect();
         let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
         for round in 0..=ROUNDS {
@@ -119,7 +119,7 @@ impl FeatureCache {
                 let Ok(entry) = entry else { continue };
                 let left = entry.open_chunks(images.len());
                 if let (true, Some(note)) = (round == 0, damaged(&left)) {
-                    progress.line(&format!("note: features of {}: {note}", wanted[number].encoder.name()));
+                    progress.line(&format!("note: features of {}: {note}", encoders[number].encoder.name()));
                 }
                 tasks.extend(left.iter().map(|(chunk, _)| (number, *chunk)));
             }
@@ -129,9 +129,9 @@ impl FeatureCache {
             for (number, chunk) in &tasks {
                 *encoded.entry(*number).or_default() += rows_of(*chunk, images.len());
             }
-            let failures = encode_chunks(wanted, &entries, &tasks, set, share, progress)?;
+            let failures = encode_chunks(encoders, &entries, &tasks, set, parallelism, progress)?;
             for (number, e) in failures {
-                entries[number] = Err(e.context(format!("encoding images with {}", wanted[number].encoder.name())));
+                entries[number] = Err(e.context(format!("encoding images with {}", encoders[number].encoder.name())));
             }
         }
         if !encoded.is_empty() {
@@ -146,18 +146,18 @@ impl FeatureCache {
 
     fn entry(
         &self,
-        wanted: &PreparedEncoder,
+        encoder: &PreparedEncoder,
         data: &DataDirectory,
         images: &[String],
         device_name: &str,
     ) -> Result<CacheEntry> {
         // Features are addressed by image index, so other benchmarks, or another order, need another entry.
         let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
-        let what = match &wanted.card {
+        let what = match &encoder.card {
             ArmCard::Encoder(card) => json!({
                 "version": VERSION,
                 "encoder": card.id,
-                "weights": wanted.weights_digest,
+                "weights": encoder.weights_digest,
                 "architecture": card.architecture,
                 "preprocess": card.preprocess,
                 "tap": card.tap,
@@ -225,7 +225,7 @@ impl FeatureCache {
         }
         if total > self.limit {
             progress.line(&format!(
-                "note: the feature cache holds {:.1} GB in use, more than its limit of {:.1} GB (BURGESS_CACHE_GB)",
+                "note: {:.1} GB of the feature cache are in use, more than its limit of {:.1} GB (BURGESS_CACHE_GB)",
                 total as f64 / 1e9,
                 self.limit as f64 / 1e9
             ));
@@ -275,31 +275,31 @@ fn remove_unused(dir: &Path) -> bool {
 fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
     let bad: Vec<&Error> = left.iter().filter_map(|(_, e)| e.as_ref()).collect();
     let first = bad.first()?;
-    Some(format!("{} files of the cache cannot be used and are made again (first: {first})", bad.len()))
+    Some(format!("{} files of the cache cannot be used and are computed again (first: {first})", bad.len()))
 }
 
 /// Computes chunks, several at once; returns the errors by encoder index.
 fn encode_chunks(
-    wanted: &[&PreparedEncoder],
+    encoders: &[&PreparedEncoder],
     entries: &[Result<CacheEntry>],
     tasks: &[(usize, usize)],
     set: ImageSet<'_>,
-    share: Parallelism,
+    parallelism: Parallelism,
     progress: &Progress,
 ) -> Result<BTreeMap<usize, Error>> {
     let ImageSet { data, images, device, .. } = set;
     let left: usize = tasks.iter().map(|(_, c)| rows_of(*c, images.len())).sum();
     let bar = progress.bar("encoding images", left as u64);
-    let loaded: Vec<Mutex<LoadedEncoder>> = (0..wanted.len())
+    let loaded: Vec<Mutex<LoadedEncoder>> = (0..encoders.len())
         .map(|n| Mutex::new(LoadedEncoder { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
         .collect();
-    let outcomes = workers::each(share, tasks.to_vec(), |(number, chunk)| {
+    let outcomes = workers::each(parallelism, tasks.to_vec(), |(number, chunk)| {
         stop::check()?;
-        let (w, Ok(entry)) = (&wanted[number], &entries[number]) else {
+        let (encoder, Ok(entry)) = (&encoders[number], &entries[number]) else {
             return Err(Error::failed("no cache entry"));
         };
-        bar.message(&format!("encoding images with {}", w.encoder.name()));
-        let extractor = LoadedEncoder::take(&loaded[number], w, &data.dir, device)?;
+        bar.message(&format!("encoding images with {}", encoder.encoder.name()));
+        let extractor = LoadedEncoder::take(&loaded[number], encoder, &data.dir, device)?;
         entry.compute(&extractor, chunk, data, images, &|n| bar.add(n))
     })?;
     // EncodedImages chunks are kept; the next start of the command encodes the rest.
@@ -328,16 +328,16 @@ struct LoadedEncoder {
 impl LoadedEncoder {
     /// Returns the encoder for one more chunk: loads it for the first chunk and drops it after the last.
     fn take(
-        place: &Mutex<Self>,
-        wanted: &PreparedEncoder,
+        slot: &Mutex<Self>,
+        encoder: &PreparedEncoder,
         data: &Path,
         device: &Device,
     ) -> Result<Arc<FeatureExtractor>> {
-        let mut this = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut this = slot.lock().unwrap_or_else(PoisonError::into_inner);
         this.left = this.left.saturating_sub(1);
         let extractor = match this.extractor.take() {
             Some(extractor) => extractor,
-            None => Arc::new(FeatureExtractor::open(&wanted.encoder, &wanted.card, data, device)?),
+            None => Arc::new(FeatureExtractor::open(&encoder.encoder, &encoder.card, data, device)?),
         };
         if this.left > 0 {
             this.extractor = Some(extractor.clone());
@@ -385,22 +385,23 @@ impl CacheEntry {
         let file = File::open(&path).with_context(step)?;
         // SAFETY: cache files are only ever replaced by renaming and removed by unlinking, so a mapped file
         // never changes under the map.
+        #[allow(unsafe_code, reason = "files of the cache are replaced, never changed in place")]
         let map = unsafe { Mmap::map(&file) }.with_context(step)?;
         let invalid = |e: String| Error::failed(e).context(step());
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| invalid(e.to_string()))?;
         let tensors = SafeTensors::deserialize(&map).map_err(|e| invalid(e.to_string()))?;
         if tensors.len() != 2 {
-            return Err(invalid(format!("it holds {} tensors, not `features` and `grid`", tensors.len())));
+            return Err(invalid(format!("it holds {} tensors, expected `features` and `grid`", tensors.len())));
         }
         let features = tensors.tensor("features").map_err(|e| invalid(e.to_string()))?;
         let grid = tensors.tensor("grid").map_err(|e| invalid(e.to_string()))?;
         let (&[rows, tokens, width], Dtype::F32, Dtype::U64, &[g0, g1]) =
             (features.shape(), features.dtype(), grid.dtype(), grid.data().as_chunks::<8>().0)
         else {
-            return Err(invalid("this is not a chunk of features".into()));
+            return Err(invalid("expected `features` [images, tokens, width] f32 and `grid` [2] u64".into()));
         };
         if rows != rows_of(chunk, images) {
-            return Err(invalid(format!("{rows} images instead of {}", rows_of(chunk, images))));
+            return Err(invalid(format!("it holds {rows} images, expected {}", rows_of(chunk, images))));
         }
         let info = metadata.info("features").map(|i| i.data_offsets.0).unwrap_or(0);
         let seconds = metadata
@@ -412,9 +413,9 @@ impl CacheEntry {
         let grid = [u64::from_le_bytes(g0) as usize, u64::from_le_bytes(g1) as usize];
         let shape = [rows, tokens, width];
         let written = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
-        let written = written.ok_or_else(|| invalid("it has no digest: an earlier version wrote it".into()))?;
+        let written = written.ok_or_else(|| invalid("it has no digest, as files of earlier versions".into()))?;
         if encode::digest(&self.of(chunk), shape, grid, features.data()) != *written {
-            return Err(invalid("its digest is not the one that was written: the file is damaged".into()));
+            return Err(invalid("its digest differs from the one that was written: the file is damaged".into()));
         }
         let offset = 8 + header + info;
         Ok(CachedChunk { map, offset, shape, grid, seconds })
@@ -444,13 +445,13 @@ impl CacheEntry {
         for (number, chunk) in self.chunks.into_iter().enumerate() {
             let chunk = chunk.ok_or_else(|| {
                 Error::failed(format!(
-                    "file {number} of the cached features {} is gone again and again",
+                    "file {number} of the cached features {} was removed {ROUNDS} times before it was opened",
                     self.dir.display()
                 ))
-                .hint("something else removes files from the cache: set BURGESS_CACHE to a directory of its own")
+                .hint("another program removes files from the cache: set BURGESS_CACHE to another directory")
             })?;
             if chunks.first().is_some_and(|first| chunk.shape[1..] != first.shape[1..] || chunk.grid != first.grid) {
-                return Err(Error::failed(format!("the chunks in {} differ in shape", self.dir.display()))
+                return Err(Error::failed(format!("the features in {} differ in shape", self.dir.display()))
                     .hint("remove this directory and run the command again"));
             }
             chunks.push(chunk);

@@ -1,4 +1,4 @@
-//! What is known of an arm's encoder without its weights: the card of a network, or the card of the oracle.
+//! The cards of arms' encoders, which describe them without their weights: of a network, or of the oracle.
 
 use crate::data;
 use crate::features::oracle;
@@ -11,7 +11,7 @@ use burgess_reports::schema::ArmRole;
 use burgess_world::CELLS;
 use std::path::Path;
 
-/// The card of whatever gives an arm its features: a network or the oracle.
+/// The card of an arm's encoder: that of a network, or that of the oracle.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant)]
 pub enum ArmCard {
@@ -26,10 +26,10 @@ impl ArmCard {
     ///
     /// # Errors
     /// There is no such encoder, or the data have no ground truth for the oracle.
-    pub fn of(encoder: &ArmEncoder, how: Preparation, data: &Path) -> Result<Self> {
+    pub fn of(encoder: &ArmEncoder, preparation: Preparation, data: &Path) -> Result<Self> {
         match encoder.is_oracle() {
             true => Ok(Self::Oracle(GroundTruth::read(data)?.card())),
-            false => Ok(Self::Encoder(encoder.card(how)?)),
+            false => Ok(Self::Encoder(encoder.card(preparation)?)),
         }
     }
 
@@ -38,15 +38,15 @@ impl ArmCard {
     /// # Errors
     /// As [`ArmCard::of`].
     pub fn planned(encoder: &ArmEncoder, evaluator: &EvaluatorConfig) -> Result<Self> {
-        let how = evaluator.preparation();
+        let preparation = evaluator.preparation();
         match (data::image_directory(&evaluator.data)?, &evaluator.data) {
-            _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(how)?)),
-            (Some(dir), _) => Self::of(encoder, how, &dir),
+            _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(preparation)?)),
+            (Some(dir), _) => Self::of(encoder, preparation, &dir),
             (None, DataSource::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
-            (None, _) => {
-                Err(Error::failed("the oracle's ground truth is not known before the data are on this machine")
-                    .hint("leave the oracle out, or get the data first"))
-            }
+            (None, _) => Err(Error::failed(
+                "the oracle cannot be planned: the data with its ground truth are not on this machine",
+            )
+            .hint("leave the oracle out, or get the data first")),
         }
     }
 
@@ -65,7 +65,7 @@ impl ArmCard {
                 here.grid,
                 trained.grid
             ))
-            .hint("--data names a directory whose ground truth has the grid of the training data's")),
+            .hint("evaluate on data whose ground truth has the same grid as that of the training data")),
         }
     }
 
@@ -80,7 +80,7 @@ impl ArmCard {
         }
     }
 
-    /// Id of the encoder, for messages and results.
+    /// Id of the encoder in messages and results.
     pub fn id(&self) -> &str {
         match self {
             Self::Encoder(card) => &card.id,
@@ -176,8 +176,8 @@ pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)
         match card {
             ArmCard::Oracle(_) => return ArmRole::Oracle,
             ArmCard::Encoder(card) => {
-                let drawn = matches!(encoder.weights, EncoderWeights::Random(_));
-                untrained &= drawn || card.supervision == Supervision::None;
+                let random = matches!(encoder.weights, EncoderWeights::Random(_));
+                untrained &= random || card.supervision == Supervision::None;
             }
         }
     }

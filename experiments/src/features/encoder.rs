@@ -16,12 +16,12 @@ impl ArmEncoder {
     ///
     /// # Errors
     /// There is no such encoder or no such layer, or the encoder is the oracle.
-    pub fn card(&self, how: Preparation) -> Result<EncoderCard> {
+    pub fn card(&self, preparation: Preparation) -> Result<EncoderCard> {
         if self.is_oracle() {
             return Err(oracle::no_encoder());
         }
         let source = field::resolve(&self.source)?;
-        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.prepared(how)?;
+        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.prepared(preparation)?;
         self.tap.apply(&mut card);
         card.architecture.check_tap(&card.tap).map_err(|e| e.context(format!("tapping {self}")))?;
         Ok(card)

@@ -114,7 +114,7 @@ pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientat
     cards.next().map(ArmCard::orientation).unwrap_or_default()
 }
 
-/// Makes the list of a run's encoders for `cards.json`.
+/// Lists the encoders of a run for `cards.json`.
 pub fn model_encoders(encoders: &[EncoderFeatures]) -> Vec<ModelEncoder> {
     let entry = |part: &EncoderFeatures| {
         let mut card = part.card.clone();
@@ -143,8 +143,8 @@ pub fn write(dir: &Path, encoders: &[EncoderFeatures]) -> Result<()> {
 /// Reads and validates the encoders of the model in `dir`.
 pub fn read(dir: &Path) -> Result<Vec<ModelEncoder>> {
     if !dir.join(FILE).is_file() {
-        return Err(Error::failed(format!("{} has no {FILE}: what its images go through is not known", dir.display()))
-            .hint("run the study again: what is done stays done, and the file is written"));
+        return Err(Error::failed(format!("{} has no {FILE}, which describes its encoders", dir.display()))
+            .hint("run the study again: finished work is kept, and the file is written"));
     }
     let encoders: Vec<ModelEncoder> = atomic::read_json(&dir.join(FILE))?;
     for entry in &encoders {
@@ -183,7 +183,7 @@ mod tests {
         assert!(image_batch(&image, &encoders, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
         match blank_batch(&image, &encoders, false, &device)? {
             ImageBatch::FeatureMaps(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
-            _ => return Err(Error::failed("the oracle gives features")),
+            _ => return Err(Error::failed("expected features of the oracle")),
         }
         Ok(())
     }

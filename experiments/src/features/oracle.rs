@@ -36,9 +36,9 @@ pub const WIDTH: usize = 128;
 const VERSION: u32 = 1;
 /// Seed of the random streams from which the signs are drawn.
 const SEED: u64 = 0;
-/// Example of a line of `truth.jsonl`, for error hints.
+/// Form of a line of `truth.jsonl`, for error hints.
 const FORM: &str =
-    "a line for each image: {\"image\": \"a.png\", \"grid\": [rows, columns], \"cells\": [[\"red\", \"cup\"], [], …]}";
+    "one line per image: {\"image\": \"a.png\", \"grid\": [rows, columns], \"cells\": [[\"red\", \"cup\"], [], …]}";
 
 /// Everything that determines the oracle's features except the ground truth itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,19 +79,19 @@ impl OracleCard {
     /// Notes on the oracle, which the results list.
     pub fn notes(&self) -> Vec<String> {
         vec![format!(
-            "features are the ground truth in {FILE}, as a random projection to {} channels; no image is read, and there \
-             are no parameters and no operations",
+            "features are the ground truth in {FILE}, as a random projection to {} channels; no image is read, and \
+             there are no parameters and no operations",
             self.width
         )]
     }
 }
 
-/// Makes the error for a caller that needs an encoder's card or weights where the arm has the oracle.
+/// Makes the error for a caller that needs a network's card or weights, but the arm has the oracle.
 pub fn no_encoder() -> Error {
     Error::usage(format!(
-        "`{ORACLE}` is no encoder: its features are the ground truth of a study's data, not of an image"
+        "`{ORACLE}` is no encoder: its features are the ground truth of a study's data, not computed from images"
     ))
-    .hint(format!("`burgess rank STUDY --encoders {ORACLE}` measures it; a directory of this name is ./{ORACLE}"))
+    .hint(format!("add it to a study as an arm: encoders = [\"{ORACLE}\"]; a directory of this name is ./{ORACLE}"))
 }
 
 /// The ground truth of a data directory as features.
@@ -134,7 +134,7 @@ impl GroundTruth {
         match fs::metadata(&file) {
             Ok(meta) if meta.is_file() => {}
             // A pipe or a device may never end.
-            Ok(_) => return Err(Error::failed(format!("{} is no regular file", file.display())).hint(FORM)),
+            Ok(_) => return Err(Error::failed(format!("{} is not a regular file", file.display())).hint(FORM)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(absent(&file)),
             Err(e) => return Err(e).with_context(step),
         }
@@ -152,8 +152,8 @@ impl GroundTruth {
             digest.update(&bytes);
             let line = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii();
             if !line.is_empty() {
-                let place = |e: Error| e.context(format!("{}:{number}", file.display())).hint(FORM);
-                reader.line(line).map_err(place)?;
+                let in_line = |e: Error| e.context(format!("{}:{number}", file.display())).hint(FORM);
+                reader.line(line).map_err(in_line)?;
             }
             bytes.clear();
         }
@@ -175,7 +175,7 @@ impl GroundTruth {
         let truth = Self::read(dir)?;
         match truth.card() == *card {
             true => Ok(truth),
-            false => Err(Error::failed(format!("{} changed while it was used", truth.file.display()))
+            false => Err(Error::failed(format!("{} changed while the study ran", truth.file.display()))
                 .hint("run the command again")),
         }
     }
@@ -246,7 +246,7 @@ impl Reader {
         match self.grid {
             Some(first) if first != grid => {
                 return Err(Error::failed(format!(
-                    "the grid is {}, that of the lines before is {}: all images have the same",
+                    "the grid is {}, that of the lines before is {}: all images must have the same grid",
                     shown(grid),
                     shown(first)
                 )));
@@ -268,7 +268,7 @@ impl Reader {
         let name = image_files::encode_name(Path::new(&image));
         match self.images.insert(name, cells) {
             None => Ok(()),
-            Some(_) => Err(Error::failed(format!("the image {} has a line before", excerpt(&image, 200)))),
+            Some(_) => Err(Error::failed(format!("the image {} is listed twice", excerpt(&image, 200)))),
         }
     }
 
@@ -332,7 +332,7 @@ mod tests {
         let features = truth.features(&["a", "b"])?;
         let cells: Vec<&[f32]> = features.chunks(WIDTH).collect();
         let [red, both, empty, same, background, seven] = cells.as_slice() else { panic!("{}", cells.len()) };
-        assert_eq!((both, empty), (same, background), "order and repetition of words say nothing");
+        assert_eq!((both, empty), (same, background), "order and repetition of words do not matter");
         assert_eq!(super::background(&truth.card()), background.repeat(3));
         for cell in [red, empty, seven] {
             assert_eq!(dot(cell, cell), 1.0);
@@ -371,7 +371,7 @@ mod tests {
             (line("b", "[[], []]"), ":2: there are 2 cells, expected 3 for the grid 1×3"),
             (line("b", "[[], [], [3]]"), ":2: column 51: invalid type: integer `3`, expected a string"),
             (line("b", "[[], [], [\"\"]]"), ":2: a word of cell 3 is empty"),
-            (line("a", "[[], [], []]"), ":2: the image a has a line before"),
+            (line("a", "[[], [], []]"), ":2: the image a is listed twice"),
             (line("b", "[[], [], []]").replace("1, 3", "3, 1"), ":2: the grid is 3×1, that of the lines before is 1×3"),
             (line("b", "[]").replace("1, 3", "0, 3"), ":2: a feature grid of 0x3 has no tokens"),
             (line("b", "[]").replace("\"grid\"", "\"gird\""), ":2: column"),
@@ -395,7 +395,7 @@ mod tests {
         let e = GroundTruth::read(dir.path()).map(|_| ()).unwrap_err();
         assert!(e.to_string().contains("no ground truth for the oracle") && e.hint_text().is_some(), "{e}");
         fs::create_dir(dir.path().join(FILE))?;
-        assert!(GroundTruth::read(dir.path()).is_err_and(|e| e.to_string().contains("no regular file")));
+        assert!(GroundTruth::read(dir.path()).is_err_and(|e| e.to_string().contains("not a regular file")));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use burgess_base::{Error, Result};
 use burn::tensor::Device;
 
-/// A backend: its name, whether this binary contains it, what it computes on, and how to build it in.
+/// A library that computes on some kind of device.
 pub struct Backend {
     /// Name of the backend, the first part of its devices' names.
     pub name: &'static str,
@@ -55,14 +55,14 @@ pub fn parse(name: &str) -> Result<Device> {
     let known = BACKENDS.iter().find(|b| b.name == backend).ok_or_else(|| {
         let names: Vec<&str> = BACKENDS.iter().map(|b| b.name).collect();
         Error::usage(format!("there is no device called `{name}`"))
-            .hint(format!("one of: {}, with an index as in cuda:0", names.join(", ")))
+            .hint(format!("use one of {}, with an index as in cuda:0", names.join(", ")))
     })?;
     if !known.compiled {
         return Err(Error::usage(format!("this binary was built without `{backend}`")).hint(known.fix));
     }
     open(backend, &rest).ok_or_else(|| {
         Error::usage(format!("`{name}` does not name a device of `{backend}`"))
-            .hint("forms: flex, wgpu, vulkan, tch, tch:cuda:0, tch:mps, cuda:0")
+            .hint("use one of flex, wgpu, vulkan, tch, tch:cuda:0, tch:mps, cuda:0")
     })
 }
 

@@ -4,6 +4,7 @@ pub mod device;
 pub mod memory;
 pub mod paths;
 pub mod progress;
+pub mod shell;
 pub mod stop;
 pub mod terminal;
 pub mod text_table;

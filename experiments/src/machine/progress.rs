@@ -1,7 +1,7 @@
 //! Progress display on stderr: bars on a terminal, lines elsewhere, with the estimated time left.
 //!
-//! Without a terminal, each long step prints a line at least every [`LINE_INTERVAL`], even while it works on a single item; a
-//! background thread checks the steps once a second.
+//! Without a terminal, each long step prints a line at least every [`LINE_INTERVAL`], even while it works on a single
+//! item; a background thread checks the steps once a second.
 
 use crate::machine::terminal;
 use burgess_base::text::{escaped, escaped_lines};

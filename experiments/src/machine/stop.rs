@@ -4,8 +4,9 @@
 //! returns [`Error::interrupted`]. Outside sections a signal ends the process at once; a second signal always does. The
 //! exit code is 128 plus the signal's number, and a message says how to resume.
 
-use crate::machine::terminal;
+use crate::machine::{shell, terminal};
 use burgess_base::{Error, Result};
+use std::ffi::OsString;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
@@ -62,21 +63,16 @@ pub fn message() -> String {
         15 => "SIGTERM",
         _ => "a signal",
     };
-    let command = command_line(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
+    let command = command_line(std::env::args_os());
     match RESUMES.get() {
-        Some(true) => format!("stopped by {name}; what was done is kept. To go on: {command}"),
-        _ => format!("stopped by {name}; what was not finished is not written. To start again: {command}"),
+        Some(true) => format!("stopped by {name}; finished work is saved. To resume: {command}"),
+        _ => format!("stopped by {name}; unfinished work is not saved. To start again: {command}"),
     }
 }
 
 /// Formats a command so that it can be typed into a shell.
-fn command_line(words: impl Iterator<Item = String>) -> String {
-    let plain = |word: &str| {
-        let safe = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
-        !word.is_empty() && word.bytes().all(safe)
-    };
-    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    words.map(quoted).collect::<Vec<_>>().join(" ")
+fn command_line(words: impl Iterator<Item = OsString>) -> String {
+    words.map(|word| shell::quoted(&word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Starts listening for signals; `resumes` says whether the command resumes its work when started again. Signals that
@@ -85,9 +81,7 @@ pub fn listen(resumes: bool) {
     let _ = RESUMES.set(resumes);
     #[cfg(unix)]
     if let Err(e) = unix::listen() {
-        terminal::eprint_line(&format!(
-            "note: signals cannot be caught ({e}): an interruption loses what is not kept yet"
-        ));
+        terminal::eprint_line(&format!("note: signals cannot be caught ({e}): an interruption loses unsaved work"));
     }
 }
 
@@ -119,7 +113,7 @@ mod unix {
                     terminal::eprint_line(&message());
                     std::process::exit(128 + signal);
                 }
-                terminal::eprint_line("stopping when the work at hand is kept; a second signal stops at once");
+                terminal::eprint_line("stopping after the state is saved; a second signal stops at once");
             }
         })?;
         Ok(())
@@ -139,7 +133,7 @@ mod tests {
     #[test]
     fn commands_can_be_typed_again() {
         let words = ["burgess", "ask", "What's this?", "", "a/b-c.toml"];
-        let line = command_line(words.iter().map(ToString::to_string));
+        let line = command_line(words.iter().map(OsString::from));
         assert_eq!(line, r"burgess ask 'What'\''s this?' '' a/b-c.toml");
     }
 

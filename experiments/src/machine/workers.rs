@@ -80,7 +80,7 @@ pub fn guarded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
         Err(Error::failed(format!("internal error: {text}"))
-            .hint("this is a bug of Burgess or of a library below it: please report it with the command you ran"))
+            .hint("this is a bug of Burgess or of a library that it uses: please report it with the command you ran"))
     })
 }
 

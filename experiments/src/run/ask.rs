@@ -1,5 +1,5 @@
-//! Answering one question about one image with a model from a directory (that of a run, or a released Cambrian model),
-//! or continuing a text with a language model alone.
+//! Answers to single questions: about an image, by a multimodal model from a directory (of a run, or a released
+//! Cambrian model), or by a language model alone.
 
 use crate::data::field;
 use crate::features::model_cards;
@@ -73,7 +73,7 @@ pub struct AnswerToken {
     pub top: Vec<NamedToken>,
 }
 
-fn told(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<AnswerToken> {
+fn answer_tokens(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<AnswerToken> {
     let named =
         |token: &TokenLogprob| NamedToken { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
     scored.iter().map(|s| AnswerToken { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
@@ -85,23 +85,23 @@ fn answer(
     ids: &[u32],
     prompt_tokens: usize,
     scored: &[ScoredToken],
-    how: &AnswerOptions,
+    options: &AnswerOptions,
 ) -> Result<Answer> {
-    let tells = how.logprobs || how.continuation.is_some();
+    let lists_tokens = options.logprobs || options.continuation.is_some();
     Ok(Answer {
         answer: tokenizer.decode(ids)?,
         prompt_tokens,
         answer_tokens: ids.len(),
-        tokens: if tells { told(tokenizer, scored) } else { Vec::new() },
-        logprob: tells.then(|| scored.iter().map(|s| s.token.logprob).sum()),
+        tokens: if lists_tokens { answer_tokens(tokenizer, scored) } else { Vec::new() },
+        logprob: lists_tokens.then(|| scored.iter().map(|s| s.token.logprob).sum()),
     })
 }
 
 /// Tokenises a given answer, which must not be empty.
-fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
+fn continuation_tokens(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(continuation)?;
     match ids.is_empty() {
-        true => Err(Error::usage("--continuation has no tokens").hint("give a text that is not empty")),
+        true => Err(Error::usage("the answer to score has no tokens").hint("give a text that is not empty")),
         false => Ok(ids),
     }
 }
@@ -129,7 +129,7 @@ impl TextModel {
             (false, Some(name)) => Some(ChatTemplate::named(name)?),
             (false, None) => {
                 let own = ChatTemplate::of_model(&weights, &tokenizer);
-                Some(own.map_err(|e| e.hint("name a template with --chat, or continue the text as it is with --raw"))?)
+                Some(own.map_err(|e| e.hint("name a chat template, or continue the text without one (raw)"))?)
             }
         };
         let llm = weights.load(device)?.0;
@@ -140,7 +140,7 @@ impl TextModel {
     ///
     /// # Errors
     /// The text is too long, or a value in the model is not finite.
-    pub fn answer(&self, question: &str, how: &AnswerOptions) -> Result<Answer> {
+    pub fn answer(&self, question: &str, options: &AnswerOptions) -> Result<Answer> {
         let (ids, stop) = match &self.chat {
             Some(chat) => (chat.prompt(&self.tokenizer, question, false)?, chat.stop(&self.tokenizer)?),
             None => {
@@ -149,14 +149,15 @@ impl TextModel {
                 (self.tokenizer.encode_text(question)?, stop)
             }
         };
-        if let Some(continuation) = &how.continuation {
-            let given = given(&self.tokenizer, continuation)?;
+        if let Some(continuation) = &options.continuation {
+            let given = continuation_tokens(&self.tokenizer, continuation)?;
             let scored = text::score_text(&self.llm, &ids, &given, &self.device)?;
-            return answer(&self.tokenizer, &given, ids.len(), &scored, how);
+            return answer(&self.tokenizer, &given, ids.len(), &scored, options);
         }
-        let made = text::continue_text(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
-        let spoken: Vec<u32> = made.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
-        let mut answer = answer(&self.tokenizer, &spoken, ids.len(), &made, how)?;
+        let generated =
+            text::continue_text(&self.llm, &ids, options.max_new_tokens, &stop, options.sampling, &self.device)?;
+        let answer_ids: Vec<u32> = generated.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
+        let mut answer = answer(&self.tokenizer, &answer_ids, ids.len(), &generated, options)?;
         if self.chat.is_some() {
             answer.answer = answer.answer.trim().to_string();
         }
@@ -177,13 +178,16 @@ impl MultimodalModel {
             return Self::released(dir, chat, device);
         }
         if chat.is_some() {
-            return Err(Error::usage("this model was trained with a template of its own, which --chat cannot change")
-                .hint("leave --chat out"));
+            return Err(Error::usage("the chat template of this model is stored with it and cannot be replaced")
+                .hint("name no chat template"));
         }
         if !dir.join("connector.safetensors").is_file() {
-            return Err(Error::usage(format!("{} is not the directory of a model that sees", dir.display())).hint(
-                "give the `model` directory of a run, RUNS/<study>/<arm>/seed-<n>/model, or a released Cambrian model",
-            ));
+            return Err(Error::usage(format!(
+                "{} is not a multimodal model directory: it has no connector.safetensors and is no released Cambrian \
+                 model",
+                dir.display()
+            ))
+            .hint("give the `model` directory of a run, OUT/<study>/<arm>/seed-<n>/model, or a released model"));
         }
         let (model, tokenizer) = Mllm::load(dir, device)?;
         Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
@@ -194,8 +198,8 @@ impl MultimodalModel {
         let known = TEMPLATES.iter().find(|(at, _)| Some(*at) == released.image_position).map(|(_, name)| *name);
         let name = chat.or(known).ok_or_else(|| {
             let names = TEMPLATES.map(|(_, name)| name).join(", ");
-            Error::usage("the configuration does not tell which chat template the model was trained with")
-                .hint(format!("name it with --chat: {names}"))
+            Error::usage("the configuration does not state the chat template with which the model was trained")
+                .hint(format!("name the chat template: {names}"))
         })?;
         let tokenizer = Tokenizer::open(dir)?;
         let model = released.load(ChatTemplate::named(name)?, device)?;
@@ -207,9 +211,9 @@ impl MultimodalModel {
     ///
     /// # Errors
     /// The image cannot be read, an encoder's weights are missing, or the question is too long.
-    pub fn answer(&self, image: Option<&Path>, question: &str, how: &AnswerOptions) -> Result<Answer> {
+    pub fn answer(&self, image: Option<&Path>, question: &str, options: &AnswerOptions) -> Result<Answer> {
         let chat = &self.model.config().chat;
-        let seen = match image {
+        let image_tokens = match image {
             Some(file) => {
                 let orientation = model_cards::orientation(self.encoders.iter().map(|e| &e.card));
                 let image = preprocess::decode_oriented(file, orientation)?;
@@ -221,25 +225,26 @@ impl MultimodalModel {
             }
             None => None,
         };
-        let ids = chat.prompt(&self.tokenizer, question, seen.is_some())?;
+        let ids = chat.prompt(&self.tokenizer, question, image_tokens.is_some())?;
         let id = chat.image_id(&self.tokenizer)?;
-        let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
-        let positions = seen.as_ref().map_or(0, |s| s.tokens_per_image().saturating_sub(1));
+        let at = ids.iter().position(|i| *i == id).filter(|_| image_tokens.is_some());
+        let positions = image_tokens.as_ref().map_or(0, |s| s.tokens_per_image().saturating_sub(1));
         let prompt_tokens = ids.len() + positions;
-        let score =
-            |seen, answer: &[u32]| text::score_text_with_image(&self.model, seen, &ids, at, answer, &self.device);
-        if let Some(continuation) = &how.continuation {
-            let given = given(&self.tokenizer, continuation)?;
-            let scored = score(seen, &given)?;
-            return answer(&self.tokenizer, &given, prompt_tokens, &scored, how);
+        let score = |image_tokens, answer: &[u32]| {
+            text::score_text_with_image(&self.model, image_tokens, &ids, at, answer, &self.device)
+        };
+        if let Some(continuation) = &options.continuation {
+            let given = continuation_tokens(&self.tokenizer, continuation)?;
+            let scored = score(image_tokens, &given)?;
+            return answer(&self.tokenizer, &given, prompt_tokens, &scored, options);
         }
         let prompt = Prompt { ids: &ids, image: at.map(|at| (0, at)) };
         let stop = chat.stop(&self.tokenizer)?;
-        let decoding = Decoding { max_new_tokens: how.max_new_tokens, stop: &stop, sampling: how.sampling };
-        let made = generate::answer(&self.model, seen.as_ref(), &[prompt], &decoding, &self.device)?;
-        let made = made.into_iter().next().unwrap_or_default();
-        let scored = if how.logprobs { score(seen, &made)? } else { Vec::new() };
-        let mut answer = answer(&self.tokenizer, &made, prompt_tokens, &scored, how)?;
+        let decoding = Decoding { max_new_tokens: options.max_new_tokens, stop: &stop, sampling: options.sampling };
+        let generated = generate::answer(&self.model, image_tokens.as_ref(), &[prompt], &decoding, &self.device)?;
+        let generated = generated.into_iter().next().unwrap_or_default();
+        let scored = if options.logprobs { score(image_tokens, &generated)? } else { Vec::new() };
+        let mut answer = answer(&self.tokenizer, &generated, prompt_tokens, &scored, options)?;
         answer.answer = answer.answer.trim().to_string();
         Ok(answer)
     }

@@ -37,13 +37,13 @@ pub fn check_arm(
         for (name, stage) in stages(evaluator, arm) {
             self::stage(&stage, llm, device).map_err(|e| e.context(format!("stage {name}")))?;
         }
-        let mut towers = Vec::with_capacity(cards.len());
+        let mut shapes = Vec::with_capacity(cards.len());
         for card in cards {
-            towers.push((card.width()?, card.used_grid()?));
+            shapes.push((card.width()?, card.used_grid()?));
         }
         let kind = evaluator.connector_of(arm).clone();
-        let connector = ConnectorConfig::new(kind, &towers, llm.config.hidden_size)?;
-        let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
+        let connector = ConnectorConfig::new(kind, &shapes, llm.config.hidden_size)?;
+        let grids: Vec<[usize; 2]> = shapes.iter().map(|t| t.1).collect();
         let positions = connector.image_tokens(&grids);
         let (chat, encoders, llm) = (llm.chat.clone(), Vec::new(), llm.config.clone());
         MllmConfig { connector, llm, chat, encoders, grid: None }.check()?;
@@ -54,8 +54,8 @@ pub fn check_arm(
 
 fn stage(stage: &Stage, llm: &LlmFiles, device: &Device) -> Result<()> {
     if stage.trainable.is_empty() {
-        return Err(Error::usage("`trainable` has only `encoder`, and the encoders of this arm are frozen")
-            .hint("add \"connector\" to `trainable`, or freeze = \"unfrozen\" to the arm"));
+        return Err(Error::usage("`trainable` names only `encoder`, but the encoders of this arm are frozen")
+            .hint("add \"connector\" to `trainable`, or set freeze = \"unfrozen\" in the arm"));
     }
     if !device.clone().autodiff().supports_dtype(stage.precision.dtype()) {
         return Err(Error::usage("`precision`: the device does not compute in bf16")
@@ -66,7 +66,7 @@ fn stage(stage: &Stage, llm: &LlmFiles, device: &Device) -> Result<()> {
             "`lora.rank` = {} is above the width {} of the language model",
             lora.rank, llm.config.hidden_size
         ))
-        .hint("an adapter of that rank can be anything: usual ranks are 8 to 128")),
+        .hint("an adapter of that rank has no fewer parameters than the matrix: usual ranks are 8 to 128")),
         _ => Ok(()),
     }
 }
@@ -121,19 +121,19 @@ fn lengths(stage: &Stage, set: &ExampleSet, image: usize, most: usize) -> Result
         // The last token is only a target: it is never an input.
         if read.saturating_sub(1) > most {
             return Err(Error::failed(format!(
-                "conversation {} of {file} has {all} tokens, the language model reads {most}",
+                "conversation {} of {file} has {all} tokens, the language model reads at most {most}",
                 i + 1
             ))
-            .hint(format!("set `max_length` = {most} or less in the stage: longer ones are cut")));
+            .hint(format!("set `max_length` = {most} or less in the stage, which truncates longer conversations")));
         }
     }
     if !learnable && !examples.is_empty() {
         let longest = stage.max_length.unwrap_or(most);
         return Err(Error::failed(format!(
-            "`max_length` = {longest} cuts the answers of all {} conversations of {file}",
+            "`max_length` = {longest} removes the answers of all {} conversations of {file}",
             examples.len()
         ))
-        .hint(format!("an image takes {image} positions: raise `max_length`")));
+        .hint(format!("an image takes {image} tokens: raise `max_length`")));
     }
     Ok(())
 }
@@ -143,7 +143,7 @@ fn lengths(stage: &Stage, set: &ExampleSet, image: usize, most: usize) -> Result
 /// # Errors
 /// It cannot; the error names the cause.
 pub fn check_writable(dir: &Path) -> Result<()> {
-    output::check_directory(dir).map_err(|e| e.hint("choose another place with --out"))
+    output::check_directory(dir).map_err(|e| e.hint("choose another output directory"))
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
         std::fs::write(place.join("file"), "")?;
         let e = check_writable(&place.join("file/below")).unwrap_err();
         assert!(e.to_string().contains("file/below") && e.to_string().contains("is a file, not a directory"), "{e}");
-        assert!(e.hint_text().is_some_and(|h| h.contains("another directory")));
+        assert!(e.hint_text().is_some_and(|h| h.contains("another output directory")));
         check_writable(Path::new("Cargo-not-here"))
     }
 }

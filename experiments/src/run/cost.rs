@@ -101,8 +101,8 @@ impl CostInputs<'_> {
         // For a stage that trains the encoders, `stage` counts the encoder passes.
         let encoded = |stage: &Stage, corpus: CorpusSize| match (stage.trains(ParameterGroup::Encoder), self.cached) {
             (true, _) => 0.0,
-            (false, true) => self.seen(stage, corpus).min(corpus.samples as f64),
-            (false, false) => self.seen(stage, corpus),
+            (false, true) => self.trained_samples(stage, corpus).min(corpus.samples as f64),
+            (false, false) => self.trained_samples(stage, corpus),
         };
         let images = align.map_or(0.0, |(s, c)| encoded(s, c)) + encoded(tune.0, tune.1);
         Ok(CostEstimate {
@@ -118,7 +118,7 @@ impl CostInputs<'_> {
     }
 
     /// Number of training samples of a stage, counting repetitions.
-    fn seen(&self, stage: &Stage, corpus: CorpusSize) -> f64 {
+    fn trained_samples(&self, stage: &Stage, corpus: CorpusSize) -> f64 {
         stage.total_steps(corpus.samples as usize) as f64 * stage.batch as f64
     }
 
@@ -136,7 +136,7 @@ impl CostInputs<'_> {
         let memory = DEVICES.iter().map(|device| (device.name, self.memory(stage, corpus, length, *device)));
         Ok(StageCost {
             steps: stage.total_steps(corpus.samples as usize) as u64,
-            flops: sample * self.seen(stage, corpus),
+            flops: sample * self.trained_samples(stage, corpus),
             memory: memory.collect(),
         })
     }

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 /// Name of the study whose runs are the evaluated models.
 const STUDY: &str = "eval";
 
-/// ModelEvalOptions of an evaluation.
+/// Options of an evaluation.
 #[derive(Debug)]
 pub struct ModelEvalOptions {
     /// Directory of the model.
@@ -37,7 +37,7 @@ pub struct ModelEvalOptions {
     pub name: String,
     /// Benchmarks, by id.
     pub benchmarks: Vec<String>,
-    /// Directory with `bench/<id>/`, or with questions that were made on this machine.
+    /// Data directory: with `bench/<id>/`, or with questions that were generated on this machine.
     pub data: Option<PathBuf>,
     /// How questions are asked and answers scored.
     pub options: EvalOptions,
@@ -51,26 +51,46 @@ pub struct ModelEvalOptions {
     pub device: Device,
 }
 
-/// Asks the benchmarks that were not asked yet, and writes the results.
+/// Name of a model in results, from its directory: `nano-nano-siglip-seed-0` for `runs/nano/nano-siglip/seed-0/model`,
+/// `cambrian-8b` for `cambrian-8b/`.
+pub fn default_name(model: &Path) -> String {
+    // `.` and `..` have names of their own only in full.
+    let whole = match model.file_name() {
+        Some(_) => model.to_path_buf(),
+        None => model.canonicalize().unwrap_or_else(|_| model.to_path_buf()),
+    };
+    let model = whole.as_path();
+    let parts: Vec<String> = model.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+    let parts = match parts.as_slice() {
+        [before @ .., last] if last == "model" => before.get(before.len().saturating_sub(3)..).unwrap_or_default(),
+        [.., _] => parts.get(parts.len() - 1..).unwrap_or_default(),
+        [] => &[],
+    };
+    parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
+}
+
+/// Evaluates a model on the benchmarks that have no results yet, and writes the results.
 ///
 /// # Errors
 /// Something is not on this machine, the directory holds an evaluation with other options, or a question fails.
 pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result<(RunResults, PathBuf)> {
-    names::check(&options.name).map_err(|e| e.hint("--name NAME"))?;
+    names::check(&options.name).map_err(|e| e.context("the name of the model in the results"))?;
     check_benchmarks(&options.benchmarks)?;
     let found = options.benchmarks.iter().map(|id| bench::find(id)).collect::<Result<Vec<_>>>()?;
     if found.is_empty() {
-        return Err(Error::usage("no benchmarks are named").hint("--benchmarks mme,gqa; `burgess prompts` lists them"));
+        return Err(
+            Error::usage("no benchmarks are named").hint("name some, as in mme,gqa; `burgess prompts` lists them")
+        );
     }
     let eval_options = options.options;
     for benchmark in &found {
-        benchmark.rules(eval_options.scoring).map_err(|e| e.context("--scoring"))?;
-        benchmark.rules(eval_options.prompts).map_err(|e| e.context("--prompts"))?;
+        benchmark.rules(eval_options.scoring).map_err(|e| e.context("the scoring rules"))?;
+        benchmark.rules(eval_options.prompts).map_err(|e| e.context("the prompts"))?;
     }
     let dir = options.data.clone().unwrap_or_default();
     if options.data.as_ref().is_some_and(|dir| !dir.is_dir()) {
-        return Err(Error::usage(format!("--data {} is no directory", dir.display()))
-            .hint("it has bench/<id>/ or bench/<id>.jsonl for each benchmark"));
+        return Err(Error::usage(format!("the data directory {} does not exist", dir.display()))
+            .hint("it must hold bench/<id>/ or bench/<id>.jsonl for each benchmark"));
     }
     if options.data.is_some() {
         data::check_checksums(&dir)?;
@@ -85,7 +105,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         "title": "Models on benchmarks",
         "question": "How well do these models answer?",
         "evaluator": {
-            "benchmarks": options.benchmarks, "scoring": eval_options.scoring, "prompts": eval_options.prompts, "limit": eval_options.limit,
+            "benchmarks": options.benchmarks, "scoring": eval_options.scoring,
+            "prompts": eval_options.prompts, "limit": eval_options.limit,
             "blind": eval_options.blind, "likelihoods": eval_options.likelihoods, "sampling": eval_options.sampling,
         },
     });
@@ -210,10 +231,10 @@ fn check_questions(answerer: &MultimodalModel, tasks: &[EvalTask], dir: &Path, n
         }
         if let Some((id, question)) = tasks.iter().find_map(|a| Some((a.benchmark.id(), a.question_about(i)?))) {
             return Err(Error::failed(format!(
-                "the image of question {question} of {id} is not there: {}",
+                "the image of question {question} of {id} does not exist: {}",
                 image_files::display_name(&image_files::encode_name(&path))
             ))
-            .hint("--data names the directory below which the images lie"));
+            .hint("image paths are relative to the data directory"));
         }
     }
     Ok(())
@@ -263,4 +284,22 @@ fn earlier(model: &Path) -> Result<String> {
 
 fn computed(encoders: &[ModelEncoder], dir: &Path, images: &[String], device: &Device) -> Result<Vec<FrozenFeatures>> {
     encoders.iter().map(|e| FrozenFeatures::computed(&e.encoder, &e.card, dir, images, device)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_place() {
+        for (path, name) in [
+            ("runs/nano/nano-siglip/seed-0/model", "nano-nano-siglip-seed-0"),
+            ("cambrian-8b/", "cambrian-8b"),
+            ("größe", "gr__e"),
+            (".", "experiments"),
+            ("src/..", "experiments"),
+        ] {
+            assert_eq!(default_name(path.as_ref()), name, "{path}");
+        }
+    }
 }

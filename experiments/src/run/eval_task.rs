@@ -103,12 +103,12 @@ impl EvalTask {
         match longest {
             None => Ok(()),
             Some((ids, question)) => Err(Error::failed(format!(
-                "question {} of {} has {} tokens with its image, the language model reads {most}",
+                "question {} of {} has {} tokens with its image, the language model reads at most {most}",
                 question.id,
                 self.benchmark.id(),
                 ids.len() + image - 1
             ))
-            .hint("use fewer image tokens (another connector or a smaller @grid), or leave the benchmark out")),
+            .hint("use fewer image tokens (another connector or a smaller grid), or leave the benchmark out")),
         }
     }
 
@@ -128,7 +128,7 @@ impl EvalTask {
     pub(super) fn score(&self, samples: &[Sample], seconds: f64) -> Result<BenchmarkResult> {
         let (b, rules) = (self.benchmark, self.scoring);
         if samples.len() != self.questions.len() || samples.iter().zip(&self.questions).any(|(s, q)| s.id != q.id) {
-            return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
+            return Err(Error::failed(format!("the samples of {} belong to other questions", b.id()))
                 .hint("remove the run's samples/ directory and run the command again"));
         }
         let judged: Vec<Judged> = samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
@@ -154,7 +154,7 @@ impl EvalTask {
             .units
             .iter()
             .zip(&blind.units)
-            .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
+            .map(|(u, v)| schema::UnitScore { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
             .collect();
         Ok(BenchmarkResult {
             category: b.category().clone(),

@@ -1,4 +1,4 @@
-//! Asking a model the questions of benchmarks, with and without the image, in batches, and scoring its answers.
+//! Evaluation of a model on benchmarks: it answers the questions in batches, with and without the image.
 
 use crate::data::image_files;
 use crate::features::model_cards::{self, ModelEncoder};
@@ -25,7 +25,7 @@ const GREY: u32 = 64;
 /// Number of questions answered in one batch.
 const BATCH: usize = 32;
 
-/// A model to evaluate, with the sources of its images.
+/// A model to evaluate, with the source of its images.
 pub struct EvalContext<'a> {
     /// The multimodal model.
     pub model: &'a Mllm,
@@ -47,7 +47,8 @@ pub struct EvalContext<'a> {
     pub images: &'a [String],
 }
 
-/// Asks the benchmarks that have no samples in `store` yet, stores the samples, and scores all benchmarks.
+/// Evaluates a model on the benchmarks that have no samples in `store` yet, stores the samples, and scores all
+/// benchmarks.
 ///
 /// # Errors
 /// As [`answer_questions`]; samples of finished benchmarks are kept.
@@ -81,7 +82,7 @@ pub fn evaluate(
         };
         let answers: Vec<String> = samples.iter().map(|s| s.answer.clone()).collect();
         match task.benchmark.submission(&task.questions, &answers)? {
-            // The right answers are secret: write the submission file for the benchmark's server.
+            // The right answers are not published: write the submission file for the benchmark's server.
             Some(submission) => {
                 let file = store.samples(id).with_extension("submission.json");
                 atomic::write(&file, submission.as_bytes())?;
@@ -114,7 +115,7 @@ fn grey(context: &EvalContext<'_>) -> Result<ImageTokens> {
     )?)
 }
 
-/// Asks every question of a benchmark, with its image and blind.
+/// Answers every question of a benchmark, with its image and blind.
 ///
 /// # Errors
 /// An image cannot be read, a question is too long for the model, or a signal asked to stop; answers so far are kept.
@@ -129,7 +130,8 @@ fn answer_questions(
     let EvalContext { model, chat, tokenizer, device, source, options, .. } = *context;
     let stop = chat.stop(tokenizer)?;
     let image_id = chat.image_id(tokenizer)?;
-    let how = Decoding { max_new_tokens: task.benchmark.max_new_tokens(), stop: &stop, sampling: options.sampling };
+    let decoding =
+        Decoding { max_new_tokens: task.benchmark.max_new_tokens(), stop: &stop, sampling: options.sampling };
     let total = task.questions.len() as u64;
     let mut done = AnswerProgress::open(store, task, options)?;
     for first in (done.now.answers.len()..task.questions.len()).step_by(BATCH) {
@@ -140,9 +142,9 @@ fn answer_questions(
         images.dedup();
         let sizes = source.sizes(&images)?;
         let step = || format!("asking {}, {}", task.benchmark.id(), task.named(range.clone()));
-        let seen =
+        let image_tokens =
             source.batch(&images, device).and_then(|visual| model.encode_images_with(visual, sizes.as_deref(), None));
-        let seen = seen.with_context(step)?;
+        let image_tokens = image_tokens.with_context(step)?;
         let prompts: Vec<Prompt<'_>> = range
             .clone()
             .map(|i| {
@@ -152,13 +154,16 @@ fn answer_questions(
             })
             .collect();
         if options.likelihoods {
-            done.now.option_scores.extend(score_options(context, &seen, &prompts, task, first).with_context(step)?);
+            done.now
+                .option_scores
+                .extend(score_options(context, &image_tokens, &prompts, task, first).with_context(step)?);
         }
-        let found = generate::answer(model, Some(&seen), &prompts, &how, device);
+        let found = generate::answer(model, Some(&image_tokens), &prompts, &decoding, device);
         done.now.answers.extend(found.map_err(|e| {
             // Ask each question of the batch alone to find the one that fails.
-            let one =
-                |p: &Prompt<'_>| generate::answer(model, Some(&seen), std::slice::from_ref(p), &how, device).err();
+            let one = |p: &Prompt<'_>| {
+                generate::answer(model, Some(&image_tokens), std::slice::from_ref(p), &decoding, device).err()
+            };
             let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
             let (e, range) = culprit.map_or((e, range.clone()), |(e, i)| (e, i..i + 1));
             e.context(format!("asking {}, {}", task.benchmark.id(), task.named(range)))
@@ -174,7 +179,7 @@ fn answer_questions(
         let place_of = |ids: &[u32]| ids.iter().position(|id| *id == image_id);
         let image = |ids: &[u32]| grey.and_then(|_| Some((0, place_of(ids)?)));
         let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
-        let found = generate::answer(model, grey, &prompts, &how, device);
+        let found = generate::answer(model, grey, &prompts, &decoding, device);
         let found = found.with_context(|| {
             let first = asked_blind.iter().position(|ids| chunk.first() == Some(&ids)).unwrap_or(0);
             format!(
@@ -225,7 +230,7 @@ struct AnswerProgress<'a> {
 }
 
 impl<'a> AnswerProgress<'a> {
-    /// Starts from stored answers if they belong to the same questions task in the same way.
+    /// Starts from stored answers if they belong to the same questions and options.
     fn open(store: &'a RunStore, task: &EvalTask, options: EvalOptions) -> Result<Self> {
         let how =
             (&task.prompts, task.benchmark.max_new_tokens(), options.blind, options.likelihoods, options.sampling);
@@ -251,7 +256,7 @@ fn image_paths(context: &EvalContext<'_>, image: usize) -> String {
 /// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.
 fn score_options(
     context: &EvalContext<'_>,
-    seen: &ImageTokens,
+    image_tokens: &ImageTokens,
     prompts: &[Prompt<'_>],
     task: &EvalTask,
     first: usize,
@@ -265,13 +270,13 @@ fn score_options(
             // Supervised tokens as in training: the answer and the end-of-turn token.
             let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
             let encoded = chat.encode(tokenizer, &turns, true)?;
-            let learned = encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, learned)| **learned);
-            Ok(learned.map(|(id, _)| *id).collect())
+            let supervised = encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, supervised)| **supervised);
+            Ok(supervised.map(|(id, _)| *id).collect())
         };
         ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);
         names.push(options);
     }
-    let scores = generate::score_options(model, Some(seen), prompts, &ids, device)?;
+    let scores = generate::score_options(model, Some(image_tokens), prompts, &ids, device)?;
     let questions = task.questions.iter().skip(first);
     Ok(questions
         .zip(names.into_iter().zip(scores))

@@ -54,7 +54,7 @@ fn contents(data: &DataDirectory, manifest: &Manifest) -> Result<String> {
     if data.digest.is_empty() { digest::of_value(manifest) } else { Ok(data.digest.clone()) }
 }
 
-/// Checks that the image files of the benchmarks can be decoded, as far as they will be used.
+/// Checks that the image files of the benchmarks that will be used can be decoded.
 fn check_question_images(
     benchmarks: &[EvalTask],
     names: &[String],
@@ -71,9 +71,11 @@ fn check_question_images(
         let error = Error::failed(cause.clone()).hint(format!("images are looked for under {}", data.dir.display()));
         match question {
             Some((id, question)) => return Err(error.context(format!("the image of question {question} of {id}"))),
-            // An image of a question that is not asked: the cache would encode it nevertheless.
+            // The cache encodes all images, also those of questions that the limit leaves out.
             None if evaluator.features == FeatureSourceKind::Cached => {
-                return Err(error.context("an image of the benchmarks").hint("or set features = \"computed\""));
+                return Err(error
+                    .context("an image of the benchmarks")
+                    .hint("repair the file, or set features = \"computed\""));
             }
             None => {}
         }
@@ -106,7 +108,7 @@ impl Evaluator {
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
                 let file = data.align.as_ref().ok_or_else(|| {
-                    Error::usage("the recipe has an align stage, but the data name no conversations for it")
+                    Error::usage("the recipe has an align stage, but the data have no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
                 Some(examples::read(file, None, evaluator.share, &llm.chat, &llm.tokenizer, &mut images, progress)?)
@@ -210,6 +212,8 @@ impl Evaluator {
 
     /// Makes `config.json`: everything on which a run's results depend.
     pub fn resolved_config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
+        let versions = self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version()));
+        let versions: BTreeMap<_, _> = versions.collect();
         let mut config = json!({
             "burgess": env!("CARGO_PKG_VERSION"),
             "study": self.study,
@@ -219,12 +223,12 @@ impl Evaluator {
             "encoders": encoders,
             "llm": {"name": self.config.llm, "digest": self.llm.digest},
             "data": self.data.digest,
-            "benchmarks": self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version())).collect::<BTreeMap<_, _>>(),
+            "benchmarks": versions,
             "evaluator": serde_json::to_value(&self.config)?,
             "device": self.device_name,
             "threads": self.threads,
         });
-        // Questions that are made on this machine follow from the digest of the data.
+        // Generated questions are determined by the digest of the data.
         let published = self.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
         let published: BTreeMap<&str, &String> = published.map(|b| (b.benchmark.id(), &b.digest)).collect();
         if let (false, Some(fields)) = (published.is_empty(), config.as_object_mut()) {

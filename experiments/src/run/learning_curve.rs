@@ -14,8 +14,8 @@ use burgess_reports::learning::DataShare;
 /// A fraction is not above 0 and at most 1.
 pub fn fractions(given: &[f64]) -> Result<Vec<f64>> {
     if let Some(wrong) = given.iter().find(|share| !(**share > 0.0 && **share <= 1.0)) {
-        return Err(Error::usage(format!("--learning-curve: {wrong} must be a fraction above 0 and at most 1"))
-            .hint("as in --learning-curve 0.125,0.25,0.5,1"));
+        return Err(Error::usage(format!("learning curve: {wrong} is not a fraction above 0 and at most 1"))
+            .hint("give fractions as in 0.125,0.25,0.5,1"));
     }
     let mut shares: Vec<f64> = given.iter().copied().chain([1.0]).collect();
     shares.sort_by(f64::total_cmp);
@@ -43,11 +43,11 @@ pub fn rank_fractions(
     let dir = options.out.join(&study.name);
     let (mut runs, mut failed) = (0, 0);
     for share in fractions(given)? {
-        let place = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
-        progress.line(&format!("learning curve: {share} of the training data, in {}", place.display()));
-        let ran = ranking::run_study(&place, &with_fraction(study, share), options, progress)?;
-        (runs, failed) = (runs + ran.runs, failed + ran.failed);
-        let (align, tune) = ran.samples;
+        let directory = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
+        progress.line(&format!("learning curve: {share} of the training data, in {}", directory.display()));
+        let counts = ranking::run_study(&directory, &with_fraction(study, share), options, progress)?;
+        (runs, failed) = (runs + counts.runs, failed + counts.failed);
+        let (align, tune) = counts.samples;
         DataShare { share, align, tune }.write(&dir)?;
     }
     let mut outcome = ranking::report(&dir, None, None)?;

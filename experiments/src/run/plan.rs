@@ -1,4 +1,5 @@
-//! The plan of `burgess rank --dry-run`: all ids resolved, the state and cost of every run, and what is missing.
+//! The plan of a study (`burgess rank --dry-run`): the resolved study, the state and cost of every run, and missing
+//! files.
 
 use crate::data::{self, benchmarks, field};
 use crate::features::ArmCard;
@@ -37,7 +38,7 @@ pub struct StudyPlan {
     pub runs: Vec<PlannedRun>,
     /// Estimated cost of a run of each arm, if the size of the data is known beforehand.
     pub costs: Vec<PlannedCost>,
-    /// What is not on this machine, and how to get it.
+    /// Weights and data that are not on this machine, and how to get them.
     pub missing: Vec<String>,
     /// Assumptions about encoders, language model and recipe.
     pub notes: Vec<String>,
@@ -96,7 +97,7 @@ pub fn plan(study: &StudyConfig, options: &StudyOptions, progress: &Progress) ->
     Ok(StudyPlan { directory, device, workers, study: study.clone(), runs, costs, missing, notes })
 }
 
-/// Makes the checks that a run makes before its first step, as far as the parts exist; data are not rendered for it.
+/// Makes the checks that a run makes before its first step, as far as weights and data exist; no data are rendered.
 fn fits(study: &StudyConfig, options: &StudyOptions, device: Device, progress: &Progress) -> Result<Vec<String>> {
     let evaluator = &study.evaluator;
     if field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)).is_err() {
@@ -178,15 +179,15 @@ fn costs(study: &StudyConfig) -> Result<Vec<PlannedCost>> {
         let step = || format!("the arm {}", arm.name());
         let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, evaluator)).collect::<Result<Vec<_>>>();
         let cards = cards.map_err(|e| e.context(step()))?;
-        let mut towers = Vec::with_capacity(cards.len());
+        let mut shapes = Vec::with_capacity(cards.len());
         for card in &cards {
-            towers.push((card.width()?, card.used_grid()?));
+            shapes.push((card.width()?, card.used_grid()?));
         }
         let kind = evaluator.connector_of(arm).clone();
-        let connector = ConnectorConfig::new(kind, &towers, llm.hidden_size).map_err(|e| e.context(step()))?;
-        let module = connector.init(&burn::tensor::Device::flex())?;
+        let connector = ConnectorConfig::new(kind, &shapes, llm.hidden_size).map_err(|e| e.context(step()))?;
+        let module = connector.init(&Device::flex())?;
         let parameters = checkpoint::parameters(&module)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
-        let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
+        let grids: Vec<[usize; 2]> = shapes.iter().map(|t| t.1).collect();
         let inputs = CostInputs {
             cards: &cards,
             llm: &llm,
@@ -202,12 +203,12 @@ fn costs(study: &StudyConfig) -> Result<Vec<PlannedCost>> {
     Ok(costs)
 }
 
-/// Lists what a study needs that is not on this machine.
+/// Lists the weights and data of a study that are not on this machine.
 fn missing(study: &StudyConfig) -> Vec<String> {
     let evaluator = &study.evaluator;
     let mut missing = Vec::new();
     if let Err(e) = field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)) {
-        missing.push(format!("the language model {}: {}", evaluator.llm, e.hint_text().unwrap_or("it is not here")));
+        missing.push(format!("the language model {}: {}", evaluator.llm, e.hint_text().unwrap_or("not found")));
     }
     let mut absent: Vec<String> = Vec::new();
     for encoder in study.arms.iter().flat_map(|arm| &arm.encoders).filter(|e| !e.is_oracle()) {
@@ -222,7 +223,7 @@ fn missing(study: &StudyConfig) -> Vec<String> {
     if let DataSource::Published(data) = &evaluator.data {
         for corpus in data.align.iter().chain([&data.tune]) {
             if let Err(e) = corpus.locate() {
-                missing.push(format!("{}: {}", corpus.file, e.hint_text().unwrap_or("it is not here")));
+                missing.push(format!("{}: {}", corpus.file, e.hint_text().unwrap_or("not found")));
             }
         }
     }
@@ -331,7 +332,7 @@ mod tests {
                 Some((least.parse().ok()?, most.parse().ok()?))
             };
             let study = StudyConfig::open(name)?;
-            for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "besides it takes", 80.0)] {
+            for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "in addition it takes", 80.0)] {
                 let (least, most) = range(study.clone(), lora)?;
                 let rounded = (least.floor(), most.ceil());
                 assert_eq!(said(before), Some(rounded), "{name}: {least} to {most}");

@@ -1,19 +1,20 @@
-//! How the shipped nano weights were made: `burgess pretrain nano/<id>`.
+//! Pretraining of the nano encoders and the nano language model, by which the shipped weights were made.
 //!
-//! All encoders see the same images of the nano world, in the same order, the same number of times; only the
-//! objective on the card differs. The language model reads text only.
+//! All encoders are trained on the same images of the nano world, in the same order and for the same number of epochs;
+//! only the objective on the card differs. The language model is trained on text only.
 
 use crate::machine::progress::Progress;
 use crate::run::probes;
 use crate::run::probes::ProbeRecord;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
-use burgess_encoders::card::EncoderCard;
+use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
 use burgess_encoders::objective::{DataShape, PretrainBatch, TokenizedCaptions};
 use burgess_encoders::pretrain::{PretrainRecipe, StepReport, pretrain};
+use burgess_encoders::resolve::is_path;
 use burgess_probe::data::collate;
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::pretrain as lm;
@@ -32,14 +33,14 @@ use std::time::Instant;
 
 /// Seed of the pretraining images and captions.
 const WORLD_SEED: u64 = 0;
-/// The language model of the nano studies; its tokenizer reads the captions.
+/// Name of the language model of the nano studies; its tokenizer encodes the captions.
 pub const LLM: &str = "nano-lm";
-/// Longest caption in tokens, its end token included.
+/// Largest length of a caption in tokens, with its end token.
 const CONTEXT: usize = 32;
-/// Questions of the reading test at the end of the language model's pretraining; a tenth of them on the way.
+/// Number of questions of the reading test after the language model's pretraining; a tenth of them during it.
 const READING_QUESTIONS: usize = 3600;
 
-/// What is written beside the weights.
+/// Record of a pretraining, which is written beside the weights.
 #[derive(Serialize)]
 pub struct PretrainRecord {
     /// Card id of the encoder, or name of the language model.
@@ -52,7 +53,7 @@ pub struct PretrainRecord {
     pub device: String,
     /// Number of threads.
     pub threads: usize,
-    /// Distinct images and how many were seen in all (for the language model: tokens).
+    /// Number of distinct training images; for the language model, the number of tokens.
     pub distinct: usize,
     /// Number of training images or tokens, counting repetitions.
     pub seen: usize,
@@ -60,12 +61,12 @@ pub struct PretrainRecord {
     pub seconds: f64,
     /// The recipe; null for random weights.
     pub recipe: serde_json::Value,
-    /// Step, loss, parts: every fiftieth of the training.
+    /// Loss curve with about 50 points.
     pub losses: Vec<LossPoint>,
-    /// For the language model: how well it answers from text, with the description and (blind) without.
+    /// Accuracies of the language model in the reading test: with a text description of the image, and blind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reading: Vec<lm::ReadingScore>,
-    /// For encoders: what direct probes read from the features of these weights.
+    /// Direct probes of the encoder with these weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeRecord>,
     /// Digest of the weights file.
@@ -75,7 +76,7 @@ pub struct PretrainRecord {
 /// Step, mean loss since the last point, and the loss's parts at this step.
 pub type LossPoint = (usize, f64, Vec<(String, f64)>);
 
-/// Every fiftieth step of a training, smoothed by a moving average, for the record.
+/// The loss curve of a training, averaged over intervals of a fiftieth of its steps.
 #[derive(Default)]
 struct LossCurve {
     sum: f64,
@@ -95,7 +96,21 @@ impl LossCurve {
     }
 }
 
-/// Pretrains the encoder of a card and writes its weights (f16, upstream names) and the record of how.
+/// Opens the card of an encoder that can be pretrained, by id or path.
+///
+/// # Errors
+/// There is no such card, or it has no recipe.
+pub fn card(id: &str) -> Result<EncoderCard> {
+    let card = if is_path(id) { EncoderCard::from_file(Path::new(id))? } else { EncoderCard::find(id)? };
+    if card.pretrain.is_none() && card.supervision != Supervision::None {
+        return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
+            .hint("published encoders are not trained here: download them with `burgess fetch`"));
+    }
+    Ok(card)
+}
+
+/// Pretrains the encoder of a card, and writes its weights (f16, upstream names) to `weights` and the record beside
+/// them.
 pub fn encoder(
     card: &EncoderCard,
     weights: &Path,
@@ -158,42 +173,42 @@ pub fn encoder(
     Ok(record)
 }
 
-/// The command that makes these weights again.
+/// Formats the command that trains these weights again.
 fn command(id: &str, device: &str) -> String {
     format!("burgess pretrain {} --device {device}", id.replacen('-', "/", 1))
 }
 
-/// How a language model is made: `recipe.toml` in its directory.
+/// Recipe of a language model: `recipe.toml` in its directory.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LlmRecipe {
-    /// The tokenizer to train; without it, the tokenizer is that of `base`.
+    /// Training of the tokenizer; if absent, the tokenizer is that of `base`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokenizer: Option<TokenizerRecipe>,
     hidden_size: usize,
     layers: usize,
     seed: u64,
-    /// Documents of the lessons with which the text begins.
+    /// Numbers of lesson documents with which the corpus begins.
     #[serde(default)]
     lessons: LessonCounts,
-    /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
+    /// Directory of the model from which the training starts, relative to the recipe's; random weights if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<PathBuf>,
     training: lm::PretrainConfig,
 }
 
-/// How a tokenizer is trained.
+/// Training of a tokenizer.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenizerRecipe {
-    /// Number of entries.
+    /// Number of entries of the vocabulary.
     vocabulary: usize,
     /// Number of documents that it is trained on.
     documents: usize,
 }
 
-/// Pretrains the language model of `dir` by its `recipe.toml` on text alone, and writes tokenizer, chat template,
-/// configuration, weights (f16) and the record of how into `dir`.
+/// Pretrains the language model of `dir` on text by its `recipe.toml`, and writes tokenizer, chat template,
+/// configuration, weights (f16) and the record into `dir`.
 pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) -> Result<PretrainRecord> {
     let started = Instant::now();
     let path = dir.join("recipe.toml");
@@ -204,7 +219,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let base = recipe.base.as_ref().map(|base| load_llm(&dir.join(base), &device.clone().autodiff())).transpose()?;
     let tokenizer = match (&recipe.tokenizer, &base) {
         (Some(own), _) => {
-            // From the corpus as it stays: the first lessons repeat a few words.
+            // The tokenizer is trained on the corpus without lessons, which repeat a few words.
             let texts: Vec<String> = burgess_world::corpus(recipe.seed, LessonCounts::default())
                 .take(own.documents)
                 .flat_map(|document| pretrain_document(document).texts())
@@ -215,10 +230,10 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         (None, Some((_, tokenizer))) => tokenizer.clone(),
         (None, None) => {
             return Err(Error::usage(format!("{} has neither [tokenizer] nor `base`", path.display()))
-                .hint("a model that begins from nothing needs a tokenizer of its own"));
+                .hint("add a [tokenizer] table with `vocabulary` and `documents`"));
         }
     };
-    // The encoders' captions need only the tokenizer: it is there before the long part.
+    // Written before the training, because encoders can be pretrained with the tokenizer alone.
     tokenizer.save(&dir.join("tokenizer.json"))?;
     let config = LlmConfig::nano(recipe.hidden_size, recipe.layers, tokenizer.vocab_size());
     let bar = progress.bar("pretraining nano-lm", recipe.training.steps as u64);
@@ -245,7 +260,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
                 shown.join(", ")
             ));
             readings = table;
-            // Whoever interrupts a training of an hour keeps what it has come to.
+            // Saved during the training, so that an interruption does not lose it.
             save_llm(&model.valid(), &tokenizer, dir, Precision::F16)?;
         }
         Ok(())
@@ -313,20 +328,23 @@ fn cell_grid(words: Vec<Vec<String>>) -> lm::CellGrid {
     lm::CellGrid { grid: [CELLS; 2], words }
 }
 
-/// Whether a word is read letter by letter: several capitals or several digits. The tokenizer does not see such words, so
-/// that it has no tokens for parts of them: what is written in an image is then spelled with one token a letter.
+/// Whether a word is spelled letter by letter: several capitals or several digits. The tokenizer is trained without
+/// such words, so that it has no tokens for parts of them, and text in an image is encoded with one token per letter.
 fn is_spelled(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }
 
-/// The objective's recipe and the number of distinct images, from the card's `[pretrain]` table.
+/// Reads the objective's configuration and the number of distinct images from the card's `[pretrain]` table.
 fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainRecipe, usize)> {
     let mut table = table.clone();
     let distinct = match table.remove("images") {
         Some(toml::Value::Integer(n)) if n > 0 => n as usize,
         other => {
-            return Err(Error::usage(format!("[pretrain] of {} needs images = N, not {other:?}", card.id)));
+            return Err(Error::usage(format!(
+                "[pretrain] of {}: expected `images` = a number of at least 1, found {other:?}",
+                card.id
+            )));
         }
     };
     let config: PretrainRecipe = table
@@ -337,28 +355,28 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainRecipe, us
     Ok((config, distinct))
 }
 
-/// The pretraining images with the targets that the objective reads, drawn once and kept in memory as bytes.
+/// The pretraining images and the targets of the objective, rendered once and kept in memory as bytes.
 struct PretrainImages<'a> {
     card: &'a EncoderCard,
     config: &'a PretrainRecipe,
     shape: DataShape,
     drawn: Vec<DrawnImage>,
-    /// Token ids of each caption, ended and padded to the context, and their number.
+    /// For each caption, its token ids with the end token, padded to [`CONTEXT`], and their number without padding.
     captions: Option<Vec<(Vec<i32>, i32)>>,
 }
 
-/// One drawn image and its targets.
+/// One rendered image and its targets.
 struct DrawnImage {
     image: RgbImage,
     caption: String,
     labels: Vec<usize>,
-    /// The instance of each pixel; empty unless the objective reads it.
+    /// Instance index of each pixel; empty unless the objective needs it.
     instances: Vec<u8>,
-    /// Inverse depth of each pixel, the nearest as 255; empty unless the objective reads it.
+    /// Inverse depth of each pixel, scaled so that the nearest is 255; empty unless the objective needs it.
     inverse_depth: Vec<u8>,
 }
 
-/// Inverse depths with the nearest brought to 255, to keep many of them in memory.
+/// Scales inverse depths so that the nearest is 255, to store them as bytes.
 fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
     let nearest = inverse_depth.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     inverse_depth.iter().map(|d| (d / nearest * 255.0).round() as u8).collect()
@@ -406,7 +424,7 @@ impl<'a> PretrainImages<'a> {
         Ok(Self { card, config, shape, drawn, captions })
     }
 
-    /// The images of a step: every epoch visits each image once, in an order of its own.
+    /// Makes the batch of a step; every epoch visits each image once, in a new random order.
     fn batch(&self, step: usize, device: &Device) -> Result<PretrainBatch> {
         let size = self.config.batch;
         let per_epoch = (self.drawn.len() / size).max(1);
@@ -418,7 +436,7 @@ impl<'a> PretrainImages<'a> {
         let pixels = self.card.preprocess.pixels(&images, device);
         let texts = self.captions.as_ref().map(|captions| {
             let lengths: Vec<i32> = chosen.iter().map(|&i| captions[i].1).collect();
-            // As long as the longest: most captions fill half of the context.
+            // Padded only to the longest caption of the batch: most captions fill half of the context.
             let longest = lengths.iter().copied().max().map_or(1, |n| n.max(1) as usize);
             let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied().take(longest)).collect();
             TokenizedCaptions {
@@ -436,7 +454,7 @@ impl<'a> PretrainImages<'a> {
             }
             Tensor::<2>::from_data(TensorData::new(hot, [size, self.shape.classes]), device)
         });
-        // The maps are of the image as drawn, which the card's preprocessing does not resize.
+        // The maps have the size of the rendered image, which the card's preprocessing does not resize.
         let side = burgess_world::SIZE as usize;
         let instances = targets.instances.then(|| {
             let values: Vec<i32> =
@@ -451,16 +469,13 @@ impl<'a> PretrainImages<'a> {
     }
 }
 
-/// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
+/// Default path of the weights of a card: in the first existing zoo directory, or in that of a checkout.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
     use burgess_encoders::card::Location;
-    use burgess_encoders::resolve::zoo_dirs;
+    use burgess_encoders::shipped::new_weights_folder;
     let Location::Shipped { file } = &card.source.location else {
-        return Err(Error::usage(format!("{} is not made here but published by others", card.id))
-            .hint("`burgess pretrain` makes the nano encoders"));
+        return Err(Error::usage(format!("{} is a published encoder, which is not pretrained here", card.id))
+            .hint("name a nano encoder, such as nano/clip"));
     };
-    let dirs = zoo_dirs();
-    let dir =
-        dirs.iter().find(|d| d.is_dir()).or(dirs.last()).ok_or_else(|| Error::failed("no zoo directory is known"))?;
-    Ok(dir.join("weights").join(file))
+    Ok(new_weights_folder()?.join(file))
 }

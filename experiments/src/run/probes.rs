@@ -180,7 +180,7 @@ fn vector(encoded: &Features, image: usize, cell: Option<usize>) -> Vec<f32> {
     }
 }
 
-/// The fields about probes in the record beside a weights file.
+/// The fields of the record beside a weights file that concern probes.
 #[derive(Deserialize)]
 struct WeightsRecord {
     digest: String,
@@ -206,7 +206,8 @@ pub fn recorded_random(id: &str) -> Vec<ProbeRecord> {
     EncoderCard::find(RANDOM).map(|card| recorded(&card)).unwrap_or_default()
 }
 
-/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; `limit` as in [`probe_encoder`].
+/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; for `limit` see
+/// [`probe_encoder`].
 ///
 /// # Errors
 /// There is no record, the record belongs to other weights, or the probing fails as in [`probe_encoder`].
@@ -222,7 +223,7 @@ pub fn store_probes(
     let digest = digest::of_file(weights)?;
     if record.get("digest").and_then(serde_json::Value::as_str) != Some(digest.as_str()) {
         return Err(Error::failed(format!(
-            "{} is not the record of {}: its digest is another",
+            "{} is not the record of {}: their digests differ",
             path.display(),
             weights.display()
         )));
@@ -296,7 +297,7 @@ impl ComparedProbe {
         let random = self.random?;
         let said = match self.verdict? {
             ProbeVerdict::AboveRandom => return None,
-            ProbeVerdict::NotLearned if random.accuracy >= INNATE => "untrained features have it already",
+            ProbeVerdict::NotLearned if random.accuracy >= INNATE => "untrained features already have it",
             ProbeVerdict::NotLearned => "not learned",
             ProbeVerdict::BelowRandom => "untrained features have more of it",
         };
@@ -391,7 +392,7 @@ mod tests {
         let text = table(&compared, "# ", 200);
         for line in [
             "# thing 12 % (random 9 %): not learned",
-            "# colour 96 % (random 95 %): untrained features have it already",
+            "# colour 96 % (random 95 %): untrained features already have it",
             "# depth 50 % (random 75 %): untrained features have more of it",
         ] {
             assert!(text.lines().any(|l| l == line), "{text}");
@@ -430,7 +431,7 @@ mod tests {
             atomic::write_json(&weights.with_extension("json"), &record)?;
             store_probes(&card, &weights, Some(12), &Device::flex(), &Progress::silent())
         };
-        assert!(kept("other").is_err_and(|e| e.to_string().contains("its digest is another")));
+        assert!(kept("other").is_err_and(|e| e.to_string().contains("their digests differ")));
         let probes = kept(&digest::of_file(&weights)?)?;
         let record: serde_json::Value = atomic::read_json(&weights.with_extension("json"))?;
         assert_eq!(record["probes"], serde_json::to_value(&probes)?);

@@ -1,12 +1,12 @@
 //! `made.json`, which a study's directory holds for its report: the last command and the directories of its images.
 //! Unlike `study.json`, it may change from one call to the next.
 
+use crate::machine::shell;
 use crate::study::StudyConfig;
 use burgess_base::{Result, atomic};
 use burgess_reports::check::Claims;
 use burgess_reports::validity::ProbePair;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The contents of `made.json`.
@@ -56,36 +56,11 @@ impl Provenance {
 
 /// Formats the command with these arguments for a shell.
 fn command_line(arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
-    let mut words: Vec<String> = arguments.map(|a| quoted(&a)).collect();
+    let mut words: Vec<String> = arguments.map(|a| shell::quoted(&a)).collect();
     if words.is_empty() {
         words = vec!["rank".into(), "nano".into()];
     }
     format!("burgess {}", words.join(" "))
-}
-
-/// Quotes a word for a shell: unquoted if it has only plain characters, else in single quotes, and as `$'…'` (bash,
-/// zsh, ksh) if it holds control characters or bytes that are not UTF-8.
-pub fn quoted(word: &OsStr) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
-    match word.to_str() {
-        Some(text) if !text.is_empty() && text.chars().all(plain) => text.to_string(),
-        Some(text)
-            if !text.chars().any(|c| burgess_base::text::escaped(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8()) =>
-        {
-            format!("'{}'", text.replace('\'', "'\\''"))
-        }
-        _ => {
-            let mut out = String::from("$'");
-            for byte in word.as_encoded_bytes() {
-                match byte {
-                    b'\'' | b'\\' => out.extend(['\\', char::from(*byte)]),
-                    0x20..=0x7e => out.push(char::from(*byte)),
-                    other => out.push_str(&format!("\\x{other:02x}")),
-                }
-            }
-            out + "'"
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use crate::data;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
 use crate::machine::progress::Progress;
 use crate::machine::workers::{self, Parallelism};
-use crate::machine::{device, paths, stop, terminal};
+use crate::machine::{device, paths, shell, stop, terminal};
 use crate::run::arm_run::run_arm;
 use crate::run::evaluator::Evaluator;
-use crate::run::provenance::{self, Provenance};
+use crate::run::provenance::Provenance;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
@@ -57,9 +57,9 @@ fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
 /// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
 pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
-    let ran = run_study(&dir, study, options, progress)?;
+    let counts = run_study(&dir, study, options, progress)?;
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
-    (outcome.runs, outcome.failed) = (ran.runs, ran.failed);
+    (outcome.runs, outcome.failed) = (counts.runs, counts.failed);
     Ok(outcome)
 }
 
@@ -123,7 +123,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     }
     let done = runs.len() - left.len() - failures.len();
     if done > 0 && !left.is_empty() {
-        progress.line(&format!("{done} of {} runs are done already", runs.len()));
+        progress.line(&format!("{done} of {} runs are already done", runs.len()));
     }
 
     if !left.is_empty() {
@@ -224,7 +224,7 @@ fn record_failure(
     let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.write_failure(&missing) {
-        progress.line(&format!("the failure could not be noted: {e}"));
+        progress.line(&format!("failed.json could not be written: {e}"));
     }
     failures.push(missing);
     Ok(())
@@ -239,7 +239,7 @@ fn runs_of(study: &StudyConfig) -> Vec<(String, u64)> {
 pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) -> Result<StudyOutcome> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
-            .hint("give OUT/<study>, as in `burgess report runs/nano`"));
+            .hint("give the directory of a study, OUT/<study>, such as runs/nano"));
     }
     let mut data = StudyData::load(dir)?;
     if let Some(only) = only {
@@ -280,7 +280,7 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };
     let command =
-        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", provenance::quoted(dir.as_os_str())));
+        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", shell::quoted(dir.as_os_str())));
     Ok(StudyInfo {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),

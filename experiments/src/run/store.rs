@@ -37,7 +37,7 @@ impl StudyStore {
                     dir.display(),
                     shown.concat()
                 ))
-                .hint(format!("choose another directory with --out, or remove {}", dir.display())));
+                .hint(format!("choose another output directory, or remove {}", dir.display())));
             }
         } else {
             atomic::write_json(&path, evaluator)?;
@@ -78,7 +78,7 @@ pub fn lock(dir: &Path) -> Result<File> {
             Ok(lock)
         }
         Err(TryLockError::WouldBlock) => Err(Error::failed(format!("another burgess is working in {}", dir.display()))
-            .hint("wait for it to end, or choose another directory with --out")),
+            .hint("wait for it to end, or choose another output directory")),
         Err(TryLockError::Error(e)) => Err(e).with_context(step),
     }
 }
@@ -112,7 +112,7 @@ impl RunStore {
     pub fn write_or_compare_config(&self, config: &Value) -> Result<()> {
         let path = self.dir.join(CONFIG);
         if path.exists() {
-            let remove = || format!("remove {} to run this arm anew", self.dir.display());
+            let remove = || format!("remove {} to run this arm again", self.dir.display());
             let damage = checksums::check(&self.dir, CONFIG).err();
             let there: Value = match (atomic::read_json(&path), &damage) {
                 (Ok(there), _) => there,
@@ -135,7 +135,7 @@ impl RunStore {
                         String::new()
                     }
                 ))
-                .hint(format!("remove {} to run this arm anew", self.dir.display())));
+                .hint(format!("remove {} to run this arm again", self.dir.display())));
             }
             return Ok(());
         }
@@ -153,7 +153,7 @@ impl RunStore {
             check_results(&results).map(|()| results)
         };
         Ok(self.read(RESULTS, read).unwrap_or_else(|e| {
-            note(&format!("note: {e}; the results are made again from the samples"));
+            note(&format!("note: {e}; the results are computed again from the samples"));
             None
         }))
     }
@@ -188,7 +188,7 @@ impl RunStore {
             && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Verification::NoChecksum)
         {
             note(&format!(
-                "note: {} was made by an earlier version, which kept no checksums: what is there is used unchecked",
+                "note: {} was made by an earlier version without checksums and is used unchecked",
                 self.dir.display()
             ));
         }
@@ -290,7 +290,7 @@ impl RunStore {
             lines.map(sample).collect()
         };
         Ok(self.read(&samples_name(benchmark), parse).unwrap_or_else(|e| {
-            note(&format!("note: {e}; {benchmark} is asked again"));
+            note(&format!("note: {e}; {benchmark} is evaluated again"));
             None
         }))
     }
@@ -368,11 +368,13 @@ fn check_sample(sample: &Sample) -> Result<()> {
     let scores = [("score", sample.score), ("blind_score", sample.blind_score)];
     for (name, score) in scores.into_iter().chain(likelihoods.clone().map(|l| ("likelihoods.score", l.score))) {
         if !(0.0..=1.0).contains(&score) {
-            return Err(Error::failed(format!("`{name}` of `{}` is {score}, not between 0 and 1", sample.id)));
+            return Err(Error::failed(format!("`{name}` of `{}` is {score}, expected 0 to 1", sample.id)));
         }
     }
     match likelihoods.flat_map(|l| &l.options).find(|(_, value)| !value.is_finite()) {
-        Some((option, value)) => Err(Error::failed(format!("the likelihood of `{option}` is {value}"))),
+        Some((option, value)) => {
+            Err(Error::failed(format!("the log-likelihood of `{option}` is {value}, which is not finite")))
+        }
         None => Ok(()),
     }
 }
@@ -384,19 +386,25 @@ fn check_results(results: &RunResults) -> Result<()> {
         let numbers = [("score", r.score), ("stderr", r.stderr), ("chance", r.chance), ("blind", r.blind)];
         for (name, value) in numbers.into_iter().chain(r.likelihood.map(|l| ("likelihood", l))) {
             if !possible(value) {
-                return Err(Error::failed(format!("`{name}` of {id} is {value}, which no benchmark gives")));
+                return Err(Error::failed(format!(
+                    "`{name}` of {id} is {value}, expected a number of at most {LARGEST_SCORE} in size"
+                )));
             }
         }
-        let wrong = |u: &&burgess_reports::schema::Unit| {
+        let wrong = |u: &&burgess_reports::schema::UnitScore| {
             ![u.sum, u.weight, u.blind].iter().all(|v| possible(*v)) || u.weight < 0.0
         };
         if let Some(unit) = r.units.iter().find(wrong) {
-            return Err(Error::failed(format!("unit `{}` of {id} has numbers that no benchmark gives", unit.id)));
+            return Err(Error::failed(format!("unit `{}` of {id} has a sum or weight out of range", unit.id)));
         }
     }
     match results.categories.iter().find(|(_, v)| !possible(**v)) {
-        Some((category, value)) => Err(Error::failed(format!("category {category} has the score {value}"))),
-        None if !possible(results.average) => Err(Error::failed(format!("`average` is {}", results.average))),
+        Some((category, value)) => {
+            Err(Error::failed(format!("category {category} has the score {value}, which is out of range")))
+        }
+        None if !possible(results.average) => {
+            Err(Error::failed(format!("`average` is {}, which is out of range", results.average)))
+        }
         None => Ok(()),
     }
 }

@@ -121,7 +121,7 @@ pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress)
     store.note_missing_checksums(&|text| progress.line(text))?;
     if store.has_model(&|text| progress.line(text))? {
         store.remove_states()?;
-        progress.line(&format!("{} is trained already", run.name));
+        progress.line(&format!("{} is already trained", run.name));
     } else {
         let needed: Vec<&PreparedEncoder> = encoders.iter().collect();
         let (source, all_cores) = (run.evaluator.features, Parallelism::of_this_machine(None));

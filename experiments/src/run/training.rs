@@ -40,9 +40,10 @@ impl TrainJob<'_> {
     }
 }
 
-/// Number of images over which the channels of features are standardised, the first of the training, and how many of them
-/// are read at a time.
+/// Number of images from whose features a connector computes the mean and deviation of each channel: the first ones of
+/// the training data.
 const STATISTICS: usize = 1024;
+/// Number of images that are read at a time for the statistics.
 const BATCH: usize = 64;
 
 /// File name of the aligned connector in its directory.
@@ -148,7 +149,7 @@ fn train_stage(
     let done = saved.as_ref().map_or(0, SavedState::step);
     if saved.as_ref().is_some_and(|s| !s.checked()) {
         bar.line(&format!(
-            "note: {} was kept by an earlier version, without a digest: it is used unchecked",
+            "note: {} was saved by an earlier version without a digest and is used unchecked",
             saver.path.display()
         ));
     }
@@ -219,7 +220,7 @@ fn standardise(model: &mut Mllm, examples: &PackedExamples, source: &VisualSourc
     }
     let first = first_images(examples, STATISTICS)?;
     if first.is_empty() {
-        return Err(Error::usage("`standardise` of the connector needs images, and the training data have none")
+        return Err(Error::usage("`standardise` of the connector needs images, but the first stage has none")
             .hint("leave `standardise` out, or give the first stage conversations with images"));
     }
     model.standardise(first.chunks(BATCH).map(|images| source.batch(images, device)))
@@ -261,7 +262,8 @@ fn truncation_note(
     }
     Ok((cut > 0).then(|| {
         format!(
-            "{cut} of {} conversations are longer than max_length = {most}, by {} tokens at the most, and are cut; {lost} of them lose all answers",
+            "{cut} of {} conversations are longer than max_length = {most}, by at most {} tokens, and are truncated; \
+             {lost} of them lose all answers",
             examples.len(),
             longest - most
         )

@@ -127,8 +127,8 @@ impl Arm {
         }
         if self.encoders.len() > 1 {
             return Err(Error::usage(format!(
-                "{}: the oracle cannot be combined: it already has all that the data say of an image, so that the other encoder \
-                 would not be measured",
+                "{}: the oracle cannot be combined with an encoder: it already has the whole ground truth, so that the \
+                 other encoder would not be measured",
                 self.encoder_names().join("+")
             ))
             .hint(format!("give it an arm of its own: encoders = [\"{ORACLE}\"]")));
@@ -177,7 +177,7 @@ mod tests {
             assert!(Arm { label: Some(name.into()), ..Arm::parse("nano-clip")? }.check().is_err(), "{name}");
         }
         let e = Arm::parse("./vit-tiny")?.check().unwrap_err();
-        assert!(e.to_string().contains("./vit-tiny does not exist: there is no /"), "{e}");
+        assert!(e.to_string().contains("./vit-tiny does not exist: looked for /"), "{e}");
         assert!(Arm::parse("nano-clp")?.check().is_err());
         Ok(())
     }

@@ -12,7 +12,7 @@ use burgess_reports::validity::ProbePair;
 pub fn check(claims: &Claims, pairs: &[ProbePair], benchmarks: &[String]) -> Result<()> {
     let mut categories = Vec::new();
     for id in benchmarks {
-        let category = bench::find(id)?.category().to_string();
+        let category = bench::find(id)?.category().clone();
         if !categories.contains(&category) {
             categories.push(category);
         }

@@ -106,7 +106,7 @@ impl StudyConfig {
             };
             if let Some(other) = self.arms.iter().take(i).find(same) {
                 return Err(Error::usage(format!("the arms {} and {} are the same", other.name(), arm.name()))
-                    .hint("leave one out: a second run of the same arm is another seed"));
+                    .hint("leave one out; to repeat an arm, add a seed"));
             }
         }
         if let Some(seed) = duplicate(&self.seeds) {
@@ -122,9 +122,9 @@ impl StudyConfig {
             bench::find(id)?.rules(self.evaluator.prompts).map_err(|e| e.context("evaluator.prompts"))?;
             if let Some(server) = bench::find(id)?.server() {
                 return Err(Error::usage(format!(
-                    "{id} cannot rank: its right answers are secret, {server} scores it"
+                    "{id} cannot be used in a study: its right answers are not published, {server} scores it"
                 ))
-                .hint("`burgess eval` asks it and writes the file for the server"));
+                .hint("`burgess eval` writes the submission file for the server"));
             }
         }
         claims::check(&self.claims, &self.validity, &self.evaluator.benchmarks)?;

@@ -17,7 +17,8 @@ use std::str::FromStr;
 pub const ORACLE: &str = "oracle";
 
 /// Hint on how arms are written on the command line.
-pub(super) const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an encoder with another tap as a@7, random weights as a@random";
+pub(super) const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; \
+    an encoder with another tap as a@7, with random weights as a@random";
 
 /// Hint on how the options of an encoder are written.
 const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
@@ -119,7 +120,7 @@ impl ArmEncoder {
             return Ok(());
         }
         if self.tap.grid == Some(0) {
-            return Err(Error::usage(format!("{self}: `grid` must be at least 1")).hint(OPTIONS));
+            return Err(Error::usage(format!("{self}: the grid must be at least 1")).hint(OPTIONS));
         }
         self.clone().resolve_path(None)?;
         if let Some(side) = self.tap.grid {

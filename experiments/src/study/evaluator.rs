@@ -195,7 +195,9 @@ impl EvaluatorConfig {
             sampling.check().map_err(|e| e.context("[evaluator.sampling]"))?;
         }
         if self.limit == Some(0) {
-            return Err(Error::usage("limit = 0 leaves no questions").hint("leave `limit` out to ask all of them"));
+            return Err(
+                Error::usage("`limit` = 0: it must be at least 1").hint("leave `limit` out to ask all questions")
+            );
         }
         if let Some(share) = self.share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
             return Err(Error::usage(format!("`share` = {share} must be above 0 and at most 1"))
@@ -216,7 +218,7 @@ impl EvaluatorConfig {
             DataSource::Directory(_) | DataSource::Files(_) => [("", 1); 4],
         };
         if let Some((key, _)) = sizes.iter().find(|(_, n)| *n == 0) {
-            return Err(Error::usage(format!("[evaluator.data]: `{key}` = 0 leaves no data"))
+            return Err(Error::usage(format!("[evaluator.data]: `{key}` = 0: it must be at least 1"))
                 .hint("give a number of at least 1"));
         }
         self.recipe.check().map_err(|e| e.context("[evaluator.recipe]").hint(RECIPE_HINT))

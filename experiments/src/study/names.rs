@@ -54,7 +54,7 @@ fn reason(name: &str, signs: &str) -> Option<String> {
     } else if name.ends_with('.') {
         Some("it ends in a dot".into())
     } else if name.to_lowercase().ends_with(".tmp") {
-        Some("`.tmp` is the end of temporary files".into())
+        Some("`.tmp` is the ending of temporary files".into())
     } else if reserved {
         Some(format!("`{base}` is a device on Windows"))
     } else {
@@ -73,7 +73,7 @@ pub fn check_distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<()
             }
             Some(before) => {
                 return Err(Error::usage(format!("the arms {before} and {name} differ only in upper and lower case"))
-                    .hint("some file systems take them for one directory: give one another name"));
+                    .hint("some file systems ignore case: give one of them another name"));
             }
             None => {}
         }

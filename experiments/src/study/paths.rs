@@ -53,8 +53,8 @@ fn absent(folder: Option<&Path>, path: &Path, what: &str) -> Error {
     let beside = folder.map(|f| f.join(path).display().to_string()).filter(|p| *p != here);
     let tried = match beside {
         _ if path.is_absolute() => String::new(),
-        Some(beside) => format!(": there is neither {beside} nor {here}"),
-        None => format!(": there is no {here}"),
+        Some(beside) => format!(": neither {beside} nor {here} exists"),
+        None => format!(": looked for {here}"),
     };
     Error::usage(format!("{what} {shown} does not exist{tried}"))
         .hint("paths in a study or run are relative to its file, or else to the working directory")

@@ -49,8 +49,10 @@ impl RunConfig {
         }
         self.arm().check()?;
         if !self.evaluator.benchmarks.is_empty() || self.evaluator.limit.is_some() {
-            return Err(Error::usage("`benchmarks` and `limit` are a study's: a training asks no questions")
-                .hint("leave them out, or make it a study: `burgess rank nano --dry-run` shows one"));
+            return Err(Error::usage(
+                "`benchmarks` and `limit` belong to studies: a single training has no evaluation",
+            )
+            .hint("leave them out, or write a study: `burgess rank nano --dry-run` shows one"));
         }
         self.evaluator.check()
     }

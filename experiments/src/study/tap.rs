@@ -34,6 +34,14 @@ impl TapOverrides {
         card.tap.tokens = self.tokens.unwrap_or(card.tap.tokens);
     }
 
+    /// If the card taps several layers, sets the grid to which each of them is resampled before their channels are
+    /// concatenated: the override, else the tap's own, else the card's.
+    pub fn resample_each_layer(&self, card: &mut EncoderCard) {
+        if !card.tap.layers.is_empty() {
+            card.tap.grid = self.grid.map(|side| [side; 2]).or(card.tap.grid).or(card.grid);
+        }
+    }
+
     /// Formats the overrides as a suffix of directory names, such as `@7-bare-grid8`; empty without overrides.
     pub fn name(&self) -> String {
         let layers: String = self.layers.iter().map(|layer| format!("@{layer}")).collect();

@@ -8,7 +8,7 @@ use std::path::Path;
 pub fn read_toml<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
     let hinted = |e: Error| e.hint("give the path of a TOML file; `burgess rank nano --dry-run` shows one");
     if path.is_dir() {
-        return Err(hinted(Error::usage("it is a directory")));
+        return Err(hinted(Error::usage("it is a directory, expected a file")));
     }
     let bytes = std::fs::read(path).map_err(|e| hinted(Error::usage(e.to_string())))?;
     let text = String::from_utf8(bytes).map_err(|_| hinted(Error::usage("it is not UTF-8 text")))?;

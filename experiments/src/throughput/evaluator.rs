@@ -151,10 +151,10 @@ fn patch_features(
     card: &EncoderCard,
     grid: Option<usize>,
 ) -> Result<Tensor<3>> {
-    let seen = encoder.forward(pixels, &card.tap)?;
+    let features = encoder.forward(pixels, &card.tap)?;
     Ok(match grid {
-        Some(side) => seen.resample([side, side])?.tokens,
-        None => seen.tokens,
+        Some(side) => features.resample([side, side])?.tokens,
+        None => features.tokens,
     })
 }
 

@@ -1,4 +1,4 @@
-//! How fast answers are scored and tables are read: `cargo bench -p burgess-bench`, on one core.
+//! Throughput of scoring answers and of reading tables: `cargo bench -p burgess-bench`, on one core.
 
 use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
@@ -10,10 +10,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Answers that are scored.
+/// Number of answers that are scored.
 const ANSWERS: usize = 100_000;
 
-/// Rows and bytes per image of the table that is read.
+/// Number of rows, and bytes per image, of the table that is read.
 const ROWS: usize = 4096;
 const IMAGE: usize = 64 * 1024;
 
@@ -65,7 +65,7 @@ fn anls(bencher: divan::Bencher<'_, '_>) {
     score(bencher, "docvqa", 3);
 }
 
-/// A table in OCRBench's schema, with images of noise.
+/// Writes a table in OCRBench's schema, with images of noise.
 fn write(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; ROWS])) };
     let mut answers = ListBuilder::new(StringBuilder::new());
@@ -106,7 +106,7 @@ fn write(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Rows without their images' bytes.
+/// Measures reading the rows without the bytes of their images.
 #[divan::bench(sample_count = 10)]
 fn read_rows(bencher: divan::Bencher<'_, '_>) {
     with_table(|path| {
@@ -115,7 +115,7 @@ fn read_rows(bencher: divan::Bencher<'_, '_>) {
     });
 }
 
-/// The bytes of all images, 64 at a time as they are when they are asked about.
+/// Measures reading the bytes of all images, 64 at a time as in an evaluation.
 #[divan::bench(sample_count = 5)]
 fn read_images(bencher: divan::Bencher<'_, '_>) {
     with_table(|path| {

@@ -1,18 +1,18 @@
-//! Rules of the released `cambrian-1` code that several of its benchmarks share (`eval/eval/*/*_test.py`).
+//! Rules of the released `cambrian-1` code that several benchmarks share (`eval/eval/*/*_test.py`).
 //!
 //! The rules reproduce the quirks of the original: the first character of any text is a letter, so `Dog` is D. A letter
-//! that is none of the choices cannot be right and counts as unparsed. Answers have no white space around them, as that
-//! code writes them.
+//! that is none of the choices cannot be right and counts as unparsed. White space around an answer is removed first,
+//! as that code does when it writes answers.
 
 use crate::labels::choice_letter;
 use crate::question::Question;
 use crate::score::{Judged, judge_choice_letter, plain_number};
 
-/// The line with which some of its benchmarks ask for a letter.
+/// The line with which some benchmarks of `cambrian-1` ask for a letter.
 pub(crate) const ONLY_LETTER_LINE: &str =
     "Please answer directly with only the letter of the correct option and nothing else.";
 
-/// Characters that its comparison of letters strips from the end of an answer.
+/// Characters that `cambrian-1` strips from the end of an answer before it compares letters.
 pub(crate) const STOPS: [char; 3] = ['.', ':', ','];
 
 /// Maximum error of a number, relative to the predicted one.
@@ -62,12 +62,12 @@ pub(crate) fn offered(text: &str, q: &Question) -> Option<char> {
     ('A'..='Z').take(q.options.len()).find(|l| *l == said)
 }
 
-/// Judges by [`first_character`].
+/// Judges the letter that is the [`first_character`] of the announced text.
 pub(crate) fn judge_first_character(q: &Question, answer: &str, stops: &[char]) -> Judged {
     judge_choice_letter(q, first_character(answer, stops).and_then(|c| offered(&c.to_string(), q)))
 }
 
-/// Judges a letter by [`first_word`].
+/// Judges the letter that is the [`first_word`].
 pub(crate) fn judge_first_word(q: &Question, answer: &str) -> Judged {
     judge_choice_letter(q, first_word(answer).and_then(|word| offered(&word, q)))
 }

@@ -14,14 +14,15 @@ pub struct RulesDescription<'a> {
 }
 
 /// How official and strict rules treat reasoning, for every benchmark.
-pub const REASONING: &str = "Reasoning (<think>…</think> and its like) is removed before the answer is read, and counted; \
-an answer that ends inside its reasoning is unparsed.";
+pub const REASONING: &str = "Reasoning (<think>…</think> and similar) is removed before the answer is read, and \
+    counted; an answer that ends inside its reasoning is unparsed.";
 
 /// How the strict parser finds a letter.
-pub(crate) const STRICT_LETTER: &str = "The answer has to name exactly one choice: by its letter alone or in front (B, (b), \
-B., **B**: …), behind \"answer is\", \"answer:\", \"option\" or \"choice\", by label and text (D. A), by the text of one \
-choice (with its case where that tells choices apart), or by one letter in parentheses in an explanation. Letters of words, \
-several named choices, denied ones and lists of all choices are unparsed, which is wrong.";
+pub(crate) const STRICT_LETTER: &str = "The answer must name exactly one choice: by its letter, alone or at the \
+    beginning (B, (b), B., **B**: …) or after \"answer is\", \"answer:\", \"option\" or \"choice\"; by label and \
+    text (D. A); by the text of one choice (with its case where only the case distinguishes choices); or by one \
+    letter in parentheses in an explanation. Letters within words, several named choices, negated choices and lists \
+    of all choices are unparsed and score 0.";
 
 /// The rules for nano-world questions whose choices are listed as words, without letters.
 pub(crate) const NAMED: RulesDescription<'static> = RulesDescription {
@@ -32,15 +33,16 @@ pub(crate) const NAMED: RulesDescription<'static> = RulesDescription {
 };
 
 /// How lmms-eval's shared parser (`mcq_extract.py`) finds a letter.
-pub(crate) const EXTRACTED: &str = "Every capital among the letters counts that stands at the beginning or end of the \
-answer, behind a phrase such as \"the answer is\", in parentheses, or with . : ) or a space behind it; the first of these \
-forms that occurs wins, of several letters in it the last. If none fits, any such capital in the answer is taken.";
+pub(crate) const EXTRACTED: &str = "A capital among the letters counts if it is at the beginning or end of the \
+    answer, after a phrase such as \"the answer is\", in parentheses, or followed by . : ) or a space; the first of \
+    these forms that occurs decides, and of several letters in that form the last. If no form occurs, any such \
+    capital in the answer is taken.";
 
 /// How lmms-eval's copy of MMMU's parser finds a letter.
-pub(crate) const LAST_NAMED: &str = "The letter as (B); if there is none, any capital among the letters with a space or else \
-a full stop behind it, also at the end of a word; of several the last that stands alone; if there is none and the answer has \
-more than five words, the choice whose text comes last.";
+pub(crate) const LAST_NAMED: &str = "The letter as (B); if there is none, any capital among the letters that is \
+    followed by a space or else by a full stop, also at the end of a word, and of several the last that stands \
+    alone; if there is none and the answer has more than five words, the choice whose text comes last.";
 
 /// How this implementation differs where lmms-eval draws a random letter.
-pub(crate) const NO_DRAW: &str = "lmms-eval draws a letter at random where it finds none; here the answer is unparsed, as a \
-draw cannot be repeated.";
+pub(crate) const NO_DRAW: &str = "lmms-eval draws a random letter if it finds none; here the answer is unparsed, \
+    because a draw is not reproducible.";

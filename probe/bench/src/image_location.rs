@@ -1,9 +1,9 @@
 //! Location of a question's image: a file, or a cell of a published table.
 //!
 //! Questions hold locations; bytes are read only when an image is needed ([`crate::read_images`]), so that scoring
-//! answers opens no image, and a benchmark of gigabytes is read in a few megabytes of memory. The text form of a cell is
-//! `FILE#COLUMN/AT` or, for an item of a list, `FILE#COLUMN/AT/ITEM`, where `AT` is the row of a parquet file or the byte
-//! offset of the record in a CSV or TSV file.
+//! answers opens no image, and a benchmark of gigabytes is read in a few megabytes of memory. The text form of a cell
+//! is `FILE#COLUMN/AT` or, for an item of a list, `FILE#COLUMN/AT/ITEM`, where `AT` is the row of a parquet file or the
+//! byte offset of the record in a CSV or TSV file.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

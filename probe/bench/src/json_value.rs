@@ -7,7 +7,7 @@ use serde_json::Value;
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
-        Value::Bool(b) => format!("the truth value {b}"),
+        Value::Bool(b) => format!("the boolean {b}"),
         Value::Number(n) => format!("the number {n}"),
         Value::String(s) => format!("the string {:?}", excerpt(s, 60)),
         Value::Array(a) => format!("a list of {}", a.len()),

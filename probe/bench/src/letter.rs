@@ -2,7 +2,7 @@
 //!
 //! The published scorers differ (first character of any text; only `X.`; only the bare letter), and some draw a random
 //! letter if they find none. All of them accept the form that the prompts ask for. This parser accepts the union of the
-//! forms in which an answer *names* a choice, and is the same for all families:
+//! forms in which an answer *names* a choice, and is the same for all benchmarks:
 //!
 //! - the letter alone or as a label in front: `B`, `b`, `(B)`, `B.`, `B) cup`, `**B**: because …`;
 //! - the same after the last "answer is", "answer:", "option", "choice": `The correct answer is (B).`;
@@ -17,7 +17,8 @@
 //! label of one choice and the text of another (`A` where B's text is A) is read as the label, because prompts ask for
 //! the label.
 //!
-//! Choices after the 26th have the labels AA, AB, … ([`crate::labels::choice_label`]), which must be written in capitals.
+//! Choices after the 26th have the labels AA, AB, … ([`crate::labels::choice_label`]), which must be written in
+//! capitals.
 
 use crate::labels::{choice_index, choice_label};
 

@@ -1,10 +1,10 @@
 //! Benchmarks: from questions to prompts, from answers to scores.
 //!
-//! A benchmark is one file in [`benchmarks`] that implements the trait [`Benchmark`]: how its questions are read
-//! ([`Benchmark::read`]), how they are asked ([`Benchmark::prompt`]), how one answer is judged ([`Benchmark::judge`]) and
-//! how judged answers become the published score ([`Benchmark::items`]). Aggregation with clustered standard errors,
-//! chance and the constant-answer baseline follow from these and are the same for all benchmarks. [`all`] returns the
-//! table that lists them; [`find`] looks one up by its id.
+//! A benchmark is one file in `src/benchmarks/` that implements the trait [`Benchmark`]: how its questions are read
+//! ([`Benchmark::read`]), how they are asked ([`Benchmark::prompt`]), how one answer is judged ([`Benchmark::judge`])
+//! and how judged answers become the published score ([`Benchmark::items`]). Aggregation with clustered standard
+//! errors, chance and the constant-answer baseline follow from these and are the same for all benchmarks. [`all`]
+//! returns the table that lists them; [`find`] looks one up by its id.
 //!
 //! The published benchmarks are read in their published formats ([`table`]: parquet, JSON, CSV or TSV, with images
 //! inside or in files beside them), from a plain directory or the hub's cache. Prompts and scoring follow [`Rules`]:
@@ -32,8 +32,10 @@
 //! # }
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod benchmark;
-pub mod benchmarks;
+mod benchmarks;
 mod cambrian;
 mod card;
 mod edition;
@@ -44,7 +46,7 @@ mod json_value;
 pub mod labels;
 mod letter;
 mod lmms;
-pub mod predictions;
+mod predictions;
 mod question;
 pub mod reasoning;
 mod rows;
@@ -57,7 +59,7 @@ mod vlmevalkit;
 mod vqa;
 
 pub use benchmark::Benchmark;
-pub use benchmark::read::{check_complete, check_questions, read_jsonl};
+pub use benchmark::read::read_jsonl;
 pub use benchmarks::{all, find};
 pub use burgess_base::Category;
 pub use card::{AnswerForm, BenchmarkCard, DatasetSource, LmmsEvalTask};
@@ -65,7 +67,8 @@ pub use explain::{REASONING, RulesDescription};
 pub use image_location::{ImageCell, ImageLocation};
 pub use images::read_images;
 pub use predictions::{
-    PredictionVerdict, Predictions, ScoreReport, judge_predictions, read_predictions, score_predictions,
+    Harness, IdExamples, PredictedAnswer, PredictionVerdict, Predictions, ScoreReport, judge_predictions,
+    read_predictions,
 };
 pub use question::{Question, QuestionSet};
 pub use rules::Rules;

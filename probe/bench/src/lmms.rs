@@ -1,16 +1,16 @@
-//! Rules of lmms-eval 0.7.3 that several of its tasks share, so that scores can be compared with its own.
+//! Rules of lmms-eval 0.7.3 that several of its tasks share, so that scores can be compared with those of lmms-eval.
 //!
-//! The rules reproduce the quirks of the original. Reasoning is removed as by that harness' default ([`cleaned`]).
+//! The rules reproduce the quirks of the original. Reasoning is removed as lmms-eval does by default ([`cleaned`]).
 //! Where lmms-eval draws a random letter or asks a language model, the answer is unparsed here. Of 37,500 random
 //! answers 31 were judged differently; all of them contain one of the control characters U+001C to U+001F, which Python
 //! counts as white space. `tests/reference/scorers_lmms_eval.py` generates the golden verdicts.
 
 use crate::score::{Judged, plain_number};
 
-/// The line, without a full stop, with which some of its tasks ask for a letter.
+/// The line, without a full stop, with which the task of MMStar asks for a letter.
 pub(crate) const MMSTAR_LINE: &str = "Answer with the option's letter from the given choices directly";
 
-/// The default tags of its option `--reasoning_tags`.
+/// The default tags around reasoning in lmms-eval.
 const REASONING: [(&str, &str); 2] = [("<think>", "</think>"), ("<analysis>", "</analysis>")];
 
 /// Returns whether Python's `str.strip` removes the character.
@@ -23,9 +23,9 @@ pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(blank)
 }
 
-/// Returns the part of an answer that its scorers get. Pairs of tags are removed with their content; a closing tag
-/// alone is removed with all text before it; an opening tag alone stays. Only the lower-case tags of [`REASONING`]
-/// count. Then white space is removed from both ends.
+/// Returns the part of an answer that the scorers of lmms-eval get. Pairs of tags are removed with their content; a
+/// closing tag alone is removed with all text before it; an opening tag alone stays. Only the lower-case tags of
+/// [`REASONING`] count. Then white space is removed from both ends.
 pub(crate) fn cleaned(answer: &str) -> String {
     let mut text = answer.to_string();
     for (opening, closing) in REASONING {
@@ -42,7 +42,7 @@ pub(crate) fn cleaned(answer: &str) -> String {
     trimmed(&text).to_string()
 }
 
-/// Returns a verdict on a text; an empty text that is not right is unparsed.
+/// Returns the verdict on a text; an empty text that is not right is unparsed.
 pub(crate) fn on_text(said: &str, right: bool) -> Judged {
     if said.is_empty() && !right { Judged::unparsed() } else { Judged::new(said, right) }
 }
@@ -128,7 +128,7 @@ pub(crate) fn last_named(answer: &str, options: &[String]) -> Option<char> {
     last(found, &|l| choice(l).and_then(|o| low.rfind(&o)))
 }
 
-/// Phrases after which its shared parser looks for a letter.
+/// Phrases after which the shared parser of lmms-eval looks for a letter.
 const PHRASES: [&str; 27] = [
     "the answer is",
     "answer is",
@@ -168,8 +168,8 @@ fn rfind(text: &[char], what: &[char]) -> Option<usize> {
     (0..(text.len() + 1).saturating_sub(what.len())).rev().find(|at| text.get(*at..at + what.len()) == Some(what))
 }
 
-/// Returns the letter that its shared parser (`mcq_extract.py`) finds: the one in the most trusted form, and the last
-/// one if several have that form. If no form fits, it takes any capital among the letters.
+/// Returns the letter that the shared parser of lmms-eval (`mcq_extract.py`) finds: the one in the most trusted form,
+/// and the last one if several have that form. If no form fits, it takes any capital among the letters.
 pub(crate) fn extracted(answer: &str, letters: &[char]) -> Option<char> {
     if trimmed(answer).is_empty() {
         return None;

@@ -31,7 +31,7 @@ pub(crate) fn for_each(path: &Path, each: &mut dyn FnMut(JsonRow) -> Result<()>)
     let mut text = BufReader::with_capacity(1 << 16, files::open(path).with_context(step)?);
     let begin = text.fill_buf().with_context(step)?;
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = begin {
-        return Err(Error::failed("it is UTF-16").context(step()).hint("save it as UTF-8"));
+        return Err(Error::failed("the file is UTF-16").context(step()).hint("save it as UTF-8"));
     }
     let begin = begin.strip_prefix("\u{feff}".as_bytes()).unwrap_or(begin);
     match begin.iter().find(|b| !b.is_ascii_whitespace()) {
@@ -72,7 +72,7 @@ fn lines(path: &Path, mut text: impl BufRead, each: &mut dyn FnMut(JsonRow) -> R
         let value = json::from_str(content).map_err(|e| {
             let cut = e.is_eof();
             let error = Error::from(e).context(place());
-            if cut { error.hint("every line holds one whole object (jq -c writes so)") } else { error }
+            if cut { error.hint("write one whole object per line, as `jq -c` does") } else { error }
         })?;
         each(JsonRow { place: place(), number: line, value })?;
     }

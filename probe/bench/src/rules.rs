@@ -12,7 +12,7 @@ pub enum Rules {
     /// The rules of the benchmark's authors; where there are none, [`Rules::Strict`] applies instead.
     #[default]
     Official,
-    /// Our own rules, where the authors publish no rule for generated answers, or one that guesses.
+    /// The rules of this project, where the authors publish no rule for generated answers, or a rule that guesses.
     Strict,
     /// The rules of the released `cambrian-1` code, with its quirks, for comparison with the published scores.
     #[serde(rename = "cambrian-1")]

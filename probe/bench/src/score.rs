@@ -316,8 +316,7 @@ pub fn most_frequent<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> V
     frequent.into_iter().take(most).map(|(text, _)| text.to_string()).collect()
 }
 
-/// Aggregates items to the score and its standard error ([`BenchmarkOutcome`]). The result does not depend on the order of the
-/// items.
+/// Aggregates items to the score and its standard error. The result does not depend on the order of the items.
 pub fn aggregate_items(mut items: Vec<ScoredItem>, n: usize, n_unparsed: usize) -> Result<BenchmarkOutcome> {
     if items.is_empty() {
         return Err(Error::failed("there are no questions"));
@@ -351,8 +350,8 @@ pub fn aggregate_items(mut items: Vec<ScoredItem>, n: usize, n_unparsed: usize) 
 }
 
 /// Converts a fraction to a percentage, clamped because rounding of weighted sums could leave the range.
-fn percent(share: f64) -> f64 {
-    (100.0 * share).clamp(0.0, 100.0)
+fn percent(fraction: f64) -> f64 {
+    (100.0 * fraction).clamp(0.0, 100.0)
 }
 
 /// Computes the linearised standard error of a ratio of sums over independent units, in percent: 100 · √(k/(k−1)

@@ -61,12 +61,7 @@ impl SkippedRowsTally {
         self.0.iter().map(|l| l.count).sum()
     }
 
-    /// Returns the counts per reason, in the order in which the reasons first occurred.
-    pub fn reasons(&self) -> &[SkippedRows] {
-        &self.0
-    }
-
-    /// Consumes the tally and returns the counts per reason.
+    /// Consumes the tally and returns the counts per reason, in the order in which the reasons first occurred.
     pub fn into_reasons(self) -> Vec<SkippedRows> {
         self.0
     }
@@ -91,12 +86,12 @@ mod tests {
         for i in 0..100 {
             tally.add(&format!("reason {}", i % 50), &format!("row {i}"));
         }
-        assert_eq!((tally.count(), tally.reasons().len()), (100, REASONS + 1));
-        let last = tally.reasons().last().expect("others");
+        assert_eq!((tally.count(), tally.0.len()), (100, REASONS + 1));
+        let last = tally.0.last().expect("others");
         assert_eq!((last.why.as_str(), last.count, last.examples.len()), (OTHERS, 36, EXAMPLES));
-        assert_eq!(tally.reasons()[3].text("rows"), "2 rows: reason 3 (row 3, row 53)");
-        assert!(tally.reasons()[0].examples.len() == 2);
+        assert_eq!(tally.0[3].text("rows"), "2 rows: reason 3 (row 3, row 53)");
+        assert!(tally.0[0].examples.len() == 2);
         tally.add(&"x".repeat(1_000_000), "a\nb");
-        assert!(tally.reasons().iter().all(|l| l.why.len() < 300));
+        assert!(tally.0.iter().all(|l| l.why.len() < 300));
     }
 }

@@ -43,13 +43,14 @@ const NUMBERS: [(&str, &str); 12] = [
 ];
 
 /// Contractions in which a single missing apostrophe is restored.
-const CONTRACTIONS: &str = "'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't \
-    hadn't've hasn't haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't \
-    mightn't've must've mustn't needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've \
-    somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've \
-    something'll that's there'd there'd've there're there's they'd they'd've they'll they're they've wasn't we'd've we've \
-    weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll \
-    why're why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've";
+const CONTRACTIONS: &str = "'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't \
+    hadn't hadn't've hasn't haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've \
+    mightn't mightn't've must've mustn't needn't not've o'clock oughtn't shan't she'd've should've shouldn't \
+    shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd \
+    something'd've something'll that's there'd there'd've there're there's they'd they'd've they'll they're they've \
+    wasn't we'd've we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've \
+    who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd \
+    you'd've you'll you're you've";
 
 /// The replacements of words: numbers and contractions.
 static WORDS: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
@@ -139,11 +140,11 @@ pub fn consensus(said: &str, accepted: &[String]) -> f64 {
     }
 }
 
-/// The rule in words.
-pub(crate) const JUDGED: &str = "Answer and the ten people's answers are normalised (lower case; no articles, punctuation or \
-commas; counts as digits; apostrophes of contractions put back). Every person who gave the same answer counts a third, up to \
-1, over the ten choices of nine people. An empty answer scores what people who said nothing make of it: mostly 0; then it is \
-unparsed.";
+/// Description of the rule in words.
+pub(crate) const JUDGED: &str = "The answer and the answers of ten annotators are normalised (lower case; no \
+    articles, punctuation or commas; counts as digits; apostrophes of contractions restored). The score is the mean \
+    over the ten annotators of min(1, n/3), where n of the other nine annotators gave the same answer. An empty \
+    answer that no annotator gave is unparsed.";
 
 /// Judges by consensus. An empty answer that no annotator gave is unparsed.
 pub fn judge(q: &Question, answer: &str, rules: Rules) -> Judged {
@@ -168,6 +169,6 @@ pub fn ten_answers(answers: Vec<String>) -> Result<Vec<String>> {
     match answers.len() {
         ANNOTATORS => Ok(answers),
         n => Err(Error::failed(format!("there are the answers of {n} people instead of {ANNOTATORS}"))
-            .hint("is it the split whose answers are published?")),
+            .hint("check that this is the split whose answers are published")),
     }
 }

@@ -1,5 +1,5 @@
-//! Files that other people's programs write, with the gaps and oddities that they have: rows of published tables that
-//! cannot be asked, answers in every format and form, and files that are damaged or made to do harm.
+//! Files that other programs write: published tables with unusable rows, predictions in every format, and files that
+//! are damaged or malicious.
 
 use burgess_bench::{self as bench, Benchmark, Predictions, Question, QuestionSet, Rules, judge_predictions};
 use flate2::Crc;
@@ -44,7 +44,7 @@ const KITS: [(&str, &str); 11] = [
 ];
 
 #[test]
-fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
+fn unusable_rows_are_skipped_and_counted() -> Checked {
     let [p0, p1, p2] = [0, 1, 2].map(tiny_image);
     let rows = [
         row("7", &p0, ["left", "right", "both"], "B"),
@@ -81,7 +81,7 @@ fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
         };
         assert_eq!(why("8"), "the choice B is empty, but C is not", "{id}");
         assert_eq!(why("9"), "the column `answer` is blank", "{id}");
-        let rest = ["its id came before", "it is blank", "it has 2 cells, the header 11"];
+        let rest = ["an earlier row has the same id", "the row is blank", "the row has 2 cells, but the header has 11"];
         for reason in rest {
             assert!(read.skipped.iter().any(|l| l.why == reason), "{id}: {reason}: {:?}", read.skipped);
         }
@@ -100,13 +100,13 @@ fn a_table_of_nothing_but_bad_rows_is_an_error() -> Checked {
     );
     fs::write(dir.path().join("AI2D_TEST.tsv"), text)?;
     let error = of("ai2d").read(dir.path()).expect_err("nothing to ask").to_string();
-    assert!(error.starts_with("none of the 2 rows can be asked: "), "{error}");
+    assert!(error.starts_with("none of the 2 rows is a usable question: "), "{error}");
     assert!(error.ends_with("AI2D_TEST.tsv row 1: the choice B is empty, but C is not"), "{error}");
     Ok(())
 }
 
 #[test]
-fn what_is_scored_together_is_left_out_together() -> Checked {
+fn what_is_scored_together_is_skipped_together() -> Checked {
     let dir = tempfile::tempdir()?;
     // Pairs of MME; of the second, one has no answer.
     let line = |path: &str, image: u8, answer: &str| {
@@ -125,7 +125,7 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     fs::write(dir.path().join("MME.tsv"), text.concat())?;
     let read = of("mme").read(dir.path())?;
     assert_eq!((read.len(), read.skipped_count()), (2, 2), "{:?}", read.skipped);
-    assert_eq!(read.skipped[1].why, "a question that is scored together with it was left out");
+    assert_eq!(read.skipped[1].why, "a question that is scored together with it was skipped");
     // Rotations of MMBench: without one of them a question would be easier.
     let rotation =
         |index: &str, answer: &str| row(index, &tiny_image(0), ["left", "right", "both"], answer).join("\t") + "\n";
@@ -201,7 +201,7 @@ fn csv_damage_is_named_with_its_line() -> Checked {
         rows(&[line(0), lone, line(2).replace("\tsome", "\t\"some\""), line(3)]),
     ] {
         let error = read(text.as_bytes()).expect_err("a quotation mark");
-        assert!(error.contains("quotation mark that is opened and not closed"), "{error}");
+        assert!(error.contains("unclosed quotation mark"), "{error}");
         assert!(error.contains("AI2D_TEST.tsv:3:") || error.contains("AI2D_TEST.tsv:4:"), "{error}");
     }
     // Quoted lines, a mark within a cell, and NUL are text.
@@ -385,7 +385,7 @@ fn null_numbers_truth_values_and_absent_answers_are_read_in_every_format() -> Ch
         ]
     );
     let why: Vec<(&str, usize)> = predictions.unusable.iter().map(|l| (l.why.as_str(), l.count)).collect();
-    assert_eq!(why, [("field `id` is missing", 1), ("it is no object", 2)]);
+    assert_eq!(why, [("field `id` is missing", 1), ("the entry is not an object", 2)]);
     Ok(())
 }
 
@@ -405,7 +405,7 @@ fn ids_are_numbers_or_text() -> Checked {
     }
     // Two ids that a float cannot tell apart are refused, not mixed up.
     let error = read("{\"id\": 100000000000000000001, \"answer\": \"1\"}").expect_err("too large").to_string();
-    assert!(error.contains("too large to be told from its neighbours"), "{error}");
+    assert!(error.contains("too large to be exact"), "{error}");
     Ok(())
 }
 
@@ -451,12 +451,12 @@ fn what_does_not_fit_is_counted_and_named() -> Checked {
     );
     fs::write(&path, "name,answer\na,red\n")?;
     let error = bench::read_predictions(&path).expect_err("no id").to_string();
-    assert!(error.ends_with("no columns with an id and an answer; there are name, answer"), "{error}");
+    assert!(error.ends_with("no columns with an id and an answer; the columns are name, answer"), "{error}");
     Ok(())
 }
 
 #[test]
-fn a_line_feed_in_the_right_answer_is_none_of_its_letters() -> Checked {
+fn a_line_feed_in_the_right_answer_is_not_compared_as_a_letter() -> Checked {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("x_samples_ocrbench.jsonl");
     let mut qs = questions();
@@ -499,7 +499,7 @@ fn workbooks_are_read_within_limits() -> Checked {
     workbook_error(&beyond, NO_STRINGS)?;
     let many = NO_STRINGS.replace("/>", " count=\"1\" uniqueCount=\"4294967295\"><si><t>x</t></si></sst>");
     let error = workbook_error(&good, &many)?;
-    assert!(error.contains("announces 4294967295 texts"), "{error}");
+    assert!(error.contains("declares 4294967295 texts"), "{error}");
     workbook_error(&good, &many.replace("uniqueCount=\"4294967295\"", "uniqueCount = '99999999999999999999999'"))?;
     // A column that is far away but narrow, and a row far below, are read.
     let dir = tempfile::tempdir()?;
@@ -523,7 +523,10 @@ fn a_workbook_of_zeros_is_not_unpacked() -> Checked {
     workbook(&path, &good, &bomb, true)?;
     assert!(fs::metadata(&path)?.len() < 4 << 20);
     let error = bench::read_predictions(&path).map(drop).expect_err("a bomb").to_string();
-    assert!(error.contains("unpacked it is larger than 256 MiB (at the part `xl/sharedStrings.xml`)"), "{error}");
+    assert!(
+        error.contains("the unpacked archive is larger than 256 MiB (at the part `xl/sharedStrings.xml`)"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -551,7 +554,7 @@ fn damaged_workbooks_never_panic() -> Checked {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
+fn paths_that_are_not_files_are_errors_without_waiting() -> Checked {
     use std::os::unix::fs::symlink;
     let dir = tempfile::tempdir()?;
     let fifo = |name: &str| -> Result<PathBuf, Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! The benchmarks of perception and knowledge against the scorers of their authors, lmms-eval and the study's code
+//! The benchmarks of perception and knowledge against the scorers of their authors, lmms-eval and the `cambrian-1` code
 //! (goldens from `tests/reference/scorers_knowledge.py`), and in the editions in which they are published.
 
 use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, read_images};
@@ -7,32 +7,29 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
+
 const RULES: [Rules; 2] = [Rules::Official, Rules::Cambrian1];
 
-const IDS: [&str; 13] = [
-    "mme",
-    "mmbench-en",
-    "mmbench-cn",
-    "seed-bench",
-    "gqa",
-    "scienceqa",
-    "mmmu",
-    "mathvista",
-    "ai2d",
-    "pope",
-    "mmstar",
-    "blink",
-    "q-bench",
-];
+/// The ids of the benchmarks whose goldens give a verdict per set of rules: a letter, yes or no, or a score.
+fn ids() -> Vec<&'static str> {
+    let judged = |id: &&str| {
+        let path = Path::new(GOLDENS).join("scorers").join(format!("{id}.json"));
+        path.is_file() && golden(id).iter().all(|case| !case["gold"].is_object())
+    };
+    let ids: Vec<&str> = bench::all().iter().map(|b| b.id()).filter(judged).collect();
+    assert!(ids.len() >= 13, "{ids:?}");
+    ids
+}
 
 fn golden(name: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/scorers").join(format!("{name}.json"));
+    let path = Path::new(GOLDENS).join("scorers").join(format!("{name}.json"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).expect("goldens are JSON")
 }
 
 fn fixture(id: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/benchmarks").join(id)
+    Path::new(GOLDENS).join("benchmarks").join(id)
 }
 
 fn find(id: &str) -> &'static dyn Benchmark {
@@ -68,8 +65,8 @@ fn question(case: &Value) -> Question {
     q
 }
 
-/// What is wrong with the verdicts on a case: with each possible answer as the right one, only that which the golden says
-/// may score; open answers have one right answer and a score.
+/// What is wrong with the verdicts on a case: with each possible answer as the right one, only that which the golden
+/// says may score; open answers have one right answer and a score.
 fn problems(b: &dyn Benchmark, case: &Value, rules: Rules) -> Option<String> {
     let (q, verdict) = (question(case), &case[rules.as_str()]);
     let answer = case["answer"].as_str().expect("an answer");
@@ -86,7 +83,7 @@ fn problems(b: &dyn Benchmark, case: &Value, rules: Rules) -> Option<String> {
     possible.into_iter().find_map(|right| {
         let judged = b.judge(&Question { answer: right.clone(), ..q.clone() }, answer, rules);
         let expected = f64::from(u8::from(verdict == right.as_str()));
-        // The study compares a whole answer to MathVista with the letter: it has something to say on any text.
+        // `cambrian-1` compares a whole answer to MathVista with the letter, so it has a verdict on any text.
         let any_text = b.id() == "mathvista" && rules == Rules::Cambrian1;
         let unparsed = !any_text && judged.parsed.is_none() != verdict.is_null();
         let differs = judged.score != expected || unparsed;
@@ -97,7 +94,7 @@ fn problems(b: &dyn Benchmark, case: &Value, rules: Rules) -> Option<String> {
 #[test]
 fn verdicts_are_those_of_the_goldens() {
     let mut wrong = Vec::new();
-    for id in IDS {
+    for id in ids() {
         let cases = golden(id);
         assert!(cases.len() >= 60, "{id}: {}", cases.len());
         for case in &cases {
@@ -111,7 +108,7 @@ fn verdicts_are_those_of_the_goldens() {
 #[test]
 fn every_difference_to_a_published_scorer_has_a_reason() {
     let plain = |v: &Value| if v.is_null() { Value::from(0.0) } else { v.clone() };
-    for id in IDS {
+    for id in ids() {
         for case in golden(id) {
             for (reference, verdict) in case["references"].as_object().expect("references") {
                 let rules = if reference == "study" { Rules::Cambrian1 } else { Rules::Official };
@@ -170,7 +167,8 @@ proptest! {
         let mut judged = Vec::new();
         for (group, turns) in right.iter().enumerate() {
             for (turn, right) in turns.iter().enumerate() {
-                let names = [("group", group.to_string()), ("study-group", group.to_string()), ("main", (turn == 0).to_string())];
+                let (name, main) = (group.to_string(), (turn == 0).to_string());
+                let names = [("group", name.clone()), ("study-group", name), ("main", main)];
                 qs.push(Question {
                     id: (group + 1_000_000 * turn).to_string(),
                     unit: group.to_string(),
@@ -201,7 +199,7 @@ fn asked(b: &dyn Benchmark, q: &Question) -> (Vec<String>, String, Vec<String>, 
 
 #[test]
 fn editions_have_the_same_questions() {
-    for id in IDS.iter().filter(|id| **id != "mmbench-cn") {
+    for id in ids().iter().filter(|id| **id != "mmbench-cn") {
         let b = find(id);
         let (hub, tsv) = (read(b, &fixture(id)), read(b, &fixture(id).join("vlmevalkit")));
         // MMMU's file holds the dev split too, and BLINK's folders come in the order of their names.
@@ -255,7 +253,8 @@ fn questions_are_filtered_grouped_and_shown_as_published() {
     let mmmu = read(find("mmmu"), &fixture("mmmu"));
     let choices = find("mmmu").prompt(&mmmu[1], Rules::Cambrian1);
     // What Python's `re.findall(r"'(.*?)'", …)` makes of the written list: cut at the apostrophe of "It's".
-    let expected = "Which of  and  is lighter? Options:\nA. s \", \nB. , \nC. , \nAnswer with the option's letter from the given choices directly.";
+    let expected = "Which of  and  is lighter? Options:\nA. s \", \nB. , \nC. , \n\
+                    Answer with the option's letter from the given choices directly.";
     assert_eq!(choices, expected);
 
     let mme = find("mme");

@@ -1,4 +1,4 @@
-//! What holds of every published benchmark, tried on a small fixture in its published schema
+//! Properties of every published benchmark, tested on a small fixture in its published schema
 //! (`tests/golden/benchmarks/<id>/`, made by `tests/reference/benchmarks_*.py`).
 
 use burgess_bench::{self as bench, Benchmark, Category, Judged, Question, Rules, read_images};
@@ -23,7 +23,7 @@ fn fixtures() -> Vec<(&'static dyn Benchmark, Vec<Question>)> {
     published.map(read).collect()
 }
 
-/// Those whose right answers are published: a server scores the others.
+/// The benchmarks whose right answers are published; the others are scored by a server.
 fn scored() -> Vec<(&'static dyn Benchmark, Vec<Question>)> {
     fixtures().into_iter().filter(|(b, _)| b.server().is_none()).collect()
 }

@@ -1,5 +1,6 @@
-//! The benchmarks about reading and looking closely: what published scorers say of adversarial answers (goldens of
-//! `tests/reference/scorers_reading.py`), and how their tables are read (fixtures of `benchmarks_reading.py`).
+//! The benchmarks of reading and of small details: verdicts on adversarial answers against those of the published
+//! scorers (goldens of `tests/reference/scorers_reading.py`), and reading of their tables (fixtures of
+//! `benchmarks_reading.py`).
 
 use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules};
 use serde_json::Value;
@@ -10,20 +11,22 @@ use std::path::{Path, PathBuf};
 type Label = fn(&Question) -> &str;
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
-/// Those with goldens of their own. `textvqa-ocr`, `infovqa`, `docvqa-test` and `st-vqa` judge by the code of others.
-const JUDGED: [&str; 11] = [
-    "chartqa",
-    "ocrbench",
-    "ocrbench-strict",
-    "textvqa",
-    "vizwiz",
-    "docvqa",
-    "mmvp",
-    "realworldqa",
-    "cv-bench-2d",
-    "cv-bench-3d",
-    "v-star",
-];
+/// The benchmarks whose goldens give whole questions, with their cases. `textvqa-ocr`, `infovqa`, `docvqa-test` and
+/// `st-vqa` have no goldens, because they are judged by the code of others.
+fn cases() -> Result<Vec<(&'static str, Vec<Value>)>, Box<dyn std::error::Error>> {
+    let mut all = Vec::new();
+    for id in bench::all().iter().map(|b| b.id()) {
+        let path = golden("scorers").join(format!("{id}.json"));
+        if path.is_file() {
+            let cases: Vec<Value> = serde_json::from_str(&fs::read_to_string(path)?)?;
+            if cases.iter().all(|case| case["gold"].is_object()) {
+                all.push((id, cases));
+            }
+        }
+    }
+    assert!(all.len() >= 11, "{}", all.len());
+    Ok(all)
+}
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(path)
@@ -53,9 +56,7 @@ fn question(gold: &Value) -> Question {
 #[test]
 fn verdicts_are_those_of_the_published_scorers() -> Checked {
     let mut wrong = Vec::new();
-    for id in JUDGED {
-        let cases: Vec<Value> =
-            serde_json::from_str(&fs::read_to_string(golden("scorers").join(format!("{id}.json")))?)?;
+    for (id, cases) in cases()? {
         assert!(cases.len() >= 60, "{id}: {}", cases.len());
         for case in &cases {
             let answer = case["answer"].as_str().unwrap_or_default();
@@ -74,9 +75,7 @@ fn verdicts_are_those_of_the_published_scorers() -> Checked {
 
 #[test]
 fn every_difference_to_a_published_scorer_has_a_reason() -> Checked {
-    for id in JUDGED {
-        let cases: Vec<Value> =
-            serde_json::from_str(&fs::read_to_string(golden("scorers").join(format!("{id}.json")))?)?;
+    for (id, cases) in cases()? {
         for case in cases {
             let official = case["official"].as_f64().unwrap_or(f64::NAN);
             let same = |v: &Value| v.as_f64().is_some_and(|v| (v - official).abs() <= 1e-12);

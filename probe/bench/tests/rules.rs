@@ -1,29 +1,9 @@
-//! Rules are named for what they are, say in words how they ask and judge, and judge what is left when reasoning is removed.
+//! The sets of rules: their names, their descriptions in words, and judging answers whose reasoning is removed.
 
 use burgess_bench::{self as bench, Benchmark, Judged, Predictions, Question, Rules};
 use std::collections::HashMap;
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
-
-/// Those whose authors publish the rule by which answers in words are judged.
-const OFFICIAL: [&str; 15] = [
-    "mme",
-    "mmbench-en",
-    "mmbench-cn",
-    "gqa",
-    "mmmu",
-    "chartqa",
-    "ocrbench",
-    "textvqa",
-    "textvqa-ocr",
-    "docvqa",
-    "docvqa-test",
-    "infovqa",
-    "st-vqa",
-    "vizwiz",
-    "pope",
-];
-const ALSO_OFFICIAL: [&str; 2] = ["mmstar", "blink"];
 
 fn of(id: &str) -> &'static dyn Benchmark {
     bench::find(id).unwrap_or_else(|e| panic!("{e}"))
@@ -42,7 +22,7 @@ fn question(options: &[&str], answer: &str) -> Question {
 #[test]
 fn rules_are_named_for_what_they_are() {
     for b in bench::all() {
-        let official = OFFICIAL.contains(&b.id()) || ALSO_OFFICIAL.contains(&b.id());
+        let official = b.card().authors;
         let named = b.rules(Rules::Official).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(named, if official { Rules::Official } else { Rules::Strict }, "{}", b.id());
         match b.rules(Rules::Strict) {
@@ -158,7 +138,7 @@ fn reasoning_is_removed_by_all_official_and_strict_rules() {
     // Strict rules read a box; the rules of others get the answer as it is.
     assert_eq!(of("ai2d").judge(&question(&lettered, "C"), "So $\\boxed{\\text{C}}$", Rules::Official).score, 1.0);
     let said = of("ai2d").judge(&question(&lettered, "A"), "</think>A", Rules::Cambrian1);
-    assert_eq!(said, Judged::unparsed(), "the study's code takes the first character");
+    assert_eq!(said, Judged::unparsed(), "`cambrian-1` takes the first character");
 }
 
 #[test]
@@ -170,12 +150,12 @@ fn reasoning_is_counted() -> Checked {
     let said = ["<think>A</think>C", "C", "<think>The answer is C", "A</think>A"];
     let answers: HashMap<String, String> =
         said.iter().enumerate().map(|(i, a)| (i.to_string(), (*a).to_string())).collect();
-    let report = bench::score_predictions(b, &qs, Predictions::from(answers), Rules::Official)?;
+    let (report, _) = bench::judge_predictions(b, &qs, Predictions::from(answers), Rules::Official)?;
     assert_eq!(report.scoring, Rules::Strict);
     assert_eq!((report.outcome.score, report.outcome.n_unparsed), (50.0, 1));
     assert_eq!((report.n_reasoning, report.n_unfinished), (3, 1));
-    let none = bench::score_predictions(of("nano-mme"), &qs, Predictions::default(), Rules::LmmsEval);
-    assert!(none.is_err_and(|e| e.to_string().contains("no task of lmms-eval")));
+    let none = bench::judge_predictions(of("nano-mme"), &qs, Predictions::default(), Rules::LmmsEval);
+    assert!(none.is_err_and(|e| e.to_string().contains("not a task of lmms-eval")));
     Ok(())
 }
 

@@ -19,7 +19,6 @@ const SAME_KEYS: Dialect = Dialect { name: "connector", rules: &[Rule::same("{re
 ///
 /// There are no defaults: a new connector has to state every field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)]
 pub struct ConnectorProperties {
     /// Whether parameters depend on the encoders' grids, so that a saved model must contain the shapes of their
     /// features.

@@ -12,8 +12,8 @@ pub struct ImageTokens {
     pub tokens: Tensor<3>,
     /// The layout of the tokens of an image: grid and newlines.
     pub layout: TokenLayout,
-    /// For each image and token, whether the token covers a part of the image, `[images][tokens]`; `None` if all do. The
-    /// others are padding: a sequence leaves them out, or masks them so that they take no position of their own.
+    /// For each image and token, whether the token covers a part of the image, `[images][tokens]`; `None` if all do.
+    /// The others are padding: a sequence leaves them out, or masks them so that they take no position of their own.
     pub visible: Option<Vec<Vec<bool>>>,
     /// Input of the samplers inside the language model; `None` if the connector has none.
     pub context: Option<SvaContext>,

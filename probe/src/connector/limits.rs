@@ -69,7 +69,8 @@ impl ConnectorConfig {
         match parameters <= PARAMETERS {
             true => Ok(()),
             false => Err(Error::usage(format!(
-                "connector {}: its options ask for about {parameters:.0e} parameters ({:.0} GB in f32), must be at most {PARAMETERS:.0e}",
+                "connector {}: its options ask for about {parameters:.0e} parameters ({:.0} GB in f32), must be at \
+                     most {PARAMETERS:.0e}",
                 self.kind,
                 parameters * 4.0 / 1e9
             ))
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_options_are_named_before_anything_is_made() {
+    fn absurd_options_are_errors_that_name_them() {
         for (options, wanted) in [
             (r#"{"c_abstractor": {"depth": 10000000}}"#, "`depth` = 10000000"),
             (r#"{"c_abstractor": {"mlp_depth": 10000000}}"#, "`mlp_depth` = 10000000"),
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connectors_of_the_paper_are_far_below() -> Result<()> {
+    fn the_connectors_of_the_paper_are_within_the_limits() -> Result<()> {
         let towers = [(1152, [24, 24]), (1024, [24, 24]), (1536, [24, 24]), (3072, [96, 96])];
         let sva = r#"{"sva": {"hidden": 1024, "depth": 3, "query_grids": [24], "grid": 24, "tower_grids": [24, 24, 24, 96],
             "samplers": {"start": 0, "stride": 3, "number": 10}}}"#;

@@ -1,8 +1,8 @@
 //! Connectors: map patch features to image tokens of the language model's width.
 //!
-//! There is one file per connector. To add one, write its file with the module and its options, implement
-//! `ConnectorModule` for it (or only `TokenProjection` if it keeps the feature grid), and add a line for it to the
-//! list in `registry.rs`, which names it in studies.
+//! There is one file per connector. To add one, write its file with its module and options, implement `ConnectorModule`
+//! for the module (if it keeps the feature grid, only [`TokenProjection`] for its layers), and add a row to the list in
+//! `registry.rs`, which gives it its name in studies.
 
 mod c_abstractor;
 mod config;

@@ -1,9 +1,9 @@
 //! Fixed two-dimensional position embeddings for image tokens.
 //!
 //! Patch features contain little information about the position of a patch, and a language model with one-dimensional
-//! positions has to infer rows and columns from the order of tokens. Therefore fixed sines and cosines of row and column
-//! are added to each image token (as in MAE, arXiv:2111.06377; the adapter of Qwen-VL has a two-dimensional position
-//! embedding too, arXiv:2308.12966).
+//! positions has to infer rows and columns from the order of tokens. Therefore fixed sines and cosines of row and
+//! column are added to each image token (as in MAE, arXiv:2111.06377; the adapter of Qwen-VL has a two-dimensional
+//! position embedding too, arXiv:2308.12966).
 //!
 //! Image tokens are first scaled to the root mean square of word embeddings: the output of a connector may be ten times
 //! as large, and the norm of the first layer would then make the position embedding negligible.
@@ -27,8 +27,8 @@ fn word_embedding_rms(llm: &Llm) -> Tensor<1> {
     llm.model.embed_tokens.weight.val().detach().square().mean().sqrt()
 }
 
-/// Scales `tokens` `[images, rows * columns, width]` of a `grid` to the root mean square of word embeddings and adds the
-/// position embedding of each.
+/// Scales `tokens` `[images, rows * columns, width]` of a `grid` to the root mean square of word embeddings and adds
+/// the position embedding of each.
 ///
 /// # Errors
 /// When there are other tokens than those of the grid.

@@ -3,16 +3,11 @@
 //! A bare name (`connector = "mlp2x_gelu"`) means the default options; options are written in a table of that name
 //! (`[evaluator.connector.sva]`).
 
-use super::c_abstractor::{CAbstractor, CAbstractorOptions};
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
 use super::grid::GridOptions;
 use super::image_tokens::ImageTokens;
-use super::linear::LinearConnector;
-use super::mlp2x_gelu::Mlp2xGelu;
-use super::resampler::{Resampler, ResamplerOptions};
-use super::se_mlp::SeMlp;
 use super::standardise::Standardise;
-use super::sva::{BoundSvaContext, Sva, SvaOptions};
+use super::sva::BoundSvaContext;
 use super::token_layout::ImageSize;
 use super::{EncoderShape, config};
 use crate::released::CambrianConfig;
@@ -28,16 +23,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Generates [`ConnectorKind`], [`Connector`] and their matches from the list of connectors: a description, the name
-/// in studies and results, the variant, the type of the options, and the type of the module.
+/// Generates [`ConnectorKind`], [`Connector`] and their matches from the list of connectors. A row has a description,
+/// the name in studies and results, the variant, and the types of options and module with their files.
 macro_rules! connectors {
-    ($($(#[$doc:meta])* $name:literal => $variant:ident($options:ident, $module:ident),)+) => {
+    ($($(#[$doc:meta])* $name:literal => $variant:ident($of:ident::$options:ident, $file:ident::$module:ident),)+) => {
         /// A connector with its options, as written in a study or a saved model. The names are those of LLaVA's and
         /// Cambrian-1's `mm_projector_type`.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(remote = "Self")]
         pub enum ConnectorKind {
-            $($(#[$doc])* #[serde(rename = $name)] $variant($options),)+
+            $($(#[$doc])* #[serde(rename = $name)] $variant(super::$of::$options),)+
         }
 
         /// The module of a connector.
@@ -48,7 +43,7 @@ macro_rules! connectors {
         #[derive(Module, Debug)]
         #[allow(clippy::large_enum_variant)]
         pub enum Connector {
-            $($(#[$doc])* $variant($module),)+
+            $($(#[$doc])* $variant(super::$file::$module),)+
         }
 
         impl ConnectorKind {
@@ -60,9 +55,9 @@ macro_rules! connectors {
                 match self { $(Self::$variant(_) => $name,)+ }
             }
 
-            /// Returns what the connector reads and adds besides the features.
+            /// Returns the inputs of the connector besides the features, and what it adds to the model.
             pub fn properties(&self) -> ConnectorProperties {
-                match self { $(Self::$variant(options) => $module::properties(options),)+ }
+                match self { $(Self::$variant(options) => super::$file::$module::properties(options),)+ }
             }
 
             /// Translates the configuration of a released Cambrian-1 model.
@@ -70,10 +65,10 @@ macro_rules! connectors {
             /// # Errors
             /// When no released model has this connector, or a value is missing or invalid.
             pub(crate) fn from_cambrian(config: &CambrianConfig) -> Result<Self> {
-                $(if config.mm_projector_type == $name && let Some(options) = $module::FROM_CAMBRIAN {
+                $(if config.mm_projector_type == $name && let Some(options) = super::$file::$module::FROM_CAMBRIAN {
                     return options(config).map(Self::$variant);
                 })+
-                let known = [$(($name, $module::FROM_CAMBRIAN.is_some())),+];
+                let known = [$(($name, super::$file::$module::FROM_CAMBRIAN.is_some())),+];
                 let known: Vec<&str> = known.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
                 let found = text::excerpt(&config.mm_projector_type, 60);
                 Err(Error::failed(format!("no connector for mm_projector_type `{found}`"))
@@ -81,32 +76,36 @@ macro_rules! connectors {
             }
 
             fn is_short(&self) -> bool {
-                match self { $(Self::$variant(options) => $module::is_short(options),)+ }
+                match self { $(Self::$variant(options) => super::$file::$module::is_short(options),)+ }
             }
 
             pub(super) fn check_limits(&self) -> Result<()> {
-                match self { $(Self::$variant(options) => $module::check_limits($name, options),)+ }
+                match self { $(Self::$variant(options) => super::$file::$module::check_limits($name, options),)+ }
             }
 
             pub(super) fn check(&self, encoders: &[EncoderShape]) -> Result<()> {
-                match self { $(Self::$variant(options) => $module::check($name, options, encoders),)+ }
+                match self { $(Self::$variant(options) => super::$file::$module::check($name, options, encoders),)+ }
             }
 
             pub(super) fn encoder_shapes(&self, encoders: &[EncoderShape]) -> Result<Vec<EncoderShape>> {
-                match self { $(Self::$variant(options) => $module::encoder_shapes($name, options, encoders),)+ }
+                match self {
+                    $(Self::$variant(options) => super::$file::$module::encoder_shapes($name, options, encoders),)+
+                }
             }
 
             pub(super) fn image_tokens(&self, grids: &[[usize; 2]]) -> usize {
-                match self { $(Self::$variant(options) => $module::image_tokens(options, grids),)+ }
+                match self { $(Self::$variant(options) => super::$file::$module::image_tokens(options, grids),)+ }
             }
 
             pub(super) fn parameters(&self, shape: ConnectorShape<'_>) -> f64 {
-                match self { $(Self::$variant(options) => $module::parameters(options, shape),)+ }
+                match self { $(Self::$variant(options) => super::$file::$module::parameters(options, shape),)+ }
             }
 
             pub(super) fn init(&self, shape: ConnectorShape<'_>, device: &Device) -> Result<Connector> {
                 Ok(match self {
-                    $(Self::$variant(options) => Connector::$variant($module::init(options, shape, device)?),)+
+                    $(Self::$variant(options) => {
+                        Connector::$variant(super::$file::$module::init(options, shape, device)?)
+                    })+
                 })
             }
         }
@@ -114,7 +113,7 @@ macro_rules! connectors {
         impl Connector {
             /// Returns the translation between the module's parameter paths and the keys of published checkpoints.
             pub fn dialect(&self) -> &'static Dialect {
-                match self { $(Self::$variant(_) => $module::DIALECT,)+ }
+                match self { $(Self::$variant(_) => super::$file::$module::DIALECT,)+ }
             }
 
             /// Width of the input features, summed over all encoders.
@@ -135,10 +134,11 @@ macro_rules! connectors {
             }
 
             /// Updates the hidden states `[rows, t, llm width]` after a layer of the language model; see
-            /// [`Sva::apply`]. Without a context nothing changes.
+            /// [`Sva::apply`](super::sva::Sva::apply). Without a context nothing changes.
             ///
             /// # Errors
-            /// As [`Sva::apply`]; also when the connector has no samplers, but a context is given.
+            /// As [`Sva::apply`](super::sva::Sva::apply); also when the connector has no samplers, but a context is
+            /// given.
             pub fn after_layer(
                 &self,
                 layer: usize,
@@ -162,17 +162,17 @@ macro_rules! connectors {
 
 connectors! {
     /// One linear layer.
-    "linear" => Linear(GridOptions, LinearConnector),
+    "linear" => Linear(grid::GridOptions, linear::LinearConnector),
     /// Two linear layers with a GELU between them.
-    "mlp2x_gelu" => Mlp2xGelu(GridOptions, Mlp2xGelu),
+    "mlp2x_gelu" => Mlp2xGelu(grid::GridOptions, mlp2x_gelu::Mlp2xGelu),
     /// A gate over the channels (squeeze-and-excitation), then two linear layers with a GELU between them.
-    "se_mlp" => SeMlp(GridOptions, SeMlp),
+    "se_mlp" => SeMlp(grid::GridOptions, se_mlp::SeMlp),
     /// Honeybee's C-Abstractor: convolutions and pooling.
-    "c_abstractor" => CAbstractor(CAbstractorOptions, CAbstractor),
+    "c_abstractor" => CAbstractor(c_abstractor::CAbstractorOptions, c_abstractor::CAbstractor),
     /// Cross-attention of learnable queries to all tokens.
-    "resampler" => Resampler(ResamplerOptions, Resampler),
+    "resampler" => Resampler(resampler::ResamplerOptions, resampler::Resampler),
     /// The Spatial Vision Aggregator: cross-attention of learnable queries, each to its own window of the image.
-    "sva" => Sva(SvaOptions, Sva),
+    "sva" => Sva(sva::SvaOptions, sva::Sva),
 }
 
 impl Default for ConnectorKind {
@@ -226,6 +226,7 @@ impl<'de> Visitor<'de> for NameOrTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connector::CAbstractorOptions;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Holder {
@@ -245,7 +246,8 @@ mod tests {
         );
         assert_eq!(read("connector = \"c_abstractor\""), Ok(ConnectorKind::CAbstractor(CAbstractorOptions::default())));
         let sva = read(
-            "[connector.sva]\nhidden = 1024\ndepth = 3\nquery_grids = [24]\ngrid = 24\nsamplers = { start = 0, stride = 3, number = 10 }",
+            "[connector.sva]\nhidden = 1024\ndepth = 3\nquery_grids = [24]\ngrid = 24\nsamplers = { start = 0, stride \
+                 = 3, number = 10 }",
         );
         let Ok(ConnectorKind::Sva(options)) = &sva else { panic!("{sva:?}") };
         assert!(options.newline && options.heads == 16);
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() -> Result<(), Box<dyn std::error::Error>> {
+    fn options_survive_serialisation() -> Result<(), Box<dyn std::error::Error>> {
         for text in [
             "connector = \"linear\"",
             "[connector.se_mlp]\nnewline = true",
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_names_and_missing_options_are_said() {
+    fn wrong_names_and_missing_options_are_errors() {
         let e = read("connector = \"mlp\"").unwrap_err();
         assert!(e.contains("mlp2x_gelu") && e.contains("sva"), "{e}");
         let e = read("connector = \"sva\"").unwrap_err();

@@ -1,9 +1,10 @@
 //! A resampler: learnable queries attend to all tokens of all encoders (Perceiver, arXiv 2103.03206; Q-Former, arXiv
 //! 2301.12597). Cambrian-1 compares its Spatial Vision Aggregator to this cross-attention without spatial windows.
 //!
-//! The projections of the encoders, the cross-attention layers with the image's mean feature, and the projector are those
-//! of the aggregator, so that only the windows differ: here the whole image is one window, to whose tokens each layer
-//! adds position embeddings, and each query has its own initial embedding, because no window distinguishes the queries.
+//! The projections of the encoders, the cross-attention layers with the image's mean feature, and the projector are
+//! those of the aggregator, so that only the windows differ: here the whole image is one window, to whose tokens each
+//! layer adds position embeddings, and each query has its own initial embedding, because no window distinguishes the
+//! queries.
 
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
 use super::image_tokens::ImageTokens;

@@ -28,8 +28,8 @@ impl Standardise {
         Self { mean: Initializer::Zeros.init([width], device), deviation: Initializer::Ones.init([width], device) }
     }
 
-    /// Standardises features `[images, tokens, width]`: each channel gets mean 0 and standard deviation 1 over the images
-    /// of the statistics.
+    /// Standardises features `[images, tokens, width]`: each channel gets mean 0 and standard deviation 1 over the
+    /// images of the statistics.
     pub(super) fn forward(&self, features: Tensor<3>) -> Tensor<3> {
         let row = |p: &Param<Tensor<1>>| p.val().detach().unsqueeze::<3>();
         (features - row(&self.mean)) / row(&self.deviation)

@@ -79,8 +79,8 @@ impl TokenLayout {
         self.columns + usize::from(self.newline)
     }
 
-    /// Returns the cell of the grid (counted row by row) of the token at `position`, counted from the first token of the
-    /// image; `None` for a newline.
+    /// Returns the cell of the grid (counted row by row) of the token at `position`, counted from the first token of
+    /// the image; `None` for a newline.
     pub fn cell(&self, position: usize) -> Option<usize> {
         let (row, column) = (position / self.stride().max(1), position % self.stride().max(1));
         (row < self.rows && column < self.columns).then(|| row * self.columns + column)

@@ -21,8 +21,8 @@ pub enum ExampleOrder {
 /// Number of batches in a window of examples that are sorted by length.
 const WINDOW: usize = 16;
 
-/// Returns the batches of one epoch as lists of indices of `examples`. All have length `batch`, except that the last may
-/// be shorter. Every index occurs once.
+/// Returns the batches of one epoch as lists of indices of `examples`. All have length `batch`, except that the last
+/// may be shorter. Every index occurs once.
 ///
 /// `name`, `seed` and `epoch` determine the random stream.
 pub fn epoch_batches(

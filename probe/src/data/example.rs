@@ -44,7 +44,7 @@ impl Example {
             ids = (most + 1).saturating_sub(image);
             if at + image > most {
                 return Err(Error::usage(format!(
-                    "an image at position {at} takes {image} positions, but `max_length` = {most} leaves only {} for it",
+                    "an image at position {at} takes {image} positions, but `max_length` = {most} leaves {} for it",
                     most.saturating_sub(at)
                 ))
                 .hint(format!("raise `max_length` to at least {}", at + image)));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_on_the_right() -> Result<()> {
+    fn long_examples_are_truncated_on_the_right() -> Result<()> {
         // Ten ids, of which one becomes five positions: fourteen positions.
         assert_eq!(example(Some(2)).truncated(14, 5)?, example(Some(2)));
         assert_eq!(example(Some(2)).truncated(12, 5)?.ids, (0..8).collect::<Vec<_>>());

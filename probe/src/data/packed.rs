@@ -123,7 +123,7 @@ impl ExamplePacker {
         let tokens = match self.end {
             0 => None,
             // SAFETY: this value owns the file exclusively, so nothing changes it while it is mapped.
-            #[allow(unsafe_code)]
+            #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
             _ => Some(unsafe { Mmap::map(&file) }.context(step)?),
         };
         let Self { mut locations, file, .. } = self;

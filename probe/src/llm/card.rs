@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// File stem and TOML text of every card.
 const CARDS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/llms.rs"));
 
-/// The card of one published language model.
+/// The card of one published language model: facts about it without its weights.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlmCard {
@@ -19,7 +19,7 @@ pub struct LlmCard {
     pub licence: String,
     /// The chat template that Cambrian-1 uses with the model, or `model` for the model's own.
     pub chat: String,
-    /// Number of parameters.
+    /// Number of parameters, with the output head if it is not tied.
     pub parameters: u64,
     /// The decoder configuration, as in the model's `config.json`.
     pub config: LlmConfig,
@@ -29,10 +29,10 @@ impl LlmCard {
     /// Reads all cards, ordered by id.
     ///
     /// # Errors
-    /// When a card is invalid; a test reads them all.
+    /// When a card is invalid.
     pub fn all() -> Result<Vec<Self>> {
         let read = |(id, text): &(&str, &str)| {
-            toml::from_str(text).map_err(|e| Error::failed(e.to_string()).context(format!("the card {id}")))
+            toml::from_str(text).map_err(|e| Error::failed(e.to_string()).context(format!("reading the card {id}")))
         };
         CARDS.iter().map(read).collect()
     }

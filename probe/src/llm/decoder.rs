@@ -1,7 +1,7 @@
 //! The decoder of LLaMA and related families: norm, rotary position embedding, grouped-query attention, MLP.
 //!
-//! There is one network; a row of [`super::family`] describes each family's differences, and [`LlmConfig`] holds
-//! sizes and switches. Module paths are those of `transformers`' `LlamaForCausalLM`, so parameter names equal a
+//! There is one network; a row of [`super::family::FAMILIES`] describes each family's differences, and [`LlmConfig`]
+//! holds sizes and switches. Module paths are those of `transformers`' `LlamaForCausalLM`, so parameter names equal a
 //! LLaMA's keys: `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`,
 //! `lm_head.weight` (absent if the head is tied to the embeddings). `weights/names.rs` maps the names of other
 //! families; fused projections are split.
@@ -19,9 +19,6 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-
-/// Names of the linear layers of a block that can carry LoRA.
-pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// A causal language model: token embeddings, decoder blocks, output head.
 #[derive(Module, Debug)]
@@ -187,11 +184,11 @@ impl Llm {
         let t = rows.first().map_or(0, |r| r.len());
         let vocab = self.config.vocab_size;
         if rows.iter().any(|r| r.len() != t) {
-            return Err(Error::failed("rows of token ids differ in length"));
+            return Err(Error::failed("rows of token ids differ in length; pad them first"));
         }
         if let Some(id) = rows.iter().flat_map(|r| r.iter()).find(|&&id| id as usize >= vocab) {
             return Err(Error::failed(format!("token id {id} is outside the vocabulary of {vocab}"))
-                .hint("the tokenizer and the language model do not belong together"));
+                .hint("use the tokenizer and the language model of the same directory"));
         }
         let flat: Vec<i32> = rows.iter().flat_map(|r| r.iter().map(|&id| id as i32)).collect();
         Ok(self.embed(Tensor::from_data(TensorData::new(flat, [rows.len(), t]), device)))
@@ -284,8 +281,8 @@ impl Llm {
     ///
     /// The first `real[r]` tokens of row `r` are real, the rest is padding. `cache` grows by their keys and values.
     ///
-    /// A row that grows past the length at which its angles change (LongRoPE) is recomputed from its first token, as
-    /// in `transformers`.
+    /// A row that grows past the length at which its rotary angles change (LongRoPE) is recomputed from its first
+    /// token, as in `transformers`.
     ///
     /// # Errors
     /// When a position reaches `max_position_embeddings`, or the cache has other rows; the errors of `after`.
@@ -326,10 +323,10 @@ impl Llm {
         let ([b, t, d], device) = (embeddings.dims(), embeddings.device());
         let Some((all, places)) = cache.history(embeddings, real).filter(|_| !sampled) else {
             return Err(Error::failed(format!(
-                "a sequence grew past {switch} positions, where this model turns to other angles, after a connector \
-                 had changed it between the blocks"
+                "a sequence grew past {switch} positions, where this model's rotary angles change, so it must be \
+                 recomputed; that is not possible after a connector changed it between the blocks"
             ))
-            .hint(format!("ask for fewer new tokens, or give prompts of more than {switch} tokens")));
+            .hint(format!("generate fewer tokens, or use prompts of more than {switch} tokens")));
         };
         let total = all.dims()[1];
         let counts: Vec<usize> = places.iter().map(Vec::len).collect();
@@ -372,61 +369,7 @@ impl Llm {
         }
     }
 
-    /// This model with new LoRA factors on the projections named in `targets` (`q_proj`, `down_proj` …), and every
-    /// other parameter frozen.
-    ///
-    /// # Errors
-    /// When a name is unknown, the rank is 0 or above a matrix dimension, or `targets` or `alpha` is not valid.
-    pub fn with_lora(self, rank: usize, alpha: f64, targets: &[String], seed: u64) -> Result<Self> {
-        if let Some(bad) = targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
-            return Err(Error::usage(format!("`{bad}` is no projection of the language model"))
-                .hint(format!("there are {}", PROJECTIONS.join(", "))));
-        }
-        if rank == 0 || targets.is_empty() {
-            return Err(Error::usage("an adapter needs a rank above 0 and projections to adapt"));
-        }
-        let factor = alpha / rank as f64;
-        if !((factor as f32).is_finite() && factor > 0.0) {
-            return Err(Error::usage(format!(
-                "`alpha` is {alpha}, which makes no factor on an adapter of rank {rank}"
-            )));
-        }
-        let mut model: Self = self.freeze();
-        for (i, block) in model.model.layers.iter_mut().enumerate() {
-            for (name, layer) in block.projections() {
-                let kind = name.rsplit('.').next().unwrap_or_default();
-                if !targets.iter().any(|t| t == kind) {
-                    continue;
-                }
-                let [inputs, outputs] = layer.weight.lazy_shape().dims();
-                if rank > inputs.min(outputs) {
-                    return Err(Error::usage(format!(
-                        "`rank` is {rank}, more than the matrix of `{kind}` has ({inputs} inputs, {outputs} outputs)"
-                    ))
-                    .hint(format!("give a rank of at most {}", inputs.min(outputs))));
-                }
-                *layer = layer.clone().with_lora(rank, alpha, &format!("{i}/{name}"), seed);
-            }
-        }
-        Ok(model)
-    }
-
-    /// Whether any projection carries LoRA.
-    pub fn has_lora(&self) -> bool {
-        self.model.layers.iter().any(Block::has_lora)
-    }
-
-    /// This model with all LoRA products added to the weights.
-    #[must_use]
-    pub fn merge_lora(mut self) -> Self {
-        for block in &mut self.model.layers {
-            for (_, layer) in block.projections() {
-                *layer = layer.clone().merge_lora();
-            }
-        }
-        self
-    }
-
+    /// The attention call of one layer.
     fn attention_spec(&self, layer: usize, batch: usize, tokens: usize) -> AttentionSpec {
         AttentionSpec {
             batch,
@@ -512,13 +455,14 @@ impl Llm {
         }
     }
 
+    /// The MLP or the experts of a block, `[rows, d]` → `[rows, d]` in f32.
     fn mlp(&self, block: &Block, x: Tensor<2>) -> Result<Tensor<2>> {
         let activation = self.config.activation;
         let x = self.to_compute_dtype(x);
         let out = match (&block.mlp, &block.moe, &self.config.experts) {
             (Some(mlp), _, _) => mlp.forward(x, activation),
             (None, Some(moe), Some(experts)) => moe.forward(x, activation, experts)?,
-            _ => return Err(Error::failed("a block of the language model has no MLP")),
+            _ => return Err(Error::failed("a decoder block has neither an MLP nor experts")),
         };
         Ok(kernel::cast(out, DType::F32))
     }
@@ -528,6 +472,7 @@ impl Llm {
         kernel::cast(x, self.compute.dtype())
     }
 
+    /// Applies a norm if there is one.
     fn normed(&self, norm: Option<&Norm>, x: Tensor<2>) -> Tensor<2> {
         match norm {
             Some(norm) => self.norm(norm, x),
@@ -535,6 +480,7 @@ impl Llm {
         }
     }
 
+    /// Applies a norm to each row, `[rows, width]` → `[rows, width]`.
     fn norm(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
         let eps = self.config.rms_norm_eps;
         let (weight, bias) = (norm.weight.as_ref().map(Param::val), norm.bias.as_ref().map(Param::val));
@@ -549,6 +495,7 @@ impl Llm {
         }
     }
 
+    /// Checks that `t` positions fit the model.
     fn check_length(&self, t: usize) -> Result<()> {
         if let Some(most) = self.config.longest().filter(|most| t > *most) {
             return Err(Error::failed(format!("a sequence of {t} tokens is longer than the model's {most} positions"))

@@ -30,8 +30,8 @@ impl Moe {
         self.experts.iter_mut().enumerate().map(|(i, mlp)| (format!("experts.{i}."), mlp)).chain(shared)
     }
 
-    /// Applies to each row the experts with the highest router probabilities (top-k) and sums their outputs, weighted by
-    /// these probabilities: `[rows, d]` → `[rows, d]`.
+    /// Applies to each row the experts with the highest router probabilities (top-k) and sums their outputs, weighted
+    /// by these probabilities: `[rows, d]` → `[rows, d]`.
     pub(super) fn forward(&self, x: Tensor<2>, activation: Activation, experts: &MoeConfig) -> Result<Tensor<2>> {
         let (device, [rows, _]) = (x.device(), x.dims());
         let scores = kernel::cast(self.gate.forward(x.clone()), DType::F32);

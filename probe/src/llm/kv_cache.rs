@@ -1,4 +1,5 @@
-//! Key/value cache: keys and values of earlier tokens, so that a new token costs one position instead of all.
+//! Key/value cache: keys and values of earlier tokens, so that a new token needs one position of computation instead of
+//! the whole sequence.
 
 use super::kernel::{self, AttentionSpec, CachedRows};
 use super::rope::Rope;
@@ -26,6 +27,7 @@ pub struct KvCache {
 enum LayerCache {
     /// Keys and values, `[batch, kv_heads, slots, head_dim]` each.
     Tensors(Tensor<4>, Tensor<4>),
+    /// Keys and values of each row, on the CPU backend.
     Rows(CachedRows),
 }
 
@@ -42,6 +44,7 @@ struct CachedSequence {
 pub(crate) struct CacheStep {
     /// Position of each new token, `[batch][t]`.
     pub positions: Vec<Vec<usize>>,
+    /// Number of real tokens in each row.
     real: Vec<usize>,
     /// Number of slots before this step.
     before: usize,
@@ -100,7 +103,7 @@ impl KvCache {
         }
         if self.rows.len() != real.len() || real.iter().any(|n| *n > t) {
             return Err(Error::failed(format!(
-                "{} rows of at most {t} tokens for a cache of {} rows",
+                "{} rows of at most {t} tokens were given to a cache of {} rows",
                 real.len(),
                 self.rows.len()
             )));
@@ -135,7 +138,7 @@ impl KvCache {
         if let Some(LayerCache::Rows(rows)) = self.layers.get_mut(layer) {
             return rows
                 .attend(&qkv, rope, s, &step.real)
-                .ok_or_else(|| Error::failed("the cache was filled on another device or by another model"));
+                .ok_or_else(|| Error::failed("the cache was filled by another model or on another device"));
         }
         let device = qkv.device();
         let (q, k, v) = kernel::portable::split_qkv(qkv, rope, s);
@@ -157,6 +160,7 @@ impl KvCache {
         Ok(kernel::attend(q, k, v, Some(self.bias_once(s, step, &device)), s))
     }
 
+    /// The attention bias of this step for the window of `s`, built on first use.
     fn bias_once(&self, s: AttentionSpec, step: &CacheStep, device: &Device) -> Tensor<4> {
         let mut made = step.biases.borrow_mut();
         if let Some((_, bias)) = made.iter().find(|(window, _)| *window == s.window) {

@@ -11,19 +11,20 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub struct Linear {
     /// Weight, `[in, out]` (the transpose of PyTorch's).
     pub weight: Param<Tensor<2>>,
-    /// Bias, `[out]`.
+    /// Bias, `[out]`; `None` in a layer without bias.
     pub bias: Option<Param<Tensor<1>>>,
-    /// The LoRA parameters, if there are any.
+    /// The LoRA factors; `None` without LoRA.
     pub lora: Option<Lora>,
 }
 
-/// Trainable low-rank factors beside a frozen weight.
+/// Trainable low-rank factors, whose product is added to a frozen weight.
 #[derive(Module, Debug)]
 pub struct Lora {
     /// Down projection, `[in, rank]`.
     pub a: Param<Tensor<2>>,
     /// Up projection, `[rank, out]`.
     pub b: Param<Tensor<2>>,
+    /// Factor on the product of both, alpha / rank.
     #[module(skip)]
     scale: f64,
 }
@@ -76,6 +77,7 @@ impl Linear {
 }
 
 impl Lora {
+    /// The scaled product, `[rows, in]` → `[rows, out]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let [a, b] = [&self.a, &self.b].map(|p| kernel::cast(p.val(), x.dtype()));
         linear(linear(x, a, None), b, None).mul_scalar(self.scale)

@@ -9,6 +9,7 @@ pub mod family;
 pub mod kernel;
 pub mod kv_cache;
 pub mod linear;
+pub mod lora;
 pub mod parts;
 pub mod pretrain;
 pub mod rope;
@@ -17,7 +18,8 @@ pub mod weights;
 
 pub use chat::ChatTemplate;
 pub use config::LlmConfig;
-pub use decoder::{BlockHook, Compute, Llm, PROJECTIONS, SequenceLayout};
+pub use decoder::{BlockHook, Compute, Llm, SequenceLayout};
 pub use kv_cache::KvCache;
+pub use lora::PROJECTIONS;
 pub use tokenizer::Tokenizer;
 pub use weights::{TokenizerSource, Weights};

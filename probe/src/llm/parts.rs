@@ -23,7 +23,8 @@ pub struct Block {
     /// Norm before attention; `None` for [`PostNorm`](super::family::BlockLayout::PostNorm).
     pub input_layernorm: Option<Norm>,
     /// Norm before the MLP ([`PreNorm`](super::family::BlockLayout::PreNorm)) or after attention
-    /// ([`SandwichNorm`](super::family::BlockLayout::SandwichNorm), [`PostNorm`](super::family::BlockLayout::PostNorm)).
+    /// ([`SandwichNorm`](super::family::BlockLayout::SandwichNorm),
+    /// [`PostNorm`](super::family::BlockLayout::PostNorm)).
     pub post_attention_layernorm: Option<Norm>,
     /// Norm before the MLP ([`SandwichNorm`](super::family::BlockLayout::SandwichNorm)).
     pub pre_feedforward_layernorm: Option<Norm>,

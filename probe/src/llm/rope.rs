@@ -1,4 +1,4 @@
-//! Rotary position embedding in the half-split layout (`rotate_half`) of Hugging Face's weights, and its scalings.
+//! Rotary position embedding (RoPE) in the `rotate_half` layout of Hugging Face's weights, and its scalings.
 //!
 //! Channel `i` of the first half of a head is rotated together with channel `i` of the second half by the angle
 //! `position · theta^(−2i / width)` (RoFormer, arXiv 2104.09864; layout as in `modeling_llama.py`). Burn's
@@ -25,7 +25,7 @@ pub enum RopeScaling {
     Dynamic {
         /// The factor by which the context is extended.
         factor: f64,
-        /// The original maximum length; `transformers` uses `max_position_embeddings`.
+        /// The maximum length of pretraining, in tokens; `transformers` uses `max_position_embeddings`.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
@@ -37,7 +37,7 @@ pub enum RopeScaling {
         low_freq_factor: f64,
         /// Frequencies with more turns over the original length are high.
         high_freq_factor: f64,
-        /// The original maximum length; `None` until [`RopeScaling::complete`].
+        /// The maximum length of pretraining, in tokens; `None` until [`RopeScaling::complete`].
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
@@ -45,7 +45,7 @@ pub enum RopeScaling {
     Yarn {
         /// The divisor of low frequencies.
         factor: f64,
-        /// The original maximum length.
+        /// The maximum length of pretraining, in tokens.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
         /// Factor on cosines and sines; `None` derives it from `factor`.
@@ -79,7 +79,7 @@ pub enum RopeScaling {
         /// Factor on cosines and sines; `None` derives it from `factor`.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
-        /// The original maximum length.
+        /// The maximum length of pretraining, in tokens.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
@@ -94,7 +94,11 @@ impl RopeScaling {
     /// Reads the table of a `config.json`; `None` if it says `default`.
     pub(super) fn read(table: &serde_json::Value) -> std::result::Result<Option<Self>, String> {
         let Some(fields) = table.as_object() else {
-            return if table.is_null() { Ok(None) } else { Err(format!("`rope_scaling` is {table}, not a table")) };
+            return if table.is_null() {
+                Ok(None)
+            } else {
+                Err(format!("`rope_scaling` is {table}, expected a table"))
+            };
         };
         let kind = fields.get("rope_type").or_else(|| fields.get("type")).and_then(serde_json::Value::as_str);
         let Some(kind) = kind.filter(|k| *k != "default") else { return Ok(None) };
@@ -104,7 +108,7 @@ impl RopeScaling {
         if !READ.contains(&kind) {
             let kind = burgess_base::text::excerpt(kind, 40);
             return Err(format!(
-                "`rope_scaling`: the rope_type `{kind}` is not read; read are default, {}",
+                "`rope_scaling`: `rope_type` = `{kind}` is not supported; supported are default, {}",
                 READ[..5].join(", ")
             ));
         }
@@ -113,7 +117,8 @@ impl RopeScaling {
         serde_json::from_value(fields.into()).map(Some).map_err(|e| format!("`rope_scaling`: {e}"))
     }
 
-    /// Fills in lengths that are stored in other fields of the file.
+    /// Fills in lengths that are stored in other keys of the file: `original_max_position_embeddings` and
+    /// `max_position_embeddings`, in tokens.
     pub(super) fn complete(
         &mut self,
         original: Option<usize>,
@@ -137,11 +142,15 @@ impl RopeScaling {
         Ok(())
     }
 
-    /// The length beyond which all angles of a sequence change, if there is one (LongRoPE).
+    /// The sequence length in tokens beyond which all angles change, if there is one (LongRoPE).
     pub(super) fn length_switch(&self) -> Option<usize> {
         match self {
             Self::LongRope { original_max_position_embeddings, .. } => *original_max_position_embeddings,
-            _ => None,
+            Self::Linear { .. }
+            | Self::Dynamic { .. }
+            | Self::Llama3 { .. }
+            | Self::Yarn { .. }
+            | Self::Factors { .. } => None,
         }
     }
 
@@ -149,24 +158,28 @@ impl RopeScaling {
     pub(super) fn check(&self, width: usize) -> Result<()> {
         let positive = |name: &str, x: f64| match x > 0.0 && x.is_finite() {
             true => Ok(()),
-            false => Err(Error::usage(format!("`{name}` is {x}"))),
+            false => Err(Error::usage(format!("`{name}` is {x}, must be a finite number above 0"))),
         };
         let list =
             |name: &str, all: &[f64]| match all.len() == width / 2 && all.iter().all(|x| *x > 0.0 && x.is_finite()) {
                 true => Ok(()),
-                false => Err(Error::usage(format!("`{name}` needs {} divisors above 0, has {}", width / 2, all.len()))),
+                false => Err(Error::usage(format!(
+                    "`{name}` must have {} divisors above 0, has {} values",
+                    width / 2,
+                    all.len()
+                ))),
             };
         match self {
-            Self::Dynamic { .. } if width <= 2 => {
-                Err(Error::usage(format!("`dynamic` needs more than {width} rotated channels in a head")))
-            }
+            Self::Dynamic { .. } if width <= 2 => Err(Error::usage(format!(
+                "`rope_type` = `dynamic` needs more than 2 rotated channels per head, found {width}"
+            ))),
             Self::Linear { factor } | Self::Dynamic { factor, .. } | Self::Llama3 { factor, .. } => {
                 positive("factor", *factor)
             }
             Self::Yarn { factor, attention_factor, mscale, mscale_all_dim, beta_fast, beta_slow, .. } => {
                 for (name, x) in [("mscale", mscale), ("mscale_all_dim", mscale_all_dim)] {
                     if x.is_some_and(|x| !x.is_finite() || x < 0.0) {
-                        return Err(Error::usage(format!("`{name}` is {x:?}")));
+                        return Err(Error::usage(format!("`{name}` is {x:?}, must be at least 0 and finite")));
                     }
                 }
                 positive("beta_fast", beta_fast.filter(|x| *x != 0.0).unwrap_or(1.0))?;
@@ -185,18 +198,20 @@ impl RopeScaling {
         if let Self::Llama3 { low_freq_factor, high_freq_factor, .. } = self
             && !(*low_freq_factor > 0.0 && high_freq_factor > low_freq_factor)
         {
-            return Err(Error::usage("`high_freq_factor` must be above `low_freq_factor`, and that above 0"));
+            return Err(Error::usage(
+                "`low_freq_factor` must be above 0, and `high_freq_factor` above `low_freq_factor`",
+            ));
         }
         Ok(())
     }
 }
 
-/// The rotary embedding of one layer.
+/// Parameters of the rotary embedding of one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeConfig<'a> {
     /// Number of rotated channels per head; even.
     pub width: usize,
-    /// Base of the angles.
+    /// Base of the angles (`rope_theta`).
     pub theta: f64,
     /// Scaling of the angles.
     pub scaling: Option<&'a RopeScaling>,
@@ -205,7 +220,8 @@ pub struct RopeConfig<'a> {
 }
 
 impl RopeConfig<'_> {
-    /// Angular frequencies per position for a sequence of `length`, and the factor on their cosines and sines.
+    /// Inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and the
+    /// factor on their cosines and sines.
     fn inverse_frequencies(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
         if self.disabled {
@@ -294,13 +310,13 @@ impl RopeConfig<'_> {
         [low as f32, high as f32]
     }
 
-    /// Cosines and sines for positions `0..t`, shared by all rows.
+    /// Cosines and sines for positions `0..t`, shared by all rows: `[1, t, width / 2]`.
     pub fn for_length(&self, t: usize, device: &Device) -> Rope {
         let positions: Vec<usize> = (0..t).collect();
         self.for_positions(&[&positions], device)
     }
 
-    /// Cosines and sines for given positions, `[rows][t]`; all rows have the same length.
+    /// Cosines and sines for given positions, `[rows][t]`, all rows of the same length: `[rows, t, width / 2]`.
     pub fn for_positions(&self, rows: &[&[usize]], device: &Device) -> Rope {
         let t = rows.first().map_or(0, |r| r.len());
         let half = self.width / 2;
@@ -331,7 +347,8 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in half-split or `interleaved` layout.
+    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in the `rotate_half` or the `interleaved`
+    /// layout.
     pub fn rotate(&self, x: Tensor<4>, interleaved: bool) -> Tensor<4> {
         let ([b, t, heads, d], half) = (x.dims(), self.cos.dims()[2]);
         let [cos, sin] = [&self.cos, &self.sin].map(|a| cast(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));

@@ -12,7 +12,8 @@ pub(crate) fn diverged(e: Error) -> Error {
     e.hint("the training diverged: lower the learning rates (and `lora.alpha`), or raise `warmup`")
 }
 
-/// Checks the parameters at the module paths that `checked` selects, with one reduction each on the device and one read.
+/// Checks the parameters at the module paths that `checked` selects, with one reduction each on the device and one
+/// read.
 ///
 /// # Errors
 /// When a value is NaN or infinite; the error names the parameter.

@@ -46,8 +46,8 @@ impl TrainingBatch {
     }
 }
 
-/// Encodes the images and embeds the text of a batch; `None` if it has no supervised token. Examples longer than `max_length` positions are truncated.
-/// With `draws`, drop path is applied in the encoders.
+/// Encodes the images and embeds the text of a batch; `None` if it has no supervised token. Examples longer than
+/// `max_length` positions are truncated. With `draws`, drop path is applied in the encoders.
 ///
 /// # Errors
 /// When images and text do not match, a feature cannot be read, or an image would be truncated.

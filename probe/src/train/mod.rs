@@ -181,7 +181,8 @@ pub fn train_stage(
             let batch = read_batch(&model, &examples, features, stage.max_length, draws.as_mut(), &device)?;
             let Some(batch) = batch else { continue };
             last = read;
-            // With a single micro-batch the gradient is already that of the mean; several are combined as weighted sums.
+            // With a single micro-batch the gradient is already that of the mean; several are combined as weighted
+            // sums.
             let factor = if stage.accumulate == 1 { 1.0 } else { batch.supervised_tokens as f64 };
             let mut take = |gradients| {
                 optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);
@@ -205,7 +206,7 @@ pub fn train_stage(
         let factor = stage.lr_factor(step, total);
         let diverged_here = |e: Error| {
             let rate = stage.highest_lr() * factor;
-            finite::diverged(e.context(format!("stage {}, step {} (learning rate {rate:e})", run.name, step + 1)))
+            diverged(e.context(format!("stage {}, step {} (learning rate {rate:e})", run.name, step + 1)))
         };
         if !loss.is_finite() {
             return Err(diverged_here(Error::failed(format!("the loss is {loss}"))));
@@ -236,8 +237,8 @@ pub fn train_stage(
     let mut model = model.unfreeze().valid();
     model.llm = model.llm.merge_lora().with_compute(Compute::F32);
     let trained = |path: &[String]| ParameterGroup::of_path(path).is_some_and(|group| stage.trains(group));
-    finite::finite_weights(&model, &trained)
-        .map_err(finite::diverged)
+    finite_weights(&model, &trained)
+        .map_err(diverged)
         .and_then(|()| finite::last_loss(&model, &last, features, stage.max_length, run.device))
         .map_err(|e| e.context(format!("stage {}, after its last step (`lr` = {:e})", run.name, stage.lr)))?;
     Ok(StageOutcome::Done(model))

@@ -2,8 +2,8 @@
 //! The order of the examples and all random draws are functions of seed and step, so nothing else needs to be saved.
 //!
 //! There is one safetensors file per stage, with tensors `weights/<path>`, `first/<path>` and `second/<path>` in f32;
-//! `__metadata__` contains the step, the identity of the run, and a digest of the whole file. A new state is written to a
-//! temporary file, tensor by tensor, which replaces the old one when complete.
+//! `__metadata__` contains the step, the identity of the run, and a digest of the whole file. A new state is written to
+//! a temporary file, tensor by tensor, which replaces the old one when complete.
 
 use crate::optimiser::{Moments, Optimiser, to_host};
 use crate::recipe::Stage;

@@ -1,6 +1,6 @@
-//! What tests of several files need to compare tensors.
+//! Functions to compare tensors, for several test files.
 
-// Each test file uses what it needs.
+// Not every test file uses every function.
 #![allow(dead_code)]
 
 use burgess_base::{Error, Result};
@@ -13,7 +13,7 @@ pub fn difference(a: &[f32], b: &[f32]) -> f64 {
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
-/// The numbers of a tensor, row by row.
+/// The elements of a tensor, in row-major order.
 pub fn values<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
     x.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
 }

@@ -1,26 +1,26 @@
 //! Hierarchical clustering of benchmarks by average linkage on 1 − r.
 //!
-//! The distance of two groups is the mean distance of their members (Sokal and Michener 1958; SciPy's `linkage` with
-//! `average`). The tree is cut into as many groups as there are categories, four in the Cambrian-1 paper, and compared
-//! with them: the adjusted Rand index (Hubert and Arabie 1985) is 1 if the groups equal the categories and about 0 for
-//! chance agreement. Ties of distance are broken by the alphabetical order of the groups' first names, so that the
-//! order of the benchmarks does not matter.
+//! The distance of two clusters is the mean distance of their members (Sokal and Michener 1958; SciPy's `linkage` with
+//! `average`). The tree is cut into as many clusters as there are categories, four in the Cambrian-1 paper, and
+//! compared with them: the adjusted Rand index (Hubert and Arabie 1985) is 1 if the clusters equal the categories and
+//! about 0 for chance agreement. Ties of distance are broken by the alphabetical order of the clusters' first names, so
+//! that the order of the benchmarks does not matter.
 
 use super::correlation::CorrelationMatrix;
 use super::score_matrix::{BenchmarkLabel, ScoreMatrix};
 use crate::schema;
 use serde::Serialize;
 
-/// The tree of benchmarks and its groups.
+/// The tree of benchmarks and its clusters.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchmarkClusters {
     /// The merges, nearest first. Nodes are numbered: first the benchmarks, then the merges.
     pub merges: Vec<ClusterMerge>,
     /// Benchmarks in the order in which the tree has no crossings.
     pub order: Vec<usize>,
-    /// By benchmark, the index of its group; groups are numbered from 0 in the order of `order`.
+    /// By benchmark, the index of its cluster; clusters are numbered from 0 in the order of `order`.
     pub group: Vec<usize>,
-    /// Adjusted Rand index of groups and categories, at most 1.
+    /// Adjusted Rand index of clusters and categories, at most 1.
     pub agreement: f64,
 }
 
@@ -36,12 +36,12 @@ pub struct ClusterMerge {
 }
 
 impl BenchmarkClusters {
-    /// Returns the number of groups.
+    /// Returns the number of clusters.
     pub fn count(&self) -> usize {
         self.group.iter().max().map_or(0, |m| m + 1)
     }
 
-    /// Returns the benchmarks of a group, in the order of the tree.
+    /// Returns the benchmarks of a cluster, in the order of the tree.
     pub fn members(&self, group: usize) -> Vec<usize> {
         self.order.iter().copied().filter(|i| self.group.get(*i) == Some(&group)).collect()
     }
@@ -61,7 +61,7 @@ pub(super) fn groups(
             let Some(r) = r.at(i, j) else {
                 let name = |i: usize| benchmarks.get(i).map_or("", |b| b.name.as_str());
                 left_out.push(format!(
-                    "no groups: {} and {} have no correlation, too few models have both",
+                    "no clusters: {} and {} have no correlation, because too few models have both scores",
                     name(i),
                     name(j)
                 ));
@@ -80,7 +80,7 @@ pub(super) fn groups(
 }
 
 /// A node that is not merged yet.
-struct Node {
+struct ClusterNode {
     /// Node number, as in [`ClusterMerge`].
     number: usize,
     /// Alphabetically first name of its members.
@@ -90,24 +90,24 @@ struct Node {
     to: Vec<f64>,
 }
 
-impl Node {
-    fn distance(&self, other: &Node) -> f64 {
+impl ClusterNode {
+    fn distance(&self, other: &ClusterNode) -> f64 {
         self.to.get(other.number).copied().unwrap_or(f64::INFINITY)
     }
 }
 
 /// Returns the merges of average linkage; `names` break ties of distance.
 pub fn average_linkage(distances: &[Vec<f64>], names: &[&str]) -> Vec<ClusterMerge> {
-    let leaf = |(number, (to, name)): (usize, (&Vec<f64>, &&str))| Node {
+    let leaf = |(number, (to, name)): (usize, (&Vec<f64>, &&str))| ClusterNode {
         number,
         first: name.to_string(),
         size: 1,
         to: to.clone(),
     };
-    let mut nodes: Vec<Node> = distances.iter().zip(names).enumerate().map(leaf).collect();
+    let mut nodes: Vec<ClusterNode> = distances.iter().zip(names).enumerate().map(leaf).collect();
     let mut merges: Vec<ClusterMerge> = Vec::new();
     loop {
-        // Nodes stay sorted by their first names, so the first of several nearest pairs is the tie's winner.
+        // Nodes stay sorted by their first names, so the first of several nearest pairs is chosen in a tie.
         nodes.sort_by(|a, b| a.first.cmp(&b.first));
         let mut nearest: Option<(usize, usize, f64)> = None;
         for (i, a) in nodes.iter().enumerate() {
@@ -128,12 +128,12 @@ pub fn average_linkage(distances: &[Vec<f64>], names: &[&str]) -> Vec<ClusterMer
         to.push(0.0);
         let number = names.len() + merges.len();
         merges.push(ClusterMerge { a: a.number, b: b.number, distance, size: a.size + b.size });
-        nodes.push(Node { number, first: a.first, size: a.size + b.size, to });
+        nodes.push(ClusterNode { number, first: a.first, size: a.size + b.size, to });
     }
 }
 
-/// Returns the order of the leaves, and each leaf's group when the last merges are undone until `count` groups are
-/// left.
+/// Returns the order of the leaves, and the cluster of each leaf after undoing the last merges until `count` clusters
+/// exist.
 fn cut(merges: &[ClusterMerge], names: &[&str], count: usize) -> (Vec<usize>, Vec<usize>) {
     let n = names.len();
     // The leaves of every node, beginning with the half that has the first name.

@@ -38,12 +38,12 @@ pub(super) fn components(matrix: &ScoreMatrix, left_out: &mut Vec<String>) -> Op
     if n < matrix.models.len() {
         let has = if n == 1 { "has" } else { "have" };
         left_out.push(format!(
-            "principal components are over the models with every score: {n} of {} {has} them",
+            "principal components use only the models with all scores: {n} of {} {has} them",
             matrix.models.len()
         ));
     }
     if n < MIN_MODELS {
-        left_out.push(format!("no principal components: they need {MIN_MODELS} models with every score"));
+        left_out.push(format!("no principal components: they need {MIN_MODELS} models with all scores"));
         return None;
     }
     let mut benchmarks = Vec::new();
@@ -61,13 +61,12 @@ pub(super) fn components(matrix: &ScoreMatrix, left_out: &mut Vec<String>) -> Op
     }
     if !flat.is_empty() {
         left_out.push(format!(
-            "not in the principal components, without variance over their models: {}",
+            "not in the principal components, because these benchmarks have no variance over the models: {}",
             formatting::list(&flat)
         ));
     }
     if columns.len() < MIN_BENCHMARKS {
-        left_out
-            .push("no principal components: fewer than two benchmarks vary over the models with every score".into());
+        left_out.push("no principal components: fewer than two benchmarks vary over the models with all scores".into());
         return None;
     }
     let correlations: Vec<Vec<f64>> =

@@ -7,7 +7,8 @@ use serde::Serialize;
 /// A symmetric matrix of correlations between benchmarks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CorrelationMatrix {
-    /// The correlations, −1 to 1; `None` if fewer than [`MIN_MODELS`] models have both scores, or if one has no variance.
+    /// The correlations, −1 to 1; `None` if fewer than [`MIN_MODELS`] models have both scores, or if one has no
+    /// variance.
     pub values: Vec<Vec<Option<f64>>>,
     /// Number of models that have both scores.
     pub models: Vec<Vec<usize>>,

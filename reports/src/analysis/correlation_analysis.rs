@@ -1,4 +1,4 @@
-//! The correlations of benchmarks with each other, and what is computed from them.
+//! Correlations between benchmarks, with principal components and clusters.
 
 use super::clusters::{self, BenchmarkClusters};
 use super::components::{self, PrincipalComponents};
@@ -8,19 +8,22 @@ use crate::formatting;
 use burgess_base::{Error, Result};
 use serde::Serialize;
 
-/// The analysis of benchmarks over a set of models.
+/// Correlations, principal components and clusters of the benchmarks over a set of models.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CorrelationAnalysis {
+    /// Names of the models, in the order of the rows of the matrix.
     pub models: Vec<String>,
     /// The benchmarks with variance; all fields below are in this order.
     pub benchmarks: Vec<BenchmarkLabel>,
+    /// Pearson's correlations of the benchmarks.
     pub pearson: CorrelationMatrix,
+    /// Spearman's rank correlations of the benchmarks.
     pub spearman: CorrelationMatrix,
     /// Principal components; `None` if too few models have all scores.
     pub components: Option<PrincipalComponents>,
     /// Clusters of benchmarks; `None` if a pair of benchmarks has no correlation.
     pub groups: Option<BenchmarkClusters>,
-    /// What was left out and why, as sentences.
+    /// Benchmarks and analyses that were left out, with the reason, as sentences.
     pub left_out: Vec<String>,
 }
 
@@ -36,7 +39,7 @@ pub fn analyse(matrix: &ScoreMatrix) -> Result<CorrelationAnalysis> {
     if !names.is_empty() {
         let verbs = if names.len() == 1 { ["has", "correlates"] } else { ["have", "correlate"] };
         left_out.push(format!(
-            "{} {} no variance over the models and {} with nothing",
+            "{} {} no variance over the models and {} with no other benchmark",
             formatting::list(&names),
             verbs[0],
             verbs[1]
@@ -45,8 +48,8 @@ pub fn analyse(matrix: &ScoreMatrix) -> Result<CorrelationAnalysis> {
     if kept.models.len() < MIN_MODELS || kept.benchmarks.len() < MIN_BENCHMARKS {
         let flat = left_out.first().map_or(String::new(), |why| format!(" ({why})"));
         return Err(Error::failed(format!(
-            "benchmarks are compared over at least {MIN_MODELS} models and {MIN_BENCHMARKS} benchmarks that vary; here are {} and \
-             {}{flat}",
+            "the analysis of benchmarks needs at least {MIN_MODELS} models and {MIN_BENCHMARKS} benchmarks that \
+             vary; found {} and {}{flat}",
             kept.models.len(),
             kept.benchmarks.len()
         ))

@@ -1,16 +1,17 @@
-//! Benchmark analysis: what benchmarks measure and which of them agree, as in section 2 of the Cambrian-1 paper, over
-//! any set of models.
+//! Benchmark analysis over any set of models, as in section 2 of the Cambrian-1 paper: whether a benchmark measures
+//! vision or language, and how benchmarks correlate.
 //!
-//! - [`vision_share`]: each benchmark's score with the image, without it and at chance, which tells language from vision;
-//! - [`correlation`]: Pearson and Spearman correlations of benchmarks over models, with the number of models;
-//! - [`components`]: principal components of the standardised scores;
-//! - [`clusters`]: average-linkage clustering on 1 − r, cut into as many groups as there are categories and compared
-//!   with them;
-//! - [`study_analysis`]: all of this for the results of a study.
+//! - [`VisionShare`]: each benchmark's score with the image, without it and at chance, which separates vision from
+//!   language;
+//! - [`CorrelationMatrix`]: Pearson and Spearman correlations of benchmarks over models, with the number of models;
+//! - [`PrincipalComponents`]: principal components of the standardised scores;
+//! - [`BenchmarkClusters`]: average-linkage clustering on 1 − r, cut into as many clusters as there are categories and
+//!   compared with them;
+//! - [`StudyAnalysis`]: all of this for the results of a study.
 //!
-//! Nothing here is random. Missing scores are never imputed: correlations use the models that have both scores and
-//! report their number, and components use the models that have all scores. A benchmark whose score is the same for all
-//! models has no correlation; it is left out and named.
+//! No computation here is random. Missing scores are never imputed: correlations use the models that have both scores
+//! and report their number, and components use the models that have all scores. A benchmark whose score is the same for
+//! all models has no correlation; it is left out, and the report names it.
 
 mod clusters;
 mod components;

@@ -15,7 +15,9 @@ pub const MIN_BENCHMARKS: usize = 2;
 /// A benchmark and its category.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BenchmarkLabel {
+    /// Name of the benchmark.
     pub name: String,
+    /// Category of the benchmark.
     pub category: Category,
 }
 
@@ -40,7 +42,7 @@ impl ScoreMatrix {
         for (i, (model, row)) in models.iter().zip(&scores).enumerate() {
             if row.len() != benchmarks.len() {
                 return Err(Error::failed(format!(
-                    "{model} has {}, there are {}",
+                    "{model} has {}, but there are {}",
                     formatting::count(row.len(), "score"),
                     formatting::count(benchmarks.len(), "benchmark")
                 )));
@@ -63,8 +65,8 @@ impl ScoreMatrix {
     }
 
     /// Creates the matrix of the arms of a ranking and the benchmarks that all of them answered. The oracle baseline is
-    /// left out: it is no encoder, and its scores are so far from all others that every benchmark would correlate with
-    /// every other.
+    /// left out: it is not an encoder, and its scores are so far from all others that every benchmark would correlate
+    /// with every other.
     ///
     /// # Errors
     /// The errors are those of [`ScoreMatrix::new`].
@@ -79,10 +81,12 @@ impl ScoreMatrix {
         )
     }
 
+    /// Returns the names of the models, in the order of the rows.
     pub fn models(&self) -> &[String] {
         &self.models
     }
 
+    /// Returns the benchmarks, in the order of the columns.
     pub fn benchmarks(&self) -> &[BenchmarkLabel] {
         &self.benchmarks
     }

@@ -1,4 +1,4 @@
-//! Benchmark analysis of a study's own results, as far as they allow it.
+//! Benchmark analysis of a study's own results.
 
 use super::correlation_analysis::{CorrelationAnalysis, analyse};
 use super::score_matrix::{MIN_BENCHMARKS, ScoreMatrix};
@@ -9,7 +9,7 @@ use crate::schema::RunResults;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// Minimum number of arms for which correlations, components and groups are shown. Over seven uncorrelated arms a
+/// Minimum number of arms for which correlations, components and clusters are shown. Over seven uncorrelated arms a
 /// correlation of 0.75 occurs by chance once in twenty times, over four one of 0.95.
 const ARMS: usize = 8;
 
@@ -19,7 +19,9 @@ const FEWEST: usize = 3;
 /// The benchmark analysis over a study's arms.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StudyAnalysis {
+    /// What each benchmark measures, in the order of the ranking.
     pub sights: Vec<VisionShare>,
+    /// Correlations of the benchmarks; `None` if there are too few arms or benchmarks.
     pub analysis: Option<CorrelationAnalysis>,
     /// Why there is no `analysis`, as a sentence.
     pub missing: Option<String>,
@@ -42,9 +44,9 @@ fn missing(matrix: &ScoreMatrix) -> Option<String> {
     let (arms, benchmarks) = (matrix.models().len(), matrix.benchmarks().len());
     if arms < ARMS || benchmarks < FEWEST {
         return Some(format!(
-            "Correlations, principal components and groups of the benchmarks are not shown: they need at least {ARMS} arms \
-             that answered at least {FEWEST} benchmarks, and here {} {} answered {}. Over fewer arms strong correlations \
-             arise by chance.",
+            "Correlations, principal components and clusters of the benchmarks are not shown: they need at least \
+             {ARMS} arms that answered at least {FEWEST} benchmarks, and here {} {} answered {}. With fewer arms, \
+             strong correlations occur by chance.",
             formatting::count(arms, "arm"),
             if arms == 1 { "has" } else { "have" },
             formatting::count(benchmarks, "benchmark")
@@ -53,8 +55,8 @@ fn missing(matrix: &ScoreMatrix) -> Option<String> {
     let varying = matrix.varying().0.benchmarks.len();
     (varying < MIN_BENCHMARKS).then(|| {
         format!(
-            "Correlations, principal components and groups of the benchmarks are not shown: the scores of at least \
-             {MIN_BENCHMARKS} benchmarks have to vary over the arms, and here those of {varying} of {benchmarks} do."
+            "Correlations, principal components and clusters of the benchmarks are not shown: the scores of at least \
+             {MIN_BENCHMARKS} benchmarks must vary over the arms, and here {varying} of {benchmarks} do."
         )
     })
 }

@@ -7,8 +7,8 @@
 //!
 //! The share is computed over the arms that are separably above chance (whose confidence interval lies above it),
 //! because below chance there is no score to attribute. If there is no such arm, the benchmark **measures nothing** in
-//! this study. If two standard errors of the gain could change the answer, or if none can be estimated, it is **not
-//! clear**. Every benchmark gets exactly one of these answers.
+//! this study. If a change of the gain by two standard errors would change the verdict, or if no standard error can be
+//! estimated, the verdict is **unclear**. Every benchmark gets exactly one of these verdicts.
 
 use crate::formatting;
 use crate::ranking::Ranking;
@@ -18,26 +18,29 @@ use burgess_base::{Category, Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Up to the first share a benchmark measures language, from the second on vision.
+/// A benchmark measures language up to the first share, and vision from the second share on.
 const SHARES: (f64, f64) = (1.0 / 3.0, 2.0 / 3.0);
 
-/// Number of standard errors by which a number may be off.
-const ERRORS: f64 = 2.0;
+/// Number of standard errors that count as the uncertainty of a number.
+const STANDARD_ERRORS: f64 = 2.0;
 
 /// Points above the floor that count as zero if no standard error is known.
-const POINTS: f64 = 1.0;
+const MIN_POINTS_ABOVE_CHANCE: f64 = 1.0;
 
-/// The answer to what a benchmark measures.
+/// The verdict on what a benchmark measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MeasuredAbility {
+    /// At least two thirds of the score above chance need the image.
     #[serde(rename = "sight")]
     Vision,
+    /// Between one and two thirds of the score above chance need the image.
     Both,
+    /// At most one third of the score above chance needs the image.
     Language,
     /// No model scores above chance.
     Nothing,
-    /// Two standard errors could change the answer, or no standard error can be estimated.
+    /// Two standard errors would change the verdict, or no standard error can be estimated.
     Unclear,
     /// The blind score or chance is not known.
     Unknown,
@@ -53,11 +56,15 @@ pub struct PointDifference {
 /// The result for one benchmark; scores are means over the models, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VisionShare {
+    /// Name of the benchmark.
     pub benchmark: String,
+    /// Category of the benchmark.
     pub category: Category,
+    /// Mean score with the image.
     pub enabled: f64,
     /// Mean blind score; `None` if it was not measured.
     pub blind: Option<f64>,
+    /// Expected score of guessing; `None` if unknown.
     pub chance: Option<f64>,
     /// The gain by the image: enabled − blind.
     pub gain: Option<PointDifference>,
@@ -73,6 +80,7 @@ pub struct VisionShare {
     /// Share of the score above the floor that needs the image: (enabled − blind) / (enabled − floor); `None` if
     /// nothing is measured or a score is unknown.
     pub share: Option<f64>,
+    /// What the benchmark measures, which follows from `share`.
     pub measures: MeasuredAbility,
 }
 
@@ -96,12 +104,12 @@ impl VisionShare {
         chance: Option<f64>,
     ) -> Self {
         let (share, measures) = match (blind, chance) {
-            (Some(_), Some(chance)) if enabled - chance <= POINTS || !enabled.is_finite() => {
+            (Some(_), Some(chance)) if enabled - chance <= MIN_POINTS_ABOVE_CHANCE || !enabled.is_finite() => {
                 (None, MeasuredAbility::Nothing)
             }
             (Some(blind), Some(chance)) => {
                 let share = (enabled - blind) / (enabled - chance.min(blind));
-                (Some(share), said(share))
+                (Some(share), ability(share))
             }
             _ => (None, MeasuredAbility::Unknown),
         };
@@ -134,7 +142,7 @@ impl VisionShare {
         let (share, measures) = match them {
             _ if chance.is_nan() => (None, MeasuredAbility::Unknown),
             None => (None, MeasuredAbility::Nothing),
-            Some(them) => judged(them, chance),
+            Some(them) => judge(them, chance),
         };
         let [se, gain_se, blind_se] = all.errors.map_or([None; 3], |e| e.map(Some));
         Self {
@@ -153,29 +161,29 @@ impl VisionShare {
     }
 }
 
-/// Returns the share and the answer that follows from it.
-fn judged(them: Means, chance: f64) -> (Option<f64>, MeasuredAbility) {
+/// Returns the share and the verdict that follows from it.
+fn judge(them: Means, chance: f64) -> (Option<f64>, MeasuredAbility) {
     let gain = them.enabled - them.blind;
     let above = them.enabled - chance.min(them.blind);
     let Some([se, gain_se, _]) = them.errors.filter(|_| above > 0.0) else { return (None, MeasuredAbility::Unclear) };
     let share = gain / above;
-    let elsewhere = [-1.0, 1.0].map(|sign| said(share + sign * ERRORS * gain_se / above));
-    // A share of almost nothing is meaningless.
-    let clear = above > ERRORS * se && elsewhere == [said(share); 2];
-    (Some(share), if clear { said(share) } else { MeasuredAbility::Unclear })
+    let elsewhere = [-1.0, 1.0].map(|sign| ability(share + sign * STANDARD_ERRORS * gain_se / above));
+    // The share is meaningless if the score above the floor is within its uncertainty.
+    let clear = above > STANDARD_ERRORS * se && elsewhere == [ability(share); 2];
+    (Some(share), if clear { ability(share) } else { MeasuredAbility::Unclear })
 }
 
 /// Returns the interval of two standard errors around a score in percent; Wilson's interval if there is no standard
 /// error or if an end would pass 0 or 100.
 fn interval(percent: f64, se: Option<f64>, units: f64) -> (f64, f64) {
     let (low, high) = stats::wilson(percent / 100.0, units, 0.95);
-    match se.map(|se| (percent - ERRORS * se, percent + ERRORS * se)) {
+    match se.map(|se| (percent - STANDARD_ERRORS * se, percent + STANDARD_ERRORS * se)) {
         Some((l, h)) if h > l && l >= 0.0 && h <= 100.0 => (l, h),
         _ => (100.0 * low, 100.0 * high),
     }
 }
 
-fn said(share: f64) -> MeasuredAbility {
+fn ability(share: f64) -> MeasuredAbility {
     match share {
         s if s >= SHARES.1 => MeasuredAbility::Vision,
         s if s > SHARES.0 => MeasuredAbility::Both,
@@ -241,35 +249,29 @@ fn means(runs: &[RunResults], ranking: &Ranking, name: &str, arms: &BTreeSet<&st
     Ok((means, stats::effective_units(&weights)))
 }
 
-/// Formulates the conclusions: one sentence per answer that occurs, with every benchmark in exactly one of them.
+/// Formulates the conclusions: one sentence per verdict that occurs, with every benchmark in exactly one of them.
 pub fn conclusions(sights: &[VisionShare]) -> Vec<String> {
     let of_study = sights.iter().any(|s| s.above_chance.is_some());
     let nothing = if of_study {
         "measure nothing in this study: no arm is separably above chance"
     } else {
-        "measure nothing in these models: their mean is not above guessing"
+        "measure nothing with these models: their mean is not above chance"
     };
     let all = [
-        (
-            MeasuredAbility::Vision,
-            "measure sight: at least two thirds of what models score above guessing needs the image",
-        ),
+        (MeasuredAbility::Vision, "measure vision: at least two thirds of the score above chance need the image"),
         (
             MeasuredAbility::Both,
-            "measure both: between one and two thirds of what models score above guessing needs the image",
+            "measure vision and language: between one and two thirds of the score above chance need the image",
         ),
-        (
-            MeasuredAbility::Language,
-            "measure language: at most one third of what models score above guessing needs the image",
-        ),
-        (MeasuredAbility::Unclear, "are not clear: two standard errors away another answer would be given"),
+        (MeasuredAbility::Language, "measure language: at most one third of the score above chance needs the image"),
+        (MeasuredAbility::Unclear, "are unclear: a difference of two standard errors would change what they measure"),
         (MeasuredAbility::Nothing, nothing),
-        (MeasuredAbility::Unknown, "are not known: nobody measured them without the image, or chance is not known"),
+        (MeasuredAbility::Unknown, "are unknown: the score without the image, or chance, is not known"),
     ];
     let said = all.iter().filter_map(|(m, what)| {
         let names: Vec<String> = sights.iter().filter(|s| s.measures == *m).map(|s| s.benchmark.clone()).collect();
         let one = |what: &str| match what.split_once(' ') {
-            Some(("are", rest)) => format!("is {}", rest.replacen("them", "it", 1)),
+            Some(("are", rest)) => format!("is {}", rest.replace("they measure", "it measures")),
             Some((verb, rest)) => format!("{verb}s {rest}"),
             None => what.to_string(),
         };
@@ -308,12 +310,12 @@ mod tests {
 
     #[test]
     fn what_noise_could_turn_is_not_clear() {
-        let of = |gain_se, se| judged(Means { enabled: 45.0, blind: 35.0, errors: Some([se, gain_se, 1.0]) }, 25.0).1;
+        let of = |gain_se, se| judge(Means { enabled: 45.0, blind: 35.0, errors: Some([se, gain_se, 1.0]) }, 25.0).1;
         assert_eq!(
             (of(0.5, 1.0), of(3.0, 1.0), of(0.5, 15.0)),
             (MeasuredAbility::Both, MeasuredAbility::Unclear, MeasuredAbility::Unclear)
         );
-        assert_eq!(judged(Means { enabled: 45.0, blind: 35.0, errors: None }, 25.0), (None, MeasuredAbility::Unclear));
+        assert_eq!(judge(Means { enabled: 45.0, blind: 35.0, errors: None }, 25.0), (None, MeasuredAbility::Unclear));
     }
 
     #[test]
@@ -344,6 +346,6 @@ mod tests {
             let with = said.iter().filter(|s| s.split(' ').next() == Some(&sight.benchmark)).count();
             assert_eq!(with, 1, "{said:?}");
         }
-        assert!(said.contains(&"a measures nothing in these models: their mean is not above guessing.".to_string()));
+        assert!(said.contains(&"a measures nothing with these models: their mean is not above chance.".to_string()));
     }
 }

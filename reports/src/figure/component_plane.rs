@@ -1,6 +1,6 @@
 //! Scatter plot in the plane of the first two principal components, with names in a column at the right.
 
-use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, cut, tick_label, ticks};
 
 /// Vertical distance of names, in SVG units.
 const STEP: f64 = 14.0;
@@ -25,7 +25,7 @@ pub(crate) fn plane(title: &str, points: &[Point], about: [&str; 2], width: f64)
         (low - margin, high + margin)
     };
     let (across, up) = (range(|p| p.x), range(|p| p.y));
-    let (x, y) = (Scale::linear(across, (left, right)), Scale::linear(up, (bottom, top)));
+    let (x, y) = (AxisScale::linear(across, (left, right)), AxisScale::linear(up, (bottom, top)));
     let minus = |tick: f64| tick_label(tick).replace('-', "−");
     for tick in ticks(up.0, up.1, 5) {
         svg.line(left, y.at(tick), right, y.at(tick), if tick == 0.0 { "axis" } else { "grid" });

@@ -1,7 +1,7 @@
-//! Figures of the agreement between benchmarks: a correlation map, and the tree of their groups.
+//! Figures of correlations between benchmarks: the correlation matrix, and the tree of their clusters.
 
 use super::style::{PANEL, category_class};
-use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, cut, tick_label, ticks};
 use crate::analysis::{BenchmarkClusters, CorrelationAnalysis};
 
 /// Draws Pearson's correlations below the diagonal and Spearman's above it, with category colours along the edges.
@@ -49,14 +49,14 @@ pub(crate) fn correlation_map(a: &CorrelationAnalysis, width: f64) -> Svg {
 
 const LEAF: f64 = 19.0;
 
-/// Draws the tree of average linkage with the cut into groups; the dot beside a name has the colour of its category.
+/// Draws the tree of average linkage with the cut into clusters; the dot beside a name has the colour of its category.
 pub(crate) fn tree(a: &CorrelationAnalysis, groups: &BenchmarkClusters, width: f64) -> Svg {
     let n = groups.order.len();
     let (top, left, right) = (8.0, if width > PANEL { 190.0 } else { 138.0 }, width - 34.0);
     let bottom = top + LEAF * n as f64;
     let mut svg = Svg::new(width, bottom + 36.0);
     let highest = groups.merges.last().map_or(1.0, |m| m.distance).max(1e-6);
-    let x = Scale::linear((0.0, highest), (left, right));
+    let x = AxisScale::linear((0.0, highest), (left, right));
     for tick in ticks(0.0, highest, if width > PANEL { 8 } else { 4 }) {
         svg.line(x.at(tick), top, x.at(tick), bottom, "grid");
         svg.text(x.at(tick), bottom + 14.0, "soft small mid", &tick_label(tick));
@@ -79,7 +79,7 @@ pub(crate) fn tree(a: &CorrelationAnalysis, groups: &BenchmarkClusters, width: f
         svg.polyline(&[(xa, ya), (end, ya), (end, yb), (xb, yb)], "tree");
         places.push((end, (ya + yb) / 2.0));
     }
-    // The cut is between the last merge inside a group and the first merge between groups.
+    // The cut lies between the last merge inside a cluster and the first merge between clusters.
     let count = groups.count();
     let distance = |undone: usize| groups.merges.len().checked_sub(undone).and_then(|i| groups.merges.get(i));
     if let (Some(between), true) = (distance(count.saturating_sub(1)), count > 1) {

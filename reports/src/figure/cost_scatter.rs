@@ -1,7 +1,7 @@
 //! Scatter plots of score against cost.
 
 use super::style::{PANEL, kind};
-use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, cut, tick_label, ticks};
 use crate::ranking::{RankedArm, Ranking};
 use crate::schema::{ArmRole, RunCost};
 
@@ -21,7 +21,7 @@ const LABEL_STEP: f64 = 14.0;
 /// Plots averages with intervals against a cost, on a logarithmic axis if the cost spans more than a factor of 20.
 /// `None` if the cost is unknown (not positive) for some arm, or the same for all.
 pub(crate) fn scatter(r: &Ranking, what: &str, cost: CostOf) -> Option<String> {
-    // The oracle is no encoder and has no cost.
+    // The oracle is not an encoder and has no cost.
     let mut arms: Vec<&RankedArm> = r.arms.iter().filter(|a| a.role != ArmRole::Oracle).collect();
     arms.sort_by(|a, b| b.average.score.total_cmp(&a.average.score));
     let costs = || arms.iter().map(|a| cost(&a.cost));
@@ -36,11 +36,11 @@ pub(crate) fn scatter(r: &Ranking, what: &str, cost: CostOf) -> Option<String> {
     svg.text(0.0, 13.0, "head", &format!("Average by {what}"));
     let log = most / least > 20.0;
     let x = if log {
-        Scale::log((least / 1.3, most * 1.3), (left, right))
+        AxisScale::log((least / 1.3, most * 1.3), (left, right))
     } else {
-        Scale::linear((least - 0.08 * (most - least), most + 0.08 * (most - least)), (left, right))
+        AxisScale::linear((least - 0.08 * (most - least), most + 0.08 * (most - least)), (left, right))
     };
-    let y = Scale::linear(((low - 1.0).floor(), (high + 1.0).ceil()), (bottom, top));
+    let y = AxisScale::linear(((low - 1.0).floor(), (high + 1.0).ceil()), (bottom, top));
     for tick in ticks((low - 1.0).floor(), (high + 1.0).ceil(), 5) {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 5.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));

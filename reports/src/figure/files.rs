@@ -9,7 +9,7 @@ use crate::learning::LearningCurve;
 use crate::ranking::{AVERAGE, Ranking};
 use crate::validity::ProbeValidity;
 
-/// Draws the main figure as a standalone file: the average and the categories, light or dark as the reader's system.
+/// Draws the main figure as a standalone file: the average and the categories, in light or dark mode.
 pub fn ranking_svg(r: &Ranking) -> String {
     let width = 2.0 * PANEL + 40.0;
     let title = if r.study.is_empty() { "Ranking".to_string() } else { format!("Ranking of the {} study", r.study) };
@@ -27,7 +27,7 @@ pub fn ranking_svg(r: &Ranking) -> String {
     body.text(x + 66.0, 46.0, "soft", "chance");
     if r.has_range() {
         body.rect(x + 118.0, 36.0, 22.0, 12.0, "range");
-        body.text(x + 145.0, 46.0, "soft", "random to oracle");
+        body.text(x + 145.0, 46.0, "soft", "random to oracle baseline");
     }
     let mut y = 64.0;
     let wide = ranking_panel(r, AVERAGE, width - 24.0);

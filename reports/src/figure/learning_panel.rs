@@ -1,7 +1,7 @@
 //! Learning-curve figure: score against the number of training samples, one line per arm.
 
 use super::style::line_class;
-use super::svg::{Scale, Svg, cut, reach, tick_label, ticks};
+use super::svg::{AxisScale, Svg, axis_range, cut, tick_label, ticks};
 use crate::learning::{CurveArm, LearningCurve};
 use crate::ranking::AVERAGE;
 
@@ -16,10 +16,10 @@ pub(crate) fn learning_panel(curve: &LearningCurve, scope: &str, chance: Option<
     svg.text(0.0, 13.0, "head", if scope == AVERAGE { "Average of the categories" } else { scope });
     let points = || curve.arms.iter().flat_map(|a| &a.points);
     let marks = points().filter_map(|p| p.scores.get(scope)).flat_map(|s| [s.low, s.high]);
-    let (low, high) = reach(marks.chain(chance), 10.0, 10.0);
-    let y = Scale::linear((low, high), (bottom, top));
+    let (low, high) = axis_range(marks.chain(chance), 10.0, 10.0);
+    let y = AxisScale::linear((low, high), (bottom, top));
     let (least, most) = points().map(|p| p.samples as f64).fold((f64::INFINITY, 1.0), |(l, m), n| (l.min(n), n.max(m)));
-    let x = Scale::log((least.max(1.0) / 1.15, most * 1.15), (left, right));
+    let x = AxisScale::log((least.max(1.0) / 1.15, most * 1.15), (left, right));
     for tick in ticks(low, high, 5) {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 5.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));
@@ -31,7 +31,7 @@ pub(crate) fn learning_panel(curve: &LearningCurve, scope: &str, chance: Option<
         svg.line(x.at(n as f64), bottom, x.at(n as f64), bottom + 4.0, "axis");
         svg.text(x.at(n as f64), bottom + 16.0, "soft small mid", &tick_label(n as f64));
     }
-    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "align + tune samples (logarithmic)");
+    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "training samples, align + tune (logarithmic)");
     if let Some(chance) = chance.filter(|c| c.is_finite()) {
         svg.line(left, y.at(chance), right, y.at(chance), "chance");
     }

@@ -1,5 +1,5 @@
-//! Figures in SVG. Colours are CSS variables (`templates/figure.css`), so that a figure follows the page, or the
-//! reader's system if it is a file of its own, into dark mode.
+//! Figures in SVG. Colours are CSS variables (`templates/figure.css`), so that a figure supports dark mode, both in a
+//! page and as a standalone file.
 //!
 //! Panels are drawn for a width of 360 so that their text is legible on a phone; a page places several side by side.
 
@@ -26,4 +26,4 @@ pub(crate) use score_panels::{benchmark_panel, ranking_panel, unfreezing_panel};
 pub(crate) use style::{PANEL, STYLE, category_class, chance, kind, kinds};
 pub(crate) use training_curves::{Curves, curves, legend};
 pub(crate) use validity_figure::{attribute_classes, attribute_panel, validity_figure, validity_in_words};
-pub(crate) use vision_panel::{sight_panel, sight_reach};
+pub(crate) use vision_panel::{vision_axis_range, vision_panel};

@@ -2,7 +2,7 @@
 
 use super::score_panels::{LABELS, ROW, TOP, axis};
 use super::style::{PANEL, category_class};
-use super::svg::{Svg, cut, reach};
+use super::svg::{Svg, axis_range, cut};
 use crate::formatting;
 use crate::paper::EncoderFamily;
 use burgess_base::Category;
@@ -10,8 +10,8 @@ use burgess_base::Category;
 /// Returns the colour class of a family of encoders.
 pub(crate) fn family_class(family: Option<EncoderFamily>) -> &'static str {
     match family {
-        Some(EncoderFamily::Language) => "f0",
-        Some(EncoderFamily::Itself) => "f1",
+        Some(EncoderFamily::LanguageSupervised) => "f0",
+        Some(EncoderFamily::SelfSupervised) => "f1",
         Some(EncoderFamily::Other) | None => "f2",
     }
 }
@@ -28,7 +28,7 @@ pub(crate) struct AdapterRow {
 pub(crate) fn adapter(encoders: &[AdapterRow], width: f64) -> Svg {
     let mut svg = Svg::new(width, TOP + ROW * encoders.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", "Average by adapter data");
-    svg.text(width, 13.0, "soft small end", "0M → most");
+    svg.text(width, 13.0, "soft small end", "gain");
     let values = || encoders.iter().flat_map(|e| e.averages.iter().flatten().copied());
     let low = values().fold(f64::INFINITY, f64::min).min(100.0);
     let high = values().fold(0.0, f64::max);
@@ -62,7 +62,7 @@ pub(crate) fn adapter(encoders: &[AdapterRow], width: f64) -> Svg {
 pub(crate) fn means_panel(title: &str, rows: &[(String, Option<EncoderFamily>, f64)], width: f64) -> Svg {
     let mut svg = Svg::new(width, TOP + ROW * rows.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", title);
-    let x = axis(&mut svg, reach(rows.iter().map(|(.., v)| *v), 10.0, 10.0), width, rows.len());
+    let x = axis(&mut svg, axis_range(rows.iter().map(|(.., v)| *v), 10.0, 10.0), width, rows.len());
     for (i, (name, family, value)) in rows.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
         svg.text(LABELS - 6.0, y + 4.0, "end", &cut(name, 23));
@@ -83,11 +83,11 @@ pub(crate) struct ChangeRow {
 }
 
 /// Draws the change by unfreezing in percent for a group of models: computed (dot) and printed (ring around it).
-pub(crate) fn unfreezing_group(title: &str, rows: &[ChangeRow], reach: (f64, f64)) -> Svg {
+pub(crate) fn unfreezing_group(title: &str, rows: &[ChangeRow], range: (f64, f64)) -> Svg {
     let mut svg = Svg::new(PANEL, TOP + ROW * rows.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", title);
     svg.text(PANEL, 13.0, "soft small end", "%");
-    let x = axis(&mut svg, reach, PANEL, rows.len());
+    let x = axis(&mut svg, range, PANEL, rows.len());
     svg.line(x.at(0.0), TOP, x.at(0.0), TOP + ROW * rows.len() as f64, "axis");
     for (i, row) in rows.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);

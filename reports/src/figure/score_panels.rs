@@ -2,7 +2,7 @@
 //! unfreezing.
 
 use super::style::{PANEL, kind};
-use super::svg::{Scale, Svg, cut, reach, tick_label, ticks};
+use super::svg::{AxisScale, Svg, axis_range, cut, tick_label, ticks};
 use crate::formatting;
 use crate::ranking::{AVERAGE, ArmScore, PairTest, RankedArm, Ranking, TestFamily};
 
@@ -26,7 +26,7 @@ pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
     let seeds = |a: &RankedArm| if scope == AVERAGE { a.per_seed.values().copied().collect() } else { Vec::new() };
     let marks =
         scores.iter().flat_map(|(a, s)| [s.score, s.low, s.high, s.chance, s.blind].into_iter().chain(seeds(a)));
-    let range = reach(marks, 10.0, 10.0);
+    let range = axis_range(marks, 10.0, 10.0);
     range_band(&mut svg, &axis_scale(range, width), r.bounds(scope), scores.len());
     let x = axis(&mut svg, range, width, scores.len());
     for (i, (arm, s)) in scores.iter().enumerate() {
@@ -51,7 +51,7 @@ pub(crate) fn benchmark_panel(r: &Ranking, benchmark: &str) -> Svg {
     let mut svg = Svg::new(PANEL, TOP + ROW * scores.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", benchmark);
     let marks = scores.iter().flat_map(|(_, s)| [s.score, s.low, s.high, s.chance, s.blind]);
-    let range = reach(marks, 10.0, 10.0);
+    let range = axis_range(marks, 10.0, 10.0);
     range_band(&mut svg, &axis_scale(range, PANEL), r.bounds(benchmark), scores.len());
     let x = axis(&mut svg, range, PANEL, scores.len());
     chance_line(&mut svg, &x, scores.first().map(|(_, s)| s.chance), scores.len());
@@ -75,7 +75,8 @@ pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg
         .collect();
     let mut svg = Svg::new(PANEL, TOP + ROW * tests.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", &format!("{}: unfrozen − frozen", r.arm(frozen).map_or(frozen, |a| &a.label)));
-    let (_, most) = reach(tests.iter().flat_map(|(_, t)| [t.low.abs(), t.high.abs(), t.difference.abs()]), 1.0, 1.0);
+    let (_, most) =
+        axis_range(tests.iter().flat_map(|(_, t)| [t.low.abs(), t.high.abs(), t.difference.abs()]), 1.0, 1.0);
     let x = axis(&mut svg, (-most, most), PANEL, tests.len());
     svg.line(x.at(0.0), TOP, x.at(0.0), TOP + ROW * tests.len() as f64, "axis");
     for (i, (scope, t)) in tests.iter().enumerate() {
@@ -88,12 +89,12 @@ pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg
     svg
 }
 
-fn axis_scale(range: (f64, f64), width: f64) -> Scale {
-    Scale::linear(range, (LABELS, width - NUMBERS))
+fn axis_scale(range: (f64, f64), width: f64) -> AxisScale {
+    AxisScale::linear(range, (LABELS, width - NUMBERS))
 }
 
 /// Draws the range from random to oracle baseline behind the rows.
-fn range_band(svg: &mut Svg, x: &Scale, bounds: Option<(f64, f64)>, rows: usize) {
+fn range_band(svg: &mut Svg, x: &AxisScale, bounds: Option<(f64, f64)>, rows: usize) {
     let Some((random, oracle)) = bounds else { return };
     let (left, right) = (x.at(random.min(oracle)), x.at(random.max(oracle)));
     let bottom = TOP + ROW * rows as f64;
@@ -103,7 +104,7 @@ fn range_band(svg: &mut Svg, x: &Scale, bounds: Option<(f64, f64)>, rows: usize)
 }
 
 /// Draws grid and numbers of the horizontal axis.
-pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> Scale {
+pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> AxisScale {
     let x = axis_scale(range, width);
     let bottom = TOP + ROW * rows as f64;
     for tick in ticks(range.0, range.1, if width > PANEL { 8 } else { 5 }) {
@@ -113,7 +114,7 @@ pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) ->
     x
 }
 
-fn chance_line(svg: &mut Svg, x: &Scale, chance: Option<f64>, rows: usize) {
+fn chance_line(svg: &mut Svg, x: &AxisScale, chance: Option<f64>, rows: usize) {
     if let Some(chance) = chance.filter(|c| c.is_finite()) {
         svg.line(x.at(chance), TOP - 2.0, x.at(chance), TOP + ROW * rows as f64, "chance");
     }

@@ -19,7 +19,7 @@ pub(crate) fn category_class(category: &Category) -> String {
 /// Returns the kind of an arm, which determines its colour, as CSS class and legend text.
 pub(crate) fn kind(arm: &RankedArm) -> (&'static str, &'static str) {
     match arm.role {
-        ArmRole::Random => return ("control", "random baseline"),
+        ArmRole::Random => return ("random", "random baseline"),
         ArmRole::Oracle => return ("oracle", "oracle baseline"),
         ArmRole::Trained => {}
     }
@@ -35,7 +35,7 @@ pub(crate) fn kind(arm: &RankedArm) -> (&'static str, &'static str) {
 /// Returns the kinds that occur, in a fixed order, as (CSS class, name).
 pub(crate) fn kinds(r: &Ranking) -> Vec<(&'static str, &'static str)> {
     let mut kinds: Vec<_> = r.arms.iter().map(|a| kind(a)).collect();
-    let place = |k: &str| ["frozen", "combined", "unfrozen", "control", "oracle"].iter().position(|o| *o == k);
+    let place = |k: &str| ["frozen", "combined", "unfrozen", "random", "oracle"].iter().position(|o| *o == k);
     kinds.sort_by_key(|(class, _)| place(class));
     kinds.dedup();
     kinds

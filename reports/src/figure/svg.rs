@@ -92,9 +92,9 @@ impl Svg {
     fn document(&self, title: &str, description: &str, before: &str) -> String {
         let (w, h, id) = (self.width, self.height, slug(title));
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" height=\"{h:.0}\" \
-             role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n<title id=\"{id}-t\">{}</title>\n\
-             <desc id=\"{id}-d\">{}</desc>\n{before}{}</svg>",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" \
+             height=\"{h:.0}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
+             <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n{before}{}</svg>",
             escape(title),
             escape(description),
             self.body
@@ -104,7 +104,7 @@ impl Svg {
 
 /// Returns visible text, safe inside XML.
 pub(crate) fn escape(text: &str) -> String {
-    xml(&crate::formatting::shown(text, false))
+    xml(&crate::formatting::escaped(text, false))
 }
 
 /// Replaces markup characters by entities.
@@ -120,7 +120,7 @@ fn slug(title: &str) -> String {
 
 /// Cuts the visible text to at most `most` characters; the last is an ellipsis if some were cut.
 pub(crate) fn cut(text: &str, most: usize) -> String {
-    let text = crate::formatting::shown(text, false);
+    let text = crate::formatting::escaped(text, false);
     if text.chars().count() <= most {
         return text.to_string();
     }
@@ -129,13 +129,13 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
 
 /// A mapping of values to positions, linear or logarithmic.
 #[derive(Clone, Copy)]
-pub(crate) struct Scale {
+pub(crate) struct AxisScale {
     from: (f64, f64),
     to: (f64, f64),
     log: bool,
 }
 
-impl Scale {
+impl AxisScale {
     pub fn linear(from: (f64, f64), to: (f64, f64)) -> Self {
         Self { from, to, log: false }
     }
@@ -145,8 +145,8 @@ impl Scale {
         Self { from: (from.0.ln(), from.1.ln()), to, log: true }
     }
 
-    /// Returns the position of a value, which may lie outside the axis (see [`reach`]); the middle if the axis has no
-    /// extent.
+    /// Returns the position of a value, which may lie outside the axis (see [`axis_range`]); the middle if the axis has
+    /// no extent.
     pub fn at(&self, value: f64) -> f64 {
         let value = if self.log { value.ln() } else { value };
         let (low, high) = self.from;
@@ -156,7 +156,7 @@ impl Scale {
 }
 
 /// Returns the smallest range of whole `step`s that holds 0, `least` and all marks of a figure.
-pub(crate) fn reach(marks: impl IntoIterator<Item = f64>, least: f64, step: f64) -> (f64, f64) {
+pub(crate) fn axis_range(marks: impl IntoIterator<Item = f64>, least: f64, step: f64) -> (f64, f64) {
     let marks = marks.into_iter().filter(|m| m.is_finite());
     let (low, high) = marks.fold((0.0f64, least), |(l, h), m| (l.min(m), h.max(m)));
     // The tolerance keeps a rounding error at the end from adding a step.
@@ -180,7 +180,7 @@ pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
 /// Formats a tick's number with no more digits than needed.
 pub(crate) fn tick_label(value: f64) -> String {
     if value.abs() >= 1000.0 {
-        return crate::formatting::big(value);
+        return crate::formatting::with_suffix(value);
     }
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()
@@ -210,18 +210,18 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_at_another_place_than_its_own() {
-        let s = Scale::linear((0.0, 20.0), (0.0, 100.0));
+        let s = AxisScale::linear((0.0, 20.0), (0.0, 100.0));
         assert_eq!([s.at(25.0), s.at(-5.0)], [125.0, -25.0]);
-        assert_eq!(reach([14.0, 25.0, f64::NAN], 10.0, 10.0), (0.0, 30.0));
-        assert_eq!(reach([-3.0, 20.0], 10.0, 10.0), (-10.0, 20.0));
-        assert_eq!(reach([20.0 + 1e-12], 10.0, 10.0), (0.0, 20.0));
-        assert_eq!(reach([], 10.0, 10.0), (0.0, 10.0));
+        assert_eq!(axis_range([14.0, 25.0, f64::NAN], 10.0, 10.0), (0.0, 30.0));
+        assert_eq!(axis_range([-3.0, 20.0], 10.0, 10.0), (-10.0, 20.0));
+        assert_eq!(axis_range([20.0 + 1e-12], 10.0, 10.0), (0.0, 20.0));
+        assert_eq!(axis_range([], 10.0, 10.0), (0.0, 10.0));
     }
 
     #[test]
     fn scales_hold_at_their_ends() {
-        let s = Scale::log((1.0, 100.0), (0.0, 10.0));
+        let s = AxisScale::log((1.0, 100.0), (0.0, 10.0));
         assert!((s.at(10.0) - 5.0).abs() < 1e-12);
-        assert_eq!(Scale::linear((2.0, 2.0), (0.0, 10.0)).at(2.0), 5.0);
+        assert_eq!(AxisScale::linear((2.0, 2.0), (0.0, 10.0)).at(2.0), 5.0);
     }
 }

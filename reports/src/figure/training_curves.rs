@@ -1,7 +1,7 @@
 //! Training curves: loss by step, one line per arm.
 
 use super::style::{PANEL, line_class};
-use super::svg::{Scale, Svg, tick_label, ticks};
+use super::svg::{AxisScale, Svg, tick_label, ticks};
 use crate::load::StudyData;
 use crate::ranking::Ranking;
 use std::collections::BTreeMap;
@@ -59,8 +59,8 @@ fn panel(study: &StudyData, r: &Ranking, stage: &str) -> Option<Curves> {
     let mut svg = Svg::new(PANEL, 246.0);
     svg.text(0.0, 13.0, "head", &format!("Stage {stage}: loss by step"));
     let margin = 0.05 * (high - low).max(0.01);
-    let y = Scale::linear((low - margin, high + margin), (bottom, top));
-    let x = Scale::linear((0.0, last_step), (left, right));
+    let y = AxisScale::linear((low - margin, high + margin), (bottom, top));
+    let x = AxisScale::linear((0.0, last_step), (left, right));
     for tick in ticks(low - margin, high + margin, 5) {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 5.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));

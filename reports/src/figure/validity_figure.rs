@@ -1,7 +1,7 @@
 //! Figures of direct probes against answers: all attributes in one figure, and one panel per attribute.
 
 use super::style::{PANEL, line_class};
-use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::svg::{AxisScale, Svg, cut, tick_label, ticks};
 use crate::formatting;
 use crate::schema::ArmRole;
 use crate::validity::{ProbeValidity, ProbedArm, ProbedAttribute};
@@ -20,12 +20,12 @@ fn class_of(arm: &ProbedArm, n: usize, point: &str) -> String {
 }
 
 /// Draws all attributes: one point per arm at its probe's accuracy (x) and its answers' accuracy (y), joined within an
-/// attribute in the order of the probes. On the dashed diagonal the answers use the features fully.
+/// attribute in the order of the probes. On the dashed diagonal, answers and probe are equally accurate.
 pub(crate) fn validity_figure(v: &ProbeValidity, width: f64) -> Svg {
     let (left, right, top) = (40.0, width - 150.0, 30.0);
     let bottom = top + (right - left).min(430.0);
     let mut svg = Svg::new(width, bottom + 40.0);
-    svg.text(0.0, 13.0, "head", "Direct probe and answers of the same attribute, in percent");
+    svg.text(0.0, 13.0, "head", "Accuracy of direct probe and of answers, in percent");
     let (x, y) = square(&mut svg, [left, right, top, bottom]);
     let mut label = top;
     for (i, a) in v.attributes.iter().enumerate() {
@@ -71,20 +71,20 @@ pub(crate) fn attribute_panel(a: &ProbedAttribute, n: usize) -> Svg {
 }
 
 /// Draws axes of 0 to 100 percent, with the diagonal.
-fn square(svg: &mut Svg, [left, right, top, bottom]: [f64; 4]) -> (Scale, Scale) {
-    let (x, y) = (Scale::linear((0.0, 100.0), (left, right)), Scale::linear((0.0, 100.0), (bottom, top)));
+fn square(svg: &mut Svg, [left, right, top, bottom]: [f64; 4]) -> (AxisScale, AxisScale) {
+    let (x, y) = (AxisScale::linear((0.0, 100.0), (left, right)), AxisScale::linear((0.0, 100.0), (bottom, top)));
     for tick in ticks(0.0, 100.0, 5) {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 5.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));
         svg.text(x.at(tick), bottom + 16.0, "soft small mid", &tick_label(tick));
     }
     svg.line(x.at(0.0), y.at(0.0), x.at(100.0), y.at(100.0), "chance");
-    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "direct linear probe of the features");
-    svg.text(left + 4.0, top + 10.0, "soft small", "answers of the model");
+    svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", "accuracy of the linear probe");
+    svg.text(left + 4.0, top + 10.0, "soft small", "accuracy of the answers");
     (x, y)
 }
 
-fn joined(arms: &[ProbedArm], x: &Scale, y: &Scale) -> Vec<(f64, f64)> {
+fn joined(arms: &[ProbedArm], x: &AxisScale, y: &AxisScale) -> Vec<(f64, f64)> {
     let mut places: Vec<(f64, f64)> = arms.iter().map(|a| (x.at(a.probe.value), y.at(a.answers.value))).collect();
     places.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     places

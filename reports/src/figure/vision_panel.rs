@@ -2,23 +2,23 @@
 
 use super::score_panels::{LABELS, ROW, TOP, axis};
 use super::style::{PANEL, category_class};
-use super::svg::{Svg, cut, reach};
+use super::svg::{Svg, axis_range, cut};
 use crate::analysis::VisionShare;
 use crate::formatting;
 use burgess_base::Category;
 
 /// Returns the axis range that holds every mark of these benchmarks.
-pub(crate) fn sight_reach(sights: &[VisionShare]) -> (f64, f64) {
+pub(crate) fn vision_axis_range(sights: &[VisionShare]) -> (f64, f64) {
     let marks = sights.iter().flat_map(|s| {
         let (low, high) = s.interval.unzip();
         [Some(s.enabled), s.blind, s.chance, low, high].into_iter().flatten()
     });
-    reach(marks, 10.0, 10.0)
+    axis_range(marks, 10.0, 10.0)
 }
 
 /// Draws the benchmarks of one category: a dot for the score with the image, a ring without, a dashed mark for chance,
 /// and the gain in points. `range` is the axis range, the same for all panels.
-pub(crate) fn sight_panel(category: &Category, sights: &[&VisionShare], range: (f64, f64)) -> Svg {
+pub(crate) fn vision_panel(category: &Category, sights: &[&VisionShare], range: (f64, f64)) -> Svg {
     let mut svg = Svg::new(PANEL, TOP + ROW * sights.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", category);
     svg.text(PANEL, 13.0, "soft small end", "gain");

@@ -1,4 +1,4 @@
-//! The page section on the benchmarks: which of them agree, and what they measure.
+//! The page sections on correlations between benchmarks and on what benchmarks measure.
 
 use crate::analysis::{self, BenchmarkClusters, CorrelationAnalysis, PrincipalComponents, VisionShare};
 use crate::figure::{self, Point, category_class};
@@ -31,7 +31,7 @@ struct ClusterSection {
     tree_broad: String,
     tree_narrow: String,
     agreement: String,
-    /// The benchmarks of each group as (CSS class of the category, name).
+    /// The benchmarks of each cluster as (CSS class of the category, name).
     members: Vec<Vec<(String, String)>>,
 }
 
@@ -57,14 +57,14 @@ pub(super) fn analysed(
         groups: a.groups.as_ref().map(|g| groups(a, g)),
         categories: categories.into_iter().map(|c| (category_class(&c), c)).collect(),
         kinds: kinds.iter().map(|(class, name)| (class.to_string(), name.to_string())).collect(),
-        left_out: a.left_out.iter().map(|why| format!("{}.", formatting::capital(why))).collect(),
+        left_out: a.left_out.iter().map(|why| format!("{}.", formatting::capitalised(why))).collect(),
         over,
     }
 }
 
 /// Creates the section for the arms of a ranking.
 pub(super) fn of_arms(a: &CorrelationAnalysis, r: &Ranking) -> AnalysisSection {
-    let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(a).0);
+    let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("random", |a| figure::kind(a).0);
     analysed(a, "arm", &figure::kinds(r), |label| class(label).to_string())
 }
 
@@ -103,7 +103,7 @@ fn planes(c: &PrincipalComponents, thing: &str, class: impl Fn(&str) -> String) 
     let models = points(&mut c.models.iter().map(|m| (m.clone(), class(m))), across, up);
     let (of_benchmarks, of_models) = (
         "Benchmarks: correlation with the components",
-        format!("{}s: place on the components", formatting::capital(thing)),
+        format!("{}s: scores on the components", formatting::capitalised(thing)),
     );
     [(of_benchmarks, benchmarks), (of_models.as_str(), models)]
         .into_iter()
@@ -124,7 +124,7 @@ fn groups(a: &CorrelationAnalysis, g: &BenchmarkClusters) -> ClusterSection {
         .zip(&members)
         .map(|(i, m)| {
             let names: Vec<String> = m.iter().map(|(_, name)| name.clone()).collect();
-            format!("group {i}: {}", formatting::list(&names))
+            format!("cluster {i}: {}", formatting::list(&names))
         })
         .collect();
     let tree = |width: f64, where_: &str| {
@@ -138,7 +138,7 @@ fn groups(a: &CorrelationAnalysis, g: &BenchmarkClusters) -> ClusterSection {
     }
 }
 
-/// The section on what every benchmark measures.
+/// The section on scores with the image, without it and at chance.
 #[derive(Serialize)]
 pub(super) struct VisionSection {
     said: Vec<String>,
@@ -148,7 +148,7 @@ pub(super) struct VisionSection {
 
 /// Creates the sentences and panels.
 pub(super) fn measured(sights: &[VisionShare]) -> VisionSection {
-    let range = figure::sight_reach(sights);
+    let range = figure::vision_axis_range(sights);
     let panel = |category: Category| {
         let of: Vec<&VisionShare> = sights.iter().filter(|s| s.category == category).collect();
         let number = |n: Option<f64>| n.map_or("unknown".to_string(), |n| format!("{n:.1}"));
@@ -165,7 +165,7 @@ pub(super) fn measured(sights: &[VisionShare]) -> VisionSection {
             })
             .collect();
         let title = format!("{category} with and without the image");
-        figure::sight_panel(&category, &of, range).inline(&title, &said.join("; "))
+        figure::vision_panel(&category, &of, range).inline(&title, &said.join("; "))
     };
     let categories = in_display_order(sights.iter().map(|s| &s.category));
     VisionSection { said: analysis::conclusions(sights), panels: categories.into_iter().map(panel).collect() }

@@ -152,7 +152,7 @@ fn question(
 
 fn shortened(answer: &str) -> String {
     let line = answer.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.is_empty() { "(nothing)".to_string() } else { cut(&line, LONGEST_ANSWER) }
+    if line.is_empty() { "(empty)".to_string() } else { cut(&line, LONGEST_ANSWER) }
 }
 
 fn cut(text: &str, longest: usize) -> String {
@@ -196,7 +196,7 @@ fn in_prompt(prompt: &str) -> Vec<(char, String)> {
 }
 
 /// Message for an image outside the allowed directories.
-const OUTSIDE: &str = "its image lies outside the study's data and is not shown";
+const OUTSIDE: &str = "the image lies outside the study's data and is not shown";
 
 /// The directories from which images may be shown. Results are untrusted files and must not embed other files of this
 /// machine into a page that is shared.
@@ -229,15 +229,15 @@ impl ImageRoots {
         }
         let Ok(real) = std::fs::canonicalize(&full) else {
             return Err(match name.contains('#') {
-                true => format!("image {name} lies inside a table and is not shown"),
-                false => format!("image {name} is not there"),
+                true => format!("image {name} is stored inside a table file and is not shown"),
+                false => format!("image {name} does not exist"),
             });
         };
         if !self.holds(&real) {
             return Err(OUTSIDE.into());
         }
         match std::fs::metadata(&real) {
-            Ok(found) if !found.is_file() => return Err(format!("image {name} is no file")),
+            Ok(found) if !found.is_file() => return Err(format!("image {name} is not a file")),
             Ok(found) if found.len() > LARGEST_IMAGE => return Err(format!("image {name} is too large to embed")),
             Err(e) => return Err(format!("image {name} cannot be read: {e}")),
             Ok(_) => {}
@@ -245,10 +245,10 @@ impl ImageRoots {
         let mut bytes = Vec::new();
         let read = std::fs::File::open(&real).and_then(|f| f.take(LARGEST_IMAGE).read_to_end(&mut bytes));
         read.map_err(|e| format!("image {name} cannot be read: {e}"))?;
-        let Some(kind) = kind(&bytes) else {
-            return Err(format!("image {name} is of a kind that browsers do not show"));
+        let Some(image_type) = image_type(&bytes) else {
+            return Err(format!("image {name} has a type that browsers do not show"));
         };
-        Ok(format!("data:image/{kind};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
+        Ok(format!("data:image/{image_type};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
     }
 }
 
@@ -266,7 +266,7 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 /// Returns the type of an image that browsers support, by its first bytes.
-fn kind(bytes: &[u8]) -> Option<&'static str> {
+fn image_type(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("png"),
         [0xff, 0xd8, 0xff, ..] => Some("jpeg"),
@@ -343,8 +343,8 @@ mod tests {
         ] {
             assert_eq!(roots.image(refused).unwrap_err(), OUTSIDE, "{refused}");
         }
-        assert!(roots.image(&full("text.png")).unwrap_err().contains("kind that browsers do not show"));
-        assert!(roots.image(&full("absent.png")).unwrap_err().contains("not there"));
-        assert!(roots.image(&full("")).unwrap_err().contains("no file"));
+        assert!(roots.image(&full("text.png")).unwrap_err().contains("type that browsers do not show"));
+        assert!(roots.image(&full("absent.png")).unwrap_err().contains("does not exist"));
+        assert!(roots.image(&full("")).unwrap_err().contains("not a file"));
     }
 }

@@ -21,13 +21,14 @@ use burgess_base::{Context, Result, atomic};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Texts that the page shows about the study.
+/// Texts that the page shows about the study, and evidence beyond its runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StudyInfo {
+    /// Title of the page; if empty, one is made of the study's name.
     pub title: String,
     /// The question that the study answers, in one or two sentences.
     pub question: String,
-    /// The command that made it, as it can be typed.
+    /// The command that created the report, as it can be typed.
     pub command: String,
     /// Further notes, shown after the notes on method.
     pub notes: Vec<String>,
@@ -38,28 +39,34 @@ pub struct StudyInfo {
 /// A study's claims about its evaluator, and measurements of its parts beyond its runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
+    /// Thresholds that the study states for its evaluator.
     pub claims: Claims,
     /// Accuracy of the language model alone on text.
     pub reading: Vec<TextAccuracy>,
-    /// Direct probes of the encoders; `pairs` says which questions ask for the probed attributes.
+    /// Direct probes of the encoders.
     pub probes: Vec<EncoderProbes>,
+    /// Pairs of a direct probe and the questions about the same attribute.
     pub pairs: Vec<ProbePair>,
 }
 
 /// Paths of the files that [`write_study`] writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportFiles {
+    /// Path of `ranking.json`.
     pub ranking: PathBuf,
+    /// Path of the HTML page.
     pub page: PathBuf,
+    /// Path of the SVG figure of the ranking.
     pub figure: PathBuf,
     /// Path of the benchmark analysis.
     pub analysis: PathBuf,
-    /// Paths of direct probes compared with answers, and of their figure; written only if the encoders have probes.
+    /// Path of direct probes compared with answers; written only if the encoders have probes.
     pub validity: PathBuf,
+    /// Path of the figure of direct probes.
     pub validity_figure: PathBuf,
-    /// Paths of scores by number of training samples, and of their figure; written only if arms were trained on shares
-    /// of the data.
+    /// Path of scores by number of training samples; written only if arms were trained on fractions of the data.
     pub learning: PathBuf,
+    /// Path of the figure of the learning curve.
     pub learning_figure: PathBuf,
 }
 
@@ -83,9 +90,11 @@ impl ReportFiles {
 /// The result of [`write_study`].
 #[derive(Debug, Clone)]
 pub struct WrittenReport {
+    /// The ranking that was written.
     pub ranking: Ranking,
     /// Verdicts on the study's claims, in the order in which they are stated; empty for a study without claims.
     pub verdicts: Vec<ClaimVerdict>,
+    /// Paths of the written files.
     pub files: ReportFiles,
     /// Lines of `train.jsonl` that could not be read; those of samples are reported on the page.
     pub problems: Vec<UnreadableLine>,
@@ -154,7 +163,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
     let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(UnreadableLine::to_string).collect();
     let curves = figure::curves(study, ranking);
     let overall = |width: f64, where_: &str| {
-        let title = format!("Average score of every arm{where_}");
+        let title = format!("Average score of each arm{where_}");
         figure::ranking_panel(ranking, AVERAGE, width).inline(&title, &table_rows::in_words(ranking, AVERAGE))
     };
     let category_panels: Vec<String> = ranking
@@ -162,7 +171,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         .iter()
         .map(|c| {
             let panel = figure::ranking_panel(ranking, c, figure::PANEL);
-            panel.inline(&format!("Score of every arm on {c}"), &table_rows::in_words(ranking, c))
+            panel.inline(&format!("Score of each arm on {c}"), &table_rows::in_words(ranking, c))
         })
         .collect();
     let benchmark_panels: Vec<String> = ranking
@@ -176,25 +185,25 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
     let unfreezing: Vec<String> = ranking::unfrozen_pairs(ranking)
         .iter()
         .map(|(unfrozen, frozen)| {
-            let title = format!("What unfreezing {frozen} changes");
+            let title = format!("Effect of unfreezing {frozen}");
             figure::unfreezing_panel(ranking, unfrozen, frozen)
                 .inline(&title, &table_rows::change_in_words(ranking, unfrozen))
         })
         .collect();
     let scatters: Vec<String> = COSTS.iter().filter_map(|(what, cost)| figure::scatter(ranking, what, *cost)).collect();
-    let mut sections = vec![("ranking", "Ranking"), ("intervals", "Intervals"), ("heat", "Heat map")];
-    sections.push(("blind", "Blind and chance"));
+    let mut sections = vec![("ranking", "Ranking"), ("intervals", "Intervals"), ("heat", "Benchmarks")];
+    sections.push(("blind", "With and without image"));
     for (there, section) in [
         (!unfreezing.is_empty(), ("unfreezing", "Unfreezing")),
-        (true, ("analysis", "Which benchmarks agree")),
+        (true, ("analysis", "Correlations")),
         (!scatters.is_empty(), ("cost", "Cost")),
-        (!curves.is_empty(), ("training", "Training")),
+        (!curves.is_empty(), ("training", "Training loss")),
         (validity.is_some(), ("validity", "Direct probes")),
         (learning.is_some(), ("learning", "Learning curve")),
-        (!examples.is_empty(), ("examples", "Questions")),
+        (!examples.is_empty(), ("examples", "Examples")),
         (!verdicts.is_empty(), ("check", "Claims")),
         (!ranking.missing.is_empty(), ("missing", "Missing runs")),
-        (true, ("recipe", "Recipe")),
+        (true, ("recipe", "Configuration")),
         (true, ("method", "Method")),
     ] {
         if there {
@@ -206,7 +215,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         "" => format!("Ranking of the {} study", ranking.study),
         title => title.to_string(),
     };
-    let filled = Filled {
+    let filled = PageValues {
         title,
         question: &about.question,
         command: &about.command,
@@ -215,6 +224,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         sections,
         version: env!("CARGO_PKG_VERSION"),
         percent: format!("{:.0}", 100.0 * ranking.confidence),
+        alpha: format!("{:.2}", 1.0 - ranking.confidence),
         has_published: ranking.has_published(),
         several_seeds: ranking.arms.iter().any(|a| a.seeds.len() > 1),
         ranking,
@@ -260,7 +270,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
 
 /// The values that fill the template.
 #[derive(Serialize)]
-struct Filled<'a> {
+struct PageValues<'a> {
     title: String,
     question: &'a str,
     command: &'a str,
@@ -269,7 +279,10 @@ struct Filled<'a> {
     /// Sections as (id, name).
     sections: Vec<(&'a str, &'a str)>,
     version: &'a str,
+    /// Confidence level in percent.
     percent: String,
+    /// Significance level of the tests, 1 − confidence.
+    alpha: String,
     several_seeds: bool,
     has_published: bool,
     ranking: &'a Ranking,

@@ -1,6 +1,6 @@
 //! The paper's tables as one self-contained page: printed numbers, derived numbers, and redrawn figures.
 //!
-//! The text and its order are in `templates/published.html`; this module computes what fills it.
+//! The text and its order are in `templates/paper.html`; this module computes what fills it.
 
 use super::analysis_section::{self, AnalysisSection, VisionSection};
 use super::template;
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 /// The result of [`write`].
 #[derive(Debug, Clone)]
 pub struct WrittenPaperPage {
+    /// All results computed from the paper's tables.
     pub outcome: RecomputedPaper,
     /// Path of the page, `index.html`.
     pub page: PathBuf,
@@ -50,7 +51,7 @@ pub fn html(outcome: &RecomputedPaper) -> Result<String> {
     let families = EncoderFamily::ALL.map(|f| (family_class(Some(f)), f.name()));
     template::render(
         "paper.html",
-        &Filled {
+        &PaperPageValues {
             style: template::style(),
             version: env!("CARGO_PKG_VERSION"),
             families: families.to_vec(),
@@ -84,7 +85,7 @@ pub fn html(outcome: &RecomputedPaper) -> Result<String> {
 
 /// The values that fill the template.
 #[derive(Serialize)]
-struct Filled {
+struct PaperPageValues {
     style: String,
     version: &'static str,
     /// Families as (CSS class, name).
@@ -150,11 +151,11 @@ struct ShownRow {
     model: String,
     printed: String,
     /// One cell per scope.
-    cells: Vec<Cell>,
+    cells: Vec<ScopeCell>,
 }
 
 #[derive(Serialize)]
-struct Cell {
+struct ScopeCell {
     value: String,
     mark: &'static str,
     rank: String,
@@ -163,7 +164,7 @@ struct Cell {
 fn shown(table: &RecomputedTable) -> ShownTable {
     let cell = |m: &RecomputedModel, scope: usize| {
         let at = |of: &[Option<f64>; 5]| of.get(scope).copied().flatten();
-        Cell {
+        ScopeCell {
             value: at(&m.computed).map_or("–".into(), |v| format!("{v:.2}")),
             mark: m.agreement.get(scope).copied().flatten().map_or("", mark),
             rank: m.rank.get(scope).copied().flatten().map_or(String::new(), |r| r.to_string()),
@@ -183,7 +184,7 @@ fn shown(table: &RecomputedTable) -> ShownTable {
     }
 }
 
-/// Returns the standing of a catalogue encoder in a table.
+/// Returns a catalogue encoder of a table.
 fn standing<'a>(outcome: &'a RecomputedPaper, file: &str, encoder: usize) -> Option<&'a RecomputedModel> {
     let table = outcome.tables.iter().find(|t| t.file == file)?;
     table.models.iter().find(|m| number(&m.model) == Some(encoder))
@@ -240,7 +241,7 @@ fn unfreezing(changes: &[UnfreezingChange]) -> Vec<String> {
     let reach = ((least / 5.0).floor() * 5.0, (most / 5.0).ceil() * 5.0);
     let panel = |(group, rows): (&&str, &Vec<ChangeRow>)| {
         let said: Vec<String> = rows.iter().map(|r| format!("{} {}", r.name, formatting::signed(r.printed))).collect();
-        let title = format!("What unfreezing changes, in percent: {group}");
+        let title = format!("Effect of unfreezing, in percent: {group}");
         figure::unfreezing_group(group, rows, reach).inline(&title, &said.join("; "))
     };
     groups.iter().zip(&rows).map(panel).collect()

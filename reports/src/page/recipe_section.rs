@@ -95,9 +95,9 @@ fn of_run(run: &RunData) -> Vec<(String, String)> {
             trained += ", encoder";
         }
         rows.push((format!("{stage}: length"), some(&LENGTH)));
-        rows.push((format!("{stage}: rates"), some(&RATES)));
-        rows.push((format!("{stage}: trained"), trained));
-        rows.push((format!("{stage}: other"), pairs(rest)));
+        rows.push((format!("{stage}: learning rates"), some(&RATES)));
+        rows.push((format!("{stage}: trained parts"), trained));
+        rows.push((format!("{stage}: other settings"), pairs(rest)));
     }
     let connector = match config.get("connector").or(field("connector")) {
         Some(Value::Object(options)) => pairs(options.iter()),
@@ -106,7 +106,7 @@ fn of_run(run: &RunData) -> Vec<(String, String)> {
     rows.push(("Connector".into(), connector));
     let digest = results.digests.get(&results.run.llm).map_or(String::new(), |d| format!(", digest {d}"));
     rows.push(("Language model".into(), format!("{}{digest}", results.run.llm)));
-    rows.push(("Encoders".into(), results.run.freeze.clone()));
+    rows.push(("Freeze setting of the encoders".into(), results.run.freeze.clone()));
     let asked: BTreeSet<String> = results
         .results
         .iter()
@@ -118,12 +118,12 @@ fn of_run(run: &RunData) -> Vec<(String, String)> {
     rows.push(("Benchmarks (questions)".into(), asked.into_iter().collect::<Vec<_>>().join(", ")));
     let rules: BTreeSet<String> =
         results.results.values().map(|r| format!("{} scoring, {} prompts", r.scoring, r.prompts)).collect();
-    rows.push(("Rules".into(), rules.into_iter().collect::<Vec<_>>().join("; ")));
-    rows.push(("Blind".into(), format!("image {}", results.run.blind)));
+    rows.push(("Scoring and prompts".into(), rules.into_iter().collect::<Vec<_>>().join("; ")));
+    rows.push(("Input of the blind baseline".into(), format!("image {}", results.run.blind)));
     let rest = evaluator.and_then(Value::as_object).into_iter().flatten();
     let rest = rest.filter(|(key, _)| !ELSEWHERE.contains(&key.as_str()));
     let rest = rest.filter(|(key, _)| !["scoring", "prompts", "blind"].contains(&key.as_str()));
-    rows.push(("Also set".into(), pairs(rest)));
+    rows.push(("Other settings".into(), pairs(rest)));
     rows.push(("Seed".into(), results.run.seed.to_string()));
     let threads = config.get("threads").map_or(String::new(), |t| format!(", {} threads", text(t)));
     rows.push(("Device".into(), format!("{}{threads}", results.device)));

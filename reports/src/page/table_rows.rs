@@ -23,7 +23,7 @@ impl ShownScore {
             score: format!("{:.1}", s.score),
             interval: format!("{:.1}–{:.1}", s.low, s.high),
             blind: format!("{:.1}", s.blind),
-            normalised: s.normalised.map_or(String::new(), |n| format!("{} %", formatting::whole(n.value))),
+            normalised: s.normalised.map_or(String::new(), |n| format!("{} %", formatting::integer(n.value))),
         }
     }
 }
@@ -68,12 +68,12 @@ fn row(r: &Ranking, a: &RankedArm) -> ArmRow {
         categories: r.categories.iter().filter_map(|c| a.score(c)).map(ShownScore::of).collect(),
         unparsed: formatting::percent(a.unparsed_share()),
         p_best: a.place.map_or(String::new(), p_best),
-        params: formatting::big(a.cost.encoder_params as f64),
+        params: formatting::with_suffix(a.cost.encoder_params as f64),
         gflops: precise(a.cost.gflops_per_image),
         tokens: a.cost.tokens,
         train_seconds: formatting::measured(a.cost.train_seconds, |s| format!("{s:.0}")),
-        images_per_second: formatting::measured(a.cost.images_per_second, formatting::big),
-        memory: formatting::measured(a.cost.peak_memory_bytes as f64, |b| format!("{}B", formatting::big(b))),
+        images_per_second: formatting::measured(a.cost.images_per_second, formatting::with_suffix),
+        memory: formatting::measured(a.cost.peak_memory_bytes as f64, |b| format!("{}B", formatting::with_suffix(b))),
         seeds: seeds(&a.seeds),
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn normalised(r: &Ranking) -> Vec<NormalisedRow> {
         categories.chain(r.benchmarks.iter().map(|b| b.name.as_str()))
     };
     let shown = |n: NormalisedScore| {
-        let [value, low, high] = [n.value, n.low, n.high].map(formatting::whole);
+        let [value, low, high] = [n.value, n.low, n.high].map(formatting::integer);
         (value, format!("{low} to {high}"))
     };
     let score = |a: &RankedArm, scope: &str| {
@@ -234,7 +234,7 @@ pub(super) fn heat(r: &Ranking) -> HeatMap {
     let cell = |label: &str, name: &str, mean: f64, s: &ArmScore| {
         let distance = s.score - mean;
         let title = format!(
-            "{label}, {name}: {:.1} ({:.1}–{:.1}), {} from the mean",
+            "{label}, {name}: {:.1} ({:.1}–{:.1}), {} points from the mean",
             s.score,
             s.low,
             s.high,
@@ -339,46 +339,47 @@ pub(super) fn change_in_words(r: &Ranking, unfrozen: &str) -> String {
 pub(super) fn notes(r: &Ranking) -> Vec<String> {
     let percent = 100.0 * r.confidence;
     let mut notes = vec![
-        "A score is in percent of the points of a benchmark under its own metric. A category's score is the mean of its \
-         benchmarks, the average the mean of the categories; nothing is rescaled."
+        "A score is the percentage of a benchmark's points under its own metric. The score of a category is the mean \
+         of its benchmarks, and the average is the mean of the categories. Scores are not rescaled."
             .to_string(),
         r.uncertainty.clone(),
-        "All questions about one image are drawn together, and the same images are drawn for all arms, so that differences \
-         between arms are paired. Where arms have several seeds, seeds are drawn too; with two or three of them the \
-         spread between seeds is itself known only roughly. Nothing here covers another evaluator, other training data \
-         or other benchmarks."
+        "Each bootstrap replicate draws images with replacement. All questions about one image are drawn together, \
+         and the same images are drawn for all arms, so that differences between arms are paired. If an arm has \
+         several seeds, seeds are drawn too; with two or three seeds, their variance is only roughly known. The \
+         intervals do not cover another evaluator, other training data or other benchmarks."
             .to_string(),
         format!(
-            "Two arms are called separable when the {percent:.0} % interval of their paired difference excludes zero and \
-             Holm's adjusted p of a sign-flip test over images is below {:.2}. A rank's interval holds the places that \
-             the arm takes in {percent:.0} % of the replicates; p(best) is the share of replicates in which it is first.",
+            "The p-value of a paired difference is that of a two-sided sign-flip test over images, adjusted by \
+             Holm's method over the tests of the same kind within a scope; arms are separable if it is below {:.2} \
+             and the interval of the difference excludes zero. The interval of a rank contains the ranks of the arm \
+             in {percent:.0} % of the replicates.",
             1.0 - r.confidence
         ),
-        "Where an arm gets fewer than five images of a benchmark right, or wrong, the interval of its score is the union of the \
-         bootstrap's and of Wilson's over the effective number of images, so that 0 of 60 is 0 to 6 and not 0 to 0; for scores \
-         between right and wrong it is conservative. Categories and the average take over what that adds (MOVER)."
+        "If an arm answers fewer than five images of a benchmark rightly, or fewer than five wrongly, the bootstrap \
+         interval is too narrow. The interval of the score is then the union of the bootstrap interval and Wilson's \
+         interval over the effective number of images: 0 of 60 gives 0 to 6, not 0 to 0. It is conservative for \
+         scores between 0 and 1. The intervals of categories and of the average widen accordingly (MOVER)."
             .to_string(),
-        "Unparsed are answers in which no choice, number or yes/no could be read; they count as wrong.".to_string(),
-        "Blind is the same trained model asked without the image; chance is the expected score of guessing.".to_string(),
+        "An unparsed answer is one in which no choice, number or yes/no was found; it counts as wrong.".to_string(),
     ];
     if r.stability.is_some() {
         notes.push(
-            "The agreement of seeds is Kendall's τ-b of the order of the trained arms, averaged over pairs of seeds: 1 where the \
-             order is the same under each, 0 where two seeds agree no more than by chance."
+            "The agreement of seeds is Kendall's τ-b of the order of the trained arms, averaged over pairs of seeds: \
+             1 means the same order with each seed, 0 means agreement by chance."
                 .to_string(),
         );
     }
     if r.has_range() {
         notes.push(
-            "The random baseline has an encoder with random weights, the oracle one that emits the ground truth of each image; \
-             both have the connector, the language model and the recipe of all arms, and neither is ranked. A normalised score \
-             is (score − random) / (oracle − random), with the same images drawn for all three; that of a category or of the \
-             average is made of the means, and there is none where the oracle is not separably above the random baseline."
+            "The random and the oracle baseline use the same connector, language model and recipe as all arms; they \
+             are not ranked. A normalised score is (score − random) / (oracle − random), with the same images drawn \
+             for all three. For a category or the average it is computed from the mean scores. It is missing where \
+             the oracle is not separably above the random baseline."
                 .to_string(),
         );
     }
     if r.categories.iter().any(|c| !Category::CAMBRIAN.contains(c)) {
-        notes.push("Some categories are not those of the Cambrian-1 study.".to_string());
+        notes.push("Some categories are not among the four of the Cambrian-1 paper.".to_string());
     }
     notes.extend(r.left_out.iter().map(|why| format!("{why}.")));
     notes

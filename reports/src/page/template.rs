@@ -25,9 +25,11 @@ pub(super) fn render<T: Serialize>(template: &str, filled: &T) -> Result<String>
     // Names, questions and answers are untrusted: characters that would affect a browser or mislead a reader are shown
     // as escapes.
     env.set_formatter(|out, state, value| match value.as_str() {
-        Some(text) if !value.is_safe() => {
-            minijinja::escape_formatter(out, state, &minijinja::Value::from(formatting::shown(text, true).into_owned()))
-        }
+        Some(text) if !value.is_safe() => minijinja::escape_formatter(
+            out,
+            state,
+            &minijinja::Value::from(formatting::escaped(text, true).into_owned()),
+        ),
         _ => minijinja::escape_formatter(out, state, value),
     });
     for (name, text) in TEMPLATES {

@@ -8,7 +8,7 @@ use super::unfreezing;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// The kind of a computed number.
+/// Kinds of computed numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NumberKind {
@@ -16,7 +16,7 @@ pub enum NumberKind {
     Average,
     /// The mean of a category's four columns, where the paper prints it.
     CategoryMean,
-    /// A category mean that was computed when the file was transcribed; this checks the files, not the paper.
+    /// A category mean that was computed when the file was transcribed. This checks the files, not the paper.
     FileMean,
     /// A category mean, compared with the full-precision number of the project page's figure.
     ExactMean,
@@ -32,8 +32,8 @@ impl NumberKind {
         match self {
             NumberKind::Average => "averages",
             NumberKind::CategoryMean => "category means",
-            NumberKind::FileMean => "category means of the files (the paper does not print these)",
-            NumberKind::ExactMean => "category means at full precision",
+            NumberKind::FileMean => "category means of the transcribed files (not printed in the paper)",
+            NumberKind::ExactMean => "category means at full precision (project page)",
             NumberKind::Rank => "ranks",
             NumberKind::PrintedChange => "changes by unfreezing",
         }
@@ -43,12 +43,19 @@ impl NumberKind {
 /// The check of one printed number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NumberCheck {
+    /// Kind of the number.
     pub kind: NumberKind,
+    /// Name of the CSV file.
     pub file: String,
+    /// Name of the row, which is a model or a group of models.
     pub row: String,
+    /// Name of the column in the CSV file.
     pub column: String,
+    /// The number as the paper prints it.
     pub printed: String,
+    /// The number computed from other printed numbers.
     pub computed: f64,
+    /// Agreement of the two numbers.
     pub agreement: PrintAgreement,
     /// The known reason for a difference; `None` if the numbers are equal to the last digit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,12 +86,18 @@ const CONTRADICTIONS: [(&str, &str, &str, &str); 3] = [
 ];
 
 /// The explanation of differences that are within rounding.
-const ROUNDED: &str = "the columns are rounded: numbers before rounding give either";
+const ROUNDED: &str = "both numbers are possible, because the columns were rounded before they were printed";
 
 impl NumberCheck {
-    fn new(kind: NumberKind, at: (&str, &str, &str), printed: PrintedNumber, computed: f64, doubt: f64) -> Self {
+    fn new(
+        kind: NumberKind,
+        at: (&str, &str, &str),
+        printed: PrintedNumber,
+        computed: f64,
+        rounding_error: f64,
+    ) -> Self {
         let (file, row, column) = at;
-        let agreement = printed.compare(computed, doubt);
+        let agreement = printed.compare(computed, rounding_error);
         let known = CONTRADICTIONS.iter().find(|(f, r, c, _)| (*f, *r, *c) == at).map(|(.., why)| *why);
         let why = match agreement {
             PrintAgreement::Same => None,
@@ -119,7 +132,7 @@ impl PaperTables {
                             (&table.file, &row.model, column),
                             printed,
                             computed,
-                            row.doubt(scope),
+                            row.rounding_error(scope),
                         ));
                     }
                 }
@@ -135,7 +148,7 @@ impl PaperTables {
                 }
                 if let Some(c) = unfreezing::change(self, &printed.name, column)? {
                     let at = ("unfreezing-change.csv", printed.name.as_str(), column.as_str());
-                    checks.push(NumberCheck::new(NumberKind::PrintedChange, at, *number, c.value, c.doubt));
+                    checks.push(NumberCheck::new(NumberKind::PrintedChange, at, *number, c.value, c.rounding_error));
                 }
             }
         }
@@ -150,7 +163,13 @@ impl PaperTables {
             for (scope, (printed, column)) in (1..).zip(exact.means.iter().zip(SCOPE_COLUMNS.iter().skip(1))) {
                 if let Some(computed) = row.mean(scope) {
                     let at = ("categories-1.2m-frozen.csv", exact.model.as_str(), *column);
-                    checks.push(NumberCheck::new(NumberKind::ExactMean, at, *printed, computed, row.doubt(scope)));
+                    checks.push(NumberCheck::new(
+                        NumberKind::ExactMean,
+                        at,
+                        *printed,
+                        computed,
+                        row.rounding_error(scope),
+                    ));
                 }
             }
         }

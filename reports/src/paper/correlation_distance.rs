@@ -1,4 +1,4 @@
-//! The benchmark analysis of the paper's tables, compared with the paper's own.
+//! Vision shares and correlations of the paper's tables, compared with the numbers in its figures.
 
 use super::columns::{COLUMNS, PaperColumn};
 use super::score_table::{ScoreTable, matrix};
@@ -20,12 +20,15 @@ const SETS: [(&str, &[&str]); 4] = [
 /// The distance between the correlations over some tables and the printed ones.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CorrelationDistance {
+    /// Name of the set of models.
     pub models: String,
+    /// Number of models.
     pub count: usize,
     /// Mean absolute difference over the pairs of benchmarks.
     pub mean: f64,
     /// Largest absolute difference; `pair` is the pair of benchmarks that has it.
     pub largest: f64,
+    /// The pair of benchmarks with the largest difference.
     pub pair: [String; 2],
 }
 
@@ -35,7 +38,7 @@ impl PaperTables {
     ///
     /// # Errors
     /// An error is returned if a table is missing.
-    pub fn sights(&self) -> Result<Vec<VisionShare>> {
+    pub fn vision_shares(&self) -> Result<Vec<VisionShare>> {
         let table = self.table(FROZEN)?;
         let sight = |(i, column): (usize, &PaperColumn)| {
             let scores: Vec<f64> = table.rows.iter().filter_map(|r| r.percent(i)).collect();

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 /// A number with the digits that were printed: 66.0 and 66.00 are different prints.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PrintedNumber {
+    /// The value.
     pub value: f64,
     /// Number of digits after the decimal point.
     pub digits: usize,
@@ -35,12 +36,12 @@ impl PrintedNumber {
         0.5 * 10f64.powi(-i32::try_from(self.digits).unwrap_or(0))
     }
 
-    /// Compares with a number computed from other printed ones; `doubt` is the maximum error that their rounding
-    /// causes.
-    pub fn compare(&self, computed: f64, doubt: f64) -> PrintAgreement {
+    /// Compares with a number computed from other printed ones; `rounding_error` is the maximum error that their
+    /// rounding causes.
+    pub fn compare(&self, computed: f64, rounding_error: f64) -> PrintAgreement {
         if format!("{computed:.*}", self.digits) == self.text() {
             PrintAgreement::Same
-        } else if (computed - self.value).abs() <= self.half_unit() + doubt + 1e-9 {
+        } else if (computed - self.value).abs() <= self.half_unit() + rounding_error + 1e-9 {
             PrintAgreement::WithinRounding
         } else {
             PrintAgreement::Differs
@@ -100,11 +101,11 @@ impl CsvSheet {
         for (i, line) in lines.enumerate() {
             let row = cells(line);
             if row.len() != header.len() {
-                let what = format!("the row has {} cells, the header {}", row.len(), header.len());
+                let what = format!("the row has {} cells, but the header has {}", row.len(), header.len());
                 return fail(i + 2, row.len().min(header.len()), what);
             }
             if let Some(c) = row.iter().position(|c| c.contains('"')) {
-                return fail(i + 2, c + 1, "a quote".to_string());
+                return fail(i + 2, c + 1, "quotes are not supported".to_string());
             }
             rows.push(row);
         }
@@ -124,7 +125,7 @@ impl CsvSheet {
         match differs {
             None => Ok(()),
             Some(i) => Err(Error::failed(format!(
-                "{}, line 1, column {}: {} is expected, there is {}",
+                "{}, line 1, column {}: expected {}, found {}",
                 self.file,
                 i + 1,
                 columns.get(i).copied().unwrap_or("nothing"),
@@ -203,12 +204,12 @@ mod tests {
     #[test]
     fn errors_say_file_line_and_column() {
         let say = |text: &str| CsvSheet::parse("t.csv", text).unwrap_err().to_string();
-        assert!(say("a,b\n1,2,3\n").contains("t.csv, line 2, column 2: the row has 3 cells, the header 2"));
+        assert!(say("a,b\n1,2,3\n").contains("t.csv, line 2, column 2: the row has 3 cells, but the header has 2"));
         assert!(say("a,b\n1,2\n3\n").contains("line 3, column 1: the row has 1 cells"));
         assert!(say("a,b\n1,2\n\n3,4\n").contains("line 3"));
         assert!(say("a,a\n1,2\n").contains("line 1, column 2: a second column is called a"));
         assert!(say("a,\n1,2\n").contains("line 1, column 2: the column has no name"));
-        assert!(say("a,b\n1,\"2\"\n").contains("line 2, column 2: a quote"));
+        assert!(say("a,b\n1,\"2\"\n").contains("line 2, column 2: quotes are not supported"));
         assert!(say("").contains("line 1, column 1"));
         assert!(say("a,b\n").contains("no rows"));
         let sheet = CsvSheet::parse("t.csv", "Model,b\nx,NaN\nx,1e3\ny,\n").unwrap();
@@ -220,10 +221,8 @@ mod tests {
             sheet.needed(2, 1).unwrap_err().to_string().contains("t.csv, line 4, column 2 (b): a number is missing")
         );
         assert!(sheet.names(0).unwrap_err().to_string().contains("line 3, column 1 (Model): a second row is called x"));
-        assert!(sheet.expect(&["Model", "c"]).unwrap_err().to_string().contains("c is expected, there is b"));
-        assert!(
-            sheet.expect(&["Model", "b", "c"]).unwrap_err().to_string().contains("c is expected, there is nothing")
-        );
+        assert!(sheet.expect(&["Model", "c"]).unwrap_err().to_string().contains("expected c, found b"));
+        assert!(sheet.expect(&["Model", "b", "c"]).unwrap_err().to_string().contains("expected c, found nothing"));
     }
 
     #[test]

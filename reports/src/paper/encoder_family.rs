@@ -5,22 +5,27 @@ use serde::Serialize;
 /// The kind of supervision of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum EncoderFamily {
+    /// Trained on pairs of image and text, such as CLIP.
     #[serde(rename = "language-supervised")]
-    Language,
+    LanguageSupervised,
+    /// Trained on images alone, such as DINOv2.
     #[serde(rename = "self-supervised")]
-    Itself,
+    SelfSupervised,
+    /// Trained in another way: class labels, segmentation, depth, diffusion.
     #[serde(rename = "other")]
     Other,
 }
 
 impl EncoderFamily {
-    pub const ALL: [EncoderFamily; 3] = [EncoderFamily::Language, EncoderFamily::Itself, EncoderFamily::Other];
+    /// All families, in the order of the paper's catalogue.
+    pub const ALL: [EncoderFamily; 3] =
+        [EncoderFamily::LanguageSupervised, EncoderFamily::SelfSupervised, EncoderFamily::Other];
 
     /// Returns the family's name in the paper.
     pub fn name(self) -> &'static str {
         match self {
-            EncoderFamily::Language => "Language-supervised",
-            EncoderFamily::Itself => "Self-supervised",
+            EncoderFamily::LanguageSupervised => "Language-supervised",
+            EncoderFamily::SelfSupervised => "Self-supervised",
             EncoderFamily::Other => "Other",
         }
     }
@@ -29,8 +34,8 @@ impl EncoderFamily {
     /// family.
     pub fn of(number: usize) -> Option<Self> {
         match number {
-            1..=9 => Some(EncoderFamily::Language),
-            10..=16 => Some(EncoderFamily::Itself),
+            1..=9 => Some(EncoderFamily::LanguageSupervised),
+            10..=16 => Some(EncoderFamily::SelfSupervised),
             17..=23 => Some(EncoderFamily::Other),
             _ => None,
         }

@@ -7,6 +7,7 @@ use burgess_base::Result;
 /// Category means of a model at full precision, from the project page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExactMeans {
+    /// Name of the model.
     pub model: String,
     /// Means by category.
     pub means: [PrintedNumber; 4],
@@ -25,7 +26,9 @@ impl ExactMeans {
 /// Printed ranks of a model, within one of the paper's two lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrintedRanks {
+    /// Name of the list: `language-supervised` or another.
     pub list: String,
+    /// Name of the model.
     pub model: String,
     /// Ranks by scope.
     pub ranks: [PrintedNumber; 5],
@@ -36,7 +39,9 @@ pub struct PrintedRanks {
 pub struct DisabledScores {
     /// The benchmark, as index into [`COLUMNS`].
     pub column: usize,
+    /// Score of guessing, in percent.
     pub random: f64,
+    /// Score without the image, in percent.
     pub disabled: f64,
     /// Enabled − disabled, which is the height of the upper bar.
     pub gain: f64,
@@ -80,7 +85,7 @@ pub(super) fn disabled(file: &str, text: &str) -> Result<Vec<DisabledScores>> {
     let row = |(row, name): (usize, String)| -> Result<DisabledScores> {
         let column = COLUMNS.iter().position(|c| c.name == name);
         Ok(DisabledScores {
-            column: column.ok_or_else(|| sheet.wrong(row, 0, &format!("no benchmark is called {name}")))?,
+            column: column.ok_or_else(|| sheet.wrong(row, 0, &format!("no benchmark has the name {name}")))?,
             random: sheet.needed(row, 1)?.value,
             disabled: sheet.needed(row, 2)?.value,
             gain: sheet.needed(row, 3)?.value,
@@ -98,7 +103,7 @@ pub(super) fn correlations(file: &str, text: &str) -> Result<PrintedCorrelations
     for (i, j) in (0..names.len()).flat_map(|i| (i..names.len()).map(move |j| (i, j))) {
         let r = sheet.needed(i, j + 1)?.value;
         if !(-1.0..=1.0).contains(&r) || (i == j && r != 1.0) {
-            return Err(sheet.wrong(i, j + 1, &format!("{r} is no correlation")));
+            return Err(sheet.wrong(i, j + 1, &format!("{r} is not a correlation between -1 and 1")));
         }
         for (a, b) in [(i, j), (j, i)] {
             if let Some(slot) = values.get_mut(a).and_then(|row| row.get_mut(b)) {

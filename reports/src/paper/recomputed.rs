@@ -15,9 +15,11 @@ use serde::Serialize;
 /// A model of a table, recomputed. Arrays are by [`SCOPES`]: the average, then the four categories.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RecomputedModel {
+    /// Name of the model.
     pub model: String,
     /// Family of the encoder, if the model is one encoder of the paper's catalogue.
     pub family: Option<EncoderFamily>,
+    /// Means as the paper prints them; `None` if it does not.
     pub printed: [Option<String>; 5],
     /// Computed means; `None` if the paper lacks one of the columns.
     pub computed: [Option<f64>; 5],
@@ -30,9 +32,13 @@ pub struct RecomputedModel {
 /// A table with its models, the highest average first and those without an average last.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RecomputedTable {
+    /// Name of the CSV file.
     pub file: String,
+    /// Number of the table in the paper, such as `Table 9`.
     pub number: String,
+    /// Subject of the table.
     pub about: String,
+    /// The models, best first.
     pub models: Vec<RecomputedModel>,
 }
 
@@ -47,7 +53,7 @@ impl RecomputedTable {
                 family: number(&row.model).and_then(EncoderFamily::of),
                 printed: std::array::from_fn(|s| printed(s).map(|p| p.text())),
                 computed: std::array::from_fn(|s| row.mean(s)),
-                agreement: std::array::from_fn(|s| Some(printed(s)?.compare(row.mean(s)?, row.doubt(s)))),
+                agreement: std::array::from_fn(|s| Some(printed(s)?.compare(row.mean(s)?, row.rounding_error(s)))),
                 rank: std::array::from_fn(|s| rank(s, i)),
             }
         };
@@ -60,20 +66,26 @@ impl RecomputedTable {
 /// Number of checks of one kind, by agreement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CheckCount {
+    /// Kind of the numbers.
     pub kind: NumberKind,
+    /// Number of checks.
     pub numbers: usize,
     /// Numbers that are equal to the last printed digit.
     pub same: usize,
     /// Numbers that differ, but by no more than the rounding of the columns allows.
     pub within_rounding: usize,
+    /// Numbers that differ by more than rounding allows.
     pub differ: usize,
 }
 
 /// The change by unfreezing in a group of models, in one column of the paper's figure, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct UnfreezingChange {
+    /// Name of the group of models, or of one model.
     pub group: String,
+    /// Name of the column in the CSV file.
     pub column: String,
+    /// The change that the paper prints.
     pub printed: f64,
     /// The computed change; `None` if it needs V\*Star, which is in no table.
     pub computed: Option<f64>,
@@ -82,8 +94,11 @@ pub struct UnfreezingChange {
 /// All results computed from the paper's tables.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RecomputedPaper {
+    /// The tables of scores with their rankings.
     pub tables: Vec<RecomputedTable>,
+    /// Number of checks by kind and agreement.
     pub tallies: Vec<CheckCount>,
+    /// Every check of a printed number.
     pub checks: Vec<NumberCheck>,
     /// Scores with the image, without it and at chance.
     pub sights: Vec<VisionShare>,
@@ -91,6 +106,7 @@ pub struct RecomputedPaper {
     pub analysis: CorrelationAnalysis,
     /// The printed correlations, compared with those over several sets of models.
     pub correlations: Vec<CorrelationDistance>,
+    /// Changes by unfreezing, by group and column.
     pub unfreezing: Vec<UnfreezingChange>,
 }
 
@@ -105,7 +121,7 @@ impl RecomputedPaper {
             tables: published.tables.iter().map(RecomputedTable::of).collect(),
             tallies: tallies(&checks),
             checks,
-            sights: published.sights()?,
+            sights: published.vision_shares()?,
             analysis: analyse(&published.table(FROZEN)?.matrix()?)?,
             correlations: published.correlation_checks()?,
             unfreezing: changes(published)?,

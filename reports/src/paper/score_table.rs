@@ -9,6 +9,7 @@ use burgess_base::Result;
 /// One model of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableRow {
+    /// Name of the model.
     pub model: String,
     /// Scores by [`COLUMNS`], on their own scales.
     pub scores: Vec<Option<PrintedNumber>>,
@@ -35,24 +36,23 @@ impl TableRow {
     }
 
     /// Returns the maximum error of [`TableRow::mean`] that the rounding of the columns causes, in points.
-    pub fn doubt(&self, scope: usize) -> f64 {
+    pub fn rounding_error(&self, scope: usize) -> f64 {
         let halves = Self::within(scope)
             .filter_map(|(i, c)| self.scores.get(i).copied().flatten().map(|p| p.half_unit() / (c.highest / 100.0)));
         crate::stats::mean(&halves.collect::<Vec<_>>()).unwrap_or(0.0)
-    }
-
-    /// Returns CV-Bench as one score in percent, as in the paper's figures.
-    pub fn cv_bench(&self) -> Option<f64> {
-        Some((self.percent(14)? + self.percent(15)?) / 2.0)
     }
 }
 
 /// A table of scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreTable {
+    /// Name of the CSV file.
     pub file: String,
+    /// Number of the table in the paper, such as `Table 9`.
     pub number: String,
+    /// Subject of the table.
     pub about: String,
+    /// The models, in the order of the paper.
     pub rows: Vec<TableRow>,
 }
 
@@ -60,7 +60,8 @@ impl ScoreTable {
     /// Parses a table of scores.
     ///
     /// # Errors
-    /// The errors are those of [`CsvSheet::parse`]; also, columns other than the paper's, and scores outside their scale.
+    /// The errors are those of [`CsvSheet::parse`]; also, columns other than the paper's, and scores outside their
+    /// scale.
     pub fn parse(file: &str, number: &str, about: &str, text: &str) -> Result<Self> {
         let sheet = CsvSheet::parse(file, text)?;
         let mut header = vec!["Model", SCOPE_COLUMNS[0]];

@@ -7,8 +7,11 @@ use burgess_base::{Error, Result};
 
 /// A table of scores: file name, number in the paper (NeurIPS version), subject, and content.
 pub struct TableSource {
+    /// Name of the CSV file.
     pub file: &'static str,
+    /// Number of the table in the paper, such as `Table 9`.
     pub number: &'static str,
+    /// Subject of the table.
     pub about: &'static str,
     text: &'static str,
 }
@@ -33,9 +36,9 @@ pub const TABLES: [TableSource; 9] = [
     source!("adapter-1.2m-unfrozen.csv", "Table 12", "1.2M adapter samples, encoder unfrozen"),
     source!("adapter-1.2m-instruct-5m.csv", "Table 13", "1.2M adapter samples, 5M instructions"),
     source!("combinations-1.2m-frozen.csv", "Table 14", "Combinations of encoders, 1.2M adapter samples, frozen"),
-    source!("balance-threshold.csv", "Table 17", "How many samples one source may give"),
+    source!("balance-threshold.csv", "Table 17", "Maximum number of samples per data source"),
     source!("data-ratio.csv", "Table 18", "Mixing ratios of the instruction data"),
-    source!("final-models.csv", "Table 4", "The final models beside others"),
+    source!("final-models.csv", "Table 4", "The final models compared with others"),
 ];
 
 /// Files of the adapter tables, by number of adapter samples.
@@ -45,6 +48,7 @@ pub const ADAPTER: [(&str, &str); 3] =
 /// The table by which the paper ranks encoders, and the same with unfrozen encoders.
 pub const FROZEN: &str = "adapter-1.2m-frozen.csv";
 
+/// File of the same encoders, trained in the tune stage.
 pub const UNFROZEN: &str = "adapter-1.2m-unfrozen.csv";
 
 /// The only table in which the paper prints category means.
@@ -53,11 +57,17 @@ pub const PRINTS_MEANS: &str = "final-models.csv";
 /// All published tables and lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PaperTables {
+    /// The tables of scores.
     pub tables: Vec<ScoreTable>,
+    /// Category means with all digits.
     pub exact: Vec<ExactMeans>,
+    /// Printed ranks.
     pub ranks: Vec<PrintedRanks>,
+    /// Scores without vision and of guessing.
     pub disabled: Vec<DisabledScores>,
+    /// Printed correlations of the benchmarks.
     pub correlations: PrintedCorrelations,
+    /// Printed changes by unfreezing.
     pub unfreezing: Vec<PrintedChange>,
 }
 

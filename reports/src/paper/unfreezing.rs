@@ -21,31 +21,42 @@ pub const ALL: &str = "All models";
 /// Columns of the figure that are, or include, V*Star.
 pub const HAS_VSTAR: [&str; 3] = ["Avg", "V", "VStar"];
 
-/// A change in percent; `doubt` is its maximum error due to the rounding of the tables.
+/// The change by unfreezing of a group of models, computed from the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ComputedChange {
+    /// The change, in percent.
     pub value: f64,
+    /// Maximum error of `value` that the rounding of the tables causes.
     #[serde(skip)]
-    pub doubt: f64,
+    pub rounding_error: f64,
     /// Number of models in the mean.
     pub models: usize,
 }
 
-/// Returns a number of a row by its column in the figure, with its maximum rounding error.
-fn read(row: &TableRow, column: &str) -> Option<(f64, f64)> {
-    if let Some(scope) = SCOPE_COLUMNS.iter().position(|s| *s == column) {
-        return Some((row.mean(scope)?, row.doubt(scope)));
-    }
-    if column == "CV" {
-        return Some((row.cv_bench()?, row.scores.get(15)?.as_ref()?.half_unit()));
-    }
+/// The two columns of CV-Bench, which is one benchmark in the paper's figures.
+const CV_BENCH: [&str; 2] = ["2D", "3D"];
+
+/// Returns the score of a benchmark column in percent, with its maximum rounding error.
+fn percent(row: &TableRow, column: &str) -> Option<(f64, f64)> {
     let i = COLUMNS.iter().position(|c| c.name == column)?;
     let half = row.scores.get(i)?.as_ref()?.half_unit();
     Some((row.percent(i)?, half * 100.0 / COLUMNS.get(i)?.highest))
 }
 
-/// Computes the change of a group ([`ALL`] or the name of a [`EncoderFamily`]) in a column of the figure; `None` if the tables
-/// lack its scores.
+/// Returns a number of a row by its column in the figure, with its maximum rounding error.
+fn read(row: &TableRow, column: &str) -> Option<(f64, f64)> {
+    if let Some(scope) = SCOPE_COLUMNS.iter().position(|s| *s == column) {
+        return Some((row.mean(scope)?, row.rounding_error(scope)));
+    }
+    if column == "CV" {
+        let [(flat, flat_error), (deep, deep_error)] = [percent(row, CV_BENCH[0])?, percent(row, CV_BENCH[1])?];
+        return Some(((flat + deep) / 2.0, (flat_error + deep_error) / 2.0));
+    }
+    percent(row, column)
+}
+
+/// Computes the change of a group ([`ALL`] or the name of a [`EncoderFamily`]) in a column of the figure; `None` if the
+/// tables lack its scores.
 ///
 /// # Errors
 /// An error is returned if a table is missing.
@@ -60,7 +71,11 @@ pub fn change(published: &PaperTables, group: &str, column: &str) -> Result<Opti
         let value = relative(after, before);
         Some((value, relative(after + da, before - db) - value))
     });
-    let (values, doubts): (Vec<f64>, Vec<f64>) = models.unzip();
+    let (values, errors): (Vec<f64>, Vec<f64>) = models.unzip();
     let mean = |v: &[f64]| stats::mean(v).filter(|m| m.is_finite());
-    Ok(mean(&values).zip(mean(&doubts)).map(|(value, doubt)| ComputedChange { value, doubt, models: values.len() }))
+    Ok(mean(&values).zip(mean(&errors)).map(|(value, rounding_error)| ComputedChange {
+        value,
+        rounding_error,
+        models: values.len(),
+    }))
 }

@@ -22,19 +22,21 @@ const FEW: f64 = 5.0;
 /// Width in points below which a bootstrap interval counts as zero.
 const NO_WIDTH: f64 = 1e-9;
 
-/// The correction of one benchmark's interval: the bootstrap's, and the proper one.
+/// The correction of one benchmark's interval.
 #[derive(Clone, Copy)]
 struct Correction {
     benchmark: usize,
     value: f64,
+    /// Interval of the bootstrap.
     replicates: (f64, f64),
-    proper: (f64, f64),
+    /// Corrected interval.
+    corrected: (f64, f64),
 }
 
 /// Corrections of one quantity (score, blind score, or a difference) for every benchmark that needs one.
 pub(super) struct BoundaryCorrections(Vec<Correction>);
 
-/// A function that reads the quantity off scores at a scope.
+/// A function that returns the quantity in a scope from scores.
 pub(super) type ReadScore<'a> = &'a dyn Fn(&ScopeScores, usize) -> f64;
 
 impl BoundaryCorrections {
@@ -92,7 +94,7 @@ impl BoundaryCorrections {
         confidence: f64,
         read: ReadScore<'_>,
         constant: bool,
-        proper: impl Fn(usize, f64, (f64, f64)) -> Option<(f64, f64)>,
+        corrected: impl Fn(usize, f64, (f64, f64)) -> Option<(f64, f64)>,
     ) -> Self {
         // The benchmarks' own scopes are the last ones.
         let first = grid.scopes.len() - grid.benchmarks.len();
@@ -104,7 +106,7 @@ impl BoundaryCorrections {
             }
             let drawn: Vec<f64> = replicates.iter().map(|r| read(r, scope)).collect();
             let replicates = stats::interval(&drawn, confidence);
-            Some(Correction { benchmark, value, replicates, proper: proper(benchmark, value, replicates)? })
+            Some(Correction { benchmark, value, replicates, corrected: corrected(benchmark, value, replicates)? })
         };
         Self((0..grid.benchmarks.len()).filter_map(departure).collect())
     }
@@ -127,10 +129,10 @@ impl BoundaryCorrections {
         let mut above = squared(replicates.1 - value);
         for (weight, d) in parts {
             if weight == 1.0 {
-                return d.proper;
+                return d.corrected;
             }
-            below += weight.powi(2) * (squared(d.value - d.proper.0) - squared(d.value - d.replicates.0)).max(0.0);
-            above += weight.powi(2) * (squared(d.proper.1 - d.value) - squared(d.replicates.1 - d.value)).max(0.0);
+            below += weight.powi(2) * (squared(d.value - d.corrected.0) - squared(d.value - d.replicates.0)).max(0.0);
+            above += weight.powi(2) * (squared(d.corrected.1 - d.value) - squared(d.replicates.1 - d.value)).max(0.0);
         }
         (value - below.sqrt(), value + above.sqrt())
     }

@@ -1,7 +1,7 @@
 //! Formulates what can and what cannot be concluded from a ranking, in short sentences.
 
 use super::content::{AVERAGE, AnswerStats, ArmScore, PairTest, RankedArm, Ranking, TestFamily};
-use crate::formatting::{count, list, p, percent, probability, short_list, signed};
+use crate::formatting::{count, list, p_value, percent, probability, short_list, signed};
 
 /// Maximum number of names that are listed; further ones are counted.
 pub(super) const MOST_NAMES: usize = 4;
@@ -51,7 +51,7 @@ fn best_on_average(r: &Ranking) -> Option<String> {
     let tied = tied_with_leader(r, AVERAGE);
     let p_best = probability(best.place.map_or(0.0, |p| p.p_best));
     Some(if tied.is_empty() {
-        format!("{} is best on average (p(best) {p_best}).", best.label)
+        format!("{} is best on average and separable from all other arms (p(best) {p_best}).", best.label)
     } else if tied.len() + 1 == arms {
         format!("{} leads on average (p(best) {p_best}), but no arm is separable from it.", best.label)
     } else {
@@ -65,10 +65,10 @@ fn best_on_average(r: &Ranking) -> Option<String> {
 fn no_order(r: &Ranking, scope: &str) -> Option<String> {
     if r.all_equal(scope) {
         let score = r.trained().next().and_then(|a| a.score(scope)).map_or(0.0, |s| s.score);
-        return Some(format!("all arms score {score:.1}, which says nothing of which is better"));
+        return Some(format!("all arms score {score:.1}, so they have no order"));
     }
     (r.beats_chance(scope) == Some(false))
-        .then(|| "no arm is separably above chance, so that their order says nothing".to_string())
+        .then(|| "no arm is separably above chance, so the order of the arms has no meaning".to_string())
 }
 
 /// Formulates one sentence per category; categories with a clear winner are combined and come first.
@@ -97,7 +97,7 @@ fn best_by_category(r: &Ranking) -> Vec<String> {
         }
     }
     if !clear.is_empty() {
-        said.insert(0, format!("Best and separable from all others: {}.", list(&clear)));
+        said.insert(0, format!("Best and separable from all other arms: {}.", list(&clear)));
     }
     said
 }
@@ -115,16 +115,21 @@ fn random(r: &Ranking) -> Option<String> {
     };
     r.tests(TestFamily::Random, AVERAGE).next()?;
     let mut said = if beaten_by_all(AVERAGE) {
-        format!("The random baseline {random} is below every trained frozen arm on average ({})", p(worst(AVERAGE)))
+        format!(
+            "Every trained frozen arm is separably above the random baseline {random} on average (adjusted {})",
+            p_value(worst(AVERAGE))
+        )
     } else {
-        let others = short_list(&not_beating(AVERAGE), MOST_NAMES);
-        format!("On average {others} cannot be shown to beat the random baseline {random}")
+        let others = not_beating(AVERAGE);
+        let verb = if others.len() == 1 { "is" } else { "are" };
+        let others = short_list(&others, MOST_NAMES);
+        format!("On average {others} {verb} not separably above the random baseline {random}")
     };
     let all: Vec<String> = r.categories.iter().filter(|c| beaten_by_all(c)).map(|c| c.to_string()).collect();
     if all.len() == r.categories.len() {
         said.push_str(" and in every category");
     } else if !all.is_empty() {
-        said.push_str(&format!("; it is separably below all arms on {}", list(&all)));
+        said.push_str(&format!("; every such arm is separably above it on {}", list(&all)));
     }
     Some(said + ".")
 }
@@ -139,7 +144,7 @@ fn no_range(r: &Ranking) -> Option<String> {
         .collect();
     (!said.is_empty()).then(|| {
         format!(
-            "No normalised scores where the oracle is not separably above the random baseline: {}.",
+            "Normalised scores are missing where the oracle is not separably above the random baseline: {}.",
             short_list(&said, 2 * MOST_NAMES)
         )
     })
@@ -159,22 +164,28 @@ fn blind(r: &Ranking) -> Option<String> {
     let failing = |scope: &str| failing(r, scope, ArmScore::beats_blind);
     let average = failing(AVERAGE);
     let mut said = match average.len() {
-        0 => "With the image every arm scores above its blind self on average".to_string(),
-        n if n == r.trained().count() => "No arm scores above its blind self on average".to_string(),
-        _ => format!("On average {} cannot be shown to score above blind", short_list(&average, MOST_NAMES)),
+        0 => "On average every arm scores separably higher with the image than without it".to_string(),
+        n if n == r.trained().count() => {
+            "On average no arm scores separably higher with the image than without it".to_string()
+        }
+        n => format!(
+            "On average {} {} not score separably higher with the image than without it",
+            short_list(&average, MOST_NAMES),
+            if n == 1 { "does" } else { "do" }
+        ),
     };
     let exceptions: Vec<String> = r.categories.iter().filter_map(|c| exception(r, c, &failing(c))).collect();
     if !exceptions.is_empty() && average.len() < r.trained().count() {
-        said.push_str(&format!("; not shown on {}", exceptions.join(", ")));
+        said.push_str(&format!("; exceptions by category: {}", exceptions.join(", ")));
     }
     Some(said + ".")
 }
 
-/// Formats "Knowledge (clip, mae)" or "Knowledge (any arm)"; `None` if no arm fails.
+/// Formats "Knowledge (clip, mae)" or "Knowledge (all arms)"; `None` if no arm fails.
 fn exception(r: &Ranking, scope: &str, failing: &[String]) -> Option<String> {
     match failing.len() {
         0 => None,
-        n if n == r.trained().count() => Some(format!("{scope} (any arm)")),
+        n if n == r.trained().count() => Some(format!("{scope} (all arms)")),
         _ => Some(format!("{scope} ({})", failing_names(failing))),
     }
 }
@@ -193,7 +204,7 @@ fn chance(r: &Ranking) -> Option<String> {
     let at_chance = |s: &ArmScore| s.beats_chance() || s.below_chance() || s.chance.is_nan();
     let parts: Vec<String> =
         r.benchmarks.iter().filter_map(|b| exception(r, &b.name, &failing(r, &b.name, at_chance))).collect();
-    (!parts.is_empty()).then(|| format!("Not shown to beat chance: {}.", parts.join(", ")))
+    (!parts.is_empty()).then(|| format!("Not separably above chance: {}.", parts.join(", ")))
 }
 
 /// Formulates which scores are separably below chance, and what in the answers explains them.
@@ -212,7 +223,7 @@ fn below_chance(r: &Ranking) -> Option<String> {
             let answers = || arms.iter().filter_map(|(_, a)| *a);
             let unparsed = span(answers().map(AnswerStats::unparsed_share)).map(|s| format!(", {s} unparsed"));
             let constant = span(answers().filter_map(|a| a.constant.as_ref()).map(|c| c.share))
-                .map(|s| format!(", {s} one and the same answer"));
+                .map(|s| format!(", {s} the same answer"));
             return Some(format!("{name} ({who}{}{})", unparsed.unwrap_or_default(), constant.unwrap_or_default()));
         }
         let each = arms.iter().map(|(a, answers)| match answers {
@@ -222,16 +233,15 @@ fn below_chance(r: &Ranking) -> Option<String> {
         Some(format!("{name} ({})", each.collect::<Vec<_>>().join("; ")))
     };
     let parts: Vec<String> = r.benchmarks.iter().filter_map(|b| part(&b.name)).collect();
-    (!parts.is_empty()).then(|| {
-        format!("Separably below chance, which guessing would reach, for how they answer: {}.", parts.join(", "))
-    })
+    (!parts.is_empty())
+        .then(|| format!("Separably below chance, with what the answers show of the cause: {}.", parts.join(", ")))
 }
 
-/// Formats the explanation, such as "33.3 % unparsed, 61 % “B”".
+/// Formats the explanation, such as "33.3 % unparsed, 61 % answer “B”".
 fn reasons(answers: &AnswerStats) -> String {
     let unparsed = format!("{} unparsed", percent(answers.unparsed_share()));
     match &answers.constant {
-        Some(c) => format!("{unparsed}, {} “{}”", percent(c.share), burgess_base::text::excerpt(&c.answer, 24)),
+        Some(c) => format!("{unparsed}, {} answer “{}”", percent(c.share), burgess_base::text::excerpt(&c.answer, 24)),
         None => unparsed,
     }
 }
@@ -249,8 +259,12 @@ pub(super) fn span(shares: impl Iterator<Item = f64>) -> Option<String> {
 fn stability(r: &Ranking) -> Option<String> {
     let s = r.stability.as_ref()?;
     let seeds = r.arms.iter().map(|a| a.seeds.len()).max().unwrap_or(0);
-    let first = if s.same_best { "the same arm is first under each" } else { "the first arm differs" };
-    Some(format!("Order over {}: mean Kendall τ {:.2}, {first}.", count(seeds, "seed"), s.tau))
+    let first = if s.same_best { "the same arm is first with each" } else { "the first arm differs between them" };
+    Some(format!(
+        "Agreement of {} on the order of the arms: mean Kendall τ {:.2}; {first}.",
+        count(seeds, "seed"),
+        s.tau
+    ))
 }
 
 fn missing(r: &Ranking) -> Option<String> {
@@ -275,11 +289,12 @@ fn limits(r: &Ranking) -> Option<String> {
         return None;
     }
     let who = if once == r.arms.len() {
-        "One seed only".to_string()
+        "Each arm has one seed".to_string()
     } else {
-        format!("{} of one seed only", count(once, "arm"))
+        format!("{} {} one seed", count(once, "arm"), if once == 1 { "has" } else { "have" })
     };
     Some(format!(
-        "{who}: the intervals cover other images, not another training; a second seed may reorder close arms."
+        "{who}: the intervals cover the choice of images, but not the randomness of training. Another seed may \
+         change the order of close arms."
     ))
 }

@@ -11,10 +11,15 @@ pub const AVERAGE: &str = "average";
 /// The content of `ranking.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
+    /// Version of the file format, [`schema::SCHEMA`].
     pub schema: u32,
+    /// Name of the study.
     pub study: String,
+    /// Confidence level of all intervals, between 0 and 1.
     pub confidence: f64,
+    /// Number of bootstrap replicates and of sign flips.
     pub replicates: usize,
+    /// Seed of all random streams of the ranking.
     pub seed: u64,
     /// The benchmarks that were compared, by category.
     pub benchmarks: Vec<ComparedBenchmark>,
@@ -38,6 +43,7 @@ pub struct Ranking {
     pub stability: Option<SeedAgreement>,
     /// Why benchmarks were left out, as sentences.
     pub left_out: Vec<String>,
+    /// Failed and unfinished runs, which are not part of the ranking.
     pub missing: Vec<MissingRun>,
     /// What the confidence intervals cover, in one sentence.
     pub uncertainty: String,
@@ -51,6 +57,7 @@ pub struct Ranking {
 /// Number of pairs of trained arms in a scope, and of separable ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairCount {
+    /// Number of pairs.
     pub pairs: usize,
     /// Number of separable pairs, with p adjusted over all pairs.
     pub separable: usize,
@@ -59,8 +66,11 @@ pub struct PairCount {
 /// A benchmark that all runs answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparedBenchmark {
+    /// Name of the benchmark.
     pub name: String,
+    /// Category of the benchmark.
     pub category: Category,
+    /// Name of the metric.
     pub metric: String,
     /// Chance in percent; NaN (`null` in the file) if unknown.
     #[serde(with = "schema::unknown_as_null")]
@@ -74,20 +84,27 @@ pub struct ComparedBenchmark {
 /// An arm with its scores and, if it is ranked, its rank.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankedArm {
+    /// Name of the arm.
     pub arm: String,
     /// Name of the arm in text.
     pub label: String,
+    /// Ids of the encoders' cards, in the order of concatenation.
     pub encoders: Vec<String>,
+    /// Freeze setting of the encoders: `frozen` or `unfrozen`.
     pub freeze: String,
     /// Role of the arm: trained arms are ranked; random and oracle are the baselines.
     #[serde(default)]
     pub role: ArmRole,
+    /// Seeds of the arm's runs.
     pub seeds: Vec<u64>,
     /// Rank of the arm; `None` for a baseline.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub place: Option<ArmRank>,
+    /// Mean of the category scores.
     pub average: ArmScore,
+    /// Scores by category.
     pub categories: BTreeMap<String, ArmScore>,
+    /// Scores by benchmark.
     pub benchmarks: BTreeMap<String, ArmScore>,
     /// Average score by seed.
     pub per_seed: BTreeMap<u64, f64>,
@@ -100,6 +117,7 @@ pub struct RankedArm {
     /// Properties of the answers, by benchmark.
     #[serde(default)]
     pub answers: BTreeMap<String, AnswerStats>,
+    /// Cost of the arm: means over its seeds, and the maximum of the memory.
     pub cost: RunCost,
 }
 
@@ -110,6 +128,7 @@ pub struct ArmRank {
     pub rank: usize,
     /// Confidence interval of the rank.
     pub rank_low: usize,
+    /// Upper end of the confidence interval of the rank.
     pub rank_high: usize,
     /// Fraction of bootstrap replicates in which the arm is first on average; ties are shared.
     pub p_best: f64,
@@ -137,17 +156,24 @@ impl AnswerStats {
 /// A score in percent with its confidence interval, beside the blind score of the same model and chance.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ArmScore {
+    /// Score with the image.
     pub score: f64,
+    /// Lower end of the confidence interval of `score`.
     pub low: f64,
+    /// Upper end of the confidence interval of `score`.
     pub high: f64,
     /// Chance in percent; NaN (`null` in the file) if unknown.
     #[serde(with = "schema::unknown_as_null")]
     pub chance: f64,
+    /// Score without the image (blind baseline).
     pub blind: f64,
+    /// Lower end of the confidence interval of `blind`.
     pub blind_low: f64,
+    /// Upper end of the confidence interval of `blind`.
     pub blind_high: f64,
     /// Confidence interval of the paired difference `score − blind`.
     pub gain_low: f64,
+    /// Upper end of the confidence interval of `score − blind`.
     pub gain_high: f64,
     /// Normalised score; `None` for baselines and where the baselines are not separable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,9 +184,11 @@ pub struct ArmScore {
 /// oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NormalisedScore {
+    /// The normalised score.
     pub value: f64,
     /// Confidence interval; the same images are drawn for the arm and for both baselines.
     pub low: f64,
+    /// Upper end of the confidence interval.
     pub high: f64,
 }
 
@@ -239,16 +267,23 @@ pub enum TestFamily {
 pub struct PairTest {
     /// Scope of the test: [`AVERAGE`], a category or a benchmark.
     pub scope: String,
+    /// Family of tests to which it belongs.
     pub family: TestFamily,
+    /// Name of the first arm.
     pub a: String,
+    /// Name of the second arm.
     pub b: String,
+    /// Observed difference of the scores, in points.
     pub difference: f64,
+    /// Lower end of the paired bootstrap interval of the difference.
     pub low: f64,
+    /// Upper end of the paired bootstrap interval of the difference.
     pub high: f64,
     /// Two-sided p-value of the sign-flip test over images.
     pub p: f64,
     /// Holm's adjusted p over the family within the scope.
     pub p_adjusted: f64,
+    /// Whether the arms are separable: the interval excludes 0, and `p_adjusted` is below 1 − confidence.
     pub separable: bool,
 }
 

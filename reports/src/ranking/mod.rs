@@ -5,8 +5,8 @@
 //! does not cover another evaluator, other training data or other benchmarks, nor, with one seed, the randomness of
 //! training. With two or three seeds the variance between seeds is only roughly known.
 //!
-//! The bootstrap has no variance where nearly no or nearly all answers are right; [`boundary_correction`] describes the interval that
-//! is used instead.
+//! The bootstrap has no variance where nearly no or nearly all answers are right; the module `boundary_correction`
+//! describes the interval that is used instead.
 //!
 //! **Separable.** Two arms are separable if the confidence interval of their paired difference excludes zero *and*
 //! Holm's adjusted p of the sign-flip test over images is below 1 − confidence. A score is separably above chance if
@@ -105,10 +105,10 @@ fn uncertainty(ranking: &Ranking) -> String {
     let fewest = ranking.arms.iter().map(|a| a.seeds.len()).min().unwrap_or(0);
     let most = ranking.arms.iter().map(|a| a.seeds.len()).max().unwrap_or(0);
     let covers = match (fewest, most) {
-        (_, ..=1) => "images only: each arm was trained once".to_string(),
-        (1, _) => "images, and seeds for the arms that have several".to_string(),
+        (_, ..=1) => "images only, because each arm has one seed".to_string(),
+        (1, _) => "images and, for the arms that have several, seeds".to_string(),
         (f, m) if f == m => format!("images and seeds ({})", formatting::count(m, "seed")),
         (f, m) => format!("images and seeds ({f} to {m} seeds)"),
     };
-    format!("{percent:.0} % intervals from {} bootstrap replicates over {covers}.", ranking.replicates)
+    format!("{percent:.0} % confidence intervals from {} bootstrap replicates over {covers}.", ranking.replicates)
 }

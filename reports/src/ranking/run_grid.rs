@@ -3,7 +3,7 @@
 use super::content::{AVERAGE, AnswerStats};
 use super::options::RankOptions;
 use crate::formatting;
-use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, Unit};
+use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, UnitScore};
 use burgess_base::{Category, Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +74,7 @@ impl RunGrid {
         for run in runs {
             let (arm, seed) = (run.run.arm.as_str(), run.run.seed);
             if by_arm.entry(arm).or_default().insert(seed, run).is_some() {
-                return Err(Error::usage(format!("two runs of arm {arm} with seed {seed}"))
+                return Err(Error::usage(format!("arm {arm} has two runs with seed {seed}"))
                     .hint("rank the runs of one study directory at a time"));
             }
         }
@@ -111,15 +111,19 @@ impl GridBenchmark {
 fn check_run(run: &RunResults) -> Result<()> {
     let who = || format!("arm {} seed {}", run.run.arm, run.run.seed);
     if run.schema != SCHEMA {
-        return Err(Error::failed(format!("{} has schema {}, this burgess reads {SCHEMA}", who(), run.schema)));
+        return Err(Error::failed(format!(
+            "{} has schema {}, but this version of burgess reads schema {SCHEMA}",
+            who(),
+            run.schema
+        )));
     }
     for (name, r) in &run.results {
         let fail = |what: &str| Err(Error::failed(format!("{}, {name}: {what}", who())));
         if !r.higher_is_better {
-            return fail("lower scores are better here, so it cannot be averaged with the others");
+            return fail("lower scores are better, so this benchmark cannot be averaged with the others");
         }
         if r.units.is_empty() {
-            return fail("no units, so nothing can be resampled");
+            return fail("it has no units, which are needed for resampling");
         }
         if r.units
             .iter()
@@ -178,8 +182,8 @@ fn bench(name: &str, r: &BenchmarkResult) -> GridBenchmark {
     }
 }
 
-fn sorted(units: &[Unit]) -> Vec<&Unit> {
-    let mut units: Vec<&Unit> = units.iter().collect();
+fn sorted(units: &[UnitScore]) -> Vec<&UnitScore> {
+    let mut units: Vec<&UnitScore> = units.iter().collect();
     units.sort_by(|a, b| a.id.cmp(&b.id));
     units
 }
@@ -249,13 +253,13 @@ fn answers(seeds: &BTreeMap<u64, &RunResults>, benchmark: &str) -> AnswerStats {
 fn same_questions(
     bench: &GridBenchmark,
     result: &BenchmarkResult,
-    units: &[&Unit],
+    units: &[&UnitScore],
     who: &str,
     reference: &str,
 ) -> Result<()> {
     let fail = |what: String| {
         Err(Error::failed(format!("{}: {who} and {reference} cannot be compared: {what}", bench.name))
-            .hint("evaluate all arms on the same data with the same --limit"))
+            .hint("evaluate all arms on the same data with the same limit of questions"))
     };
     for pair in units.windows(2) {
         if let [a, b] = pair
@@ -269,7 +273,7 @@ fn same_questions(
             (units.iter().map(|u| u.id.as_str()).collect(), bench.ids.iter().map(String::as_str).collect());
         let example = mine.symmetric_difference(&theirs).next().unwrap_or(&"");
         return fail(format!(
-            "they answered {} and {} units, {example} only one of them",
+            "they answered {} and {} units; only one of them answered {example}",
             units.len(),
             bench.ids.len()
         ));

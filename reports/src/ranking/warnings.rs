@@ -16,7 +16,7 @@ pub(super) fn warnings(r: &Ranking) -> Vec<String> {
     let mut said = Vec::new();
     said.extend(r.categories.iter().filter_map(|c| out_of_reach(r, c)));
     said.extend(benchmarks_out_of_reach(r));
-    said.extend(nothing_told_apart(r));
+    said.extend(none_separable(r));
     said.extend(not_above_random(r));
     said.extend(unparsed(r));
     said
@@ -32,8 +32,8 @@ fn unreached(r: &Ranking, scope: &str) -> Option<(f64, f64)> {
 fn out_of_reach(r: &Ranking, category: &str) -> Option<String> {
     let (score, chance) = unreached(r, category)?;
     Some(format!(
-        "the oracle scores {score:.1} on {category}, less than {:.0} % of the way from chance ({chance:.1}) to 100: this \
-         evaluator cannot measure it.",
+        "the oracle scores {score:.1} on {category}, which is less than {:.0} % of the distance from chance \
+         ({chance:.1}) to 100: this evaluator cannot measure this category.",
         100.0 * REACH
     ))
 }
@@ -41,10 +41,11 @@ fn out_of_reach(r: &Ranking, category: &str) -> Option<String> {
 fn benchmarks_out_of_reach(r: &Ranking) -> Option<String> {
     let part = |name: &String| unreached(r, name).map(|(s, chance)| format!("{name} ({s:.1}, chance {chance:.1})"));
     let parts: Vec<String> = r.benchmarks.iter().filter_map(|b| part(&b.name)).collect();
-    let them = if parts.len() == 1 { "it" } else { "them" };
+    let which = if parts.len() == 1 { "this benchmark" } else { "these benchmarks" };
     (!parts.is_empty()).then(|| {
         format!(
-            "the oracle comes less than {:.0} % of the way from chance to 100 on {}: this evaluator cannot measure {them}.",
+            "the oracle scores less than {:.0} % of the distance from chance to 100 on {}: this evaluator cannot \
+             measure {which}.",
             100.0 * REACH,
             list(&parts)
         )
@@ -52,10 +53,10 @@ fn benchmarks_out_of_reach(r: &Ranking) -> Option<String> {
 }
 
 /// Formulates in which categories no pair of trained arms is separable.
-fn nothing_told_apart(r: &Ranking) -> Option<String> {
+fn none_separable(r: &Ranking) -> Option<String> {
     let flat = |c: &&Category| r.pairs.get(c.as_str()).is_some_and(|p| p.pairs > 0 && p.separable == 0);
     let flat: Vec<String> = r.categories.iter().filter(flat).map(|c| c.to_string()).collect();
-    (!flat.is_empty()).then(|| format!("no pair of trained arms is separably different on {}.", list(&flat)))
+    (!flat.is_empty()).then(|| format!("no two trained arms are separable on {}.", list(&flat)))
 }
 
 /// Formulates which trained arms do not beat the random baseline, by category.
@@ -67,11 +68,11 @@ fn not_above_random(r: &Ranking) -> Option<String> {
             let failing: Vec<String> =
                 r.tests(TestFamily::Random, c).filter(|t| !t.above()).map(|t| label(r, &t.a)).collect();
             let all = failing.len() > 1 && failing.len() == r.tests(TestFamily::Random, c).count();
-            let who = if all { "any arm".to_string() } else { short_list(&failing, MOST_NAMES) };
+            let who = if all { "all arms".to_string() } else { short_list(&failing, MOST_NAMES) };
             (!failing.is_empty()).then(|| format!("{c} ({who})"))
         })
         .collect();
-    (!parts.is_empty()).then(|| format!("not shown to beat the random baseline: {}.", parts.join(", ")))
+    (!parts.is_empty()).then(|| format!("not separably above the random baseline: {}.", parts.join(", ")))
 }
 
 /// Formulates where many answers could not be parsed, by benchmark and arm.
@@ -96,7 +97,7 @@ fn unparsed(r: &Ranking) -> Option<String> {
         .collect();
     (!parts.is_empty()).then(|| {
         format!(
-            "more than {} of the answers could not be read and count as wrong: {}.",
+            "more than {} of the answers could not be parsed and count as wrong: {}.",
             percent(MOST_UNPARSED),
             parts.join(", ")
         )

@@ -1,7 +1,8 @@
 //! The files of a run. Field names follow lm-evaluation-harness where it has one.
 //!
-//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (one [`TrainStep`] per
-//! line) and `samples/<benchmark>.jsonl` (one [`Sample`] per line), or `failed.json` ([`MissingRun`]) if the run failed.
+//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (one
+//! [`TrainStep`] per line) and `samples/<benchmark>.jsonl` (one [`Sample`] per line), or `failed.json` ([`MissingRun`])
+//! if the run failed.
 
 mod categories;
 mod optional_numbers;
@@ -13,4 +14,4 @@ pub use categories::{category_means, in_display_order, label};
 pub(crate) use optional_numbers::unknown_as_null;
 pub(crate) use ranges::{out_of_range, sample_problem, step_problem};
 pub use records::{Likelihoods, MissingRun, Sample, TrainStep};
-pub use results::{ArmRole, BenchmarkResult, ConstantAnswer, RunCost, RunId, RunResults, SCHEMA, Unit};
+pub use results::{ArmRole, BenchmarkResult, ConstantAnswer, RunCost, RunId, RunResults, SCHEMA, UnitScore};

@@ -22,11 +22,11 @@ pub(crate) fn out_of_range(results: &Value) -> Option<String> {
         match value {
             Value::Null if optional => None,
             // NaN is written as null by Burgess and Python's JSON converters.
-            Value::Null => Some(format!("{path} is not a number, it should be 0 to {}", plain(high.round()))),
+            Value::Null => Some(format!("{path} is not a number, expected 0 to {}", plain(high.round()))),
             other => {
                 let n = other.as_f64()?;
                 (!(low..=high).contains(&n))
-                    .then(|| format!("{path} is {}, it should be 0 to {}", plain(n), plain(high.round())))
+                    .then(|| format!("{path} is {}, expected 0 to {}", plain(n), plain(high.round())))
             }
         }
     };
@@ -53,7 +53,7 @@ pub(crate) fn out_of_range(results: &Value) -> Option<String> {
         if let (Some(n), Some(unparsed)) = (count("n"), count("n_unparsed"))
             && unparsed > n
         {
-            return Some(format!("{} is {unparsed}, there are {n} questions", at("n_unparsed")));
+            return Some(format!("{} is {unparsed}, but there are {n} questions", at("n_unparsed")));
         }
         if let Some(problem) = units(r).map(|(i, what)| format!("{}[{i}] {what}", at("units"))) {
             return Some(problem);
@@ -79,11 +79,11 @@ fn units(result: &Value) -> Option<(usize, String)> {
         let number = |at: usize| unit.get(at).map(|v| v.as_f64().unwrap_or(f64::NAN));
         let [sum, weight, blind] = [number(1)?, number(2)?, number(3)?];
         if !(0.0..=MOST).contains(&weight) {
-            return Some((i, format!("has weight {}, it should be 0 to {MOST:e}", plain(weight))));
+            return Some((i, format!("has weight {}, expected 0 to {MOST:e}", plain(weight))));
         }
         let fits = |points: f64| (-SLACK..=weight + SLACK * weight.max(1.0)).contains(&points);
         let wrong = [sum, blind].into_iter().find(|points| !fits(*points))?;
-        Some((i, format!("has {} points, it should be 0 to {weight}", plain(wrong))))
+        Some((i, format!("has {} points, expected 0 to {weight}", plain(wrong))))
     })
 }
 
@@ -92,14 +92,14 @@ pub(crate) fn sample_problem(sample: &Sample) -> Option<String> {
     let scores = [("score", sample.score), ("blind_score", sample.blind_score)];
     let fits = |score: f64| (-SLACK..=1.0 + SLACK).contains(&score);
     let (key, score) = scores.into_iter().find(|(_, score)| !fits(*score))?;
-    Some(format!("{key} is {}, it should be 0 to 1", plain(score)))
+    Some(format!("{key} is {}, expected 0 to 1", plain(score)))
 }
 
 /// Returns the problem in a line of `train.jsonl`, if any.
 pub(crate) fn step_problem(step: &TrainStep) -> Option<String> {
     let numbers = [("loss", step.loss), ("lr", step.lr), ("grad_norm", step.grad_norm), ("seconds", step.seconds)];
     let (key, value) = numbers.into_iter().find(|(_, v)| v.is_nan() || v.abs() > MOST)?;
-    Some(format!("{key} is {value:e}, it should be between -{MOST:e} and {MOST:e}"))
+    Some(format!("{key} is {value:e}, expected a number between -{MOST:e} and {MOST:e}"))
 }
 
 #[cfg(test)]
@@ -117,14 +117,14 @@ mod tests {
         });
         assert_eq!(out_of_range(&good), None);
         for (pointer, value, said) in [
-            ("/results/mmvp/score", json!(1e300), "results.mmvp.score is 1e300, it should be 0 to 100"),
+            ("/results/mmvp/score", json!(1e300), "results.mmvp.score is 1e300, expected 0 to 100"),
             ("/results/mmvp/score", json!(-1.0), "results.mmvp.score is -1"),
             ("/results/mmvp/blind", json!(null), "results.mmvp.blind is not a number"),
             ("/results/mmvp/chance", json!(101), "results.mmvp.chance is 101"),
             ("/results/mmvp/stderr", json!(1e9), "results.mmvp.stderr is"),
             ("/results/mmvp/seconds", json!(-3.0), "results.mmvp.seconds is -3"),
-            ("/results/mmvp/n_unparsed", json!(5), "results.mmvp.n_unparsed is 5, there are 4 questions"),
-            ("/results/mmvp/units/0/1", json!(2.5), "results.mmvp.units[0] has 2.5 points, it should be 0 to 2"),
+            ("/results/mmvp/n_unparsed", json!(5), "results.mmvp.n_unparsed is 5, but there are 4 questions"),
+            ("/results/mmvp/units/0/1", json!(2.5), "results.mmvp.units[0] has 2.5 points, expected 0 to 2"),
             ("/results/mmvp/units/0/3", json!(null), "results.mmvp.units[0] has NaN points"),
             ("/results/mmvp/units/0/2", json!(-1.0), "results.mmvp.units[0] has weight -1"),
             ("/categories/General", json!(1e300), "categories.General is"),

@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 /// One question with its answers: a line of `samples/<benchmark>.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
+    /// Id of the question, unique within the benchmark.
     pub id: String,
-    /// Id of the [`Unit`] to which it belongs.
+    /// Id of the [`UnitScore`] to which it belongs.
     pub unit: String,
     /// The benchmark's own subtask, such as `count`; empty in files that predate this field.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subtask: String,
+    /// The question as the benchmark states it.
     pub question: String,
     /// The choices in the order of their letters; empty for other questions and in files that predate this field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -19,12 +21,15 @@ pub struct Sample {
     pub prompt: String,
     /// Path of the image, absolute or relative to the study's directory; several are separated by line breaks.
     pub image: String,
+    /// The right answer.
     pub target: String,
+    /// The answer that the model generated from the image.
     pub answer: String,
     /// The answer as the scorer parsed it.
     pub parsed: Option<String>,
     /// Score of the answer, 0 to 1.
     pub score: f64,
+    /// The answer that the model generated without the image.
     pub blind_answer: String,
     /// Score of the blind answer, 0 to 1.
     pub blind_score: f64,
@@ -49,19 +54,29 @@ pub struct Likelihoods {
 pub struct TrainStep {
     /// Training stage: `align` or `tune`.
     pub stage: String,
+    /// Number of the step within its stage, from 1.
     pub step: usize,
+    /// Mean cross-entropy over the supervised tokens, in nats.
     pub loss: f64,
+    /// Largest learning rate of any parameter group.
     pub lr: f64,
+    /// Global gradient norm before clipping.
     pub grad_norm: f64,
+    /// Number of tokens of the batch.
     pub tokens: usize,
+    /// Wall-clock seconds of the step.
     pub seconds: f64,
 }
 
 /// A run without results, and the cause: the content of `failed.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MissingRun {
+    /// Name of the arm.
     pub arm: String,
+    /// Seed of the run.
     pub seed: u64,
+    /// What prevented the results.
     pub cause: String,
+    /// What to do next.
     pub hint: Option<String>,
 }

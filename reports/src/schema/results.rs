@@ -15,6 +15,7 @@ pub const SCHEMA: u32 = 1;
 pub struct RunResults {
     /// Version of the format, [`SCHEMA`].
     pub schema: u32,
+    /// Study, arm and seed of the run.
     pub run: RunId,
     /// Results by benchmark name.
     pub results: BTreeMap<String, BenchmarkResult>,
@@ -23,6 +24,7 @@ pub struct RunResults {
     /// Mean of the category means, in percent; equals the mean of all benchmarks if all categories have the same
     /// number.
     pub average: f64,
+    /// Cost of the run.
     pub cost: RunCost,
     /// The resolved configuration of the run.
     pub config: serde_json::Value,
@@ -32,6 +34,7 @@ pub struct RunResults {
     pub digests: BTreeMap<String, String>,
     /// Time of completion, in RFC 3339.
     pub date: String,
+    /// Name of the device, such as `flex` or `cuda:0`.
     pub device: String,
     /// Assumptions made where the files of encoders and language model were incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,15 +44,21 @@ pub struct RunResults {
 /// Identification of a run: one arm of a study with one seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunId {
+    /// Id of the run, such as `nano-clip/seed-0`.
     pub id: String,
+    /// Name of the study.
     pub study: String,
+    /// Name of the arm.
     pub arm: String,
     /// Ids of the encoders' cards, in the order of concatenation.
     pub encoders: Vec<String>,
     /// Freeze setting of the encoders: `frozen` or `unfrozen`.
     pub freeze: String,
+    /// Name of the connector.
     pub connector: String,
+    /// Name of the language model.
     pub llm: String,
+    /// Seed of the run.
     pub seed: u64,
     /// Input of the blind model: `omitted` (no image) or `grey` (a grey image).
     #[serde(default = "omitted")]
@@ -82,6 +91,7 @@ fn omitted() -> String {
 /// The result of one benchmark. Scores are percentages, 0 to 100.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkResult {
+    /// Category of the benchmark.
     pub category: Category,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
@@ -95,8 +105,9 @@ pub struct BenchmarkResult {
     /// Number of questions of the benchmark, if only a sample of them was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_of: Option<usize>,
+    /// Score with the image.
     pub score: f64,
-    /// Standard error of `score`, clustered by [`Unit`].
+    /// Standard error of `score`, clustered by [`UnitScore`].
     pub stderr: f64,
     /// Expected score of uniform guessing; NaN (`null` in the file) if unknown.
     #[serde(default = "unknown", with = "unknown_as_null")]
@@ -114,6 +125,7 @@ pub struct BenchmarkResult {
     /// first.
     #[serde(default)]
     pub n_reasoning: usize,
+    /// Whether a higher score is better; a ranking rejects other benchmarks.
     pub higher_is_better: bool,
     /// Wall-clock seconds of asking and scoring, with the image and without; 0 (`null` in the file) if not measured.
     #[serde(with = "unmeasured")]
@@ -122,12 +134,13 @@ pub struct BenchmarkResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<f64>,
     /// The units for resampling; empty only if the benchmark defines none.
-    pub units: Vec<Unit>,
+    pub units: Vec<UnitScore>,
 }
 
 /// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConstantAnswer {
+    /// The answer as the scorer parsed it.
     pub answer: String,
     /// Fraction of all answers, 0 to 1.
     pub share: f64,
@@ -164,7 +177,8 @@ fn official() -> String {
 /// `[id, sum, weight, blind]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(String, f64, f64, f64)", into = "(String, f64, f64, f64)")]
-pub struct Unit {
+pub struct UnitScore {
+    /// Id of the unit, such as that of the image.
     pub id: String,
     /// Points scored with the image.
     pub sum: f64,
@@ -174,14 +188,14 @@ pub struct Unit {
     pub blind: f64,
 }
 
-impl From<(String, f64, f64, f64)> for Unit {
+impl From<(String, f64, f64, f64)> for UnitScore {
     fn from((id, sum, weight, blind): (String, f64, f64, f64)) -> Self {
         Self { id, sum, weight, blind }
     }
 }
 
-impl From<Unit> for (String, f64, f64, f64) {
-    fn from(u: Unit) -> Self {
+impl From<UnitScore> for (String, f64, f64, f64) {
+    fn from(u: UnitScore) -> Self {
         (u.id, u.sum, u.weight, u.blind)
     }
 }
@@ -189,7 +203,9 @@ impl From<Unit> for (String, f64, f64, f64) {
 /// The cost of a run. Times, throughput and memory that were not measured are 0, and `null` in the file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunCost {
+    /// Number of parameters of all encoders.
     pub encoder_params: u64,
+    /// Floating-point operations of all encoders for one image, in 10⁹.
     pub gflops_per_image: f64,
     /// Number of image tokens per image that the language model reads.
     pub tokens: usize,
@@ -207,7 +223,7 @@ pub struct RunCost {
 impl BenchmarkResult {
     /// Computes `score`, `stderr` and `blind` from the units; unchanged if there are none.
     pub fn summarise(&mut self) {
-        let column = |f: fn(&Unit) -> f64| -> Vec<f64> { self.units.iter().map(f).collect() };
+        let column = |f: fn(&UnitScore) -> f64| -> Vec<f64> { self.units.iter().map(f).collect() };
         let (sums, weights, blinds) = (column(|u| u.sum), column(|u| u.weight), column(|u| u.blind));
         if let (Some(score), Some(blind)) = (stats::ratio(&sums, &weights), stats::ratio(&blinds, &weights)) {
             self.score = 100.0 * score;
@@ -250,16 +266,16 @@ mod tests {
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,
-            units: units.map(|(i, u)| Unit { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
+            units: units.map(|(i, u)| UnitScore { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
         }
     }
 
     #[test]
     fn a_unit_is_an_array() {
-        let unit = Unit { id: "p7".into(), sum: 1.5, weight: 2.0, blind: 0.0 };
+        let unit = UnitScore { id: "p7".into(), sum: 1.5, weight: 2.0, blind: 0.0 };
         let text = serde_json::to_string(&unit).unwrap();
         assert_eq!(text, r#"["p7",1.5,2.0,0.0]"#);
-        assert_eq!(serde_json::from_str::<Unit>(&text).unwrap(), unit);
+        assert_eq!(serde_json::from_str::<UnitScore>(&text).unwrap(), unit);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The child process that runs a target's inputs. Before each input it writes the input's number to a file, so that the
 //! parent process knows which input ended it.
 
-use crate::place::Place;
-use crate::{Input, LONGEST, Target, corpus, mutate};
+use crate::input_dir::InputDir;
+use crate::{FuzzInput, FuzzTarget, LONGEST, corpus, mutate};
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result};
 use rand::Rng;
@@ -21,8 +21,8 @@ pub const NUMBER: &str = "number";
 
 /// The inputs of a target under a seed: first the corpus files themselves, then damaged ones.
 pub struct Inputs {
-    target: &'static Target,
-    seeds: Vec<corpus::Seed>,
+    target: &'static FuzzTarget,
+    seeds: Vec<corpus::SeedFile>,
     seed: u64,
 }
 
@@ -31,7 +31,7 @@ impl Inputs {
     ///
     /// # Errors
     /// The corpus cannot be read or is empty.
-    pub fn new(target: &'static Target, seed: u64) -> Result<Self> {
+    pub fn new(target: &'static FuzzTarget, seed: u64) -> Result<Self> {
         let seeds = corpus::load(target.name, target.corpus)?;
         match seeds.is_empty() {
             true => Err(Error::failed(format!("the target {} has no corpus", target.name))),
@@ -61,11 +61,11 @@ impl Inputs {
 ///
 /// # Errors
 /// The corpus cannot be read, or `dir` cannot be written.
-pub fn inputs(target: &'static Target, seed: u64, numbers: Range<u64>, dir: &Path) -> Result<()> {
+pub fn inputs(target: &'static FuzzTarget, seed: u64, numbers: Range<u64>, dir: &Path) -> Result<()> {
     end_on_panic();
     let inputs = Inputs::new(target, seed)?;
     let mut number_file = File::create(dir.join(NUMBER))?;
-    let place = Place::new(dir);
+    let place = InputDir::new(dir);
     let (mut read, mut refused) = (0u64, 0u64);
     for number in numbers {
         number_file.rewind()?;
@@ -85,13 +85,13 @@ pub fn inputs(target: &'static Target, seed: u64, numbers: Range<u64>, dir: &Pat
 ///
 /// # Errors
 /// The parser rejects the input.
-pub fn file(target: &'static Target, path: &Path, origin: &Path, dir: &Path) -> Result<()> {
+pub fn file(target: &'static FuzzTarget, path: &Path, origin: &Path, dir: &Path) -> Result<()> {
     end_on_panic();
-    one(target, &std::fs::read(path)?, origin, &Place::new(dir))
+    one(target, &std::fs::read(path)?, origin, &InputDir::new(dir))
 }
 
-fn one(target: &Target, bytes: &[u8], origin: &Path, place: &Place) -> Result<()> {
-    let outcome = (target.run)(&Input { bytes, origin }, place);
+fn one(target: &FuzzTarget, bytes: &[u8], origin: &Path, place: &InputDir) -> Result<()> {
+    let outcome = (target.run)(&FuzzInput { bytes, origin }, place);
     if let Err(e) = &outcome {
         place.tell(e.to_string());
         place.tell(e.hint_text().unwrap_or_default());

@@ -8,7 +8,7 @@ const LARGEST: u64 = 320 << 10;
 
 /// A seed file.
 #[derive(Debug, Clone)]
-pub struct Seed {
+pub struct SeedFile {
     /// Contents of the file.
     pub bytes: Vec<u8>,
     /// Path of the file; files that belong to it lie beside it.
@@ -27,7 +27,7 @@ pub fn root() -> PathBuf {
 ///
 /// # Errors
 /// A directory or a file cannot be read.
-pub fn load(target: &str, patterns: &[&str]) -> std::io::Result<Vec<Seed>> {
+pub fn load(target: &str, patterns: &[&str]) -> std::io::Result<Vec<SeedFile>> {
     let root = root();
     let own = format!("tests/fuzz/corpus/{target}/*");
     let mut files = Vec::new();
@@ -49,7 +49,7 @@ pub fn load(target: &str, patterns: &[&str]) -> std::io::Result<Vec<Seed>> {
             Ok(beside) => root.join(beside.trim()),
             Err(_) => file.clone(),
         };
-        seeds.push(Seed { bytes: fs::read(&file)?, origin });
+        seeds.push(SeedFile { bytes: fs::read(&file)?, origin });
     }
     Ok(seeds)
 }

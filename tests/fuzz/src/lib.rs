@@ -19,14 +19,14 @@
 
 pub mod child;
 pub mod corpus;
+pub mod input_dir;
 pub mod mutate;
-pub mod place;
 pub mod run;
 pub mod targets;
 
 use burgess_base::Result;
-use mutate::Form;
-use place::Place;
+use input_dir::InputDir;
+use mutate::MutationForm;
 use std::path::Path;
 
 /// Limit of a process's address space in bytes, including the binary, its stacks and the corpus. Inputs are below 1 MB.
@@ -41,14 +41,14 @@ pub const LONGEST: usize = 8000;
 
 /// One input of a target.
 #[derive(Debug, Clone, Copy)]
-pub struct Input<'a> {
+pub struct FuzzInput<'a> {
     /// Contents of the input.
     pub bytes: &'a [u8],
     /// Path of the file from which the input was made; files that belong to it lie beside it.
     pub origin: &'a Path,
 }
 
-impl Input<'_> {
+impl FuzzInput<'_> {
     /// Name of the file from which the input was made.
     pub fn name(&self) -> String {
         self.origin.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -56,7 +56,7 @@ impl Input<'_> {
 }
 
 /// A parser under test, and how its inputs are made.
-pub struct Target {
+pub struct FuzzTarget {
     /// Name on the command line.
     pub name: &'static str,
     /// Description of the files that the parser reads.
@@ -66,18 +66,18 @@ pub struct Target {
     /// Dictionary of words of the format.
     pub words: &'static [&'static str],
     /// How inputs are damaged.
-    pub form: Form,
+    pub form: MutationForm,
     /// Weight by which inputs are divided among targets: about inversely proportional to the time of one input.
     pub share: u32,
-    /// Parses an input; its error, and what it tells the `Place`, are checked.
-    pub run: fn(&Input<'_>, &Place) -> Result<()>,
+    /// Parses an input; its error, and what it tells the `InputDir`, are checked.
+    pub run: fn(&FuzzInput<'_>, &InputDir) -> Result<()>,
 }
 
 /// Finds the targets with these names; all without names.
 ///
 /// # Errors
 /// There is no target of a name; the hint lists all.
-pub fn find(names: &[String]) -> Result<Vec<&'static Target>> {
+pub fn find(names: &[String]) -> Result<Vec<&'static FuzzTarget>> {
     let all = || targets::TABLES.iter().flat_map(|table| table.iter());
     if names.is_empty() {
         return Ok(all().collect());

@@ -1,7 +1,7 @@
 //! `cargo run --release -p burgess-fuzz -- [TARGET…] --inputs N --seed S`; see the crate's documentation.
 
 use burgess_base::{Error, Result};
-use burgess_fuzz::{Target, child, find, run};
+use burgess_fuzz::{FuzzTarget, child, find, run};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,12 +10,12 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "burgess-fuzz", max_term_width = 100)]
 struct Args {
-    /// Targets; all if none is named.
+    /// Names of targets; all targets if none is given.
     targets: Vec<String>,
-    /// Inputs of all targets together.
+    /// Total number of inputs, divided among the targets.
     #[arg(long, default_value_t = 100_000)]
     inputs: u64,
-    /// Other seeds make other inputs.
+    /// Seed of the inputs.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Lists the targets.
@@ -24,7 +24,7 @@ struct Args {
     /// Runs this one input of one target.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// The file that the input was made of, beside which lies what belongs to it.
+    /// The file from which the input was made; files that belong to the input lie beside it.
     #[arg(long)]
     beside: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -88,7 +88,7 @@ fn work(args: &Args) -> Result<bool> {
 }
 
 /// Runs a child's inputs in a thread with the default stack size of threads, which is smaller than the main thread's.
-fn as_child(args: &Args, targets: &[&'static Target]) -> Result<()> {
+fn as_child(args: &Args, targets: &[&'static FuzzTarget]) -> Result<()> {
     let [target] = targets else { return Err(Error::usage("a child has one target")) };
     let target = *target;
     let scratch = args.scratch.clone().ok_or_else(|| Error::usage("a child has a place"))?;

@@ -6,14 +6,14 @@ use std::ops::Range;
 
 /// How an input is mutated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum MutationForm {
     /// Mutates bytes and little- or big-endian numbers.
     Binary,
     /// Mutates numbers, words, lines and quoted values of a text.
     Text,
-    /// As [`Form::Text`], but half of the changes replace, remove or repeat a whole JSON value.
+    /// As [`MutationForm::Text`], but half of the changes replace, remove or repeat a whole JSON value.
     Json,
-    /// As [`Form::Binary`], and in half of the inputs the checksums of the PNG chunks are corrected afterwards.
+    /// As [`MutationForm::Binary`], and in half of the inputs the checksums of the PNG chunks are corrected afterwards.
     Png,
 }
 
@@ -107,18 +107,18 @@ fn one<'a, T>(random: &mut Stream, of: &'a [T]) -> Option<&'a T> {
 }
 
 /// Makes an input from `seed` by one to six changes, which may insert pieces of `other` and words of `dictionary`.
-pub fn mutated(random: &mut Stream, form: Form, seed: &[u8], other: &[u8], dictionary: &[&str]) -> Vec<u8> {
+pub fn mutated(random: &mut Stream, form: MutationForm, seed: &[u8], other: &[u8], dictionary: &[&str]) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     let most = 1 + below(random, 6);
     for _ in 0..=below(random, most) {
         match form {
-            Form::Binary | Form::Png if below(random, 4) > 0 => of_bytes(random, &mut bytes),
-            Form::Json if below(random, 2) == 0 => of_value(random, &mut bytes),
-            Form::Text | Form::Json if below(random, 3) > 0 => of_text(random, &mut bytes, dictionary),
+            MutationForm::Binary | MutationForm::Png if below(random, 4) > 0 => of_bytes(random, &mut bytes),
+            MutationForm::Json if below(random, 2) == 0 => of_value(random, &mut bytes),
+            MutationForm::Text | MutationForm::Json if below(random, 3) > 0 => of_text(random, &mut bytes, dictionary),
             _ => of_piece(random, &mut bytes, other, dictionary),
         }
     }
-    if form == Form::Png && below(random, 2) == 0 {
+    if form == MutationForm::Png && below(random, 2) == 0 {
         checksums(&mut bytes);
     }
     bytes
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_inputs_and_most_differ() {
         let seed = br#"{"a": [1, 2, {"b": "text"}], "c": null, "d": 12}"#;
-        for form in [Form::Binary, Form::Text, Form::Json, Form::Png] {
+        for form in [MutationForm::Binary, MutationForm::Text, MutationForm::Json, MutationForm::Png] {
             let all = |n| {
                 let mut random = stream("mutate", n);
                 (0..500).map(|_| mutated(&mut random, form, seed, b"other file", &["word"])).collect::<Vec<_>>()

@@ -1,7 +1,7 @@
 //! Runs a target's inputs in a child process, enforces the limits, and saves inputs that fail.
 
 use crate::child::{self, Inputs};
-use crate::{MEMORY, SECONDS, Target};
+use crate::{FuzzTarget, MEMORY, SECONDS};
 use burgess_base::{Error, Result, text};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const STUCK: u64 = 300;
 
 /// Result of a target's run.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct TargetOutcome {
     /// Number of inputs that were run.
     pub inputs: u64,
     /// Number of inputs that were parsed without an error.
@@ -25,7 +25,7 @@ pub struct Outcome {
     /// Number of inputs that were rejected with an error.
     pub refused: u64,
     /// Failures, one of each kind.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<FuzzFailure>,
     /// Number of processes that ended early.
     pub lost: usize,
     /// Duration in seconds.
@@ -34,7 +34,7 @@ pub struct Outcome {
 
 /// An input that failed.
 #[derive(Debug)]
-pub struct Failure {
+pub struct FuzzFailure {
     /// Description of the failure, one line.
     pub what: String,
     /// Number of the input under the seed.
@@ -49,9 +49,9 @@ pub struct Failure {
 ///
 /// # Errors
 /// A process cannot be started, or the target has no corpus.
-pub fn target(program: &Path, target: &'static Target, seed: u64, count: u64) -> Result<Outcome> {
+pub fn target(program: &Path, target: &'static FuzzTarget, seed: u64, count: u64) -> Result<TargetOutcome> {
     let start = Instant::now();
-    let mut outcome = Outcome::default();
+    let mut outcome = TargetOutcome::default();
     let mut next = 0;
     while next < count {
         let dir = scratch()?;
@@ -93,7 +93,7 @@ pub fn target(program: &Path, target: &'static Target, seed: u64, count: u64) ->
 ///
 /// # Errors
 /// The process cannot be started.
-pub fn file(program: &Path, target: &Target, file: &Path, beside: Option<&Path>) -> Result<Result<String, String>> {
+pub fn file(program: &Path, target: &FuzzTarget, file: &Path, beside: Option<&Path>) -> Result<Result<String, String>> {
     let dir = scratch()?;
     let beside = beside.unwrap_or(file);
     let args = [
@@ -115,7 +115,7 @@ fn scratch() -> Result<tempfile::TempDir> {
 }
 
 /// Limit of processor time in seconds; targets that fail on purpose have a shorter one.
-fn seconds(target: &Target) -> u64 {
+fn seconds(target: &FuzzTarget) -> u64 {
     if target.name.starts_with("fault-") { 1 } else { SECONDS }
 }
 
@@ -227,7 +227,7 @@ fn alike(a: &str, b: &str) -> bool {
 }
 
 /// Saves an input in a directory beside the binary.
-fn keep(target: &'static Target, seed: u64, number: u64, what: String) -> Result<Failure> {
+fn keep(target: &'static FuzzTarget, seed: u64, number: u64, what: String) -> Result<FuzzFailure> {
     let (bytes, origin) = Inputs::new(target, seed)?.get(number);
     let dir = std::env::current_exe()?.parent().unwrap_or(Path::new(".")).join("fuzz-failures");
     fs::create_dir_all(&dir)?;
@@ -239,5 +239,5 @@ fn keep(target: &'static Target, seed: u64, number: u64, what: String) -> Result
         saved.display(),
         origin.display()
     );
-    Ok(Failure { what, number, saved, command })
+    Ok(FuzzFailure { what, number, saved, command })
 }

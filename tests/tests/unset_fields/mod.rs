@@ -4,8 +4,9 @@ use burgess_reports::schema::RunResults;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Returns the paths of the fields of `results.json` that no run sets: those that are `null`, 0, false, empty or missing
-/// in every run and for every benchmark. Keys that are names (of benchmarks, categories, versions) are written `*`.
+/// Returns the paths of the fields of `results.json` that no run sets: those that are `null`, 0, false, empty or
+/// missing in every run and for every benchmark. Keys that are names (of benchmarks, categories, versions) are written
+/// `*`.
 /// `config` is not inspected.
 pub fn unset_fields(runs: &[RunResults]) -> BTreeSet<String> {
     let (mut known, mut set) = (BTreeSet::new(), BTreeSet::new());

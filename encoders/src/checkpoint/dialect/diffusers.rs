@@ -1,5 +1,5 @@
-//! Stable Diffusion as diffusers stores it: one folder per part, whose name [`Checkpoint::open`] prepends to the names
-//! in it. The parts that generate images (decoder, output layer) are ignored.
+//! Stable Diffusion in the layout of diffusers: one folder per part, whose name [`Checkpoint::open`] prepends to the
+//! names in it. The parts that generate images (decoder, output layer) are ignored.
 //!
 //! Two parts have been renamed. The autoencoder's attention once was `query`, `key`, `value` and `proj_attn`, as in the
 //! published files of Stable Diffusion, which diffusers still reads. From transformers 5 on, the text encoder is saved

@@ -1,7 +1,7 @@
 //! Dialects: the mapping between upstream tensor names and the parameters of our modules, in both directions.
 //!
 //! Parameters are converted to PyTorch's conventions before a dialect is applied (see
-//! [`parameters`](super::module::parameters)): `gamma`/`beta` of norms are called `weight`/`bias`, and a linear weight
+//! [`parameters`](super::parameters)): `gamma`/`beta` of norms are called `weight`/`bias`, and a linear weight
 //! has shape `[out, in]`. A dialect then only renames, splits or stacks tensors, and adds or removes dimensions of
 //! length one. It is a table; there is one file per family in this folder.
 //!
@@ -28,14 +28,14 @@ use std::ops::Range;
 pub struct Dialect {
     /// Name of the dialect in encoder cards.
     pub name: &'static str,
-    /// The rules; the first one whose module side matches a parameter's path is used.
+    /// Rules; the first one whose module side matches a parameter's path is applied.
     pub rules: &'static [Rule],
-    /// Names of tensors that a file of this family may hold but no encoder uses (text towers, heads, buffers). Every
-    /// other unused tensor is an error.
+    /// Patterns of tensors that a file of this family may contain but no encoder uses (text towers, heads, buffers).
+    /// Every other unused tensor is an error.
     pub ignored: &'static [&'static str],
 }
 
-/// A row of a dialect: a parameter of our module and the upstream tensors that hold it.
+/// A rule of a dialect: a parameter of our module and the upstream tensors that store it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     module: &'static str,
@@ -69,7 +69,7 @@ impl Rule {
         Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
-    /// Adds the names that other versions of the library write, part by part; we write those of `upstream`.
+    /// Adds the names that other versions of the library use, part by part; files are saved with those of `upstream`.
     pub const fn or(mut self, otherwise: &'static [&'static str]) -> Self {
         self.otherwise = otherwise;
         self
@@ -85,7 +85,7 @@ impl Rule {
         Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: n }
     }
 
-    /// The text that each placeholder matches in `path`; `None` if the rule does not apply to it.
+    /// Returns the text that each placeholder matches in `path`; `None` if the rule does not apply to it.
     fn matched<'a>(&self, path: &'a str) -> Option<Captured<'a>> {
         match self.fused {
             [] => matched(self.module, path),
@@ -95,11 +95,11 @@ impl Rule {
 }
 
 /// A function from a parameter's path to its shape; `None` if the module has no such parameter.
-pub type Shapes<'a> = dyn Fn(&str) -> Option<&'a [usize]> + 'a;
+pub type ShapeLookup<'a> = dyn Fn(&str) -> Option<&'a [usize]> + 'a;
 
 /// The upstream names and the shape of one parameter of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct TensorSource {
     /// Names of the parts in stacking order; a single name for most parameters. The empty name ([`Rule::ZEROS`]) is a
     /// part that is zero and in no file.
     pub keys: Vec<String>,
@@ -111,7 +111,7 @@ pub struct Source {
     pub rows: Option<Range<usize>>,
 }
 
-impl Source {
+impl TensorSource {
     /// Selects the names that the file has: `otherwise` if `has` knows all of these and not all of `keys`.
     #[must_use]
     pub fn found_by(mut self, has: impl Fn(&str) -> bool) -> Self {
@@ -124,16 +124,17 @@ impl Source {
 }
 
 impl Dialect {
-    /// Upstream names and shapes of the parameter at `path` with `shape`, both in PyTorch's conventions. `shapes`
-    /// returns the shapes of the module's other parameters.
+    /// Returns upstream names and shape of the parameter at `path` with `shape`, both in PyTorch's conventions.
+    /// `shapes` returns the shapes of the module's other parameters.
     ///
     /// # Errors
-    /// The dialect has no rule for this path, or the shape cannot be split or squeezed as the rule says.
-    pub fn source(&self, path: &str, shape: &[usize], shapes: &Shapes) -> Result<Source> {
+    /// The dialect has no rule for this path, or the shape cannot be split or squeezed by the rule.
+    pub fn source(&self, path: &str, shape: &[usize], shapes: &ShapeLookup) -> Result<TensorSource> {
         let (rule, captured) =
             self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?))).ok_or_else(|| {
-                Error::failed(format!("dialect `{}` has no name for parameter `{path}`", self.name))
-                    .hint("the card's dialect and its architecture do not belong together")
+                Error::failed(format!("dialect `{}` has no name for parameter `{path}`", self.name)).hint(
+                    "correct dialect in the card's [source], or the card's [architecture]: they do not belong together",
+                )
             })?;
         if !rule.fused.is_empty() {
             return self.fused(rule, &captured, path, shapes);
@@ -157,11 +158,11 @@ impl Dialect {
             *n /= parts;
         }
         shape.extend(std::iter::repeat_n(1, rule.pointwise));
-        Ok(Source { keys, otherwise, shape, rows: None })
+        Ok(TensorSource { keys, otherwise, shape, rows: None })
     }
 
-    /// The upstream tensor that holds the parameter at `path` among others.
-    fn fused(&self, rule: &Rule, captured: &Captured, path: &str, shapes: &Shapes) -> Result<Source> {
+    /// Returns the fused upstream tensor that stores the parameter at `path` among others.
+    fn fused(&self, rule: &Rule, captured: &Captured, path: &str, shapes: &ShapeLookup) -> Result<TensorSource> {
         let (mut shape, mut rows) = (Vec::new(), None);
         for name in rule.fused.iter().map(|name| filled(name, captured)) {
             let part = shapes(&name).and_then(<[usize]>::split_first);
@@ -179,25 +180,25 @@ impl Dialect {
             shape = [&[from + length], rest].concat();
         }
         let keys = rule.upstream.iter().map(|name| filled(name, captured)).collect();
-        Ok(Source { keys, otherwise: Vec::new(), shape, rows })
+        Ok(TensorSource { keys, otherwise: Vec::new(), shape, rows })
     }
 
-    /// Upstream names of the parameter at `path`, for any shape; `None` if the dialect has no rule for it.
+    /// Returns the upstream names of the parameter at `path`, for any shape; `None` if the dialect has no rule for it.
     pub fn names(&self, path: &str) -> Option<Vec<String>> {
         let (rule, captured) = self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?)))?;
         Some(rule.upstream.iter().filter(|name| !name.is_empty()).map(|name| filled(name, &captured)).collect())
     }
 
-    /// Whether a file of this family may hold the tensor `key` although no encoder uses it.
-    pub fn ignores(&self, key: &str) -> bool {
+    /// Whether the tensor `key` is ignored, because files of this family may contain it although no encoder uses it.
+    fn ignores(&self, key: &str) -> bool {
         let named = |pattern: &&'static str| matched(pattern, key).is_some();
         let part = key.strip_prefix(self.root()).unwrap_or(key);
         let head = |pattern: &&'static str| matched(pattern, part).is_some();
         self.ignored.iter().any(named) || (self.is_of_encoders() && HEADS.iter().any(head))
     }
 
-    /// The common prefix of all upstream names (`vision_model.`), with the final dot; often empty. A part of a model
-    /// that was saved alone lacks it.
+    /// Returns the common prefix of all upstream names (`vision_model.`), with the final dot; often empty. A part of a
+    /// model that was saved alone lacks it.
     pub fn root(&self) -> &'static str {
         let names = || self.rules.iter().flat_map(|rule| rule.upstream).filter(|name| !name.is_empty());
         let Some(first) = names().next() else { return "" };
@@ -207,8 +208,9 @@ impl Dialect {
         literal.rfind('.').map_or("", |dot| &literal[..=dot])
     }
 
-    /// As [`Dialect::ignores`], for a checkpoint to whose names `root` was prepended (see
-    /// [`Checkpoint::under`](super::Checkpoint::under)): tensors beside the encoder have no such prefix in the file.
+    /// Whether the tensor `key` is ignored in a checkpoint to whose names `root` was prepended (see
+    /// [`Checkpoint::under`](super::Checkpoint::under)); tensors outside of the encoder have no such prefix in the
+    /// file.
     pub fn ignores_under(&self, root: &str, key: &str) -> bool {
         let beside = |name: &str| {
             let known = self.rules.iter().flat_map(|rule| rule.upstream).any(|pattern| matched(pattern, key).is_some());
@@ -231,7 +233,8 @@ impl Dialect {
             let names = ALL.iter().map(|d| d.name);
             let near = nearest(name, names.clone());
             let list: Vec<&str> = if near.is_empty() { names.collect() } else { near };
-            Error::usage(format!("there is no key dialect `{name}`")).hint(format!("known: {}", list.join(", ")))
+            Error::usage(format!("there is no key dialect `{name}`"))
+                .hint(format!("use one of these: {}", list.join(", ")))
         })
     }
 
@@ -241,9 +244,9 @@ impl Dialect {
     }
 }
 
-/// Names of heads and of modules beside the encoder in files of whole models: classifiers, projections, and the
-/// decoders of pretraining, segmentation and detection. None of our encoders has a top-level part with one of these
-/// names, unless a rule says so.
+/// Names of heads and of other modules than the encoder in files of whole models: classifiers, projections, and the
+/// decoders of pretraining, segmentation and detection. No encoder has a top-level part with one of these names, unless
+/// a rule defines it.
 const HEADS: [&str; 44] = [
     "aux_head.{rest}",
     "auxiliary_head.{rest}",
@@ -321,7 +324,7 @@ static ALL: &[Dialect] = &[
     transformers_vit::VIT,
 ];
 
-/// Names of placeholders, with the text that each matches.
+/// Names of placeholders with the text that each one matches.
 type Captured<'a> = Vec<(&'static str, &'a str)>;
 
 /// Matches `pattern` against the whole of `text`; `None` if they differ. Placeholders match greedily, which is exact

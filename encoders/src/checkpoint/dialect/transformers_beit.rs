@@ -37,7 +37,7 @@ pub(super) const BEIT: Dialect = Dialect {
         Rule::same("blocks.{i}.ls2.gamma", &["encoder.layer.{i}.lambda_2"]),
         Rule::same("norm.{p}", &["layernorm.{p}"]),
     ],
-    // `relative_position_index` follows from the grid; files of older versions hold it.
+    // `relative_position_index` follows from the grid; files of older versions contain it.
     ignored: &[
         "layernorm.{p}",
         "pooler.layernorm.{p}",

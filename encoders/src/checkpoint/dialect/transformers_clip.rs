@@ -1,4 +1,4 @@
-//! `CLIPModel` / `CLIPVisionModel` of Hugging Face transformers. The misspelt `pre_layrnorm` is theirs.
+//! `CLIPModel` / `CLIPVisionModel` of Hugging Face transformers. The misspelt `pre_layrnorm` is the upstream name.
 
 use super::{Dialect, Rule};
 
@@ -29,7 +29,7 @@ pub(super) const CLIP: Dialect = Dialect {
         "visual_projection.{p}",
         "logit_scale",
         "vision_model.embeddings.position_ids",
-        // Acts on the pooled class token only, so an encoder that taps patch tokens has no such norm.
+        // This norm is applied to the pooled class token only, so an encoder that taps patch tokens does not have it.
         "vision_model.post_layernorm.{p}",
     ],
 };

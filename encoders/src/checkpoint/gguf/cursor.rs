@@ -1,10 +1,10 @@
-//! A reader of little-endian numbers and texts in a GGUF file that checks every length.
+//! Reads little-endian numbers and strings of a GGUF file and checks every length.
 
 use crate::checkpoint::entry::MAX_NAME;
 use burgess_base::{Error, Result};
 use std::ops::Range;
 
-/// A reader of the file from front to back.
+/// A position in a file, with methods that read from it and advance.
 pub(super) struct Cursor<'a> {
     /// The whole file.
     pub file: &'a [u8],
@@ -13,12 +13,12 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Takes the next `length` bytes; returns their range.
+    /// Advances by `length` bytes; returns their range.
     pub fn take(&mut self, length: u64) -> Result<Range<usize>> {
         let left = self.file.len() - self.at;
         let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
             return Err(Error::failed(format!(
-                "{length} bytes are claimed at byte {}, of which {left} are there",
+                "{length} bytes are needed at byte {}, but only {left} are left",
                 self.at
             )));
         };
@@ -30,7 +30,7 @@ impl<'a> Cursor<'a> {
     pub fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
         let range = self.take(N as u64)?;
         let bytes = self.file.get(range).and_then(|bytes| bytes.first_chunk()).copied();
-        bytes.ok_or_else(|| Error::failed("the file is cut off"))
+        bytes.ok_or_else(|| Error::failed("the file is truncated"))
     }
 
     pub fn u32(&mut self) -> Result<u32> {
@@ -41,17 +41,18 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.bytes()?))
     }
 
-    /// Reads a number of items that take at least `least` bytes each, and checks that they fit in the rest of the file.
+    /// Reads a number of items that take at least `least` bytes each, and checks that they fit into the rest of the
+    /// file.
     pub fn count(&mut self, least: u64, what: &str) -> Result<u64> {
         let count = self.u64()?;
         let left = (self.file.len() - self.at) as u64;
         match count.checked_mul(least) {
             Some(bytes) if bytes <= left => Ok(count),
-            _ => Err(Error::failed(format!("{count} {what} are claimed, in {left} bytes"))),
+            _ => Err(Error::failed(format!("the file states {count} {what}, but only {left} bytes are left"))),
         }
     }
 
-    /// Reads the length of a text; returns the text's range.
+    /// Reads the length of a string and advances behind the string; returns the string's range.
     pub fn text(&mut self) -> Result<Range<usize>> {
         let length = self.u64()?;
         self.take(length)
@@ -61,13 +62,13 @@ impl<'a> Cursor<'a> {
     pub fn name(&mut self) -> Result<&'a str> {
         let range = self.text()?;
         if range.len() > MAX_NAME {
-            return Err(Error::failed(format!("a name of {} bytes", range.len())));
+            return Err(Error::failed(format!("a name has {} bytes, must have at most {MAX_NAME}", range.len())));
         }
         text_at(self.file, range)
     }
 }
 
-/// Decodes the UTF-8 text at these bytes.
+/// Decodes the UTF-8 string at these bytes.
 pub(in crate::checkpoint) fn text_at(file: &[u8], range: Range<usize>) -> Result<&str> {
     let at = range.start;
     let bytes = file.get(range).unwrap_or_default();

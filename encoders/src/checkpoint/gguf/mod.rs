@@ -1,6 +1,7 @@
-//! GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their values, most often quantised in
-//! [`Block`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every length
-//! is checked against the rest of the file before its use, and every table entry is charged to the file's [`Budget`].
+//! Reads GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their values, usually quantised in
+//! [`GgmlBlock`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every
+//! length is checked against the rest of the file before its use, and every table entry is charged to the file's
+//! [`MemoryBudget`].
 //!
 //! ```text
 //! "GGUF", version u32, tensors u64, pairs u64
@@ -16,40 +17,41 @@ mod cursor;
 mod metadata;
 mod split;
 
-pub(super) use metadata::Table;
-pub use metadata::{List, Metadata, Value};
-pub use split::parts;
-pub(super) use split::{first_of, others};
+pub(super) use metadata::MetadataTable;
+pub use metadata::{Metadata, MetadataList, MetadataValue};
+pub use split::gguf_parts;
+pub(super) use split::{is_first, other_parts};
 
-use super::blocks::Block;
-use super::budget::Budget;
-use super::entry::{Entry, Stored};
+use super::blocks::GgmlBlock;
+use super::budget::MemoryBudget;
+use super::entry::{CheckpointEntry, NumberFormat};
 use burgess_base::{Error, Result};
 use cursor::Cursor;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
-/// The maximum number of dimensions of a tensor in ggml.
+const TRUNCATED: &str =
+    "delete the file and download it again: the download or copy was truncated, or the file is damaged";
+/// Maximum number of dimensions of a tensor in ggml.
 const MAX_DIMENSIONS: u32 = 4;
-/// The alignment in bytes of a file that states none.
-const ALIGNMENT: usize = 32;
+/// Default alignment in bytes.
+const DEFAULT_ALIGNMENT: usize = 32;
 
-/// ggml's types: number, name, and how their values are read (`None`: not supported). Missing numbers were withdrawn.
-const TYPES: [(u32, &str, Option<Stored>); 35] = [
-    (0, "F32", Some(Stored::F32)),
-    (1, "F16", Some(Stored::F16)),
-    (2, "Q4_0", Some(Stored::Block(Block::Q4_0))),
-    (3, "Q4_1", Some(Stored::Block(Block::Q4_1))),
-    (6, "Q5_0", Some(Stored::Block(Block::Q5_0))),
-    (7, "Q5_1", Some(Stored::Block(Block::Q5_1))),
-    (8, "Q8_0", Some(Stored::Block(Block::Q8_0))),
+/// ggml's types: number, name and number format (`None` if it is not supported). Missing numbers were withdrawn.
+const TYPES: [(u32, &str, Option<NumberFormat>); 35] = [
+    (0, "F32", Some(NumberFormat::F32)),
+    (1, "F16", Some(NumberFormat::F16)),
+    (2, "Q4_0", Some(NumberFormat::Block(GgmlBlock::Q4_0))),
+    (3, "Q4_1", Some(NumberFormat::Block(GgmlBlock::Q4_1))),
+    (6, "Q5_0", Some(NumberFormat::Block(GgmlBlock::Q5_0))),
+    (7, "Q5_1", Some(NumberFormat::Block(GgmlBlock::Q5_1))),
+    (8, "Q8_0", Some(NumberFormat::Block(GgmlBlock::Q8_0))),
     (9, "Q8_1", None),
-    (10, "Q2_K", Some(Stored::Block(Block::Q2K))),
-    (11, "Q3_K", Some(Stored::Block(Block::Q3K))),
-    (12, "Q4_K", Some(Stored::Block(Block::Q4K))),
-    (13, "Q5_K", Some(Stored::Block(Block::Q5K))),
-    (14, "Q6_K", Some(Stored::Block(Block::Q6K))),
+    (10, "Q2_K", Some(NumberFormat::Block(GgmlBlock::Q2K))),
+    (11, "Q3_K", Some(NumberFormat::Block(GgmlBlock::Q3K))),
+    (12, "Q4_K", Some(NumberFormat::Block(GgmlBlock::Q4K))),
+    (13, "Q5_K", Some(NumberFormat::Block(GgmlBlock::Q5K))),
+    (14, "Q6_K", Some(NumberFormat::Block(GgmlBlock::Q6K))),
     (15, "Q8_K", None),
     (16, "IQ2_XXS", None),
     (17, "IQ2_XS", None),
@@ -59,13 +61,13 @@ const TYPES: [(u32, &str, Option<Stored>); 35] = [
     (21, "IQ3_S", None),
     (22, "IQ2_S", None),
     (23, "IQ4_XS", None),
-    (24, "I8", Some(Stored::Other { size: 1 })),
-    (25, "I16", Some(Stored::Other { size: 2 })),
-    (26, "I32", Some(Stored::Other { size: 4 })),
-    (27, "I64", Some(Stored::Other { size: 8 })),
-    (28, "F64", Some(Stored::F64)),
+    (24, "I8", Some(NumberFormat::Other { size: 1 })),
+    (25, "I16", Some(NumberFormat::Other { size: 2 })),
+    (26, "I32", Some(NumberFormat::Other { size: 4 })),
+    (27, "I64", Some(NumberFormat::Other { size: 8 })),
+    (28, "F64", Some(NumberFormat::F64)),
     (29, "IQ1_M", None),
-    (30, "BF16", Some(Stored::Bf16)),
+    (30, "BF16", Some(NumberFormat::Bf16)),
     (31, "Q4_0_4_4", None),
     (32, "Q4_0_4_8", None),
     (33, "Q4_0_8_8", None),
@@ -82,46 +84,52 @@ pub(super) fn is_gguf(file: &[u8]) -> bool {
 /// Parses the table of tensors and the metadata of a file in memory.
 ///
 /// # Errors
-/// The file is truncated, damaged, of another version or byte order, or has a tensor type that is not read.
-pub(super) fn parse(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Table)> {
-    read(file, budget).map_err(|e| e.hint(CUT))
+/// The file is truncated, damaged, of another version or byte order, or has an unsupported tensor type.
+pub(super) fn parse(
+    file: &[u8],
+    budget: &mut MemoryBudget,
+) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
+    read(file, budget).map_err(|e| e.hint(TRUNCATED))
 }
 
-fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Table)> {
+fn read(file: &[u8], budget: &mut MemoryBudget) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
     let mut cursor = Cursor { file, at: 4 };
     let version = cursor.u32()?;
     match version {
         2 | 3 => {}
         1 => {
-            return Err(Error::failed("this is version 1 of GGUF, which was in use for a week in August 2023")
-                .hint("get the model in a later version, or convert it anew"));
+            return Err(Error::failed("the file has version 1 of GGUF, expected 2 or 3")
+                .hint("download the model in a later version, or convert it again"));
         }
         _ if matches!(version.swap_bytes(), 1..=3) => {
-            return Err(Error::failed("this GGUF file was written for big-endian machines").hint(
-                "get the little-endian file, or turn it round with `gguf-convert-endian` of the Python package gguf",
+            return Err(Error::failed("the GGUF file is big-endian, expected little-endian").hint(
+                "download the little-endian file, or convert it with `gguf-convert-endian` of the Python package gguf",
             ));
         }
-        _ => return Err(Error::failed(format!("version {version} of GGUF is not known")).hint("known are 2 and 3")),
+        _ => {
+            return Err(Error::failed(format!("the file has version {version} of GGUF, expected 2 or 3"))
+                .hint("convert the model to version 3"));
+        }
     }
     // The smallest table entry has an empty name, no dimensions, type and offset; the smallest pair a one-byte value.
     let tensors = cursor.count(24, "tensors")?;
     let pairs = cursor.count(13, "pairs of metadata")?;
     let table = metadata::read(&mut cursor, pairs, budget)?;
-    let alignment = table.view(file).size("general.alignment")?.unwrap_or(ALIGNMENT);
+    let alignment = table.view(file).size("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
     if !alignment.is_power_of_two() {
         return Err(Error::failed(format!("general.alignment = {alignment} is not a power of two")));
     }
-    let mut lines = Vec::new();
+    let mut infos = Vec::new();
     for _ in 0..tensors {
-        let (name, line) = line(&mut cursor)?;
-        budget.spend(Entry::cost(name, line.shape.len()))?;
-        budget.grow::<(&str, Line)>(1)?;
-        lines.push((name, line));
+        let (name, info) = tensor_info(&mut cursor)?;
+        budget.spend(CheckpointEntry::cost(name, info.shape.len()))?;
+        budget.grow::<(&str, TensorInfo)>(1)?;
+        infos.push((name, info));
     }
     let start = cursor.at.checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
     let mut entries = BTreeMap::new();
-    for (name, line) in lines {
-        let entry = place(line, start, alignment, file).map_err(|e| e.context(format!("tensor `{name}`")))?;
+    for (name, info) in infos {
+        let entry = check_range(info, start, alignment, file).map_err(|e| e.context(format!("tensor `{name}`")))?;
         if entries.insert(name.to_string(), entry).is_some() {
             return Err(Error::failed(format!("tensor `{name}` is listed twice")));
         }
@@ -130,14 +138,14 @@ fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Ta
     Ok((entries, table))
 }
 
-/// An entry of the table of tensors.
-struct Line {
+/// An entry of the table of tensors, before it is checked against the data.
+struct TensorInfo {
     shape: Vec<usize>,
-    stored: Stored,
+    stored: NumberFormat,
     offset: u64,
 }
 
-fn line<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Line)> {
+fn tensor_info<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, TensorInfo)> {
     let name = cursor.name()?;
     let rest = |cursor: &mut Cursor<'a>| {
         let dimensions = cursor.u32()?;
@@ -157,27 +165,33 @@ fn line<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Line)> {
             known => {
                 let name =
                     known.map_or_else(|| format!("the unknown type {number}"), |(_, name, _)| format!("type {name}"));
-                let read =
-                    TYPES.iter().filter(|(.., stored)| stored.is_some_and(Stored::is_float)).map(|(_, name, _)| *name);
-                return Err(Error::failed(format!("is stored as {name}, which is not read"))
-                    .hint(format!("get the model in one of {}", read.collect::<Vec<_>>().join(", "))));
+                let read = TYPES
+                    .iter()
+                    .filter(|(.., stored)| stored.is_some_and(NumberFormat::is_float))
+                    .map(|(_, name, _)| *name);
+                return Err(Error::failed(format!("is stored as {name}, which is not supported")).hint(format!(
+                    "download the model in one of these types: {}",
+                    read.collect::<Vec<_>>().join(", ")
+                )));
             }
         };
-        Ok(Line { shape, stored, offset: cursor.u64()? })
+        Ok(TensorInfo { shape, stored, offset: cursor.u64()? })
     };
     match rest(cursor) {
-        Ok(line) => Ok((name, line)),
+        Ok(info) => Ok((name, info)),
         Err(e) => Err(e.context(format!("tensor `{name}`"))),
     }
 }
 
 /// Checks a table entry against the data, which begin at byte `start`.
-fn place(line: Line, start: usize, alignment: usize, file: &[u8]) -> Result<Entry> {
-    let Line { shape, stored, offset } = line;
+fn check_range(info: TensorInfo, start: usize, alignment: usize, file: &[u8]) -> Result<CheckpointEntry> {
+    let TensorInfo { shape, stored, offset } = info;
     let (elements, bytes) = stored.unit();
     let row = shape.last().copied().unwrap_or(1);
     if !row.is_multiple_of(elements) {
-        return Err(Error::failed(format!("has rows of {row} numbers in blocks of {elements}")));
+        return Err(Error::failed(format!(
+            "has rows of {row} values, must be a multiple of the block length {elements}"
+        )));
     }
     let length = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n));
     let length = length.and_then(|numbers| (numbers / elements).checked_mul(bytes));
@@ -185,23 +199,23 @@ fn place(line: Line, start: usize, alignment: usize, file: &[u8]) -> Result<Entr
     let range = from.zip(length).and_then(|(from, length)| Some(from..from.checked_add(length)?));
     let Some(range) = range.filter(|range| range.end <= file.len()) else {
         return Err(Error::failed(format!(
-            "of shape {shape:?} from byte {offset} of the data on does not lie in a file of {} bytes",
+            "with shape {shape:?} at byte {offset} of the data exceeds the file of {} bytes",
             file.len()
         )));
     };
     if !offset.is_multiple_of(alignment as u64) {
         return Err(Error::failed(format!("begins at byte {offset} of the data, not at a multiple of {alignment}")));
     }
-    Ok(Entry { stored, shape, strides: None, bytes: range })
+    Ok(CheckpointEntry { stored, shape, strides: None, bytes: range })
 }
 
 /// Checks that the tensors follow each other with nothing but padding between them.
 fn cover(
-    entries: &BTreeMap<String, Entry>,
+    entries: &BTreeMap<String, CheckpointEntry>,
     start: usize,
     end: usize,
     alignment: usize,
-    budget: &mut Budget,
+    budget: &mut MemoryBudget,
 ) -> Result<()> {
     budget.grow::<(&Range<usize>, &str)>(entries.len())?;
     let mut places: Vec<(&Range<usize>, &str)> = entries.iter().map(|(k, e)| (&e.bytes, k.as_str())).collect();
@@ -238,13 +252,13 @@ mod tests {
         bytes.extend([text("a.list"), 9u32.to_le_bytes().to_vec(), list].concat());
         bytes.extend([&text("w")[..], &2u32.to_le_bytes(), &2u64.to_le_bytes(), &2u64.to_le_bytes()].concat());
         bytes.extend([&0u32.to_le_bytes()[..], &0u64.to_le_bytes()].concat());
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
         bytes.extend(1f32.to_le_bytes().repeat(4));
         bytes
     }
 
-    fn parse(file: &[u8]) -> Result<(BTreeMap<String, Entry>, Table)> {
-        super::parse(file, &mut Budget::of(file.len()))
+    fn parse(file: &[u8]) -> Result<(BTreeMap<String, CheckpointEntry>, MetadataTable)> {
+        super::parse(file, &mut MemoryBudget::of(file.len()))
     }
 
     #[test]
@@ -271,7 +285,7 @@ mod tests {
         bytes.extend([&text("w")[..], &u32::try_from(lengths.len()).unwrap_or(u32::MAX).to_le_bytes()].concat());
         bytes.extend(lengths.iter().flat_map(|n| n.to_le_bytes()));
         bytes.extend([&0u32.to_le_bytes()[..], &offset.to_le_bytes()].concat());
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
         bytes.extend(1f32.to_le_bytes().repeat(4));
         bytes
     }
@@ -297,7 +311,7 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at..at + 8].copy_from_slice(&claimed.to_le_bytes());
                 let e = parse(&bytes).unwrap_err().to_string();
-                assert!(e.contains("claimed") || e.contains("a name of"), "{at} {claimed}: {e}");
+                assert!(e.contains("are left") || e.contains("a name has"), "{at} {claimed}: {e}");
             }
         }
         Ok(())

@@ -1,10 +1,11 @@
-//! The members of a zip archive, read as untrusted input: an entry of the directory is accepted only if it lies in the
-//! file, agrees with the member's own header and does not overlap another member.
+//! Reads the directory of a zip archive as untrusted input: an entry is accepted only if its member is inside the file,
+//! agrees with the member's own header and does not overlap another member.
 //!
 //! `torch.save` stores members without compression, so nothing is ever unpacked: compressed members, including "zip
-//! bombs", are rejected. Source of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit sizes).
+//! bombs", are rejected. TensorSource of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit
+//! sizes).
 
-use super::super::budget::Budget;
+use super::super::budget::MemoryBudget;
 use super::super::foreign;
 use burgess_base::{Error, Result};
 use indexmap::IndexMap;
@@ -17,7 +18,7 @@ pub(super) type Members<'a> = IndexMap<&'a str, Range<usize>>;
 struct Record<'a>(&'a [u8]);
 
 impl<'a> Record<'a> {
-    /// The record at `at`; `None` if it does not begin with `signature`.
+    /// Returns the record at `at`; `None` if it does not begin with `signature`.
     fn at(file: &'a [u8], at: usize, signature: &[u8; 4]) -> Option<Self> {
         file.get(at..).filter(|rest| rest.starts_with(signature)).map(Self)
     }
@@ -35,7 +36,7 @@ impl<'a> Record<'a> {
 }
 
 /// An entry of the directory.
-struct Line<'a> {
+struct DirectoryEntry<'a> {
     name: &'a str,
     flags: usize,
     method: usize,
@@ -54,30 +55,30 @@ fn damaged(why: impl std::fmt::Display) -> Error {
 ///
 /// # Errors
 /// The archive is truncated or inconsistent, or holds a compressed or encrypted member.
-pub(super) fn members<'a>(file: &'a [u8], budget: &mut Budget) -> Result<Members<'a>> {
+pub(super) fn members<'a>(file: &'a [u8], budget: &mut MemoryBudget) -> Result<Members<'a>> {
     let (count, directory) = directory(file)?;
-    let mut lines = Vec::new();
+    let mut entries = Vec::new();
     let mut at = directory.start;
     for _ in 0..count {
-        let line = line(file.get(at..directory.end).unwrap_or_default())
-            .ok_or_else(|| damaged("its directory is cut off or damaged"))?;
-        at += line.length;
-        budget.grow::<(Line<'_>, Line<'_>, Range<usize>)>(1)?;
-        lines.push(line);
+        let entry = directory_entry(file.get(at..directory.end).unwrap_or_default())
+            .ok_or_else(|| damaged("its directory is truncated or damaged"))?;
+        at += entry.length;
+        budget.grow::<(DirectoryEntry<'_>, DirectoryEntry<'_>, Range<usize>)>(1)?;
+        entries.push(entry);
     }
     // The kind of archive is checked first, because it explains more than a rejected member.
-    foreign::zip(lines.iter().map(|line| line.name))?;
+    foreign::check_zip(entries.iter().map(|entry| entry.name))?;
     let mut members = IndexMap::new();
     let mut taken: Vec<Range<usize>> = Vec::new();
-    for line in lines {
-        let member = place(file, &line)?;
-        taken.push(line.header..member.end);
-        if members.insert(line.name, member).is_some() {
-            return Err(damaged(format!("`{}` is in it twice", shown(line.name))));
+    for entry in entries {
+        let member = content_range(file, &entry)?;
+        taken.push(entry.header..member.end);
+        if members.insert(entry.name, member).is_some() {
+            return Err(damaged(format!("`{}` is in it twice", shown(entry.name))));
         }
     }
     if at != directory.end {
-        return Err(damaged("its directory lists more than it counts"));
+        return Err(damaged("its directory has more entries than it states"));
     }
     taken.push(directory);
     taken.sort_by_key(|range| (range.start, range.end));
@@ -87,7 +88,7 @@ pub(super) fn members<'a>(file: &'a [u8], budget: &mut Budget) -> Result<Members
     Ok(members)
 }
 
-/// Number of members, and the byte range of the directory.
+/// Returns the number of members and the byte range of the directory.
 fn directory(file: &[u8]) -> Result<(usize, Range<usize>)> {
     const END: usize = 22;
     const END_RECORD: &[u8; 4] = b"PK\x05\x06";
@@ -114,7 +115,7 @@ fn directory(file: &[u8]) -> Result<(usize, Range<usize>)> {
 }
 
 /// Parses the entry at the front of the rest of the directory.
-fn line(directory: &[u8]) -> Option<Line<'_>> {
+fn directory_entry(directory: &[u8]) -> Option<DirectoryEntry<'_>> {
     const FIXED: usize = 46;
     let record = Record::at(directory, 0, b"PK\x01\x02")?;
     let (name, extra, comment) = (record.number::<2>(28)?, record.number::<2>(30)?, record.number::<2>(32)?);
@@ -129,7 +130,7 @@ fn line(directory: &[u8]) -> Option<Line<'_>> {
             wide = rest;
         }
     }
-    Some(Line {
+    Some(DirectoryEntry {
         name: std::str::from_utf8(record.bytes(FIXED, name)?).ok()?,
         flags: record.number::<2>(8)?,
         method: record.number::<2>(10)?,
@@ -140,7 +141,7 @@ fn line(directory: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// The content of the extra field with ID 1 (64-bit sizes); empty if there is none.
+/// Returns the content of the extra field with ID 1 (64-bit sizes); empty if there is none.
 fn wide_numbers(mut extra: &[u8]) -> &[u8] {
     while let Some((head, rest)) = extra.split_first_chunk::<4>() {
         let length = usize::from(u16::from_le_bytes([head[2], head[3]]));
@@ -153,32 +154,32 @@ fn wide_numbers(mut extra: &[u8]) -> &[u8] {
     &[]
 }
 
-/// The byte range of a member's content, whose start only its own header tells.
-fn place(file: &[u8], line: &Line<'_>) -> Result<Range<usize>> {
+/// Returns the byte range of a member's content; its start follows only from the member's own header.
+fn content_range(file: &[u8], entry: &DirectoryEntry<'_>) -> Result<Range<usize>> {
     const FIXED: usize = 30;
-    let name = shown(line.name);
-    if line.method != 0 || line.flags & 1 != 0 {
+    let name = shown(entry.name);
+    if entry.method != 0 || entry.flags & 1 != 0 {
         return Err(Error::failed(format!("`{name}` in the archive is compressed, which torch.save never does"))
-            .hint("unpack the archive, or save the weights anew with torch.save or as safetensors"));
+            .hint("unpack the archive, or save the weights again with torch.save or as safetensors"));
     }
-    if line.packed != line.size {
-        return Err(damaged(format!("`{name}` has {} bytes and is stored in {}", line.size, line.packed)));
+    if entry.packed != entry.size {
+        return Err(damaged(format!("`{name}` has {} bytes and is stored in {}", entry.size, entry.packed)));
     }
-    let header = Record::at(file, line.header, b"PK\x03\x04");
+    let header = Record::at(file, entry.header, b"PK\x03\x04");
     let read = header.and_then(|header| {
         let (length, extra) = (header.number::<2>(26)?, header.number::<2>(28)?);
-        let same = header.bytes(FIXED, length)? == line.name.as_bytes() && header.number::<2>(8)? == line.method;
-        let from = line.header.checked_add(FIXED + length + extra)?;
-        Some((same, from..from.checked_add(line.size)?))
+        let same = header.bytes(FIXED, length)? == entry.name.as_bytes() && header.number::<2>(8)? == entry.method;
+        let from = entry.header.checked_add(FIXED + length + extra)?;
+        Some((same, from..from.checked_add(entry.size)?))
     });
     match read {
         Some((true, range)) if range.end <= file.len() => Ok(range),
         Some((true, _)) => Err(damaged(format!("`{name}` lies beyond its end"))),
-        _ => Err(damaged(format!("`{name}` is not where its directory says"))),
+        _ => Err(damaged(format!("`{name}` has no header at the position that the directory states"))),
     }
 }
 
-/// At most 200 bytes of a name, for error messages.
+/// Returns at most 200 bytes of a name, for error messages.
 fn shown(name: &str) -> &str {
     name.get(..name.floor_char_boundary(200)).unwrap_or_default()
 }

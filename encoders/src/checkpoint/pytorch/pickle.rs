@@ -1,13 +1,14 @@
-//! A pickle interpreter that executes nothing: the stack machine of Python's `pickle`, in which every instruction that
-//! could call something only records what would have been called.
+//! A pickle interpreter that executes nothing: the stack machine of Python's `pickle`, in which an instruction that
+//! would call a function only records the call.
 //!
 //! A pickle is a program, and loading one in Python can run any code. Here only the constructors of containers and
 //! tensors that `torch.save` writes are interpreted (`torch/_utils.py`, `collections.OrderedDict`); the result of any
-//! other call is an empty [`Node::Opaque`]. Values are in one arena and refer to each other by index, so that neither
-//! depth nor cycles of a malicious file do harm; whatever grows or is copied is charged to the file's [`Budget`].
+//! other call is an empty [`Node::Opaque`]. Values are in one arena and refer to each other by index, so that deep or
+//! cyclic structures of a malicious file are harmless; all growth and copies are charged to the file's
+//! [`MemoryBudget`].
 //! Opcodes: CPython's `Lib/pickletools.py`.
 
-use super::super::budget::Budget;
+use super::super::budget::MemoryBudget;
 use burgess_base::{Error, Result};
 
 /// Index of a value in its [`Heap`].
@@ -52,7 +53,7 @@ impl Heap {
         }
     }
 
-    /// The value of a non-negative integer.
+    /// Returns the value of a non-negative integer; `None` for other values.
     pub fn size(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Node::Int(n) => usize::try_from(*n).ok(),
@@ -60,7 +61,7 @@ impl Heap {
         }
     }
 
-    /// The elements of a tuple or a list.
+    /// Returns the elements of a tuple or a list; `None` for other values.
     pub fn parts(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
             Node::Tuple(parts) | Node::List(parts) => Some(parts),
@@ -68,12 +69,12 @@ impl Heap {
         }
     }
 
-    /// The class of the outermost object, if the pickle makes objects.
+    /// Returns the class of the outermost object, if the pickle creates objects.
     pub fn object(&self) -> Option<&str> {
         self.object.as_deref()
     }
 
-    /// All values, reachable or not.
+    /// Iterates over all values, reachable or not.
     pub fn all(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter()
     }
@@ -85,7 +86,7 @@ impl Heap {
 }
 
 fn damaged(why: impl std::fmt::Display) -> Error {
-    Error::failed(format!("the pickle is damaged or not of PyTorch: {why}"))
+    Error::failed(format!("the pickle is damaged or was not written by torch.save: {why}"))
 }
 
 /// Interprets the pickle at the front of `bytes`. Returns its values, the last one, and the pickle's length in bytes.
@@ -93,7 +94,7 @@ fn damaged(why: impl std::fmt::Display) -> Error {
 /// # Errors
 /// The pickle is truncated, uses an instruction that `torch.save` does not write, is inconsistent, or describes more
 /// than the `budget` allows.
-pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<(Heap, Id, usize)> {
+pub(super) fn read(bytes: &[u8], budget: &mut MemoryBudget) -> Result<(Heap, Id, usize)> {
     let mut machine =
         Machine { bytes, at: 0, heap: Heap::default(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new(), budget };
     let result = machine.run()?;
@@ -108,7 +109,7 @@ struct Machine<'a> {
     /// Stack heights at which marks were set.
     marks: Vec<usize>,
     memo: Vec<Id>,
-    budget: &'a mut Budget,
+    budget: &'a mut MemoryBudget,
 }
 
 impl<'a> Machine<'a> {
@@ -125,7 +126,7 @@ impl<'a> Machine<'a> {
 
     fn step(&mut self, opcode: u8) -> Result<()> {
         let node = match opcode {
-            // Protocol and framing do not concern values.
+            // Protocol and framing do not affect values.
             0x80 => return self.take::<1>().map(|_| ()),
             0x95 => return self.take::<8>().map(|_| ()),
             b'(' => {
@@ -199,7 +200,7 @@ impl<'a> Machine<'a> {
                 self.long(n)?
             }
             0x8d | 0x8e | 0x96 => {
-                let n = usize::try_from(u64::from_le_bytes(self.take()?)).map_err(|_| damaged("it is cut off"))?;
+                let n = usize::try_from(u64::from_le_bytes(self.take()?)).map_err(|_| damaged("it is truncated"))?;
                 self.string(n, opcode == 0x8d)?
             }
             0x8c | b'U' | b'C' => {
@@ -274,7 +275,7 @@ impl<'a> Machine<'a> {
                 }
                 None => Node::Opaque,
             },
-            // The outermost object is made first.
+            // The outermost object is created first.
             class => {
                 if self.heap.object.is_none() && !["torch ", "collections "].iter().any(|own| class.starts_with(own)) {
                     self.budget.spend(class.len())?;
@@ -319,7 +320,7 @@ impl<'a> Machine<'a> {
         Ok(items.collect())
     }
 
-    /// Appends to the list (or set) on top of the stack; other values ignore what is appended.
+    /// Appends to the list (or set) on top of the stack; other values are not changed.
     fn extend(&mut self, items: Vec<Id>) -> Result<()> {
         self.budget.grow::<Id>(items.len())?;
         let top = self.top()?;
@@ -350,26 +351,26 @@ impl<'a> Machine<'a> {
             // The pickler of Python 2 counts from one.
             self.memo.extend([top, top]);
         } else {
-            return Err(damaged("it numbers its values with gaps"));
+            return Err(damaged("its memo has gaps"));
         }
         Ok(())
     }
 
     fn recall(&mut self, index: usize) -> Result<()> {
-        let id = self.memo.get(index).copied().ok_or_else(|| damaged("it recalls a value it never had"))?;
+        let id = self.memo.get(index).copied().ok_or_else(|| damaged("it reads an undefined entry of its memo"))?;
         self.push_id(id)
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
         let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).copied();
         self.at += N;
-        bytes.ok_or_else(|| damaged("it is cut off"))
+        bytes.ok_or_else(|| damaged("it is truncated"))
     }
 
     fn slice(&mut self, n: usize) -> Result<&[u8]> {
         let bytes = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
         self.at = self.at.saturating_add(n);
-        bytes.ok_or_else(|| damaged("it is cut off"))
+        bytes.ok_or_else(|| damaged("it is truncated"))
     }
 
     fn length4(&mut self) -> Result<usize> {
@@ -399,14 +400,15 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Result<&'a str> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let n = memchr::memchr(b'\n', rest).ok_or_else(|| damaged("it is cut off"))?;
+        let n = memchr::memchr(b'\n', rest).ok_or_else(|| damaged("it is truncated"))?;
         self.at += n + 1;
-        std::str::from_utf8(&rest[..n]).map_err(|_| damaged("a name is not text"))
+        std::str::from_utf8(&rest[..n]).map_err(|_| damaged("a name is not UTF-8"))
     }
 }
 
-/// Makes a class or function. Its names may come from the memo and be copied any number of times: each is charged.
-fn global(module: &str, name: &str, budget: &mut Budget) -> Result<Node> {
+/// Builds a class or function. Its names may come from the memo and be copied any number of times, so each copy is
+/// charged.
+fn global(module: &str, name: &str, budget: &mut MemoryBudget) -> Result<Node> {
     budget.spend(module.len() + name.len() + 1)?;
     Ok(Node::Global([module, " ", name].concat()))
 }
@@ -422,7 +424,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(bytes: &[u8]) -> Result<(Heap, Id, usize)> {
-        super::read(bytes, &mut Budget::of(bytes.len()))
+        super::read(bytes, &mut MemoryBudget::of(bytes.len()))
     }
 
     #[test]

@@ -1,24 +1,24 @@
-//! Image processor settings of Hugging Face transformers: `preprocessor_config.json`, or the `image_processor` in
-//! `processor_config.json`, which transformers 5 writes for models of images and text.
+//! Reads image processor settings of Hugging Face transformers: `preprocessor_config.json`, or `image_processor` in
+//! `processor_config.json`, which transformers 5 writes for multimodal models.
 //!
-//! A missing setting has the default of its processor's class, and the card's notes say which. A setting that is
-//! neither supported nor known to be harmless is rejected.
+//! A missing setting has the default of its processor class, and a note of the card lists it. A setting that is neither
+//! supported nor known to be without effect is rejected.
 
 mod classes;
 
-use super::{Colours, json, plain, whole};
+use super::{ChannelStats, integer, json, plain};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
-use classes::{Class, Way};
+use classes::{ProcessorClass, ResizeMode};
 use serde_json::{Value, json};
 use std::path::Path;
 
-const FILE: &str = "preprocessor_config.json";
-const WHOLE: &str = "processor_config.json";
+const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+const PROCESSOR_FILE: &str = "processor_config.json";
 
 /// Keys that do not affect the pixels of an RGB image.
-const HARMLESS: [&str; 28] = [
+const IGNORED: [&str; 28] = [
     "_auto_class",
     "_processor_class",
     "_valid_processor_keys",
@@ -50,7 +50,7 @@ const HARMLESS: [&str; 28] = [
 ];
 
 /// Keys that are supported.
-const OBEYED: [&str; 16] = [
+const SUPPORTED: [&str; 16] = [
     "crop_pct",
     "crop_size",
     "do_center_crop",
@@ -69,23 +69,23 @@ const OBEYED: [&str; 16] = [
     "size_divisor",
 ];
 
-/// The preprocessing of the published models of a kind, which applies where the files say nothing.
+/// The preprocessing of the published models of a family, which applies if there are no settings.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Published {
+pub(super) struct DefaultProcessor {
     /// Interpolation of the resize.
     pub interpolation: Interpolation,
     /// Mean and standard deviation per channel.
-    pub colours: Colours,
-    /// Class of the image processor.
+    pub colours: ChannelStats,
+    /// ProcessorClass of the image processor.
     pub class: &'static str,
 }
 
-/// Reads the settings in `dir` for images of `own_size`. If there are none, the settings are those of the published
-/// models of this kind, and a note says so.
+/// Reads the settings in `dir` for images of `own_size`. If there are none, those of the published models of this
+/// family apply, and a note lists them.
 pub(super) fn preprocess(
     dir: &Path,
     model_type: &str,
-    published: Published,
+    published: DefaultProcessor,
     own_size: usize,
     version: Option<&str>,
 ) -> Result<(Preprocess, Vec<String>)> {
@@ -97,49 +97,52 @@ pub(super) fn preprocess(
             .map_err(|e| e.context(format!("reading {file}")))?;
         return Ok((preprocess, notes));
     }
-    let Published { interpolation, colours: (mean, std), .. } = published;
+    let DefaultProcessor { interpolation, colours: (mean, std), .. } = published;
     notes.push(format!(
-        "there is no {FILE}: images are brought to {own_size} pixels ({}) and normalised with mean {mean:?} and std {std:?}, as those of the published {model_type} models",
+        "there is no {PREPROCESSOR_FILE}: images are resized to {own_size} pixels ({}) and normalised with mean {mean:?} \
+         and std {std:?}, as for the published {model_type} models",
         match interpolation {
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
             Interpolation::Lanczos => "lanczos",
         }
     ));
-    let library = Class::find(published.class).map(|class| class.usual_fit(own_size));
+    let library = ProcessorClass::find(published.class).map(|class| class.usual_fit(own_size));
     Ok((Preprocess { crop_floor: true, library, ..plain(own_size, interpolation, mean, std) }, notes))
 }
 
-/// The settings and their file. If both files have some, `processor_config.json` applies, as in transformers 5.
+/// Reads the settings; also returns the name of their file. If both files have settings, `processor_config.json`
+/// applies, as in transformers 5.
 fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Value)>> {
     let read = |name: &str| {
         let path = dir.join(name);
         path.exists().then(|| json(&path)).transpose()
     };
-    let (own, whole) = (read(FILE)?, read(WHOLE)?);
-    let within = whole.as_ref().and_then(|whole| whole.get("image_processor")).filter(|v| !v.is_null());
+    let (own, outer) = (read(PREPROCESSOR_FILE)?, read(PROCESSOR_FILE)?);
+    let within = outer.as_ref().and_then(|outer| outer.get("image_processor")).filter(|v| !v.is_null());
     let found = match (own, within) {
         (own, Some(within)) => {
             if own.is_some_and(|own| differ(&own, within)) {
                 notes.push(format!(
-                    "{FILE} says something else than {WHOLE}, which is followed, as transformers 5 does (4 follows the other)"
+                    "{PREPROCESSOR_FILE} differs from {PROCESSOR_FILE}, which is used, as by transformers 5 (version 4 uses the \
+                     former)"
                 ));
             }
-            Some((WHOLE, within.clone()))
+            Some((PROCESSOR_FILE, within.clone()))
         }
         (Some(own), None) => {
             // Some versions nest the settings in this file, too.
             let nested = own.get("image_processor").filter(|v| v.is_object()).cloned();
-            Some((FILE, nested.unwrap_or(own)))
+            Some((PREPROCESSOR_FILE, nested.unwrap_or(own)))
         }
         (None, None) => None,
     };
     match found {
         Some((file, table)) if !table.is_object() => Err(Error::failed(format!(
-            "{file} holds {} where the settings of an image processor are expected",
+            "{file} contains {}, expected the settings of an image processor",
             excerpt(&table.to_string(), 60)
         ))
-        .hint("get the file again from where the model is from, or delete it")),
+        .hint("download the file again from the source of the model, or delete it")),
         found => Ok(found),
     }
 }
@@ -147,7 +150,7 @@ fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Va
 /// Whether two files have different values for a supported setting.
 fn differ(one: &Value, other: &Value) -> bool {
     let get = |table: &Value, key: &str| table.get(key).filter(|v| !v.is_null()).cloned();
-    OBEYED.iter().any(|key| match (get(one, key), get(other, key)) {
+    SUPPORTED.iter().any(|key| match (get(one, key), get(other, key)) {
         (Some(a), Some(b)) => a != b,
         _ => false,
     })
@@ -157,8 +160,8 @@ fn differ(one: &Value, other: &Value) -> bool {
 struct Settings<'a> {
     file: &'static str,
     table: &'a Value,
-    class: &'static Class,
-    /// Whether the file names its class.
+    class: &'static ProcessorClass,
+    /// Whether the file states its class.
     named: bool,
     version_4: bool,
     /// Keys for which a default was used, with its value.
@@ -169,25 +172,28 @@ impl<'a> Settings<'a> {
     fn new(file: &'static str, table: &'a Value, usual: &str, version: Option<&str>) -> Result<Self> {
         let of = |key: &str| table.get(key).and_then(Value::as_str);
         let name = of("image_processor_type").or(of("feature_extractor_type"));
-        let class = Class::find(name.unwrap_or(usual)).ok_or_else(|| {
-            Error::failed(format!("image_processor_type = \"{}\" is not known", excerpt(name.unwrap_or(usual), 100)))
-                .hint(format!("known: {}; for anything else write a card", Class::names()))
+        let class = ProcessorClass::find(name.unwrap_or(usual)).ok_or_else(|| {
+            Error::failed(format!(
+                "image_processor_type = \"{}\" is not supported",
+                excerpt(name.unwrap_or(usual), 100)
+            ))
+            .hint(format!("use one of these: {}; or write a card", ProcessorClass::names()))
         })?;
         let version_4 = version.is_some_and(|v| v.starts_with("4.")) && !name.is_some_and(|n| n.ends_with("Fast"));
         Ok(Self { file, table, class, named: name.is_some(), version_4, assumed: Vec::new() })
     }
 
-    /// The value of `key` in the file; `None` if it is absent or null.
+    /// Returns the value of `key` in the file; `None` if it is absent or null.
     fn said(&self, key: &str) -> Option<&'a Value> {
         self.table.get(key).filter(|v| !v.is_null())
     }
 
-    fn refused(&self, key: &str) -> Error {
+    fn unsupported(&self, key: &str) -> Error {
         let value = self.table.get(key).unwrap_or(&Value::Null).to_string();
-        Error::failed(format!("{key} = {} is not known", excerpt(&value, 100)))
+        Error::failed(format!("{key} = {} is not supported", excerpt(&value, 100)))
     }
 
-    /// The value of `key` in the file, or the class's default, which is recorded in `assumed`.
+    /// Returns the value of `key` in the file, or the class's default, which is then recorded in `assumed`.
     fn get<T: Clone>(
         &mut self,
         key: &str,
@@ -197,7 +203,7 @@ impl<'a> Settings<'a> {
         hint: &str,
     ) -> Result<T> {
         match self.said(key) {
-            Some(value) => read(value).ok_or_else(|| self.refused(key).hint(hint)),
+            Some(value) => read(value).ok_or_else(|| self.unsupported(key).hint(hint)),
             None => {
                 self.assumed.push(format!("{key} = {shown}"));
                 Ok(default)
@@ -206,13 +212,13 @@ impl<'a> Settings<'a> {
     }
 
     fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
-        self.get(key, Value::as_bool, default, default, "expected true or false")
+        self.get(key, Value::as_bool, default, default, "set it to true or false")
     }
 
-    /// A flag that is false by default in most classes, so that a missing key is not an assumption.
+    /// Reads a flag that is false by default in most classes, so that a missing key is not an assumption.
     fn switch(&self, key: &str) -> Result<bool> {
         match self.said(key) {
-            Some(value) => value.as_bool().ok_or_else(|| self.refused(key).hint("expected true or false")),
+            Some(value) => value.as_bool().ok_or_else(|| self.unsupported(key).hint("set it to true or false")),
             None => Ok(false),
         }
     }
@@ -222,13 +228,13 @@ impl<'a> Settings<'a> {
     /// # Errors
     /// A key is neither supported nor harmless.
     fn check_keys(&self) -> Result<()> {
-        let known = |key: &str| HARMLESS.contains(&key) || OBEYED.contains(&key);
+        let known = |key: &str| IGNORED.contains(&key) || SUPPORTED.contains(&key);
         let off = |value: &Value| value.is_null() || *value == json!(false);
         let unknown = self.table.as_object().into_iter().flatten().find(|(key, value)| !known(key) && !off(value));
         match unknown {
-            Some((key, _)) => Err(self.refused(key).hint(
-                "such a preparation of images cannot be obeyed: remove the key if it says nothing about pixels, or write a card",
-            )),
+            Some((key, _)) => Err(self
+                .unsupported(key)
+                .hint("remove the key if it does not affect pixels, or write a card: this step is not supported")),
             None => Ok(()),
         }
     }
@@ -241,7 +247,7 @@ impl<'a> Settings<'a> {
         if !self.assumed.is_empty() {
             let of = if self.named { "the defaults of" } else { "and its class; the defaults of" };
             notes.push(format!(
-                "{} leaves out {}: {of} {}{} are taken",
+                "{} has no {}: {of} {}{} are used",
                 self.file,
                 self.assumed.join(", "),
                 self.class.name,
@@ -250,21 +256,21 @@ impl<'a> Settings<'a> {
         }
         if size > resize {
             return Err(Error::failed(format!("images of {resize} pixels are cropped to {size}"))
-                .hint("crop_size must not exceed size"));
+                .hint("set crop_size to at most size"));
         }
         let plain = plain(size, interpolation, mean, std);
         Ok(Preprocess { crop_pct: share(size, resize), crop_floor: true, library, ..plain })
     }
 
-    /// How the class makes an image square; `None` if the result is not square.
+    /// Returns how the class makes an image square; `None` if the result is not square.
     fn library(&self, side: usize, crops: bool) -> Option<Fit> {
         let size = self.said("size");
         let has = |key: &str| size.is_some_and(|size| size.get(key).is_some_and(|v| !v.is_null()));
         // Whether `size` is the shorter edge, which may also be the meaning of a single number or the default.
         let by_edge = has("shortest_edge") || (!has("height") && !has("longest_edge") && self.class.by_edge);
         match self.class.way {
-            Way::Pads => Some(self.class.usual_fit(side)).filter(|_| !has("height") && !has("shortest_edge")),
-            Way::ConvNext => Some(self.class.usual_fit(side)),
+            ResizeMode::Pads => Some(self.class.usual_fit(side)).filter(|_| !has("height") && !has("shortest_edge")),
+            ResizeMode::ConvNext => Some(self.class.usual_fit(side)),
             _ if self.said("keep_aspect_ratio") == Some(&json!(true)) => None,
             _ if by_edge => Some(Fit::Shortest).filter(|_| crops),
             _ if has("longest_edge") => None,
@@ -272,43 +278,49 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// The side to which a square is resized, the side of the crop, and how other images are made square.
+    /// Returns the side to which a square is resized, the side of the crop, and how other images are made square.
     fn sizes(&mut self, own_size: usize) -> Result<(usize, usize, Option<Fit>)> {
         let class = self.class;
         if !self.flag("do_resize", true)? {
-            return Err(self.refused("do_resize").hint("such a preparation of images cannot be obeyed; write a card"));
+            return Err(self.unsupported("do_resize").hint("write a card: this step is not supported"));
         }
         let default = class.size(self.version_4);
         const SIDES: &str =
-            "expected a number, {\"height\": n, \"width\": n} with equal numbers, or {\"shortest_edge\": n}";
+            "set it to a number, {\"height\": n, \"width\": n} with equal numbers, or {\"shortest_edge\": n}";
         let edge_named = self.said("size").is_some_and(|size| size.get("height").is_some());
         let mut side = self.get("size", edge, default, default, SIDES)?;
         let mut resize = match class.way {
-            Way::ConvNext if edge_named => {
-                return Err(self.refused("size").hint("ConvNextImageProcessor takes {\"shortest_edge\": n}"));
+            ResizeMode::ConvNext if edge_named => {
+                return Err(self
+                    .unsupported("size")
+                    .hint("set it to {\"shortest_edge\": n}, as ConvNextImageProcessor requires"));
             }
-            Way::ConvNext => {
+            ResizeMode::ConvNext => {
                 let share = if side < classes::SQUASHED {
-                    self.get("crop_pct", Value::as_f64, 0.875, 0.875, "expected a number")?
+                    self.get("crop_pct", Value::as_f64, 0.875, 0.875, "set it to a number")?
                 } else {
                     1.0
                 };
                 if !(share > 0.1 && share <= 1.0) {
-                    return Err(self.refused("crop_pct").hint("expected a number above 0.1 and at most 1"));
+                    return Err(self.unsupported("crop_pct").hint("set it to a number above 0.1 and at most 1"));
                 }
                 (side as f64 / share) as usize
             }
-            Way::Levit if !edge_named => ((256.0 / 224.0) * side as f64) as usize,
+            ResizeMode::Levit if !edge_named => ((256.0 / 224.0) * side as f64) as usize,
             _ => side,
         };
-        if class.way != Way::ConvNext {
+        if class.way != ResizeMode::ConvNext {
             if self.said("crop_pct").is_some() {
-                return Err(self.refused("crop_pct").hint("only ConvNextImageProcessor has it"));
+                return Err(self
+                    .unsupported("crop_pct")
+                    .hint("remove it: only ConvNextImageProcessor has this setting"));
             }
             side = resize;
         }
         let multiple = match self.said("ensure_multiple_of") {
-            Some(value) => whole(value).ok_or_else(|| self.refused("ensure_multiple_of").hint("expected a number"))?,
+            Some(value) => {
+                integer(value).ok_or_else(|| self.unsupported("ensure_multiple_of").hint("set it to a number"))?
+            }
             None => 1,
         };
         if multiple > 1 {
@@ -324,14 +336,15 @@ impl<'a> Settings<'a> {
             let usual = class.crop(self.version_4).unwrap_or(own_size);
             side = self.get("crop_size", edge, usual, usual, SIDES)?;
         }
-        if self.switch("do_pad")? || (class.way == Way::Pads && self.said("do_pad").is_none()) {
+        if self.switch("do_pad")? || (class.way == ResizeMode::Pads && self.said("do_pad").is_none()) {
             let padded =
-                self.said("pad_size").map(|size| edge(size).ok_or_else(|| self.refused("pad_size").hint(SIDES)));
-            let fits = padded.transpose()?.unwrap_or(if class.way == Way::Pads { default } else { side }) == side;
-            let divisor = self.said("size_divisor").map_or(Some(1), whole).filter(|n| *n > 0);
+                self.said("pad_size").map(|size| edge(size).ok_or_else(|| self.unsupported("pad_size").hint(SIDES)));
+            let fits =
+                padded.transpose()?.unwrap_or(if class.way == ResizeMode::Pads { default } else { side }) == side;
+            let divisor = self.said("size_divisor").map_or(Some(1), integer).filter(|n| *n > 0);
             if !fits || divisor.is_none_or(|n| !side.is_multiple_of(n)) {
                 return Err(Error::failed(format!("images of {side} pixels are padded to another size"))
-                    .hint("pad_size and size_divisor must leave a square as it is; for anything else write a card"));
+                    .hint("set pad_size and size_divisor so that a square is not changed, or write a card"));
             }
         }
         Ok((resize, side, self.library(side, crops)))
@@ -348,18 +361,18 @@ impl<'a> Settings<'a> {
         };
         let number = json!(default);
         let usual = known(&number).unwrap_or(Interpolation::Bicubic);
-        self.get("resample", known, usual, default, "known: 1 (Lanczos), 2 (bilinear), 3 (bicubic)")
+        self.get("resample", known, usual, default, "set it to 1 (Lanczos), 2 (bilinear) or 3 (bicubic)")
     }
 
-    /// Mean and standard deviation for pixels in 0..1, converted if the file's rescale factor differs.
+    /// Returns mean and standard deviation for pixels in 0..1, converted if the file's rescale factor differs.
     fn colours(&mut self) -> Result<([f32; 3], [f32; 3])> {
         const SCALE: f64 = 1.0 / 255.0;
         let factor = match self.flag("do_rescale", true)? {
-            true => self.get("rescale_factor", Value::as_f64, SCALE, "1/255", "expected a number")?,
+            true => self.get("rescale_factor", Value::as_f64, SCALE, "1/255", "set it to a number")?,
             false => 1.0,
         };
         if !(factor.is_finite() && factor > 0.0) {
-            return Err(self.refused("rescale_factor").hint("expected a positive number, most often 1 / 255"));
+            return Err(self.unsupported("rescale_factor").hint("expected a positive number, most often 1 / 255"));
         }
         let (mean, std) = match self.flag("do_normalize", true)? {
             true => {
@@ -379,7 +392,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Three numbers, or one number for all channels.
+/// Parses three numbers, or one number for all channels.
 fn three(value: &Value) -> Option<[f64; 3]> {
     match value.as_array() {
         Some(list) => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>()?.try_into().ok(),
@@ -387,15 +400,15 @@ fn three(value: &Value) -> Option<[f64; 3]> {
     }
 }
 
-/// The side to which `size` resizes a square image.
+/// Parses the side to which `size` resizes a square image.
 fn edge(value: &Value) -> Option<usize> {
-    let of = |key: &str| value.get(key).and_then(whole);
+    let of = |key: &str| value.get(key).and_then(integer);
     match (value.as_array().map(Vec::as_slice), of("height"), of("width")) {
-        (Some([a, b]), ..) => whole(a).filter(|a| Some(*a) == whole(b)),
-        (Some([a]), ..) => whole(a),
+        (Some([a, b]), ..) => integer(a).filter(|a| Some(*a) == integer(b)),
+        (Some([a]), ..) => integer(a),
         (Some(_), ..) => None,
         (None, Some(height), Some(width)) => Some(height).filter(|_| height == width),
-        (None, ..) => whole(value).or_else(|| of("shortest_edge")).or_else(|| of("longest_edge")),
+        (None, ..) => integer(value).or_else(|| of("shortest_edge")).or_else(|| of("longest_edge")),
     }
     .filter(|side| *side > 0)
 }

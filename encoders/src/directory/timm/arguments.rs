@@ -1,14 +1,14 @@
 //! The arguments of timm's model classes: the table of its architectures (made by `tests/reference/timm_table.py`),
 //! overridden by the arguments of a configuration.
 
-use crate::directory::{self, Fixed, otherwise, whole};
+use crate::directory::{self, SupportedValues, first_unsupported, integer};
 use burgess_base::{Error, Result, nearest};
 use serde_json::{Map, Value};
 
 /// The table of architectures, one per line: name, class, arguments.
 const TABLE: &str = include_str!("architectures.tsv");
 
-/// Name, class and arguments of all architectures.
+/// Iterates over name, class and arguments of all architectures.
 pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     TABLE.lines().filter_map(|line| {
         let mut columns = line.split('\t');
@@ -16,15 +16,15 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'sta
     })
 }
 
-/// The arguments of a model. Reading an argument removes it; [`Arguments::done`] rejects those that are left.
-pub(in crate::directory) struct Arguments {
-    /// timm's class of the model, such as `VisionTransformer`.
+/// The arguments of a model. Reading an argument removes it; [`TimmArguments::done`] rejects those that are left.
+pub(in crate::directory) struct TimmArguments {
+    /// Class of the model in timm, such as `VisionTransformer`.
     pub class: &'static str,
     name: String,
     left: Map<String, Value>,
 }
 
-impl Arguments {
+impl TimmArguments {
     /// Collects the arguments of the architecture `name`, overridden by `own`. A pretrained tag after a dot is ignored.
     ///
     /// # Errors
@@ -36,19 +36,19 @@ impl Arguments {
             let read = |known: &str| super::model(known, &Value::Null, &Value::Null, 224).is_ok();
             let near = nearest(name, table().map(|(known, ..)| known).filter(|known| read(known)));
             let hint = if near.is_empty() {
-                "of timm, the plain vision transformers (vit, deit, eva, beit, samvit), convnext and resnet are known; for anything else write a card".into()
+                "write a card, or use a plain vision transformer (vit, deit, eva, beit, samvit), convnext or resnet of timm".into()
             } else {
-                format!("the nearest known names are {}; for anything else write a card", near.join(", "))
+                format!("use one of the nearest names: {}; or write a card", near.join(", "))
             };
-            Error::failed(format!("timm's architecture `{name}` is not known")).hint(hint)
+            Error::failed(format!("timm's architecture `{name}` is not supported")).hint(hint)
         })?;
         let mut left: Map<String, Value> = serde_json::from_str(usual)?;
         match own {
             Value::Null => {}
             Value::Object(own) => left.extend(own.clone()),
             other => {
-                return Err(Error::failed(format!("model_args = {other} is not a table of arguments"))
-                    .hint("expected an object, or nothing"));
+                return Err(Error::failed(format!("model_args = {other} is not an object"))
+                    .hint("set it to an object of arguments, or remove it"));
             }
         }
         Ok(Self { class, name: name.into(), left })
@@ -66,7 +66,7 @@ impl Arguments {
         self.left.remove(key).filter(|v| !v.is_null())
     }
 
-    /// Whether the argument is given as `None` in Python.
+    /// Whether the argument is given and is `None` in Python.
     pub fn is_none(&self, key: &str) -> bool {
         self.left.get(key).is_some_and(Value::is_null)
     }
@@ -74,39 +74,39 @@ impl Arguments {
     /// Reads four integers, or one integer for all four.
     pub fn four(&mut self, key: &str, default: [usize; 4]) -> Result<[usize; 4]> {
         let read = |value: &Value| match value.as_array() {
-            Some(list) => list.iter().map(whole).collect::<Option<Vec<_>>>()?.try_into().ok(),
-            None => whole(value).map(|one| [one; 4]),
+            Some(list) => list.iter().map(integer).collect::<Option<Vec<_>>>()?.try_into().ok(),
+            None => integer(value).map(|one| [one; 4]),
         };
         Ok(self.read(key, read)?.unwrap_or(default))
     }
 
-    /// Reads a name and returns the value that it has in `known`.
+    /// Reads a name and returns its value in `known`.
     pub fn one_of<T: Copy>(&mut self, key: &str, default: &str, known: &[(&str, T)]) -> Result<T> {
         let name = self.text(key, default)?;
         let found = known.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| *value).ok_or_else(|| self.refused(key, &name.into()))
+        found.map(|(_, value)| *value).ok_or_else(|| self.unsupported(key, &name.into()))
     }
 
     fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
         match self.take(key) {
             None => Ok(None),
-            Some(value) => read(&value).map(Some).ok_or_else(|| self.refused(key, &value)),
+            Some(value) => read(&value).map(Some).ok_or_else(|| self.unsupported(key, &value)),
         }
     }
 
     /// Reads a non-negative integer.
     pub fn number(&mut self, key: &str, default: usize) -> Result<usize> {
-        Ok(self.read(key, whole)?.unwrap_or(default))
+        Ok(self.read(key, integer)?.unwrap_or(default))
     }
 
-    /// Reads the side of a square: an integer, or two that are equal.
+    /// Reads the side of a square: an integer, or two equal integers.
     pub fn side(&mut self, key: &str) -> Result<Option<usize>> {
         self.read(key, directory::side)
     }
 
     /// Reads a list of non-negative integers.
     pub fn numbers(&mut self, key: &str) -> Result<Option<Vec<usize>>> {
-        self.read(key, |value| value.as_array()?.iter().map(whole).collect())
+        self.read(key, |value| value.as_array()?.iter().map(integer).collect())
     }
 
     /// Reads a number.
@@ -114,12 +114,12 @@ impl Arguments {
         self.read(key, Value::as_f64)
     }
 
-    /// Reads a truth value; `None` if it is absent.
+    /// Reads a Boolean; `None` if it is absent.
     pub fn choice(&mut self, key: &str) -> Result<Option<bool>> {
         self.read(key, Value::as_bool)
     }
 
-    /// Reads a truth value.
+    /// Reads a Boolean.
     pub fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
         Ok(self.choice(key)?.unwrap_or(default))
     }
@@ -130,10 +130,10 @@ impl Arguments {
     }
 
     /// Reads arguments for which only one value is supported.
-    pub fn only(&mut self, fixed: &Fixed) -> Result<()> {
-        if let Some(key) = otherwise(fixed, |key| self.left.get(key))? {
+    pub fn only(&mut self, fixed: &SupportedValues) -> Result<()> {
+        if let Some(key) = first_unsupported(fixed, |key| self.left.get(key))? {
             let value = self.take(key).unwrap_or_default();
-            return Err(self.refused(key, &value));
+            return Err(self.unsupported(key, &value));
         }
         for (key, _) in fixed {
             self.left.remove(*key);
@@ -160,13 +160,13 @@ impl Arguments {
             .unwrap_or(default))
     }
 
-    /// The error for an argument with an unsupported value.
-    pub fn refused(&self, key: &str, value: &Value) -> Error {
-        Error::failed(format!("timm's `{}` has {key} = {value}, which is not known", self.name))
-            .hint("models of this class with other values can be read; for anything else write a card")
+    /// Returns the error for an argument with an unsupported value.
+    pub fn unsupported(&self, key: &str, value: &Value) -> Error {
+        Error::failed(format!("timm's `{}` has {key} = {value}, which is not supported", self.name))
+            .hint("write a card: this value is not supported")
     }
 
-    /// The error for arguments that contradict each other.
+    /// Returns the error for arguments that contradict each other.
     pub fn contradiction(&self, what: &str) -> Error {
         Error::failed(format!("timm's `{}`: {what}", self.name)).hint("write a card")
     }
@@ -178,7 +178,7 @@ impl Arguments {
     pub fn done(self) -> Result<()> {
         match self.left.iter().next() {
             None => Ok(()),
-            Some((key, value)) => Err(self.refused(key, value)),
+            Some((key, value)) => Err(self.unsupported(key, value)),
         }
     }
 }

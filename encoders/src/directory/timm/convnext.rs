@@ -1,13 +1,14 @@
 //! Reads the arguments of timm's `ConvNeXt`, both versions.
 
-use super::arguments::Arguments;
-use super::vit::NO_MATTER;
+use super::arguments::TimmArguments;
+use super::vit::IGNORED;
 use crate::arch::{Activation, ConvNextConfig, NormKind, StemKind};
-use crate::directory::Fixed;
+use crate::directory::SupportedValues;
 use burgess_base::Result;
 
 /// Other strides of the stem would change those of the stages, too.
-const FIXED: &Fixed = &[("conv_bias", "true"), ("in_chans", "3"), ("output_stride", "32"), ("patch_size", "4")];
+const FIXED: &SupportedValues =
+    &[("conv_bias", "true"), ("in_chans", "3"), ("output_stride", "32"), ("patch_size", "4")];
 
 const STEMS: [(&str, StemKind); 4] = [
     ("patch", StemKind::Patch),
@@ -28,14 +29,14 @@ const NORMS: [(&str, NormKind); 6] = [
 const ACTIVATIONS: [(&str, Activation); 3] =
     [("gelu", Activation::Gelu), ("gelu_tanh", Activation::GeluTanh), ("silu", Activation::Silu)];
 
-/// The network for images of `image_size`, and the dialect of its weights.
-pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, ConvNextConfig)> {
+/// Returns the network for images of `image_size`, and the dialect of its weights.
+pub(super) fn config(arguments: &mut TimmArguments, image_size: usize) -> Result<(&'static str, ConvNextConfig)> {
     arguments.only(FIXED)?;
     let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
-    arguments.without(NO_MATTER);
+    arguments.without(IGNORED);
     arguments.without(&["global_pool", "head_hidden_size"]);
     let dialect = if arguments.flag("conv_mlp", false)? { "timm-conv-mlp" } else { "timm" };
-    // For this argument `None` is not the default.
+    // An explicit `None` means no layer scale; it is not the default.
     let layer_scale = if arguments.is_none("ls_init_value") { 0.0 } else { 1e-6 };
     let config = ConvNextConfig {
         image_size,

@@ -1,26 +1,26 @@
 //! Reads the arguments of timm's `Eva` (EVA, EVA-02, and models with rotary position embeddings) and `Beit`.
 
-use super::arguments::Arguments;
-use super::vit::{NO_MATTER, common};
+use super::arguments::TimmArguments;
+use super::vit::{IGNORED, common};
 use crate::arch::{Activation, Rotary, VitConfig};
-use crate::directory::Fixed;
+use crate::directory::SupportedValues;
 use burgess_base::Result;
 
-const FIXED: &Fixed = &[("dynamic_img_pad", "false"), ("in_chans", "3"), ("use_naflex", "false")];
+const FIXED: &SupportedValues = &[("dynamic_img_pad", "false"), ("in_chans", "3"), ("use_naflex", "false")];
 
-const BEIT: &Fixed = &[("in_chans", "3"), ("use_shared_rel_pos_bias", "false")];
+const BEIT: &SupportedValues = &[("in_chans", "3"), ("use_shared_rel_pos_bias", "false")];
 
-/// The network for images of `image_size`, and the dialect of its weights.
-pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
+/// Returns the network for images of `image_size`, and the dialect of its weights.
+pub(super) fn eva(arguments: &mut TimmArguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
     arguments.only(FIXED)?;
-    arguments.without(NO_MATTER);
+    arguments.without(IGNORED);
     let common = common(arguments, image_size)?;
     let class_token = arguments.flag("class_token", true)?;
     let registers = arguments.number("num_reg_tokens", 0)?;
     let placed = !arguments.flag("no_embed_class", false)?;
     let (attention_norm, mlp_norm) = (arguments.flag("scale_attn_inner", false)?, arguments.flag("scale_mlp", false)?);
     if attention_norm && !mlp_norm {
-        return Err(arguments.contradiction("a norm inside attention goes together with one inside the MLP"));
+        return Err(arguments.contradiction("an inner norm of the attention requires an inner norm of the MLP"));
     }
     let align = arguments.number("swiglu_align_to", 0)?;
     let gated = arguments.flag("swiglu_mlp", false)?;
@@ -35,7 +35,7 @@ pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'sta
         ("eva", false, true) => "timm-eva-split",
         ("rope", true, false) => "timm-rope",
         (kind, ..) => {
-            let what = format!("attn_type \"{kind}\" with qkv_fused = {fused} and this MLP is not known");
+            let what = format!("attn_type \"{kind}\" with qkv_fused = {fused} and this MLP is not supported");
             return Err(arguments.contradiction(&what));
         }
     };
@@ -65,15 +65,15 @@ pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'sta
     Ok((dialect, config))
 }
 
-/// The rotary position embedding, if it is used; models without one may have arguments about it, too.
-fn rotary(arguments: &mut Arguments) -> Result<Option<Rotary>> {
+/// Returns the rotary position embedding if it is used; its arguments may be present even if it is not.
+fn rotary(arguments: &mut TimmArguments) -> Result<Option<Rotary>> {
     let used = arguments.flag("use_rot_pos_emb", false)?;
     let kind = arguments.text("rope_type", "cat")?;
     let halves = arguments.flag("rope_rotate_half", false)?;
     let columns_first = match arguments.text("rope_grid_indexing", "ij")?.as_str() {
         "ij" => false,
         "xy" => true,
-        other => return Err(arguments.refused("rope_grid_indexing", &other.into())),
+        other => return Err(arguments.unsupported("rope_grid_indexing", &other.into())),
     };
     let (grid, offset) = (arguments.side("ref_feat_shape")?, arguments.real("rope_grid_offset")?.unwrap_or(0.0));
     let temperature = arguments.real("rope_temperature")?.unwrap_or(Rotary::default().temperature);
@@ -84,15 +84,15 @@ fn rotary(arguments: &mut Arguments) -> Result<Option<Rotary>> {
         ("" | "cat", false) => Ok(Some(Rotary { grid, offset, temperature, columns_first, ..Rotary::default() })),
         // DINOv3's order of rows and columns is the same for both indexings, and it has neither grid nor offset.
         ("dinov3", true) => Ok(Some(Rotary { temperature, centred: true, halves, ..Rotary::default() })),
-        ("" | "cat" | "dinov3", _) => Err(arguments.refused("rope_rotate_half", &halves.into())),
-        _ => Err(arguments.refused("rope_type", &kind.into())),
+        ("" | "cat" | "dinov3", _) => Err(arguments.unsupported("rope_rotate_half", &halves.into())),
+        _ => Err(arguments.unsupported("rope_type", &kind.into())),
     }
 }
 
-/// As [`eva`], for `Beit`.
-pub(super) fn beit(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
+/// Returns the network of `Beit` for images of `image_size`, and the dialect of its weights.
+pub(super) fn beit(arguments: &mut TimmArguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
     arguments.only(BEIT)?;
-    arguments.without(NO_MATTER);
+    arguments.without(IGNORED);
     let common = common(arguments, image_size)?;
     let gated = arguments.flag("swiglu_mlp", false)?;
     let pooled = arguments.text("global_pool", "avg")?;

@@ -1,4 +1,5 @@
-//! `config.json` of timm: the name of an architecture, `model_args` that override its arguments, and `pretrained_cfg`.
+//! Reads `config.json` of timm: the name of an architecture, `model_args` that override its arguments, and
+//! `pretrained_cfg`.
 
 mod arguments;
 mod convnext;
@@ -9,18 +10,18 @@ mod vit;
 
 pub(super) use vit::times;
 
-use super::shapes::Shapes;
-use super::{Found, IMAGENET, interpolation, plain, three, whole};
+use super::shapes::TensorShapes;
+use super::{DerivedEncoder, IMAGENET, integer, interpolation, plain, three};
 use crate::arch::{ArchitectureConfig, Tap};
-use crate::checkpoint::{self, Checkpoint, Dialect, Needed, Place};
+use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Preprocess};
-use arguments::Arguments;
+use arguments::TimmArguments;
 use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
 use serde_json::Value;
 
-/// Describes a model without its weights.
-pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<Found> {
+/// Derives the encoder from its configuration and the shapes of its tensors.
+pub(super) fn derive(name: &str, config: &Value, weights: &Checkpoint) -> Result<DerivedEncoder> {
     let pretrained = config.get("pretrained_cfg").unwrap_or(config);
     let own = config.get("model_args").unwrap_or(&Value::Null);
     let mut notes = Vec::new();
@@ -28,32 +29,34 @@ pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<
     let model = model(name, own, pretrained, input)?;
     let size = model.architecture.image_size();
     if size != input {
-        notes.push(format!("the model takes images of {size} pixels, though pretrained_cfg.input_size is {input}"));
+        notes.push(format!(
+            "the model has a fixed image size of {size} pixels, but pretrained_cfg.input_size is {input}"
+        ));
     }
     let preprocess = preprocess(pretrained, size, &mut notes)?;
     notes.extend(model.note.clone());
-    at_its_place(weights, &model, |architecture, place| {
+    locate_model(weights, &model, |architecture, part| {
         let tap = Tap { norm: architecture.norms_last_tokens(), ..Tap::default() };
         let (preprocess, notes) = (preprocess.clone(), notes.clone());
-        Found { family: name.into(), dialect: model.dialect, place, architecture, preprocess, tap, notes }
+        DerivedEncoder { family: name.into(), dialect: model.dialect, part, architecture, preprocess, tap, notes }
     })
 }
 
 /// Locates the model among the weights and completes its description with `finish`.
-pub(super) fn at_its_place(
+pub(super) fn locate_model(
     weights: &Checkpoint,
     model: &Model,
-    finish: impl Fn(ArchitectureConfig, Place) -> Found,
-) -> Result<Found> {
+    finish: impl Fn(ArchitectureConfig, CheckpointPart) -> DerivedEncoder,
+) -> Result<DerivedEncoder> {
     model.architecture.check_layers(weights.keys().count())?;
     let parameters = checkpoint::parameters(&model.architecture.init(&Device::flex())?)?;
-    let mut places = Needed::new(&parameters, Dialect::find(model.dialect)?)?.places(weights);
-    if places.is_empty() {
-        places.push(Place::whole());
+    let mut parts = ExpectedTensors::new(&parameters, Dialect::find(model.dialect)?)?.parts(weights);
+    if parts.is_empty() {
+        parts.push(CheckpointPart::whole());
     }
-    super::placed(weights, places, |place| {
-        let shapes = Shapes::new(weights, model.dialect, place)?;
-        Ok(finish(placed(model.architecture.clone(), &shapes)?, place.clone()))
+    super::locate(weights, parts, |part| {
+        let shapes = TensorShapes::new(weights, model.dialect, part)?;
+        Ok(finish(fit_to_weights(model.architecture.clone(), &shapes)?, part.clone()))
     })
 }
 
@@ -61,15 +64,15 @@ pub(super) fn at_its_place(
 pub(super) struct Model {
     /// Dialect of timm's own files.
     pub dialect: &'static str,
-    /// The architecture; its position embeddings are for its own image size.
+    /// Architecture with position embeddings for its image size.
     pub architecture: ArchitectureConfig,
-    /// A note for the user.
+    /// Note for the user on the card, if any.
     pub note: Option<String>,
 }
 
 /// Describes the architecture `name` with the arguments `own`, for images of `input` pixels or its own fixed size.
 pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -> Result<Model> {
-    let mut arguments = Arguments::of(name, own)?;
+    let mut arguments = TimmArguments::of(name, own)?;
     arguments.or("global_pool", pretrained.get("global_pool"));
     let dynamic = arguments.flag("dynamic_img_size", false)?;
     let made_for = arguments.side("img_size")?;
@@ -80,7 +83,8 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
             let config = vit::config(&mut arguments, size, false)?;
             let (config, unplaced) = vit::without_positions(config);
             note = unplaced.then(|| {
-                "pos_embed is none: class token and registers are left out, as in timm 1.0.20 (later versions add them)".into()
+                "pos_embed is none: class token and registers are omitted, as in timm 1.0.20 (later versions add them)"
+                    .into()
             });
             (if unplaced { "timm-without-positions" } else { "timm" }, ArchitectureConfig::Vit(config))
         }
@@ -100,8 +104,9 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
         }
         "ResNet" => ("timm-resnet", ArchitectureConfig::ResNet(resnet::config(&mut arguments, size)?)),
         other => {
-            return Err(Error::failed(format!("timm's `{name}` is a {other}, which cannot be read without a card"))
-                .hint("write a card"));
+            return Err(
+                Error::failed(format!("timm's `{name}` is a {other}, which is not supported")).hint("write a card")
+            );
         }
     };
     arguments.done()?;
@@ -109,9 +114,12 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
     Ok(Model { dialect, architecture, note })
 }
 
-/// Adjusts the network to the weights: the grid of their position embeddings, and no final norm if they lack it
-/// (ConvNeXt V2 of masked pretraining).
-pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> Result<ArchitectureConfig> {
+/// Adjusts the architecture to the weights: the grid of the position embeddings, and no final norm if the weights have
+/// none (ConvNeXt V2 of masked pretraining).
+pub(super) fn fit_to_weights(
+    mut architecture: ArchitectureConfig,
+    shapes: &TensorShapes,
+) -> Result<ArchitectureConfig> {
     if let ArchitectureConfig::Vit(config) = &mut architecture
         && config.absolute_positions
     {
@@ -124,48 +132,48 @@ pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> R
     Ok(architecture)
 }
 
-/// Side of the square images of `pretrained_cfg`, in pixels.
+/// Reads the side of the square images in `pretrained_cfg`, in pixels.
 fn input_size(pretrained: &Value, notes: &mut Vec<String>) -> Result<usize> {
     match pretrained.get("input_size").filter(|v| !v.is_null()) {
         None => {
-            notes.push("pretrained_cfg has no input_size: 224 pixels, timm's default, are taken".into());
+            notes.push("pretrained_cfg has no input_size: timm's default of 224 pixels is used".into());
             Ok(224)
         }
         Some(size) => match size.as_array().map(Vec::as_slice) {
-            Some([channels, rows, columns]) if whole(channels) == Some(3) && rows == columns => whole(rows),
+            Some([channels, rows, columns]) if integer(channels) == Some(3) && rows == columns => integer(rows),
             _ => None,
         }
-        .ok_or_else(|| Error::failed(format!("pretrained_cfg.input_size = {size} is not known")))
-        .map_err(|e| e.hint("expected [3, side, side]")),
+        .ok_or_else(|| Error::failed(format!("pretrained_cfg.input_size = {size} is not supported")))
+        .map_err(|e| e.hint("set it to [3, side, side]")),
     }
 }
 
-/// Reads timm's evaluation transform. On a square image its crop modes are equal; they differ on other images.
+/// Reads timm's evaluation transform. Its crop modes are equal for square images; for other images they differ.
 fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
     let step = || "reading pretrained_cfg of config.json";
     let mut get = |key: &str, default: Value| {
         pretrained.get(key).filter(|v| !v.is_null()).cloned().unwrap_or_else(|| {
-            notes.push(format!("pretrained_cfg has no {key}: {default}, timm's default, is taken"));
+            notes.push(format!("pretrained_cfg has no {key}: timm's default {default} is used"));
             default
         })
     };
     let kernel = interpolation(&get("interpolation", "bicubic".into())).with_context(step)?;
     let crop = get("crop_pct", 0.875.into());
     let crop_pct =
-        crop.as_f64().ok_or_else(|| Error::failed(format!("pretrained_cfg.crop_pct = {crop} is no number")))?;
+        crop.as_f64().ok_or_else(|| Error::failed(format!("pretrained_cfg.crop_pct = {crop} is not a number")))?;
     let fit = match pretrained.get("crop_mode").filter(|v| !v.is_null()).map(|mode| (mode, mode.as_str())) {
         None | Some((_, Some("center"))) => Fit::Shortest,
         Some((_, Some("squash"))) => Fit::Squash,
         Some((_, Some("border"))) => Fit::Longest,
         Some((mode, _)) => {
-            return Err(Error::failed(format!("pretrained_cfg.crop_mode = {mode} is not known"))
-                .hint("known: center, squash, border"));
+            return Err(Error::failed(format!("pretrained_cfg.crop_mode = {mode} is not supported"))
+                .hint("use center, squash or border"));
         }
     };
     let mut colour = |key: &str, default: [f32; 3]| match pretrained.get(key).filter(|v| !v.is_null()) {
         Some(_) => three(pretrained, key).with_context(step),
         None => {
-            notes.push(format!("pretrained_cfg has no {key}: {default:?}, timm's default, is taken"));
+            notes.push(format!("pretrained_cfg has no {key}: timm's default {default:?} is used"));
             Ok(default)
         }
     };

@@ -1,12 +1,12 @@
 //! Reads the arguments of timm's `ResNet`: ResNet, wide ResNet and ResNeXt, with batch norms and without attention.
 
-use super::arguments::Arguments;
-use super::vit::NO_MATTER;
+use super::arguments::TimmArguments;
+use super::vit::IGNORED;
 use crate::arch::{ResBlockKind, ResNetConfig, ResStemKind};
-use crate::directory::Fixed;
+use crate::directory::SupportedValues;
 use burgess_base::Result;
 
-const FIXED: &Fixed = &[
+const FIXED: &SupportedValues = &[
     ("aa_layer", "null"),
     ("act_layer", "\"relu\""),
     ("block_args", "null"),
@@ -24,11 +24,11 @@ const BLOCKS: [(&str, ResBlockKind); 2] =
 const STEMS: [(&str, ResStemKind); 3] =
     [("", ResStemKind::Plain), ("deep", ResStemKind::Deep), ("deep_tiered", ResStemKind::DeepTiered)];
 
-/// The network for images of `image_size`.
-pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<ResNetConfig> {
+/// Returns the network for images of `image_size`.
+pub(super) fn config(arguments: &mut TimmArguments, image_size: usize) -> Result<ResNetConfig> {
     arguments.only(FIXED)?;
     let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
-    arguments.without(NO_MATTER);
+    arguments.without(IGNORED);
     arguments.without(&["drop_block_rate", "global_pool", "zero_init_last"]);
     Ok(ResNetConfig {
         image_size,

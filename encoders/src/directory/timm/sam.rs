@@ -1,12 +1,12 @@
 //! Reads the arguments of timm's `VisionTransformerSAM`.
 
-use super::arguments::Arguments;
-use super::vit::{NO_MATTER, times};
+use super::arguments::TimmArguments;
+use super::vit::{IGNORED, times};
 use crate::arch::SamConfig;
-use crate::directory::Fixed;
+use crate::directory::SupportedValues;
 use burgess_base::Result;
 
-const FIXED: &Fixed = &[
+const FIXED: &SupportedValues = &[
     ("act_layer", "\"gelu\""),
     ("in_chans", "3"),
     ("init_values", "null"),
@@ -18,15 +18,15 @@ const FIXED: &Fixed = &[
     ("use_rope", "false"),
 ];
 
-/// The network for images of `image_size`.
-pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<SamConfig> {
+/// Returns the network for images of `image_size`.
+pub(super) fn config(arguments: &mut TimmArguments, image_size: usize) -> Result<SamConfig> {
     arguments.only(FIXED)?;
-    arguments.without(NO_MATTER);
+    arguments.without(IGNORED);
     arguments.without(&["drop_path_rate"]);
     // The neck belongs to the mask decoder or the classifier.
     arguments.without(&["global_pool", "head_hidden_size", "neck_chans"]);
     if !arguments.flag("use_rel_pos", false)? {
-        return Err(arguments.refused("use_rel_pos", &false.into()));
+        return Err(arguments.unsupported("use_rel_pos", &false.into()));
     }
     let width = arguments.number("embed_dim", 768)?;
     let depth = arguments.number("depth", 12)?;

@@ -20,7 +20,7 @@ fn contents(name: &str, input: usize) -> Result<(usize, usize)> {
     Ok(sizes)
 }
 
-/// Arguments that are not supported, with the number of architectures that have them.
+/// TimmArguments that are not supported, with the number of architectures that have them.
 const REFUSED: [(&str, usize); 6] = [
     ("block_fn = \"ParallelScalingBlock\"", 1),
     ("block_fn = \"ParallelThingsBlock\"", 2),
@@ -88,7 +88,7 @@ fn an_argument_that_is_not_known_is_refused_by_name() {
     assert!(say("samvit_base_patch16", json!({"depth": 1_000_000})).contains("depth 1000000"));
     assert!(say(vit, json!({"num_heads": 7})).contains("heads 7"));
     assert!(say(vit, json!([1])).contains("model_args = [1]"));
-    assert!(say("vit_bas_patch16_224", Value::Null).contains("`vit_bas_patch16_224` is not known"));
+    assert!(say("vit_bas_patch16_224", Value::Null).contains("`vit_bas_patch16_224` is not supported"));
     assert!(say("samvit_base_patch16", json!({"use_rope": true})).contains("use_rope = true"));
 }
 
@@ -98,7 +98,7 @@ fn hints_name_only_what_is_read() {
     {
         let Err(error) = model(name, &Value::Null, &Value::Null, 224) else { continue };
         let hint = error.hint_text().unwrap_or_default().to_string();
-        let names = hint.trim_start_matches("the nearest known names are ").split(';').next().unwrap_or_default();
+        let names = hint.trim_start_matches("use one of the nearest names: ").split(';').next().unwrap_or_default();
         for name in names.split(", ").filter(|n| n.contains('_')) {
             assert!(model(name, &Value::Null, &Value::Null, 224).is_ok(), "{hint}");
         }

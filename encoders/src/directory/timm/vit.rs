@@ -1,13 +1,13 @@
 //! Reads the arguments of timm's `VisionTransformer` and `VisionTransformerDistilled`.
 
-use super::arguments::Arguments;
+use super::arguments::TimmArguments;
 use crate::arch::{Activation, VitConfig};
-use crate::directory::Fixed;
+use crate::directory::SupportedValues;
 use burgess_base::Result;
 use serde_json::Value;
 
-/// Arguments of training, of the classifier and of its pooling, which do not affect the features.
-pub(super) const NO_MATTER: &[&str] = &[
+/// TimmArguments of training, of the classifier and of its pooling, which do not affect the features.
+pub(super) const IGNORED: &[&str] = &[
     "attn_drop_rate",
     "attn_pool_mlp_ratio",
     "attn_pool_num_heads",
@@ -25,7 +25,7 @@ pub(super) const NO_MATTER: &[&str] = &[
     "weight_init",
 ];
 
-const FIXED: &Fixed = &[
+const FIXED: &SupportedValues = &[
     ("dynamic_img_pad", "false"),
     ("embed_layer", "\"PatchEmbed\""),
     ("embed_norm_layer", "null"),
@@ -34,10 +34,10 @@ const FIXED: &Fixed = &[
     ("use_naflex", "false"),
 ];
 
-/// The network for images of `image_size`.
-pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
+/// Returns the network for images of `image_size`.
+pub(super) fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
     arguments.only(FIXED)?;
-    arguments.without(NO_MATTER);
+    arguments.without(IGNORED);
     let common = common(arguments, image_size)?;
     let class_token = arguments.flag("class_token", true)?;
     let registers = arguments.number("reg_tokens", 0)?;
@@ -46,12 +46,12 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
     let post_norm = match arguments.text("block_fn", "Block")?.as_str() {
         "Block" => false,
         "ResPostBlock" => true,
-        other => return Err(arguments.refused("block_fn", &other.into())),
+        other => return Err(arguments.unsupported("block_fn", &other.into())),
     };
     let (attention_norm, mlp_norm) =
         (arguments.flag("scale_attn_norm", false)?, arguments.flag("scale_mlp_norm", false)?);
     if attention_norm && !mlp_norm {
-        return Err(arguments.contradiction("a norm inside attention goes together with one inside the MLP"));
+        return Err(arguments.contradiction("an inner norm of the attention requires an inner norm of the MLP"));
     }
     let hidden = common.mlp_hidden;
     let (activation, mlp_hidden) = match (arguments.take("mlp_layer"), arguments.text("act_layer", "gelu")?.as_str()) {
@@ -60,8 +60,8 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
         (None, "quick_gelu") => (Activation::QuickGelu, hidden),
         // Both halves are in one layer, and `hidden` counts both.
         (Some(layer), "SiLU" | "silu") if packed(&layer) => (Activation::Swiglu, hidden / 2),
-        (None, other) => return Err(arguments.refused("act_layer", &other.into())),
-        (Some(layer), _) => return Err(arguments.refused("mlp_layer", &layer)),
+        (None, other) => return Err(arguments.unsupported("act_layer", &other.into())),
+        (Some(layer), _) => return Err(arguments.unsupported("mlp_layer", &layer)),
     };
     let pooled = arguments.text("global_pool", "token")?;
     let pools = matches!(pooled.as_str(), "avg" | "avgmax" | "max");
@@ -84,7 +84,7 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
         absolute_positions: match arguments.text("pos_embed", "learn")?.as_str() {
             "learn" => true,
             "" | "none" => false,
-            other => return Err(arguments.refused("pos_embed", &other.into())),
+            other => return Err(arguments.unsupported("pos_embed", &other.into())),
         },
         inner_norms: attention_norm,
         mlp_norm: mlp_norm && !attention_norm,
@@ -94,8 +94,8 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
     })
 }
 
-/// Without position embeddings, timm (up to 1.0.20) does not prepend class and register tokens, although it has them.
-/// Returns the network without them, and whether this applies.
+/// Returns the network without class and register tokens if it has no position embeddings, and whether this applies:
+/// timm (up to 1.0.20) does not prepend these tokens then, although the weights contain them.
 pub(super) fn without_positions(config: VitConfig) -> (VitConfig, bool) {
     if config.absolute_positions || !(config.class_token || config.registers > 0) {
         return (config, false);
@@ -106,7 +106,7 @@ pub(super) fn without_positions(config: VitConfig) -> (VitConfig, bool) {
 }
 
 /// Reads the arguments that all vision transformers of timm share; the rest is as in [`VitConfig::plain`].
-pub(super) fn common(arguments: &mut Arguments, image_size: usize) -> Result<VitConfig> {
+pub(super) fn common(arguments: &mut TimmArguments, image_size: usize) -> Result<VitConfig> {
     let width = arguments.number("embed_dim", 768)?;
     let patch = arguments.side("patch_size")?.unwrap_or(16);
     let (depth, heads) = (arguments.number("depth", 12)?, arguments.number("num_heads", 12)?);

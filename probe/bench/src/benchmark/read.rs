@@ -1,4 +1,6 @@
-//! Reads question files: one JSON object per line, without unknown, missing or duplicate entries.
+//! Reads the questions of a benchmark: from a published table, or from a question file.
+//!
+//! A question file has one JSON object per line, without unknown, missing or duplicate entries.
 //!
 //! ```json
 //! {"id": "7", "image": "images/7.png", "image_id": "7", "question": "Which is nearer?",
@@ -37,12 +39,12 @@ pub(super) fn generated<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Re
 /// Reads the questions of a published benchmark from the rows of a table. `each` converts a row to a question, or
 /// returns `None` if the row is not part of the benchmark.
 ///
-/// A published table cannot be edited by its user, so a row that `each` or a check rejects is left out and counted,
+/// A published table cannot be edited by its user, so a row that `each` or a check rejects is skipped and counted,
 /// with the questions that are scored together with it.
 ///
 /// # Errors
-/// An error is returned if the table cannot be read, or if no row can be asked; the latter reports the first row's
-/// problem.
+/// An error is returned if the table cannot be read, or if no row is a usable question; then it reports the problem of
+/// the first row.
 pub(crate) fn published<B: Benchmark + ?Sized>(
     benchmark: &B,
     table: &DatasetTable,
@@ -55,7 +57,8 @@ pub(crate) fn published<B: Benchmark + ?Sized>(
     Ok(read)
 }
 
-/// Reads as [`published`] does, for tables that need not have right answers.
+/// Reads a published table as [`published`] does, but does not check that its questions can be scored, for benchmarks
+/// whose right answers are not public.
 pub(crate) fn published_without_answers<B: Benchmark + ?Sized>(
     benchmark: &B,
     table: &DatasetTable,
@@ -86,7 +89,7 @@ pub(crate) fn published_without_answers<B: Benchmark + ?Sized>(
         };
         match found {
             Ok(Some(q)) if !ids.insert(q.id.clone()) => {
-                skipped.add("its id came before", &format!("{} with the id `{}`", place.short(), q.id))
+                skipped.add("an earlier row has the same id", &format!("{} with the id `{}`", place.short(), q.id))
             }
             Ok(question) => questions.extend(question),
             Err(e) => {
@@ -108,13 +111,13 @@ pub(crate) fn published_without_answers<B: Benchmark + ?Sized>(
     match first {
         Some(e) if questions.is_empty() => Err(match skipped.count() {
             0 | 1 => e,
-            all => e.context(format!("none of the {all} rows can be asked")),
+            all => e.context(format!("none of the {all} rows is a usable question")),
         }),
         _ => Ok(QuestionSet { questions, skipped: skipped.into_reasons() }),
     }
 }
 
-/// Removes the questions that are scored together with rows that were left out: units in `broken`, and incomplete
+/// Removes the questions that are scored together with skipped rows: units in `broken`, and incomplete
 /// units.
 fn complete<B: Benchmark + ?Sized>(
     benchmark: &B,
@@ -134,7 +137,7 @@ fn complete<B: Benchmark + ?Sized>(
     questions.retain(|q| {
         let stays = !gone.contains(&q.unit);
         if !stays {
-            skipped.add("a question that is scored together with it was left out", &format!("question {}", q.id));
+            skipped.add("a question that is scored together with it was skipped", &format!("question {}", q.id));
         }
         stays
     });
@@ -161,19 +164,19 @@ pub fn read_jsonl(path: &Path, data: &Path, form: AnswerForm) -> Result<Vec<Ques
     Ok(questions)
 }
 
-/// Checks what must hold for the questions of every benchmark: ids are unique, choices can be lettered, and questions
+/// Checks what must hold for the questions of every benchmark: ids are unique, choices have labels, and questions
 /// that are scored together are complete.
-pub fn check_complete<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Result<()> {
+fn check_complete<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Result<()> {
     check_questions(questions)?;
     benchmark.items(questions, &vec![0.0; questions.len()], Rules::Official).map(drop)
 }
 
-/// Makes the part of [`check_complete`] that needs no right answers.
-pub fn check_questions(questions: &[Question]) -> Result<()> {
+/// Checks that ids are unique and that every question has an image and a permitted number of choices.
+fn check_questions(questions: &[Question]) -> Result<()> {
     let mut ids = BTreeSet::new();
     for q in questions {
         if !ids.insert(&q.id) {
-            return Err(Error::failed(format!("the id `{}` comes twice", q.id)));
+            return Err(Error::failed(format!("two questions have the id `{}`", q.id)));
         }
         check_one(q).map_err(|e| e.context(format!("question `{}`", q.id)))?;
     }
@@ -182,9 +185,11 @@ pub fn check_questions(questions: &[Question]) -> Result<()> {
 
 fn check_one(q: &Question) -> Result<()> {
     match (q.options.len(), q.images.is_empty()) {
-        (1, _) => Err(Error::failed("it has a single choice")),
-        (n, _) if n > MOST_CHOICES => Err(Error::failed(format!("it has {n} choices; {MOST_CHOICES} can be lettered"))),
-        (_, true) => Err(Error::failed("it has no image")),
+        (1, _) => Err(Error::failed("the question has only one choice")),
+        (n, _) if n > MOST_CHOICES => {
+            Err(Error::failed(format!("the question has {n} choices; at most {MOST_CHOICES} are supported")))
+        }
+        (_, true) => Err(Error::failed("the question has no image")),
         _ => Ok(()),
     }
 }
@@ -240,7 +245,9 @@ fn options(object: &Map<String, Value>, form: AnswerForm) -> Result<Vec<String>>
         (None, AnswerForm::Choice) => return Err(Error::failed("field `options` is missing")),
         (None, _) => return Ok(Vec::new()),
         (Some(_), AnswerForm::Open | AnswerForm::YesNo) => {
-            return Err(Error::failed("field `options` does not belong to a question without lettered choices"));
+            return Err(Error::failed(
+                "field `options` is not allowed, because answers of this benchmark are not letters of choices",
+            ));
         }
         (Some(value), AnswerForm::Choice) => value,
     };
@@ -265,7 +272,7 @@ fn options(object: &Map<String, Value>, form: AnswerForm) -> Result<Vec<String>>
     }
     match options.len() {
         2..=MOST_CHOICES => Ok(options),
-        n => Err(Error::failed(format!("field `options` holds {n} choices; 2 to {MOST_CHOICES} can be lettered"))),
+        n => Err(Error::failed(format!("field `options` holds {n} choices; expected 2 to {MOST_CHOICES}"))),
     }
 }
 

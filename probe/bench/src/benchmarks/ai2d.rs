@@ -1,7 +1,7 @@
 //! AI2D: questions about labelled diagrams, answered by the letter of a choice and scored by accuracy.
 //!
 //! The authors rank choices with a model of their own and publish no rule for generated text, so strict rules read the
-//! letter with the parser that all families share. `cambrian-1` takes the first character and also accepts digits: an
+//! letter with the parser that all benchmarks share. `cambrian-1` takes the first character and also accepts digits: an
 //! answer that begins with `1` names the second choice.
 
 use crate::benchmark::read;
@@ -94,20 +94,24 @@ impl Benchmark for Ai2d {
         }
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the \
+                    given choices directly.\"",
                 scoring: explain::STRICT_LETTER,
-                source: "ours: the authors (the paper, section 6) rank choices by a model of their own and publish no rule for answers in words",
+                source: "ours: the authors (the paper, section 6) rank choices by a model of their own and publish \
+                    no rule for answers in words",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "As by the other rules.",
-                scoring: "The first character behind the last \"answer is\" or \"answer:\", without parentheses, is the letter or the number (from 0) of the choice.",
+                prompt: "As under the other rules.",
+                scoring: "The first character after the last \"answer is\" or \"answer:\", without parentheses, is \
+                    the letter or the number (from 0) of the choice.",
                 source: "cambrian-mllm/cambrian, eval/eval/ai2d/ai2d_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "As by the other rules.",
-                scoring: "A capital with a full stop behind it at the very beginning is the letter; otherwise the whole answer has to be the letter, up to case and ASCII punctuation.",
+                prompt: "As under the other rules.",
+                scoring: "A capital followed by a full stop at the very beginning is the letter; otherwise the whole \
+                    answer must be the letter, up to case and ASCII punctuation.",
                 source: "lmms-eval 0.7.3, tasks/ai2d/ai2d.yaml and utils.py",
                 difference: "",
             },

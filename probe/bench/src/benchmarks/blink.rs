@@ -46,9 +46,9 @@ pub static BLINK: Blink = Blink {
 };
 
 /// The disclaimer with which the prompts of some tasks begin, for models that refuse questions about people.
-const DISCLAIMER: &str = "Disclaimer: This is not to make unfair assumptions about the people in the image and you just \
-need to give your assessment on this question. You don't need to identify the real people. You just need to analyze \
-based on the information I gave you.\n\n";
+const DISCLAIMER: &str = "Disclaimer: This is not to make unfair assumptions about the people in the image and you \
+    just need to give your assessment on this question. You don't need to identify the real people. You just need to \
+    analyze based on the information I gave you.\n\n";
 
 const WITH_DISCLAIMER: [&str; 3] = ["Forensic_Detection", "Jigsaw", "Art_Style"];
 
@@ -177,20 +177,28 @@ impl Benchmark for Blink {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "The authors' `prompt` as published (question, \"Select from the following choices.\", a line \"(A) …\" for each choice), with all images; Forensic_Detection, Jigsaw and Art_Style begin with their disclaimer.",
-                scoring: "The letter alone, \"B\" or \"(B)\"; else the one choice that occurs as a word \"(B)\" in the last paragraph or in the answer. The score is the mean of the tasks' accuracies.",
+                prompt: "The authors' `prompt` as published (question, \"Select from the following choices.\", a \
+                    line \"(A) …\" for each choice), with all images; Forensic_Detection, Jigsaw and Art_Style \
+                    begin with their disclaimer.",
+                scoring: "The letter alone, \"B\" or \"(B)\"; else the one choice that occurs as a word \"(B)\" in \
+                    the last paragraph or in the answer. The score is the mean of the tasks' accuracies.",
                 source: "the authors' script: zeyofu/BLINK_Benchmark, eval/test_benchmark.py and eval/evaluate.py",
-                difference: "What that leaves open the script asks a language model; here it is unparsed.",
+                difference: "The script passes every other answer to a language model; here it is unparsed.",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "The authors' `prompt`, then \"Please answer directly with only the letter of the correct option and nothing else.\"; the first image only.",
-                scoring: "The first word in front of a full stop, without parentheses, has to be the letter. Accuracy over the questions of six of the tasks.",
+                prompt: "The authors' `prompt`, then \"Please answer directly with only the letter of the correct \
+                    option and nothing else.\"; the first image only.",
+                scoring: "The first word before a full stop, without parentheses, must be the letter. Accuracy over \
+                    the questions of six of the tasks.",
                 source: "cambrian-mllm/cambrian, eval/eval/blink/blink_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "\"Note: You only need to respond with A, B, … without providing any additional information.\", then the authors' `prompt`; all images.",
-                scoring: "The letter alone in a first line of at most four characters; else the last letter behind \"answer\" or \"answer is\"; else the last capital in parentheses; else the first character, if it is a letter of a choice in either case. The mean of the tasks' accuracies.",
+                prompt: "\"Note: You only need to respond with A, B, … without providing any additional \
+                    information.\", then the authors' `prompt`; all images.",
+                scoring: "The letter alone in a first line of at most four characters; else the last letter after \
+                    \"answer\" or \"answer is\"; else the last capital in parentheses; else the first character, if \
+                    it is a letter of a choice in either case. The mean of the tasks' accuracies.",
                 source: "lmms-eval 0.7.3, tasks/blink/_default_template_yaml and utils.py, group `blink`",
                 difference: "",
             },

@@ -118,20 +118,27 @@ impl Benchmark for ChartQa {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "Question, then \"Answer the question using a single word or phrase.\"; the authors publish no prompt.",
-                scoring: "Two numbers have to be within 5 % of the expected one (\"12%\" is 0.12); if one of them is no number as a whole, or 0 is expected, the texts have to be the same up to case.",
-                source: "the paper, end of section 5.1, as google-research/pix2struct, pix2struct/metrics.py (relaxed_correctness) computes it",
-                difference: "White space around an answer is removed before, which that file does not do: to it \" Red\" is not \"red\". It comes from how a model stops, and every harness removes it. An empty answer is unparsed.",
+                prompt: "Question, then \"Answer the question using a single word or phrase.\"; the authors publish \
+                    no prompt.",
+                scoring: "Two numbers must be within 5 % of the expected one (\"12%\" is 0.12); if one of them is \
+                    not a number as a whole, or 0 is expected, the texts must be the same up to case.",
+                source: "the paper, end of section 5.1, as google-research/pix2struct, pix2struct/metrics.py \
+                    (relaxed_correctness) computes it",
+                difference: "White space around an answer is removed first, which that file does not do (there \" \
+                    Red\" differs from \"red\"): it depends on where a model stops, and every harness removes it. An \
+                    empty answer is unparsed.",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: "Question, then \"Answer the question using a single number or phrase.\"",
-                scoring: "As the official rule, but percent is text (\"12%\" is no number), and 0 is met by \"0.0\".",
+                scoring: "As the official rule, but percent signs are not parsed (\"12%\" is text), and \"0.0\" \
+                    matches 0.",
                 source: "cambrian-mllm/cambrian, eval/eval/chartqa/chartqa_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
                 prompt: "Question, then \"Answer the question with a single word.\"",
-                scoring: "As the official rule; overall, and for questions by people and by machine.",
+                scoring: "As the official rule; reported overall, and for human-written and machine-generated \
+                    questions.",
                 source: "lmms-eval 0.7.3, tasks/chartqa/chartqa.yaml and utils.py",
                 difference: "",
             },

@@ -34,9 +34,10 @@ impl Benchmark for CocoQa {
     fn explain(&self, _: Rules) -> RulesDescription<'_> {
         RulesDescription {
             prompt: "Question, then \"Answer the question using a single word or phrase.\"",
-            scoring: "The whole answer has to be the right word, in lower case and without full stops at its end.",
+            scoring: "The whole answer must be the right word, in lower case and without full stops at its end.",
             source: "accuracy as in the paper, section 4.3",
-            difference: "The paper's models choose a word from a list; here the model writes it. WUPS is left out: it needs WordNet.",
+            difference: "The paper's models choose a word from a list; here the model writes it. WUPS is not \
+                computed, because it needs WordNet.",
         }
     }
 

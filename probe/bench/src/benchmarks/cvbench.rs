@@ -121,7 +121,7 @@ impl CvBench {
         let answer = row.text("answer")?;
         if !labels::choice_letter(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l))
         {
-            let message = format!("the answer {answer:?} is none of the {} choices", options.len());
+            let message = format!("the answer {answer:?} is not one of the {} choices", options.len());
             return Err(Error::failed(message).hint("answers are letters such as (A)"));
         }
         let task = match (&self.half, kit) {
@@ -184,20 +184,26 @@ impl Benchmark for CvBench {
         }
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "The authors' `prompt` as published (question and choices as \"(A) …\"), then \"Answer with the option's letter from the given choices directly.\"",
+                prompt: "The authors' `prompt` as published (question and choices as \"(A) …\"), then \"Answer \
+                    with the option's letter from the given choices directly.\"",
                 scoring: explain::STRICT_LETTER,
-                source: "prompt and metric: the dataset card of nyu-visionx/CV-Bench (2D: the mean of the accuracies on ADE20K and COCO; 3D: accuracy); reading the letter: ours, as the authors' script takes the first character of anything",
+                source: "prompt and metric: the dataset card of nyu-visionx/CV-Bench (2D: the mean of the accuracies \
+                    on ADE20K and COCO; 3D: accuracy); reading the letter: ours, as the authors' script takes the \
+                    first character of anything",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "As by the strict rules.",
-                scoring: "The first character behind the last \"answer is\" or \"answer:\", without parentheses, is the letter.",
+                prompt: "As under the strict rules.",
+                scoring: "The first character after the last \"answer is\" or \"answer:\", without parentheses, is \
+                    the letter.",
                 source: "the authors' script: cambrian-mllm/cambrian, eval/eval/{ade,coco,omni}/*_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "\"Note: You only need to respond with A, B, … without providing any additional information.\", an empty line, then the authors' `prompt`.",
-                scoring: "The first character behind white space and opening parentheses is the letter. Accuracy over all questions, whatever their source.",
+                prompt: "\"Note: You only need to respond with A, B, … without providing any additional \
+                    information.\", an empty line, then the authors' `prompt`.",
+                scoring: "The first character after white space and opening parentheses is the letter. Accuracy over \
+                    all questions, whatever their source.",
                 source: "lmms-eval 0.7.3, tasks/cv_bench/_default_template_yaml and utils.py",
                 difference: "",
             },

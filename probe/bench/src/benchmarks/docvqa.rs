@@ -5,8 +5,8 @@
 //! authors publish no prompt, so the official prompt is the question and the line for short answers. `cambrian-1` asks
 //! DocVQA for "the short answer" and leaves the scoring of all three to the competition's server.
 //!
-//! The answers of the test splits ([`DOCVQA_TEST`], [`ST_VQA`]) are not public. Their questions can be read and asked, and
-//! [`Benchmark::submission`] writes the file for the server; scoring them is an error.
+//! The answers of the test splits ([`DOCVQA_TEST`], [`ST_VQA`]) are not public. Their questions can be read and asked,
+//! and [`Benchmark::submission`] writes the file for the server; scoring them is an error.
 
 use crate::benchmark::read;
 use crate::table::{TableColumns, TableRow};
@@ -141,9 +141,8 @@ impl Documents {
             (None, false) => row.list("answers")?,
         };
         if self.server.is_none() && accepted.is_empty() {
-            return Err(
-                Error::failed("there is no accepted answer").hint("is it the split whose answers are published?")
-            );
+            return Err(Error::failed("the question has no accepted answer")
+                .hint("check that this is the split whose answers are published"));
         }
         let parts: Vec<String> = match kit {
             true => Vec::new(),
@@ -205,7 +204,8 @@ impl Benchmark for Documents {
         }
         let line = |(q, answer): (&Question, &String)| {
             let number: u64 =
-                q.id.parse().map_err(|_| Error::failed(format!("the server knows no question `{}`", q.id)))?;
+                q.id.parse()
+                    .map_err(|_| Error::failed(format!("the id `{}` is not a number, as the server expects", q.id)))?;
             Ok(json!({ self.schema.id: number, "answer": answer.trim() }))
         };
         let lines: Vec<serde_json::Value> = qs.iter().zip(answers).map(line).collect::<Result<_>>()?;
@@ -216,19 +216,22 @@ impl Benchmark for Documents {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         let (scoring, secret) = match self.server {
             None => (
-                "ANLS: 1 less the edit distance to the nearest accepted answer, divided by the longer one's length; below one half it is 0. Case does not count, and runs of white space are one space.",
+                "ANLS: 1 less the edit distance to the nearest accepted answer, divided by the longer one's length; \
+                    below one half it is 0. Case is ignored, and runs of white space count as one space.",
                 "",
             ),
             Some(_) => (
-                "By the organisers' server, which has the right answers: `--submission FILE` writes what it takes.",
+                "By the organisers' server, which has the right answers; Burgess writes the file to submit.",
                 "Nothing is scored here.",
             ),
         };
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "Question, then \"Answer the question using a single word or phrase.\"; the authors publish no prompt.",
+                prompt: "Question, then \"Answer the question using a single word or phrase.\"; the authors publish \
+                    no prompt.",
                 scoring,
-                source: "the script that the organisers of the Robust Reading Competition give out (rrc.cvc.uab.es), as Qwen-VL's eval_mm/infographicsvqa_eval.py carries it",
+                source: "the script that the organisers of the Robust Reading Competition distribute \
+                    (rrc.cvc.uab.es), as copied in Qwen-VL's eval_mm/infographicsvqa_eval.py",
                 difference: secret,
             },
             Rules::Cambrian1 => RulesDescription {
@@ -237,7 +240,8 @@ impl Benchmark for Documents {
                     _ => "Question, then \"Answer the question using a single word or phrase.\"",
                 },
                 scoring,
-                source: "prompts: cambrian-mllm/cambrian, eval/eval/{docvqa,infovqa,stvqa}/*_eval.py; it lets the server score all three",
+                source: "prompts: cambrian-mllm/cambrian, eval/eval/{docvqa,infovqa,stvqa}/*_eval.py; the server \
+                    scores all three",
                 difference: secret,
             },
             Rules::LmmsEval => RulesDescription {
@@ -246,7 +250,7 @@ impl Benchmark for Documents {
                 source: "lmms-eval 0.7.3, tasks/{docvqa,infovqa,stvqa} and api/metrics.py (anls)",
                 difference: match self.server {
                     None => "",
-                    Some(_) => "Its task writes a file for the server too.",
+                    Some(_) => "Its task also writes a file for the server.",
                 },
             },
         }
@@ -272,8 +276,8 @@ impl Benchmark for Documents {
     fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<ScoredItem>> {
         match self.server {
             None => Ok(score::one_item_per_question(qs, p)),
-            Some(server) => Err(Error::failed(format!("the right answers of {} are secret", self.id()))
-                .hint(format!("`--submission FILE` writes them as {server} takes them"))),
+            Some(server) => Err(Error::failed(format!("the right answers of {} are not public", self.id()))
+                .hint(format!("write the answers to a file and submit it to {server}"))),
         }
     }
 }

@@ -103,7 +103,8 @@ impl Benchmark for Field {
                     "\"yes\" or else \"no\" among the first four characters of the answer, in lower case."
                 }
                 _ => {
-                    "The answer has to be one of the choices, in lower case, without an article and full stops; counts up to ten may be written out."
+                    "The answer must be one of the choices, in lower case, without an article and full stops; counts \
+                        up to ten may be written out."
                 }
             },
             source: "this project: probe/bench/src/benchmarks/field.rs; questions by `burgess data field`",

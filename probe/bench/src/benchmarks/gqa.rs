@@ -113,19 +113,21 @@ impl Benchmark for Gqa {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: ASKED,
-                scoring: "The whole answer has to be the expected text.",
+                scoring: "The whole answer must be the expected text.",
                 source: "the authors' eval.py of the GQA site (cs.stanford.edu/people/dorarad/gqa)",
-                difference: "That script compares strings as they are. Before, answers are put in lower case and lose full stops at their end, as in LLaVA's scripts/convert_gqa_for_eval.py, by which all numbers of generating models are made.",
+                difference: "That script compares strings unchanged. Here answers are first lower-cased and stripped \
+                    of trailing full stops, as in LLaVA's scripts/convert_gqa_for_eval.py, with which all numbers of \
+                    generating models are computed.",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: ASKED,
-                scoring: "As the official rule, but white space in front of a full stop stays.",
+                scoring: "As the official rule, but white space before a full stop is kept.",
                 source: "cambrian-mllm/cambrian, eval/eval/gqa/gqa_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
                 prompt: ASKED,
-                scoring: "The whole answer has to be the expected text, up to case and all ASCII punctuation.",
+                scoring: "The whole answer must be the expected text, up to case and all ASCII punctuation.",
                 source: "lmms-eval 0.7.3, tasks/gqa/gqa.yaml and api/metrics.py (exact_match)",
                 difference: "",
             },

@@ -6,7 +6,7 @@
 //!
 //! No language model is used here. Strict rules are the authors' rules, including `quick_extract`, and their
 //! comparison. Instead of the language model, they extract only an unambiguous answer: a letter or the text of one
-//! choice, as the strict parser of all families reads it, or a number or list that is the whole answer or follows the
+//! choice, as the strict parser of all benchmarks reads it, or a number or list that is the whole answer or follows the
 //! last "answer is" or "answer:". Every other answer is unparsed, and no choice is guessed for it.
 //!
 //! `cambrian-1` compares the whole answer with the letter, so `B. 12` or a text with reasoning is wrong, and accepts
@@ -41,7 +41,8 @@ pub static MATHVISTA: MathVista = MathVista {
         category: &Category::KNOWLEDGE,
         metric: "accuracy, extraction without a language model",
         version: "2",
-        citation: "Lu et al. 2023, MathVista: Evaluating Mathematical Reasoning of Foundation Models in Visual Contexts, arXiv:2310.02255",
+        citation: "Lu et al. 2023, MathVista: Evaluating Mathematical Reasoning of Foundation Models in Visual \
+            Contexts, arXiv:2310.02255",
         form: AnswerForm::Open,
         max_new_tokens: 512,
         source: Some(DatasetSource {
@@ -135,13 +136,13 @@ fn with_answer(mut q: Question, row: &TableRow) -> Result<Question> {
     if row.text("question_type")? == "multi_choice" {
         q.options = row.choices("choices")?;
         if q.options.is_empty() {
-            return Err(Error::failed("it is a question with choices, but has none"));
+            return Err(Error::failed("the question must have choices, but has none"));
         }
         let same = ('A'..='Z').zip(&q.options).filter(|(_, option)| **option == q.answer);
         let letter = same.map(|(letter, _)| letter).last();
         let wrong = || {
             let answer = excerpt(&q.answer, 60);
-            Error::failed(format!("the column `answer` holds {answer:?}, none of the choices"))
+            Error::failed(format!("the column `answer` holds {answer:?}, which is not one of the choices"))
         };
         q.answer = letter.ok_or_else(wrong)?.to_string();
     }
@@ -338,21 +339,33 @@ impl Benchmark for MathVista {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: "The authors' `query` as published: hint, question, choices.",
-                scoring: "The whole answer if it is a choice, an integer or a number, or what stands in \"The answer is \"…\".\"; a letter or the text of one choice as all strict rules read it; a number or list that follows the last \"answer is\" or \"answer:\". Integers are compared as such, floats rounded to `precision` decimals, lists as texts.",
-                source: "the authors' rules: lupantech/MathVista, evaluation/extract_answer.py (--quick_extract) and calculate_score.py",
-                difference: "The authors ask a language model to extract an answer where their rules find none; here only what is announced without doubt is taken, by our strict reading, and the rest is unparsed.",
+                scoring: "The whole answer if it is a choice, an integer or a number, or what stands in \"The answer \
+                    is \"…\".\"; a letter or the text of one choice as all strict rules read it; a number or list \
+                    that follows the last \"answer is\" or \"answer:\". Integers are compared as such, floats \
+                    rounded to `precision` decimals, lists as texts.",
+                source: "the authors' rules: lupantech/MathVista, evaluation/extract_answer.py (--quick_extract) and \
+                    calculate_score.py",
+                difference: "Where their rules find no answer, the authors ask a language model to extract one; here \
+                    our strict rules extract only an unambiguous answer, and all others are unparsed.",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "The authors' `query`, then \"First show your reasoning process and then give the final answer.\" with choices, \"Answer the question using a single word or phrase.\" without.",
-                scoring: "The whole answer has to be the letter or text, up to case, or a number within 5 % of the predicted one.",
+                prompt: "The authors' `query`, then \"First show your reasoning process and then give the final \
+                    answer.\" with choices, \"Answer the question using a single word or phrase.\" without.",
+                scoring: "The whole answer must be the letter or text, up to case, or a number within 5 % of the \
+                    predicted one.",
                 source: "cambrian-mllm/cambrian, eval/eval/mathvista/mathvista_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question, unit, a line \"A. …\" for each choice, and a line for the kind of answer (\"Answer the question using a single integer number.\").",
-                scoring: "The whole answer has to be the text of a choice, or an integer where one is expected. No question for a float is ever right (its code rounds to a number of decimals that is itself a float, which fails). An empty answer is taken for the choice with the shortest text.",
-                source: "lmms-eval 0.7.3, tasks/mathvista/mathvista_testmini_format.yaml, utils.py and mathvista_evals.py",
-                difference: "For every other answer it asks GPT what was answered: here these are unparsed. Its full number needs its own run with an API key.",
+                prompt: "Question, unit, a line \"A. …\" for each choice, and a line for the kind of answer \
+                    (\"Answer the question using a single integer number.\").",
+                scoring: "The whole answer must be the text of a choice, or an integer where one is expected. No \
+                    question for a float is ever right (its code rounds to a number of decimals that is itself a \
+                    float, which fails). An empty answer is taken for the choice with the shortest text.",
+                source: "lmms-eval 0.7.3, tasks/mathvista/mathvista_testmini_format.yaml, utils.py and \
+                    mathvista_evals.py",
+                difference: "For every other answer lmms-eval asks GPT; here these answers are unparsed. Its full \
+                    number needs a run of lmms-eval with an API key.",
             },
         }
     }

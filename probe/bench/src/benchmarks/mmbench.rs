@@ -306,24 +306,32 @@ impl Benchmark for MmBench {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "\"Hint: …\" where there is one, \"Question: …\", \"Options:\" with a line \"A. …\" for each, \"Please select the correct answer from the options above.\"",
-                scoring: "One letter among the last five words; else the letter behind \"answer is\", by which \"the answer is a dog\" is A; else the text of exactly one choice in a short answer. A question is right if all its rotations are (CircularEval).",
-                source: "the authors' toolkit: open-compass/VLMEvalKit, vlmeval/utils/matching_util.py (exact_matching) and vlmeval/dataset/image_mcq.py",
+                prompt: "\"Hint: …\" where there is one, \"Question: …\", \"Options:\" with a line \"A. …\" \
+                    for each, \"Please select the correct answer from the options above.\"",
+                scoring: "One letter among the last five words; else the letter after \"answer is\", by which \"the \
+                    answer is a dog\" is A; else the text of exactly one choice in a short answer. A question is \
+                    right if all its rotations are (CircularEval).",
+                source: "the authors' toolkit: open-compass/VLMEvalKit, vlmeval/utils/matching_util.py \
+                    (exact_matching) and vlmeval/dataset/image_mcq.py",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: match self.chinese {
                     true => "Hint, question, \" Options:\" with a line for each, \"请直接回答选项字母。\"",
                     false => {
-                        "Hint, question, \" Options:\" with a line for each, \"Answer with the option's letter from the given choices directly.\""
+                        "Hint, question, \" Options:\" with a line for each, \"Answer with the option's letter from \
+                            the given choices directly.\""
                     }
                 },
                 scoring: match self.chinese {
                     true => {
-                        "The first word has to be the letter. Rotations are what has the same category, question, image and source; all have to be right."
+                        "The first word must be the letter. Questions with the same category, text, image and source \
+                            are rotations of one question; all must be right."
                     }
                     false => {
-                        "The first character behind the last \"answer is\" or \"answer:\" is the letter. Rotations are what has the same category, question, image and source; all have to be right."
+                        "The first character after the last \"answer is\" or \"answer:\" is the letter. Questions \
+                            with the same category, text, image and source are rotations of one question; all must \
+                            be right."
                     }
                 },
                 source: match self.chinese {
@@ -335,18 +343,23 @@ impl Benchmark for MmBench {
             Rules::LmmsEval => RulesDescription {
                 prompt: match self.chinese {
                     true => {
-                        "Hint, question, \"There are several options:\" with a line for each, an empty line, \"请直接使用所提供的选项字母作为答案回答。\""
+                        "Hint, question, \"There are several options:\" with a line for each, an empty line, \
+                            \"请直接使用所提供的选项字母作为答案回答。\""
                     }
                     false => {
-                        "Hint, question, \"There are several options:\" with a line for each, an empty line, \"Answer with the option's letter from the given choices directly.\""
+                        "Hint, question, \"There are several options:\" with a line for each, an empty line, \
+                            \"Answer with the option's letter from the given choices directly.\""
                     }
                 },
                 scoring: match self.chinese {
                     true => {
-                        "One letter that is a word by itself (an A among more than three words is none) or with . , : ) ( around it; else the text of exactly one choice. All rotations have to be right."
+                        "One letter that is a word by itself (but not an A among more than three words) or has . , : \
+                            ) ( around it; else the text of exactly one choice. All rotations must be right."
                     }
                     false => {
-                        "One letter that is a word by itself (an A among more than three words is none) or with . , : ) ( around it; else the text of exactly one choice; else what its shared parser mcq_extract.py finds. All rotations have to be right."
+                        "One letter that is a word by itself (but not an A among more than three words) or has . , : \
+                            ) ( around it; else the text of exactly one choice; else what its shared parser \
+                            mcq_extract.py finds. All rotations must be right."
                     }
                 },
                 source: match self.chinese {
@@ -357,10 +370,12 @@ impl Benchmark for MmBench {
                 },
                 difference: match self.chinese {
                     true => {
-                        "What these rules leave open its task asks GPT; here it is unparsed. Its full number needs its own run with an API key."
+                        "Answers that these rules do not decide are passed to GPT by its task; here they are \
+                            unparsed. Its full number needs a run of lmms-eval with an API key."
                     }
                     false => {
-                        "Its task mmbench_en_dev asks GPT in place of the shared parser; the static one, which is followed here, does not."
+                        "Its task mmbench_en_dev asks GPT instead of using the shared parser; the static task, which \
+                            is followed here, does not."
                     }
                 },
             },
@@ -417,8 +432,10 @@ impl Benchmark for MmBench {
                 Rules::Cambrian1 => q.fact(CAMBRIAN_GROUP),
             };
             if group.is_empty() {
-                return Err(Error::failed(format!("which rotations question `{}` belongs to is not known", q.id))
-                    .hint("the `cambrian-1` rules group rotations by their images: get the edition with the images inside"));
+                return Err(Error::failed(format!("the rotation group of question `{}` is unknown", q.id)).hint(
+                    "the `cambrian-1` rules group rotations by their images: download the edition with the \
+                        images inside",
+                ));
             }
             let (_, all, complete) = groups.entry(group).or_insert((q, 1.0, false));
             *all *= p;
@@ -426,7 +443,7 @@ impl Benchmark for MmBench {
         }
         let item = |(group, (q, all, complete)): (&str, (&Question, f64, bool))| match complete {
             true => Ok(ScoredItem::new(q, all)),
-            false => Err(Error::failed(format!("of the rotations of question `{group}` the first is missing"))
+            false => Err(Error::failed(format!("the first rotation of question `{group}` is missing"))
                 .hint("keep or drop all rotations of a question")),
         };
         groups.into_iter().map(item).collect()

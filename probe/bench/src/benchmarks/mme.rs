@@ -1,8 +1,8 @@
 //! MME: two yes/no questions about each image, one with the answer yes and one with the answer no.
 //!
 //! The published score of a subtask is acc% + acc⁺% (0–200), where acc counts questions and acc⁺ images with both
-//! questions right; the total is the sum over subtasks. Here every score lies between 0 and 100: a subtask scores (acc +
-//! acc⁺) / 2 and the total is the mean over subtasks, which equals the published total divided by 2 · number of
+//! questions right; the total is the sum over subtasks. Here every score lies between 0 and 100: a subtask scores
+//! (acc + acc⁺) / 2 and the total is the mean over subtasks, which equals the published total divided by 2 · number of
 //! subtasks. (`cambrian-1` divides the perception total of 2000 by 20, which is the same number.) The score covers the
 //! 10 perception subtasks of the published 14; the 4 cognition subtasks are reported separately.
 //!
@@ -94,7 +94,8 @@ fn question(row: &TableRow, pair: &str) -> Result<Option<Question>> {
     let (subtask, text) = (row.text("category")?, row.text("question")?);
     if !SUBTASKS.iter().any(|(known, _)| *known == subtask) {
         let known: Vec<&str> = SUBTASKS.iter().map(|(name, _)| *name).collect();
-        return Err(Error::failed(format!("`{subtask}` is none of the subtasks")).hint(known.join(", ")));
+        return Err(Error::failed(format!("`{subtask}` is not a subtask of MME"))
+            .hint(format!("the subtasks are {}", known.join(", "))));
     }
     let image_id = row.text(pair)?;
     Ok(Some(Question {
@@ -155,7 +156,9 @@ impl Benchmark for Mme {
     }
 
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
-        const SCORE: &str = "\"yes\" or else \"no\" among the first four characters of the answer, in lower case. A subtask's score is the mean of acc (questions) and acc+ (images with both questions right), each in percent; the score is the mean over the subtasks of perception: the published total divided by 20.";
+        const SCORE: &str = "\"yes\" or else \"no\" among the first four characters of the answer, in lower case. A \
+            subtask's score is the mean of acc (questions) and acc+ (images with both questions right), each in \
+            percent; the score is the mean over the perception subtasks: the published total divided by 20.";
         match rules {
             Rules::Official | Rules::Strict if self.card.source.is_none() => RulesDescription {
                 prompt: "Question with \"Please answer yes or no.\"",
@@ -166,18 +169,23 @@ impl Benchmark for Mme {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: "The authors' question, which ends with \"Please answer yes or no.\"",
                 scoring: SCORE,
-                source: "the authors' evaluation tool, calculation.py, as QwenLM/Qwen-VL, eval_mm/mme/calculation.py passes it on",
+                source: "the authors' evaluation tool, calculation.py, as copied in QwenLM/Qwen-VL, \
+                    eval_mm/mme/calculation.py",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: "The authors' question, then \"Answer the question using a single word or phrase.\"",
-                scoring: "The whole answer has to be yes or no, in lower case and without full stops at its end. Scored as by the official rule.",
+                scoring: "The whole answer must be yes or no, in lower case and without full stops at its end. \
+                    Scored as under the official rule.",
                 source: "cambrian-mllm/cambrian, eval/eval/mme/mme_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "The question without \"Please answer yes or no.\", then \"Answer the question using a single word or phrase.\"",
-                scoring: "Without full stops: a single y or n, or \"yes\" or else \"no\" among the first four characters, in lower case. Its numbers are the sums over the subtasks of perception (to 2000) and cognition (to 800); the score is that of perception divided by 20.",
+                prompt: "The question without \"Please answer yes or no.\", then \"Answer the question using a \
+                    single word or phrase.\"",
+                scoring: "Without full stops: a single y or n, or \"yes\" or else \"no\" among the first four \
+                    characters, in lower case. Its numbers are the sums over the subtasks of perception (to 2000) \
+                    and cognition (to 800); the score is that of perception divided by 20.",
                 source: "lmms-eval 0.7.3, tasks/mme/mme.yaml and utils.py",
                 difference: "",
             },

@@ -32,7 +32,8 @@ pub static MMSTAR: MmStar = MmStar {
         category: &Category::GENERAL,
         metric: "accuracy",
         version: "2",
-        citation: "Chen et al. 2024, Are We on the Right Way for Evaluating Large Vision-Language Models?, arXiv:2403.20330",
+        citation: "Chen et al. 2024, Are We on the Right Way for Evaluating Large Vision-Language Models?, \
+            arXiv:2403.20330",
         form: AnswerForm::Choice,
         max_new_tokens: 128,
         source: Some(DatasetSource {
@@ -56,7 +57,7 @@ fn question(row: &TableRow) -> Result<Option<Question>> {
     let apart = vlmevalkit::choices(row)?;
     // If the table has columns for the choices, a row without any is damaged.
     if apart.is_empty() && row.has("A") {
-        return Err(Error::failed("it is a question with choices, but has none"));
+        return Err(Error::failed("the question must have choices, but has none"));
     }
     let mut facts = if apart.is_empty() { vec![(INSIDE.to_string(), "true".to_string())] } else { Vec::new() };
     facts.extend(row.maybe("l2_category").map(|kind| (KIND.to_string(), kind)));
@@ -111,9 +112,9 @@ impl Benchmark for MmStar {
         if rules == Rules::LmmsEval {
             if qs.iter().any(|q| q.fact(KIND).is_empty()) {
                 return Err(Error::failed(
-                    "lmms-eval's number is the mean over `l2_category`, a column that is not there",
+                    "lmms-eval's number is the mean over the column `l2_category`, which is missing",
                 )
-                .hint("get the edition of the hub, Lin-Chen/MMStar"));
+                .hint("download the edition of the hub, Lin-Chen/MMStar"));
             }
             // Items are weighted by finer category but reported by category.
             let mut kinds: Vec<ScoredItem> = qs
@@ -149,21 +150,27 @@ impl Benchmark for MmStar {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "Question with its choices as published, then \"Answer with the option's letter from the given choices directly.\"",
-                scoring: "The first character in lower case, or that behind \"(\", \"option \" or \"the answer is \" at the very beginning, is the letter, also of a word: \"dog\" is D. Accuracy over all questions.",
+                prompt: "Question with its choices as published, then \"Answer with the option's letter from the \
+                    given choices directly.\"",
+                scoring: "The first character in lower case, or that after \"(\", \"option \" or \"the answer is \" \
+                    at the very beginning, is the letter, also of a word: \"dog\" is D. Accuracy over all \
+                    questions.",
                 source: "the authors' script: MMStar-Benchmark/MMStar, eval/vlmeval/evaluate/mmstar.py",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "Question with its choices, then \"Please answer directly with only the letter of the correct option and nothing else.\"",
-                scoring: "The first word, without . : , at its end, has to be the letter.",
+                prompt: "Question with its choices, then \"Please answer directly with only the letter of the \
+                    correct option and nothing else.\"",
+                scoring: "The first word, without . : , at its end, must be the letter.",
                 source: "cambrian-mllm/cambrian, eval/eval/mmstar/mmstar_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question with its choices, then \"Answer with the option's letter from the given choices directly\" without a full stop.",
+                prompt: "Question with its choices, then \"Answer with the option's letter from the given choices \
+                    directly\" without a full stop.",
                 scoring: explain::EXTRACTED,
-                source: "lmms-eval 0.7.3, tasks/mmstar/mmstar.yaml, utils.py and tasks/_task_utils/mcq_extract.py; its numbers are means over the 18 kinds (l2_category)",
+                source: "lmms-eval 0.7.3, tasks/mmstar/mmstar.yaml, utils.py and tasks/_task_utils/mcq_extract.py; \
+                    its numbers are means over the 18 kinds (l2_category)",
                 difference: "",
             },
         }

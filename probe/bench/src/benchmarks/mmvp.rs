@@ -113,7 +113,7 @@ impl Mmvp {
                 .map(|(_, label)| label.to_string())
                 .ok_or_else(|| {
                     Error::failed(format!("question {index} has no choice `{right}`, which is its right answer"))
-                        .hint("is it MMVP's own Questions.csv?")
+                        .hint("check that the file is MMVP's own Questions.csv")
                 })?,
         };
         // The choices are read again because the line was lower-cased for comparison.
@@ -188,7 +188,8 @@ impl Benchmark for Mmvp {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict if self.card.source.is_none() => RulesDescription {
-                prompt: "Question, the choices as \"(a) … (b) …\" in a line, \"Answer with the option's letter from the given choices directly.\"",
+                prompt: "Question, the choices as \"(a) … (b) …\" in a line, \"Answer with the option's letter \
+                    from the given choices directly.\"",
                 scoring: explain::STRICT_LETTER,
                 source: "ours, after MMVP; a pair counts if both questions are right",
                 difference: "",
@@ -196,18 +197,25 @@ impl Benchmark for Mmvp {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: "Question and choices in one line, \"… (a) … (b) …\", as the authors' script asks.",
                 scoring: explain::STRICT_LETTER,
-                source: "ours: the authors leave grading to people or GPT-4 (tsb0601/MMVP, scripts/gpt_grader.py); a pair counts if both questions are right, as in the paper",
-                difference: "Four wrong labels of Questions.csv (99, 100, 279, 280: issues 14 and 30 there) are put right.",
+                source: "ours: the authors leave grading to people or GPT-4 (tsb0601/MMVP, scripts/gpt_grader.py); a \
+                    pair counts if both questions are right, as in the paper",
+                difference: "Four wrong labels of Questions.csv (99, 100, 279, 280: issues 14 and 30 there) are \
+                    corrected.",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "Question, \" Options:\" with a line \"A. …\" for each, \"Answer with the option's letter from the given choices directly.\"",
-                scoring: "What stands behind the last \"answer is\" or \"answer:\" has to be the letter or the text of a choice. Labels as published; pairs.",
+                prompt: "Question, \" Options:\" with a line \"A. …\" for each, \"Answer with the option's letter \
+                    from the given choices directly.\"",
+                scoring: "The text after the last \"answer is\" or \"answer:\" must be the letter or the text of a \
+                    choice. Labels as published; pairs.",
                 source: "cambrian-mllm/cambrian, eval/eval/mmvp/mmvp_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
-                scoring: "A or B in either case: alone or at the beginning; behind \"answer is\" or \"option\"; any with a space or the end behind it, also at the end of a word; the first character. Its numbers are the accuracies over questions and over pairs; the score is that over pairs.",
+                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the \
+                    given choices directly.\"",
+                scoring: "A or B in either case: alone or at the beginning; after \"answer is\" or \"option\"; any \
+                    with a space or the end after it, also at the end of a word; the first character. Its numbers \
+                    are the accuracies over questions and over pairs; the score is that over pairs.",
                 source: "lmms-eval 0.7.3, tasks/mmvp/_default_template_yaml and utils.py",
                 difference: "",
             },

@@ -67,7 +67,8 @@ const fn card(
         category: &Category::OCR_CHART,
         metric,
         version: "2",
-        citation: "Liu et al. 2023, OCRBench: On the Hidden Mystery of OCR in Large Multimodal Models, arXiv:2305.07895",
+        citation: "Liu et al. 2023, OCRBench: On the Hidden Mystery of OCR in Large Multimodal Models, \
+            arXiv:2305.07895",
         form: AnswerForm::Open,
         max_new_tokens,
         source,
@@ -103,7 +104,7 @@ impl Benchmark for OcrBench {
             let id = if kit { row.text("index")? } else { row.number.to_string() };
             let accepted = row.list("answer")?;
             let Some(answer) = accepted.first().filter(|_| !accepted.iter().any(|a| a.trim().is_empty())) else {
-                return Err(Error::failed("the column `answer` holds no text, or an empty one"));
+                return Err(Error::failed("the column `answer` holds no text, or an empty text"));
             };
             Ok(Some(Question {
                 unit: if kit { name.clone() } else { id.clone() },
@@ -135,10 +136,13 @@ impl Benchmark for OcrBench {
                 },
                 scoring: match self.strict {
                     true => {
-                        "The answer has to be one of the expected texts and nothing else, up to case, white space around it and line breaks; formulas are compared with their case and without spaces."
+                        "The answer must be one of the expected texts and nothing else, up to case, white space \
+                            around it and line breaks; formulas are compared with their case and without spaces."
                     }
                     false => {
-                        "One of the expected texts has to be contained in the answer, up to case and line breaks; formulas (HME100k) with their case and without spaces. The published score of 1000 is ten times ours."
+                        "One of the expected texts must be contained in the answer, up to case and line breaks; \
+                            formulas (HME100k) with their case and without spaces. The published score of 1000 is \
+                            ten times ours."
                     }
                 },
                 source: match (&self.card.source, self.strict) {
@@ -153,9 +157,10 @@ impl Benchmark for OcrBench {
             Rules::Cambrian1 => RulesDescription {
                 prompt: "Question, then \"Give the short answer directly.\"",
                 scoring: match self.strict {
-                    true => "The answer has to be one of the expected texts and nothing else.",
+                    true => "The answer must be one of the expected texts and nothing else.",
                     false => {
-                        "One of the expected texts has to be contained in the answer; which answers are formulas is told by their category."
+                        "One of the expected texts must be contained in the answer; formulas are recognised by their \
+                            category."
                     }
                 },
                 source: "cambrian-mllm/cambrian, eval/eval/ocrbench/ocrbench_test.py",
@@ -163,7 +168,8 @@ impl Benchmark for OcrBench {
             },
             Rules::LmmsEval => RulesDescription {
                 prompt: "The authors' question alone.",
-                scoring: "As the official rule, but full-width characters are the same as ASCII ones. Its number is the count of right answers divided by 1000.",
+                scoring: "As the official rule, but full-width characters are the same as ASCII ones. Its number is \
+                    the count of right answers divided by 1000.",
                 source: "lmms-eval 0.7.3, tasks/ocrbench/ocrbench.yaml and utils.py",
                 difference: "",
             },

@@ -110,19 +110,23 @@ impl Benchmark for Pope {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: "The authors' question alone.",
-                scoring: "The first sentence, without commas, is a no if it has the word No, no or not, else a yes. The score is accuracy; F1, precision, recall and the share of yes stand beside it.",
+                scoring: "The first sentence, without commas, is a no if it has the word No, no or not, else a yes. \
+                    The score is accuracy; F1, precision, recall and the fraction of yes are reported with the \
+                    subtasks.",
                 source: "the authors' script: RUCAIBox/POPE, evaluate.py",
-                difference: "A blank answer, which the script calls a yes, is unparsed.",
+                difference: "A blank answer, which the script counts as a yes, is unparsed.",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: "Question, then \"Answer the question using a single word or phrase.\"",
-                scoring: "The first word, without . : , at its end, has to be yes or no.",
+                scoring: "The first word, without . : , at its end, must be yes or no.",
                 source: "cambrian-mllm/cambrian, eval/eval/pope/pope_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
                 prompt: "Question, then \"Answer the question using a single word or phrase.\"",
-                scoring: "The whole answer has to be yes or no, up to case. What is neither counts in accuracy alone, not in precision, recall and F1; its `pope_yes_ratio` is that of the right answers.",
+                scoring: "The whole answer must be yes or no, up to case. Other answers count in accuracy only, not \
+                    in precision, recall and F1; its `pope_yes_ratio` is the fraction of yes among the right \
+                    answers.",
                 source: "lmms-eval 0.7.3, tasks/pope/pope.yaml and utils.py",
                 difference: "",
             },

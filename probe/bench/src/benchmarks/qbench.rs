@@ -2,7 +2,7 @@
 //! four lettered choices.
 //!
 //! The authors let a language model match answers to choices and publish no rule without one, so strict rules read the
-//! letter with the parser that all families share. `cambrian-1` compares the text before the first full stop with the
+//! letter with the parser that all benchmarks share. `cambrian-1` compares the text before the first full stop with the
 //! letter.
 
 use crate::benchmark::read;
@@ -29,7 +29,8 @@ pub static Q_BENCH: QBench = QBench {
         category: &Category::VISION_CENTRIC,
         metric: "accuracy",
         version: "2",
-        citation: "Wu et al. 2023, Q-Bench: A Benchmark for General-Purpose Foundation Models on Low-level Vision, arXiv:2309.14181",
+        citation: "Wu et al. 2023, Q-Bench: A Benchmark for General-Purpose Foundation Models on Low-level Vision, \
+            arXiv:2309.14181",
         form: AnswerForm::Choice,
         max_new_tokens: 32,
         source: Some(DatasetSource {
@@ -51,7 +52,7 @@ const NONE: &str = "N/A";
 fn kind(number: i64) -> Result<String> {
     let kind = usize::try_from(number).ok().and_then(|i| KINDS.get(i));
     kind.map(|k| (*k).to_string())
-        .ok_or_else(|| Error::failed(format!("{number} is no kind of question; there are 0 to {}", KINDS.len() - 1)))
+        .ok_or_else(|| Error::failed(format!("{number} is not a kind of question; expected 0 to {}", KINDS.len() - 1)))
 }
 
 fn question(row: &TableRow) -> Result<Option<Question>> {
@@ -76,8 +77,9 @@ fn question(row: &TableRow) -> Result<Option<Question>> {
 fn of_json(row: &TableRow, images: &Path) -> Result<Option<Question>> {
     let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.choices("candidates")?);
     let letter = ('A'..='Z').zip(&options).filter(|(_, option)| **option == right).map(|(l, _)| l).last();
-    let letter = letter
-        .ok_or_else(|| Error::failed(format!("`correct_ans` {:?} is none of the candidates", excerpt(&right, 60))))?;
+    let letter = letter.ok_or_else(|| {
+        Error::failed(format!("`correct_ans` {:?} is not one of the candidates", excerpt(&right, 60)))
+    })?;
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
@@ -124,19 +126,23 @@ impl Benchmark for QBench {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "Question, \"Choose between one of the options as follows:\", a line \"A. …\" for each choice.",
+                prompt: "Question, \"Choose between one of the options as follows:\", a line \"A. …\" for each \
+                    choice.",
                 scoring: explain::STRICT_LETTER,
-                source: "prompt: the authors' (Q-Future/Q-Bench); reading the letter: ours, as the authors let GPT match answers to choices",
+                source: "prompt: the authors' (Q-Future/Q-Bench); reading the letter: ours, as the authors let GPT \
+                    match answers to choices",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "Question, \" Options:\" with a line for each, \"Please answer directly with only the letter of the correct option and nothing else.\"",
-                scoring: "What stands in front of the first full stop has to be the letter.",
+                prompt: "Question, \" Options:\" with a line for each, \"Please answer directly with only the letter \
+                    of the correct option and nothing else.\"",
+                scoring: "The text before the first full stop must be the letter.",
                 source: "cambrian-mllm/cambrian, eval/eval/qbench/qbench_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the \
+                    given choices directly.\"",
                 scoring: explain::LAST_NAMED,
                 source: "lmms-eval 0.7.3, tasks/qbench/qbench_dev.yaml and utils.py",
                 difference: explain::NO_DRAW,

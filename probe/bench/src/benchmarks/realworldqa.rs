@@ -59,7 +59,7 @@ impl RealWorldQa {
         let lettered = labels::choice_letter(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|o| o == l));
         let letter = answer.trim_end_matches('.').len() == 1 && labels::choice_letter(&answer).is_some();
         if letter && !lettered && options.len() > 1 {
-            let message = format!("the answer {answer:?} is none of the {} choices", options.len());
+            let message = format!("the answer {answer:?} is not one of the {} choices", options.len());
             return Err(Error::failed(message));
         }
         let (stem, options) = if lettered { (stem, options) } else { (text.clone(), Vec::new()) };
@@ -112,24 +112,28 @@ impl Benchmark for RealWorldQa {
     }
 
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
-        const ASKED: &str = "The question as published: it says itself how to answer.";
+        const ASKED: &str = "The question as published, which contains its answer instruction.";
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: ASKED,
                 scoring: explain::STRICT_LETTER,
                 source: "ours: the authors (xAI) publish no scorer",
-                difference: "Questions without choices want the expected text itself, in lower case and without full stops at its end.",
+                difference: "For questions without choices the answer must be the expected text, up to case and \
+                    trailing full stops.",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: ASKED,
-                scoring: "The first word behind the last \"answer is\" or \"answer:\" has to be the right answer, up to case: one of several words is never met.",
+                scoring: "The first word after the last \"answer is\" or \"answer:\" must be the right answer, up to \
+                    case; a right answer of several words is never matched.",
                 source: "cambrian-mllm/cambrian, eval/eval/realworldqa/realworldqa_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
                 prompt: ASKED,
                 scoring: explain::EXTRACTED,
-                source: "lmms-eval 0.7.3, tasks/realworldqa/realworldqa.yaml, utils.py and tasks/_task_utils/mcq_extract.py; where the right answer is no letter from A to D, the whole answer has to be it, up to case and full stops at its end",
+                source: "lmms-eval 0.7.3, tasks/realworldqa/realworldqa.yaml, utils.py and \
+                    tasks/_task_utils/mcq_extract.py; where the right answer is not a letter from A to D, the whole \
+                    answer must equal it, up to case and trailing full stops",
                 difference: "",
             },
         }

@@ -2,8 +2,9 @@
 //!
 //! The questions are those of the published test split that have an image (ScienceQA-IMG). The authors' script
 //! recognises only the form of its own examples ("The answer is B.", or the letter) and draws a random letter for
-//! everything else, so strict rules read the letter with the parser that all families share, which includes that form.
-//! `cambrian-1` accepts the letter alone before the first full stop, or the text of the right choice up to punctuation.
+//! everything else, so strict rules read the letter with the parser that all benchmarks share, which includes that
+//! form. `cambrian-1` accepts the letter alone before the first full stop, or the text of the right choice up to
+//! punctuation.
 
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
@@ -125,23 +126,28 @@ impl Benchmark for ScienceQa {
     }
 
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
-        const ASKED: &str = "\"Context: …\" where there is a hint, question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"";
+        const ASKED: &str = "\"Context: …\" where there is a hint, question, a line \"A. …\" for each choice, \
+            \"Answer with the option's letter from the given choices directly.\"";
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: ASKED,
                 scoring: explain::STRICT_LETTER,
-                source: "ours; \"The answer is B.\", the form of the authors' script (lupantech/ScienceQA, models/run_gpt3.py), is one of those that are read",
-                difference: "The script draws a choice at random for every other form; here more forms are read, and nothing is drawn.",
+                source: "ours; \"The answer is B.\", the form of the authors' script (lupantech/ScienceQA, \
+                    models/run_gpt3.py), is one of those that are read",
+                difference: "The script draws a choice at random for every other form; here more forms are read, and \
+                    nothing is drawn.",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "Hint and question, a line \"A. …\" for each choice, \"Please answer directly with only the letter of the correct option and nothing else.\"",
-                scoring: "What stands in front of the first full stop, behind \"answer is\" or \"answer:\", has to be the letter, or the whole the text of the right choice up to punctuation.",
+                prompt: "Hint and question, a line \"A. …\" for each choice, \"Please answer directly with only \
+                    the letter of the correct option and nothing else.\"",
+                scoring: "The text before the first full stop, after \"answer is\" or \"answer:\", must be the \
+                    letter, or the whole answer the text of the right choice, up to punctuation.",
                 source: "cambrian-mllm/cambrian, eval/eval/scienceqa/scienceqa_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
                 prompt: ASKED,
-                scoring: "The letter alone, in either case, or a capital with a full stop behind it in front.",
+                scoring: "The letter alone, in either case, or a capital followed by a full stop at the beginning.",
                 source: "lmms-eval 0.7.3, tasks/scienceqa/scienceqa_img.yaml and utils.py",
                 difference: "",
             },

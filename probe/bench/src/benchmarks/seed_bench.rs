@@ -2,7 +2,7 @@
 //! videos are left out); accuracy of the letter over all questions.
 //!
 //! The authors' script ranks the choices by likelihood and defines no rule for generated text, so strict rules read the
-//! letter with the parser that all families share. `cambrian-1` takes the first character after the announcement.
+//! letter with the parser that all benchmarks share. `cambrian-1` takes the first character after the announcement.
 
 use crate::benchmark::read;
 use crate::table::{self, DatasetTable, TableColumns, TableRow};
@@ -27,7 +27,8 @@ pub static SEED_BENCH: SeedBench = SeedBench {
         category: &Category::GENERAL,
         metric: "accuracy",
         version: "2",
-        citation: "Li et al. 2023, SEED-Bench: Benchmarking Multimodal LLMs with Generative Comprehension, arXiv:2307.16125",
+        citation: "Li et al. 2023, SEED-Bench: Benchmarking Multimodal LLMs with Generative Comprehension, \
+            arXiv:2307.16125",
         form: AnswerForm::Choice,
         max_new_tokens: 16,
         source: Some(DatasetSource {
@@ -62,8 +63,9 @@ fn question(row: &TableRow) -> Result<Option<Question>> {
     }
     let number = row.int("question_type_id")?;
     let kind = usize::try_from(number - 1).ok().and_then(|i| KINDS.get(i));
-    let kind =
-        kind.ok_or_else(|| Error::failed(format!("`question_type_id` is {number}, no kind of question about images")))?;
+    let kind = kind.ok_or_else(|| {
+        Error::failed(format!("`question_type_id` is {number}, which is not a kind of question about images"))
+    })?;
     let image_id = match row.list("data_id") {
         Ok(ids) => ids.join(","),
         Err(_) => row.text("data_id")?,
@@ -113,19 +115,22 @@ impl Benchmark for SeedBench {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the \
+                    given choices directly.\"",
                 scoring: explain::STRICT_LETTER,
                 source: "ours: the authors' script (AILab-CVC/SEED-Bench, eval.py) ranks choices by likelihood",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "Question, \" Options:\" with a line for each, \"Answer with the option's letter from the given choices directly.\"",
-                scoring: "The first character behind the last \"answer is\" or \"answer:\" is the letter.",
+                prompt: "Question, \" Options:\" with a line for each, \"Answer with the option's letter from the \
+                    given choices directly.\"",
+                scoring: "The first character after the last \"answer is\" or \"answer:\" is the letter.",
                 source: "cambrian-mllm/cambrian, eval/eval/seed/seed_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                prompt: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the \
+                    given choices directly.\"",
                 scoring: "The first character of the answer, in either case, is the letter.",
                 source: "lmms-eval 0.7.3, tasks/seedbench/seedbench.yaml and utils.py; its number is `seed_image`",
                 difference: "`seed_all` counts videos too, which are not part of this benchmark.",

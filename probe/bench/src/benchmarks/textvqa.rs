@@ -60,7 +60,9 @@ impl Benchmark for TextVqa {
         let values: &[&str] = match (kit, self.tokens) {
             (true, true) => {
                 let message = format!("{} needs OCR tokens, which VLMEvalKit's edition does not have", self.card.id);
-                return Err(Error::failed(message).hint("get the edition of the hub, or use textvqa"));
+                return Err(
+                    Error::failed(message).hint("download the edition of the hub, or use the benchmark textvqa")
+                );
             }
             (true, false) => &["index", "question", "answer"],
             (false, _) => &["image_id", "question_id", "question", "answers", "ocr_tokens"],
@@ -92,18 +94,22 @@ impl Benchmark for TextVqa {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: match tokens {
                     true => {
-                        "Question, \"Reference OCR token: …\" with the words that the authors' OCR found, \"Answer the question using a single word or phrase.\"; the authors publish no prompt."
+                        "Question, \"Reference OCR token: …\" with the words that the authors' OCR found, \"Answer \
+                            the question using a single word or phrase.\"; the authors publish no prompt."
                     }
                     false => {
-                        "Question, then \"Answer the question using a single word or phrase.\"; the authors publish no prompt."
+                        "Question, then \"Answer the question using a single word or phrase.\"; the authors publish \
+                            no prompt."
                     }
                 },
                 scoring: vqa::JUDGED,
-                source: "the authors' evaluator: facebookresearch/mmf, mmf/utils/m4c_evaluators.py (TextVQAAccuracyEvaluator)",
+                source: "the authors' evaluator: facebookresearch/mmf, mmf/utils/m4c_evaluators.py \
+                    (TextVQAAccuracyEvaluator)",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "Question, \"Reference OCR tokens: …\" with the words that the authors' OCR found, \"Answer the question using a single word or phrase.\"",
+                prompt: "Question, \"Reference OCR tokens: …\" with the words that the authors' OCR found, \
+                    \"Answer the question using a single word or phrase.\"",
                 scoring: vqa::JUDGED,
                 source: "cambrian-mllm/cambrian, eval/eval/textvqa/textvqa_test.py and m4c_evaluator.py",
                 difference: "",
@@ -111,14 +117,17 @@ impl Benchmark for TextVqa {
             Rules::LmmsEval => RulesDescription {
                 prompt: match tokens {
                     true => {
-                        "Question with its first letter alone in upper case, \"Reference OCR token: …\", \"Answer the question using a single word or phrase.\""
+                        "Question with its first letter alone in upper case, \"Reference OCR token: …\", \"Answer \
+                            the question using a single word or phrase.\""
                     }
                     false => {
-                        "Question with its first letter alone in upper case, then \"Answer the question using a single word or phrase.\""
+                        "Question with its first letter alone in upper case, then \"Answer the question using a \
+                            single word or phrase.\""
                     }
                 },
                 scoring: vqa::JUDGED,
-                source: "lmms-eval 0.7.3, tasks/textvqa/textvqa_val.yaml, utils.py and tasks/_task_utils/vqa_eval_metric.py",
+                source: "lmms-eval 0.7.3, tasks/textvqa/textvqa_val.yaml, utils.py and \
+                    tasks/_task_utils/vqa_eval_metric.py",
                 difference: match tokens {
                     true => "OCR tokens are given where its option `ocr` is set; by default it is not.",
                     false => "",

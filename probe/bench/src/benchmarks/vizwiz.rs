@@ -28,7 +28,8 @@ pub static VIZWIZ: VizWiz = VizWiz {
         category: &Category::OCR_CHART,
         metric: "VQA accuracy",
         version: "2",
-        citation: "Gurari et al. 2018, VizWiz Grand Challenge: Answering Visual Questions from Blind People, arXiv:1802.08218",
+        citation: "Gurari et al. 2018, VizWiz Grand Challenge: Answering Visual Questions from Blind People, \
+            arXiv:1802.08218",
         form: AnswerForm::Open,
         max_new_tokens: 32,
         source: Some(DatasetSource {
@@ -73,12 +74,15 @@ impl Benchmark for VizWiz {
     }
 
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
-        const ASKED: &str = "Question, \"When the provided information is insufficient, respond with 'Unanswerable'.\", \"Answer the question using a single word or phrase.\"; the authors publish no prompt.";
+        const ASKED: &str = "Question, \"When the provided information is insufficient, respond with \
+            'Unanswerable'.\", \"Answer the question using a single word or phrase.\"; the authors publish no \
+            prompt.";
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: ASKED,
                 scoring: vqa::JUDGED,
-                source: "the challenge's server (EvalAI), whose normalisation facebookresearch/mmf, mmf/utils/m4c_evaluators.py carries",
+                source: "the challenge's server (EvalAI), whose normalisation is in facebookresearch/mmf, \
+                    mmf/utils/m4c_evaluators.py",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
@@ -88,9 +92,11 @@ impl Benchmark for VizWiz {
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question with its first letter alone in upper case, the line about \"Unanswerable\", \"Answer the question using a single word or phrase.\"",
+                prompt: "Question with its first letter alone in upper case, the line about \"Unanswerable\", \
+                    \"Answer the question using a single word or phrase.\"",
                 scoring: vqa::JUDGED,
-                source: "lmms-eval 0.7.3, tasks/vizwiz_vqa/vizwiz_vqa_val.yaml, utils.py and tasks/_task_utils/vqa_eval_metric.py",
+                source: "lmms-eval 0.7.3, tasks/vizwiz_vqa/vizwiz_vqa_val.yaml, utils.py and \
+                    tasks/_task_utils/vqa_eval_metric.py",
                 difference: "",
             },
         }

@@ -52,7 +52,7 @@ impl VStar {
         let answer = row.text(if kit { "answer" } else { "label" })?.trim().to_string();
         if !labels::choice_letter(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l))
         {
-            let message = format!("the label {answer:?} is none of the {} choices that the text gives", options.len());
+            let message = format!("the label {answer:?} is not one of the {} choices in the text", options.len());
             return Err(Error::failed(message).hint("choices are written as (A) …"));
         }
         let prompt = match kit {
@@ -175,23 +175,29 @@ impl Benchmark for VStar {
     }
 
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
-        const ASKED: &str = "The authors' text as published: question, a line \"(A) …\" for each choice, \"Answer with the option's letter from the given choices directly.\"";
+        const ASKED: &str = "The authors' text as published: question, a line \"(A) …\" for each choice, \"Answer \
+            with the option's letter from the given choices directly.\"";
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
                 prompt: ASKED,
                 scoring: explain::STRICT_LETTER,
-                source: "ours: the authors' script (penghao-wu/vstar, vstar_bench_eval.py) does not read answers, it takes the choice whose text is likeliest",
+                source: "ours: the authors' script (penghao-wu/vstar, vstar_bench_eval.py) does not read answers but \
+                    takes the choice with the highest likelihood",
                 difference: "",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: ASKED,
-                scoring: "The first character behind the last \"answer is\" or \"answer:\", without parentheses, is the letter.",
+                scoring: "The first character after the last \"answer is\" or \"answer:\", without parentheses, is \
+                    the letter.",
                 source: "cambrian-mllm/cambrian, eval/eval/vstar/vstar_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question, a line \"A. …\" for each choice as far as it finds them, \"Answer with the option's letter from the given choices directly.\"",
-                scoring: "In upper case: a letter from A to D at the very beginning, also of a word; behind \"answer\", \"choice\" or \"option\"; in parentheses; with . ) or ] behind it; alone between spaces; or the only such letter in the answer.",
+                prompt: "Question, a line \"A. …\" for each choice as far as it finds them, \"Answer with the \
+                    option's letter from the given choices directly.\"",
+                scoring: "In upper case: a letter from A to D at the very beginning, also of a word; after \
+                    \"answer\", \"choice\" or \"option\"; in parentheses; with . ) or ] after it; alone between \
+                    spaces; or the only such letter in the answer.",
                 source: "lmms-eval 0.7.3, tasks/vstar_bench/_default_template_yaml and utils.py",
                 difference: "",
             },

@@ -1,7 +1,8 @@
 //! Reads prediction files: ours, lmms-eval's, VLMEvalKit's, LLaVA's, or any table with an id and an answer. The format
 //! is detected by the field names.
 
-use super::{Harness, PredictedAnswer, Predictions, sheet};
+use super::entries::{Harness, PredictedAnswer, Predictions};
+use super::sheet;
 use crate::json_value::describe;
 use crate::rows;
 use crate::skipped::SkippedRowsTally;
@@ -71,8 +72,8 @@ const FORMS: [Fields; 6] = [
     },
 ];
 
-const HINT: &str = "an id and an answer: id and answer, index and prediction (VLMEvalKit), question_id and text (LLaVA), \
-doc_id and filtered_resps (lmms-eval)";
+const HINT: &str = "an id and an answer: id and answer, index and prediction (VLMEvalKit), question_id and text \
+    (LLaVA), doc_id and filtered_resps (lmms-eval)";
 
 /// Reads predictions. Unknown fields are ignored, so the sample files of a run can be read too. An entry whose answer
 /// is empty, null or absent counts as an unparsed answer; [`Predictions::unanswered`] counts these entries. Numbers and
@@ -95,7 +96,7 @@ pub fn read_predictions(path: &Path) -> Result<Predictions> {
         Some("csv") => delimited(path, b',', &mut collected)?,
         Some("json") => records(path, &mut collected)?,
         Some("xls" | "xlsb" | "ods") => {
-            let message = format!("{} is a workbook of another form", path.display());
+            let message = format!("{} is a workbook in an unsupported format", path.display());
             return Err(Error::failed(message).hint("save it as .xlsx or .csv"));
         }
         _ => rows::for_each(path, &mut |row| collected.take(&row.value, &row.place, row.number))?,
@@ -123,7 +124,7 @@ impl Collected {
             Value::Object(object) => self.add(object, place, number),
             other => {
                 self.refuse(
-                    "it is no object",
+                    "the entry is not an object",
                     Error::failed(format!("expected an object, found {}", describe(other))),
                     place,
                     number,
@@ -143,7 +144,8 @@ impl Collected {
         let whole = FORMS.iter().find(|f| there(f.id) && f.answer.iter().any(|a| there(a)));
         let Some(form) = whole.or_else(|| FORMS.iter().find(|f| there(f.id))) else {
             let fields: Vec<String> = object.keys().take(12).map(|k| excerpt(k, 40)).collect();
-            let error = Error::failed(format!("field `id` is missing; there are {}", fields.join(", "))).hint(HINT);
+            let error =
+                Error::failed(format!("field `id` is missing; the fields are {}", fields.join(", "))).hint(HINT);
             self.refuse("field `id` is missing", error, place, number);
             return Ok(());
         };
@@ -161,8 +163,11 @@ impl Collected {
         };
         if self.named > 0 && self.predictions.harness != form.harness {
             let earlier = self.predictions.harness.as_str();
-            return Err(Error::failed(format!("an entry of {} after entries of {earlier}", form.harness.as_str()))
-                .context(place.to_string()));
+            return Err(Error::failed(format!(
+                "an entry in the format of {} follows entries in the format of {earlier}",
+                form.harness.as_str()
+            ))
+            .context(place.to_string()));
         }
         self.predictions.harness = form.harness;
         self.named += 1;
@@ -181,7 +186,7 @@ impl Collected {
                 self.first.get_or_insert_with(|| {
                     let error = Error::failed(format!("field `{field}` {why}")).context(place.to_string());
                     match form.harness {
-                        Harness::LmmsEval => error.hint("samples of likelihood tasks hold no answers"),
+                        Harness::LmmsEval => error.hint("the samples of likelihood tasks contain no answers"),
                         _ => error.hint(HINT),
                     }
                 });
@@ -230,7 +235,7 @@ fn name(value: Option<&Value>) -> Result<String, String> {
         Some(Value::String(s)) if s.trim().is_empty() => Err("is empty".into()),
         Some(Value::String(s)) => Ok(whole(s)),
         Some(Value::Number(n)) if n.is_f64() && n.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() >= 9e15) => {
-            Err(format!("is {n}, too large to be told from its neighbours: write it as text"))
+            Err(format!("is {n}, which is too large to be exact: write it as a string"))
         }
         Some(Value::Number(n)) => Ok(whole(&n.to_string())),
         Some(other) => Err(format!("must be a string or a number, found {}", describe(other))),
@@ -316,7 +321,7 @@ fn delimited(path: &Path, delimiter: u8, collected: &mut Collected) -> Result<()
     })
 }
 
-const BLANK: &str = "it is blank";
+const BLANK: &str = "the row is blank";
 
 /// Checks that the header matches one of the formats.
 fn fields<'a>(path: &Path, header: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
@@ -325,7 +330,7 @@ fn fields<'a>(path: &Path, header: impl Iterator<Item = &'a str> + Clone) -> Res
         return Ok(());
     }
     let names: Vec<String> = header.take(12).map(|h| excerpt(h, 40)).collect();
-    let message = format!("no columns with an id and an answer; there are {}", names.join(", "));
+    let message = format!("no columns with an id and an answer; the columns are {}", names.join(", "));
     Err(Error::failed(message).context(format!("reading {}", path.display())).hint(HINT))
 }
 

@@ -2,7 +2,7 @@
 //! size.
 //!
 //! A workbook is a zip archive of XML. A few kilobytes can decompress to gigabytes, a sheet of four cells can span 17
-//! billion, and the file can announce any number of texts. So the parts are unpacked here, within [`UNPACKED`] bytes in
+//! billion, and the file can declare any number of texts. So the parts are unpacked here, within [`UNPACKED`] bytes in
 //! total, and the library only reads the unpacked archive.
 
 use burgess_base::text::excerpt;
@@ -32,14 +32,14 @@ const TEXT: u64 = 512 << 20;
 /// The rows of a sheet: row number (from 0) to cells by column.
 pub(super) type Rows = BTreeMap<u32, Vec<(u32, Value)>>;
 
-const DAMAGED: &str = "the file is incomplete or no workbook";
+const DAMAGED: &str = "the file is incomplete or not a workbook";
 
 /// Reads the first sheet. Cells are text, null if the cell holds an error or a date; empty cells are omitted.
 pub(super) fn rows(path: &Path) -> Result<Rows> {
     let step = || format!("reading {}", path.display());
     let bytes = files::read(path, LARGEST).with_context(step)?;
     if bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
-        return Err(Error::failed("it is an old workbook (.xls) or one with a password")
+        return Err(Error::failed("the file is an old workbook (.xls) or has a password")
             .context(step())
             .hint("save it as .xlsx without a password"));
     }
@@ -85,7 +85,8 @@ fn sheet(plain: Vec<u8>) -> Result<Rows> {
     if high * wide > SPAN {
         let (name, cells) = (excerpt(&name, 60), rows.values().map(Vec::len).sum::<usize>());
         let message = format!(
-            "the sheet `{name}` spans {high} rows × {wide} columns, more than {SPAN} cells ({cells} of them are not empty)"
+            "the sheet `{name}` spans {high} rows × {wide} columns, more than {SPAN} cells ({cells} of them are not \
+                empty)"
         );
         return Err(Error::failed(message).hint(format!(
             "a cell far from the others was filled by mistake: clear it (near row {}, column {})",
@@ -123,7 +124,7 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
     let short = || Error::failed("the archive's directory cannot be read");
     let end = zip.len().saturating_sub(22 + 0xffff);
     let end = (end..=zip.len().saturating_sub(22)).rev().find(|at| zip.get(*at..at + 4) == Some(b"PK\x05\x06"));
-    let end = end.ok_or_else(|| Error::failed("it is no zip archive, or its end is missing"))?;
+    let end = end.ok_or_else(|| Error::failed("the file is not a zip archive, or its end is missing"))?;
     let (count, mut at) = (short_at(zip, end + 10).ok_or_else(short)?, long_at(zip, end + 16).ok_or_else(short)?);
     if count as usize > PARTS {
         return Err(Error::failed(format!("the archive has {count} parts, more than {PARTS}")));
@@ -147,7 +148,7 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
         let start = local + 30 + of_local(26)? + of_local(28)?;
         let packed = zip.get(start..start.saturating_add(size)).ok_or_else(|| {
             Error::failed(format!(
-                "the part `{}` does not lie within the archive",
+                "the part `{}` extends beyond the archive",
                 excerpt(&String::from_utf8_lossy(name), 60)
             ))
         })?;
@@ -155,27 +156,27 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
         let read = match method {
             0 => packed.take(left + 1).read_to_end(&mut content),
             8 => DeflateDecoder::new(packed).take(left + 1).read_to_end(&mut content),
-            other => return Err(Error::failed(format!("its compression method {other} is not read"))),
+            other => return Err(Error::failed(format!("the compression method {other} is not supported"))),
         };
         let part = excerpt(&String::from_utf8_lossy(name), 60);
         read.map_err(|e| Error::failed(format!("the part `{part}` is damaged: {e}")))?;
         left = left.checked_sub(content.len() as u64).ok_or_else(|| {
             Error::failed(format!(
-                "unpacked it is larger than {} (at the part `{part}`)",
+                "the unpacked archive is larger than {} (at the part `{part}`)",
                 files::format_bytes(UNPACKED)
             ))
         })?;
         if name.to_ascii_lowercase().ends_with(b"sharedstrings.xml") {
-            announced(&content, &part)?;
+            check_declared_texts(&content, &part)?;
         }
         parts.push(ArchivePart { name, content });
     }
     Ok(packed(&parts))
 }
 
-/// Checks the announced number of texts against the size of the part, because a reader allocates memory for that
+/// Checks the declared number of texts against the size of the part, because a reader allocates memory for that
 /// number.
-fn announced(xml: &[u8], part: &str) -> Result<()> {
+fn check_declared_texts(xml: &[u8], part: &str) -> Result<()> {
     const NAME: &[u8] = b"uniqueCount";
     let value = |at: usize| -> u64 {
         let rest = xml.get(at + NAME.len()..).unwrap_or_default().iter().copied();
@@ -187,7 +188,7 @@ fn announced(xml: &[u8], part: &str) -> Result<()> {
     // A text takes at least five bytes, `<si/>`.
     match places.map(value).max() {
         Some(most) if most > xml.len() as u64 / 5 + 1 => {
-            Err(Error::failed(format!("the part `{part}` of {} bytes announces {most} texts", xml.len())))
+            Err(Error::failed(format!("the part `{part}` of {} bytes declares {most} texts", xml.len())))
         }
         _ => Ok(()),
     }

@@ -1,7 +1,9 @@
 //! Reads CSV and TSV with a header. An image is a path relative to the file, or base64 in the cell; in VLMEvalKit's
 //! files a short cell is the `index` of the row that holds the image.
 
-use super::{Cells, HandOn, TableColumns, check_columns, format_of, python_list, required};
+use super::columns::{Cells, RowCallback, TableColumns, check_columns, required};
+use super::format::format_of;
+use super::python_list::python_list;
 use crate::image_location::{ImageCell, ImageLocation};
 use crate::rows;
 use base64::Engine;
@@ -52,10 +54,12 @@ impl Record<'_> {
     /// Checks that the record is not blank and has as many cells as the header.
     pub fn check(&self) -> Result<()> {
         if self.cells.iter().all(|cell| cell.iter().all(u8::is_ascii_whitespace)) {
-            return Err(Error::failed("it is blank"));
+            return Err(Error::failed("the row is blank"));
         }
         match (self.cells.len(), self.header.len()) {
-            (found, named) if found != named => Err(Error::failed(format!("it has {found} cells, the header {named}"))),
+            (found, named) if found != named => {
+                Err(Error::failed(format!("the row has {found} cells, but the header has {named}")))
+            }
             _ => Ok(()),
         }
     }
@@ -121,9 +125,12 @@ fn closed(file: &Path, line: u64, bytes: Range<u64>) -> Result<()> {
     }
     match marks % 2 {
         0 => Ok(()),
-        _ => Err(Error::failed("the row that begins here has a quotation mark that is opened and not closed")
+        _ => Err(Error::failed("the row that begins here has an unclosed quotation mark")
             .context(format!("{}:{line}", file.display()))
-            .hint("a quotation mark that begins a cell has to end it; within a cell it is written twice")),
+            .hint(
+                "a cell that begins with a quotation mark must end with one; write a quotation mark within a cell \
+                twice",
+            )),
     }
 }
 
@@ -140,7 +147,7 @@ fn failed(e: &csv::Error) -> Error {
 
 fn header(cells: &ByteRecord) -> Result<Vec<String>> {
     if let Some([0xff, 0xfe, ..] | [0xfe, 0xff, ..]) = cells.get(0) {
-        return Err(Error::failed("it is UTF-16").hint("save it as UTF-8"));
+        return Err(Error::failed("the file is UTF-16").hint("save it as UTF-8"));
     }
     let name = |cell: &[u8]| match std::str::from_utf8(cell) {
         Ok(name) => Ok(name.trim_start_matches('\u{feff}').trim().to_string()),
@@ -149,7 +156,7 @@ fn header(cells: &ByteRecord) -> Result<Vec<String>> {
     cells.iter().map(name).collect()
 }
 
-pub(super) fn read(file: &Path, delimiter: u8, columns: TableColumns<'_>, each: HandOn<'_>) -> Result<()> {
+pub(super) fn read(file: &Path, delimiter: u8, columns: TableColumns<'_>, each: RowCallback<'_>) -> Result<()> {
     let mut records = Records::open(file, delimiter)?;
     let header = records.header.clone();
     check_columns(file, columns, header.iter().map(String::as_str))?;
@@ -173,7 +180,9 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: TableColumns<'_>, each: 
             for (name, i) in &images {
                 let text = record.cell(*i)?.trim();
                 let is_path = text.len() <= 1024 && Path::new(text).extension().is_some() && dir.join(text).is_file();
-                let found = |at, item| ImageLocation::Cell(ImageCell { file: file.into(), column: (*name).to_string(), at, item });
+                let found = |at, item| {
+                    ImageLocation::Cell(ImageCell { file: file.into(), column: (*name).to_string(), at, item })
+                };
                 let of_row = match text {
                     "" => Vec::new(),
                     _ if is_path => vec![ImageLocation::File(dir.join(text))],
@@ -191,7 +200,8 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: TableColumns<'_>, each: 
                         Some(at) => vec![found(*at, None)],
                         None => {
                             return Err(Error::failed(format!(
-                                "the column `{name}` holds {text:?}, which is no image file, no base64 and no index of an earlier row"
+                                "the column `{name}` holds {text:?}, which is neither an image file nor base64 nor \
+                                    the index of an earlier row"
                             )));
                         }
                     },
@@ -219,7 +229,7 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
         let step = || format!("reading {}#{column}/{}", file.display(), cell.at);
         let read = reader.seek(at).and_then(|()| reader.read_record(&mut record));
         if !read.map_err(|e| Error::failed(e.to_string())).with_context(step)? {
-            return Err(Error::failed("the file ends before").context(step()));
+            return Err(Error::failed("the file ends before this offset").context(step()));
         }
         let text = record.get(place).unwrap_or_default().trim();
         let text = match cell.item {
@@ -228,7 +238,9 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
                 .and_then(|list| list.into_iter().nth(item as usize))
                 .ok_or_else(|| Error::failed(format!("there is no image {item}")).context(step()))?,
         };
-        STANDARD.decode(text.trim()).map_err(|e| Error::failed(format!("no base64: {e}")).context(step()))
+        STANDARD
+            .decode(text.trim())
+            .map_err(|e| Error::failed(format!("the cell is not valid base64: {e}")).context(step()))
     };
     Ok(cells.iter().map(|cell| fetch(cell)).collect())
 }

@@ -1,6 +1,6 @@
 //! Reads JSON lines, or one JSON array of objects. Images are paths relative to the file.
 
-use super::{Cells, HandOn, TableColumns, check_columns, required};
+use super::columns::{Cells, RowCallback, TableColumns, check_columns, required};
 use crate::image_location::ImageLocation;
 use crate::json_value::describe;
 use crate::rows;
@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: HandOn<'_>) -> Result<()> {
+pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: RowCallback<'_>) -> Result<()> {
     rows::for_each(file, &mut |row| {
         each(match &row.value {
             Value::Object(object) => cells(file, object, columns),
-            other => Err(Error::failed(format!("it is no object but {}", describe(other)))),
+            other => Err(Error::failed(format!("expected an object, found {}", describe(other)))),
         })
     })
 }

@@ -1,10 +1,20 @@
 use super::*;
+use crate::image_location::ImageLocation;
 use ::parquet::arrow::ArrowWriter;
 use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Fields};
 use std::fs::{self, File};
 use std::sync::Arc;
+
+/// Calls `each` with every row; an unreadable row is an error.
+fn for_each(
+    table: &DatasetTable,
+    columns: TableColumns<'_>,
+    mut each: impl FnMut(&TableRow) -> Result<()>,
+) -> Result<()> {
+    table.rows(columns, |place, row| row.and_then(&mut each).map_err(|e| e.context(place.to_string())))
+}
 
 type Checked = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -61,7 +71,7 @@ fn parquet_rows_name_their_images() -> Checked {
     write_parquet(&file)?;
     let table = DatasetTable::find(dir.path(), "", "test")?;
     let (mut single, mut several) = (Vec::new(), Vec::new());
-    table.for_each(ALL, |row| {
+    for_each(&table, ALL, |row| {
         assert_eq!((row.int("answer")?, row.list("choices")?.len()), (row.number as i64, 2));
         assert!(row.value("hint").is_none());
         single.extend(row.images("image").to_vec());
@@ -74,7 +84,7 @@ fn parquet_rows_name_their_images() -> Checked {
     let bytes: Vec<Vec<u8>> = crate::read_images(&wanted).into_iter().collect::<Result<_>>()?;
     assert_eq!(bytes, [vec![4, 4, 4], vec![3, 2], vec![0, 0, 0], vec![4, 3]]);
     let beyond = ImageLocation::parse(&format!("{}#image/9", file.display()));
-    assert!(beyond.bytes().unwrap_err().to_string().contains("holds no bytes"));
+    assert!(beyond.bytes().unwrap_err().to_string().contains("contains no image bytes"));
     Ok(())
 }
 
@@ -85,29 +95,29 @@ fn errors_name_file_row_and_column() -> Checked {
     write_parquet(&file)?;
     let table = DatasetTable::find(dir.path(), "", "test")?;
     let error = |e: Error| e.to_string().replace(&dir.path().display().to_string(), "DIR");
-    let blank = table.for_each(ALL, |row| row.text("question").map(drop)).unwrap_err();
+    let blank = for_each(&table, ALL, |row| row.text("question").map(drop)).unwrap_err();
     assert_eq!(error(blank), "DIR/test.parquet row 3: the column `question` is blank");
     let missing = TableColumns { values: &["anser"], images: &[] };
-    let missing = table.for_each(missing, |_| Ok(())).unwrap_err();
+    let missing = for_each(&table, missing, |_| Ok(())).unwrap_err();
     assert!(
         missing.hint_text().is_some_and(|h| h.starts_with("did you mean `answer`? There are question")),
         "{missing:?}"
     );
     assert_eq!(error(missing), "DIR/test.parquet: the column `anser` is missing");
     let text = TableColumns { values: &[], images: &["question"] };
-    let text = table.for_each(text, |_| Ok(())).unwrap_err();
-    assert_eq!(error(text), "DIR/test.parquet: the column `question` holds no images but text");
+    let text = for_each(&table, text, |_| Ok(())).unwrap_err();
+    assert_eq!(error(text), "DIR/test.parquet: the column `question` must hold images, found text");
     let whole = fs::read(&file)?;
     fs::write(&file, &whole[..whole.len() / 2])?;
-    let cut = table.for_each(ALL, |_| Ok(())).unwrap_err();
+    let cut = for_each(&table, ALL, |_| Ok(())).unwrap_err();
     assert!(cut.hint_text().is_some_and(|h| h.contains("incomplete or damaged")), "{cut:?}");
     fs::write(dir.path().join("val-00000-of-00002.parquet"), &whole)?;
     let part = DatasetTable::find(dir.path(), "", "val").unwrap_err();
-    assert_eq!(error(part), "DIR/val-00000-of-00002.parquet is one of 2 files, but 1 are there");
+    assert_eq!(error(part), "DIR/val-00000-of-00002.parquet is one of 2 files, but 1 were found");
     let none = DatasetTable::find(dir.path(), "config", "dev").unwrap_err();
     assert_eq!(
         error(none),
-        "no file of the split `dev` lies in DIR/config/data, or in DIR/config, or in DIR/data, or in DIR"
+        "no file of the split `dev` is in DIR/config/data, or in DIR/config, or in DIR/data, or in DIR"
     );
     Ok(())
 }
@@ -125,7 +135,7 @@ fn images_in_tsv_are_base64_paths_or_another_rows() -> Checked {
     let mut images = Vec::new();
     let columns = TableColumns { values: &["index", "question"], images: &["image"] };
     let table = DatasetTable::find(dir.path(), "", "dev")?;
-    table.for_each(columns, |row| {
+    for_each(&table, columns, |row| {
         images.extend(row.images("image").to_vec());
         Ok(())
     })?;
@@ -133,11 +143,11 @@ fn images_in_tsv_are_base64_paths_or_another_rows() -> Checked {
     let (a, b) = (vec![1; 60], vec![2; 60]);
     assert_eq!(bytes, [a.clone(), b.clone(), a.clone(), b"file".to_vec(), b, a]);
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\t9\n")?;
-    let error = table.for_each(columns, |_| Ok(())).unwrap_err().to_string();
-    assert!(error.contains("holds \"9\", which is no image file"), "{error}");
+    let error = for_each(&table, columns, |_| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("holds \"9\", which is neither an image file"), "{error}");
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\n")?;
-    let error = table.for_each(columns, |_| Ok(())).unwrap_err().to_string();
-    assert!(error.contains("it has 2 cells, the header 3"), "{error}");
+    let error = for_each(&table, columns, |_| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("the row has 2 cells, but the header has 3"), "{error}");
     Ok(())
 }
 
@@ -151,7 +161,7 @@ fn json_is_read_by_line_or_as_one_list() -> Checked {
     ] {
         fs::write(dir.path().join("test.json"), text)?;
         let mut rows = Vec::new();
-        DatasetTable::find(dir.path(), "", "test")?.for_each(columns, |row| {
+        for_each(&DatasetTable::find(dir.path(), "", "test")?, columns, |row| {
             rows.push((row.int("n")?, row.images("image").to_vec()));
             Ok(())
         })?;

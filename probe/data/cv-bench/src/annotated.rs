@@ -103,10 +103,7 @@ pub(crate) fn size_of(file: &Path) -> Option<[f64; 2]> {
 pub(crate) const NO_EXTENT: &str = "a box without extent";
 
 /// Returns the part of a box that lies within an image of this size.
-pub(crate) fn clipped(
-    [x, y, w, h]: [f64; 4],
-    [width, height]: [f64; 2],
-) -> std::result::Result<[f64; 4], &'static str> {
+pub(crate) fn clipped([x, y, w, h]: [f64; 4], [width, height]: [f64; 2]) -> Result<[f64; 4], &'static str> {
     let (left, top, right, bottom) = (x.max(0.0), y.max(0.0), (x + w).min(width), (y + h).min(height));
     if right <= left || bottom <= top {
         return Err("a box outside of the image");

@@ -322,7 +322,11 @@ mod tests {
     #[test]
     fn boxes_are_clipped_to_the_image() {
         let size = [400.0, 300.0];
-        assert_eq!(clipped([0.1, 0.2, 90.3, 90.7], size), Ok([0.1, 0.2, 90.3, 90.7]), "as it is, to the bit");
+        assert_eq!(
+            clipped([0.1, 0.2, 90.3, 90.7], size),
+            Ok([0.1, 0.2, 90.3, 90.7]),
+            "a box inside the image is not changed"
+        );
         assert_eq!(clipped([-10.0, 0.0, 50.0, 20.0], size), Ok([0.0, 0.0, 40.0, 20.0]));
         assert_eq!(clipped([380.0, 290.0, 22.0, 12.0], size), Ok([380.0, 290.0, 20.0, 10.0]));
         for outside in [[500.0, 400.0, 50.0, 50.0], [-50.0, 0.0, 50.0, 50.0], [0.0, 300.0, 5.0, 5.0]] {

@@ -6,11 +6,12 @@
 //! not asked; every refused candidate is counted with its reason. The paper's last step, manual review of each
 //! question, is left to the user, with `manifest.json` and the images in `img/`.
 //!
-//! [`annotations`] reads annotated images, [`tasks`] finds candidate questions, [`balance`] chooses among them so that no answer
-//! and no letter is right more often than another, `draw` marks objects, and the questions are written in the
+//! [`annotations`] reads annotated images, [`tasks`] finds candidate questions, [`balance`] chooses among them so that
+//! no answer and no letter is right more often than another, `draw` marks objects, and the questions are written in the
 //! published schema.
 
-#![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod ade20k;
 mod annotated;
 pub mod annotations;

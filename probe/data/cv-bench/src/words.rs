@@ -1,6 +1,6 @@
 //! Plurals of class names.
 
-/// Irregular plurals.
+/// Irregular plurals by their singular.
 const IRREGULAR: [(&str, &str); 21] = [
     ("person", "people"),
     ("man", "men"),

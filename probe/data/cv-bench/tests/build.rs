@@ -165,7 +165,7 @@ fn ten_thousand_questions_are_right_and_balanced() -> Checked {
                         let several = [first, second]
                             .iter()
                             .any(|i| scene.objects.iter().filter(|o| o.class == scene.objects[**i].class).count() > 1);
-                        assert_eq!(*boxes, several, "boxes where a class comes more than once");
+                        assert_eq!(*boxes, several, "boxes if a class occurs more than once");
                         *answers.entry(right.clone()).or_default() += 1;
                     }
                     CvBenchQuestion::Depth { .. } => {
@@ -322,7 +322,7 @@ fn broken_annotations_say_what_and_where() -> Checked {
         &out,
         &|_| (),
     );
-    assert!(none.is_err() && !out.exists(), "no images: nothing is made");
+    assert!(none.is_err() && !out.exists(), "nothing is written if there are no images");
     assert!(build(&[], &CvBenchOptions { gap: 2.0, ..CvBenchOptions::default() }, &out, &|_| ()).is_err());
     Ok(())
 }
@@ -356,7 +356,7 @@ fn ade20k_is_read_in_its_own_layout() -> Checked {
     let objects: Vec<(&str, [f64; 4])> = scene.objects.iter().map(|o| (o.class.as_str(), o.bbox)).collect();
     assert_eq!(objects, [("car", [10.0, 5.0, 30.0, 20.0]), ("caf\u{e9} chair", [50.0, 5.0, 30.0, 20.0])]);
     assert_eq!((scene.size, scene.name.as_str()), ([96.0, 64.0], "training/urban/street/ADE_train_1.jpg"));
-    assert!(scene.unclear.contains("tree"), "no box, so not counted either");
+    assert!(scene.unclear.contains("tree"), "a class with an object without a box is not counted");
     assert_eq!(read.refused.get("a box without extent"), Some(&1));
     fs::write(street.join("ADE_train_2.json"), "{}")?;
     let error = annotations::read(&input).expect_err("no annotation");

@@ -247,7 +247,7 @@ fn sizes_are_taken_from_the_image_where_they_are_missing() -> Checked {
     }
     let mut data = coco(json!([dog(json!([250, 150, 90, 90]))]));
     data["images"][0] = json!({"id": "0", "coco_url": "http://images.cocodataset.org/val2017/0.png"});
-    assert_eq!(read(&data)?.scenes[0].size, [400.0, 300.0], "LVIS gives the address alone");
+    assert_eq!(read(&data)?.scenes[0].size, [400.0, 300.0], "LVIS gives only the URL");
     data["images"] = json!([{"id": 0, "file_name": "0.png", "width": "400", "height": "300.0"}]);
     assert_eq!(read(&data)?.scenes[0].size, [400.0, 300.0]);
     data["images"] = json!([{"id": 0, "file_name": "absent.png"}, {"id": 1}, null, 7, {"id": 2, "file_name": "0.png"}, {"id": 2, "file_name": "0.png"}]);

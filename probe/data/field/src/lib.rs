@@ -12,7 +12,8 @@
 //! positions, and which occludes which. Everything follows from the raw files and a seed, independently of the number
 //! of threads.
 
-#![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod backbone;
 mod backdrop;
 mod cocoqa;

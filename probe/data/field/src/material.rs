@@ -18,7 +18,7 @@ const ONE_IN: usize = 4;
 
 /// All material that images are composed of.
 pub struct Material {
-    /// All stamps.
+    /// All stamps of the package, to which the indices refer.
     pub stamps: Vec<Stamp>,
     /// The split of the stamps into training and test.
     pub split: StampSplit,

@@ -66,6 +66,7 @@ impl OnnxModel {
         let file = File::open(path).with_context(step)?;
         // SAFETY: the file is from a package that was unpacked for this purpose and is only read. If another program
         // truncated it meanwhile, the process would be killed, as with any memory-mapped weights.
+        #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
         let map = unsafe { Mmap::map(&file) }.with_context(step)?;
         Ok(Self { map })
     }

@@ -18,7 +18,7 @@ pub enum ExpectedAnswer {
     YesNo(bool),
     /// The answer is one of several words, `options[right]`.
     Choice {
-        /// The options.
+        /// The words from which the answer is chosen.
         options: Vec<String>,
         /// Index of the right option.
         right: usize,

@@ -1,5 +1,5 @@
-//! Throughput (`cargo bench -p burgess-leaks`): hashes per second of photographs of 640 × 480 (JPEG), on one core and on all; hashes
-//! looked up per second among those of 50,000 images.
+//! Throughput (`cargo bench -p burgess-leaks`): hashes per second of photographs of 640 × 480 (JPEG), on one core and
+//! on all; hashes looked up per second among those of 50,000 images.
 
 use burgess_base::stream::stream;
 use burgess_images::{DifferenceHash, decode_bytes, dhash};

@@ -10,7 +10,7 @@ const IMAGES: [&str; 10] = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "dib", 
 /// The kind of a file, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
-    /// An image.
+    /// An image file.
     Image,
     /// A table with images inside (parquet).
     Table,

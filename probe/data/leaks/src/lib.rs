@@ -9,7 +9,8 @@
 //! hash. The report gives the number of images of a benchmark whose hash has no bit set, and the number of distinct
 //! hashes.
 
-#![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod benchmark_images;
 mod files;
 mod hashing;

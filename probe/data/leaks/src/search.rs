@@ -177,7 +177,7 @@ impl<'a, W: Write> Search<'a, W> {
             }
             Some(_) => self.room = None,
         }
-        let cause = "more images could not be read; leaks.json counts them";
+        let cause = "further failures are not listed; leaks.json counts them";
         write_line(self.failures, &FailureLine { benchmark: None, set: None, cause, detail: "" })
     }
 

@@ -73,7 +73,7 @@ pub fn read(set: &NamedDataset, options: &LeakOptions, each: Each<'_>) -> Result
             FileKind::Other => {
                 let root = options.images.as_deref().ok_or_else(|| {
                     Error::usage(format!(
-                        "the option `images` is not set: it gives the directory to which the image paths in {} are relative",
+                        "the option `images` is not set: the directory to which the image paths in {} are relative",
                         path.display()
                     ))
                 })?;
@@ -87,7 +87,8 @@ pub fn read(set: &NamedDataset, options: &LeakOptions, each: Each<'_>) -> Result
         false => {
             let columns = options.columns.join(" or ");
             Err(Error::failed(format!(
-                "{} contains neither images nor parquet files with an image column named {columns} (the option `columns`)",
+                "{} contains neither images nor parquet files with an image column named {columns} \
+                 (the option `columns`)",
                 path.display()
             )))
         }

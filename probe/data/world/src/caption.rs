@@ -25,8 +25,8 @@ impl Scene {
         }
     }
 
-    /// Returns a caption for the pretraining of encoders: for half of the flat images the names alone, without colours and
-    /// patterns; otherwise as [`Scene::caption`].
+    /// Returns a caption for the pretraining of encoders: for half of the flat images the names alone, without colours
+    /// and patterns; otherwise as [`Scene::caption`].
     ///
     /// If every caption named colours, a contrastive objective would separate the images of a batch by colour and learn
     /// little about things.

@@ -15,11 +15,11 @@ use crate::{dice, palette};
 /// The type of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChartKind {
-    /// Bar chart.
+    /// Values as bars.
     Bar,
     /// Line chart with a point per value.
     Line,
-    /// Pie chart.
+    /// Values as slices of a circle.
     Pie,
 }
 
@@ -52,7 +52,7 @@ pub const TOP: u8 = 8;
 pub struct ChartScene {
     /// Type of the chart.
     pub kind: ChartKind,
-    /// Background.
+    /// Background of the image.
     pub background: Background,
     /// One label per value, all different.
     pub labels: Vec<String>,

@@ -39,11 +39,11 @@ const TRUTH: &str = "truth.jsonl";
 /// Writes a dataset to the existing directory `dir`:
 ///
 /// - `align.jsonl`, `tune.jsonl`: conversations in LLaVA's format, with `images/align/*.png` and `images/tune/*.png`;
-/// - `truth.jsonl`: the words of each cell of each image; a line has `image`, `grid` (number of rows and columns) and `cells`
-///   (one list of words per cell, row by row);
+/// - `truth.jsonl`: the words of each cell of each image; a line has `image`, `grid` (number of rows and columns) and
+///   `cells` (one list of words per cell, row by row);
 /// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
-/// - `manifest.json`: version, specification, numbers of lines, and for each benchmark the fraction of questions whose answer
-///   is the most frequent one.
+/// - `manifest.json`: version, specification, numbers of lines, and for each benchmark the fraction of questions whose
+///   answer is the most frequent one.
 ///
 /// The same specification gives the same bytes, whatever the number of threads. `progress` receives the number of
 /// finished images and of all images.

@@ -45,7 +45,7 @@ pub const LETTERS: [char; 10] = ['F', 'H', 'K', 'L', 'M', 'P', 'R', 'T', 'W', 'X
 /// The contents of a diagram image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiagramScene {
-    /// Background.
+    /// Background of the image.
     pub background: Background,
     /// Arrangement of the things.
     pub layout: DiagramLayout,

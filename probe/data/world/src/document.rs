@@ -5,11 +5,11 @@ use crate::questions::QaPair;
 /// A piece of text for pretraining the language model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
-    /// Plain sentences.
+    /// Sentences without questions.
     Text(String),
-    /// A conversation.
+    /// A conversation of questions and answers.
     Chat(Vec<QaPair>),
-    /// A conversation about words in cells, in the form of [`Scene::cells`](crate::Scene::cells): one list per cell, row by
-    /// row, with any number of words in no particular order.
+    /// A conversation about words in cells, in the form of [`Scene::cells`](crate::Scene::cells): one list per cell,
+    /// row by row, with any number of words in no particular order.
     Cells(Vec<Vec<String>>, Vec<QaPair>),
 }

@@ -103,13 +103,13 @@ pub const DIRECTIONS: [&str; 4] = ["up", "right", "down", "left"];
 /// A grey bar in front of all things; coordinates and sizes in pixels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
-    /// Left edge.
+    /// Left edge, in pixels from the left.
     pub x: u8,
-    /// Upper edge.
+    /// Upper edge, in pixels from the top.
     pub y: u8,
-    /// Width.
+    /// Width in pixels.
     pub width: u8,
-    /// Height.
+    /// Height in pixels.
     pub height: u8,
 }
 
@@ -123,7 +123,7 @@ impl Bar {
 /// The contents of a flat image; later items lie in front of earlier ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlatScene {
-    /// Background.
+    /// Background of the image.
     pub background: Background,
     /// Things, from back to front.
     pub items: Vec<FlatItem>,

@@ -25,7 +25,8 @@
 //! assert!(!scene.turns(4, &mut stream("example", 0)).is_empty());
 //! ```
 
-#![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod canvas;
 mod caption;
 mod chart;

@@ -9,8 +9,8 @@ use crate::grid::{CELL_SIDE, CELLS, SIZE};
 use crate::text::WORDS;
 use crate::{dice, palette};
 
-/// One line of writing. The middles of its letters are [`CELL_SIDE`] pixels apart, so that no two of them lie in the same
-/// cell of the ground truth.
+/// One line of writing. The middles of its letters are [`CELL_SIDE`] pixels apart, so that no two of them lie in the
+/// same cell of the ground truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextLine {
     /// One to four capitals or digits.
@@ -54,7 +54,7 @@ impl TextLine {
 /// The contents of an image of text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WritingScene {
-    /// Background.
+    /// Background of the image.
     pub background: Background,
     /// The lines, from top to bottom.
     pub lines: Vec<TextLine>,
@@ -65,7 +65,7 @@ pub struct WritingScene {
 /// The contents of an image of a table: headers of one letter, and cells of one digit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableScene {
-    /// Background.
+    /// Background of the image.
     pub background: Background,
     /// Number of the colour of letters and digits.
     pub ink: u8,

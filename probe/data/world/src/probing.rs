@@ -87,9 +87,9 @@ pub struct ProbeTask {
 pub struct ProbeSet {
     /// Name of the set, as in the module's table.
     pub name: &'static str,
-    /// Training scenes.
+    /// Scenes whose targets a probe is trained on.
     pub train: Vec<Scene>,
-    /// Test scenes.
+    /// Scenes whose targets a probe is tested on.
     pub test: Vec<Scene>,
     /// The tasks on these scenes.
     pub tasks: Vec<ProbeTask>,

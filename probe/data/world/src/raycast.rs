@@ -26,7 +26,7 @@ pub const SPREAD: f32 = 0.5;
 /// The shape of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SolidForm {
-    /// A sphere.
+    /// A sphere of the given radius.
     Sphere,
     /// A cuboid with a square base.
     Box,
@@ -66,7 +66,7 @@ pub struct Body {
 
 /// Bodies, camera, light and background of one image.
 pub struct RayScene {
-    /// The bodies.
+    /// The bodies, by index.
     pub bodies: Vec<Body>,
     /// Position of the camera.
     pub eye: V,
@@ -101,8 +101,8 @@ pub struct Visibility {
 }
 
 impl Body {
-    /// Creates a body of half the width `radius` and half the height `rise`, rotated by `turn` degrees about the vertical
-    /// axis, in a named colour.
+    /// Creates a body of half the width `radius` and half the height `rise`, rotated by `turn` degrees about the
+    /// vertical axis, in a named colour.
     pub fn new(form: SolidForm, centre: V, radius: f32, rise: f32, turn: f32, colour: u8) -> Self {
         let bound = match form {
             SolidForm::Sphere => radius * radius,
@@ -188,8 +188,8 @@ impl Body {
 }
 
 impl RayScene {
-    /// Creates a scene whose camera stands `height` centimetres above the ground and looks down by `pitch` degrees, with
-    /// the light from `sun` degrees about the vertical axis.
+    /// Creates a scene whose camera stands `height` centimetres above the ground and looks down by `pitch` degrees,
+    /// with the light from `sun` degrees about the vertical axis.
     pub fn new(bodies: Vec<Body>, height: f32, pitch: f32, sun: f32, ground: palette::Rgb, sky: palette::Rgb) -> Self {
         let (sin, cos) = pitch.to_radians().sin_cos();
         let (ls, lc) = sun.to_radians().sin_cos();

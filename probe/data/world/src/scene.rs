@@ -22,7 +22,7 @@ pub enum SceneSplit {
     Align,
     /// Conversations for training connector and language model.
     Tune,
-    /// Benchmarks.
+    /// Questions of the benchmarks.
     Test,
 }
 
@@ -46,11 +46,11 @@ pub(crate) enum Content {
     Flat(FlatScene),
     /// Solids in perspective.
     Solids(SolidScene),
-    /// Text.
+    /// Lines of text.
     Writing(WritingScene),
     /// A table of digits.
     Table(TableScene),
-    /// A chart.
+    /// A bar, line or pie chart.
     Chart(ChartScene),
     /// A diagram of things.
     Diagram(DiagramScene),

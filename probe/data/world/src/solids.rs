@@ -45,7 +45,7 @@ impl Solid {
 /// The contents of a perspective image. The camera stands above the origin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SolidScene {
-    /// The solids.
+    /// The solids, in no particular order.
     pub solids: Vec<Solid>,
     /// Height of the camera above the ground, in centimetres.
     pub height: u16,

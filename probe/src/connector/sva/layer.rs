@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The keys and values of a window are used by one query only. For windows of m² > 1 tokens it is therefore cheaper to
-//! map the query into the feature space (W_kᵀ q for each head) and to project the weighted sum of the features than to
-//! project every token: 2 hidden² products per window instead of 2 m² hidden².
+//! map the query into the feature space (W_kᵀ q for each head) and to project the weighted sum of the features than
+//! to project every token: 2 hidden² products per window instead of 2 m² hidden².
 
 use super::windows::{EPSILON, Keys, Windows, normalised};
 use burgess_base::{Error, Result};
@@ -152,7 +152,8 @@ impl SamplerLayer {
         let [rows, hidden] = weight.dims();
         if rows != width + hidden || windows.context.dims()[1] != hidden {
             return Err(Error::failed(format!(
-                "a sampler reads queries of width {} and features of width {hidden}, got queries of width {width} and features of width {}",
+                "a sampler reads queries of width {} and features of width {hidden}, got queries of width {width} and \
+                     features of width {}",
                 rows.saturating_sub(hidden),
                 windows.context.dims()[1]
             )));

@@ -1,8 +1,8 @@
 //! Cambrian-1's Spatial Vision Aggregator (arXiv 2406.16860, section 3), as in its released models.
 //!
-//! Each encoder's features are projected to one width. G groups of learnable queries on a grid attend, through D
-//! layers of cross-attention ([`layer`]), to the window of every encoder's grid at the position of the query. The groups
-//! are concatenated along the channels and projected to the language model's width, and a newline follows each row.
+//! Each encoder's features are projected to one width. G groups of learnable queries on a grid attend, through D layers
+//! of cross-attention ([`layer`]), to the window of every encoder's grid at the position of the query. The groups are
+//! concatenated along the channels and projected to the language model's width, and a newline follows each row.
 //! Samplers of the same structure do the same inside the language model, with its hidden states as queries.
 //!
 //! Parameters have the names of the released checkpoints (see [`DIALECT`]).
@@ -258,7 +258,8 @@ impl ConnectorModule for Sva {
         check_attention(name, options.hidden, options.heads, options.depth)?;
         if options.query_grids.is_empty() || options.grid == 0 {
             return Err(Error::usage(format!(
-                "connector {name}: `query_grids` = {:?} and `grid` = {}; there must be at least one query grid, and `grid` must be at least 1",
+                "connector {name}: `query_grids` = {:?} and `grid` = {}; there must be at least one query grid, and \
+                     `grid` must be at least 1",
                 options.query_grids, options.grid
             )));
         }
@@ -466,7 +467,8 @@ pub(super) fn attention_parameters(query: f64, hidden: f64, encoders: &[EncoderS
 pub(super) fn check_attention(name: &str, hidden: usize, heads: usize, depth: usize) -> Result<()> {
     if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) || depth == 0 {
         return Err(Error::usage(format!(
-            "connector {name}: `hidden` = {hidden}, `heads` = {heads}, `depth` = {depth}; all must be at least 1, and `hidden` a multiple of `heads`"
+            "connector {name}: `hidden` = {hidden}, `heads` = {heads}, `depth` = {depth}; all must be at least 1, and \
+                 `hidden` a multiple of `heads`"
         )));
     }
     Ok(())

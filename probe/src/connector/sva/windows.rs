@@ -57,7 +57,8 @@ pub(crate) fn window_sides(tower_grids: &[usize], grid: usize) -> Result<Vec<usi
     let each = tower_grids.iter().enumerate().map(|(i, &side)| match grid {
         1.. if side > 0 && side % grid == 0 => Ok(side / grid),
         _ => Err(Error::usage(format!(
-            "the features of encoder {} are on a grid of {side}x{side}, which is not a multiple of the query grid of {grid}x{grid}",
+            "the features of encoder {} are on a grid of {side}x{side}, which is not a multiple of the query grid of \
+                 {grid}x{grid}",
             i + 1
         ))
         .hint("set `tower_grids` of the connector to multiples of `grid` and of all `query_grids`")),
@@ -66,7 +67,8 @@ pub(crate) fn window_sides(tower_grids: &[usize], grid: usize) -> Result<Vec<usi
 }
 
 impl Windows {
-    /// Builds one window per cell of a query grid of side `grid` from the encoders' `maps` `[images, side * side, hidden]`.
+    /// Builds one window per cell of a query grid of side `grid` from the encoders' `maps` `[images, side * side,
+    /// hidden]`.
     ///
     /// # Errors
     /// When an encoder's grid is not a multiple of the query grid.

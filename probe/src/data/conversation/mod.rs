@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_counted_by_source() -> Result<()> {
+    fn skipped_entries_are_counted_by_source() -> Result<()> {
         let bad = |source: &str| format!(r#"{{"source": "{source}", "conversations": []}}"#);
         let (_d, path) = file(&[GOOD, &bad("gqa"), &bad("vqa"), &bad("gqa")].join("\n"))?;
         let problems = read_all(&path)?.1;

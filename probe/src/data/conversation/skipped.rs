@@ -76,7 +76,8 @@ impl SkippedReport {
         self.0.values().flat_map(BTreeMap::values)
     }
 
-    /// Returns one line per reason and source for the user: `3 conversations of gqa left out: no answer (entry 5, …)`.
+    /// Returns one line per reason and source for the user: `3 conversations of gqa left out: no answer (entry 5,
+    /// …)`.
     pub fn notes(&self) -> Vec<String> {
         let line = |l: &SkippedEntries| {
             let of = if l.source.is_empty() { String::new() } else { format!(" of {}", l.source) };

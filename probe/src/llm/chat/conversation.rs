@@ -77,7 +77,7 @@ struct ConversationSpec {
 enum EmptyMessage {
     /// Its role, as in a prompt.
     Role,
-    /// Nothing.
+    /// No text at all.
     Skipped,
 }
 
@@ -120,11 +120,11 @@ static CONVERSATIONS: [ConversationSpec; 4] = [
     // The format for Llama-3-Instruct.
     ConversationSpec {
         name: "llama_3",
-        system: "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X. \n    As a multimodal AI, you \
-                 have the ability to process and analyze images. Whenever an image is present in the conversation, very \
-                 carefully examine it and consider its content when formulating your response.\n    You should give concise \
-                 responses to very simple questions, but provide thorough responses to more complex and open-ended \
-                 questions. ",
+        system: "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X. \n    As a multimodal \
+                 AI, you have the ability to process and analyze images. Whenever an image is present in the \
+                 conversation, very carefully examine it and consider its content when formulating your \
+                 response.\n    You should give concise responses to very simple questions, but provide thorough \
+                 responses to more complex and open-ended questions. ",
         around_system: ["<|begin_of_text|><|start_header_id|>system<|end_header_id|>", "<|eot_id|>"],
         roles: ["<|start_header_id|>user<|end_header_id|>", "<|start_header_id|>assistant<|end_header_id|>"],
         colon: "",
@@ -139,11 +139,11 @@ static CONVERSATIONS: [ConversationSpec; 4] = [
     // The format for Nous-Hermes-2-Yi.
     ConversationSpec {
         name: "chatml_direct",
-        system: "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X. As a multimodal AI, you have \
-                 the ability to process and analyze images. Whenever an image is present in the conversation, very \
-                 carefully examine it and consider its content when formulating your response. You should give concise \
-                 responses to very simple questions, but provide thorough responses to more complex and open-ended \
-                 questions.",
+        system: "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X. As a multimodal AI, you \
+                 have the ability to process and analyze images. Whenever an image is present in the conversation, \
+                 very carefully examine it and consider its content when formulating your response. You should give \
+                 concise responses to very simple questions, but provide thorough responses to more complex and \
+                 open-ended questions.",
         around_system: ["<|im_start|>system\n", "<|im_end|>"],
         roles: ["<|im_start|>user\n", "<|im_start|>assistant\n"],
         colon: "",

@@ -212,7 +212,7 @@ impl JinjaTemplate {
     fn render(&self, turns: &[Turn], open: bool) -> Result<(String, Vec<Range<usize>>)> {
         let system = self.system.as_deref().filter(|_| turns.first().is_none_or(|t| t.role != Role::System));
         let system = system.map(|content| message("system", content));
-        let said = turns.iter().map(|t| {
+        let messages = turns.iter().map(|t| {
             let role = match t.role {
                 Role::System => "system",
                 Role::User => "user",
@@ -223,7 +223,7 @@ impl JinjaTemplate {
         if turns.iter().any(|t| t.text.contains(MARKS)) {
             return Err(Error::failed("a message contains U+FDD0 or U+FDD1, which are not characters"));
         }
-        let messages: Value = system.into_iter().chain(said).collect();
+        let messages: Value = system.into_iter().chain(messages).collect();
         let tokens = self.tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
         let context = Value::from_pairs(tokens.chain([
             ("messages", messages),
@@ -346,7 +346,8 @@ fn message(role: &str, content: &str) -> Value {
     Value::from_pairs([("role", role), ("content", content)])
 }
 
-/// Replaces the tag `generation`, an extension that the engine lacks, by a filter around the same block.
+/// Replaces the tag `generation`, an extension of `transformers` that the engine lacks, by a filter around the same
+/// block.
 fn tags_as_filters(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
@@ -405,9 +406,10 @@ mod tests {
     }
 
     #[test]
-    fn python_is_spoken() -> Result<()> {
+    fn templates_render_as_in_python() -> Result<()> {
         let t = jinja(
-            "{{ messages[0]['content'].strip() | upper }} {{ true }} {{ none }} {{ {'b': 'ü', 'a': [1, 2.0]} | tojson }} \
+            "{{ messages[0]['content'].strip() | upper }} {{ true }} {{ none }} \
+             {{ {'b': 'ü', 'a': [1, 2.0]} | tojson }} \
              {{ {'b': 'ü'} | tojson(indent=1, ensure_ascii=true) }} {{ strftime_now('%d %b %Y') }}{{ eos_token }}\
              {% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}!{% endfor %}",
         )?;
@@ -418,7 +420,7 @@ mod tests {
 
     /// One instruction that traverses 2^41 values.
     #[test]
-    fn a_template_without_an_end_is_left_alone() {
+    fn a_template_that_renders_too_long_is_rejected() {
         let template = "{% set ns = namespace(a=['x']) %}{% for i in range(40) %}{% set b = ns.a %}\
                         {% set ns.a = b + ns.a %}{% endfor %}{{ ns.a | length }}";
         let e = jinja(template).unwrap_err();
@@ -459,7 +461,8 @@ mod tests {
             "{% extends 'chat' %}",
             "{% from 'chat' import a %}",
             "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
-            "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x|length }}",
+            "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}\
+             {{ n.x|length }}",
             "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x.replace('a', 'aa') %}{% endfor %}",
         ]
         .map(String::from)

@@ -31,7 +31,7 @@ const VALUES: usize = 100_000;
 pub fn check(template: &str) -> burgess_base::Result<()> {
     use burgess_base::Error;
     if template.len() > LENGTH {
-        return Err(Error::failed(format!("it has {} bytes; at most {LENGTH} are read", template.len())));
+        return Err(Error::failed(format!("it has {} bytes; at most {LENGTH} are supported", template.len())));
     }
     let mut rest = template;
     let line = |rest: &str| template.len().checked_sub(rest.len()).and_then(|at| template.get(..at));
@@ -77,7 +77,7 @@ fn tag(text: &str, close: u8) -> Result<&str, String> {
         let parts = if is_word(byte) { token.matches('.').count() } else { 0 };
         count += 1 + parts;
         if count > TOKENS {
-            return Err(format!("a tag of more than {TOKENS} words and signs"));
+            return Err(format!("a tag of more than {TOKENS} words and symbols"));
         }
         match byte {
             b'(' | b'[' | b'{' => open += 1,
@@ -85,7 +85,7 @@ fn tag(text: &str, close: u8) -> Result<&str, String> {
             _ => {}
         }
         if is_word(byte) && plus && token == word && !byte.is_ascii_digit() {
-            return Err(format!("`{word} + {word}` doubles a list; nothing bounds its length"));
+            return Err(format!("`{word} + {word}` doubles a list, whose length is then unbounded"));
         }
         (word, plus) = match byte {
             b if is_word(b) => (token, false),
@@ -121,7 +121,7 @@ pub fn check_format(format: &str) -> Result<(), Error> {
     for digits in format.split(|c: char| !c.is_ascii_digit()) {
         let significant = digits.trim_start_matches('0');
         if significant.len() > 9 || significant.parse::<usize>().is_ok_and(|n| n > WIDTH) {
-            return Err(refused(format!("a width of {} in a format; at most {WIDTH}", excerpt(digits))));
+            return Err(refused(format!("a width of {} in `format`, must be at most {WIDTH}", excerpt(digits))));
         }
     }
     Ok(())
@@ -142,11 +142,11 @@ pub fn check_size(state: &State, value: &Value) -> Result<(), Error> {
         };
         count += 1;
         if count > VALUES {
-            return Err(refused(format!("a list of more than {VALUES} values is written")));
+            return Err(refused(format!("a list of more than {VALUES} values cannot be written")));
         }
         if holds_others(&value) {
             if open.len() >= DEPTH {
-                return Err(refused(format!("a list of more than {DEPTH} lists in each other is written")));
+                return Err(refused(format!("a list nested more than {DEPTH} levels deep cannot be written")));
             }
             open.push(self::members(&value)?);
         }
@@ -154,6 +154,7 @@ pub fn check_size(state: &State, value: &Value) -> Result<(), Error> {
     state.consume_fuel(count as u64)
 }
 
+/// Whether the value is a list or a map.
 fn holds_others(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
 }
@@ -168,6 +169,7 @@ fn members(value: &Value) -> Result<Box<dyn Iterator<Item = Value>>, Error> {
     Ok(Box::new(keys.map(move |key| map.get_item(&key).unwrap_or_default())))
 }
 
+/// An error about an exceeded limit.
 pub fn refused(what: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, what)
 }

@@ -1,8 +1,8 @@
 //! Chat templates: how a conversation becomes one token sequence with a loss mask.
 //!
 //! There are three kinds, each a `ChatFormat` in a file of its own: fixed strings around the turns ([`StringTemplate`],
-//! used by the nano study), the formats of Cambrian-1 with its rules for the loss mask ([`ConversationTemplate`]), and the
-//! Jinja template that a model ships ([`JinjaTemplate`]).
+//! used by the nano study), the formats of Cambrian-1 with its rules for the loss mask ([`ConversationTemplate`]), and
+//! the Jinja template that a model ships ([`JinjaTemplate`]).
 //!
 //! The template's own system message applies unless the conversation begins with a `system` turn, which replaces it;
 //! templates without a system message reject such a turn.
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn only_answers_and_their_ends_are_learned() -> Result<()> {
+    fn only_answers_and_their_ends_are_supervised() -> Result<()> {
         let t = tokenizer()?;
         let turns = [
             Turn::user("<image>\nHow many?"),
@@ -334,10 +334,10 @@ mod tests {
         let e = ChatTemplate::nano().encode(&t, &turns, true)?;
         assert_eq!(e.image_at, Some(1));
         assert_eq!(e.ids.len(), e.loss_mask.len());
-        let learned: Vec<u32> = e.ids.iter().zip(&e.loss_mask).filter(|(_, l)| **l).map(|(i, _)| *i).collect();
-        let ends = learned.iter().filter(|i| **i == t.id(EOS).unwrap_or(99)).count();
+        let supervised: Vec<u32> = e.ids.iter().zip(&e.loss_mask).filter(|(_, l)| **l).map(|(i, _)| *i).collect();
+        let ends = supervised.iter().filter(|i| **i == t.id(EOS).unwrap_or(99)).count();
         assert_eq!(ends, 2);
-        assert_eq!(t.decode(&learned)?.trim(), "three the red one");
+        assert_eq!(t.decode(&supervised)?.trim(), "three the red one");
         Ok(())
     }
 

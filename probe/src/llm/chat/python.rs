@@ -21,19 +21,19 @@ pub fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<Value, E
         None if indent.is_some() => (",", ": "),
         None => (", ", ": "),
         Some([comma, colon]) => (comma.as_str(), colon.as_str()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators are two texts")),
+        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: `separators` must be two strings")),
     };
     let longest = [comma.len(), colon.len(), indent.unwrap_or(0)].into_iter().max();
     if longest > Some(limits::WIDTH) {
         return Err(limits::refused(format!(
-            "tojson with an indentation or separators of more than {}",
+            "tojson: `indent` and `separators` must be at most {} characters",
             limits::WIDTH
         )));
     }
     let json = serde_json::to_value(value).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))?;
     let mut text = String::new();
     let spent = Json { ascii, indent, sorted, comma, colon, most: MOST }.write(&json, 0, &mut text);
-    spent.ok_or_else(|| limits::refused(format!("tojson writes more than {MOST} bytes")))?;
+    spent.ok_or_else(|| limits::refused(format!("tojson: the output exceeds {MOST} bytes")))?;
     state.consume_fuel(text.len() as u64 / 64)?;
     Ok(Value::from_safe_string(text))
 }
@@ -200,7 +200,7 @@ impl Day {
                     let other = other.map_or_else(String::new, String::from);
                     return Err(Error::new(
                         ErrorKind::InvalidOperation,
-                        format!("strftime_now does not know `%{other}`"),
+                        format!("strftime_now: the conversion `%{other}` is not supported"),
                     ));
                 }
             };

@@ -6,7 +6,8 @@ use crate::llm::rope::RopeScaling;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-type Read<T> = std::result::Result<T, String>;
+/// The result of reading keys; the error names the key.
+type Read<T> = Result<T, String>;
 
 /// The keys of a `config.json`; each accessor returns an error that names the key.
 struct Keys<'a>(&'a Map<String, Value>);
@@ -26,6 +27,7 @@ impl Keys<'_> {
         }
     }
 
+    /// A non-negative integer that must be present.
     fn needed(&self, key: &str) -> Read<usize> {
         self.size(key)?.ok_or_else(|| format!("`{key}` is missing"))
     }
@@ -57,6 +59,7 @@ impl Keys<'_> {
         }
     }
 
+    /// A list of non-negative integers or booleans; `None` if the key is absent or null.
     fn sizes(&self, key: &str) -> Read<Option<Vec<usize>>> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -71,6 +74,7 @@ impl Keys<'_> {
         }
     }
 
+    /// A string; `None` if the key is absent or null.
     fn text(&self, key: &str) -> Read<Option<&str>> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -96,7 +100,7 @@ impl TryFrom<Map<String, Value>> for LlmConfig {
         // Lists of this length are allocated below.
         const MOST_LAYERS: usize = 10_000;
         if layers > MOST_LAYERS {
-            return Err(format!("`num_hidden_layers` is {layers}, more than any model has (at most {MOST_LAYERS})"));
+            return Err(format!("`num_hidden_layers` is {layers}, must be at most {MOST_LAYERS}"));
         }
         let longest = keys.size("max_position_embeddings")?;
         let mut rope = Rotary::of(&keys, family)?;
@@ -335,7 +339,7 @@ impl Rotary {
 
 /// Writes the names of `transformers` 4 and leaves out values that equal the class's defaults.
 impl Serialize for LlmConfig {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let family = self.model_type;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model_type", family.name)?;

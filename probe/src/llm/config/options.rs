@@ -42,7 +42,7 @@ impl Activation {
     ///
     /// # Errors
     /// When the activation is not supported; the supported ones are listed.
-    pub fn named(name: &str) -> std::result::Result<Self, String> {
+    pub fn named(name: &str) -> Result<Self, String> {
         let found = ACTIVATIONS.iter().find(|(_, names)| names.contains(&name));
         found.map(|(activation, _)| *activation).ok_or_else(|| {
             let known: Vec<&str> = ACTIVATIONS.iter().flat_map(|(_, names)| names.iter().copied()).collect();

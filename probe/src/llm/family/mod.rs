@@ -56,7 +56,7 @@ pub struct DecoderFamily {
     pub eps: f64,
     /// The key of the activation; `hidden_act` is read too if it is absent.
     pub activation_key: &'static str,
-    /// Default activation.
+    /// Default activation function of the MLP.
     pub activation: Activation,
     /// Which layers use the sliding window if `config.json` has no `layer_types`.
     pub sliding: SlidingLayers,
@@ -251,7 +251,7 @@ pub enum LocalTheta {
 /// Which layers have a rotary embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeLayers {
-    /// All layers.
+    /// All layers have one.
     All,
     /// Those that `no_rope_layers` marks with 1; by default all except every `no_rope_layer_interval`-th.
     Listed,
@@ -301,7 +301,7 @@ impl DecoderFamily {
     ///
     /// # Errors
     /// When it is not supported; the error names the feature that our decoder lacks, and the supported families.
-    pub fn named(name: &str) -> std::result::Result<&'static Self, String> {
+    pub fn named(name: &str) -> Result<&'static Self, String> {
         if let Some(family) = FAMILIES.iter().find(|family| family.name == name) {
             return Ok(family);
         }

@@ -109,7 +109,7 @@ const QWEN_EXPERTS: MoeKeys = MoeKeys {
     dense_layers: true,
 };
 
-/// All families.
+/// All families; the first is LLaMA, the default.
 pub static FAMILIES: [DecoderFamily; 27] = [
     // LLaMA 1 to 3, Vicuna, Yi, TinyLlama, SmolLM2 (arXiv 2302.13971, 2407.21783).
     DecoderFamily { mlp_bias: MlpBias::Key, ..BASE },

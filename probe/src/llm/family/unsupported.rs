@@ -27,7 +27,8 @@ pub(super) const UNSUPPORTED: [(&str, &str); 15] = [
     ),
     (
         "its code is in its own repository, not in `transformers`",
-        "chatglm baichuan internlm internlm2 internlm3 minicpm qwen aquila orion xverse deepseek openelm exaone plamo dream",
+        "chatglm baichuan internlm internlm2 internlm3 minicpm qwen aquila orion xverse deepseek openelm exaone plamo \
+         dream",
     ),
     ("it has biases in other layers, and its blocks are parallel", "phi phi2"),
     ("it normalises queries and keys after the rotary embedding", "hunyuan_v1_dense"),
@@ -37,12 +38,14 @@ pub(super) const UNSUPPORTED: [(&str, &str); 15] = [
     ("it has per-layer embeddings and several residual streams", "gemma3n gemma3n_text gemma4 gemma4_text"),
     (
         "it is a multimodal model, from which the language model is not extracted; use the language model by itself",
-        "llava llava_next llava_onevision qwen2_vl qwen2_5_vl qwen3_vl mllama idefics idefics2 idefics3 smolvlm paligemma \
+        "llava llava_next llava_onevision qwen2_vl qwen2_5_vl qwen3_vl mllama idefics idefics2 idefics3 smolvlm \
+         paligemma \
          internvl mistral3 pixtral aya_vision blip-2",
     ),
     (
         "it is not a causal text decoder",
-        "bert roberta distilbert albert electra deberta deberta-v2 modernbert xlm-roberta t5 mt5 umt5 bart mbart pegasus \
+        "bert roberta distilbert albert electra deberta deberta-v2 modernbert xlm-roberta t5 mt5 umt5 bart mbart \
+         pegasus \
          marian clip siglip vit whisper",
     ),
 ];

@@ -16,7 +16,7 @@ use burn::tensor::{DType, FloatDType, Int, Tensor};
 /// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
 pub type PaddingMask<'a> = Option<&'a [Vec<bool>]>;
 
-/// Sizes and options of one attention call.
+/// Sizes and options of one attention call, for queries, keys and values in one joint projection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
     /// Number of sequences in the batch.
@@ -35,7 +35,7 @@ pub struct AttentionSpec {
     pub window: Option<usize>,
     /// Soft cap: a score s becomes cap · tanh(s / cap).
     pub softcap: Option<f64>,
-    /// Whether the rotary layout is interleaved (neighbouring channels form a pair) instead of half-split (`rotate_half`).
+    /// Whether the rotary layout is interleaved (neighbouring channels form a pair) instead of `rotate_half`.
     pub interleaved: bool,
 }
 
@@ -50,7 +50,7 @@ impl AttentionSpec {
         self.query / self.kv
     }
 
-    /// The first position that the query at `position` attends to.
+    /// The first position that the query at `position` attends to: 0 without a window.
     pub fn first_key(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }

@@ -126,8 +126,8 @@ pub fn causal_bias(s: AttentionSpec, padding_mask: PaddingMask<'_>, device: &bur
     for row in 0..rows {
         let masked = |k: usize| padding_mask.and_then(|h| h.get(row)?.get(k)).copied().unwrap_or(false);
         for q in 0..t {
-            let seen = |k: usize| k == q || (s.first_key(q)..q).contains(&k) && !masked(k);
-            values.extend((0..t).map(|k| if seen(k) { 0.0 } else { f32::NEG_INFINITY }));
+            let attends = |k: usize| k == q || (s.first_key(q)..q).contains(&k) && !masked(k);
+            values.extend((0..t).map(|k| if attends(k) { 0.0 } else { f32::NEG_INFINITY }));
         }
     }
     Tensor::from_data(TensorData::new(values, [rows, 1, t, t]), device)

@@ -18,6 +18,7 @@ pub(super) struct Batches<'a, D> {
 const POOL: usize = 24;
 
 impl<'a, D: Iterator<Item = Result<PretrainRow>>> Batches<'a, D> {
+    /// Batches of `documents`, whose order is drawn from `random`.
     pub fn new(documents: D, config: &'a PretrainConfig, random: Stream) -> Self {
         Self { documents, config, random, ready: Vec::new(), rest: Vec::new() }
     }

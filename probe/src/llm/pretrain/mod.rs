@@ -99,11 +99,12 @@ pub struct Pretraining<'a> {
 impl Pretraining<'_> {
     /// Trains on `documents`, batched by length, and returns the trained model.
     ///
-    /// Without `base`, the weights are drawn from the seed. With a `base` model and its tokenizer, the base's layers are
-    /// kept, and additional layers are appended that at first change nothing. Tokens that both tokenizers have keep
+    /// Without `base`, the weights are drawn from the seed. With a `base` model and its tokenizer, the base's layers
+    /// are kept, and additional layers are appended that at first change nothing. Tokens that both tokenizers have keep
     /// their embeddings; those of the other tokens are drawn (vocabulary transfer).
     ///
-    /// `on_step` is called after each step with the model so far. The run ends early, as [`StageOutcome::Interrupted`], when
+    /// `on_step` is called after each step with the model so far. The run ends early, as [`StageOutcome::Interrupted`],
+    /// when
     /// `stop` returns true before a step.
     ///
     /// # Errors

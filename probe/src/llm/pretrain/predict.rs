@@ -42,7 +42,8 @@ impl Predictions {
     }
 }
 
-/// Predicts the supervised tokens of `rows`. In training, `noise` draws the noise on cells; in evaluation there is none.
+/// Predicts the supervised tokens of `rows`. In training, `noise` draws the noise on cells; in evaluation there is
+/// none.
 ///
 /// # Errors
 /// When a token id is outside the vocabulary, a row is longer than the model's context, or grids of cells differ.

@@ -37,8 +37,8 @@ pub struct ReadingScore {
     pub cells: f64,
 }
 
-/// Asks each question three times: with the description, without it, and with the cells. Returns one score per benchmark,
-/// in the order of first occurrence.
+/// Asks each question three times: with the description, without it, and with the cells. Returns one score per
+/// benchmark, in the order of first occurrence.
 ///
 /// The first is an upper bound for the model behind any encoder, the second what it guesses.
 ///

@@ -70,17 +70,16 @@ impl Tokenizer {
 
     fn build(gguf: &GgufTokenizer) -> Result<Self> {
         gguf.check_ids()?;
-        let (pipeline, mut special) = match gguf.model.as_str() {
-            "gpt2" => byte_level(gguf)?,
-            "llama" => sentence_piece(gguf)?,
-            other => {
-                return Err(Error::failed(format!(
-                    "a tokenizer of kind `{}` (tokenizer.ggml.model); known are gpt2, llama",
-                    text::excerpt(other, 60)
-                ))
-                .hint("use the model's directory with its tokenizer.json instead"));
-            }
-        };
+        let model = GgufModel::named(&gguf.model).ok_or_else(|| {
+            let supported: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+            Error::failed(format!(
+                "`tokenizer.ggml.model` = `{}` is not supported; supported are {}",
+                text::excerpt(&gguf.model, 60),
+                supported.join(", ")
+            ))
+            .hint("use the model's directory with its tokenizer.json instead")
+        })?;
+        let (pipeline, mut special) = (model.pipeline)(gguf)?;
         special.pad = gguf.padding_token_id;
         special.chat_template.clone_from(&gguf.chat_template);
         let ends = [special.eos, gguf.eot_token_id, gguf.eom_token_id];
@@ -88,6 +87,27 @@ impl Tokenizer {
         special.ends.sort_unstable();
         special.ends.dedup();
         Self::from_pipeline(&pipeline, special, gguf.notes())
+    }
+}
+
+/// A tokenizer model of GGUF (`tokenizer.ggml.model`).
+struct GgufModel {
+    name: &'static str,
+    /// Builds the contents of a `tokenizer.json`.
+    pipeline: fn(&GgufTokenizer) -> Result<(Value, SpecialTokens)>,
+    /// The missing metadata, each with what is assumed instead.
+    assumptions: fn(&GgufTokenizer) -> Vec<(&'static str, String)>,
+}
+
+/// The tokenizer models that are supported.
+static MODELS: [GgufModel; 2] = [
+    GgufModel { name: "gpt2", pipeline: byte_level, assumptions: byte_level_assumptions },
+    GgufModel { name: "llama", pipeline: sentence_piece, assumptions: sentence_piece_assumptions },
+];
+
+impl GgufModel {
+    fn named(name: &str) -> Option<&'static Self> {
+        MODELS.iter().find(|model| model.name == name)
     }
 }
 
@@ -109,51 +129,60 @@ impl GgufTokenizer {
         for (key, id) in self.ids() {
             if let Some(id) = id.filter(|id| usize::try_from(*id).is_ok_and(|id| id >= count)) {
                 return Err(Error::failed(format!(
-                    "`tokenizer.ggml.{key}_token_id` is {id}, but there are only {count} entries"
+                    "`tokenizer.ggml.{key}_token_id` is {id}, must be below the number of entries, {count}"
                 )));
             }
         }
         Ok(())
     }
 
-    /// The name of the pre-tokeniser, if the file has one.
+    /// The name of the pre-tokeniser; `None` if the file names none.
     fn pre_tokenizer_name(&self) -> Option<&str> {
         self.pre.as_deref().filter(|pre| !pre.is_empty())
     }
 
-    /// Which metadata are missing and what is assumed instead, as llama.cpp does.
+    /// Notes on missing metadata and on what is assumed instead, as in llama.cpp.
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let mut note = |missing: &str, instead: &str| {
-            notes.push(format!("the GGUF file has no `tokenizer.ggml.{missing}`: {instead}"));
-        };
-        if self.model == "gpt2" && self.pre_tokenizer_name().is_none() {
-            note(
-                "pre",
-                "text is cut as llama.cpp's `default` does, which is most likely not how the model was trained: WRONG \
-                 TOKENS. Make the file again with a current convert_hf_to_gguf.py, or use the model's directory",
-            );
-        }
+        let mut missing = Vec::new();
         if self.token_type.is_empty() {
-            note("token_type", "all entries count as normal ones: special tokens in a text are not found");
+            let assumed = "all entries are assumed to be normal ones, so special tokens in a text are not recognised";
+            missing.push(("token_type", assumed.to_string()));
         }
-        if self.model == "llama" {
-            for (key, id, assumed) in [
-                ("bos_token_id", self.bos_token_id, 1),
-                ("eos_token_id", self.eos_token_id, 2),
-                ("unknown_token_id", self.unknown_token_id, 0),
-            ] {
-                if id.is_none() {
-                    note(key, &format!("{assumed} is assumed, as in llama.cpp"));
-                }
-            }
-        } else if self.eos_token_id.is_none() {
-            note("eos_token_id", "an answer ends with what the chat template writes after it");
+        if let Some(model) = GgufModel::named(&self.model) {
+            missing.extend((model.assumptions)(self));
         }
-        notes
+        let note = |(key, assumed)| format!("the GGUF file has no `tokenizer.ggml.{key}`: {assumed}");
+        missing.into_iter().map(note).collect()
     }
 }
 
+fn byte_level_assumptions(gguf: &GgufTokenizer) -> Vec<(&'static str, String)> {
+    let mut missing = Vec::new();
+    if gguf.pre_tokenizer_name().is_none() {
+        missing.push((
+            "pre",
+            "llama.cpp's `default` pre-tokeniser is used, which is most likely not the one that the model was trained \
+             with: WRONG TOKENS. Make the file again with a current convert_hf_to_gguf.py, or use the model's directory"
+                .to_string(),
+        ));
+    }
+    if gguf.eos_token_id.is_none() {
+        missing.push(("eos_token_id", "an answer ends with what the chat template writes after it".to_string()));
+    }
+    missing
+}
+
+fn sentence_piece_assumptions(gguf: &GgufTokenizer) -> Vec<(&'static str, String)> {
+    let ids = [
+        ("bos_token_id", gguf.bos_token_id, 1),
+        ("eos_token_id", gguf.eos_token_id, 2),
+        ("unknown_token_id", gguf.unknown_token_id, 0),
+    ];
+    let missing = ids.into_iter().filter(|(_, id, _)| id.is_none());
+    missing.map(|(key, _, assumed)| (key, format!("{assumed} is assumed, as in llama.cpp"))).collect()
+}
+
+/// The type of each entry.
 fn piece_types(gguf: &GgufTokenizer) -> Result<Vec<PieceType>> {
     if gguf.token_type.is_empty() {
         return Ok(vec![PieceType::Normal; gguf.tokens.len()]);
@@ -162,22 +191,28 @@ fn piece_types(gguf: &GgufTokenizer) -> Result<Vec<PieceType>> {
     gguf.token_type.iter().map(|&t| PieceType::from_number(t)).collect()
 }
 
+/// Checks that a list has one element per entry.
 fn same_length(what: &str, length: usize, gguf: &GgufTokenizer) -> Result<()> {
     if length == gguf.tokens.len() {
         return Ok(());
     }
-    Err(Error::failed(format!("tokenizer.ggml.{what} has {length} elements, tokens has {}", gguf.tokens.len())))
+    Err(Error::failed(format!(
+        "tokenizer.ggml.{what} has {length} elements, expected one per entry of tokens ({})",
+        gguf.tokens.len()
+    )))
 }
 
+/// A token with its id; `None` if there is no id or it is outside the vocabulary.
 fn token(gguf: &GgufTokenizer, id: Option<u32>) -> Option<(u32, &str)> {
     let id = id?;
     Some((id, gguf.tokens.get(usize::try_from(id).ok()?)?))
 }
 
+/// Byte-level BPE as the contents of a `tokenizer.json`.
 fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
     let pre_tokenizer = PreTokenizer::named(gguf.pre_tokenizer_name().unwrap_or("default"))?;
     if gguf.merges.is_empty() {
-        return Err(Error::failed("there are no `tokenizer.ggml.merges`, without which no text becomes tokens").hint(
+        return Err(Error::failed("`tokenizer.ggml.merges` is missing or empty").hint(
             "the file was made by another program than llama.cpp's converter: use the model's directory instead",
         ));
     }
@@ -191,12 +226,13 @@ fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
     let mut merges = Vec::with_capacity(gguf.merges.len());
     for (i, merge) in gguf.merges.iter().enumerate() {
         let shown = || text::excerpt(merge, 60);
-        let pair =
-            merge.split_once(' ').ok_or_else(|| Error::failed(format!("merge {i}, `{}`, is no pair", shown())))?;
+        let pair = merge.split_once(' ').ok_or_else(|| {
+            Error::failed(format!("merge {i}, `{}`, is not two tokens separated by a space", shown()))
+        })?;
         let made = [pair.0, pair.1].concat();
         if let Some(missing) = [pair.0, pair.1, made.as_str()].into_iter().find(|t| !seen.contains_key(t)) {
             let missing = text::excerpt(missing, 60);
-            return Err(Error::failed(format!("merge {i}, `{}`: there is no entry `{missing}`", shown())));
+            return Err(Error::failed(format!("merge {i}, `{}`: `{missing}` is not in the vocabulary", shown())));
         }
         merges.push([pair.0, pair.1]);
     }
@@ -228,9 +264,10 @@ fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
     Ok((pipeline, special))
 }
 
+/// SentencePiece's BPE as the contents of a `tokenizer.json`.
 fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
     if gguf.scores.is_empty() {
-        return Err(Error::failed("there are no `tokenizer.ggml.scores`, which say what is merged first").hint(
+        return Err(Error::failed("`tokenizer.ggml.scores`, which order the merges, is missing or empty").hint(
             "the file was made by another program than llama.cpp's converter: use the model's directory instead",
         ));
     }
@@ -239,7 +276,7 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
     let within = |id: u32| usize::try_from(id).is_ok_and(|id| id < gguf.tokens.len());
     let types = piece_types(gguf)?;
     if let Some(bad) = gguf.scores.iter().position(|s| !s.is_finite()) {
-        return Err(Error::failed(format!("the score of entry {bad} is no number")));
+        return Err(Error::failed(format!("the score of entry {bad} is not finite")));
     }
     let entries = gguf.tokens.iter().zip(&gguf.scores).zip(&types);
     let model = ModelProto {
@@ -340,10 +377,13 @@ mod tests {
             (GgufTokenizer { merges: Vec::new(), ..byte_level() }, &["tokenizer.ggml.merges"]),
             (GgufTokenizer { pre: Some("new".into()), ..byte_level() }, &["`new`", "tokenizer.ggml.pre"]),
             (GgufTokenizer { model: "t5".into(), ..byte_level() }, &["`t5`", "tokenizer.ggml.model"]),
-            (GgufTokenizer { eos_token_id: Some(15), ..byte_level() }, &["eos_token_id", "15", "15 entries"]),
+            (
+                GgufTokenizer { eos_token_id: Some(15), ..byte_level() },
+                &["eos_token_id", "15", "number of entries, 15"],
+            ),
             (GgufTokenizer { padding_token_id: Some(u32::MAX), ..byte_level() }, &["padding_token_id", "4294967295"]),
             (GgufTokenizer { merges: vec!["a q".into()], ..byte_level() }, &["merge 0", "`q`"]),
-            (GgufTokenizer { merges: vec!["aq".into()], ..byte_level() }, &["no pair"]),
+            (GgufTokenizer { merges: vec!["aq".into()], ..byte_level() }, &["merge 0", "two tokens"]),
             (GgufTokenizer { token_type: vec![1; 3], ..byte_level() }, &["token_type has 3", "15"]),
             (GgufTokenizer { token_type: vec![9; 15], ..byte_level() }, &["type 9"]),
             (GgufTokenizer { model: "llama".into(), ..byte_level() }, &["tokenizer.ggml.scores"]),
@@ -376,14 +416,14 @@ mod tests {
             "{notes}"
         );
         assert_eq!((tokenizer.special().bos, tokenizer.special().eos), (Some(1), Some(2)));
-        let spoken = GgufTokenizer {
+        let complete = GgufTokenizer {
             token_type: vec![2, 3, 3, 1, 1, 1, 1],
             bos_token_id: Some(1),
             eos_token_id: Some(2),
             unknown_token_id: Some(0),
             ..llama
         };
-        assert_eq!(Tokenizer::from_gguf(&spoken)?.notes(), [""; 0]);
+        assert_eq!(Tokenizer::from_gguf(&complete)?.notes(), [""; 0]);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Guards the `tokenizers` library: its files are validated before it reads them, and where it would panic or exhaust
 //! memory an error is returned instead.
 //!
-//! The library trusts its files: lengths, trie offsets and patterns that match nothing are used unchecked.
+//! The library uses lengths, trie offsets and patterns that match the empty string unchecked.
 //! `truncation`, `padding` and `dropout` are removed: they do not apply to encoding with a finished tokenizer, and
 //! `transformers` disables the first two at every call.
 
@@ -39,7 +39,10 @@ pub(super) fn read(bytes: &[u8], notes: &mut Vec<String>) -> Result<Inner> {
                 }
             }
             let names: Vec<String> = without.iter().map(|path| format!("`{}`", path[1..].replace('/', "."))).collect();
-            notes.push(format!("tokenizer.json: {} left out: texts are read whole and as they are", names.join(", ")));
+            notes.push(format!(
+                "tokenizer.json: {} ignored: texts are tokenised without truncation, padding or dropout",
+                names.join(", ")
+            ));
             serde_json::to_vec(&whole)?.into()
         }
     };
@@ -54,7 +57,7 @@ pub(super) fn read(bytes: &[u8], notes: &mut Vec<String>) -> Result<Inner> {
                 "the added token `{content}` should have id {}, the tokenizer gives it {got}",
                 token.id
             ))
-            .hint("ids follow each other without gaps: the file was edited, or belongs to another vocabulary"));
+            .hint("ids must be consecutive: the file was edited, or belongs to another vocabulary"));
         }
     }
     Ok(inner)
@@ -83,6 +86,7 @@ struct Layout {
     model: Model,
 }
 
+/// An added token with its id.
 #[derive(Debug, serde::Deserialize)]
 struct Added {
     id: u64,
@@ -133,6 +137,7 @@ impl Layout {
         there.into_iter().filter(|(_, there)| *there).map(|(path, _)| path).collect()
     }
 
+    /// Checks the steps before and after the model.
     fn check(&self) -> Result<()> {
         let mut growth = 1;
         for (name, part) in
@@ -155,7 +160,7 @@ fn check(part: &Value, growth: &mut u64) -> Result<()> {
     }
     let short = |name: &str, text: &str| match text.len() <= LONGEST {
         true => Ok(()),
-        false => Err(Error::failed(format!("`{name}` has {} bytes; at most {LONGEST} are read", text.len()))),
+        false => Err(Error::failed(format!("`{name}` has {} bytes; at most {LONGEST} are supported", text.len()))),
     };
     match field("type").unwrap_or_default() {
         "Replace" => {
@@ -163,25 +168,27 @@ fn check(part: &Value, growth: &mut u64) -> Result<()> {
             let fixed = pattern.and_then(|p| p.get("String")).and_then(Value::as_str);
             let regex = pattern.and_then(|p| p.get("Regex")).and_then(Value::as_str);
             if fixed == Some("") || regex == Some("") {
-                return broken("`Replace` with an empty pattern, which is found everywhere".into());
+                return broken("`Replace` has an empty pattern, which matches everywhere".into());
             }
             let content = field("content").unwrap_or_default();
             short("content", content)?;
             let (long, least) = (content.chars().count(), fixed.map_or(1, |f| f.chars().count()));
             *growth = growth.saturating_mul(long.div_ceil(least).max(1) as u64);
             if *growth > GROWTH {
-                return broken(format!("its steps make a text {growth} times as long; at most {GROWTH} times is read"));
+                return broken(format!(
+                    "its steps make a text up to {growth} times as long; at most {GROWTH} times is supported"
+                ));
             }
         }
         "Prepend" => short("prepend", field("prepend").unwrap_or_default())?,
         "Precompiled" => {
             let text = field("precompiled_charsmap");
-            let text = text.ok_or_else(|| Error::failed("`precompiled_charsmap` is no text"))?;
+            let text = text.ok_or_else(|| Error::failed("`precompiled_charsmap` is not a string"))?;
             let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-            charsmap::check(&bytes.map_err(|e| Error::failed(format!("`precompiled_charsmap` is no base64: {e}")))?)?;
+            charsmap::check(&bytes.map_err(|e| Error::failed(format!("`precompiled_charsmap` is not base64: {e}")))?)?;
         }
         "FixedLength" if part.get("length").and_then(Value::as_u64) == Some(0) => {
-            return broken("`FixedLength` of 0".into());
+            return broken("`FixedLength` has the length 0, must be at least 1".into());
         }
         _ => {}
     }
@@ -224,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_batches_and_training_is_left_out_with_a_note() -> Result<()> {
+    fn truncation_padding_and_dropout_are_ignored_with_a_note() -> Result<()> {
         let (whole, none) = ids(&small())?;
         assert_eq!((whole.as_slice(), none.is_empty()), (&[0, 1, 2][..], true));
         let truncation = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 5});
@@ -242,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_would_stop_the_library_are_named() {
+    fn parts_that_would_crash_the_library_are_named() {
         let replace =
             |pattern: Value, content: String| json!({"type": "Replace", "pattern": pattern, "content": content});
         let doubling =
@@ -260,7 +267,7 @@ mod tests {
             ("normalizer", charsmap(json!("BAAAAP////8=")), "rules of replacement"),
             ("normalizer", charsmap(json!("")), "rules of replacement"),
             ("normalizer", charsmap(json!("?")), "base64"),
-            ("normalizer", charsmap(Value::Null), "no text"),
+            ("normalizer", charsmap(Value::Null), "not a string"),
             ("pre_tokenizer", json!({"type": "FixedLength", "length": 0}), "FixedLength"),
             (
                 "pre_tokenizer",

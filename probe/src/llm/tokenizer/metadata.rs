@@ -11,7 +11,7 @@ impl Tokenizer {
     /// # Errors
     /// When there is none, or it is damaged or of an unknown kind.
     pub fn of_model(weights: &Weights) -> Result<Self> {
-        match weights.tokenizer()? {
+        match weights.tokenizer_source()? {
             TokenizerSource::Json(file) | TokenizerSource::SentencePiece(file) => Self::from_file(&file),
             TokenizerSource::Gguf(metadata) => {
                 let step = || format!("reading {}", weights.path().display());
@@ -20,7 +20,7 @@ impl Tokenizer {
                     metadata.list("tokenizer.ggml.tokens").map_err(|e| e.context(step()))?.map_or(0, |l| l.len());
                 if count > rows {
                     return Err(Error::failed(format!(
-                        "`tokenizer.ggml.tokens` has {count} entries, the table of embeddings only {rows} rows"
+                        "`tokenizer.ggml.tokens` has {count} entries, but `token_embd.weight` only {rows} rows"
                     ))
                     .context(step()));
                 }
@@ -28,8 +28,8 @@ impl Tokenizer {
                 let mut tokenizer = Self::from_gguf(&fields).map_err(|e| e.context(step()))?;
                 if count < rows {
                     tokenizer.notes.push(format!(
-                        "`tokenizer.ggml.tokens` has {count} entries, the table of embeddings {rows} rows: the rows \
-                         without an entry are never written (llama.cpp refuses such a file)"
+                        "`tokenizer.ggml.tokens` has {count} entries, but `token_embd.weight` {rows} rows: the rows \
+                         without an entry are never generated (llama.cpp rejects such a file)"
                     ));
                 }
                 Ok(tokenizer)
@@ -45,13 +45,15 @@ impl GgufTokenizer {
     /// When a required field (`model`, `tokens`) is missing, or a field has another type.
     pub fn of_metadata(metadata: &Metadata) -> Result<Self> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
-        let missing = |name: &str| Error::failed(format!("the metadata has no `{}`", key(name)));
+        let missing = |name: &str| Error::failed(format!("the metadata lack `{}`", key(name)));
         let text = |key: &str| Ok::<_, Error>(metadata.text(key)?.map(str::to_string));
         let flag = |name: &str| metadata.flag(&key(name));
         let id = |name: &str| -> Result<Option<u32>> {
             let key = key(&format!("{name}_token_id"));
             let Some(id) = metadata.size(&key)? else { return Ok(None) };
-            u32::try_from(id).map(Some).map_err(|_| Error::failed(format!("metadata `{key}` is {id}, which is no id")))
+            u32::try_from(id)
+                .map(Some)
+                .map_err(|_| Error::failed(format!("metadata `{key}` is {id}, expected a 32-bit id")))
         };
         let texts = |name: &str| -> Result<Option<Vec<String>>> {
             let Some(list) = metadata.list(&key(name))? else { return Ok(None) };
@@ -67,7 +69,11 @@ impl GgufTokenizer {
         let types = match metadata.list(&key("token_type"))? {
             None => Vec::new(),
             Some(list) => {
-                let number = |n| u64::try_from(n).map_err(|_| Error::failed(format!("a token of type {n}")));
+                let number = |n| {
+                    u64::try_from(n).map_err(|_| {
+                        Error::failed(format!("`tokenizer.ggml.token_type` has the type {n}, expected 1 to 6"))
+                    })
+                };
                 list.integers()?.map(number).collect::<Result<_>>()?
             }
         };

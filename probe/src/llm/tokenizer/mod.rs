@@ -47,11 +47,11 @@ pub const SPECIALS: [&str; 6] = [PAD, BOS, EOS, USER, ASSISTANT, IMAGE];
 pub struct Tokenizer {
     inner: Inner,
     special: SpecialTokens,
-    /// See [`Tokenizer::notes`].
+    /// The sentences that [`Tokenizer::notes`] returns.
     notes: Vec<String>,
 }
 
-/// Token ids, and the byte range of the text that each stands for.
+/// Token ids, and the byte range of the text that each token stands for.
 pub type TokensWithOffsets = (Vec<u32>, Vec<Range<usize>>);
 
 impl Tokenizer {
@@ -64,7 +64,7 @@ impl Tokenizer {
         match files.iter().find(|f| f.is_file()) {
             Some(file) => Self::from_file(file),
             None => Err(Error::failed(format!("{} has neither tokenizer.json nor tokenizer.model", dir.display()))
-                .hint("copy the tokenizer of the model it was made from into the directory")),
+                .hint("copy the tokenizer of the model that it was made from into the directory")),
         }
     }
 
@@ -107,7 +107,8 @@ impl Tokenizer {
     /// the library version with which the paper's code ran), `add_bos_token` (default true), `add_prefix_space`.
     fn from_sentencepiece(bytes: &[u8], files: &TokenizerFiles) -> Result<Self> {
         let mut model = ModelProto::parse(bytes).map_err(|e| {
-            e.context("as a SentencePiece model").hint("a tokenizer.model of another kind needs its tokenizer.json")
+            e.context("as a SentencePiece model")
+                .hint("for another kind of tokenizer.model, provide its tokenizer.json")
         })?;
         let tokens = files.with_ids()?;
         for (id, token) in &tokens {
@@ -120,12 +121,13 @@ impl Tokenizer {
         }
         let mut notes = Vec::new();
         let mut assumed = |key: &str, meaning: &str| {
-            notes.push(format!("tokenizer_config.json does not say `{key}`: true is assumed ({meaning})"));
+            notes.push(format!("tokenizer_config.json has no `{key}`: true is assumed ({meaning})"));
             true
         };
         let legacy = files.flag("legacy");
-        let legacy = legacy
-            .unwrap_or_else(|| assumed("legacy", "text after a special token gets a space, as in LlamaTokenizer"));
+        let legacy = legacy.unwrap_or_else(|| {
+            assumed("legacy", "text after a special token gets a leading space, as in LlamaTokenizer")
+        });
         let add_bos = files.flag("add_bos_token");
         let add_bos =
             add_bos.unwrap_or_else(|| assumed("add_bos_token", "a text begins with BOS, as in LlamaTokenizer"));
@@ -163,7 +165,7 @@ impl Tokenizer {
         Ok(Self { inner, special, notes })
     }
 
-    /// Assumptions made where the files are silent, and ignored parts of them; for users and for run records.
+    /// Assumptions made where the files lack a setting, and parts of them that are ignored, as sentences for the user.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -183,7 +185,8 @@ impl Tokenizer {
     ) -> Result<Self> {
         if vocab_size < 256 + specials.len() {
             return Err(Error::usage(format!(
-                "a vocabulary of {vocab_size} has no room for 256 bytes and {} special tokens",
+                "`vocab_size` is {vocab_size}, must be at least {} (256 bytes and {} special tokens)",
+                256 + specials.len(),
                 specials.len()
             )));
         }
@@ -277,6 +280,7 @@ impl Tokenizer {
         Ok((encoding.get_ids().to_vec(), places))
     }
 
+    /// The text with a space in front, where the tokenizer needs one (`space_before_space`).
     fn spaced(&self, text: &str) -> Option<String> {
         let wanted = self.special.space_before_space && text.starts_with([' ', '\u{2581}']);
         wanted.then(|| format!(" {text}"))
@@ -302,7 +306,7 @@ impl Tokenizer {
     pub fn id(&self, token: &str) -> Result<u32> {
         self.inner.token_to_id(token).ok_or_else(|| {
             Error::failed(format!("the tokenizer has no token `{token}`"))
-                .hint("the tokenizer does not belong to this chat template")
+                .hint("use the tokenizer and the chat template of the same model")
         })
     }
 
@@ -385,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn it_survives_its_file() -> Result<()> {
+    fn a_tokenizer_survives_saving() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("tokenizer.json");
         let t = trained()?;

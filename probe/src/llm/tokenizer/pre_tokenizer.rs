@@ -19,22 +19,27 @@ const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// GPT-4o: Tekken's expression with contractions and numbers in groups of three digits.
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// DeepSeek 3: the two expressions besides the one for numbers.
+/// Runs of Chinese characters and Japanese kana.
 const CJK: &str = r"[一-龥぀-ゟ゠-ヿ]+";
+/// DeepSeek 3: words, punctuation and line breaks; numbers and [`CJK`] are split off before.
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
-/// Falcon, and llama.cpp's default for files that name no pre-tokeniser.
+/// Falcon: runs of punctuation.
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]+";
+/// The default of llama.cpp, for files without `tokenizer.ggml.pre`: Falcon's expression without the backtick.
 const DEFAULT_PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
+/// Runs of digits.
 const NUMBER: &str = r"\p{N}+";
+/// Three ASCII digits.
 const TRIPLE: &str = r"[0-9][0-9][0-9]";
 
 /// The pre-tokeniser of one or several families.
 #[derive(Debug)]
 pub struct PreTokenizer {
+    /// The names in `tokenizer.ggml.pre`.
     names: &'static [&'static str],
     /// Regular expressions, each applied to the pieces that the previous one left.
     patterns: &'static [&'static str],
-    /// Whether a piece that is a vocabulary entry is taken whole.
+    /// Whether a piece that is a vocabulary entry becomes one token without merging.
     pub ignore_merges: bool,
     /// Whether BOS is added if the file does not say.
     pub add_bos: bool,
@@ -44,6 +49,7 @@ const fn plain(names: &'static [&'static str], patterns: &'static [&'static str]
     PreTokenizer { names, patterns, ignore_merges: false, add_bos: false }
 }
 
+/// All pre-tokenisers; names and grouping as in llama.cpp (`llama-vocab.cpp`).
 const TABLE: [PreTokenizer; 11] = [
     plain(&["default"], &[DEFAULT_PUNCTUATION, GPT2, NUMBER, TRIPLE]),
     plain(&["gpt-2", "phi-2", "mpt", "olmo", "jais"], &[GPT2]),
@@ -73,20 +79,20 @@ impl PreTokenizer {
             let known: Vec<&str> = TABLE.iter().flat_map(|s| s.names.iter().copied()).collect();
             let like = nearest(name, known.iter().copied());
             let error = Error::failed(format!(
-                "text is cut by `{}` (tokenizer.ggml.pre), which is not known; known are {}",
+                "`tokenizer.ggml.pre` = `{}` is not supported; supported are {}",
                 burgess_base::text::excerpt(name, 60),
                 known.join(", ")
             ));
             match like.first() {
                 Some(like) => {
-                    error.hint(format!("is it `{like}`? use the model's directory with its tokenizer.json instead"))
+                    error.hint(format!("did you mean `{like}`? Or use the model's directory with its tokenizer.json"))
                 }
-                None => error.hint("use the model's directory with its tokenizer.json instead"),
+                None => error.hint("use the model's directory with its tokenizer.json"),
             }
         })
     }
 
-    /// The `pre_tokenizer` of a `tokenizer.json`.
+    /// The value of `pre_tokenizer` in a `tokenizer.json`.
     pub fn to_json(&self) -> Value {
         let split =
             |p: &&str| json!({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": false});

@@ -27,7 +27,7 @@ impl PieceType {
     /// # Errors
     /// When there is no such type.
     pub fn from_number(number: u64) -> Result<Self> {
-        const KINDS: [PieceType; 6] = [
+        const TYPES: [PieceType; 6] = [
             PieceType::Normal,
             PieceType::Unknown,
             PieceType::Control,
@@ -35,8 +35,10 @@ impl PieceType {
             PieceType::Unused,
             PieceType::Byte,
         ];
-        let kind = usize::try_from(number).ok().and_then(|n| KINDS.get(n.checked_sub(1)?)).copied();
-        kind.ok_or_else(|| Error::failed(format!("a piece of type {number}; known are 1 to {}", KINDS.len())))
+        let kind = usize::try_from(number).ok().and_then(|n| TYPES.get(n.checked_sub(1)?)).copied();
+        kind.ok_or_else(|| {
+            Error::failed(format!("piece type {number} is not supported, expected 1 to {}", TYPES.len()))
+        })
     }
 }
 
@@ -116,11 +118,11 @@ impl ModelProto {
             }
         }
         if model.pieces.is_empty() {
-            return Err(Error::failed("there are no pieces in it"));
+            return Err(Error::failed("the model has no pieces"));
         }
         let unknown = usize::try_from(model.unk).ok().and_then(|i| model.pieces.get(i));
         if unknown.is_none_or(|p| p.piece_type != PieceType::Unknown) {
-            return Err(Error::failed(format!("piece {} should be the unknown one, but is not", model.unk)));
+            return Err(Error::failed(format!("piece {} must be of type unknown (`unk_id`)", model.unk)));
         }
         Ok(model)
     }
@@ -132,14 +134,18 @@ impl ModelProto {
                 (3, ProtobufValue::Varint(1)) => self.algorithm = SegmentationAlgorithm::Unigram,
                 (3, ProtobufValue::Varint(2)) => self.algorithm = SegmentationAlgorithm::Bpe,
                 (3, ProtobufValue::Varint(other)) => {
-                    return Err(Error::failed(format!("model type {other} is neither Unigram (1) nor BPE (2)")));
+                    return Err(Error::failed(format!(
+                        "model type {other} is not supported, expected Unigram (1) or BPE (2)"
+                    )));
                 }
                 (24, ProtobufValue::Varint(1)) => {
-                    return Err(Error::failed("spaces at the ends of words are not supported"));
+                    return Err(Error::failed("`treat_whitespace_as_suffix` is not supported"));
                 }
                 (35, ProtobufValue::Varint(flag)) => self.byte_fallback = flag != 0,
                 (40, ProtobufValue::Varint(id)) => {
-                    self.unk = self::id(id).ok_or_else(|| Error::failed("there is no unknown piece"))?;
+                    self.unk = self::id(id).ok_or_else(|| {
+                        Error::failed("`unk_id` is negative; a model without unknown piece is not supported")
+                    })?;
                 }
                 (41, ProtobufValue::Varint(id)) => self.bos = self::id(id),
                 (42, ProtobufValue::Varint(id)) => self.eos = self::id(id),
@@ -170,6 +176,7 @@ fn id(number: u64) -> Option<u32> {
     u32::try_from(number.cast_signed()).ok()
 }
 
+/// Parses one piece; `number` is its id.
 fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
     let step = || format!("piece {number}");
     let mut piece = Piece { text: String::new(), score: 0.0, piece_type: PieceType::Normal };
@@ -177,7 +184,8 @@ fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
         let ProtobufField { number, value } = field.map_err(|e| e.context(step()))?;
         match (number, value) {
             (1, ProtobufValue::Bytes(text)) => {
-                let text = std::str::from_utf8(text).map_err(|_| Error::failed("is not UTF-8").context(step()))?;
+                let text =
+                    std::str::from_utf8(text).map_err(|_| Error::failed("its text is not UTF-8").context(step()))?;
                 piece.text = text.to_string();
             }
             (2, ProtobufValue::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),
@@ -188,7 +196,7 @@ fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
         }
     }
     if !piece.score.is_finite() {
-        return Err(Error::failed(format!("the score {} is no number", piece.score)).context(step()));
+        return Err(Error::failed(format!("its score is {}, which is not finite", piece.score)).context(step()));
     }
     Ok(piece)
 }
@@ -202,7 +210,7 @@ mod tests {
     const SMALL: &[u8] = b"\x0a\x0c\x0a\x05<unk>\x15\0\0\0\0\x18\x02";
 
     #[test]
-    fn lengths_that_lie_are_errors() {
+    fn wrong_lengths_are_errors() {
         let mut good = SMALL.to_vec();
         // Two bytes short: the type of piece 0 is cut off, so there is no unknown piece.
         good[1] = 12;

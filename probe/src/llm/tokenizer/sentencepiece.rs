@@ -23,7 +23,7 @@ const NEVER: f64 = -1e4;
 /// Matches the last digit of a spelled-out byte piece such as `<0x0A>`; pre_tokenizer there keeps it text.
 const SPELLED_BYTE: &str = "(?<=<0x[0-9A-F])[0-9A-F](?=>)";
 
-/// More spaces than any text begins with.
+/// Number of leading spaces to strip: more than any text has.
 const ALL_SPACES: usize = 1 << 20;
 
 /// The tokenizer of `model` as the contents of a `tokenizer.json`.
@@ -35,7 +35,7 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
     for (id, piece) in model.pieces.iter().enumerate() {
         if let Some(before) = ids.insert(&piece.text, id) {
             let text = burgess_base::text::excerpt(&piece.text, 60);
-            return Err(Error::failed(format!("pieces {before} and {id} are both `{text}`")));
+            return Err(Error::failed(format!("pieces {before} and {id} have the same text `{text}`")));
         }
     }
     let user_defined = || model.pieces.iter().filter(|p| p.piece_type == PieceType::UserDefined);
@@ -103,6 +103,7 @@ pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
     ranked.into_iter().map(|(_, _, left, right)| [left, right]).collect()
 }
 
+/// The score of a piece in the `Unigram` model of the library.
 fn lattice_score(piece: &Piece) -> f64 {
     match piece.piece_type {
         PieceType::Normal | PieceType::UserDefined => f64::from(piece.score),
@@ -113,6 +114,7 @@ fn lattice_score(piece: &Piece) -> f64 {
     }
 }
 
+/// The value of `normalizer` in a `tokenizer.json`.
 fn normalizer(model: &ModelProto, legacy: bool) -> Result<Value> {
     let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
     let regex = |pattern: &str, content: &str| replace(json!({"Regex": pattern}), content);
@@ -137,13 +139,17 @@ fn normalizer(model: &ModelProto, legacy: bool) -> Result<Value> {
     Ok(json!({"type": "Sequence", "normalizers": steps}))
 }
 
+/// The value of `pre_tokenizer` in a `tokenizer.json`; null without any step.
 fn pre_tokenizer<'a>(model: &ModelProto, legacy: bool, user_defined: impl Iterator<Item = &'a Piece>) -> Value {
     let mut steps = Vec::new();
     if model.add_dummy_prefix {
         let scheme = if legacy { "always" } else { "first" };
         steps.push(json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false}));
     }
-    let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    let split = |pattern: &str| {
+        let pattern = json!({"Regex": pattern});
+        json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+    };
     if model.algorithm == SegmentationAlgorithm::Unigram && model.byte_fallback {
         steps.push(split(SPELLED_BYTE));
     }
@@ -170,6 +176,7 @@ fn escaped(text: &str) -> String {
     pattern
 }
 
+/// The value of `decoder` in a `tokenizer.json`.
 fn decoder(model: &ModelProto) -> Value {
     let mut steps = vec![json!({"type": "Replace", "pattern": {"String": SPACE.to_string()}, "content": " "})];
     if model.byte_fallback {
@@ -190,13 +197,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_of_a_million_letters_is_no_work() {
+    fn merges_of_a_very_long_piece_are_found_quickly() {
         let piece = |text: String, score: f32| Piece { text, score, piece_type: PieceType::Normal };
         let long = "ab".repeat(1 << 20);
         let pieces =
             [piece("a".into(), -1.0), piece("b".into(), -2.0), piece("ab".into(), -3.0), piece(long.clone(), -4.0)];
         assert_eq!(merges(&pieces), [["a", "b"]]);
-        let halves = [piece(long.clone(), -1.0), piece("a".into(), -2.0), piece(format!("a{long}"), -3.0)];
-        assert_eq!(merges(&halves), [["a", long.as_str()]]);
+        let pieces = [piece(long.clone(), -1.0), piece("a".into(), -2.0), piece(format!("a{long}"), -3.0)];
+        assert_eq!(merges(&pieces), [["a", long.as_str()]]);
     }
 }

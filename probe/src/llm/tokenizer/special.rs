@@ -1,4 +1,4 @@
-//! Reads the files beside a tokenizer: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
+//! Reads the files that accompany a tokenizer: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
 //! `generation_config.json`, `chat_template.jinja`.
 
 use burgess_base::{Context, Error, Result, atomic, json as foreign, text as shown};
@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
-/// The special token ids and how a text begins.
+/// The special token ids of a tokenizer, and whether a text begins with BOS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// Id of the token that begins a text.
+    /// Id of BOS, which begins a text.
     pub bos: Option<u32>,
-    /// Id of the token that ends a text.
+    /// Id of EOS, which ends a text.
     pub eos: Option<u32>,
     /// Id of the padding token.
     pub pad: Option<u32>,
@@ -24,7 +24,7 @@ pub struct SpecialTokens {
     pub ends: Vec<u32>,
     /// `legacy` of the LLaMA tokenizer: whether text after a special token gets its own space prefix.
     pub legacy: Option<bool>,
-    /// The model's own Jinja chat template.
+    /// The Jinja chat template that ships with the tokenizer.
     pub chat_template: Option<String>,
     /// Whether a text that begins with a space gets another one: SentencePiece adds a prefix to the whole text
     /// (`legacy` false), but the library's step skips texts that begin with a space.
@@ -40,7 +40,7 @@ const OURS: &str = "burgess";
 /// Keys of the four special tokens in the files.
 const NAMES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
 
-/// The contents of the files beside a tokenizer; missing files are empty.
+/// The contents of the files that accompany a tokenizer; missing files are empty.
 #[derive(Debug, Default)]
 pub struct TokenizerFiles {
     config: Map<String, Value>,
@@ -51,7 +51,7 @@ pub struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
-    /// Reads the files beside a tokenizer from `dir`.
+    /// Reads the files from the directory `dir`.
     ///
     /// # Errors
     /// When a file is damaged.
@@ -64,7 +64,11 @@ impl TokenizerFiles {
         let step = || format!("reading {}", jinja.display());
         let template = match std::fs::metadata(&jinja) {
             Ok(file) if file.is_file() && file.len() > LONGEST_TEMPLATE => {
-                return Err(Error::failed(format!("a chat template of {} bytes", file.len())).context(step()));
+                return Err(Error::failed(format!(
+                    "the chat template has {} bytes, expected at most {LONGEST_TEMPLATE}",
+                    file.len()
+                ))
+                .context(step()));
             }
             Ok(file) if file.is_file() => Some(std::fs::read_to_string(&jinja).with_context(step)?),
             _ => None,
@@ -97,7 +101,7 @@ impl TokenizerFiles {
         let id = |value: Option<u64>, token: &str| {
             let id = value.and_then(|v| u32::try_from(v).ok());
             let content = || shown::excerpt(token, 60);
-            id.ok_or_else(|| Error::failed(format!("the id of the added token `{}` is no id", content())))
+            id.ok_or_else(|| Error::failed(format!("the id of the added token `{}` is not a 32-bit number", content())))
         };
         for (token, value) in &self.added {
             let plain = AddedToken { content: token.clone(), normalized: false, ..AddedToken::default() };
@@ -142,7 +146,7 @@ impl TokenizerFiles {
                     "the added token `{}` should have id {id}, the tokenizer gives it {got}",
                     shown::excerpt(&content, 60)
                 ))
-                .hint("tokenizer_config.json or added_tokens.json belong to another tokenizer"));
+                .hint("take tokenizer_config.json and added_tokens.json from the same model as the tokenizer"));
             }
         }
         let mut ids = [known.bos, known.eos, known.pad, known.unk];
@@ -170,7 +174,7 @@ impl TokenizerFiles {
             let there = inner.id_to_token(*id).is_some();
             if !there {
                 notes.push(format!(
-                    "generation_config.json: `eos_token_id` {id} is no id of the tokenizer and is left out"
+                    "generation_config.json: `eos_token_id` {id} is not in the tokenizer's vocabulary and is ignored"
                 ));
             }
             there
@@ -198,6 +202,7 @@ impl TokenizerFiles {
         })
     }
 
+    /// The chat template: that of `chat_template.jinja`, or else of `tokenizer_config.json`.
     fn chat_template(&self) -> Result<Option<String>> {
         if self.template.is_some() {
             return Ok(self.template.clone());
@@ -210,16 +215,16 @@ impl TokenizerFiles {
                 let name = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
                 let template = all.iter().find(name).and_then(|t| t.get("template")).and_then(Value::as_str);
                 template.map(|t| Some(t.to_string())).ok_or_else(|| {
-                    Error::failed("tokenizer_config.json: none of the templates in `chat_template` is named `default`")
+                    Error::failed("tokenizer_config.json: `chat_template` has no template named `default`")
                 })
             }
-            Some(_) => Err(Error::failed("tokenizer_config.json: `chat_template` is neither a text nor a list")),
+            Some(_) => Err(Error::failed("tokenizer_config.json: `chat_template` is neither a string nor a list")),
         }
     }
 }
 
 impl SpecialTokens {
-    /// Writes `tokenizer_config.json` beside a tokenizer, unless all settings are defaults.
+    /// Writes `tokenizer_config.json` into the directory `dir`, unless all settings are defaults.
     ///
     /// # Errors
     /// When it cannot be written.

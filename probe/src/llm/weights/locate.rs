@@ -4,7 +4,8 @@ use crate::llm::card::LlmCard;
 use burgess_base::{Error, Result, nearest};
 use burgess_encoders::checkpoint;
 use burgess_encoders::hub::Repository;
-use burgess_encoders::resolve::{repository_weights, zoo_dirs};
+use burgess_encoders::resolve::repository_weights;
+use burgess_encoders::shipped;
 use std::path::{Path, PathBuf};
 
 /// Resolves `name` to a directory or file: a path, a name in the zoo (one of our models, or a card, which stands for
@@ -17,12 +18,7 @@ pub fn locate(name: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_path_buf());
     }
-    let folders = zoo_folders();
-    if let Some(found) = folders
-        .iter()
-        .map(|folder| folder.join(name))
-        .find(|dir| is_plain_name(name) && dir.join("config.json").is_file())
-    {
+    if let Some(found) = shipped::language_model(name)? {
         return Ok(found);
     }
     if let Some(card) = LlmCard::find(name)? {
@@ -31,7 +27,7 @@ pub fn locate(name: &str) -> Result<PathBuf> {
     match Repository::parse_with_file(name) {
         Some((repository, file)) => in_hub(&repository, file.as_deref()),
         None => {
-            let mut known = zoo(&folders);
+            let mut known = shipped::language_models();
             known.extend(LlmCard::all()?.into_iter().map(|card| card.id));
             let near = nearest(name, known.iter().map(String::as_str));
             let list = if near.is_empty() { known.join(", ") } else { near.join(", ") };
@@ -47,10 +43,10 @@ fn in_hub(repository: &Repository, file: Option<&str>) -> Result<PathBuf> {
     let directory = repository.snapshot()?;
     if file.is_none() {
         let models = models(&directory)?;
-        let others = checkpoint::complete(&directory).is_ok();
+        let others = checkpoint::all_files(&directory).is_ok();
         if let (false, [first, _, ..]) = (others, models.as_slice()) {
             let id = repository.name();
-            return Err(Error::usage(format!("{id} has {} models in GGUF: {}", models.len(), models.join(", ")))
+            return Err(Error::usage(format!("{id} has {} GGUF models: {}", models.len(), models.join(", ")))
                 .hint(format!("name one of them, as in {id}:{first}")));
         }
     }
@@ -65,29 +61,7 @@ fn models(directory: &Path) -> Result<Vec<String>> {
     }
     names.retain(|name| name.ends_with(".gguf"));
     names.sort();
-    let later: Vec<String> = names.iter().flat_map(|name| checkpoint::parts(name).into_iter().skip(1)).collect();
+    let later: Vec<String> = names.iter().flat_map(|name| checkpoint::gguf_parts(name).into_iter().skip(1)).collect();
     names.retain(|name| !later.contains(name));
     Ok(names)
-}
-
-/// Whether `name` is a single path component.
-fn is_plain_name(name: &str) -> bool {
-    Path::new(name).file_name() == Some(name.as_ref())
-}
-
-/// Directories that contain our own language models.
-fn zoo_folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = zoo_dirs().into_iter().map(|dir| dir.join("llm")).collect();
-    folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo"));
-    folders
-}
-
-/// The names of our own language models, sorted.
-fn zoo(folders: &[PathBuf]) -> Vec<String> {
-    let items = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    let models = items.filter(|item| item.path().join("config.json").is_file());
-    let mut names: Vec<String> = models.map(|item| item.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names.dedup();
-    names
 }

@@ -81,14 +81,15 @@ impl Weights {
         Self::read(path).map_err(|e| e.context(step()))
     }
 
+    /// Opens the files and reads the configuration.
     fn read(path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let (json, checkpoint) = match gguf::architecture(&checkpoint)? {
             Some(architecture) => (architecture.config(&checkpoint)?, checkpoint),
             None if path.is_dir() => of_directory(path, checkpoint)?,
             None => {
-                return Err(Error::usage("this is a file of weights without a configuration")
-                    .hint("name the directory with its config.json, or a .gguf file"));
+                return Err(Error::usage("a file of weights without a configuration")
+                    .hint("give the directory with its config.json, or a .gguf file"));
             }
         };
         sizes::check(&json, &checkpoint)?;
@@ -169,19 +170,20 @@ impl Weights {
         let beyond = vocabulary.iter().filter(|(token, id)| **id as usize >= rows && needed(**id, token));
         let Some((token, id)) = beyond.min_by_key(|(_, id)| **id) else { return Ok(()) };
         Err(Error::failed(format!(
-            "{}: the tokenizer has {} entries, the model embeddings for {rows} (`vocab_size`): `{}` has the id {id}",
+            "{}: the tokenizer has {} entries, but the model only {rows} embeddings (`vocab_size`): `{}` has the id \
+             {id}",
             self.path.display(),
             vocabulary.len(),
             burgess_base::text::excerpt(token, 40),
         ))
-        .hint("the tokenizer and the language model do not belong together: take both from one place"))
+        .hint("use the tokenizer and the language model of the same directory"))
     }
 
     /// Source of the tokenizer: `tokenizer.json`, else `tokenizer.model`, else the GGUF metadata.
     ///
     /// # Errors
     /// When there is no tokenizer.
-    pub fn tokenizer(&self) -> Result<TokenizerSource<'_>> {
+    pub fn tokenizer_source(&self) -> Result<TokenizerSource<'_>> {
         let directory = self.directory();
         let own = directory.map(|dir| [dir.join("tokenizer.json"), dir.join("tokenizer.model")]);
         match own {

@@ -1,4 +1,4 @@
-//! Notes on what the files of a language model leave out and what is assumed instead.
+//! Notes on settings that the files of a language model lack, and on what is assumed instead.
 
 use super::Weights;
 use crate::llm::{ChatTemplate, Tokenizer};
@@ -14,8 +14,8 @@ impl Weights {
         let metadata = self.checkpoint().metadata();
         if let Some(architecture) = metadata.text("general.architecture")? {
             for (key, assumed) in [
-                ("rope.freq_base", "the base of the family's angles is assumed, as in llama.cpp"),
-                ("attention.head_count_kv", "as many heads of keys as of queries are assumed, as in llama.cpp"),
+                ("rope.freq_base", "the family's default is assumed, as in llama.cpp"),
+                ("attention.head_count_kv", "the number of query heads is assumed, as in llama.cpp"),
             ] {
                 let key = format!("{architecture}.{key}");
                 if metadata.get(&key).is_none() {
@@ -27,7 +27,8 @@ impl Weights {
         let lacks = |dir: &std::path::Path, name: &str| !dir.join(name).is_file();
         if self.directory().is_some_and(|dir| lacks(dir, "tokenizer_config.json") && lacks(dir, "chat.json")) {
             notes.push(
-                "no tokenizer_config.json: no token begins or ends a text but those that the tokenizer's own file names".into(),
+                "no tokenizer_config.json: only the special tokens that the tokenizer's own file names are known"
+                    .into(),
             );
         }
         Ok(notes)

@@ -1,6 +1,6 @@
 //! Checks the sizes in a configuration against the tensors of its file, before the network is built.
 //!
-//! Otherwise a network of 10⁵ layers would be built before it is noticed that the file has two.
+//! Otherwise a configuration with 10⁵ layers would be built completely before the loader finds only two in the file.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::Checkpoint;
@@ -34,7 +34,7 @@ pub(super) fn check(config: &Value, checkpoint: &Checkpoint) -> Result<()> {
     let found = [
         ("num_hidden_layers", "block_count", layers, "layers"),
         ("vocab_size", "vocab_size", size(&embeddings, 0), "rows of embeddings"),
-        ("hidden_size", "embedding_length", size(&embeddings, 1), "numbers in an embedding"),
+        ("hidden_size", "embedding_length", size(&embeddings, 1), "columns of embeddings"),
         ("intermediate_size", "feed_forward_length", size(&down, 1), "inputs of the first `down_proj`"),
     ];
     for (key, in_gguf, found, what) in found {
@@ -46,10 +46,12 @@ pub(super) fn check(config: &Value, checkpoint: &Checkpoint) -> Result<()> {
         }
         let key = gguf.map_or(key.to_string(), |architecture| format!("{architecture}.{in_gguf}"));
         return Err(Error::failed(format!(
-            "{} does not fit its configuration: `{key}` is {written}, the file has {found} {what}",
+            "{} does not fit its configuration: `{key}` is {written}, but the file has {found} {what}",
             checkpoint.path().display()
         ))
-        .hint("the configuration and the weights belong to different models, or one of them is damaged"));
+        .hint(
+            "get both again: the configuration and the weights belong to different models, or one of them is damaged",
+        ));
     }
     Ok(())
 }

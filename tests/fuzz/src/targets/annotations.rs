@@ -1,8 +1,8 @@
 //! Fuzz targets for image annotations: COCO, ADE20K, Omni3D.
 
-use crate::Target;
-use crate::mutate::Form;
-use crate::place::Place;
+use crate::FuzzTarget;
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
 use burgess_base::Result;
 use burgess_cv_bench::annotations::{self, AnnotationFormat};
 use burgess_cv_bench::tasks::{RefusedCounts, candidates, word};
@@ -31,31 +31,31 @@ const WORDS: &[&str] = &[
     "\"file_name\"",
 ];
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "coco",
         about: "annotations of COCO",
         corpus: &[],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 120,
         run: |input, place| read(AnnotationFormat::Coco, &place.file("coco/a.json", input.bytes)?, place),
     },
-    Target {
+    FuzzTarget {
         name: "omni3d",
         about: "annotations of Omni3D",
         corpus: &[],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 60,
         run: |input, place| read(AnnotationFormat::Omni3d, &place.file("omni3d/a.json", input.bytes)?, place),
     },
-    Target {
+    FuzzTarget {
         name: "ade20k",
         about: "annotations of ADE20K's full edition",
         corpus: &[],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 120,
         run: |input, place| {
             let file = place.file("ade20k/street/a.json", input.bytes)?;
@@ -65,7 +65,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// Reads annotations and formats everything that can be asked about them.
-fn read(format: AnnotationFormat, path: &Path, place: &Place) -> Result<()> {
+fn read(format: AnnotationFormat, path: &Path, place: &InputDir) -> Result<()> {
     let set = AnnotationSet { format, annotations: path.to_path_buf(), images: place.dir().to_path_buf() };
     let found = annotations::read(&set)?;
     let (options, mut refused) = (CvBenchOptions { min_side: 1.0, ..CvBenchOptions::default() }, RefusedCounts::new());

@@ -1,9 +1,9 @@
 //! Fuzz targets for benchmarks: published tables (parquet, TSV, CSV, JSON), questions made here, and scoring rules.
 
 use crate::corpus::root;
-use crate::mutate::Form;
-use crate::place::Place;
-use crate::{Input, Target};
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
+use crate::{FuzzInput, FuzzTarget};
 use burgess_base::{Error, Result};
 use burgess_bench::table::{DatasetTable, TableColumns, python_list};
 use burgess_bench::{AnswerForm as Answers, Benchmark, Question, Rules, all, find, read_jsonl};
@@ -13,17 +13,17 @@ use std::sync::LazyLock;
 const WORDS: &[&str] =
     &["question", "answer", "index", "image", "hint", "options", "A", "image_path", "category", "l2-category"];
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "parquet",
         about: "tables of benchmarks in parquet",
         corpus: &["tests/golden/benchmarks/**/*.parquet"],
         words: &["PAR1", "ARROW:schema", "list", "element", "bytes", "path"],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 60,
         run: rows,
     },
-    Target {
+    FuzzTarget {
         name: "benchmark-text",
         about: "tables of benchmarks in TSV, CSV and JSON",
         corpus: &[
@@ -33,16 +33,16 @@ pub const TARGETS: &[Target] = &[
             "tests/golden/benchmarks/*/authors/*.json",
         ],
         words: WORDS,
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 60,
         run: rows,
     },
-    Target {
+    FuzzTarget {
         name: "questions",
         about: "questions as Burgess writes them",
         corpus: &[],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 150,
         run: |input, place| {
             let path = place.file("questions.jsonl", input.bytes)?;
@@ -51,19 +51,19 @@ pub const TARGETS: &[Target] = &[
             read.into_iter().reduce(|one, other| one.or(other)).unwrap_or(Ok(()))
         },
     },
-    Target {
+    FuzzTarget {
         name: "python-list",
         about: "lists as Python prints them",
         corpus: &[],
         words: &["\\x", "\\u", "\\N{", "'''", "u'", "b\"", "None", "nan", "1_000", "1e5", "[", "(", "]"],
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 400,
         run: |input, _| {
             let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
             python_list(text).map(drop).ok_or_else(|| Error::failed("no list"))
         },
     },
-    Target {
+    FuzzTarget {
         name: "answers",
         about: "answers of models under every rule of every benchmark",
         corpus: &[],
@@ -90,14 +90,14 @@ pub const TARGETS: &[Target] = &[
             "\u{301}",
             "Option ",
         ],
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 60,
         run: answers,
     },
 ];
 
 /// Reads the rows of any table, and the questions of the benchmark to which the file belongs.
-fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
+fn rows(input: &FuzzInput<'_>, place: &InputDir) -> Result<()> {
     let path = place.file(&input.name(), input.bytes)?;
     let columns = TableColumns {
         values: &[
@@ -152,7 +152,7 @@ fn asked() -> &'static [(&'static dyn Benchmark, Vec<Question>)] {
     &ASKED
 }
 
-fn answers(input: &Input<'_>, _: &Place) -> Result<()> {
+fn answers(input: &FuzzInput<'_>, _: &InputDir) -> Result<()> {
     let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
     let all = asked();
     assert!(all.len() > 15, "only {} benchmarks have goldens", all.len());

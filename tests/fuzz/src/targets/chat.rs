@@ -1,17 +1,17 @@
 //! Fuzz targets for chat templates: Jinja, and Burgess's own descriptions.
 
 use super::tokenizers::TEXT;
-use crate::Target;
+use crate::FuzzTarget;
 use crate::corpus::root;
-use crate::mutate::Form;
+use crate::mutate::MutationForm;
 use burgess_base::{Error, Result};
 use burgess_probe::llm::chat::{ChatTemplate, JinjaTemplate, Turn};
 use burgess_probe::llm::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "chat-template",
         about: "a chat template (Jinja)",
         corpus: &[],
@@ -75,7 +75,7 @@ pub const TARGETS: &[Target] = &[
             "{% extends 'chat' %}",
             "{% block b %}",
         ],
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 15,
         run: |input, place| {
             let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
@@ -89,7 +89,7 @@ pub const TARGETS: &[Target] = &[
             chat.encode(tokenizer()?, &turns, true).map(drop)
         },
     },
-    Target {
+    FuzzTarget {
         name: "chat-json",
         about: "chat.json of a model",
         corpus: &["probe/zoo/nano-lm/chat.json"],
@@ -103,7 +103,7 @@ pub const TARGETS: &[Target] = &[
             "\"tokens\"",
             "\"phi3\"",
         ],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 60,
         run: |input, _| {
             let chat: ChatTemplate = serde_json::from_slice(input.bytes)?;

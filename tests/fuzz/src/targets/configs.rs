@@ -1,9 +1,9 @@
 //! Fuzz targets for configurations: encoders of transformers, timm, open_clip and diffusers with their processors,
 //! language models, released models.
 
-use crate::mutate::Form;
-use crate::place::{Place, link};
-use crate::{Input, Target};
+use crate::input_dir::{InputDir, link};
+use crate::mutate::MutationForm;
+use crate::{FuzzInput, FuzzTarget};
 use burgess_base::{Result, json};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::{card::EncoderCard, directory};
@@ -80,17 +80,17 @@ const PROCESSOR: &[&str] = &[
     "\"ensure_multiple_of\"",
 ];
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "encoder-config",
         about: "config.json of an encoder of transformers or timm beside its weights",
         corpus: &["tests/golden/directories/*/config.json", "tests/golden/towers/*/config.json"],
         words: KEYS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 8,
         run: encoder,
     },
-    Target {
+    FuzzTarget {
         name: "open-clip-config",
         about: "open_clip_config.json of an encoder beside its weights",
         corpus: &["tests/golden/directories/*/open_clip_config.json"],
@@ -102,11 +102,11 @@ pub const TARGETS: &[Target] = &[
             "\"preprocess_cfg\"",
             "\"squash\"",
         ],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 8,
         run: encoder,
     },
-    Target {
+    FuzzTarget {
         name: "processor-config",
         about: "preprocessor_config.json or processor_config.json of an encoder",
         corpus: &[
@@ -115,16 +115,16 @@ pub const TARGETS: &[Target] = &[
             "tests/golden/towers/*/preprocessor_config.json",
         ],
         words: PROCESSOR,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 8,
         run: encoder,
     },
-    Target {
+    FuzzTarget {
         name: "diffusers-config",
         about: "config.json of the U-Net of a Stable Diffusion",
         corpus: &["tests/golden/encoders/stable-diffusion*/unet/config.json"],
         words: &["\"sample_size\"", "\"block_out_channels\"", "\"attention_head_dim\"", "\"down_block_types\""],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 3,
         run: |input, place| {
             let part = input.origin.parent().unwrap_or(input.origin);
@@ -136,12 +136,12 @@ pub const TARGETS: &[Target] = &[
             described(&pipeline, place)
         },
     },
-    Target {
+    FuzzTarget {
         name: "llm-config",
         about: "config.json of a language model, alone",
         corpus: &["tests/golden/llm/*/config.json", "tests/golden/llm-v4/*.json"],
         words: KEYS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 250,
         run: |input, _| {
             let config: LlmConfig = json::from_slice(input.bytes)?;
@@ -150,19 +150,19 @@ pub const TARGETS: &[Target] = &[
             Ok(())
         },
     },
-    Target {
+    FuzzTarget {
         name: "released-config",
         about: "config.json of a released Cambrian model",
         corpus: &["tests/golden/released/*/config.json"],
         words: &["\"mm_vision_tower_aux_list\"", "\"connector_depth\"", "\"image_token_len\"", "\"query_num_list\""],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 20,
         run: |input, place| {
             let file = place.file("released/config.json", input.bytes)?;
             ReleasedModel::open(file.parent().unwrap_or(&file)).map(drop)
         },
     },
-    Target {
+    FuzzTarget {
         name: "encoder-card",
         about: "the card of an encoder (TOML)",
         corpus: &["encoders/zoo/*.toml", "tests/golden/encoders/*/card.toml"],
@@ -178,7 +178,7 @@ pub const TARGETS: &[Target] = &[
             "[[",
             "[preprocess-cambrian-1]",
         ],
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 100,
         run: |input, place| match std::str::from_utf8(input.bytes) {
             Ok(text) => EncoderCard::parse(text, "card.toml").map(drop),
@@ -187,11 +187,11 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-fn encoder(input: &Input<'_>, place: &Place) -> Result<()> {
+fn encoder(input: &FuzzInput<'_>, place: &InputDir) -> Result<()> {
     described(&place.beside(input.origin, input.bytes)?, place)
 }
 
-fn described(dir: &std::path::Path, place: &Place) -> Result<()> {
+fn described(dir: &std::path::Path, place: &InputDir) -> Result<()> {
     let card = directory::card(dir)?;
     card.notes.iter().for_each(|note| place.tell(note));
     Encoder::check(&card, None)

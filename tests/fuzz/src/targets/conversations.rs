@@ -1,9 +1,9 @@
 //! Fuzz targets for training conversations, plain and compressed, as training and the search for leaks read them.
 
-use crate::Target;
+use crate::FuzzTarget;
 use crate::corpus::root;
-use crate::mutate::Form;
-use crate::place::Place;
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
 use burgess_base::Result;
 use burgess_leaks::{LeakOptions, NamedDataset};
 use burgess_probe::data::conversation;
@@ -24,31 +24,31 @@ const WORDS: &[&str] = &[
     "\"id\"",
 ];
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "conversations",
         about: "training data in JSON and JSON lines",
         corpus: &[],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 200,
         run: |input, place| read(&place.file(&input.name(), input.bytes)?, place),
     },
-    Target {
+    FuzzTarget {
         name: "compressed",
         about: "training data compressed with gzip or zstd",
         corpus: &[],
         words: &["\x1f\u{8b}", "\u{28}\u{b5}\u{2f}\u{fd}", "BZh9", "PK\x03\x04"],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 120,
         run: |input, place| read(&place.file("data.jsonl.gz", input.bytes)?, place),
     },
-    Target {
+    FuzzTarget {
         name: "leaks",
         about: "training data in the search for images of benchmarks",
         corpus: &[],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 4,
         run: |input, place| {
             let training = place.file("leaks/set.json", input.bytes)?;
@@ -63,7 +63,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-fn read(path: &Path, place: &Place) -> Result<()> {
+fn read(path: &Path, place: &InputDir) -> Result<()> {
     let (_, problems) = conversation::read_all(path)?;
     problems.notes().into_iter().for_each(|note| place.tell(note));
     Ok(())

@@ -1,21 +1,21 @@
 //! Targets that fail on purpose, to test that failures are detected. They run only when named.
 
-use crate::mutate::Form;
-use crate::place::Place;
-use crate::{Input, Target};
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
+use crate::{FuzzInput, FuzzTarget};
 use burgess_base::{Error, Result};
 
-const fn fault(name: &'static str, run: fn(&Input<'_>, &Place) -> Result<()>) -> Target {
+const fn fault(name: &'static str, run: fn(&FuzzInput<'_>, &InputDir) -> Result<()>) -> FuzzTarget {
     let corpus = &["probe/zoo/nano-lm/chat.json"];
-    Target { name, about: "a fault", corpus, words: &[], form: Form::Json, share: 1, run }
+    FuzzTarget { name, about: "a fault", corpus, words: &[], form: MutationForm::Json, share: 1, run }
 }
 
 /// Whether the input is the unchanged seed file; only such inputs fail.
-fn is_first(input: &Input<'_>) -> bool {
+fn is_first(input: &FuzzInput<'_>) -> bool {
     input.bytes == include_bytes!("../../../../probe/zoo/nano-lm/chat.json")
 }
 
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     fault("fault-panic", |input, _| {
         assert!(!is_first(input), "a panic");
         Ok(())

@@ -1,13 +1,13 @@
 //! Fuzz targets for images in every supported format.
 
-use crate::mutate::Form;
-use crate::place::Place;
-use crate::{Input, Target};
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
+use crate::{FuzzInput, FuzzTarget};
 use burgess_base::Result;
 use burgess_images::{Orientation, decode_bytes_oriented, dhash, dimensions_oriented};
 
-const fn image(name: &'static str, corpus: &'static [&'static str], form: Form, share: u32) -> Target {
-    Target {
+const fn image(name: &'static str, corpus: &'static [&'static str], form: MutationForm, share: u32) -> FuzzTarget {
+    FuzzTarget {
         name,
         about: "images of this format",
         corpus,
@@ -18,21 +18,21 @@ const fn image(name: &'static str, corpus: &'static [&'static str], form: Form, 
     }
 }
 
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     image(
         "png",
         &["tests/golden/preprocess/*.png", "tests/golden/pixels/*.png", "tests/golden/dhash/*.png"],
-        Form::Png,
+        MutationForm::Png,
         40,
     ),
-    image("jpeg", &["tests/golden/preprocess/*.jpg", "tests/golden/dhash/*.jpg"], Form::Binary, 20),
-    image("webp", &["tests/golden/preprocess/*.webp"], Form::Binary, 40),
-    image("gif", &["tests/golden/preprocess/*.gif"], Form::Binary, 40),
-    image("bmp", &["tests/golden/preprocess/*.bmp"], Form::Binary, 40),
-    image("tiff", &["tests/golden/preprocess/*.tiff", "tests/golden/pixels/*.tiff"], Form::Binary, 40),
+    image("jpeg", &["tests/golden/preprocess/*.jpg", "tests/golden/dhash/*.jpg"], MutationForm::Binary, 20),
+    image("webp", &["tests/golden/preprocess/*.webp"], MutationForm::Binary, 40),
+    image("gif", &["tests/golden/preprocess/*.gif"], MutationForm::Binary, 40),
+    image("bmp", &["tests/golden/preprocess/*.bmp"], MutationForm::Binary, 40),
+    image("tiff", &["tests/golden/preprocess/*.tiff", "tests/golden/pixels/*.tiff"], MutationForm::Binary, 40),
 ];
 
-fn run(input: &Input<'_>, place: &Place) -> Result<()> {
+fn run(input: &FuzzInput<'_>, place: &InputDir) -> Result<()> {
     let path = place.file("image", input.bytes)?;
     let size = dimensions_oriented(&path, Orientation::Upright);
     let image = decode_bytes_oriented(input.bytes, Orientation::AsStored)?;

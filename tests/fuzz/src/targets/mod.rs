@@ -15,10 +15,10 @@ mod tokenizers;
 mod weights;
 mod zip;
 
-use crate::Target;
+use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[Target]; 12] = [
+pub const TABLES: [&[FuzzTarget]; 12] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -34,4 +34,4 @@ pub const TABLES: [&[Target]; 12] = [
 ];
 
 /// Targets that fail on purpose.
-pub const FAULTS: &[Target] = faults::TARGETS;
+pub const FAULTS: &[FuzzTarget] = faults::TARGETS;

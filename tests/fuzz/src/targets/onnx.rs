@@ -1,15 +1,15 @@
 //! Fuzz targets for ONNX models and protocol buffers.
 
-use crate::Target;
-use crate::mutate::Form;
+use crate::FuzzTarget;
+use crate::mutate::MutationForm;
 use burgess_field::onnx;
 
-pub const TARGETS: &[Target] = &[Target {
+pub const TARGETS: &[FuzzTarget] = &[FuzzTarget {
     name: "onnx",
     about: "a backbone in ONNX",
     corpus: &["tests/golden/onnx/*.onnx"],
     words: &["Conv", "MatMul", "onnx::MatMul", "\u{7f}"],
-    form: Form::Binary,
+    form: MutationForm::Binary,
     share: 15,
     run: |input, place| {
         let graph = onnx::read(input.bytes)?;

@@ -1,9 +1,9 @@
 //! Fuzz targets for files of answers: JSON, JSON lines, CSV, TSV, spreadsheets.
 
 use super::zip;
-use crate::Target;
+use crate::FuzzTarget;
 use crate::corpus::root;
-use crate::mutate::Form;
+use crate::mutate::MutationForm;
 use burgess_base::Result;
 use burgess_bench::{Benchmark, Question, Rules, find, judge_predictions, read_predictions};
 use std::path::Path;
@@ -26,35 +26,35 @@ const WORDS: &[&str] = &[
     "\"\"\"",
 ];
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "predictions-json",
         about: "answers in JSON and JSON lines",
         corpus: &["tests/golden/predictions/*.json", "tests/golden/predictions/*.jsonl"],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 100,
         run: |input, place| scored(&place.file(&input.name(), input.bytes)?),
     },
-    Target {
+    FuzzTarget {
         name: "predictions-table",
         about: "answers in TSV and CSV",
         corpus: &["tests/golden/predictions/*.tsv"],
         words: WORDS,
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 100,
         run: |input, place| scored(&place.file(&input.name(), input.bytes)?),
     },
-    Target {
+    FuzzTarget {
         name: "xlsx",
         about: "answers in a spreadsheet",
         corpus: &["tests/golden/predictions/*.xlsx"],
         words: &["PK\x01\x02", "PK\x05\x06", "xl/workbook.xml"],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 25,
         run: |input, place| scored(&place.file("m.xlsx", input.bytes)?),
     },
-    Target {
+    FuzzTarget {
         name: "xlsx-sheet",
         about: "a sheet and its texts inside a spreadsheet",
         corpus: &[],
@@ -74,7 +74,7 @@ pub const TARGETS: &[Target] = &[
             "uniqueCount=\"4294967295\"",
             "s=\"99\"",
         ],
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 40,
         run: |input, place| scored(&place.file("m.xlsx", &workbook(input.bytes))?),
     },

@@ -1,16 +1,16 @@
 //! Fuzz targets for results of studies, as `burgess report` reads them.
 
-use crate::Target;
-use crate::mutate::Form;
-use crate::place::Place;
+use crate::FuzzTarget;
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
 use burgess_base::{Error, Result, json};
 use burgess_reports::load::StudyData;
 use burgess_reports::page::StudyInfo;
 use burgess_reports::ranking::{RankOptions, rank};
 use burgess_reports::{page, table};
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "results",
         about: "results.json of a run",
         corpus: &[],
@@ -24,14 +24,14 @@ pub const TARGETS: &[Target] = &[
             "\"chance\"",
             "\"results\"",
         ],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 3,
         run: |input, place| {
             place.file("study/arm/seed-0/results.json", input.bytes)?;
             reported(place)
         },
     },
-    Target {
+    FuzzTarget {
         name: "samples",
         about: "samples/BENCHMARK.jsonl of a run",
         corpus: &[],
@@ -45,7 +45,7 @@ pub const TARGETS: &[Target] = &[
             "]]>",
             "\"unit\"",
         ],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 3,
         run: |input, place| {
             let results = crate::corpus::load("results", &[])?;
@@ -55,7 +55,7 @@ pub const TARGETS: &[Target] = &[
             reported(place)
         },
     },
-    Target {
+    FuzzTarget {
         name: "json",
         about: "JSON as other programs write it, against the strict reader",
         corpus: &["tests/golden/predictions/*.json", "tests/golden/llm/*/config.json"],
@@ -71,12 +71,12 @@ pub const TARGETS: &[Target] = &[
             "\\u0000",
             "nan",
         ],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 400,
         run: |input, _| {
             let lenient = json::from_slice::<serde_json::Value>(input.bytes);
             if let Ok(strict) = serde_json::from_slice::<serde_json::Value>(input.bytes) {
-                assert_eq!(lenient.as_ref().ok(), Some(&strict), "what is JSON is read as JSON");
+                assert_eq!(lenient.as_ref().ok(), Some(&strict), "JSON input is read as JSON");
             }
             Ok(lenient.map(drop)?)
         },
@@ -84,7 +84,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// Does what `burgess report` does, without writing files.
-fn reported(place: &Place) -> Result<()> {
+fn reported(place: &InputDir) -> Result<()> {
     let mut study = StudyData::load(&place.dir().join("study"))?;
     study.count_constant_answers()?;
     for missing in &study.missing {

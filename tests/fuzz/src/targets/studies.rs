@@ -1,7 +1,7 @@
 //! Fuzz targets for files that users write (studies, recipes) and for the cards of saved models.
 
-use crate::Target;
-use crate::mutate::Form;
+use crate::FuzzTarget;
+use crate::mutate::MutationForm;
 use burgess::features::oracle::GroundTruth;
 use burgess::study::{RunConfig, StudyConfig};
 use burgess_base::Error;
@@ -29,25 +29,25 @@ const WORDS: &[&str] = &[
     "alpha = ",
 ];
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "study",
         about: "a study (TOML)",
         corpus: &["experiments/studies/*.toml", "experiments/studies/*/*.toml"],
         words: WORDS,
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 40,
         run: |input, _| {
             let study = StudyConfig::parse(std::str::from_utf8(input.bytes).map_err(Error::from)?)?;
             study.evaluator.check()
         },
     },
-    Target {
+    FuzzTarget {
         name: "run",
         about: "a training run (TOML)",
         corpus: &[],
         words: WORDS,
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 20,
         run: |input, place| {
             for data in ["good.json", "nan.json", "text.json"] {
@@ -56,12 +56,12 @@ pub const TARGETS: &[Target] = &[
             RunConfig::open(&place.file("run.toml", input.bytes)?).map(drop)
         },
     },
-    Target {
+    FuzzTarget {
         name: "recipe",
         about: "a recipe of training (TOML)",
         corpus: &[],
         words: WORDS,
-        form: Form::Text,
+        form: MutationForm::Text,
         share: 100,
         run: |input, place| {
             let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
@@ -70,24 +70,24 @@ pub const TARGETS: &[Target] = &[
             recipe.check()
         },
     },
-    Target {
+    FuzzTarget {
         name: "truth",
         about: "ground truth of images for the oracle",
         corpus: &[],
         words: &["\"image\"", "\"grid\"", "\"cells\"", "[6, 6]", "[[], []]", "\n", "\u{feff}"],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 200,
         run: |input, place| {
             let file = place.file("data/truth.jsonl", input.bytes)?;
             GroundTruth::read(file.parent().unwrap_or(&file)).map(drop)
         },
     },
-    Target {
+    FuzzTarget {
         name: "model-cards",
         about: "cards.json of a saved model",
         corpus: &[],
         words: &["\"size\"", "\"crop_pct\"", "\"mean\"", "\"tap\"", "\"grid\"", "\"architecture\"", "\"layers\""],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 60,
         run: |input, place| {
             let file = place.file("model/cards.json", input.bytes)?;

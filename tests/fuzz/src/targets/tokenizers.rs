@@ -1,8 +1,8 @@
 //! Fuzz targets for tokenizers: tokenizer.json, SentencePiece, and their companion files.
 
-use crate::Target;
-use crate::mutate::Form;
-use crate::place::Place;
+use crate::FuzzTarget;
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
 use burgess_base::Result;
 use burgess_probe::llm::tokenizer::Tokenizer;
 
@@ -43,26 +43,26 @@ const WORDS: &[&str] = &[
     "\"pad_to_multiple_of\"",
 ];
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "tokenizer-json",
         about: "tokenizer.json of Hugging Face",
         corpus: &["tests/golden/tokenizers/*/tokenizer.json"],
         words: WORDS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 20,
         run: |input, place| used(&Tokenizer::from_bytes(input.bytes)?, place),
     },
-    Target {
+    FuzzTarget {
         name: "sentencepiece",
         about: "tokenizer.model of SentencePiece",
         corpus: &["tests/golden/tokenizers/*/tokenizer.model"],
         words: &["\u{2581}", "<0x41>", "<unk>", "</s>"],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 20,
         run: |input, place| used(&Tokenizer::from_file(&place.file("sp/tokenizer.model", input.bytes)?)?, place),
     },
-    Target {
+    FuzzTarget {
         name: "tokenizer-config",
         about: "tokenizer_config.json beside a tokenizer",
         corpus: &[
@@ -83,13 +83,13 @@ pub const TARGETS: &[Target] = &[
             "\"0\"",
             "\"eos_token_id\"",
         ],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 20,
         run: |input, place| used(&Tokenizer::open(&place.beside(input.origin, input.bytes)?)?, place),
     },
 ];
 
-fn used(tokenizer: &Tokenizer, place: &Place) -> Result<()> {
+fn used(tokenizer: &Tokenizer, place: &InputDir) -> Result<()> {
     tokenizer.notes().iter().for_each(|note| place.tell(note));
     tokenizer.encode_with_offsets(TEXT)?;
     tokenizer.encode("")?;

@@ -1,18 +1,18 @@
 //! Fuzz targets for weights: safetensors, files of `torch.save`, GGUF, indexes of shards.
 
 use super::zip;
-use crate::Target;
-use crate::mutate::Form;
-use crate::place::Place;
+use crate::FuzzTarget;
+use crate::input_dir::InputDir;
+use crate::mutate::MutationForm;
 use burgess_base::{Error, Result};
-use burgess_encoders::checkpoint::{Checkpoint, Value};
+use burgess_encoders::checkpoint::{Checkpoint, MetadataValue};
 use burgess_probe::llm::Weights;
 use burgess_probe::llm::chat::{ChatTemplate, Turn};
 use burgess_probe::llm::tokenizer::{GgufTokenizer, Tokenizer};
 use std::path::Path;
 
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "safetensors",
         about: "weights in safetensors",
         corpus: &[
@@ -21,20 +21,20 @@ pub const TARGETS: &[Target] = &[
             "tests/golden/llm/*/golden.safetensors",
         ],
         words: &["\"F64\"", "\"F8_E4M3\"", "\"BF16\"", "\"I64\"", "\"BOOL\"", "data_offsets", "shape", "__metadata__"],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 100,
         run: |input, place| opened(&place.file("model.safetensors", input.bytes)?),
     },
-    Target {
+    FuzzTarget {
         name: "torch",
         about: "files of torch.save, zip archives and the older form",
         corpus: &["tests/golden/pickles/*.pth", "tests/golden/pickles/mae/*.bin"],
         words: &["archive/data.pkl", "PK\x01\x02", "PK\x05\x06", "PK\x06\x06", "byteorder"],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 60,
         run: |input, place| opened(&place.file("pytorch_model.bin", input.bytes)?),
     },
-    Target {
+    FuzzTarget {
         name: "pickle",
         about: "the pickle inside a file of torch.save",
         corpus: &[],
@@ -60,7 +60,7 @@ pub const TARGETS: &[Target] = &[
             "Q",
             ".",
         ],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 100,
         run: |input, place| {
             let numbers = [0u8; 400];
@@ -70,25 +70,25 @@ pub const TARGETS: &[Target] = &[
             opened(&place.file("pytorch_model.bin", &zip::stored(&all))?)
         },
     },
-    Target {
+    FuzzTarget {
         name: "gguf",
         about: "weights and metadata in GGUF",
         corpus: &["tests/golden/gguf/*.gguf", "tests/golden/llm-gguf/*.gguf"],
         words: &["general.architecture", "general.alignment", "split.count", "llama", "GGUF"],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 60,
         run: |input, place| opened(&place.file("model.gguf", input.bytes)?),
     },
-    Target {
+    FuzzTarget {
         name: "gguf-model",
         about: "a language model in GGUF: configuration, tokenizer, chat template",
         corpus: &["tests/golden/llm-gguf/*.gguf"],
         words: &["tokenizer.ggml.model", "tokenizer.ggml.pre", "gpt2", "llama", "block_count", "rope.scaling.type"],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 6,
         run: |input, place| model(&place.file("model.gguf", input.bytes)?, place),
     },
-    Target {
+    FuzzTarget {
         name: "gguf-tokenizer",
         about: "tokenizer and chat template in the metadata of GGUF",
         corpus: &[],
@@ -102,7 +102,7 @@ pub const TARGETS: &[Target] = &[
             "<0x41>",
             "scores",
         ],
-        form: Form::Binary,
+        form: MutationForm::Binary,
         share: 30,
         run: |input, place| {
             let file = Checkpoint::open(&place.file("model.gguf", input.bytes)?)?;
@@ -112,21 +112,21 @@ pub const TARGETS: &[Target] = &[
             ChatTemplate::from_model(&tokenizer)?.open(&tokenizer, &[Turn::user("Hello")], true).map(drop)
         },
     },
-    Target {
+    FuzzTarget {
         name: "shards",
         about: "the index of sharded weights",
         corpus: &[],
         words: &["weight_map", "model.safetensors", "../model.safetensors", "/dev/zero", "total_size"],
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 60,
         run: |input, place| opened(&place.beside(input.origin, input.bytes)?.join(input.name())),
     },
-    Target {
+    FuzzTarget {
         name: "llm-directory",
         about: "config.json of a language model beside its weights",
         corpus: &["tests/golden/llm/*/config.json"],
         words: super::configs::KEYS,
-        form: Form::Json,
+        form: MutationForm::Json,
         share: 6,
         run: |input, place| model(&place.beside(input.origin, input.bytes)?, place),
     },
@@ -146,7 +146,7 @@ fn opened(path: &Path) -> Result<()> {
     }
     let metadata = file.metadata();
     for key in metadata.keys() {
-        if let Some(Value::List(list)) = metadata.get(key) {
+        if let Some(MetadataValue::List(list)) = metadata.get(key) {
             drop(list.texts().map(Iterator::count));
             drop(list.numbers().map(Iterator::count));
             drop(list.flags().map(Iterator::count));
@@ -157,11 +157,11 @@ fn opened(path: &Path) -> Result<()> {
 }
 
 /// Reads everything of a language model except the network itself.
-fn model(path: &Path, place: &Place) -> Result<()> {
+fn model(path: &Path, place: &InputDir) -> Result<()> {
     let weights = Weights::open_path(path)?;
     weights.notes()?.into_iter().for_each(|note| place.tell(note));
     weights.check()?;
-    if weights.tokenizer().is_err() {
+    if weights.tokenizer_source().is_err() {
         return Ok(());
     }
     let tokenizer = Tokenizer::of_model(&weights)?;

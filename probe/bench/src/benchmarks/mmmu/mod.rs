@@ -37,7 +37,8 @@ pub static MMMU: Mmmu = Mmmu {
         category: &Category::KNOWLEDGE,
         metric: "accuracy",
         version: "2",
-        citation: "Yue et al. 2023, MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning Benchmark for Expert AGI, arXiv:2311.16502",
+        citation: "Yue et al. 2023, MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning \
+            Benchmark for Expert AGI, arXiv:2311.16502",
         form: AnswerForm::Open,
         max_new_tokens: 128,
         source: Some(DatasetSource {
@@ -84,7 +85,7 @@ fn question(row: &TableRow) -> Result<Option<Question>> {
     let lettered = row.text("question_type")? == "multiple-choice";
     let options = if lettered { row.choices("options")? } else { Vec::new() };
     if lettered && options.is_empty() {
-        return Err(Error::failed("it is a question with choices, but has none"));
+        return Err(Error::failed("the question must have choices, but has none"));
     }
     let mut q = Question {
         row: row.number,
@@ -114,7 +115,7 @@ fn of_vlmevalkit(row: &TableRow, split: &str) -> Result<Option<Question>> {
     }
     let mut q = vlmevalkit::question(row)?;
     if q.options.is_empty() && row.maybe("question_type").is_some_and(|kind| kind == "multiple-choice") {
-        return Err(Error::failed("it is a question with choices, but has none"));
+        return Err(Error::failed("the question must have choices, but has none"));
     }
     let written = std::mem::take(&mut q.answer);
     set_answer(&mut q, written)?;
@@ -126,7 +127,10 @@ fn set_answer(q: &mut Question, written: String) -> Result<()> {
     if !q.options.is_empty() {
         let offered = labels::choice_letter(&written).filter(|l| ('A'..='Z').take(q.options.len()).any(|o| o == *l));
         q.answer = offered.map(String::from).ok_or_else(|| {
-            Error::failed(format!("the column `answer` holds {:?}, no letter of a choice", excerpt(&written, 60)))
+            Error::failed(format!(
+                "the column `answer` holds {:?}, which is not the letter of a choice",
+                excerpt(&written, 60)
+            ))
         })?;
         return Ok(());
     }
@@ -201,21 +205,32 @@ impl Benchmark for Mmmu {
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
         match rules {
             Rules::Official | Rules::Strict => RulesDescription {
-                prompt: "Question, a line \"(A) …\" for each choice, an empty line, \"Answer with the option's letter from the given choices directly.\"; open questions with \"Answer the question using a single word or phrase.\" All images, named in the text as <image 1>.",
-                scoring: "Letters: the last one as (B); if there is none, the last one between spaces; if there is none and the answer has more than five words, the choice whose text comes last. Open: the ends of lines behind \"is\", \"so\", \"answer\" and the like, and the numbers in them; right if any of them is the expected number (two decimals) or contains the expected text.",
+                prompt: "Question, a line \"(A) …\" for each choice, an empty line, \"Answer with the option's \
+                    letter from the given choices directly.\"; open questions with \"Answer the question using a \
+                    single word or phrase.\" All images, named in the text as <image 1>.",
+                scoring: "Letters: the last one as (B); if there is none, the last one between spaces; if there is \
+                    none and the answer has more than five words, the choice whose text comes last. Open: the ends \
+                    of lines after \"is\", \"so\", \"answer\" and the like, and the numbers in them; right if any of \
+                    them is the expected number (two decimals) or contains the expected text.",
                 source: "the authors' script: MMMU-Benchmark/MMMU, mmmu/utils/eval_utils.py",
-                difference: "The script draws a letter at random where it finds none; here the answer is unparsed.",
+                difference: "The script draws a random letter if it finds none; here the answer is unparsed.",
             },
             Rules::Cambrian1 => RulesDescription {
-                prompt: "Question, \" Options:\" with a line \"A. …\" for each, the line for a letter; open questions with the line for short answers. The first image only, and no <image 1> in the text.",
-                scoring: "Letters: the first character behind the last \"answer is\" or \"answer:\". Open: the same text up to case, or a number within 5 % of the predicted one.",
+                prompt: "Question, \" Options:\" with a line \"A. …\" for each, the line for a letter; open \
+                    questions with the line for short answers. The first image only, and no <image 1> in the text.",
+                scoring: "Letters: the first character after the last \"answer is\" or \"answer:\". Open: the same \
+                    text up to case, or a number within 5 % of the predicted one.",
                 source: "cambrian-mllm/cambrian, eval/eval/mmmu/mmmu_test.py",
                 difference: "",
             },
             Rules::LmmsEval => RulesDescription {
-                prompt: "Question, a line \"A. …\" for each choice, an empty line, \"Answer with the option's letter from the given choices directly.\"; open questions with an empty line and \"Answer the question using a single word or phrase.\"",
+                prompt: "Question, a line \"A. …\" for each choice, an empty line, \"Answer with the option's \
+                    letter from the given choices directly.\"; open questions with an empty line and \"Answer the \
+                    question using a single word or phrase.\"",
                 scoring: explain::LAST_NAMED,
-                source: "lmms-eval 0.7.3, tasks/mmmu/mmmu_val.yaml, utils.py and tasks/_task_utils/mmmu_mcq_utils.py; open questions as by the official rule, but of several accepted answers the whole list is the expected text",
+                source: "lmms-eval 0.7.3, tasks/mmmu/mmmu_val.yaml, utils.py and \
+                    tasks/_task_utils/mmmu_mcq_utils.py; open questions as under the official rule, but a list of \
+                    several accepted answers is compared as one text",
                 difference: explain::NO_DRAW,
             },
         }

@@ -75,28 +75,28 @@ pub(super) fn footer(file: &mut File, path: &Path) -> Result<Footer> {
     let length = file.metadata().with_context(step)?.len();
     let mut end = [0; 8];
     if length < 12 {
-        return Err(wrong(format!("it has {length} bytes, no parquet file is so short")));
+        return Err(wrong(format!("the file has only {length} bytes, too few for a parquet file")));
     }
     at(file, length - 8, &mut end).with_context(step)?;
     match &end[4..] {
         b"PAR1" => {}
-        b"PARE" => return Err(Error::failed("it is encrypted, which is not read").context(step())),
-        _ => return Err(wrong("it does not end like a parquet file (PAR1)".into())),
+        b"PARE" => return Err(Error::failed("the file is encrypted, which is not supported").context(step())),
+        _ => return Err(wrong("the file does not end with PAR1, as a parquet file does".into())),
     }
     let size = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
     if size > length - 12 || size > FOOTER {
         let most = files::format_bytes(FOOTER.min(length - 12));
-        return Err(wrong(format!("its footer of {size} bytes is longer than {most}")));
+        return Err(wrong(format!("the footer of {size} bytes is longer than {most}")));
     }
     let mut bytes = vec![0; size as usize];
     at(file, length - 8 - size, &mut bytes).with_context(step)?;
-    let (leaves, groups) = parse(&bytes).map_err(|_| wrong("its footer cannot be read".into()))?;
+    let (leaves, groups) = parse(&bytes).map_err(|_| wrong("the footer cannot be read".into()))?;
     let footer = Footer { leaves, groups };
     footer.check(length, length - 8 - size).map_err(|e| e.context(step()).hint(DAMAGED))?;
     Ok(footer)
 }
 
-const DAMAGED: &str = "the file is incomplete or damaged: get it again";
+const DAMAGED: &str = "the file is incomplete or damaged: download it again";
 
 fn at(file: &mut File, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(offset))?;
@@ -237,7 +237,9 @@ impl Footer {
             }
             if group.chunks.len() != self.leaves.len() {
                 let (found, named) = (group.chunks.len(), self.leaves.len());
-                return Err(Error::failed(format!("the row group {g} has {found} columns, the schema {named}")));
+                return Err(Error::failed(format!(
+                    "the row group {g} has {found} columns, but the schema has {named}"
+                )));
             }
             for (c, (chunk, leaf)) in group.chunks.iter().zip(&self.leaves).enumerate() {
                 let wrong = |what: String| Error::failed(format!("{what} ({})", place(leaf, g)));
@@ -250,7 +252,7 @@ impl Footer {
                 })?;
                 let fits = if leaf.listed { chunk.values >= 0 } else { chunk.values == group.rows };
                 if !fits {
-                    return Err(wrong(format!("it has {} values for {} rows", chunk.values, group.rows)));
+                    return Err(wrong(format!("the column has {} values for {} rows", chunk.values, group.rows)));
                 }
                 if leaf.listed && (chunk.values > VALUES || chunk.values as u64 > length.saturating_mul(PER_BYTE)) {
                     let most = (length.saturating_mul(PER_BYTE)).min(VALUES as u64);
@@ -261,7 +263,9 @@ impl Footer {
         }
         let (rows, most) = (self.rows(), length.saturating_mul(PER_BYTE));
         if rows > most {
-            return Err(Error::failed(format!("{rows} rows are more than {PER_BYTE} for each of its {length} bytes")));
+            return Err(Error::failed(format!(
+                "the file claims {rows} rows, more than {PER_BYTE} for each of its {length} bytes"
+            )));
         }
         all.sort_by_key(|(bytes, _, _)| (bytes.start, bytes.end));
         for pair in all.windows(2) {
@@ -269,7 +273,10 @@ impl Footer {
                 && after.start < before.end
                 && let Some(leaf) = self.leaves.get(*c)
             {
-                return Err(Error::failed(format!("its bytes overlap those of another column ({})", place(leaf, *g))));
+                return Err(Error::failed(format!(
+                    "the bytes of the column overlap those of another column ({})",
+                    place(leaf, *g)
+                )));
             }
         }
         Ok(())
@@ -380,7 +387,7 @@ fn page(bytes: &[u8]) -> Result<(Page, usize), Fault> {
 
 /// Checks the pages of a chunk with `rows` rows, and returns the most memory, in bytes, that one row may need.
 fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk) -> Result<u64> {
-    let bytes = chunk.bytes(end).ok_or_else(|| Error::failed("it does not lie within the file"))?;
+    let bytes = chunk.bytes(end).ok_or_else(|| Error::failed("the column chunk extends beyond the file"))?;
     let (mut at, mut values, mut row, mut sum) = (bytes.start, 0_i64, 0_u64, 0_u64);
     let mut buffer = Vec::new();
     while at < bytes.end && values < chunk.values {
@@ -425,12 +432,12 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
                 // Readers trust the lengths in these encodings, and a value may repeat the whole previous value.
                 if matches!(page.encoding, 6 | 7) {
                     let name = if page.encoding == 6 { "DELTA_LENGTH_BYTE_ARRAY" } else { "DELTA_BYTE_ARRAY" };
-                    return Err(Error::failed(format!("the encoding {name} is not read"))
+                    return Err(Error::failed(format!("the encoding {name} is not supported"))
                         .hint("write it again: pq.write_table(pq.read_table(FILE), FILE) with pyarrow.parquet as pq"));
                 }
                 values += page.values;
             }
-            other => return Err(Error::failed(format!("the page at byte {at} is of the unknown kind {other}"))),
+            other => return Err(Error::failed(format!("the page at byte {at} has the unknown type {other}"))),
         }
         // Number of rows that share the page's memory: the rows of its values, or the whole group for a dictionary.
         let shared = match (page.kind, leaf.listed) {
@@ -443,12 +450,12 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
         at = data + compressed;
     }
     if values != chunk.values {
-        return Err(Error::failed(format!("its pages have {values} values instead of {}", chunk.values)));
+        return Err(Error::failed(format!("the pages have {values} values instead of {}", chunk.values)));
     }
     let taken = (bytes.end - bytes.start).saturating_mul(RATIO);
     if leaf.listed && sum > taken.max(LISTS) {
         let (held, most) = (files::format_bytes(sum), files::format_bytes(taken.max(LISTS)));
-        return Err(Error::failed(format!("its lists hold {held}, more than {most}")));
+        return Err(Error::failed(format!("the lists hold {held}, more than {most}")));
     }
     Ok(row)
 }

@@ -9,7 +9,7 @@
 mod check;
 mod thrift;
 
-use super::{Cells, HandOn, TableColumns, check_columns, required};
+use super::columns::{Cells, RowCallback, TableColumns, check_columns, required};
 use crate::image_location::{ImageCell, ImageLocation};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -33,7 +33,7 @@ use std::sync::Arc;
 /// Maximum number of rows that are held at a time.
 const ROWS: usize = 256;
 
-/// Maximum size of their pages, in bytes; fewer rows are held if rows are larger.
+/// Maximum size of the pages of the held rows, in bytes; fewer rows are held if rows are larger.
 const HELD: u64 = 256 << 20;
 
 /// Maximum text of the cells of one row, and of all rows for small files, in bytes.
@@ -93,7 +93,7 @@ fn next(file: &Path, batches: &mut ParquetRecordBatchReader, row: u64) -> Result
     }
 }
 
-const DAMAGED: &str = "the file is incomplete or damaged: get it again";
+const DAMAGED: &str = "the file is incomplete or damaged: download it again";
 
 fn damaged(e: &dyn std::fmt::Display) -> Error {
     Error::failed(e.to_string()).hint(DAMAGED)
@@ -109,7 +109,7 @@ fn leaves_of(builder: &Builder, column: &str, bytes: bool) -> Vec<usize> {
     chosen.into_iter().map(|(leaf, _)| leaf).collect()
 }
 
-pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: HandOn<'_>) -> Result<()> {
+pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: RowCallback<'_>) -> Result<()> {
     let (builder, footer, mut handle) = open(file)?;
     let schema = builder.schema().clone();
     check_columns(file, columns, schema.fields().iter().map(|f| f.name().as_str()))?;
@@ -177,7 +177,7 @@ fn check_image_column(file: &Path, name: &str, schema: &Schema) -> Result<()> {
         true => Ok(()),
         false => {
             let found = in_words(kind);
-            Err(Error::failed(format!("{}: the column `{name}` holds no images but {found}", file.display()))
+            Err(Error::failed(format!("{}: the column `{name}` must hold images, found {found}", file.display()))
                 .hint("an image is a struct with `bytes`, or binary"))
         }
     }
@@ -188,7 +188,7 @@ fn in_words(kind: &DataType) -> &'static str {
     match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytes",
-        DataType::Boolean => "truth values",
+        DataType::Boolean => "booleans",
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) => "lists",
         DataType::Struct(_) => "structures",
         DataType::Map(_, _) => "maps",
@@ -196,7 +196,7 @@ fn in_words(kind: &DataType) -> &'static str {
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => "dates",
         DataType::Time32(_) | DataType::Time64(_) | DataType::Duration(_) | DataType::Interval(_) => "times",
         kind if kind.is_numeric() => "numbers",
-        _ => "something else",
+        _ => "values of another type",
     }
 }
 
@@ -262,7 +262,7 @@ fn cell(array: &ArrayRef, i: usize, left: &mut u64) -> Result<Value> {
             let key = dictionary.normalized_keys().get(i).copied().unwrap_or_default();
             return cell(dictionary.values(), key, left);
         }
-        other => return Err(Error::failed(format!("{} in this form are not read", in_words(other)))),
+        other => return Err(Error::failed(format!("{} of this type are not supported", in_words(other)))),
     })
 }
 
@@ -299,7 +299,10 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
     let mut of_row: BTreeMap<(u64, Option<u32>), Vec<u8>> = BTreeMap::new();
     let mut read = within.iter();
     while let Some(batch) = next(file, &mut batches, 0)? {
-        let array = batch.column_by_name(column).ok_or_else(|| damaged(&"a column is gone")).with_context(step)?;
+        let array = batch
+            .column_by_name(column)
+            .ok_or_else(|| damaged(&"a column is missing in a batch"))
+            .with_context(step)?;
         for (i, row) in (0..batch.num_rows()).zip(read.by_ref()) {
             let found: Vec<(Option<u32>, ArrayRef, usize)> = match items(array, i) {
                 None => vec![(None, array.clone(), i)],
@@ -310,7 +313,9 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
                 fetched += bytes.len() as u64;
                 if fetched > most {
                     let most = files::format_bytes(most);
-                    return Err(Error::failed(format!("its images together are more than {most}")).context(step()));
+                    return Err(
+                        Error::failed(format!("the images to read take more than {most} in total")).context(step())
+                    );
                 }
                 of_row.insert((*row, item), bytes);
             }
@@ -318,8 +323,8 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
     }
     let of = |cell: &&ImageCell| {
         of_row.get(&(cell.at, cell.item)).cloned().ok_or_else(|| {
-            Error::failed(format!("{} holds no bytes", ImageLocation::Cell((*cell).clone())))
-                .hint("only a path is written there: get the edition of the dataset with the images inside")
+            Error::failed(format!("{} contains no image bytes", ImageLocation::Cell((*cell).clone())))
+                .hint("the cell contains only a path: download the edition of the dataset with the images inside")
         })
     };
     Ok(cells.iter().map(of).collect())

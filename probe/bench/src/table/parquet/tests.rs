@@ -152,16 +152,16 @@ fn offsets_and_counts_are_compared_with_the_file() -> Checked {
         (said(Said { data: 1 << 40, ..HONEST }), "do not lie within"),
         (said(Said { dictionary: Some(-9), ..HONEST }), "from byte -9 do not lie within"),
         (said(Said { dictionary: Some(80), ..HONEST }), "do not lie within"),
-        (said(Said { values: -1, ..HONEST }), "it has -1 values for 2 rows"),
-        (said(Said { values: 1 << 40, ..HONEST }), "it has 1099511627776 values for 2 rows"),
+        (said(Said { values: -1, ..HONEST }), "the column has -1 values for 2 rows"),
+        (said(Said { values: 1 << 40, ..HONEST }), "the column has 1099511627776 values for 2 rows"),
         (vec![(-2, vec![HONEST])], "the row group 0 has -2 rows"),
-        (vec![(1 << 50, vec![Said { values: 1 << 50, ..HONEST }])], "rows are more than 16 for each of its"),
+        (vec![(1 << 50, vec![Said { values: 1 << 50, ..HONEST }])], "rows, more than 16 for each of its"),
         (
             vec![(2, vec![HONEST]), (2, vec![Said { data: 43, ..HONEST }])],
-            "its bytes overlap those of another column (column `question`, row group 1)",
+            "the bytes of the column overlap those of another column (column `question`, row group 1)",
         ),
-        (vec![(2, vec![HONEST, second.clone()])], "the row group 0 has 2 columns, the schema 1"),
-        (vec![(2, Vec::new())], "the row group 0 has 0 columns, the schema 1"),
+        (vec![(2, vec![HONEST, second.clone()])], "the row group 0 has 2 columns, but the schema has 1"),
+        (vec![(2, Vec::new())], "the row group 0 has 0 columns, but the schema has 1"),
     ];
     for (groups, message) in cases {
         fs::write(&file, forged(&groups))?;
@@ -181,7 +181,7 @@ fn offsets_and_counts_are_compared_with_the_file() -> Checked {
         assert!(error(&file).contains("footer"), "{}", error(&file));
     }
     for (bytes, message) in
-        [(&b"PAR1"[..], "no parquet file is so short"), (&[0; 64], "PAR1"), (b"PAR1\0\0\0\0\0\0\0\0PARE", "encrypted")]
+        [(&b"PAR1"[..], "too few for a parquet file"), (&[0; 64], "PAR1"), (b"PAR1\0\0\0\0\0\0\0\0PARE", "encrypted")]
     {
         fs::write(&file, bytes)?;
         assert!(error(&file).contains(message), "{}", error(&file));
@@ -261,7 +261,9 @@ fn small_files_do_not_become_gigabytes() -> Checked {
     let properties = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
     write(&file, vec![("question", texts(&[&shared, &shared]))], properties)?;
     let refused = read(&file).expect_err("an encoding");
-    assert!(refused.to_string().contains("the encoding DELTA_BYTE_ARRAY is not read (column `question`, row group 0)"));
+    assert!(
+        refused.to_string().contains("the encoding DELTA_BYTE_ARRAY is not supported (column `question`, row group 0)")
+    );
     assert!(refused.hint_text().is_some_and(|h| h.contains("pq.write_table")));
     // Images that share their bytes.
     let mut image = BinaryBuilder::new();

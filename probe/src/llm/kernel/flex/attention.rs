@@ -1,8 +1,8 @@
 //! Fused rotary causal attention of whole sequences; reads the joint projection in place.
 //!
 //! Per head, queries and keys are rotated while they are copied into small buffers. Blocks of [`BLOCK`] queries then
-//! meet only the keys that they may attend to, so the masked half of the score matrix is never computed. The backward
-//! pass recomputes the probabilities instead of storing them.
+//! are multiplied only by the keys that they may attend to, so the masked half of the score matrix is never computed.
+//! The backward pass recomputes the probabilities instead of storing them.
 
 use super::{Input, record, slice, tensor};
 use crate::llm::kernel::{AttentionSpec, PaddingMask};
@@ -63,14 +63,14 @@ pub fn causal_attention(
                 );
             },
         );
-    let kept = tensor(out, [s.batch * s.tokens, out_columns]);
-    let output = kept.clone();
+    let saved = tensor(out, [s.batch * s.tokens, out_columns]);
+    let output = saved.clone();
     Some(record([input], output, move || {
         Arc::new(move |grad, _| {
             let mut d = vec![0f32; s.batch * s.tokens * s.columns()];
             d.par_chunks_mut(s.tokens * s.columns())
                 .zip(slice(&values).par_chunks(s.tokens * s.columns()))
-                .zip(grad.par_chunks(s.tokens * out_columns).zip(slice(&kept).par_chunks(s.tokens * out_columns)))
+                .zip(grad.par_chunks(s.tokens * out_columns).zip(slice(&saved).par_chunks(s.tokens * out_columns)))
                 .enumerate()
                 .for_each_init(
                     || Scratch::new(s),
@@ -138,12 +138,12 @@ fn forward(
             load_rotated(x, h * w, cos, sin, s, s.scale as f32, &mut b.q);
             for from in (0..t).step_by(BLOCK) {
                 let to = (from + BLOCK).min(t);
-                let seen = ScoreBlock { first: s.first_key(from), from, to };
-                let (rows, keys) = (to - from, to - seen.first);
+                let block = ScoreBlock { first: s.first_key(from), from, to };
+                let (rows, keys) = (to - from, to - block.first);
                 let p = &mut b.p[..rows * keys];
-                let (k, v) = (&b.k[seen.first * w..to * w], &b.v[seen.first * w..to * w]);
+                let (k, v) = (&b.k[block.first * w..to * w], &b.v[block.first * w..to * w]);
                 product(p, &b.q[from * w..to * w], k, [rows, keys, w], [w, 1], [1, w], false);
-                masked_softmax(p, seen, s, padding_mask);
+                masked_softmax(p, block, s, padding_mask);
                 product(&mut b.o[..rows * w], p, v, [rows, w, keys], [keys, 1], [w, 1], false);
                 store(&b.o[..rows * w], out, h * w, s.query * w, w, from);
             }
@@ -177,13 +177,13 @@ fn backward(
             load_rotated(x, h * w, cos, sin, s, scale, &mut b.q);
             for from in (0..t).step_by(BLOCK) {
                 let to = (from + BLOCK).min(t);
-                let seen = ScoreBlock { first: s.first_key(from), from, to };
-                let (rows, keys) = (to - from, to - seen.first);
+                let block = ScoreBlock { first: s.first_key(from), from, to };
+                let (rows, keys) = (to - from, to - block.first);
                 let (p, dp) = (&mut b.p[..rows * keys], &mut b.dp[..rows * keys]);
                 let q = &b.q[from * w..to * w];
-                let span = seen.first * w..to * w;
+                let span = block.first * w..to * w;
                 product(p, q, &b.k[span.clone()], [rows, keys, w], [w, 1], [1, w], false);
-                masked_softmax(p, seen, s, padding_mask);
+                masked_softmax(p, block, s, padding_mask);
                 let go = &mut b.o[..rows * w];
                 for (i, go) in go.chunks_exact_mut(w).enumerate() {
                     let at = (from + i) * columns + h * w;
@@ -237,25 +237,25 @@ fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: Attention
 pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], scale: f32, interleaved: bool, to: &mut [f32]) {
     let half = cos.len();
     if interleaved {
-        let (turned, kept) = to.split_at_mut(2 * half);
-        let pairs = turned.chunks_exact_mut(2).zip(x.chunks_exact(2)).zip(cos.iter().zip(sin));
+        let (rotated, unrotated) = to.split_at_mut(2 * half);
+        let pairs = rotated.chunks_exact_mut(2).zip(x.chunks_exact(2)).zip(cos.iter().zip(sin));
         for ((to, x), (cos, sin)) in pairs {
             to[0] = (x[0] * cos - x[1] * sin) * scale;
             to[1] = (x[1] * cos + x[0] * sin) * scale;
         }
-        for (to, x) in kept.iter_mut().zip(&x[2 * half..]) {
+        for (to, x) in unrotated.iter_mut().zip(&x[2 * half..]) {
             *to = x * scale;
         }
         return;
     }
     let ((a, b), rest) = (x[..2 * half].split_at(half), &x[2 * half..]);
-    let (turned, kept) = to.split_at_mut(2 * half);
-    let (to_a, to_b) = turned.split_at_mut(half);
+    let (rotated, unrotated) = to.split_at_mut(2 * half);
+    let (to_a, to_b) = rotated.split_at_mut(half);
     for i in 0..half {
         to_a[i] = (a[i] * cos[i] - b[i] * sin[i]) * scale;
         to_b[i] = (b[i] * cos[i] + a[i] * sin[i]) * scale;
     }
-    for (to, x) in kept.iter_mut().zip(rest) {
+    for (to, x) in unrotated.iter_mut().zip(rest) {
         *to = x * scale;
     }
 }
@@ -281,23 +281,26 @@ fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: 
             continue;
         }
         let ((a, b), rest) = (from[..2 * half].split_at(half), &from[2 * half..]);
-        let (turned, kept) = to[column..column + s.width].split_at_mut(2 * half);
-        let (to_a, to_b) = turned.split_at_mut(half);
+        let (rotated, unrotated) = to[column..column + s.width].split_at_mut(2 * half);
+        let (to_a, to_b) = rotated.split_at_mut(half);
         for i in 0..half {
             to_a[i] = (a[i] * cos[i] + b[i] * sin[i]) * scale;
             to_b[i] = (b[i] * cos[i] - a[i] * sin[i]) * scale;
         }
-        for (to, x) in kept.iter_mut().zip(rest) {
+        for (to, x) in unrotated.iter_mut().zip(rest) {
             *to = x * scale;
         }
     }
 }
 
-/// A block of scores: queries `from..to` against keys `first..to`.
+/// A block of scores: queries `from..to` against keys `first..to`, all as positions in the sequence.
 #[derive(Clone, Copy)]
 pub(super) struct ScoreBlock {
+    /// Position of the first key.
     pub first: usize,
+    /// Position of the first query.
     pub from: usize,
+    /// Position after the last query and the last key.
     pub to: usize,
 }
 
@@ -318,13 +321,13 @@ pub(super) fn masked_softmax(p: &mut [f32], block: ScoreBlock, s: AttentionSpec,
             }
         }
         let (before, rest) = row.split_at_mut(s.first_key(query) - block.first);
-        let (seen, after) = rest.split_at_mut(query + 1 - s.first_key(query));
-        let most = max(seen);
-        for x in seen.iter_mut() {
+        let (allowed, after) = rest.split_at_mut(query + 1 - s.first_key(query));
+        let most = max(allowed);
+        for x in allowed.iter_mut() {
             *x = exp(*x - most);
         }
-        let scale = 1.0 / sum2(seen, seen, |a, _| a);
-        for x in seen.iter_mut() {
+        let scale = 1.0 / sum2(allowed, allowed, |a, _| a);
+        for x in allowed.iter_mut() {
             *x *= scale;
         }
         before.fill(0.0);

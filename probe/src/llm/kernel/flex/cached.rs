@@ -74,8 +74,8 @@ impl CachedRows {
         let mut heads = vec![0f32; s.batch * s.query * t * w];
         heads.par_chunks_mut(t * w).enumerate().for_each(|(at, out)| {
             let (row, head) = (at / s.query, at % s.query);
-            let kept = row * s.kv + head / s.group();
-            let (keys, values) = (&self.keys[kept], &self.values[kept]);
+            let cached = row * s.kv + head / s.group();
+            let (keys, values) = (&self.keys[cached], &self.values[cached]);
             wide(
                 #[inline(always)]
                 || {
@@ -89,13 +89,13 @@ impl CachedRows {
                         }
                         let (first, last) = (old + from, old + from + n);
                         let block = ScoreBlock { first: s.first_key(first), from: first, to: last };
-                        let seen = last - block.first;
+                        let count = last - block.first;
                         let span = block.first * w..last * w;
-                        p.resize(n * seen, 0.0);
-                        product(&mut p, &q[..n * w], &keys[span.clone()], [n, seen, w], [w, 1], [1, w], false);
+                        p.resize(n * count, 0.0);
+                        product(&mut p, &q[..n * w], &keys[span.clone()], [n, count, w], [w, 1], [1, w], false);
                         masked_softmax(&mut p, block, s, None);
                         let out = &mut out[from * w..(from + n) * w];
-                        product(out, &p, &values[span], [n, w, seen], [seen, 1], [w, 1], false);
+                        product(out, &p, &values[span], [n, w, count], [count, 1], [w, 1], false);
                     }
                 },
             );

@@ -1,4 +1,4 @@
-//! Fused implementations of [`super::portable`] for the `flex` backend: one pass over memory, with own gradients.
+//! Fused implementations of [`super::portable`] for the `flex` backend: one pass over memory, with their own gradients.
 //!
 //! Composed of tensor operations, a norm or a softmax reads and writes its whole input once per operation, and again
 //! for each in the backward pass; on one core that is most of a training step of a small decoder. Here each step is

@@ -13,11 +13,12 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// The largest number of rows for which the weight is streamed.
+/// Maximum number of rows for which the weight is streamed.
 const FEW: usize = 24;
 /// Number of columns per task.
 const COLUMNS: usize = 256;
 
+/// The contiguous values of a tensor that is not tracked by autodiff; `None` otherwise.
 fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     match Input::of(tensor)? {
         Input::Plain(t) => Some(t.to_contiguous()),
@@ -25,7 +26,8 @@ fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     }
 }
 
-/// Fused form of [`crate::llm::kernel::fused_linear`]; `None` if a tensor is tracked, not f32 or of an unexpected shape.
+/// Fused form of [`crate::llm::kernel::fused_linear`]; `None` if a tensor is tracked, not f32 or of an unexpected
+/// shape.
 pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
     let [rows, inputs] = x.dims();
     let x = plain(x)?;
@@ -135,8 +137,8 @@ pub fn linear_transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>>
         return Some(Tensor::from_primitive::<Flex>(tensor(out, [rows, columns])));
     }
     // Computed column by column, so that each row of the weight is read once.
-    let mut turned = vec![0f32; columns * rows];
-    turned.par_chunks_mut(COLUMNS * rows).zip(weight.par_chunks(COLUMNS * inputs)).for_each(|(out, weight)| {
+    let mut columns_first = vec![0f32; columns * rows];
+    columns_first.par_chunks_mut(COLUMNS * rows).zip(weight.par_chunks(COLUMNS * inputs)).for_each(|(out, weight)| {
         wide(
             #[inline(always)]
             || {
@@ -149,11 +151,11 @@ pub fn linear_transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>>
         );
     });
     if rows == 1 {
-        return Some(Tensor::from_primitive::<Flex>(tensor(turned, [1, columns])));
+        return Some(Tensor::from_primitive::<Flex>(tensor(columns_first, [1, columns])));
     }
     let mut out = vec![0f32; rows * columns];
     out.par_chunks_mut(columns).enumerate().for_each(|(r, out)| {
-        for (out, column) in out.iter_mut().zip(turned.chunks_exact(rows)) {
+        for (out, column) in out.iter_mut().zip(columns_first.chunks_exact(rows)) {
             *out = column[r];
         }
     });

@@ -26,11 +26,13 @@ pub(in crate::llm::weights) struct Architecture {
 
 /// Sizes of a model, from the metadata.
 pub(super) struct Sizes {
+    /// Number of decoder blocks.
     pub layers: usize,
     /// Width of the residual stream.
     pub width: usize,
     /// Number of query heads.
     pub heads: usize,
+    /// Width of one head.
     pub head_width: usize,
 }
 
@@ -116,6 +118,7 @@ pub(super) static ARCHITECTURES: [Architecture; 17] = [
 /// or other tensor names.
 pub(super) const ONLY_SAFETENSORS: [&str; 6] = ["qwen2moe", "qwen3moe", "olmoe", "arcee", "seed_oss", "chatglm"];
 
+/// The keys of Phi-3: window and the length of pretraining.
 fn phi_3(keys: &MetadataKeys<'_>, _: &Sizes) -> Result<Vec<(&'static str, Value)>> {
     let window = keys.size("attention.sliding_window")?.filter(|n| *n > 0);
     let original = keys.size("rope.scaling.original_context_length")?;

@@ -141,7 +141,8 @@ impl Architecture {
 }
 
 /// Permutes rows from the interleaved rotary layout to the `rotate_half` layout: within each head of `width` rows of
-/// `row` numbers, even rows move to the front and odd rows behind them. Inverse of `permute` in `convert_hf_to_gguf.py`.
+/// `row` numbers, even rows move to the front and odd rows behind them. Inverse of `permute` in
+/// `convert_hf_to_gguf.py`.
 fn to_rotate_half(values: &[f32], width: usize, row: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for head in values.chunks((width * row).max(1)) {
@@ -167,18 +168,21 @@ pub(super) struct MetadataKeys<'a> {
 }
 
 impl MetadataKeys<'_> {
+    /// The full key of a name.
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
+    /// A non-negative integer; `None` if it is absent.
     fn size(&self, name: &str) -> Result<Option<usize>> {
         self.file.metadata().size(&self.key(name))
     }
 
+    /// A finite number; `None` if it is absent.
     fn number(&self, name: &str) -> Result<Option<f64>> {
         match self.file.metadata().number(&self.key(name))? {
             Some(number) if !number.is_finite() => {
-                Err(Error::failed(format!("metadata `{}` is {number}", self.key(name)))
+                Err(Error::failed(format!("metadata `{}` is {number}, expected a finite number", self.key(name)))
                     .hint("the file was damaged or made by a broken converter: get it again"))
             }
             number => Ok(number),
@@ -190,10 +194,12 @@ impl MetadataKeys<'_> {
             .hint("use a file made by llama.cpp's converter: this one is incomplete or was made by another program")
     }
 
+    /// A non-negative integer that must be present.
     fn needed(&self, name: &str) -> Result<usize> {
         self.size(name)?.ok_or_else(|| self.absent(name))
     }
 
+    /// A finite number that must be present.
     fn needed_number(&self, name: &str) -> Result<f64> {
         self.number(name)?.ok_or_else(|| self.absent(name))
     }

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 /// The directory of one process, and the messages that its target reported.
 #[derive(Debug)]
-pub struct Place {
+pub struct InputDir {
     dir: PathBuf,
     twins: RefCell<BTreeMap<PathBuf, PathBuf>>,
     told: RefCell<Vec<String>>,
 }
 
-impl Place {
+impl InputDir {
     /// Makes the value for an existing directory.
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), twins: RefCell::default(), told: RefCell::default() }
