@@ -1,7 +1,7 @@
 //! What to download for an encoder, for the client of the crate `burgess-hub`: this crate itself never uses the network.
 
 use crate::card::{EncoderCard, Location};
-use crate::checkpoint::{self, PIPELINE};
+use crate::checkpoint::{self, DIFFUSERS_FOLDERS};
 use crate::hub::{DownloadRequest, FileSelection, Repository, SelectedFiles};
 use crate::resolve::weights_path;
 use burgess_base::{Error, Result, nearest};
@@ -42,7 +42,7 @@ impl FileSelection for ModelFiles {
     fn select(&self, repository: &Repository, names: &BTreeSet<String>, file: Option<&str>) -> Result<SelectedFiles> {
         if let Some(file) = file {
             if names.contains(file) {
-                return Ok(SelectedFiles { configurations: Vec::new(), weights: checkpoint::parts(file) });
+                return Ok(SelectedFiles { configurations: Vec::new(), weights: checkpoint::gguf_parts(file) });
             }
             let near = nearest(file, names.iter().map(String::as_str));
             return Err(Error::failed(format!("{} has no file {file}", repository.name())).hint(match near.len() {
@@ -55,13 +55,13 @@ impl FileSelection for ModelFiles {
             names.iter().filter(|name| inside(name)).filter_map(|name| name.rsplit('/').next()).collect()
         };
         let pipeline = names.contains("model_index.json");
-        let folders: &[&str] = if pipeline { &PIPELINE } else { &[""] };
+        let folders: &[&str] = if pipeline { &DIFFUSERS_FOLDERS } else { &[""] };
         let mut weights = Vec::new();
         for folder in folders {
-            let chosen = checkpoint::choose(&names_in(folder)).map_err(|e| {
+            let chosen = checkpoint::choose_weights(&names_in(folder)).map_err(|e| {
                 e.context(format!("looking for weights in {} {folder}", repository.name()).trim().to_string())
             })?;
-            for part in checkpoint::parts(chosen) {
+            for part in checkpoint::gguf_parts(chosen) {
                 weights.push(if folder.is_empty() { part } else { format!("{folder}/{part}") });
             }
         }
@@ -79,11 +79,11 @@ impl FileSelection for ModelFiles {
     }
 
     fn shards(&self, index: &[u8]) -> Result<Vec<String>> {
-        checkpoint::shards(index)
+        checkpoint::index_shards(index)
     }
 
     fn local_files(&self, path: &Path) -> Result<Vec<PathBuf>> {
-        checkpoint::complete(path)
+        checkpoint::all_files(path)
     }
 }
 
