@@ -114,7 +114,7 @@ fn headers_of_safetensors() {
     say("nested", &format!("{}{}", r#"{"w":"#.repeat(100_000), "}".repeat(100_000)), "not valid");
     say("lists", &line(&"[".repeat(1_000_000)), "not valid");
     say("metadata", &format!(r#"{{"__metadata__":{}"#, "[".repeat(1_000_000)), "not valid");
-    say("long", &format!(r#"{{"{}":1}}"#, "x".repeat(1_000_000)), "a name of 1000000 bytes");
+    say("long", &format!(r#"{{"{}":1}}"#, "x".repeat(1_000_000)), "a name has 1000000 bytes");
     let both = r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},"b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#;
     say("overlapping", both, "overlaps");
     let twice = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#;
@@ -126,7 +126,7 @@ fn headers_of_safetensors() {
     for length in [17u64, 1 << 40, u64::MAX] {
         let mut bytes = length.to_le_bytes().to_vec();
         bytes.extend(b"{}              ");
-        refused("length", &bytes, if length == 17 { "claims 17 bytes" } else { "claims" });
+        refused("length", &bytes, if length == 17 { "header length is 17 bytes" } else { "header length is" });
     }
 }
 
@@ -209,7 +209,7 @@ fn programs_in_pickles() {
     say("marks", &[b'('; 3_000_000], "more memory than the whole file");
     say("copies", &[&b")"[..], &[b'2'; 3_000_000]].concat(), "more memory than the whole file");
     say("memos", &[&b")"[..], &[0x94; 3_000_000]].concat(), "more memory than the whole file");
-    say("deep", &[&b")"[..], &[0x85; 50_000], b"."].concat(), "nested without end");
+    say("deep", &[&b")"[..], &[0x85; 50_000], b"."].concat(), "nested too deeply");
     say("itself", b"}q\x00X\x01\x00\x00\x00ah\x00s.", "contain themselves");
 
     // "Billion laughs" attack: each list contains the previous one ten times.
@@ -228,7 +228,7 @@ fn programs_in_pickles() {
     // A long string as the name of many classes and of many values.
     let long = [&b"X\xa0\x86\x01\x00"[..], &[b'x'; 100_000], b"q\x01"].concat();
     say("classes", &[&long[..], &b"h\x01h\x01\x93".repeat(50_000), b"."].concat(), "more memory than the whole file");
-    say("names", &[b"}(", &long[..], b"N", &b"h\x01N".repeat(50_000), b"u."].concat(), "without end");
+    say("names", &[b"}(", &long[..], b"N", &b"h\x01N".repeat(50_000), b"u."].concat(), "nested too deeply");
 
     // Views, shapes and storages that do not exist.
     let tensor = |storage: &[u8], place: &[u8]| {
@@ -244,7 +244,7 @@ fn programs_in_pickles() {
     let huge = [b"tQK\x00", &b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f".repeat(2)[..], b"\x86K\x01K\x01\x86"].concat();
     refused("huge", &tensor(own, &huge), "exceeds its storage");
     refused("absent", &tensor(b"FloatStorage\nX\x01\x00\x00\x001", b"tQK\x00K\x04\x85K\x01\x85"), "not in the file");
-    refused("typeless", &tensor(b"QStorage\nX\x01\x00\x00\x000", b"tQK\x00K\x04\x85K\x01\x85"), "not known");
+    refused("typeless", &tensor(b"QStorage\nX\x01\x00\x00\x000", b"tQK\x00K\x04\x85K\x01\x85"), "not supported");
     refused("view", &tensor(own, b"(X\x01\x00\x00\x001K\x00K\x04ttQK\x00K\x04\x85K\x01\x85"), "view of another");
     let negated = b"tQK\x00K\x04\x85K\x01\x85\x89N}X\x03\x00\x00\x00neg\x88s";
     refused("negated", &tensor(own, negated), "negated");
@@ -260,7 +260,7 @@ fn tables_of_gguf() {
     let front = |version: u32, tensors: u64, pairs: u64| {
         [b"GGUF", &version.to_le_bytes()[..], &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat()
     };
-    refused("short", b"GGUF", "of which 0 are there");
+    refused("short", b"GGUF", "but only 0 are left");
     refused("version 1", &front(1, 0, 0), "version 1 of GGUF");
     refused("version 4", &front(4, 0, 0), "version 4 of GGUF, expected 2 or 3");
     refused("big-endian", &front(3u32.swap_bytes(), 0, 0), "big-endian");
@@ -286,7 +286,7 @@ fn tables_of_gguf() {
     pair("cut list", 9, &[list(8, 2), counted("a", &[&u64::MAX.to_le_bytes()])].concat(), "bytes are needed");
     let one = counted("k", &[&7u32.to_le_bytes(), &[1]]);
     pairs("twice", 2, &one.repeat(2), "`k` is listed twice");
-    pairs("key", 1, &counted(&"k".repeat(2000), &[&7u32.to_le_bytes(), &[1]]), "a name of 2000 bytes");
+    pairs("key", 1, &counted(&"k".repeat(2000), &[&7u32.to_le_bytes(), &[1]]), "a name has 2000 bytes");
     pairs("odd key", 1, &[&1u64.to_le_bytes()[..], &[0xc3], &7u32.to_le_bytes(), &[1]].concat(), "not UTF-8");
     let crowd: Vec<u8> = (0..200_000).flat_map(|i| counted(&i.to_string(), &[&7u32.to_le_bytes(), &[1]])).collect();
     pairs("crowd", 200_000, &crowd, "more memory than the whole file");
@@ -294,7 +294,7 @@ fn tables_of_gguf() {
     pairs("unaligned", 1, &alignment(0), "not a power of two");
     pairs("odd", 1, &alignment(24), "not a power of two");
     pairs("far", 1, &alignment(1 << 31), "exceeds the file of");
-    pairs("typed", 1, &counted("general.alignment", &[&7u32.to_le_bytes(), &[1]]), "is true or false, not a size");
+    pairs("typed", 1, &counted("general.alignment", &[&7u32.to_le_bytes(), &[1]]), "is true or false, expected a size");
 
     // Damage in the table of tensors.
     let tensor = |name: &str, line: &[u8], because: &str| refused(name, &gguf(0, &[], 1, line), because);
@@ -354,14 +354,21 @@ fn indexes_of_shards() {
         "..\\\\out.safetensors",
     ] {
         let error = open(&index("w", outside)).unwrap_err();
-        assert!(error.contains("not a file beside it") && error.contains("index.json"), "{outside}: {error}");
+        assert!(
+            error.contains("expected the name of a file in its directory") && error.contains("index.json"),
+            "{outside}: {error}"
+        );
     }
     assert!(open(&index("v", "s.safetensors")).unwrap_err().contains("first `v`"));
     assert!(open(&index("w", "absent")).unwrap_err().contains("is not there: absent"));
     assert!(open("{}").unwrap_err().contains("weight_map"));
     assert!(open(&"[".repeat(500_000)).is_err());
     let lines = |n: usize| (0..n).map(|i| format!(r#""{i}":"""#)).collect::<Vec<_>>().join(",");
-    assert!(open(&format!(r#"{{"weight_map":{{{}}}}}"#, lines(50_000))).unwrap_err().contains("not a file beside it"));
+    assert!(
+        open(&format!(r#"{{"weight_map":{{{}}}}}"#, lines(50_000)))
+            .unwrap_err()
+            .contains("expected the name of a file in its directory")
+    );
     let crowd = format!(r#"{{"weight_map":{{{}}}}}"#, lines(500_000));
     assert!(open(&crowd).unwrap_err().contains("more memory than the whole file"));
     assert!(open(r#"{"weight_map":{},"weight_map":{}}"#).unwrap_err().contains("duplicate field"));

@@ -89,9 +89,9 @@ pub struct MoCoV3Mlp {
 /// The affine parameters of a batch norm without running statistics, because the MLPs are used only in training.
 #[derive(Module, Debug)]
 pub struct MlpBatchNorm {
-    /// Scale, `[channels]`.
+    /// Scale after normalisation, `[channels]`.
     gamma: Param<Tensor<1>>,
-    /// Shift, `[channels]`.
+    /// Shift after scaling, `[channels]`.
     beta: Param<Tensor<1>>,
 }
 

@@ -402,7 +402,7 @@ mod tests {
             assert_eq!(mask[cell], 1.0, "{x} {y} {mask:?}");
             sizes.push(mask.iter().sum::<f32>() as usize);
         }
-        // Both instances are asked for twice; the pixel is too small.
+        // Both instances are prompted twice; the single pixel is too small.
         sizes.sort_unstable();
         assert_eq!(sizes, [4, 4, 8, 8]);
 

@@ -86,7 +86,7 @@ impl PretrainRecipe {
             "invalid pretraining recipe: steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
             self.steps, self.batch, self.learning_rate, self.weight_decay, self.beta2, self.clip_norm
         ))
-        .hint("set steps, batch, learning_rate and clip_norm above 0, weight_decay and beta2 to at least 0, beta2 below 1"))
+        .hint("set each above 0, beta2 below 1; weight_decay and beta2 may be 0"))
     }
 
     /// Returns the learning rate at `step`; the first step is 0.
@@ -107,7 +107,7 @@ pub struct StepReport {
     pub step: usize,
     /// Total number of steps.
     pub steps: usize,
-    /// Total loss.
+    /// Total loss of the batch.
     pub loss: f64,
     /// Named components of the loss, and other metrics.
     pub parts: Vec<(String, f64)>,

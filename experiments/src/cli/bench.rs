@@ -17,7 +17,7 @@ use std::time::Duration;
 on their values.
 
 Examples:
-  burgess bench encoders                                   one per checkpoint dialect, at batch 1 and 8
+  burgess bench encoders                                   one per dialect, at batch 1 and 8
   burgess bench encoders openai-clip-l14-336 --batch 1,4
   burgess bench encoders mae-l16 --device tch --json
   burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, training")]

@@ -21,7 +21,7 @@ image shows, and which thing covers a patch. The record beside the weights of a 
 --probe computes them for any encoder.
 
 Examples:
-  burgess encoders                               every encoder, and whether its weights are on this machine
+  burgess encoders                               all encoders, and which weights are here
   burgess encoders nano-clip                     one card, its sources and its direct probes
   burgess encoders dinov2-base/                  the card of a directory from the hub
   burgess encoders facebook/dinov2-base          the same, once it was fetched
