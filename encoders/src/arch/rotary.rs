@@ -31,8 +31,8 @@ pub struct Rotary {
     #[serde(default, skip_serializing_if = "is_default")]
     pub centred: bool,
     /// Whether channels half a head apart form a pair (`rotate_half`). Default: neighbouring channels.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub halves: bool,
+    #[serde(default, skip_serializing_if = "is_default", rename = "halves", alias = "rotate_half")]
+    pub rotate_half: bool,
 }
 
 const TEMPERATURE: f64 = 10000.0;
@@ -49,8 +49,8 @@ fn is_usual(value: &f64) -> bool {
 
 impl Default for Rotary {
     fn default() -> Self {
-        let (grid, offset, columns_first, centred, halves) = (None, 0.0, false, false, false);
-        Self { grid, offset, temperature: TEMPERATURE, columns_first, centred, halves }
+        let (grid, offset, columns_first, centred, rotate_half) = (None, 0.0, false, false, false);
+        Self { grid, offset, temperature: TEMPERATURE, columns_first, centred, rotate_half }
     }
 }
 
