@@ -19,6 +19,7 @@ const BITS: u32 = 22;
 
 /// The interpolation kernels, as Pillow defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
     /// The triangle kernel, radius 1.

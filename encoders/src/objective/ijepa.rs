@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of I-JEPA pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct IJepaConfig {
     /// Number of target blocks per image. Default 4.

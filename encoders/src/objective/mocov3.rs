@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of MoCo v3 pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MoCoV3Config {
     /// Hidden channels of the projector and the predictor. Default 256.

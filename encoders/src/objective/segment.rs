@@ -25,6 +25,7 @@ use std::f64::consts::TAU;
 
 /// Hyper-parameters of segmentation pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SegmentConfig {
     /// Number of point prompts per image. Default 3.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of the text tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TextConfig {
     /// Channels of a token. Default 128.

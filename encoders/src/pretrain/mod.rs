@@ -16,6 +16,7 @@ use std::time::Instant;
 /// A pretraining recipe: the `[pretrain]` table of an encoder card. The table also contains the hyper-parameters of the
 /// objective; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PretrainRecipe {
     /// The objective, `objective = "clip"` and so on, with its hyper-parameters.
     #[serde(flatten)]
@@ -41,6 +42,17 @@ pub struct PretrainRecipe {
     /// Seed of all random streams. Default 0.
     #[serde(default)]
     pub seed: u64,
+}
+
+/// The `[pretrain]` table of an encoder card, for its JSON schema.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[allow(dead_code)]
+pub(crate) struct PretrainTable {
+    #[serde(flatten)]
+    recipe: PretrainRecipe,
+    /// Number of distinct training images of the nano world, at least 1.
+    images: usize,
 }
 
 fn default_decay() -> f32 {
