@@ -15,6 +15,7 @@ include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
 
 /// The description of a pretrained encoder without its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EncoderCard {
     /// Name of the encoder on the command line and in studies; equals the file name without extension.
@@ -29,6 +30,7 @@ pub struct EncoderCard {
     pub licence: String,
     /// Assumptions made where the model's own files say nothing; printed when the encoder is opened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub notes: Vec<String>,
     /// The grid, `[rows, columns]`, to which features are resampled. Default: the encoder's own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,11 +49,13 @@ pub struct EncoderCard {
     pub tap: Tap,
     /// Pretraining recipe, if this project trained the encoder; read by the pretraining code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::pretrain::PretrainTable>"))]
     pub pretrain: Option<toml::Table>,
 }
 
 /// The kind of supervision with which an encoder was trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Supervision {
     /// Trained with captions (image-text pairs).
@@ -90,6 +94,7 @@ impl Supervision {
 
 /// The `[source]` table of a card: location of the weights and naming of their tensors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "SourceTable", into = "SourceTable")]
 pub struct Source {
     /// Location of the weights.
@@ -127,23 +132,33 @@ pub enum Location {
 
 /// The serialised form of [`Source`]: exactly one of `shipped`, `hub`, `url` and `directory`.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct SourceTable {
+    /// File in `encoders/zoo/weights/` of this project, without a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     shipped: Option<String>,
+    /// Repository on the Hugging Face hub, `owner/name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     hub: Option<String>,
+    /// Address of a file on its publisher's server.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+    /// Local directory in Hugging Face layout.
     #[serde(skip_serializing_if = "Option::is_none")]
     directory: Option<PathBuf>,
+    /// File in the repository `hub`. Default: the usual file names are tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
+    /// Branch, tag or commit of the repository `hub`. Default: `main`.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<String>,
+    /// Naming scheme of the tensors; see [`Dialect`].
     dialect: String,
+    /// Common prefix of the tensor names if the encoder is part of a larger model, such as `image_encoder.`.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
+    /// Number of parameters of the encoder as it is used here.
     parameters: u64,
 }
 

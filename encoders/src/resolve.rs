@@ -148,7 +148,7 @@ pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
             Err(Error::failed(format!("the weights of {} should be in {}, which is absent", card.id, path.display()))
                 .hint("correct `directory` in the card's [source], or give a file or directory with its weights"))
         }
-        Location::Url(url) => hub::file_of_url(url).map_err(|e| not_fetched(card, &e)),
+        Location::Url(url) => hub::url_file(url).map_err(|e| not_fetched(card, &e)),
         Location::Hub { repository, file, revision } => Repository::new(repository, revision.as_deref())
             .and_then(|r| repository_weights(&r, file.as_deref()))
             .map_err(|e| not_fetched(card, &e)),

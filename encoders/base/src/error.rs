@@ -9,18 +9,19 @@
 //!   hint: set image_size to 224 or 238
 //! ```
 //!
-//! - **Where**: [`Error::context`] adds one step for each caller that knows more, as a present participle and its object
-//!   ("reading weights.safetensors", "loading tensor `blocks.0.attn.qkv.weight`", "opening study a.toml"). Together the
-//!   steps name the file, the line or key, and the tensor.
+//! - **Where**: [`Error::context`] adds one step for each caller that knows more, as a present participle and its
+//!   object ("reading weights.safetensors", "loading tensor `blocks.0.attn.qkv.weight`", "opening study a.toml").
+//!   Together the steps name the file, the line or key, and the tensor.
 //! - **What**: the innermost message is a clause in the present tense without a capital and without a full stop. Its
-//!   subject is the thing that is wrong: "`depth` is 0, must be at least 1", "the header is 12 bytes long, the file only
-//!   4". Names from files and from users stand in backticks.
+//!   subject is the thing that is wrong: "`depth` is 0, must be at least 1", "the header is 12 bytes long, the file
+//!   only 4". Names from files and from users are put in backticks.
 //! - **Found and expected**: a message about a value states both, the found one first: "tensor `head.weight` has shape
 //!   [10, 64], expected [10, 32]". A message about a name lists what exists, or the nearest names ([`nearest`]).
 //! - **Hint**: [`Error::hint`] starts with a verb in the imperative and says what to type, change or download next
 //!   ("delete the file and download it again"). It may continue with a reason after a colon. A library names no flag of
 //!   the command; the command adds such hints.
-//! - [`Error::usage`] is for a request that cannot be fulfilled as it is written, [`Error::failed`] for everything else.
+//! - [`Error::usage`] is for a request that cannot be fulfilled as it is written, [`Error::failed`] for everything
+//!   else.
 
 use std::fmt;
 

@@ -3,8 +3,7 @@
 //! - [`Error`]: errors with context and a hint; [`Category`]: categories of benchmarks;
 //! - [`stream`]: named, seeded random streams;
 //! - [`digest`]: digests of files and configurations; [`differences`]: differences between two configurations;
-//! - [`atomic`]: atomic writes; [`output`]: writing to a file or standard output; [`temporary`]: temporary files and
-//!   their removal;
+//! - [`atomic`]: atomic writes; [`output`]: writing to a file or standard output; [`temporary`]: temporary files;
 //! - [`checksums`]: checksums of cached files;
 //! - [`files`]: opening untrusted paths; [`compressed`]: plain, gzip and zstd files;
 //! - [`json`]: a lenient reader of JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;

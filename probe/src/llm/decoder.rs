@@ -35,6 +35,7 @@ pub struct Llm {
 
 /// The precision of the decoder's matrix products; its weights, residual stream and loss are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
     /// All in 32-bit floating point.

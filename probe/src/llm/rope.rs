@@ -14,6 +14,7 @@ use std::f64::consts::TAU;
 
 /// Scaling of the rotary angles for sequences longer than those of pretraining (`rope_scaling`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
     /// Position interpolation: all angles are divided by a factor (arXiv 2306.15595).

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// The kind of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResBlockKind {
     /// Basic block: two 3×3 convolutions.
@@ -25,6 +26,7 @@ pub enum ResBlockKind {
 
 /// Layout of the stem before max pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResStemKind {
     /// One 7×7 convolution.
@@ -38,6 +40,7 @@ pub enum ResStemKind {
 
 /// Hyper-parameters of a ResNet or ResNeXt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
     /// Side of the square input images, in pixels.
@@ -70,6 +73,7 @@ pub struct ResNetConfig {
     pub norm_eps: f64,
     /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
 }
 

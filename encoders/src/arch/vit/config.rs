@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VitConfig {
     /// Side of the square input images, in pixels; the position embeddings are for this size.
@@ -36,6 +37,7 @@ pub struct VitConfig {
     pub class_token: bool,
     /// Whether a distillation token (DeiT) follows the class token; no tap returns it. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub distillation_token: bool,
     /// Number of register tokens after these (Darcet et al. 2024). Default 0.
     #[serde(default)]
@@ -51,6 +53,7 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     /// Whether queries and keys are layer-normalised per head (Dehghani et al. 2023). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub qk_norm: bool,
     /// Initial value of the layer scale of each residual branch (DINOv2). Default: no layer scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,9 +72,11 @@ pub struct VitConfig {
     pub pos_embed_class: bool,
     /// Whether the registers have position embeddings, too. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub pos_embed_registers: bool,
     /// Whether learned position embeddings are added to the patches. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub absolute_positions: bool,
     /// Side of the grid of the learned position embeddings. Default: that of `image_size`; if it differs, they are
     /// resampled (bicubic).
@@ -79,28 +84,35 @@ pub struct VitConfig {
     pub position_grid: Option<usize>,
     /// Added to the new side when position embeddings are resampled: 0.1 for DINOv2, as in its training. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub position_offset: f64,
     /// Whether position embeddings are antialiased when they are resampled to a smaller grid (timm and open_clip do it,
     /// DINOv2 does not). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub position_antialias: bool,
     /// Whether each block has a learned relative position bias per head (BEiT). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub relative_positions: bool,
     /// Whether norms precede the last layer of attention and MLP (EVA-02's CLIP). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub inner_norms: bool,
     /// Whether a norm precedes the last layer of the MLP only (EVA-02). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub mlp_norm: bool,
     /// Whether norms stand at the end of both branches (post-norm) instead of the beginning. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub post_norm: bool,
     /// Rotary position embedding of queries and keys. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
     /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
 }
 
