@@ -1,7 +1,7 @@
 //! Loads a study's directory with its finished, failed and unfinished runs.
 
 use crate::formatting;
-use crate::schema::{self, MostFrequentAnswer, MissingRun, RunResults, SCHEMA, Sample, TrainStep};
+use crate::schema::{self, MissingRun, MostFrequentAnswer, RunResults, SCHEMA, Sample, TrainStep};
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -192,7 +192,8 @@ fn scores_below_chance_say_why_and_are_not_merely_unproven() {
         let mut run = made(name, 0, &benchmarks);
         let result = run.results.get_mut("mmvp").unwrap();
         result.n_unparsed = unparsed;
-        result.most_frequent_answer = constant.map(|(answer, share)| MostFrequentAnswer { answer: answer.into(), share });
+        result.most_frequent_answer =
+            constant.map(|(answer, share)| MostFrequentAnswer { answer: answer.into(), share });
         run
     };
     let runs = [

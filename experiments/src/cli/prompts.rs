@@ -45,7 +45,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let Some(id) = &args.benchmark else {
         if args.prompts.is_some() || args.questions.is_some() {
-            return Err(Error::usage("--prompts and --questions need a BENCHMARK").hint("name one, as in `burgess prompts mme`"));
+            return Err(Error::usage("--prompts and --questions need a BENCHMARK")
+                .hint("name one, as in `burgess prompts mme`"));
         }
         return list(args.data.as_deref(), args.json);
     };

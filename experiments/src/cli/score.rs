@@ -83,7 +83,7 @@ pub fn run(args: Args) -> Result<()> {
     let to_stdout = args.verdicts.as_deref() == Some(Path::new("-"));
     if to_stdout && args.json {
         return Err(Error::usage("--verdicts - and --json both write to standard output")
-                .hint("give a file to --verdicts, or leave out --json"));
+            .hint("give a file to --verdicts, or leave out --json"));
     }
     if let Some(file) = args.verdicts {
         let lines: Vec<String> = verdicts.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
@@ -119,16 +119,22 @@ pub fn run(args: Args) -> Result<()> {
 ///
 /// # Errors
 /// A question has no answer, or the benchmark is scored locally.
-fn write_submission(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predictions, file: &Path) -> Result<()> {
+fn write_submission(
+    benchmark: &dyn Benchmark,
+    questions: &[Question],
+    predictions: &Predictions,
+    file: &Path,
+) -> Result<()> {
     let answer = |q: &Question| predictions.answers.get(&q.id).map(|a| a.text.clone());
     let answers: Vec<String> = questions.iter().filter_map(answer).collect();
     if answers.len() < questions.len() {
         let message =
             format!("{} of {} questions have no prediction", questions.len() - answers.len(), questions.len());
-        return Err(Error::failed(message)
-            .hint(questions.first().map_or_else(String::new, |q| {
-                format!("add a prediction for every question; ids look like `{}`", q.id)
-            })));
+        return Err(Error::failed(message).hint(
+            questions
+                .first()
+                .map_or_else(String::new, |q| format!("add a prediction for every question; ids look like `{}`", q.id)),
+        ));
     }
     match (benchmark.submission(questions, &answers)?, benchmark.server()) {
         (Some(text), Some(server)) => {

@@ -342,7 +342,9 @@ pub fn aggregate_items(mut items: Vec<ScoredItem>, n: usize, n_unparsed: usize) 
         }
     }
     if units.is_empty() {
-        return Err(Error::failed("all questions are reported only by subtask, expected one that counts for the score"));
+        return Err(Error::failed(
+            "all questions are reported only by subtask, expected one that counts for the score",
+        ));
     }
     let total: f64 = units.iter().map(|u| u.weight).sum();
     let mean = units.iter().map(|u| u.sum).sum::<f64>() / total;

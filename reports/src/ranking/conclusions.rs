@@ -224,7 +224,11 @@ fn below_chance(r: &Ranking) -> Option<String> {
             let unparsed = span(answers().map(AnswerStats::unparsed_share)).map(|s| format!(", {s} unparsed"));
             let most_frequent = span(answers().filter_map(|a| a.most_frequent.as_ref()).map(|c| c.share))
                 .map(|s| format!(", {s} the same answer"));
-            return Some(format!("{name} ({who}{}{})", unparsed.unwrap_or_default(), most_frequent.unwrap_or_default()));
+            return Some(format!(
+                "{name} ({who}{}{})",
+                unparsed.unwrap_or_default(),
+                most_frequent.unwrap_or_default()
+            ));
         }
         let each = arms.iter().map(|(a, answers)| match answers {
             Some(answers) => format!("{}: {}", a.label, reasons(answers)),

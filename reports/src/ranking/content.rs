@@ -1,6 +1,6 @@
 //! The content of `ranking.json`: arms with their scores, tests between arms, and sentences.
 
-use crate::schema::{self, ArmRole, MostFrequentAnswer, MissingRun, RunCost};
+use crate::schema::{self, ArmRole, MissingRun, MostFrequentAnswer, RunCost};
 use burgess_base::Category;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
