@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Digests by file name, relative to the data; [`ABSENT`] for files that do not exist.
+/// Size and digest of each file, by its name relative to the data directory; [`ABSENT`] for files that do not exist.
 pub type Manifest = BTreeMap<String, String>;
 
 /// Stands for the digest of a file that does not exist or cannot be read.
@@ -111,18 +111,19 @@ fn manifest_path(cache: &Path, digest: &str) -> PathBuf {
     cache.join("digests").join("of-runs").join(format!("{digest}.json"))
 }
 
-/// Describes what changed between the data of an earlier run and now, with at most five names; `None` if unknown.
-pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
+/// Describes how the data with the digest `current` differ from those of an earlier run with the digest `earlier`, with
+/// at most five names; `None` if nothing differs or a manifest is not stored.
+pub fn changes(cache: &Path, earlier: &str, current: &str) -> Option<String> {
     let read = |digest: &str| {
         let plain = !digest.is_empty() && digest.chars().all(|c| c.is_ascii_hexdigit());
         plain.then(|| atomic::read_json::<Manifest>(&manifest_path(cache, digest)).ok()).flatten()
     };
-    let (there, here) = (read(there)?, read(here)?);
-    let names: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    let (earlier, current) = (read(earlier)?, read(current)?);
+    let names: BTreeSet<&String> = earlier.keys().chain(current.keys()).collect();
     let what = |name: &&String| {
         let gone = |digest: Option<&String>| digest.is_none_or(|d| d == ABSENT);
         let shown = burgess_base::text::excerpt(name, 120);
-        match (there.get(*name), here.get(*name)) {
+        match (earlier.get(*name), current.get(*name)) {
             (a, b) if a == b => None,
             (a, b) if gone(a) && gone(b) => None,
             (a, _) if gone(a) => Some(format!("{shown} is new")),
@@ -135,12 +136,12 @@ pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
     (!all.is_empty()).then(|| format!("{}{more}", all.iter().take(5).cloned().collect::<Vec<_>>().join(", ")))
 }
 
-/// Compares the digest under `key` in the configuration of the run in `dir` with the present digest `here`. If the run
+/// Compares the digest under `key` in the configuration of the run in `dir` with the `current` digest. If the run
 /// was begun by an earlier version with the same files, whose digest was `earlier`, its configuration is updated.
 ///
 /// # Errors
 /// The data differ; the error names the files.
-pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Option<&str>) -> Result<()> {
+pub fn compare(cache: &Path, dir: &Path, key: &[&str], current: &str, earlier: Option<&str>) -> Result<()> {
     let file = dir.join("config.json");
     if !file.is_file() {
         return Ok(());
@@ -148,15 +149,15 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Opti
     let mut config: Value = atomic::read_json(&file)?;
     let found = key.iter().try_fold(&mut config, |value, key| value.get_mut(key));
     let Some(found) = found else { return Ok(()) };
-    let there = found.as_str().unwrap_or_default().to_string();
-    if there == here {
+    let stored = found.as_str().unwrap_or_default().to_string();
+    if stored == current {
         return Ok(());
     }
-    if Some(there.as_str()) == earlier {
-        *found = here.into();
+    if Some(stored.as_str()) == earlier {
+        *found = current.into();
         return atomic::write_json(&file, &config);
     }
-    match changes(cache, &there, here) {
+    match changes(cache, &stored, current) {
         Some(changes) => {
             let what = key.last().unwrap_or(&"inputs");
             Err(Error::failed(format!("{} was made from other inputs: of the {what}, {changes}", dir.display()))
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_count_and_what_is_not_named_does_not() -> Result<()> {
+    fn only_contents_of_named_files_change_digests() -> Result<()> {
         let (cache, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let names: Vec<String> = ["a.png", "b.png", "c.png"].map(String::from).to_vec();
         for name in ["a.png", "b.png"] {
@@ -250,7 +251,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_not_waited_for() -> Result<()> {
+    fn special_files_are_absent_and_do_not_block() -> Result<()> {
         let (cache, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
         std::os::unix::fs::symlink("nowhere", dir.path().join("a.png"))?;
         std::fs::create_dir(dir.path().join("b.png"))?;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Number of white pixels between images side by side.
 const GAP: u32 = 10;
-/// Largest number of pixels of several images side by side; larger ones are an error.
+/// Maximum number of pixels of the image that joins several images side by side.
 const PIXELS: u64 = 1 << 28;
 
 /// Name of a question's images, relative to the data directory `dir` if they lie below it.
@@ -29,7 +29,7 @@ pub fn joint_name(dir: &Path, images: &[ImageLocation]) -> String {
     images.iter().map(relative).collect::<Vec<_>>().join("\n")
 }
 
-/// Encodes the path of a file as a name on one line.
+/// Encodes the path of a file as a name without line feeds.
 pub fn encode_name(path: &Path) -> String {
     let mut name = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
@@ -47,7 +47,7 @@ pub fn encode_name(path: &Path) -> String {
     name
 }
 
-/// Path of the file with this name; the name must contain no line feed.
+/// Decodes the path of a file from its name, see [`encode_name`].
 pub fn decode_name(name: &str) -> PathBuf {
     if !name.contains('\0') {
         return name.into();
@@ -60,7 +60,7 @@ pub fn decode_name(name: &str) -> PathBuf {
                 bytes.push(byte);
                 bytes.extend_from_slice(rest.as_bytes());
             }
-            // Not an escape of `name_of`; no file has such a name.
+            // `encode_name` writes no such escape; the bytes are kept, and no file has this path.
             _ => {
                 bytes.push(0);
                 bytes.extend_from_slice(piece.as_bytes());
@@ -81,7 +81,7 @@ fn of_bytes(bytes: Vec<u8>) -> PathBuf {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// The images of a name.
+/// Locations of the images that a name lists, one per line.
 fn parts(name: &str) -> impl Iterator<Item = ImageLocation> {
     name.split('\n').map(|part| match decode_name(part) {
         path if part.contains('\0') => match path.to_str() {
@@ -92,7 +92,7 @@ fn parts(name: &str) -> impl Iterator<Item = ImageLocation> {
     })
 }
 
-/// Names of the files that contain the images of a name.
+/// Names of the files, or of the tables, that contain the images that `name` lists.
 pub fn file_names(name: &str) -> Vec<String> {
     parts(name).map(|image| encode_name(image.file())).collect()
 }
@@ -108,12 +108,12 @@ pub fn display_name(name: &str) -> String {
     parts(name).map(shown).collect::<Vec<_>>().join(" and ")
 }
 
-/// Full paths of the images of a name, one per line.
+/// Full paths of the images that `name` lists, one per line; a cell's path is `TABLE#COLUMN/ROW`.
 pub fn full_paths(dir: &Path, name: &str) -> String {
     parts(name).map(|image| image.below(dir).to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads an image by name.
+/// Reads an image by name; several images that the name lists are joined side by side.
 ///
 /// # Errors
 /// The file does not exist or cannot be decoded.
@@ -144,7 +144,7 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
     parts
         .iter()
         .map(|parts| {
-            // Decode all parts, even after an error, so that the iterator stays in step.
+            // Decode all parts, even after an error: every cell must take its own element of `bytes`.
             let decoded: Vec<Result<RgbImage>> = parts.iter().map(&mut decode).collect();
             side_by_side(decoded.into_iter().collect::<Result<_>>()?)
         })
@@ -162,9 +162,10 @@ pub fn dimensions(dir: &Path, name: &str, orientation: Orientation) -> Result<(u
     Ok(open(dir, name, orientation)?.dimensions())
 }
 
+/// Joins images side by side, from left to right, each scaled to the height of the tallest.
 fn side_by_side(mut images: Vec<RgbImage>) -> Result<RgbImage> {
     if images.len() < 2 {
-        return images.pop().ok_or_else(|| Error::failed("an image without a name"));
+        return images.pop().ok_or_else(|| Error::failed("the name lists no image"));
     }
     let height = images.iter().map(RgbImage::height).max().unwrap_or(1);
     let scaled =
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_hold_whatever_a_file_can_be_called() -> Result<()> {
+    fn names_encode_every_path() -> Result<()> {
         let dir = tempfile::tempdir()?;
         for name in ["a.png", "größe 1.png", "x/test-0.parquet#image/17", "a\nb.png", "a\r", "a\n\n.png", "\n"] {
             let made = encode_name(Path::new(name));
@@ -226,7 +227,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn names_hold_bytes_that_are_no_text_and_pipes_are_not_waited_for() -> Result<()> {
+    fn names_encode_invalid_utf8_and_pipes_are_rejected() -> Result<()> {
         use std::os::unix::ffi::OsStrExt;
         let dir = tempfile::tempdir()?;
         let file = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe a.png"));
