@@ -30,9 +30,9 @@ pub mod attention;
 pub mod card;
 pub mod checkpoint;
 pub mod directory;
+pub mod download;
 pub mod encoder;
 pub mod features;
-pub mod hub;
 pub mod init;
 pub mod kernel;
 pub mod objective;
@@ -45,6 +45,7 @@ pub mod shipped;
 
 pub use arch::{Architecture, ArchitectureConfig, Tap, Tokens};
 pub use burgess_base::{Error, ErrorKind, Result};
+pub use burgess_hub as hub;
 pub use burn::tensor::{Device, Tensor};
 pub use card::{EncoderCard, Supervision, zoo};
 pub use checkpoint::Checkpoint;

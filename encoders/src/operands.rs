@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The activation function between the two layers of a block's MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Exact GELU, x·Φ(x).

@@ -7,7 +7,6 @@
 //! - [`run`]: runs of a study: the evaluator with its data, training, evaluation, the store of results and the ranking;
 //!   also single trainings and evaluations, pretraining, direct probes, plans and cost estimates.
 //! - [`throughput`]: speed and memory of encoders and evaluators (`burgess bench`).
-//! - [`fetch`]: download of published weights.
 //! - [`features`]: features of encoders for the images of a study: cached on disk, computed on demand, or the ground
 //!   truth of the oracle baseline.
 //! - [`data`]: the data of a study on this machine: images, training conversations and questions of benchmarks.
@@ -19,11 +18,7 @@
 pub mod cli;
 pub mod data;
 pub mod features;
-pub mod fetch;
 pub mod machine;
 pub mod run;
 pub mod study;
 pub mod throughput;
-
-// For `fetch`, which becomes a crate.
-use machine::progress;

@@ -35,6 +35,7 @@ pub struct Decoding<'a> {
 
 /// Options of sampling tokens from the predicted distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// Temperature by which logits are divided, above 0.

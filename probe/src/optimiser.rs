@@ -10,6 +10,7 @@ use std::collections::hash_map::Entry;
 
 /// The optimisation algorithm of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OptimiserMethod {
     /// AdamW for every parameter, as in LLaVA and Cambrian-1.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The recipe of a model: the two stages of training, as in LLaVA (arXiv 2304.08485).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// The stage that trains the connector on captions; absent = training starts with `tune`.
@@ -19,6 +20,7 @@ pub struct Recipe {
 
 /// Hyper-parameters of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Number of optimiser steps, at least 1; set this or `epochs`.
@@ -34,6 +36,7 @@ pub struct Stage {
     /// Hugging Face trainer since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the means of the
     /// micro-batches.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub accumulate: usize,
     /// Peak learning rate of all trainable parameter groups without their own, at least 0.
     pub lr: f64,
@@ -83,10 +86,12 @@ pub struct Stage {
     /// Gradient checkpointing: stores only the input of each decoder block and recomputes the block in the backward
     /// pass. It needs much less memory for long sequences, and a third more computation. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub checkpointing: bool,
     /// Compute precision of the language model: `f32`, or `bf16` where the device supports it. Weights, optimiser,
     /// connector, encoders and loss are always f32.
     #[serde(default, skip_serializing_if = "is_f32")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub precision: Compute,
 }
 
@@ -109,6 +114,7 @@ fn is_one(n: &usize) -> bool {
 /// LoRA (arXiv 2106.09685) on projections of the language model: `x · W + alpha / rank · (x · A) · B`, with A
 /// initialised as in PEFT and B zero, without dropout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoraConfig {
     /// Rank: number of columns of A and rows of B, at least 1.
@@ -126,6 +132,7 @@ fn projections() -> Vec<String> {
 
 /// A group of parameters that is trained or frozen together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ParameterGroup {
     /// The connector.
@@ -151,6 +158,7 @@ impl ParameterGroup {
 
 /// Learning-rate schedule after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
     /// Cosine decay to zero.
@@ -548,7 +556,7 @@ mod tests {
         let fits = lora("rank = 48\nalpha = 8.0")?;
         assert!(fits.check().is_ok() && fits.check_llm(&llm).is_ok());
         let error = lora("rank = 49\nalpha = 8.0")?.check_llm(&llm).unwrap_err();
-        assert!(error.to_string().contains("`k_proj` has: 48") && error.hint_text().is_some(), "{error}");
+        assert!(error.to_string().contains("`k_proj` has only 48") && error.hint_text().is_some(), "{error}");
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 /// The claims of a study; omitted claims are not checked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
     /// Minimum of (oracle − chance) / (100 − chance) over all benchmarks, 0 to 1.
@@ -23,9 +24,11 @@ pub struct Claims {
     pub best_above_blind: Option<f64>,
     /// Categories in which every trained arm must be separably above the random baseline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub every_arm_beats_random: Vec<Category>,
     /// Whether every category must have at least one separable pair of trained arms.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub separates_in_every_category: bool,
     /// Minimum of the mean Kendall τ between seeds of the order of the trained arms, in every category and on average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,10 +36,12 @@ pub struct Claims {
     /// Whether an arm that is not separably above the random baseline in a category is excused if none of the direct
     /// probes of the category's benchmarks is better on its encoder than on the random one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub probes_may_excuse: bool,
     /// By attribute, the minimum fraction of the linear probe's accuracy that the trained arms must reach in their
     /// answers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub reads_of_probe: BTreeMap<String, f64>,
     /// Minimum accuracy, 0 to 1, of the language model alone on every benchmark when the image is described in text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

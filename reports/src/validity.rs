@@ -24,6 +24,7 @@ const FEW: f64 = 5.0;
 
 /// A pair of a direct probe and the questions that ask for its attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProbePair {
     /// Attribute of the probe.

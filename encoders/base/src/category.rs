@@ -18,6 +18,7 @@ use std::ops::Deref;
 /// assert!(Category::VISION_CENTRIC.rank() < own.rank());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Category(Cow<'static, str>);
 

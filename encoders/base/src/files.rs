@@ -154,7 +154,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn special_files_are_named_and_do_not_block() -> Checked {
+    fn directories_and_fifos_are_rejected_without_blocking() -> Checked {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir()?;
         let fifo = dir.path().join("fifo.json");

@@ -1,6 +1,6 @@
 //! Decodes JPEG files with libjpeg, as Pillow does. Other decoders differ in the inverse cosine transform and in the
-//! smooth upsampling of the chroma channels, by up to four grey levels; this changes the features of a ViT-S/14 by
-//! about one per cent.
+//! smooth upsampling of the chroma channels, by up to four grey levels, which changes the features of a ViT-S/14 by
+//! 1 %.
 
 use crate::limits::{Deadline, DecodeLimits};
 use burgess_base::{Error, Result};

@@ -20,6 +20,7 @@ const BITS: u32 = 22;
 
 /// The interpolation kernels, as Pillow defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
     /// The triangle kernel, radius 1.
@@ -435,7 +436,9 @@ mod tests {
     proptest! {
         /// Padding and resizing an image of one colour on its own colour changes nothing.
         #[test]
-        fn a_constant_stays_constant(w in 1u32..70, h in 1u32..70, size in 1usize..50, c in any::<u8>(), cubic in any::<bool>()) {
+        fn a_constant_stays_constant(
+            w in 1u32..70, h in 1u32..70, size in 1usize..50, c in any::<u8>(), cubic in any::<bool>(),
+        ) {
             let kernel = if cubic { Interpolation::Bicubic } else { Interpolation::Bilinear };
             let image = RgbImage::from_pixel(w, h, Rgb([c, 7, 255]));
             let out = PaddedSquare::around(&image, [c, 7, 255]).resize(size, kernel);
@@ -444,7 +447,9 @@ mod tests {
 
         /// `resize_part` returns the same bytes as the part that is cut out of the whole result.
         #[test]
-        fn a_part_is_cut_out_of_the_whole(w in 1usize..40, h in 1usize..40, side in 1usize..40, at in 0usize..20, seed in any::<u64>()) {
+        fn a_part_is_cut_out_of_the_whole(
+            w in 1usize..40, h in 1usize..40, side in 1usize..40, at in 0usize..20, seed in any::<u64>(),
+        ) {
             use rand::Rng;
             let mut image = vec![0; w * h * 3];
             burgess_base::stream::stream("picture", seed).fill_bytes(&mut image);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The kind of norm over channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NormKind {
     /// Layer norm: subtracts the mean, divides by the standard deviation, then scales and shifts.

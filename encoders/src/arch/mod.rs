@@ -45,6 +45,7 @@ macro_rules! architectures {
 
         /// Hyper-parameters of an architecture, as an encoder card states them under `architecture = "vit"` and so on.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "architecture")]
         pub enum ArchitectureConfig {
             $($(#[$doc])* #[serde(rename = $name)] $network($config),)+

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// / quarter), where quarter is a quarter of a head's channels; one half of the channel pairs is rotated by the row,
 /// the other by the column. Tokens before the patches are not rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rotary {
     /// Side of the grid to which coordinates are scaled (EVA-02: the grid of its pretraining). Default: the image's own
@@ -19,20 +20,25 @@ pub struct Rotary {
     pub grid: Option<usize>,
     /// Coordinate of the first row and column. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub offset: f64,
     /// Base of the frequencies. Default 10000.
     #[serde(default = "temperature", skip_serializing_if = "is_usual")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub temperature: f64,
     /// Whether the column rotates the first half of the channel pairs and the row the second. Default: row first.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub columns_first: bool,
     /// Whether coordinates are patch centres scaled to the range from -1 to 1, with frequencies in full turns (DINOv3).
     /// Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub centred: bool,
     /// Whether channels half a head apart form a pair (`rotate_half`). Default: neighbouring channels.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub halves: bool,
+    #[serde(default, skip_serializing_if = "is_default", rename = "halves", alias = "rotate_half")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub rotate_half: bool,
 }
 
 const TEMPERATURE: f64 = 10000.0;
@@ -49,8 +55,8 @@ fn is_usual(value: &f64) -> bool {
 
 impl Default for Rotary {
     fn default() -> Self {
-        let (grid, offset, columns_first, centred, halves) = (None, 0.0, false, false, false);
-        Self { grid, offset, temperature: TEMPERATURE, columns_first, centred, halves }
+        let (grid, offset, columns_first, centred, rotate_half) = (None, 0.0, false, false, false);
+        Self { grid, offset, temperature: TEMPERATURE, columns_first, centred, rotate_half }
     }
 }
 

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of a SAM image encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SamConfig {
     /// Side of the square input images, in pixels; the position embeddings are for this size.
@@ -43,6 +44,7 @@ pub struct SamConfig {
     pub norm_eps: f64,
     /// Whether learned position embeddings are added to the patches. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub absolute_positions: bool,
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The tokens that a tap returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Tokens {
     /// The patch tokens only.
@@ -29,6 +30,7 @@ impl std::str::FromStr for Tokens {
 
 /// The layers and tokens from which features are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tap {
     /// Index of the block (ViT, SAM), stage (ConvNeXt, ResNet) or up block (Stable Diffusion) whose output is taken: 0
@@ -38,6 +40,7 @@ pub struct Tap {
     pub layer: i32,
     /// Indices of several layers instead of one, as for `layer`; their channels are concatenated in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub layers: Vec<i32>,
     /// The grid, `[rows, columns]`, to which each of `layers` is resampled (bilinear, as [`FeatureMap::resample`]).
     /// Required if their grids differ.

@@ -11,11 +11,11 @@ pub(super) const MAX_DIMENSIONS: usize = 64;
 /// The number format of a tensor. Only floating-point formats can become weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberFormat {
-    /// 64-bit float.
+    /// 64-bit float of IEEE 754 (f64).
     F64,
-    /// 32-bit float.
+    /// 32-bit float of IEEE 754 (f32).
     F32,
-    /// 16-bit float of IEEE 754, half precision.
+    /// 16-bit float of IEEE 754 (f16, half precision).
     F16,
     /// 16-bit float with the exponent range of f32 (bfloat16).
     Bf16,

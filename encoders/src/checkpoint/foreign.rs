@@ -4,16 +4,18 @@ use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 
 /// Hint on how to save a PyTorch model in a supported format.
-pub(super) const SAVE_STATE_DICT: &str = "load the model with the library that wrote it and save its weights for PyTorch: \
-     torch.save(model.state_dict(), \"model.pth\"), or safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")";
+pub(super) const SAVE_STATE_DICT: &str = "load the model with the library that wrote it and save its weights: \
+     torch.save(model.state_dict(), \"model.pth\"), \
+     or safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")";
 
 /// Hint on how to convert a TorchScript archive.
 pub(super) const CONVERT_SCRIPT: &str = "save its state dict with these two lines of Python: \
      model = torch.jit.load(\"FILE\", map_location=\"cpu\"); torch.save(model.state_dict(), \"model.pth\")";
 
 /// Hint on how to convert a pickled module.
-pub(super) const CONVERT_OBJECT: &str = "save its state dict with these two lines of Python, where its code is installed: \
-     model = torch.load(\"FILE\", map_location=\"cpu\", weights_only=False); torch.save(model.state_dict(), \"model.pth\")";
+pub(super) const CONVERT_OBJECT: &str = "save its state dict with these two lines of Python, where its code is \
+     installed: model = torch.load(\"FILE\", map_location=\"cpu\", weights_only=False); \
+     torch.save(model.state_dict(), \"model.pth\")";
 
 const DOWNLOAD_AGAIN: &str = "delete the file and download it again: the download failed";
 

@@ -158,7 +158,8 @@ fn hint(
 ) -> String {
     if let Some(prefix) = common_prefix(missing, checkpoint) {
         return format!(
-            "set prefix = \"{prefix}\" in the card's [source]: the names start with it, as in the weights of a larger model"
+            "set prefix = \"{prefix}\" in the card's [source]: the names start with it, as in the weights of a larger \
+             model"
         );
     }
     if 2 * missing.len() > wanted {
@@ -175,7 +176,8 @@ fn hint(
             }
             None => match most_similar_card(checkpoint) {
                 Some((id, dialect)) => format!(
-                    "choose the card of these weights: their names are those of `{id}` in dialect `{dialect}`, another architecture"
+                    "choose the card of these weights: their names are those of `{id}` in dialect `{dialect}`, another \
+                     architecture"
                 ),
                 None => "choose the card of these weights: they have another architecture or an unknown dialect".into(),
             },

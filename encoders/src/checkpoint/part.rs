@@ -169,7 +169,8 @@ pub fn choose_part(
     {
         let others: Vec<String> = different.iter().filter(|p| *p != best).map(|p| format!("`{}`", p.prefix)).collect();
         let note = format!(
-            "the weights are the averages (EMA) under `{}`, which timm prefers, not those under {}; select others with @prefix=…",
+            "the weights are the averages (EMA) under `{}`, which timm prefers, not those under {}; select others with \
+             @prefix=…",
             best.prefix,
             others.join(", ")
         );
@@ -187,6 +188,7 @@ pub fn choose_part(
         list.join(", ")
     ))
     .hint(format!(
-        "choose one: DIR@prefix={example} as the encoder's name, or prefix = \"{example}\" in a study's table or a card's [source]"
+        "choose one: DIR@prefix={example} as the encoder's name, or prefix = \"{example}\" in a study's table or a \
+         card's [source]"
     )))
 }

@@ -125,8 +125,8 @@ fn denoiser(unet: &PartConfig, prompt: usize, latent: usize) -> Result<UnetConfi
     let (width, input) = (unet.number("cross_attention_dim", Some(1280))?, unet.number("in_channels", Some(4))?);
     if (width, input) != (prompt, latent) {
         return Err(Error::failed(format!(
-            "unet/ expects prompts of width {width} and {input} channels, but text_encoder/ has width {prompt} and vae/ has \
-             {latent} channels"
+            "unet/ expects prompts of width {width} and {input} channels, but text_encoder/ has width {prompt} and \
+             vae/ has {latent} channels"
         ))
         .hint("use a model whose only inputs are an image and a text: inpainting and depth models are not supported"));
     }

@@ -236,8 +236,7 @@ impl Model<'_> {
             let rate = vision.read("drop_path_rate", Value::as_f64)?.unwrap_or(kind.drop_path);
             let drop_path = if kind.dialect == "transformers-beit" { rate } else { 0.0 };
             if rate > drop_path {
-                notes
-                    .push(format!("drop_path_rate = {rate} applies to all layers equally, which is not supported: training uses no drop path"));
+                notes.push(format!("drop_path_rate = {rate} is not supported: no drop path is used"));
             }
             let position_antialias = kind.antialias;
             vit = VitConfig { drop_path, heads, activation, norm_eps, final_norm, position_antialias, ..vit };

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of CLIP pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipConfig {
     /// Width of the joint embedding space of images and captions. Default 128.

@@ -28,6 +28,7 @@ use std::f64::consts::FRAC_PI_2;
 
 /// Hyper-parameters of denoising pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DenoiseConfig {
     /// Factor of `σ/α` at every time; above 1 it adds noise. Default 3.

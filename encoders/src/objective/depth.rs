@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of depth pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DepthConfig {
     /// Cells of the depth map along each side of a patch. Default 4, that is 16×16 cells for an image of 4×4 patches.

@@ -29,6 +29,7 @@ const GLOBAL_CROPS: usize = 2;
 
 /// Hyper-parameters of DINOv2 pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DinoV2Config {
     /// Number of prototypes of each head. Default 512.

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of I-JEPA pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct IJepaConfig {
     /// Number of target blocks per image. Default 4.
@@ -94,7 +95,7 @@ impl LearnerConfig for IJepaConfig {
                 "invalid hyper-parameters of ijepa: blocks {}, block_scale {:?}, block_aspect {:?}, predictor_width {}",
                 self.blocks, self.block_scale, self.block_aspect, self.predictor_width
             ))
-            .hint("set block_scale between 0 and 1, blocks and block_aspect above 0, predictor_width to a positive multiple of 4"));
+            .hint("set block_scale between 0 and 1, the others above 0, predictor_width to a multiple of 4"));
         }
         let width = self.predictor_width;
         let mut learner = IJepa {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of MAE pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MaeConfig {
     /// Fraction of masked patches. Default 0.75.

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of MoCo v3 pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MoCoV3Config {
     /// Hidden channels of the projector and the predictor. Default 256.
@@ -88,9 +89,9 @@ pub struct MoCoV3Mlp {
 /// The affine parameters of a batch norm without running statistics, because the MLPs are used only in training.
 #[derive(Module, Debug)]
 pub struct MlpBatchNorm {
-    /// Scale, `[channels]`.
+    /// Scale after normalisation, `[channels]`.
     gamma: Param<Tensor<1>>,
-    /// Shift, `[channels]`.
+    /// Shift after scaling, `[channels]`.
     beta: Param<Tensor<1>>,
 }
 

@@ -210,6 +210,7 @@ macro_rules! objectives {
     ($($(#[$doc:meta])* $name:literal => $variant:ident($config:ty),)+) => {
 /// A pretraining objective with its hyper-parameters; a recipe selects it by name: `objective = "clip"`.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "objective")]
         pub enum Objective {
             $($(#[$doc])* #[serde(rename = $name)] $variant($config),)+

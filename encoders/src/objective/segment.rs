@@ -25,6 +25,7 @@ use std::f64::consts::TAU;
 
 /// Hyper-parameters of segmentation pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SegmentConfig {
     /// Number of point prompts per image. Default 3.
@@ -401,7 +402,7 @@ mod tests {
             assert_eq!(mask[cell], 1.0, "{x} {y} {mask:?}");
             sizes.push(mask.iter().sum::<f32>() as usize);
         }
-        // Both instances are asked for twice; the pixel is too small.
+        // Both instances are prompted twice; the single pixel is too small.
         sizes.sort_unstable();
         assert_eq!(sizes, [4, 4, 8, 8]);
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of SigLIP pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SigLipConfig {
     /// Width of the joint embedding space of images and captions. Default 128.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of supervised pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SupervisedConfig {
     /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1: smaller crops would remove
@@ -24,6 +25,7 @@ pub struct SupervisedConfig {
 
 /// The features that a classifier reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelPooling {
     /// The pooled output: the class token, or the mean of the patches.

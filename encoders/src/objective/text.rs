@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of the text tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TextConfig {
     /// Channels of a token. Default 128.
@@ -53,7 +54,7 @@ pub struct TextTower {
     pub token_embedding: Embedding,
     /// Position embeddings, `[context, width]`.
     pub positional_embedding: Param<Tensor<2>>,
-    /// Transformer blocks.
+    /// Transformer blocks with causal attention.
     pub blocks: Vec<Block>,
     /// Final layer norm.
     pub ln_final: LayerNorm,
@@ -82,8 +83,8 @@ impl TextTower {
         let [lengths] = texts.lengths.dims();
         if length == 0 || length > context || lengths != batch {
             return Err(Error::failed(format!(
-                "the captions have ids of shape [{batch}, {length}] and {lengths} lengths, expected {batch} lengths and from 1 to \
-                 {context} tokens"
+                "the captions have ids of shape [{batch}, {length}] and {lengths} lengths, expected {batch} lengths \
+                 and from 1 to {context} tokens"
             ))
             .hint("truncate the captions to the context length, including the end-of-text token"));
         }

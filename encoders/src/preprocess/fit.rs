@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// How an image that is not square is made square.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
     /// Pads to a square, so that nothing is lost: the default of this project and of Cambrian-1.

@@ -25,6 +25,7 @@ use std::path::Path;
 
 /// The preprocessing of images for an encoder: the `[preprocess]` table of a card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
     /// Side of the encoder's square input, in pixels.
@@ -46,9 +47,11 @@ pub struct Preprocess {
     pub pad: [u8; 3],
     /// Whether an odd crop margin is rounded down (transformers) and not half to even (torchvision). Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub crop_floor: bool,
     /// How an image that is not square is made square. Default: it is padded.
     #[serde(default, skip_serializing_if = "Fit::is_pad")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub fit: Fit,
     /// How the encoder's own library makes an image square, for the pipeline `library`; absent if the library's output
     /// is not square or is unknown.
@@ -56,11 +59,13 @@ pub struct Preprocess {
     pub library: Option<Fit>,
     /// Whether images are rotated upright as their EXIF orientation says. Default: they are used as stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub upright: bool,
 }
 
 /// The choice among a card's preprocessing variants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Pipeline {
     /// The encoder's own evaluation transform, after padding to a square.

@@ -16,6 +16,7 @@ use std::time::Instant;
 /// A pretraining recipe: the `[pretrain]` table of an encoder card. The table also contains the hyper-parameters of the
 /// objective; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PretrainRecipe {
     /// The objective, `objective = "clip"` and so on, with its hyper-parameters.
     #[serde(flatten)]
@@ -41,6 +42,17 @@ pub struct PretrainRecipe {
     /// Seed of all random streams. Default 0.
     #[serde(default)]
     pub seed: u64,
+}
+
+/// The `[pretrain]` table of an encoder card, for its JSON schema.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[allow(dead_code)]
+pub(crate) struct PretrainTable {
+    #[serde(flatten)]
+    recipe: PretrainRecipe,
+    /// Number of distinct training images of the nano world, at least 1.
+    images: usize,
 }
 
 fn default_decay() -> f32 {
@@ -74,7 +86,7 @@ impl PretrainRecipe {
             "invalid pretraining recipe: steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
             self.steps, self.batch, self.learning_rate, self.weight_decay, self.beta2, self.clip_norm
         ))
-        .hint("set steps, batch, learning_rate and clip_norm above 0, weight_decay and beta2 to at least 0, beta2 below 1"))
+        .hint("set each above 0, beta2 below 1; weight_decay and beta2 may be 0"))
     }
 
     /// Returns the learning rate at `step`; the first step is 0.
@@ -95,7 +107,7 @@ pub struct StepReport {
     pub step: usize,
     /// Total number of steps.
     pub steps: usize,
-    /// Total loss.
+    /// Total loss of the batch.
     pub loss: f64,
     /// Named components of the loss, and other metrics.
     pub parts: Vec<(String, f64)>,

@@ -16,7 +16,7 @@ const LIMITS: LbfgsLimits = LbfgsLimits { tolerance: 1e-5, iterations: 300 };
 
 /// A trained classifier of feature vectors.
 #[derive(Debug, Clone)]
-pub struct LinearProbe {
+pub(super) struct LinearProbe {
     /// Mean of each feature in training, `[width]`.
     mean: Vec<f64>,
     /// 1 / standard deviation of each feature in training, `[width]`; 1 for constant features.

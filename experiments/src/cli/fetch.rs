@@ -1,15 +1,16 @@
 //! `burgess fetch`: downloads published weights.
 
-use crate::fetch::client::Client;
-use crate::fetch::download::Checked;
-use crate::machine::progress::Progress;
+use crate::machine::progress::{Bar, Progress};
 use crate::machine::terminal::{print, print_json};
 use crate::study::StudyConfig;
-use crate::{fetch::Fetched, fetch::Session, fetch::State, fetch::Wanted, fetch::bytes};
-use crate::{fetch::settings::Limits, fetch::settings::Settings};
 use burgess_base::Result;
-use burgess_encoders::hub::Repository;
+use burgess_encoders::download::{ModelFiles, request, request_for};
 use burgess_encoders::preprocess::Preparation;
+use burgess_hub::Repository;
+use burgess_hub::download::{
+    Client, DownloadProgress, DownloadedFile, FileProgress, FileState, Limits, Session, Settings, Verification,
+    decimal_size,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let mut wanted = Vec::new();
     for id in &args.ids {
-        wanted.push((id.clone(), Wanted::parse(id)?));
+        wanted.push((id.clone(), request(id)?));
     }
     if let Some(study) = &args.study {
         for encoder in StudyConfig::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
@@ -66,16 +67,15 @@ pub fn run(args: Args) -> Result<()> {
                 continue;
             }
             let what = match Repository::parse(&encoder.source) {
-                Some(_) => Wanted::parse(&encoder.source)?,
-                None => Wanted::of_card(&encoder.card(Preparation::default())?)?,
+                Some(_) => request(&encoder.source)?,
+                None => request_for(&encoder.card(Preparation::default())?)?,
             };
             wanted.push((encoder.source, what));
         }
     }
-    let progress = Progress::new();
     let limits = Limits { time: args.time_limit, unnamed: args.max_size };
-    let client = Client::new(Settings { limits, ..Settings::from_environment()? }, &progress)?;
-    let session = Session { client, progress, dry_run: args.dry_run, update: args.update };
+    let client = Client::new(Settings { limits, ..Settings::from_environment()? }, Progress::new())?;
+    let session = Session { client, dry_run: args.dry_run, update: args.update };
     let mut results = Vec::new();
     for (number, (id, what)) in wanted.iter().enumerate() {
         // Cards may share their weights.
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> Result<()> {
             continue;
         }
         let mut files = Vec::new();
-        let path = session.fetch(what, &mut |fetched| {
+        let path = session.download(what, &ModelFiles, &mut |fetched| {
             if !args.json {
                 print(&format!("{}\n", line(&fetched)))?;
             }
@@ -106,26 +106,46 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// Formats the state of one file on one line.
-fn line(fetched: &Fetched) -> String {
-    let size = fetched.size.map_or("size unknown".into(), bytes);
-    let state = match &fetched.state {
-        State::Here => "here already".to_string(),
-        State::Absent => "would be fetched".to_string(),
-        State::Fetched { received, checked } => {
-            let rest = match fetched.size {
-                Some(size) if *received < size => format!(" ({} of it before)", bytes(size - received)),
+fn line(file: &DownloadedFile) -> String {
+    let size = file.size.map_or("size unknown".into(), decimal_size);
+    let state = match &file.state {
+        FileState::Present => "here already".to_string(),
+        FileState::Absent => "would be fetched".to_string(),
+        FileState::Downloaded { received, verification } => {
+            let rest = match file.size {
+                Some(size) if *received < size => format!(" ({} of it before)", decimal_size(size - received)),
                 _ => String::new(),
             };
-            let checked = match checked {
-                Checked::Sha256 => "SHA-256 as published",
-                Checked::GitSha1 => "git hash as published",
-                Checked::Size => "size as published, the server names no digest",
-                Checked::Nothing => "not verified: the server names neither digest nor size",
+            let verified = match verification {
+                Verification::Sha256 => "SHA-256 as published",
+                Verification::GitSha1 => "git hash as published",
+                Verification::Size => "size as published, the server names no digest",
+                Verification::Nothing => "not verified: the server names neither digest nor size",
             };
-            format!("fetched{rest}, {checked}")
+            format!("fetched{rest}, {verified}")
         }
     };
-    format!("{:<44}  {size:>10}  {state}", fetched.file)
+    format!("{:<44}  {size:>10}  {state}", file.name)
+}
+
+impl DownloadProgress for Progress {
+    fn message(&self, text: &str) {
+        self.line(text);
+    }
+
+    fn start(&self, name: &str, total: u64) -> Box<dyn FileProgress> {
+        Box::new(self.bytes(name, total))
+    }
+}
+
+impl FileProgress for Bar {
+    fn set(&self, done: u64, total: u64) {
+        Bar::set(self, done, total);
+    }
+
+    fn add(&self, bytes: u64) {
+        Bar::add(self, bytes);
+    }
 }
 
 /// Describes the hub for `burgess doctor`: the server, and whether a token is set.

@@ -27,6 +27,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -179,14 +180,17 @@ fn command(id: &str, device: &str) -> String {
 }
 
 /// Recipe of a language model: `recipe.toml` in its directory.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LlmRecipe {
+pub struct LlmRecipe {
     /// Training of the tokenizer; if absent, the tokenizer is that of `base`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokenizer: Option<TokenizerRecipe>,
+    /// Width of the residual stream, in channels.
     hidden_size: usize,
+    /// Number of decoder blocks.
     layers: usize,
+    /// Seed of the documents, the initial weights and the order of the batches.
     seed: u64,
     /// Numbers of lesson documents with which the corpus begins.
     #[serde(default)]
@@ -194,13 +198,14 @@ struct LlmRecipe {
     /// Directory of the model from which the training starts, relative to the recipe's; random weights if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<PathBuf>,
+    /// Hyper-parameters of the training.
     training: lm::PretrainConfig,
 }
 
 /// Training of a tokenizer.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TokenizerRecipe {
+pub struct TokenizerRecipe {
     /// Number of entries of the vocabulary.
     vocabulary: usize,
     /// Number of documents that it is trained on.
@@ -471,9 +476,9 @@ impl<'a> PretrainImages<'a> {
 
 /// Default path of the weights of a card: in the first existing zoo directory, or in that of a checkout.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
-    use burgess_encoders::card::Location;
+    use burgess_encoders::card::WeightsLocation;
     use burgess_encoders::shipped::new_weights_folder;
-    let Location::Shipped { file } = &card.source.location else {
+    let WeightsLocation::Shipped { file } = &card.source.location else {
         return Err(Error::usage(format!("{} is a published encoder, which is not pretrained here", card.id))
             .hint("name a nano encoder, such as nano/clip"));
     };

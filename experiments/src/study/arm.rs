@@ -4,10 +4,11 @@ use crate::study::encoder::{ARMS, ArmEncoder, ORACLE};
 use crate::study::names;
 use burgess_base::{Error, Result};
 use burgess_probe::connector::ConnectorKind;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One encoder or a combination of encoders, frozen or unfrozen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
     /// Name in tables and of the arm's directory; default: the names of the encoders.
@@ -27,7 +28,7 @@ pub struct Arm {
 }
 
 /// A published score, stored in hundredths of a point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "f64", into = "f64")]
 pub struct PublishedScore(i64);
 
@@ -44,7 +45,7 @@ impl From<PublishedScore> for f64 {
 }
 
 /// Whether the encoders of an arm are trained in the tune stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Freeze {
     /// The encoders keep their weights.

@@ -10,6 +10,7 @@ use burgess_base::{Context, Error, Result, nearest};
 use burgess_probe::bench;
 use burgess_reports::check::Claims;
 use burgess_reports::validity::ProbePair;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use std::path::Path;
 pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/studies.rs"));
 
 /// A study, as its TOML file describes it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StudyConfig {
     /// Name of the study and of its output directory.
@@ -34,9 +35,11 @@ pub struct StudyConfig {
     pub evaluator: EvaluatorConfig,
     /// Claims of the study about its evaluator, which `burgess rank --check` compares with the measurements.
     #[serde(default, rename = "check", skip_serializing_if = "Claims::is_empty")]
+    #[schemars(!skip_serializing_if)]
     pub claims: Claims,
     /// Pairs of a direct probe and questions about the same attribute, for the validity analysis of the report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(!skip_serializing_if)]
     pub validity: Vec<ProbePair>,
 }
 
@@ -259,7 +262,7 @@ mod tests {
             let text = nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"lmms-eval\""), 1);
             let error = StudyConfig::parse(&text).unwrap_err();
             let told = error.chain().join(": ");
-            assert!(told.contains(&format!("evaluator.{key}")) && told.contains("no task of lmms-eval"), "{told}");
+            assert!(told.contains(&format!("evaluator.{key}")) && told.contains("not a task of lmms-eval"), "{told}");
             assert_eq!(error.exit_code(), 2);
         }
         Ok(())

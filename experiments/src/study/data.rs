@@ -4,11 +4,12 @@ use crate::study::paths;
 use burgess_base::Result;
 use burgess_field::FieldSpec;
 use burgess_world::dataset::WorldSpec;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The source of training data and benchmarks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum DataSource {
     /// The nano world, rendered on this machine from a seed.
@@ -24,7 +25,7 @@ pub enum DataSource {
 }
 
 /// Training data in LLaVA's format, as separate paths.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConversationFiles {
     /// File of the align stage's conversations.
@@ -38,7 +39,7 @@ pub struct ConversationFiles {
 }
 
 /// The training data of a published study.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedData {
     /// Conversations of the align stage (adapter data).
@@ -53,7 +54,7 @@ pub struct PublishedData {
 }
 
 /// One file of conversations in a dataset repository.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedCorpus {
     /// Repository of the dataset on the hub.

@@ -6,9 +6,11 @@ use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -198,25 +200,56 @@ impl Serialize for ArmEncoder {
 }
 
 /// The form of [`ArmEncoder`] as a TOML table.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ArmEncoderTable")]
 struct Table {
+    /// Source: the id of a card, a directory, `owner/name[@revision]` of the hub, or `oracle`. A leading `{field}/` stands for
+    /// the directory that `burgess data field` prepared.
     source: String,
+    /// Index of the layer whose output is the feature, from 0, or from the back from -1. Default: the card's tap.
     layer: Option<i32>,
+    /// Whether the encoder's final norm is applied. Default: as the card says.
     norm: Option<bool>,
+    /// Side of the square grid to which the features are resampled, in tokens, at least 1. Default: the card's grid.
     grid: Option<usize>,
+    /// Prefix of the weight names, for a file that holds several encoders.
     prefix: Option<String>,
+    /// Whether the weights are the source's own or random. Default `own`.
     #[serde(default)]
     weights: TableWeights,
+    /// Seed of random weights; only with `weights = "random"`. Default 0.
     seed: Option<u64>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum TableWeights {
+    /// The weights of the source.
     #[default]
     Own,
+    /// Untrained weights, for a random baseline.
     Random,
+}
+
+impl JsonSchema for ArmEncoder {
+    fn schema_name() -> Cow<'static, str> {
+        "ArmEncoder".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "One encoder of an arm: a string, or a table.",
+            "anyOf": [
+                {
+                    "description": "The source, then options after `@`: `@LAYER` (a number, as in `vit@7` or `vit@-2`), \
+                        `@norm=true`, `@norm=false`, `@grid=SIDE`, `@prefix=NAME`, `@random`, `@random=SEED`.",
+                    "type": "string",
+                },
+                generator.subschema_for::<Table>(),
+            ],
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for ArmEncoder {

@@ -11,13 +11,14 @@ use burgess_probe::connector::ConnectorKind;
 use burgess_probe::generate::Sampling;
 use burgess_probe::recipe::Recipe;
 use burgess_world::dataset::WorldSpec;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Everything that all arms of a study share: language model, connector, recipe, data and benchmarks. Runs under
 /// different evaluators are never ranked together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluatorConfig {
     /// Language model: a name of `probe/zoo`, or a directory in Hugging Face layout. A leading `{field}/` stands for
@@ -35,10 +36,12 @@ pub struct EvaluatorConfig {
     /// paper's code, and `library` does what each encoder's own library does with images that are not square (crops or
     /// distorts them).
     #[serde(default, skip_serializing_if = "is_correct")]
+    #[schemars(!skip_serializing_if)]
     pub preprocess: Pipeline,
     /// Whether images are rotated by the orientation in their EXIF data, as by `load_image` of transformers. Default
     /// `false`: pixels are used as stored, as by Pillow's `open`, timm, open_clip and the paper.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub exif_orientation: bool,
     /// Benchmarks by id. A study needs at least one; `burgess train` takes none.
     #[serde(default)]
@@ -51,18 +54,23 @@ pub struct EvaluatorConfig {
     /// `strict`, for benchmarks that have strict rules; `cambrian-1`, those of the paper's code, for comparison with
     /// the published scores; `lmms-eval`, those of that harness (0.7.3). Results name the rules that were applied.
     #[serde(default, skip_serializing_if = "is_official")]
+    #[schemars(!skip_serializing_if)]
     pub scoring: Rules,
     /// Whose prompts are used, with the same values as `scoring`.
     #[serde(default, skip_serializing_if = "is_official")]
+    #[schemars(!skip_serializing_if)]
     pub prompts: Rules,
     /// Feature source of frozen encoders: `cached` on disk (default), or `computed` each time an image is used.
     #[serde(default, skip_serializing_if = "is_cached")]
+    #[schemars(!skip_serializing_if)]
     pub features: FeatureSourceKind,
     /// What replaces the image for the blind baseline. Default `omitted`: a text-only prompt.
     #[serde(default, skip_serializing_if = "is_omitted")]
+    #[schemars(!skip_serializing_if)]
     pub blind: BlindInput,
     /// Whether options of multiple-choice and yes/no questions are scored by log-likelihood, beside generated answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub likelihoods: bool,
     /// Sampling of generated answers; greedy decoding if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,7 +105,7 @@ fn is_cached(source: &FeatureSourceKind) -> bool {
 }
 
 /// What replaces the image in the blind baseline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BlindInput {
     /// No image: the prompt is text only.
@@ -124,7 +132,7 @@ fn is_omitted(blind: &BlindInput) -> bool {
 }
 
 /// Feature source of frozen encoders.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureSourceKind {
     /// Each image is encoded once, and its features are stored on disk.

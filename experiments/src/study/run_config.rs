@@ -6,11 +6,12 @@ use crate::study::evaluator::EvaluatorConfig;
 use crate::study::toml_file::read_toml;
 use crate::study::{names, paths};
 use burgess_base::{Context, Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// A run, as its TOML file describes it: like a study with one arm.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// Name of the run and of its output directory.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Not every benchmark has all of them: [`crate::Benchmark::rules`] resolves which ones apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Rules {
     /// The rules of the benchmark's authors; where there are none, [`Rules::Strict`] applies instead.

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 /// Options of the C-Abstractor. The defaults are those of Honeybee-7B.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CAbstractorOptions {
     /// Number of channels of the convolutions. Default 1024.

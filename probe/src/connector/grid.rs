@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// Options of a connector that keeps the feature grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct GridOptions {
     /// Whether a learnable newline follows each row and padding is masked. Default false, as in LLaVA-1.5.

@@ -30,6 +30,7 @@ macro_rules! connectors {
         /// A connector with its options, as written in a study or a saved model. The names are those of LLaVA's and
         /// Cambrian-1's `mm_projector_type`.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(!remote, transform = accept_names))]
         #[serde(remote = "Self")]
         pub enum ConnectorKind {
             $($(#[$doc])* #[serde(rename = $name)] $variant(super::$of::$options),)+
@@ -173,6 +174,19 @@ connectors! {
     "resampler" => Resampler(resampler::ResamplerOptions, resampler::Resampler),
     /// The Spatial Vision Aggregator: cross-attention of learnable queries, each to its own window of the image.
     "sva" => Sva(sva::SvaOptions, sva::Sva),
+}
+
+/// Adds to the JSON schema of the tables that a bare name is accepted, too.
+#[cfg(feature = "schema")]
+fn accept_names(schema: &mut schemars::Schema) {
+    let names = serde_json::json!({
+        "description": "The name alone: the connector with its default options.",
+        "type": "string",
+        "enum": ConnectorKind::NAMES,
+    });
+    if let Some(forms) = schema.get_mut("oneOf").and_then(serde_json::Value::as_array_mut) {
+        forms.insert(0, names);
+    }
 }
 
 impl Default for ConnectorKind {

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 /// Options of the resampler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResamplerOptions {
     /// Width of queries, keys and values, in channels.
@@ -40,6 +41,7 @@ pub struct ResamplerOptions {
     /// Side of the grid to which each encoder's features are resampled, in tokens, in the order of the arm's encoders.
     /// Default: their own grids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub tower_grids: Vec<usize>,
 }
 

@@ -6,6 +6,7 @@ use rand::Rng;
 
 /// The order in which a stage uses the examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ExampleOrder {
     /// Shuffled anew in every epoch.

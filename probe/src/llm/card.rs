@@ -9,6 +9,7 @@ const CARDS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/llms.rs"));
 
 /// The card of one published language model: facts about it without its weights.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LlmCard {
     /// The stem of the card's file.

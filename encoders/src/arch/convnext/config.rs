@@ -6,7 +6,7 @@ use super::super::fields::{is_default, yes};
 use super::super::limits::MAX_SIZE;
 use super::super::network::{NetworkConfig, TapSupport};
 use super::super::tap::Tap;
-use super::{Between, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
+use super::{ActivationLayer, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
 use crate::operands::Activation;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// Layout of the stem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StemKind {
     /// One convolution whose kernel equals its stride.
@@ -32,6 +33,7 @@ pub enum StemKind {
 
 /// Hyper-parameters of a ConvNeXt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConvNextConfig {
     /// Side of the square input images, in pixels.
@@ -41,6 +43,7 @@ pub struct ConvNextConfig {
     pub stem: usize,
     /// Layout of the stem. Default `patch`.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub stem_kind: StemKind,
     /// Number of blocks per stage.
     pub depths: [usize; 4],
@@ -48,18 +51,22 @@ pub struct ConvNextConfig {
     pub dims: [usize; 4],
     /// Side of the depthwise kernels per stage, odd. Default 7.
     #[serde(default = "default_kernels", skip_serializing_if = "are_default_kernels")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub kernels: [usize; 4],
     /// Initial value of the layer scale; 0 for blocks without layer scale. Default 1e-6.
     #[serde(default = "default_scale")]
     pub layer_scale: f64,
     /// Whether the MLPs contain a global response norm (V2). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub response_norm: bool,
     /// Activation in the MLPs and in the stem. Default exact GELU.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub activation: Activation,
     /// Kind of all norms. Default layer norm.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub norm: NormKind,
     /// Epsilon added to the variance in every norm. Default 1e-6.
     #[serde(default = "default_scale")]
@@ -70,9 +77,11 @@ pub struct ConvNextConfig {
     /// Whether the final norm is applied at every position of the last feature map (timm's `norm_pre`) and not to its
     /// mean (timm's `head.norm`). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub norm_first: bool,
     /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
 }
 
@@ -180,7 +189,7 @@ impl ConvNextConfig {
                 Stem::Overlap((halve(3, middle), halve(middle, first), norm))
             }
             StemKind::OverlapAct => {
-                let between = Between { activation: self.activation };
+                let between = ActivationLayer { activation: self.activation };
                 Stem::OverlapAct((halve(3, middle), between, halve(middle, first), norm))
             }
         }

@@ -5,7 +5,7 @@ use super::super::fields::is_default;
 use super::super::limits::MAX_SIZE;
 use super::super::network::{NetworkConfig, TapSupport};
 use super::super::tap::Tap;
-use super::{Between, FrozenBatchNorm, ResBlock, ResNet, Shortcut, Stem};
+use super::{FrozenBatchNorm, ParameterlessLayer, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
 use burn::nn::PaddingConfig2d;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// The kind of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResBlockKind {
     /// Basic block: two 3×3 convolutions.
@@ -25,6 +26,7 @@ pub enum ResBlockKind {
 
 /// Layout of the stem before max pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResStemKind {
     /// One 7×7 convolution.
@@ -38,6 +40,7 @@ pub enum ResStemKind {
 
 /// Hyper-parameters of a ResNet or ResNeXt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
     /// Side of the square input images, in pixels.
@@ -70,6 +73,7 @@ pub struct ResNetConfig {
     pub norm_eps: f64,
     /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
 }
 
@@ -139,17 +143,17 @@ impl ResNetConfig {
             };
         let (mut before, mut side) = (output, self.side(0));
         for (stage, (depth, channels)) in self.depths.iter().zip(self.channels).enumerate().take(stages) {
-            let (places, after) = (self.side(stage).pow(2), channels * self.block.expansion());
+            let (positions, after) = (self.side(stage).pow(2), channels * self.block.expansion());
             for block in 0..*depth {
                 total += match self.block {
-                    ResBlockKind::Basic => places * 9 * (before * channels + channels * channels),
+                    ResBlockKind::Basic => positions * 9 * (before * channels + channels * channels),
                     ResBlockKind::Bottleneck => {
                         let inner = self.inner(channels);
-                        side * side * before * inner + places * (9 * inner * inner / self.groups + inner * after)
+                        side * side * before * inner + positions * (9 * inner * inner / self.groups + inner * after)
                     }
                 };
                 if block == 0 && (stage > 0 || before != after) {
-                    total += places * before * after;
+                    total += positions * before * after;
                 }
                 (before, side) = (after, self.side(stage));
             }
@@ -165,10 +169,10 @@ impl ResNetConfig {
             Stem::Deep((
                 conv(3, first, 3, 2),
                 self.norm(first, device),
-                Between { stride: 1 },
+                ParameterlessLayer { stride: 1 },
                 conv(first, width, 3, 1),
                 self.norm(width, device),
-                Between { stride: 1 },
+                ParameterlessLayer { stride: 1 },
                 conv(width, output, 3, 1),
             ))
         };
@@ -246,7 +250,7 @@ impl ResNetConfig {
         let bn3 = conv3.is_some().then(|| self.norm(after, device));
         let downsample = (stride > 1 || before != after).then(|| match self.average_down {
             true => {
-                let pool = Between { stride };
+                let pool = ParameterlessLayer { stride };
                 Shortcut::Average((pool, conv([before, after], 1, 1, 1), self.norm(after, device)))
             }
             false => Shortcut::Skip((conv([before, after], 1, stride, 1), self.norm(after, device))),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of the encoder's four parts, and the time step at which the U-Net is evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StableDiffusionConfig {
     /// Side of the square input images, in pixels.
@@ -38,6 +39,7 @@ fn default_step() -> usize {
 
 /// The noise schedule of the diffusion process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SchedulerConfig {
     /// Number of time steps.
@@ -52,6 +54,7 @@ pub struct SchedulerConfig {
 
 /// How the noise variance grows from the first time step to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// The variance grows linearly.
@@ -62,6 +65,7 @@ pub enum Schedule {
 
 /// Hyper-parameters of a CLIP text encoder, and its prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PromptConfig {
     /// Number of tokens in the vocabulary.
@@ -88,6 +92,7 @@ pub struct PromptConfig {
 
 /// Hyper-parameters of the autoencoder's encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VaeConfig {
     /// Channels per level; each level but the last halves the grid.
@@ -104,6 +109,7 @@ pub struct VaeConfig {
 
 /// Hyper-parameters of the U-Net.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UnetConfig {
     /// Channels per level of the down path; each level but the last halves the grid.

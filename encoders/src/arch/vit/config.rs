@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VitConfig {
     /// Side of the square input images, in pixels; the position embeddings are for this size.
@@ -36,6 +37,7 @@ pub struct VitConfig {
     pub class_token: bool,
     /// Whether a distillation token (DeiT) follows the class token; no tap returns it. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub distillation_token: bool,
     /// Number of register tokens after these (Darcet et al. 2024). Default 0.
     #[serde(default)]
@@ -51,6 +53,7 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     /// Whether queries and keys are layer-normalised per head (Dehghani et al. 2023). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub qk_norm: bool,
     /// Initial value of the layer scale of each residual branch (DINOv2). Default: no layer scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,9 +72,11 @@ pub struct VitConfig {
     pub pos_embed_class: bool,
     /// Whether the registers have position embeddings, too. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub pos_embed_registers: bool,
     /// Whether learned position embeddings are added to the patches. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub absolute_positions: bool,
     /// Side of the grid of the learned position embeddings. Default: that of `image_size`; if it differs, they are
     /// resampled (bicubic).
@@ -79,28 +84,35 @@ pub struct VitConfig {
     pub position_grid: Option<usize>,
     /// Added to the new side when position embeddings are resampled: 0.1 for DINOv2, as in its training. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub position_offset: f64,
     /// Whether position embeddings are antialiased when they are resampled to a smaller grid (timm and open_clip do it,
     /// DINOv2 does not). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub position_antialias: bool,
     /// Whether each block has a learned relative position bias per head (BEiT). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub relative_positions: bool,
     /// Whether norms precede the last layer of attention and MLP (EVA-02's CLIP). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub inner_norms: bool,
     /// Whether a norm precedes the last layer of the MLP only (EVA-02). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub mlp_norm: bool,
     /// Whether norms stand at the end of both branches (post-norm) instead of the beginning. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub post_norm: bool,
     /// Rotary position embedding of queries and keys. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
     /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
 }
 
@@ -160,7 +172,7 @@ impl VitConfig {
     }
 
     /// Number of tokens before the patches that have a position embedding.
-    pub(crate) fn placed_prefix(&self) -> usize {
+    pub(crate) fn positioned_prefix(&self) -> usize {
         let special = usize::from(self.class_token) + usize::from(self.distillation_token);
         let placed = if self.pos_embed_class { special } else { 0 };
         if self.pos_embed_registers { placed + self.registers } else { placed }
@@ -180,7 +192,7 @@ impl VitConfig {
         let width = self.width;
         let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
         let [rows, columns] = self.position_grid();
-        let positions = rows * columns + self.placed_prefix();
+        let positions = rows * columns + self.positioned_prefix();
         Vit {
             cls_token: self.class_token.then(|| token(1)),
             dist_token: self.distillation_token.then(|| token(1)),
@@ -212,7 +224,7 @@ impl VitConfig {
             attention_norm: self.inner_norms,
             mlp_norm: self.inner_norms || self.mlp_norm,
             post_norm: self.post_norm,
-            halves: self.rotary.is_some_and(|rotary| rotary.halves),
+            rotate_half: self.rotary.is_some_and(|rotary| rotary.rotate_half),
             relative_positions: self.relative_positions.then(|| (2 * rows - 1) * (2 * columns - 1) + 3),
         }
     }
@@ -221,7 +233,7 @@ impl VitConfig {
     ///
     /// # Errors
     /// `grid` differs from the grid of the relative position bias table.
-    pub(crate) fn places(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
+    pub(crate) fn attention_positions(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
         if self.relative_positions && grid != self.grid() {
             return Err(Error::usage(format!(
                 "the table of relative positions is for {:?} patches, not for {grid:?}",
@@ -233,7 +245,7 @@ impl VitConfig {
         Ok(AttentionPositions {
             bias: None,
             rotary: self.rotary.map(|rotary| rotary.rotation(grid, self.prefix(), head_dim, device)),
-            relations: self.relative_positions.then(|| relations(grid, device)),
+            relative_index: self.relative_positions.then(|| relative_position_index(grid, device)),
         })
     }
 }
@@ -314,7 +326,7 @@ impl NetworkConfig for VitConfig {
 /// Relative position index of BEiT for a class token and the patches of `grid`, `[tokens * tokens]`
 /// (`BeitRelativePositionBias` of transformers). Rows of the table are ordered by row offset, then by column offset;
 /// the last three are class to patch, patch to class, class to class.
-fn relations(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
+fn relative_position_index(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
     let [rows, columns] = grid;
     let tokens = 1 + rows * columns;
     let special = (2 * rows - 1) * (2 * columns - 1);

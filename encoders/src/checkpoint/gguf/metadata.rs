@@ -174,7 +174,7 @@ pub enum MetadataValue<'a> {
     Integer(i128),
     /// A floating-point number of 32 or 64 bits.
     Number(f64),
-    /// A Boolean.
+    /// A Boolean, stored as one byte.
     Flag(bool),
     /// A UTF-8 string.
     Text(&'a str),

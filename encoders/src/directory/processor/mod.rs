@@ -76,7 +76,7 @@ pub(super) struct DefaultProcessor {
     pub interpolation: Interpolation,
     /// Mean and standard deviation per channel.
     pub colours: ChannelStats,
-    /// ProcessorClass of the image processor.
+    /// Class of the image processor.
     pub class: &'static str,
 }
 
@@ -99,8 +99,8 @@ pub(super) fn preprocess(
     }
     let DefaultProcessor { interpolation, colours: (mean, std), .. } = published;
     notes.push(format!(
-        "there is no {PREPROCESSOR_FILE}: images are resized to {own_size} pixels ({}) and normalised with mean {mean:?} \
-         and std {std:?}, as for the published {model_type} models",
+        "there is no {PREPROCESSOR_FILE}: images are resized to {own_size} pixels ({}) and normalised with \
+         mean {mean:?} and std {std:?}, as for the published {model_type} models",
         match interpolation {
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
@@ -124,8 +124,8 @@ fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Va
         (own, Some(within)) => {
             if own.is_some_and(|own| differ(&own, within)) {
                 notes.push(format!(
-                    "{PREPROCESSOR_FILE} differs from {PROCESSOR_FILE}, which is used, as by transformers 5 (version 4 uses the \
-                     former)"
+                    "{PREPROCESSOR_FILE} differs from {PROCESSOR_FILE}, which is used, as by transformers 5 (version 4 \
+                     uses the former)"
                 ));
             }
             Some((PROCESSOR_FILE, within.clone()))

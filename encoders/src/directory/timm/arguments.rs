@@ -36,7 +36,8 @@ impl TimmArguments {
             let read = |known: &str| super::model(known, &Value::Null, &Value::Null, 224).is_ok();
             let near = nearest(name, table().map(|(known, ..)| known).filter(|known| read(known)));
             let hint = if near.is_empty() {
-                "write a card, or use a plain vision transformer (vit, deit, eva, beit, samvit), convnext or resnet of timm".into()
+                "write a card, or use a plain vision transformer (vit, deit, eva, beit, samvit), convnext or resnet"
+                    .into()
             } else {
                 format!("use one of the nearest names: {}; or write a card", near.join(", "))
             };

@@ -20,6 +20,7 @@ use crate::question::{ExpectedAnswer, FieldQuestion};
 
 /// Sizes and seed of the field study's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FieldSpec {
     /// Seed of the split and of every image and question.

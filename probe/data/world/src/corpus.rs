@@ -15,6 +15,7 @@ use crate::{caption, dice, lessons, map, palette};
 
 /// Number of documents in each of the two lessons at the beginning of [`corpus`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LessonCounts {
     /// Documents that consist of lettered options and questions without any other words.

@@ -28,6 +28,7 @@ use windows::{EPSILON, Windows, window_sides};
 
 /// Options of the Spatial Vision Aggregator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SvaOptions {
     /// Width of queries, keys and values (`vision_hidden_size`; 1024 in the released models).
@@ -45,6 +46,7 @@ pub struct SvaOptions {
     /// Default: the largest multiple of all query grids that is not finer than the features, or else the smallest
     /// multiple.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub tower_grids: Vec<usize>,
     /// Samplers inside the language model; absent = none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +58,7 @@ pub struct SvaOptions {
 
 /// The layers of the language model after which samplers stand: `start`, `start + stride`, …, `number` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SamplerOptions {
     /// Index of the first of these layers, counted from 0 (`start_of_vision_sampler_layers`).

@@ -2,6 +2,8 @@
 
 mod file;
 mod options;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +21,11 @@ use serde::Deserialize;
 /// written with the names of 4, which both read. Fields that do not affect the forward pass (dtype, token ids,
 /// dropout …) are ignored. Missing fields have the defaults of the family's class.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(!try_from, transform = schema::complete))]
 #[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
 pub struct LlmConfig {
     /// The decoder family.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub model_type: &'static DecoderFamily,
     /// Width of the residual stream, in channels.
     pub hidden_size: usize,
@@ -56,6 +60,7 @@ pub struct LlmConfig {
     /// Standard deviation of randomly initialised weights.
     pub initializer_range: f64,
     /// The activation of the MLP.
+    #[cfg_attr(feature = "schema", schemars(rename = "hidden_act", with = "String"))]
     pub activation: Activation,
     /// Whether queries, keys and values have biases (always in Qwen 2); in most families the output projection too.
     pub attention_bias: bool,
@@ -88,6 +93,7 @@ pub struct LlmConfig {
     /// Queries, keys and values are clamped to ± this value (OLMo).
     pub clip_qkv: Option<f64>,
     /// The mixture of experts, if there is one.
+    #[cfg_attr(feature = "schema", schemars(skip))]
     pub experts: Option<MoeConfig>,
 }
 

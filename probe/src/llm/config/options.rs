@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The attention range of a layer, as in `layer_types` of a `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LayerType {
     /// Full causal attention.
     #[serde(rename = "full_attention")]
@@ -38,6 +39,12 @@ const ACTIVATIONS: [(Activation, &[&str]); 5] = [
 ];
 
 impl Activation {
+    /// The names of all activations in `transformers`.
+    #[cfg(feature = "schema")]
+    pub(super) fn names() -> Vec<&'static str> {
+        ACTIVATIONS.iter().flat_map(|(_, names)| names.iter().copied()).collect()
+    }
+
     /// The activation with this name in `transformers`.
     ///
     /// # Errors

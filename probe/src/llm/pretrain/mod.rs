@@ -36,6 +36,7 @@ use std::time::Instant;
 
 /// Hyper-parameters of language model pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PretrainConfig {
     /// Number of optimiser steps.

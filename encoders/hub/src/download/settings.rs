@@ -1,15 +1,15 @@
 //! Settings of the hub from the environment, with the rules of `huggingface_hub`.
 
 use super::client::origin;
+use crate::home;
 use burgess_base::{Context, Error, Result};
-use burgess_encoders::hub;
 use std::time::Duration;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Settings of the hub and of makers' servers.
+/// Settings of the hub and of other servers.
 pub struct Settings {
     /// Address of the hub, `HF_ENDPOINT`, without a trailing slash.
     pub endpoint: String,
@@ -19,14 +19,14 @@ pub struct Settings {
     pub offline: bool,
     /// Timeout of a connection without data: `HF_HUB_DOWNLOAD_TIMEOUT`, default 30 s.
     pub silence: Duration,
-    /// Limits of a command.
+    /// Limits of a download: `BURGESS_FETCH_TIME_LIMIT` and `BURGESS_FETCH_MAX_SIZE`.
     pub limits: Limits,
 }
 
-/// Limits of a command that hold whatever a server sends.
+/// Limits of a download that hold whatever a server sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Largest duration of the whole command.
+    /// Largest duration of the whole download.
     pub time: Duration,
     /// Largest number of bytes of a file whose size the server does not give.
     pub unnamed: u64,
@@ -43,9 +43,9 @@ impl Limits {
     pub fn parse_time(text: &str) -> Result<Duration, String> {
         let seconds = text.trim().parse().map(Duration::from_secs).ok();
         match seconds.map_or_else(|| humantime::parse_duration(text.trim()).map_err(|e| e.to_string()), Ok) {
-            Ok(Duration::ZERO) => Err("no time at all is left to fetch anything".into()),
+            Ok(Duration::ZERO) => Err("the time limit must be longer than 0".into()),
             Ok(time) => Ok(time),
-            Err(e) => Err(format!("not a time: {e}; write 90s, 30m or 6h")),
+            Err(e) => Err(format!("not a duration: {e}; write 90s, 30m or 6h")),
         }
     }
 
@@ -79,12 +79,12 @@ impl Settings {
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.into());
         let endpoint = endpoint.trim().trim_end_matches('/').to_string();
         if origin(&endpoint).is_none() {
-            return Err(Error::usage(format!("HF_ENDPOINT is `{endpoint}`, which is no address of a server"))
-                .hint(format!("unset it, or give one as {DEFAULT_ENDPOINT}")));
+            return Err(Error::usage(format!("HF_ENDPOINT is `{endpoint}`, not the address of a server"))
+                .hint(format!("unset it, or set it to an address such as {DEFAULT_ENDPOINT}")));
         }
         let file = || {
             let path =
-                variable("HF_TOKEN_PATH").map_or_else(|| Ok(hub::home()?.join("token")), |p| Ok::<_, Error>(p.into()));
+                variable("HF_TOKEN_PATH").map_or_else(|| Ok(home()?.join("token")), |p| Ok::<_, Error>(p.into()));
             std::fs::read_to_string(path.ok()?).ok()
         };
         let token = match on("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
@@ -103,18 +103,20 @@ impl Settings {
                 Error::usage(format!("HF_HUB_DOWNLOAD_TIMEOUT is `{text}`, not a positive number of seconds"))
             })?,
         };
-        Ok(Self {
-            endpoint,
-            token,
-            offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"),
-            silence,
-            limits: Limits::DEFAULT,
-        })
+        let mut limits = Limits::DEFAULT;
+        let invalid = |name: &str, why: String| Error::usage(format!("{name}: {why}"));
+        if let Some(text) = variable("BURGESS_FETCH_TIME_LIMIT") {
+            limits.time = Limits::parse_time(&text).map_err(|why| invalid("BURGESS_FETCH_TIME_LIMIT", why))?;
+        }
+        if let Some(text) = variable("BURGESS_FETCH_MAX_SIZE") {
+            limits.unnamed = Limits::parse_size(&text).map_err(|why| invalid("BURGESS_FETCH_MAX_SIZE", why))?;
+        }
+        Ok(Self { endpoint, token, offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"), silence, limits })
     }
 }
 
 /// Returns the trusted root certificates: Mozilla's, or those in `SSL_CERT_FILE`.
-pub fn root_certificates() -> Result<RootCerts> {
+pub(super) fn root_certificates() -> Result<RootCerts> {
     let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) else {
         return Ok(RootCerts::WebPki);
     };
@@ -127,7 +129,7 @@ pub fn root_certificates() -> Result<RootCerts> {
         }
     }
     match certificates.is_empty() {
-        true => Err(Error::failed("there are none")).with_context(step),
+        true => Err(Error::failed("the file holds no certificates")).with_context(step),
         false => Ok(RootCerts::new_with_certs(&certificates)),
     }
 }

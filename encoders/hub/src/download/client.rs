@@ -1,10 +1,10 @@
-//! HTTP requests to the hub and to makers' servers: token, redirects, retries, and error messages for refused requests.
+//! HTTP requests to the hub and to other servers: token, redirects, retries, and error messages for refused requests.
 //!
 //! This module follows redirects itself, because only the hub's own answer carries the digest of a file (the content
 //! network behind it does not repeat the digest), and because the token must not be sent to other servers.
 
+use super::progress::DownloadProgress;
 use super::settings::{self, Settings};
-use crate::progress::Progress;
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::io::Read;
@@ -29,14 +29,14 @@ const SMALL: u32 = 10;
 /// An HTTP client with the settings of the environment and the time limit of the command.
 pub struct Client {
     agent: Agent,
-    progress: Progress,
+    pub(super) progress: Box<dyn DownloadProgress>,
     started: Instant,
     /// Settings from the environment.
     pub settings: Settings,
 }
 
 /// A failed request.
-pub struct Failure {
+pub(super) struct Failure {
     /// Whether the same request may succeed later.
     pub transient: bool,
     /// Wait that the server asks for.
@@ -69,7 +69,7 @@ enum Follow {
 }
 
 /// Metadata of a file, from an answer without its contents.
-pub struct Head {
+pub(super) struct Head {
     /// ETag of the contents without quotes; on the hub it is their digest.
     pub etag: Option<String>,
     pub size: Option<u64>,
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// The certificates in `SSL_CERT_FILE` cannot be read.
-    pub fn new(settings: Settings, progress: &Progress) -> Result<Self> {
+    pub fn new(settings: Settings, progress: impl DownloadProgress + 'static) -> Result<Self> {
         let silence = Some(settings.silence);
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -95,24 +95,25 @@ impl Client {
             .timeout_per_read(silence)
             .tls_config(TlsConfig::builder().root_certs(settings::root_certificates()?).build())
             .build();
-        Ok(Self { agent: config.into(), progress: progress.clone(), started: Instant::now(), settings })
+        Ok(Self { agent: config.into(), progress: Box::new(progress), started: Instant::now(), settings })
     }
 
     /// Remaining time of the command's time limit.
     ///
     /// # Errors
     /// The time limit is over.
-    pub fn time_left(&self) -> Result<Duration> {
+    pub(super) fn time_left(&self) -> Result<Duration> {
         let limit = self.settings.limits.time;
         limit.checked_sub(self.started.elapsed()).ok_or_else(|| {
-            Error::failed(format!("the time limit of {} is over", humantime::format_duration(limit)))
-                .hint("run the same command again: what has come is kept; --time-limit allows more")
+            Error::failed(format!("the time limit of {} is over", humantime::format_duration(limit))).hint(
+                "start the download again: the received bytes are kept; BURGESS_FETCH_TIME_LIMIT sets another limit",
+            )
         })
     }
 
     /// Requests the contents at `url`. Starts at byte `start` if the server supports it (status 206) and the file still
     /// matches `validator`.
-    pub fn get(&self, url: &str, start: u64, validator: Option<&str>) -> Result<Response<Body>, Failure> {
+    pub(super) fn get(&self, url: &str, start: u64, validator: Option<&str>) -> Result<Response<Body>, Failure> {
         let mut headers = Vec::new();
         if start > 0 {
             headers.push((header::RANGE, format!("bytes={start}-")));
@@ -122,7 +123,7 @@ impl Client {
     }
 
     /// Reads a small answer into memory, with retries.
-    pub fn read(&self, url: &str) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, url: &str) -> Result<Vec<u8>> {
         self.patiently(|| {
             let answer = self.follow("GET", url, &[], Follow::All)?;
             let mut body = answer.into_body().into_with_config().limit(LARGEST_ANSWER).reader();
@@ -135,7 +136,11 @@ impl Client {
                 self.time_left()?;
                 // The read timeout does not catch a server that keeps sending a few bytes.
                 if started.elapsed() > self.settings.silence * SMALL {
-                    let error = Error::failed(format!("{} bytes of {url} came, and no end", bytes.len()));
+                    let error = Error::failed(format!(
+                        "{} bytes of {url} were received in {} s without an end",
+                        bytes.len(),
+                        started.elapsed().as_secs()
+                    ));
                     return Err(Failure::transient(error.hint(NO_HUB)));
                 }
             }
@@ -143,7 +148,7 @@ impl Client {
     }
 
     /// Requests the metadata of the file at `url`, with retries.
-    pub fn head(&self, url: &str) -> Result<Head> {
+    pub(super) fn head(&self, url: &str) -> Result<Head> {
         self.patiently(|| {
             let answer = self.follow("HEAD", url, &[], Follow::UntilDigest)?;
             let redirects = answer.status().is_redirection();
@@ -169,14 +174,14 @@ impl Client {
     }
 
     /// Waits before the next attempt, or returns the error if there is none.
-    pub fn pause(&self, failure: Failure, tries: &mut u32) -> Result<()> {
+    pub(super) fn pause(&self, failure: Failure, tries: &mut u32) -> Result<()> {
         *tries += 1;
         let wait = failure.wait.unwrap_or_else(|| FIRST_WAIT * 2u32.saturating_pow(*tries - 1));
         if !failure.transient || *tries >= TRIES || wait > LONGEST_WAIT || wait > self.time_left()? {
             return Err(failure.error);
         }
         if wait >= LONG_WAIT {
-            self.progress.line(&format!("{}; next try in {} s", failure.error, wait.as_secs()));
+            self.progress.message(&format!("{}; next attempt in {} s", failure.error, wait.as_secs()));
         }
         std::thread::sleep(wait);
         Ok(())
@@ -191,9 +196,9 @@ impl Client {
     ) -> Result<Response<Body>, Failure> {
         if self.settings.offline {
             return Err(Error::failed(format!(
-                "{url} cannot be asked: HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set"
+                "{url} is not requested: HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set"
             ))
-            .hint("unset it where there is a network")
+            .hint("unset it to use the network")
             .into());
         }
         let mut at = url.to_string();
@@ -216,7 +221,7 @@ impl Client {
                     _ if !answer.status().is_success() => Err(self.refused(&answer, &at)),
                     // The Content-Length of a compressed answer is not the size of the file.
                     Some(encoding) => Err(Error::failed(format!(
-                        "{} sends its answer compressed ({}), which was not asked for",
+                        "{} sends its answer compressed ({}), which was not requested",
                         without_query(&at),
                         excerpt(encoding, 40)
                     ))
@@ -231,7 +236,8 @@ impl Client {
             let to = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
             let to = to.and_then(|to| resolve(&at, to));
             at = to.ok_or_else(|| {
-                Error::failed(format!("{} redirects to nowhere on the web", without_query(&at))).hint(NO_HUB)
+                Error::failed(format!("{} redirects to an address that is not allowed", without_query(&at)))
+                    .hint(NO_HUB)
             })?;
         }
         Err(Error::failed(format!("{url} redirects more than {REDIRECTS} times")).hint(NO_HUB).into())
@@ -268,18 +274,18 @@ impl Client {
             (_, "RevisionNotFound") => (false, format!("the branches and tags are listed at {}/tree/main", page())),
             (_, "EntryNotFound") => (false, format!("the files are listed at {}/tree/main", page())),
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) if !is_hub => {
-                (false, "this server gives the file to nobody, or not from here: check the address, and proxies".into())
+                (false, "this server refuses the file: check the address and proxies".into())
             }
             // The hub answers 401 for repositories that do not exist if the request has no token.
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => (false, format!("check the name; {}", gated())),
             (StatusCode::NOT_FOUND | StatusCode::GONE, _) => (false, "check the name and the revision".into()),
             (StatusCode::TOO_MANY_REQUESTS, _) => {
                 let minutes = wait.map_or("some minutes".to_string(), |wait| format!("{} s", wait.as_secs()));
-                (true, format!("the server asks for fewer requests: run the same command again after {minutes}"))
+                (true, format!("the server asks for fewer requests: start the download again after {minutes}"))
             }
-            (StatusCode::REQUEST_TIMEOUT, _) => (true, "run the same command again".into()),
+            (StatusCode::REQUEST_TIMEOUT, _) => (true, "start the download again".into()),
             (status, _) if status.is_server_error() => {
-                (true, "the server has a problem of its own: run the same command again later".into())
+                (true, "the server failed: start the download again later".into())
             }
             _ => (false, NO_HUB.into()),
         };
@@ -288,7 +294,7 @@ impl Client {
 }
 
 /// Hint for answers that no hub gives.
-pub const NO_HUB: &str = "if HF_ENDPOINT is set, check that it is a hub; check proxies between here and there";
+pub(super) const NO_HUB: &str = "if HF_ENDPOINT is set, check that it is a hub; check the proxies on the way";
 
 /// The address without its query, for messages: the query of a content network's address is a signature.
 fn without_query(url: &str) -> &str {
@@ -296,7 +302,7 @@ fn without_query(url: &str) -> &str {
 }
 
 /// Makes the failure for an error below HTTP: name resolution, connection, TLS.
-pub fn broken(error: &ureq::Error, url: &str) -> Failure {
+pub(super) fn broken(error: &ureq::Error, url: &str) -> Failure {
     let host = origin(url).map_or_else(|| url.to_string(), |(_, host)| host);
     let transient = !matches!(error, ureq::Error::HostNotFound | ureq::Error::Tls(_) | ureq::Error::Rustls(_));
     let hint = match error {
@@ -304,10 +310,10 @@ pub fn broken(error: &ureq::Error, url: &str) -> Failure {
             "behind a proxy that opens connections, set SSL_CERT_FILE to its certificates"
         }
         _ => {
-            "check the network, and HF_ENDPOINT if it is set, and run the same command again: what has come is kept; without a network set HF_HUB_OFFLINE=1"
+            "check the network, and HF_ENDPOINT if it is set, and start the download again: the received bytes are kept; without a network set HF_HUB_OFFLINE=1"
         }
     };
-    let error = Error::failed(format!("asking {host}: {error}")).hint(hint);
+    let error = Error::failed(format!("requesting {host}: {error}")).hint(hint);
     Failure { transient, ..error.into() }
 }
 

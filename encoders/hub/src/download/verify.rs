@@ -1,25 +1,25 @@
 //! Checks that a local file is the published one, so that a file that was cut off by another program or damaged on disk
-//! is fetched again.
+//! is downloaded again.
 //!
-//! The hub's cache names contents by their digest; for files from makers' servers, a digest is stored beside the file
+//! The hub's cache names contents by their digest; for files from other servers, a digest is stored beside the file
 //! when it is downloaded. A verified file is read again only if its size or times changed.
 
-use super::download::{git_sha1, sha256};
+use super::transfer::{git_sha1, sha256};
+use crate::own_cache;
 use burgess_base::{Result, atomic, checksums, digest};
-use burgess_encoders::hub;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Record beside a file from a maker's server.
+/// Record beside a file from another server.
 #[derive(Serialize, Deserialize)]
-struct Beside {
+struct DigestRecord {
     size: u64,
     blake3: String,
 }
 
 /// Digest of the published contents.
-enum Published {
+enum PublishedDigest {
     Sha256(String),
     GitSha1(String),
     Blake3(String),
@@ -33,7 +33,7 @@ pub fn damage(file: &Path, size: Option<u64>) -> Result<Option<String>> {
     let real = fs::canonicalize(file)?;
     let found = fs::metadata(&real)?.len();
     if let Some(size) = size.filter(|size| *size != found) {
-        return Ok(Some(format!("it has {found} bytes, published are {size}")));
+        return Ok(Some(format!("it has {found} bytes, the published file has {size}")));
     }
     let Some((published, name)) = published(&real) else { return Ok(None) };
     let memory = memory(&real).ok();
@@ -42,12 +42,12 @@ pub fn damage(file: &Path, size: Option<u64>) -> Result<Option<String>> {
         return Ok(None);
     }
     let (now, expected) = match published {
-        Published::Sha256(expected) => (sha256(&real)?, expected),
-        Published::GitSha1(expected) => (git_sha1(&real)?, expected),
-        Published::Blake3(expected) => (digest::of_file(&real)?, expected),
+        PublishedDigest::Sha256(expected) => (sha256(&real)?, expected),
+        PublishedDigest::GitSha1(expected) => (git_sha1(&real)?, expected),
+        PublishedDigest::Blake3(expected) => (digest::of_file(&real)?, expected),
     };
     if now != expected {
-        return Ok(Some(format!("its {found} bytes have the digest {now}, published is {expected}")));
+        return Ok(Some(format!("its {found} bytes have the digest {now}, the published file has {expected}")));
     }
     keep(memory.as_deref(), &name, stamp);
     Ok(None)
@@ -66,22 +66,22 @@ pub fn remember(file: &Path) {
 /// # Errors
 /// The file cannot be read, or the record cannot be written.
 pub fn note_digest(file: &Path) -> Result<()> {
-    let beside = Beside { size: fs::metadata(file)?.len(), blake3: digest::of_file(file)? };
+    let beside = DigestRecord { size: fs::metadata(file)?.len(), blake3: digest::of_file(file)? };
     atomic::write_json(&beside_path(file), &beside)
 }
 
 /// Digest of a file's published contents, with a string that identifies them.
-fn published(real: &Path) -> Option<(Published, String)> {
+fn published(real: &Path) -> Option<(PublishedDigest, String)> {
     let name = real.file_name()?.to_string_lossy().to_lowercase();
     if name.bytes().all(|b| b.is_ascii_hexdigit()) {
         match name.len() {
-            64 => return Some((Published::Sha256(name.clone()), name)),
-            40 => return Some((Published::GitSha1(name.clone()), name)),
+            64 => return Some((PublishedDigest::Sha256(name.clone()), name)),
+            40 => return Some((PublishedDigest::GitSha1(name.clone()), name)),
             _ => {}
         }
     }
-    let beside: Beside = atomic::read_json(&beside_path(real)).ok()?;
-    Some((Published::Blake3(beside.blake3.clone()), format!("{} {}", beside.size, beside.blake3)))
+    let beside: DigestRecord = atomic::read_json(&beside_path(real)).ok()?;
+    Some((PublishedDigest::Blake3(beside.blake3.clone()), format!("{} {}", beside.size, beside.blake3)))
 }
 
 fn beside_path(file: &Path) -> PathBuf {
@@ -93,7 +93,7 @@ fn beside_path(file: &Path) -> PathBuf {
 /// File that records when a file was verified.
 fn memory(real: &Path) -> Result<PathBuf> {
     let name = digest::of_bytes(real.to_string_lossy().as_bytes());
-    Ok(hub::own_cache()?.join("checked").join(format!("file-{name}.json")))
+    Ok(own_cache()?.join("checked").join(format!("file-{name}.json")))
 }
 
 fn remembered(memory: &Path) -> Option<(String, Option<checksums::FileStamp>)> {

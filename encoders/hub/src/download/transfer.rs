@@ -1,8 +1,8 @@
 //! The download of one file: it is resumed after interruptions, verified, and renamed to its final name when complete.
 
 use super::client::{Client, Failure, broken};
-use super::{bytes, whole};
-use crate::progress::{Bar, Progress};
+use super::progress::FileProgress;
+use super::{decimal_size, verify};
 use burgess_base::{Context, Error, Result};
 use ring::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde::Serialize;
@@ -13,37 +13,44 @@ use ureq::http::{StatusCode, header};
 
 /// A file on a server.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub(super) struct RemoteFile {
     /// Name in messages.
     pub name: String,
+    /// Address of the file.
     pub url: String,
     /// Size in bytes, if the server gives it.
     pub size: Option<u64>,
-    pub identity: Identity,
+    /// The version of the file.
+    pub identity: FileIdentity,
 }
 
-/// How the wanted file is identified.
+/// How the requested version of a file is identified.
 #[derive(Debug, Clone)]
-pub enum Identity {
+pub(super) enum FileIdentity {
     /// Digest by which the hub names the contents. The address contains a commit, so its contents cannot change.
     Digest(String),
-    /// ETag or date by which a maker's server tells whether the file under the same address has changed; `None` if the
+    /// ETag or date by which another server tells whether the file under the same address has changed; `None` if the
     /// server gives neither.
     Validator(Option<String>),
 }
 
-/// Paths of one file: its final path, the partial download, and the lock against other processes.
-pub struct Places {
+/// Paths of one file.
+pub(super) struct FilePaths {
+    /// Final path.
     pub file: PathBuf,
-    pub part: PathBuf,
+    /// Path of the partial download.
+    pub partial: PathBuf,
+    /// Path of the lock against other processes.
     pub lock: PathBuf,
 }
 
 /// How a downloaded file was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Checked {
+pub enum Verification {
+    /// By the published SHA-256.
     Sha256,
+    /// By the published SHA-1 of a git blob.
     GitSha1,
     /// By size only: the server gives no digest.
     Size,
@@ -51,47 +58,52 @@ pub enum Checked {
     Nothing,
 }
 
-/// Result of a download: the number of bytes received, and how the file was verified; `None` if the file was already
-/// there, undamaged.
-pub struct Came {
-    pub bytes: u64,
-    pub checked: Option<Checked>,
+/// A finished download.
+pub(super) struct Transfer {
+    /// Number of bytes received; an interrupted download had left the rest.
+    pub received: u64,
+    /// How the file was verified.
+    pub verification: Verification,
 }
 
-/// Downloads a file unless it is on this machine already.
+/// Downloads a file; `None` if it is on this machine already, undamaged.
 ///
 /// # Errors
 /// The server refuses or disconnects too often, the contents have another digest than the hub gives, or the disk is
 /// full.
-pub fn download(client: &Client, remote: &Remote, places: &Places, progress: &Progress) -> Result<Came> {
-    let step = || format!("fetching {}", remote.name);
-    fetch(client, remote, places, progress).map_err(|e| e.context(step()))
+pub(super) fn transfer(client: &Client, remote: &RemoteFile, paths: &FilePaths) -> Result<Option<Transfer>> {
+    let step = || format!("downloading {}", remote.name);
+    complete(client, remote, paths).map_err(|e| e.context(step()))
 }
 
-fn fetch(client: &Client, remote: &Remote, places: &Places, progress: &Progress) -> Result<Came> {
-    for parent in [&places.file, &places.part, &places.lock].into_iter().filter_map(|p| p.parent()) {
-        fs::create_dir_all(parent).map_err(|e| disk(&e, parent))?;
+fn complete(client: &Client, remote: &RemoteFile, paths: &FilePaths) -> Result<Option<Transfer>> {
+    let progress = client.progress.as_ref();
+    for parent in [&paths.file, &paths.partial, &paths.lock].into_iter().filter_map(|p| p.parent()) {
+        fs::create_dir_all(parent).map_err(|e| disk_error(&e, parent))?;
     }
-    let _held = lock(&places.lock, remote, progress)?;
-    if places.file.is_file() {
-        let Some(damage) = whole::damage(&places.file, remote.size)? else {
-            return Ok(Came { bytes: 0, checked: None });
+    let _held = lock(&paths.lock, remote, client)?;
+    if paths.file.is_file() {
+        let Some(damage) = verify::damage(&paths.file, remote.size)? else {
+            return Ok(None);
         };
-        progress.line(&format!("note: {} is here, but {damage}: it is fetched again", places.file.display()));
-        fs::remove_file(&places.file).map_err(|e| disk(&e, &places.file))?;
+        progress.message(&format!("note: {} is damaged: {damage}: it is downloaded again", paths.file.display()));
+        fs::remove_file(&paths.file).map_err(|e| disk_error(&e, &paths.file))?;
     }
-    let mut file =
-        OpenOptions::new().append(true).create(true).open(&places.part).map_err(|e| disk(&e, &places.part))?;
-    let note = keep_only_part_of(remote, &file, &places.part)?;
-    let bar = progress.bytes(&remote.name, remote.size.unwrap_or(0));
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&paths.partial)
+        .map_err(|e| disk_error(&e, &paths.partial))?;
+    let note = keep_only_part_of(remote, &file, &paths.partial)?;
+    let bar = progress.start(&remote.name, remote.size.unwrap_or(0));
     let (mut tries, mut came, mut most) = (0, 0, 0);
     loop {
-        match receive(client, remote, &mut file, &places.part, &bar, &mut came) {
+        match receive(client, remote, &mut file, &paths.partial, bar.as_ref(), &mut came) {
             Ok(()) => break,
             Err(failure) => {
                 // A download over an unstable line still makes progress, so its attempts start anew; a server that
                 // always restarts from the beginning makes none.
-                let have = file.metadata().map_err(|e| disk(&e, &places.part))?.len();
+                let have = file.metadata().map_err(|e| disk_error(&e, &paths.partial))?.len();
                 if have > most {
                     (most, tries) = (have, 0);
                 }
@@ -99,30 +111,30 @@ fn fetch(client: &Client, remote: &Remote, places: &Places, progress: &Progress)
             }
         }
     }
-    file.sync_all().map_err(|e| disk(&e, &places.part))?;
+    file.sync_all().map_err(|e| disk_error(&e, &paths.partial))?;
     drop(file);
-    let checked = match verify(remote, &places.part) {
-        Ok(checked) => Some(checked),
+    let verification = match verified(remote, &paths.partial) {
+        Ok(verification) => verification,
         Err(e) => {
-            fs::remove_file(&places.part).map_err(|e| disk(&e, &places.part))?;
+            fs::remove_file(&paths.partial).map_err(|e| disk_error(&e, &paths.partial))?;
             return Err(e);
         }
     };
-    fs::rename(&places.part, &places.file).map_err(|e| disk(&e, &places.file))?;
+    fs::rename(&paths.partial, &paths.file).map_err(|e| disk_error(&e, &paths.file))?;
     if let Some(note) = note {
-        fs::remove_file(&note).map_err(|e| disk(&e, &note))?;
+        fs::remove_file(&note).map_err(|e| disk_error(&e, &note))?;
     }
-    if matches!(checked, Some(Checked::Size | Checked::Nothing)) {
-        whole::note_digest(&places.file)?;
+    if matches!(verification, Verification::Size | Verification::Nothing) {
+        verify::note_digest(&paths.file)?;
     }
-    whole::remember(&places.file);
-    Ok(Came { bytes: came, checked })
+    verify::remember(&paths.file);
+    Ok(Some(Transfer { received: came, verification }))
 }
 
 /// Empties the partial download unless it belongs to the present version of the file. Returns the path of the note that
 /// records this version for the next process. On the hub the digest in the partial file's name suffices.
-fn keep_only_part_of(remote: &Remote, file: &File, part: &Path) -> Result<Option<PathBuf>> {
-    let Identity::Validator(validator) = &remote.identity else { return Ok(None) };
+fn keep_only_part_of(remote: &RemoteFile, file: &File, part: &Path) -> Result<Option<PathBuf>> {
+    let FileIdentity::Validator(validator) = &remote.identity else { return Ok(None) };
     let mut name = part.file_name().unwrap_or_default().to_os_string();
     name.push(".of");
     let note = part.with_file_name(name);
@@ -130,7 +142,7 @@ fn keep_only_part_of(remote: &Remote, file: &File, part: &Path) -> Result<Option
     // Without a validator the server's file may have changed.
     if validator.is_none() || !fs::read_to_string(&note).is_ok_and(|then| then == now) {
         empty(file, part)?;
-        fs::write(&note, now).map_err(|e| disk(&e, &note))?;
+        fs::write(&note, now).map_err(|e| disk_error(&e, &note))?;
     }
     Ok(Some(note))
 }
@@ -138,16 +150,16 @@ fn keep_only_part_of(remote: &Remote, file: &File, part: &Path) -> Result<Option
 /// Requests and appends the rest of the file.
 fn receive(
     client: &Client,
-    remote: &Remote,
+    remote: &RemoteFile,
     file: &mut File,
     part: &Path,
-    bar: &Bar,
+    bar: &dyn FileProgress,
     came: &mut u64,
 ) -> Result<(), Failure> {
-    let mut have = file.metadata().map_err(|e| disk(&e, part))?.len();
+    let mut have = file.metadata().map_err(|e| disk_error(&e, part))?.len();
     let (validator, can_go_on) = match &remote.identity {
-        Identity::Digest(_) => (None, true),
-        Identity::Validator(validator) => (validator.as_deref(), validator.is_some()),
+        FileIdentity::Digest(_) => (None, true),
+        FileIdentity::Validator(validator) => (validator.as_deref(), validator.is_some()),
     };
     if remote.size.is_some_and(|size| have > size) || !can_go_on {
         have = empty(file, part)?;
@@ -180,7 +192,7 @@ fn receive(
                 return Err(Failure { error, ..failure });
             }
         };
-        file.write_all(buffer.get(..n).unwrap_or_default()).map_err(|e| disk(&e, part))?;
+        file.write_all(buffer.get(..n).unwrap_or_default()).map_err(|e| disk_error(&e, part))?;
         have += n as u64;
         *came += n as u64;
         bar.add(n as u64);
@@ -190,8 +202,8 @@ fn receive(
         }
         if remote.size.is_none() && have > most {
             empty(file, part)?;
-            return Err(Error::failed(format!("the server names no size, and sends more than {}", bytes(most)))
-                .hint("if the file is as large as that, --max-size allows more")
+            return Err(Error::failed(format!("the server names no size, and sends more than {}", decimal_size(most)))
+                .hint("if the file is that large, set BURGESS_FETCH_MAX_SIZE to a larger size")
                 .into());
         }
         client.time_left()?;
@@ -199,7 +211,7 @@ fn receive(
     match remote.size {
         Some(size) if have < size => Err(Failure::transient(
             Error::failed(format!("the connection broke off after {have} of {size} bytes"))
-                .hint("run the same command again: what has come is kept"),
+                .hint("start the download again: the received bytes are kept"),
         )),
         _ => Ok(()),
     }
@@ -212,30 +224,33 @@ fn continues<T>(answer: &ureq::http::Response<T>, have: u64) -> bool {
 }
 
 fn empty(file: &File, part: &Path) -> Result<u64> {
-    file.set_len(0).map_err(|e| disk(&e, part))?;
+    file.set_len(0).map_err(|e| disk_error(&e, part))?;
     Ok(0)
 }
 
-const AGAIN: &str = "run the same command again; if it repeats, a proxy changes what passes through it";
+const AGAIN: &str = "start the download again; if the error repeats, a proxy may change the file";
 
 /// Verifies a download: on the hub by SHA-256 for large files and by git's SHA-1 for small ones, elsewhere by size.
-fn verify(remote: &Remote, part: &Path) -> Result<Checked> {
-    let size = fs::metadata(part).map_err(|e| disk(&e, part))?.len();
+fn verified(remote: &RemoteFile, part: &Path) -> Result<Verification> {
+    let size = fs::metadata(part).map_err(|e| disk_error(&e, part))?.len();
     if let Some(expected) = remote.size.filter(|expected| *expected != size) {
-        return Err(Error::failed(format!("{size} bytes came, the server says {expected}")).hint(AGAIN));
+        return Err(Error::failed(format!("{size} bytes were received, the server announced {expected}")).hint(AGAIN));
     }
     let digest = match &remote.identity {
-        Identity::Digest(digest) if digest.bytes().all(|b| b.is_ascii_hexdigit()) => digest.to_lowercase(),
+        FileIdentity::Digest(digest) if digest.bytes().all(|b| b.is_ascii_hexdigit()) => digest.to_lowercase(),
         _ => String::new(),
     };
     let (found, checked) = match digest.len() {
-        64 => (sha256(part)?, Checked::Sha256),
-        40 => (git_sha1(part)?, Checked::GitSha1),
-        _ => return Ok(if remote.size.is_some() { Checked::Size } else { Checked::Nothing }),
+        64 => (sha256(part)?, Verification::Sha256),
+        40 => (git_sha1(part)?, Verification::GitSha1),
+        _ => return Ok(if remote.size.is_some() { Verification::Size } else { Verification::Nothing }),
     };
     match found == digest {
         true => Ok(checked),
-        false => Err(Error::failed(format!("the digest of what came is {found}, the hub says {digest}")).hint(AGAIN)),
+        false => {
+            Err(Error::failed(format!("the received file has the digest {found}, the published file {digest}"))
+                .hint(AGAIN))
+        }
     }
 }
 
@@ -246,17 +261,17 @@ pub(super) fn sha256(path: &Path) -> Result<String> {
 
 /// SHA-1 of a git blob, by which the hub names small files.
 pub(super) fn git_sha1(path: &Path) -> Result<String> {
-    let size = fs::metadata(path).map_err(|e| disk(&e, path))?.len();
+    let size = fs::metadata(path).map_err(|e| disk_error(&e, path))?.len();
     hash(&SHA1_FOR_LEGACY_USE_ONLY, format!("blob {size}\0").as_bytes(), path)
 }
 
 fn hash(algorithm: &'static digest::Algorithm, before: &[u8], path: &Path) -> Result<String> {
     let mut context = digest::Context::new(algorithm);
     context.update(before);
-    let mut file = File::open(path).map_err(|e| disk(&e, path))?;
+    let mut file = File::open(path).map_err(|e| disk_error(&e, path))?;
     let mut buffer = vec![0; 1 << 18];
     loop {
-        match file.read(&mut buffer).map_err(|e| disk(&e, path))? {
+        match file.read(&mut buffer).map_err(|e| disk_error(&e, path))? {
             0 => break,
             n => context.update(buffer.get(..n).unwrap_or_default()),
         }
@@ -265,13 +280,13 @@ fn hash(algorithm: &'static digest::Algorithm, before: &[u8], path: &Path) -> Re
 }
 
 /// Acquires the lock that `huggingface_hub` also uses; it is released when the process ends.
-fn lock(path: &Path, remote: &Remote, progress: &Progress) -> Result<File> {
+fn lock(path: &Path, remote: &RemoteFile, client: &Client) -> Result<File> {
     let step = || format!("locking {}", path.display());
-    let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| disk(&e, path))?;
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| disk_error(&e, path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            progress.line(&format!("{}: waiting for another process that fetches it", remote.name));
+            client.progress.message(&format!("{}: waiting for another process that downloads it", remote.name));
             file.lock().with_context(step)?;
             Ok(file)
         }
@@ -282,15 +297,15 @@ fn lock(path: &Path, remote: &Remote, progress: &Progress) -> Result<File> {
 }
 
 /// Makes the error for a failed disk operation, with a hint about the cache directories.
-pub fn disk(error: &std::io::Error, path: &Path) -> Error {
+pub(super) fn disk_error(error: &std::io::Error, path: &Path) -> Error {
     use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let failed = Error::failed(format!("writing {}: {error}", path.display()));
     match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => failed.hint(
-            "free some disk space, or set HF_HUB_CACHE (BURGESS_CACHE for files of makers' servers) to a directory on another disk, and run the same command again: what has come is kept",
+            "free some disk space, or set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory on another disk, and start the download again: the received bytes are kept",
         ),
         PermissionDenied | ReadOnlyFilesystem => {
-            failed.hint("set HF_HUB_CACHE (BURGESS_CACHE for files of makers' servers) to a directory you may write to")
+            failed.hint("set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory with write permission")
         }
         _ => failed,
     }
