@@ -221,8 +221,8 @@ pub struct RopeConfig<'a> {
 }
 
 impl RopeConfig<'_> {
-    /// Returns inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and the
-    /// factor on their cosines and sines.
+    /// Returns inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and
+    /// the factor on their cosines and sines.
     fn inverse_frequencies(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
         if self.disabled {
@@ -317,7 +317,8 @@ impl RopeConfig<'_> {
         self.for_positions(&[&positions], device)
     }
 
-    /// Computes cosines and sines for given positions, `[rows][t]`, all rows of the same length: `[rows, t, width / 2]`.
+    /// Computes cosines and sines for given positions, `[rows][t]`, where all rows have the same length:
+    /// `[rows, t, width / 2]`.
     pub fn for_positions(&self, rows: &[&[usize]], device: &Device) -> Rope {
         let t = rows.first().map_or(0, |r| r.len());
         let half = self.width / 2;
