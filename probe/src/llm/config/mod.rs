@@ -15,7 +15,8 @@ use super::rope::{RopeConfig, RopeScaling};
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 
-/// Configuration of a [`super::Llm`].
+/// Configuration of a decoder with the keys of its `config.json`. Missing keys have the defaults of
+/// the family; other keys are ignored.
 ///
 /// It is read from a `config.json` of `transformers` 4 (`rope_theta`, `rope_scaling`) or 5 (`rope_parameters`) and
 /// written with the names of 4, which both read. Fields that do not affect the forward pass (dtype, token ids,
