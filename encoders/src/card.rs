@@ -35,8 +35,8 @@ pub struct EncoderCard {
     /// The grid, `[rows, columns]`, to which features are resampled. Default: the encoder's own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
-    /// Location of the weights and naming of their tensors.
-    pub source: Source,
+    /// WeightsLocation of the weights and naming of their tensors.
+    pub source: WeightsSource,
     /// Hyper-parameters of the network.
     pub architecture: ArchitectureConfig,
     /// Preprocessing of the images.
@@ -97,9 +97,9 @@ impl Supervision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "SourceTable", into = "SourceTable")]
-pub struct Source {
-    /// Location of the weights.
-    pub location: Location,
+pub struct WeightsSource {
+    /// WeightsLocation of the weights.
+    pub location: WeightsLocation,
     /// Naming scheme of the tensors; see [`Dialect`].
     pub dialect: String,
     /// Common prefix of the tensor names if the encoder is part of a larger model, such as `image_encoder.`.
@@ -110,7 +110,7 @@ pub struct Source {
 
 /// The location of an encoder's weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
+pub enum WeightsLocation {
     /// A file in `zoo/weights/` of this project.
     Shipped {
         /// File name, without a directory.
@@ -131,7 +131,7 @@ pub enum Location {
     Directory(PathBuf),
 }
 
-/// The serialised form of [`Source`]: exactly one of `shipped`, `hub`, `url` and `directory`.
+/// The serialised form of [`WeightsSource`]: exactly one of `shipped`, `hub`, `url` and `directory`.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -170,7 +170,7 @@ fn dialects() -> Vec<&'static str> {
     Dialect::all().iter().map(|dialect| dialect.name).collect()
 }
 
-impl TryFrom<SourceTable> for Source {
+impl TryFrom<SourceTable> for WeightsSource {
     type Error = String;
 
     fn try_from(table: SourceTable) -> std::result::Result<Self, String> {
@@ -178,30 +178,30 @@ impl TryFrom<SourceTable> for Source {
             return Err("`file` and `revision` belong to `hub`".into());
         }
         let location = match (table.shipped, table.hub, table.url, table.directory) {
-            (Some(file), None, None, None) => Location::Shipped { file },
+            (Some(file), None, None, None) => WeightsLocation::Shipped { file },
             (None, Some(repository), None, None) => {
-                Location::Hub { repository, file: table.file, revision: table.revision }
+                WeightsLocation::Hub { repository, file: table.file, revision: table.revision }
             }
-            (None, None, Some(url), None) => Location::Url(url),
-            (None, None, None, Some(directory)) => Location::Directory(directory),
+            (None, None, Some(url), None) => WeightsLocation::Url(url),
+            (None, None, None, Some(directory)) => WeightsLocation::Directory(directory),
             _ => return Err("exactly one of `shipped`, `hub`, `url` and `directory` is needed".into()),
         };
         Ok(Self { location, dialect: table.dialect, prefix: table.prefix, parameters: table.parameters })
     }
 }
 
-impl From<Source> for SourceTable {
-    fn from(source: Source) -> Self {
-        let Source { location, dialect, prefix, parameters } = source;
+impl From<WeightsSource> for SourceTable {
+    fn from(source: WeightsSource) -> Self {
+        let WeightsSource { location, dialect, prefix, parameters } = source;
         let (shipped, hub, url, directory, file, revision) = (None, None, None, None, None, None);
         let mut table = Self { shipped, hub, url, directory, file, revision, dialect, prefix, parameters };
         match location {
-            Location::Shipped { file } => table.shipped = Some(file),
-            Location::Hub { repository, file, revision } => {
+            WeightsLocation::Shipped { file } => table.shipped = Some(file),
+            WeightsLocation::Hub { repository, file, revision } => {
                 (table.hub, table.file, table.revision) = (Some(repository), file, revision);
             }
-            Location::Url(url) => table.url = Some(url),
-            Location::Directory(directory) => table.directory = Some(directory),
+            WeightsLocation::Url(url) => table.url = Some(url),
+            WeightsLocation::Directory(directory) => table.directory = Some(directory),
         }
         table
     }

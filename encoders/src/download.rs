@@ -1,6 +1,6 @@
 //! What to download for an encoder, for the client of the crate `burgess-hub`: this crate itself never uses the network.
 
-use crate::card::{EncoderCard, Location};
+use crate::card::{EncoderCard, WeightsLocation};
 use crate::checkpoint::{self, DIFFUSERS_FOLDERS};
 use crate::hub::{DownloadRequest, FileSelection, Repository, SelectedFiles};
 use crate::resolve::weights_path;
@@ -26,11 +26,13 @@ pub fn request(text: &str) -> Result<DownloadRequest> {
 /// The weights cannot be downloaded and are not on this machine.
 pub fn request_for(card: &EncoderCard) -> Result<DownloadRequest> {
     match &card.source.location {
-        Location::Hub { repository, file, revision } => {
+        WeightsLocation::Hub { repository, file, revision } => {
             Ok(DownloadRequest::Repository(Repository::new(repository, revision.as_deref())?, file.clone()))
         }
-        Location::Url(url) => Ok(DownloadRequest::Url(url.clone())),
-        Location::Shipped { .. } | Location::Directory(_) => Ok(DownloadRequest::Local(weights_path(card)?)),
+        WeightsLocation::Url(url) => Ok(DownloadRequest::Url(url.clone())),
+        WeightsLocation::Shipped { .. } | WeightsLocation::Directory(_) => {
+            Ok(DownloadRequest::Local(weights_path(card)?))
+        }
     }
 }
 

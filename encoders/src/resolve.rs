@@ -1,7 +1,7 @@
 //! From a name to an encoder: the card that an id, a local directory, a card's file or a repository of the Hugging Face
 //! hub stands for, and the local files that hold a card's weights.
 
-use crate::card::{EncoderCard, Location};
+use crate::card::{EncoderCard, WeightsLocation};
 use crate::checkpoint::{self, Checkpoint};
 use crate::directory;
 use crate::hub::{self, Repository};
@@ -60,7 +60,7 @@ pub fn repository_card(repository: &Repository, prefix: Option<&str>) -> Result<
     card.id = repository.id.clone();
     card.title = repository.id.rsplit('/').next().unwrap_or_default().to_string();
     let commit = directory.file_name().map(|c| c.to_string_lossy().into_owned());
-    card.source.location = Location::Hub { repository: repository.id.clone(), file: None, revision: commit };
+    card.source.location = WeightsLocation::Hub { repository: repository.id.clone(), file: None, revision: commit };
     Ok(card)
 }
 
@@ -140,16 +140,16 @@ fn no_directory(name: &str) -> Error {
 /// The weights are not on this machine.
 pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
     match &card.source.location {
-        Location::Shipped { file } => {
+        WeightsLocation::Shipped { file } => {
             shipped::weights(file).map_err(|e| e.context(format!("looking for the weights of {}", card.id)))
         }
-        Location::Directory(path) if path.is_dir() => Ok(path.clone()),
-        Location::Directory(path) => {
+        WeightsLocation::Directory(path) if path.is_dir() => Ok(path.clone()),
+        WeightsLocation::Directory(path) => {
             Err(Error::failed(format!("the weights of {} should be in {}, which is absent", card.id, path.display()))
                 .hint("correct `directory` in the card's [source], or give a file or directory with its weights"))
         }
-        Location::Url(url) => hub::url_file(url).map_err(|e| not_fetched(card, &e)),
-        Location::Hub { repository, file, revision } => Repository::new(repository, revision.as_deref())
+        WeightsLocation::Url(url) => hub::url_file(url).map_err(|e| not_fetched(card, &e)),
+        WeightsLocation::Hub { repository, file, revision } => Repository::new(repository, revision.as_deref())
             .and_then(|r| repository_weights(&r, file.as_deref()))
             .map_err(|e| not_fetched(card, &e)),
     }

@@ -208,7 +208,7 @@ fn a_prefix_on_the_card_finds_the_tower_in_a_larger_model() -> Result<()> {
     assert!(told.card.notes.is_empty());
     // The card's own weights must be where it says.
     card.source.prefix = Some("nothing.".into());
-    card.source.location = burgess_encoders::card::Location::Directory(dir.path().into());
+    card.source.location = burgess_encoders::card::WeightsLocation::Directory(dir.path().into());
     let error = Encoder::load(card, None, &Device::flex()).unwrap_err();
     assert!(error.hint_text().is_some_and(|h| h.contains("`image_encoder.`")), "{error}");
     Ok(())

@@ -152,7 +152,7 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 pub fn remove(dir: &Path, name: &str) -> Result<()> {
     let path = dir.join(name);
     match fs::remove_file(&path) {
-        // Its checksum may have outlived it, if a removal was interrupted.
+        // An interrupted removal may have left the checksum without its file.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         other => other.with_context(|| format!("removing {}", path.display()))?,
     }
@@ -216,7 +216,8 @@ pub fn check_all(dir: &Path) -> Result<Verification> {
 /// Size in bytes, modification time and change time (nanoseconds since the epoch) of a file.
 pub type FileStamp = (u64, u128, i128);
 
-/// Returns the names of the files that are damaged or missing. A file whose size and times have not changed since its
+/// Returns the names of the files that are damaged or missing, and whether `dir` has checksums: `NoChecksum` if it has
+/// none, else `Matches`, even if files are damaged. A file whose size and times have not changed since its
 /// last successful comparison is not read again; `remembered` is the file that stores these sizes and times.
 ///
 /// # Errors
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compared_is_read_again_only_when_it_changed() -> Result<()> {
+    fn verified_files_are_read_again_only_after_a_change() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let (data, memory) = (dir.path().join("data"), dir.path().join("memory.json"));
         fs::create_dir(&data)?;

@@ -37,7 +37,7 @@ pub(crate) struct BlockConfig {
     /// Whether the norms stand at the end of the branches (post-norm) instead of the beginning (pre-norm).
     pub post_norm: bool,
     /// Whether rotary embeddings pair channel `i` with `i + head_dim / 2` (`rotate_half`), not with `i + 1`.
-    pub halves: bool,
+    pub rotate_half: bool,
     /// Rows of the relative position bias table; `None` for no table.
     pub relative_positions: Option<usize>,
 }
@@ -57,7 +57,7 @@ impl BlockConfig {
             attention_norm: false,
             mlp_norm: false,
             post_norm: false,
-            halves: false,
+            rotate_half: false,
             relative_positions: None,
         }
     }
@@ -80,7 +80,7 @@ impl BlockConfig {
                     .relative_positions
                     .map(|rows| Initializer::Zeros.init([rows, self.heads], device)),
                 heads: self.heads,
-                halves: self.halves,
+                rotate_half: self.rotate_half,
             },
             ls1: self.layer_scale.map(scale),
             norm2: norm(self.width),
@@ -144,7 +144,7 @@ pub struct Attention {
     /// Relative position bias table (BEiT), `[relative positions, heads]`, added to the attention scores.
     pub relative_position_bias_table: Option<Param<Tensor<2>>>,
     heads: usize,
-    halves: bool,
+    rotate_half: bool,
 }
 
 /// An MLP of two linear layers with an activation and an optional norm between them.
@@ -175,7 +175,7 @@ pub struct AttentionPositions {
     /// Rotary position embedding of queries and keys.
     pub rotary: Option<Rotation>,
     /// Relative position index: a row of the bias table for each pair of tokens, `[tokens * tokens]`, query-major.
-    pub relations: Option<Tensor<1, Int>>,
+    pub relative_index: Option<Tensor<1, Int>>,
 }
 
 impl Mlp {
@@ -212,7 +212,7 @@ impl Mlp {
 
 impl Attention {
     /// Attention output before the output projection, `[batch * tokens, width]`, for `x` of the same shape.
-    fn mixed(&self, x: Tensor<2>, batch: usize, places: &AttentionPositions) -> Tensor<2> {
+    fn mixed(&self, x: Tensor<2>, batch: usize, positions: &AttentionPositions) -> Tensor<2> {
         let [rows, width] = x.dims();
         let (tokens, heads) = (rows / batch, self.heads);
         let head_dim = width / heads;
@@ -236,16 +236,16 @@ impl Attention {
             None => x,
         };
         let (q, k) = (normed(&self.q_norm, q), normed(&self.k_norm, k));
-        let (q, k) = if self.halves { (interleaved(q), interleaved(k)) } else { (q, k) };
-        let bias = match (&self.relative_position_bias_table, &places.relations) {
-            (Some(table), Some(relations)) => {
-                let rows = table.val().select(0, relations.clone());
+        let (q, k) = if self.rotate_half { (interleaved(q), interleaved(k)) } else { (q, k) };
+        let bias = match (&self.relative_position_bias_table, &positions.relative_index) {
+            (Some(table), Some(relative_index)) => {
+                let rows = table.val().select(0, relative_index.clone());
                 let relative = rows.reshape([tokens, tokens, heads]).permute([2, 0, 1]).unsqueeze();
-                Bias::Full(places.bias.clone().map_or(relative.clone(), |bias| bias + relative))
+                Bias::Full(positions.bias.clone().map_or(relative.clone(), |bias| bias + relative))
             }
-            _ => places.bias.clone().map_or(Bias::None, Bias::Full),
+            _ => positions.bias.clone().map_or(Bias::None, Bias::Full),
         };
-        let mixed = attend(q, k, v, bias, places.rotary.as_ref()).reshape([rows, width]);
+        let mixed = attend(q, k, v, bias, positions.rotary.as_ref()).reshape([rows, width]);
         match &self.norm {
             Some(norm) => norm.forward(mixed),
             None => mixed,
@@ -262,23 +262,23 @@ fn interleaved(x: Tensor<4>) -> Tensor<4> {
 }
 
 impl Block {
-    /// Runs the block on `x` of shape `[batch, tokens, width]` without stochastic depth.
-    pub fn forward(&self, x: Tensor<3>, places: &AttentionPositions) -> Tensor<3> {
-        self.forward_with_drop_path(x, places, &DropPathMask::none(), 0)
+    /// Runs the block on `x` of shape `[batch, tokens, width]`; no branch is dropped.
+    pub fn forward(&self, x: Tensor<3>, positions: &AttentionPositions) -> Tensor<3> {
+        self.forward_with_drop_path(x, positions, &DropPathMask::none(), 0)
     }
 
     /// Runs the block as [`Block::forward`] does, with the drop-path mask `drop_path` of block number `index`.
     pub fn forward_with_drop_path(
         &self,
         x: Tensor<3>,
-        places: &AttentionPositions,
+        positions: &AttentionPositions,
         drop_path: &DropPathMask,
         index: usize,
     ) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         if self.post_norm {
             let x = x.reshape([batch * tokens, width]);
-            let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, places));
+            let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, positions));
             let x = x + drop_path::branch(self.norm1.forward(branch), drop_path.factors(index, 0));
             let branch = self.mlp.forward(x.clone());
             let x = x + drop_path::branch(self.norm2.forward(branch), drop_path.factors(index, 1));
@@ -286,7 +286,7 @@ impl Block {
         }
         let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
         let x = x.reshape([batch * tokens, width]);
-        let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, places);
+        let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, positions);
         let x = drop_path::residual(x, mixed, &self.attn.proj, scale(&self.ls1), drop_path.factors(index, 0));
         let hidden = self.mlp.hidden(self.norm2.forward(x.clone()));
         drop_path::residual(x, hidden, &self.mlp.fc2, scale(&self.ls2), drop_path.factors(index, 1))

@@ -36,9 +36,9 @@ pub struct Rotary {
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub centred: bool,
     /// Whether channels half a head apart form a pair (`rotate_half`). Default: neighbouring channels.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "halves", alias = "rotate_half")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
-    pub halves: bool,
+    pub rotate_half: bool,
 }
 
 const TEMPERATURE: f64 = 10000.0;
@@ -55,8 +55,8 @@ fn is_usual(value: &f64) -> bool {
 
 impl Default for Rotary {
     fn default() -> Self {
-        let (grid, offset, columns_first, centred, halves) = (None, 0.0, false, false, false);
-        Self { grid, offset, temperature: TEMPERATURE, columns_first, centred, halves }
+        let (grid, offset, columns_first, centred, rotate_half) = (None, 0.0, false, false, false);
+        Self { grid, offset, temperature: TEMPERATURE, columns_first, centred, rotate_half }
     }
 }
 

@@ -13,7 +13,7 @@ mod timm;
 mod transformers;
 
 use crate::arch::{ArchitectureConfig, Tap};
-use crate::card::{EncoderCard, Location, Source, Supervision};
+use crate::card::{EncoderCard, Supervision, WeightsLocation, WeightsSource};
 use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::{Context, Error, Result};
@@ -54,8 +54,8 @@ fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
         licence: "see its makers".into(),
         notes: found.notes,
         grid: None,
-        source: Source {
-            location: Location::Directory(dir.to_path_buf()),
+        source: WeightsSource {
+            location: WeightsLocation::Directory(dir.to_path_buf()),
             dialect: found.dialect.into(),
             prefix: Some(prefix).filter(|prefix| !prefix.is_empty()),
             parameters: parameters.iter().map(|p| p.shape.iter().product::<usize>() as u64).sum(),

@@ -5,7 +5,7 @@
 //! scores of a block stay in the cache, and no result depends on the number of images in the batch.
 
 use super::product::{Matrix, Strides, product};
-use super::wide::{exp, max, sum2, wide};
+use super::simd::{exp, max, sum2, with_simd};
 use super::{plain, slice, tensor};
 use crate::operands::{Bias, Rotation};
 use burn::backend::flex::FlexTensor;
@@ -139,7 +139,7 @@ pub fn attention(
         || vec![0f32; width],
         |row, (i, out)| {
             let from = k.head(i / heads, i % heads);
-            wide(
+            with_simd(
                 #[inline(always)]
                 || turn(from, k.step(), angles, scale, row, out),
             );
@@ -175,7 +175,7 @@ pub fn attention(
                 let keys_of = &turned[(b * heads + head) * width * keys..][..width * keys];
                 let by_key = Strides::row_major(keys);
                 product([count, keys, width], scores, by_key, asking, Matrix(keys_of, by_key), false);
-                wide(
+                with_simd(
                     #[inline(always)]
                     || {
                         for (i, row) in scores.chunks_exact_mut(keys).enumerate() {

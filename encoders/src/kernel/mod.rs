@@ -4,14 +4,14 @@
 //! attention first copies queries, keys and values into another order; at batch 8 that is a third to a half of a vision
 //! transformer's time on `flex`. The functions here choose by their tensors: f32 tensors on `flex` that are not
 //! differentiated take the fused path, all others the ordinary operations, so that callers need not distinguish.
-//! [`wide`] and [`product`] are the building blocks of these loops and of the language model's.
+//! [`simd`] and [`product`] are the building blocks of these loops and of the language model's.
 
 mod attention;
 #[allow(unsafe_code, reason = "calls SIMD kernels on slices whose lengths are checked before")]
 pub mod product;
 mod rows;
 #[allow(unsafe_code, reason = "calls SIMD kernels on slices whose lengths are checked before")]
-pub mod wide;
+pub mod simd;
 
 pub(crate) use attention::attention;
 pub use product::{Matrix, Strides};

@@ -1,7 +1,7 @@
 //! Linear layers fused with bias, activation, scale and residual: one pass over the matrix product.
 
 use super::product::{Matrix, Strides, product_of};
-use super::wide::{erf, exp, sigmoid, wide};
+use super::simd::{erf, exp, sigmoid, with_simd};
 use super::{plain, slice, tensor};
 use crate::operands::Activation;
 use burn::tensor::Tensor;
@@ -47,7 +47,7 @@ pub fn linear_activation(
         }
         let mut out = vec![0f32; n * half];
         out.par_chunks_mut(ROWS * half).zip(product.par_chunks_mut(ROWS * f)).for_each(|(out, rows)| {
-            wide(
+            with_simd(
                 #[inline(always)]
                 || {
                     shifted(rows, f, bias);
@@ -63,7 +63,7 @@ pub fn linear_activation(
         return Some(tensor(out, [n, half]));
     }
     product.par_chunks_mut(ROWS * f).for_each(|rows| {
-        wide(
+        with_simd(
             #[inline(always)]
             || {
                 shifted(rows, f, bias);
@@ -137,7 +137,7 @@ pub fn residual(
     let (mut out, bias) = multiplied(branch, weight, bias)?;
     let (bias, scale) = (bias.as_ref().map(slice), scale.as_ref().map(slice));
     out.par_chunks_mut(ROWS * f).zip(slice(&stream).par_chunks(ROWS * f)).for_each(|(out, x)| {
-        wide(
+        with_simd(
             #[inline(always)]
             || {
                 shifted(out, f, bias);

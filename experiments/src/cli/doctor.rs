@@ -6,7 +6,7 @@ use crate::machine::text_table;
 use crate::machine::text_table::Align;
 use crate::machine::{device, paths};
 use burgess_base::{Error, Result};
-use burgess_encoders::card::{self, EncoderCard, Location};
+use burgess_encoders::card::{self, EncoderCard, WeightsLocation};
 use burgess_encoders::hub;
 use burgess_encoders::resolve;
 use serde::Serialize;
@@ -169,7 +169,7 @@ fn weights() -> Vec<Line> {
         Err(e) => vec![Line { what: "zoo".into(), state: State::Broken, detail: e.to_string(), fix: None }],
         Ok(cards) => {
             let (shipped, published): (Vec<&EncoderCard>, Vec<&EncoderCard>) =
-                cards.iter().partition(|c| matches!(c.source.location, Location::Shipped { .. }));
+                cards.iter().partition(|c| matches!(c.source.location, WeightsLocation::Shipped { .. }));
             let here = |cards: &[&EncoderCard]| cards.iter().filter(|c| resolve::is_available(c)).count();
             let mut lines = vec![
                 Line {
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_optional_is_not_missing_and_lines_keep_within_the_terminal() {
+    fn backends_that_are_not_built_in_are_optional_and_lines_fit_the_width() {
         let backends: Vec<Line> = device::BACKENDS.iter().filter(|b| !b.compiled).map(backend).collect();
         assert!(backends.iter().all(|line| line.state == State::Optional && line.fix.is_some()));
         let long =

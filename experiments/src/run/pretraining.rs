@@ -476,9 +476,9 @@ impl<'a> PretrainImages<'a> {
 
 /// Default path of the weights of a card: in the first existing zoo directory, or in that of a checkout.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
-    use burgess_encoders::card::Location;
+    use burgess_encoders::card::WeightsLocation;
     use burgess_encoders::shipped::new_weights_folder;
-    let Location::Shipped { file } = &card.source.location else {
+    let WeightsLocation::Shipped { file } = &card.source.location else {
         return Err(Error::usage(format!("{} is a published encoder, which is not pretrained here", card.id))
             .hint("name a nano encoder, such as nano/clip"));
     };

@@ -5,7 +5,7 @@ use crate::machine::progress::{Bar, Progress};
 use crate::machine::text_table;
 use crate::machine::text_table::Align;
 use burgess_base::{Error, Result, atomic, digest};
-use burgess_encoders::card::{EncoderCard, Location};
+use burgess_encoders::card::{EncoderCard, WeightsLocation};
 use burgess_encoders::encoder::{Encoder, Features};
 use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, ProbeSamples, features};
 use burgess_encoders::resolve::weights_path;
@@ -191,7 +191,7 @@ struct WeightsRecord {
 /// Reads the probes from the record beside a card's shipped weights; empty if there are none, or if the record belongs
 /// to other weights.
 pub fn recorded(card: &EncoderCard) -> Vec<ProbeRecord> {
-    let Location::Shipped { .. } = &card.source.location else { return Vec::new() };
+    let WeightsLocation::Shipped { .. } = &card.source.location else { return Vec::new() };
     let Ok(weights) = weights_path(card) else { return Vec::new() };
     let record: Result<WeightsRecord> = atomic::read_json(&weights.with_extension("json"));
     let own = |record: &WeightsRecord| digest::of_file(&weights).is_ok_and(|digest| digest == record.digest);

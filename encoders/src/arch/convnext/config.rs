@@ -6,7 +6,7 @@ use super::super::fields::{is_default, yes};
 use super::super::limits::MAX_SIZE;
 use super::super::network::{NetworkConfig, TapSupport};
 use super::super::tap::Tap;
-use super::{Between, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
+use super::{ActivationLayer, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
 use crate::operands::Activation;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
@@ -189,7 +189,7 @@ impl ConvNextConfig {
                 Stem::Overlap((halve(3, middle), halve(middle, first), norm))
             }
             StemKind::OverlapAct => {
-                let between = Between { activation: self.activation };
+                let between = ActivationLayer { activation: self.activation };
                 Stem::OverlapAct((halve(3, middle), between, halve(middle, first), norm))
             }
         }

@@ -46,12 +46,12 @@ pub enum Stem {
     /// Two 3×3 convolutions of stride 2.
     Overlap((Conv2d, Conv2d, ChannelNorm)),
     /// Two 3×3 convolutions of stride 2 with an activation between them.
-    OverlapAct((Conv2d, Between, Conv2d, ChannelNorm)),
+    OverlapAct((Conv2d, ActivationLayer, Conv2d, ChannelNorm)),
 }
 
 /// An activation function, which takes an index in a sequence of layers but has no parameters.
 #[derive(Module, Debug)]
-pub struct Between {
+pub struct ActivationLayer {
     #[module(skip)]
     activation: Activation,
 }
@@ -128,8 +128,8 @@ impl Stem {
         let (mapped, norm) = match self {
             Self::Patch((conv, norm)) => (reduce(conv, pixels.permute([0, 2, 3, 1])), norm),
             Self::Overlap((one, two, norm)) => (two.forward(one.forward(pixels)).permute([0, 2, 3, 1]), norm),
-            Self::OverlapAct((one, between, two, norm)) => {
-                (two.forward(between.activation.forward(one.forward(pixels))).permute([0, 2, 3, 1]), norm)
+            Self::OverlapAct((one, activation, two, norm)) => {
+                (two.forward(activation.activation.forward(one.forward(pixels))).permute([0, 2, 3, 1]), norm)
             }
         };
         norm.forward(mapped)
@@ -152,15 +152,15 @@ impl ConvBlock {
     fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
         let mixed = self.conv_dw.forward(x.clone().permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
         let [batch, rows, columns, channels] = x.dims();
-        let places = batch * rows * columns;
-        let normed = self.norm.forward(mixed.reshape([places, channels]));
+        let positions = batch * rows * columns;
+        let normed = self.norm.forward(mixed.reshape([positions, channels]));
         let mut hidden = kernel::linear_activation(normed, &self.mlp.fc1, self.mlp.activation);
         if let Some(grn) = &self.mlp.grn {
             let inside = hidden.dims()[1];
-            hidden = grn.forward(hidden.reshape([batch, rows * columns, inside])).reshape([places, inside]);
+            hidden = grn.forward(hidden.reshape([batch, rows * columns, inside])).reshape([positions, inside]);
         }
         let scale = self.gamma.as_ref().map(Param::val);
-        let x = drop_path::residual(x.reshape([places, channels]), hidden, &self.mlp.fc2, scale, factors);
+        let x = drop_path::residual(x.reshape([positions, channels]), hidden, &self.mlp.fc2, scale, factors);
         x.reshape([batch, rows, columns, channels])
     }
 }

@@ -5,7 +5,7 @@ use super::super::fields::is_default;
 use super::super::limits::MAX_SIZE;
 use super::super::network::{NetworkConfig, TapSupport};
 use super::super::tap::Tap;
-use super::{Between, FrozenBatchNorm, ResBlock, ResNet, Shortcut, Stem};
+use super::{FrozenBatchNorm, ParameterlessLayer, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
 use burn::nn::PaddingConfig2d;
@@ -143,17 +143,17 @@ impl ResNetConfig {
             };
         let (mut before, mut side) = (output, self.side(0));
         for (stage, (depth, channels)) in self.depths.iter().zip(self.channels).enumerate().take(stages) {
-            let (places, after) = (self.side(stage).pow(2), channels * self.block.expansion());
+            let (positions, after) = (self.side(stage).pow(2), channels * self.block.expansion());
             for block in 0..*depth {
                 total += match self.block {
-                    ResBlockKind::Basic => places * 9 * (before * channels + channels * channels),
+                    ResBlockKind::Basic => positions * 9 * (before * channels + channels * channels),
                     ResBlockKind::Bottleneck => {
                         let inner = self.inner(channels);
-                        side * side * before * inner + places * (9 * inner * inner / self.groups + inner * after)
+                        side * side * before * inner + positions * (9 * inner * inner / self.groups + inner * after)
                     }
                 };
                 if block == 0 && (stage > 0 || before != after) {
-                    total += places * before * after;
+                    total += positions * before * after;
                 }
                 (before, side) = (after, self.side(stage));
             }
@@ -169,10 +169,10 @@ impl ResNetConfig {
             Stem::Deep((
                 conv(3, first, 3, 2),
                 self.norm(first, device),
-                Between { stride: 1 },
+                ParameterlessLayer { stride: 1 },
                 conv(first, width, 3, 1),
                 self.norm(width, device),
-                Between { stride: 1 },
+                ParameterlessLayer { stride: 1 },
                 conv(width, output, 3, 1),
             ))
         };
@@ -250,7 +250,7 @@ impl ResNetConfig {
         let bn3 = conv3.is_some().then(|| self.norm(after, device));
         let downsample = (stride > 1 || before != after).then(|| match self.average_down {
             true => {
-                let pool = Between { stride };
+                let pool = ParameterlessLayer { stride };
                 Shortcut::Average((pool, conv([before, after], 1, 1, 1), self.norm(after, device)))
             }
             false => Shortcut::Skip((conv([before, after], 1, stride, 1), self.norm(after, device))),

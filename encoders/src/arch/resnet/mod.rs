@@ -50,12 +50,12 @@ pub enum Stem {
     /// A single 7×7 convolution of stride 2.
     Plain(Conv2d),
     /// Three convolutions, each but the last followed by a batch norm and a ReLU.
-    Deep((Conv2d, FrozenBatchNorm, Between, Conv2d, FrozenBatchNorm, Between, Conv2d)),
+    Deep((Conv2d, FrozenBatchNorm, ParameterlessLayer, Conv2d, FrozenBatchNorm, ParameterlessLayer, Conv2d)),
 }
 
 /// A layer without parameters that takes an index in a sequence: a ReLU, or average pooling of `stride` × `stride`.
 #[derive(Module, Debug)]
-pub struct Between {
+pub struct ParameterlessLayer {
     stride: usize,
 }
 
@@ -98,7 +98,7 @@ pub enum Shortcut {
     /// A strided 1×1 convolution.
     Skip((Conv2d, FrozenBatchNorm)),
     /// Average pooling, then a 1×1 convolution.
-    Average((Between, Conv2d, FrozenBatchNorm)),
+    Average((ParameterlessLayer, Conv2d, FrozenBatchNorm)),
 }
 
 impl FrozenBatchNorm {
@@ -128,8 +128,8 @@ impl Shortcut {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
             Self::Skip((conv, norm)) => norm.forward(conv.forward(x)),
-            Self::Average((Between { stride: 1 }, conv, norm)) => norm.forward(conv.forward(x)),
-            Self::Average((Between { stride }, conv, norm)) => {
+            Self::Average((ParameterlessLayer { stride: 1 }, conv, norm)) => norm.forward(conv.forward(x)),
+            Self::Average((ParameterlessLayer { stride }, conv, norm)) => {
                 let pool = AvgPoolOptions::new([*stride; 2]).with_stride([*stride; 2]);
                 let pool = pool.with_count_include_pad(false).with_ceil_mode(true);
                 norm.forward(conv.forward(avg_pool2d(x, pool)))

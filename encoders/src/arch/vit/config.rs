@@ -172,7 +172,7 @@ impl VitConfig {
     }
 
     /// Number of tokens before the patches that have a position embedding.
-    pub(crate) fn placed_prefix(&self) -> usize {
+    pub(crate) fn positioned_prefix(&self) -> usize {
         let special = usize::from(self.class_token) + usize::from(self.distillation_token);
         let placed = if self.pos_embed_class { special } else { 0 };
         if self.pos_embed_registers { placed + self.registers } else { placed }
@@ -192,7 +192,7 @@ impl VitConfig {
         let width = self.width;
         let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
         let [rows, columns] = self.position_grid();
-        let positions = rows * columns + self.placed_prefix();
+        let positions = rows * columns + self.positioned_prefix();
         Vit {
             cls_token: self.class_token.then(|| token(1)),
             dist_token: self.distillation_token.then(|| token(1)),
@@ -224,7 +224,7 @@ impl VitConfig {
             attention_norm: self.inner_norms,
             mlp_norm: self.inner_norms || self.mlp_norm,
             post_norm: self.post_norm,
-            halves: self.rotary.is_some_and(|rotary| rotary.halves),
+            rotate_half: self.rotary.is_some_and(|rotary| rotary.rotate_half),
             relative_positions: self.relative_positions.then(|| (2 * rows - 1) * (2 * columns - 1) + 3),
         }
     }
@@ -233,7 +233,7 @@ impl VitConfig {
     ///
     /// # Errors
     /// `grid` differs from the grid of the relative position bias table.
-    pub(crate) fn places(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
+    pub(crate) fn attention_positions(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
         if self.relative_positions && grid != self.grid() {
             return Err(Error::usage(format!(
                 "the table of relative positions is for {:?} patches, not for {grid:?}",
@@ -245,7 +245,7 @@ impl VitConfig {
         Ok(AttentionPositions {
             bias: None,
             rotary: self.rotary.map(|rotary| rotary.rotation(grid, self.prefix(), head_dim, device)),
-            relations: self.relative_positions.then(|| relations(grid, device)),
+            relative_index: self.relative_positions.then(|| relative_position_index(grid, device)),
         })
     }
 }
@@ -326,7 +326,7 @@ impl NetworkConfig for VitConfig {
 /// Relative position index of BEiT for a class token and the patches of `grid`, `[tokens * tokens]`
 /// (`BeitRelativePositionBias` of transformers). Rows of the table are ordered by row offset, then by column offset;
 /// the last three are class to patch, patch to class, class to class.
-fn relations(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
+fn relative_position_index(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
     let [rows, columns] = grid;
     let tokens = 1 + rows * columns;
     let special = (2 * rows - 1) * (2 * columns - 1);

@@ -121,7 +121,7 @@ impl Vit {
     /// and applies the norm before the blocks: `[batch, patches, width]` to `[batch, prefix + patches, width]`.
     pub fn with_prefix(&self, patches: Tensor<3>) -> Tensor<3> {
         let [batch, _, width] = patches.dims();
-        let placed = self.config.placed_prefix();
+        let placed = self.config.positioned_prefix();
         let mut next = 0;
         let mut parts: Vec<Tensor<3>> = [&self.cls_token, &self.dist_token, &self.reg_token]
             .into_iter()
@@ -152,11 +152,11 @@ impl Vit {
     }
 
     /// Runs all blocks with the drop-path mask `drop_path`; `tokens` is `[batch, tokens, width]`.
-    pub fn run_blocks(&self, tokens: Tensor<3>, places: &AttentionPositions, drop_path: &DropPathMask) -> Tensor<3> {
+    pub fn run_blocks(&self, tokens: Tensor<3>, positions: &AttentionPositions, drop_path: &DropPathMask) -> Tensor<3> {
         self.blocks
             .iter()
             .enumerate()
-            .fold(tokens, |x, (i, block)| block.forward_with_drop_path(x, places, drop_path, i))
+            .fold(tokens, |x, (i, block)| block.forward_with_drop_path(x, positions, drop_path, i))
     }
 
     /// Applies the layer norm after the last block, if there is one.
@@ -193,16 +193,16 @@ impl Network for Vit {
     fn features(&self, pixels: Tensor<4>, tap: &Tap, drop_path: &DropPathMask) -> Result<FeatureMap> {
         let layers = tap.indices(self.config.depth, "block")?;
         let (patches, grid) = self.patches(pixels)?;
-        let places = self.config.places(grid, &patches.device())?;
-        let run = |i: usize, block: &Block, x| block.forward_with_drop_path(x, &places, drop_path, i);
+        let positions = self.config.attention_positions(grid, &patches.device())?;
+        let run = |i: usize, block: &Block, x| block.forward_with_drop_path(x, &positions, drop_path, i);
         let tokens = outputs(self.prepare(patches, grid), &layers, &self.blocks, run);
         tap.join(tokens.into_iter().map(|tokens| self.tapped(tokens, tap, grid)).collect())
     }
 
     fn pooled(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
         let (patches, grid) = self.patches(pixels)?;
-        let places = self.config.places(grid, &patches.device())?;
-        let tokens = self.run_blocks(self.prepare(patches, grid), &places, drop_path);
+        let positions = self.config.attention_positions(grid, &patches.device())?;
+        let tokens = self.run_blocks(self.prepare(patches, grid), &positions, drop_path);
         let (class, patches) = self.split(tokens);
         // The norm is applied per token: the class token does not need that of the others.
         Ok(match class {

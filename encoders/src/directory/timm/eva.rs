@@ -69,7 +69,7 @@ pub(super) fn eva(arguments: &mut TimmArguments, image_size: usize) -> Result<(&
 fn rotary(arguments: &mut TimmArguments) -> Result<Option<Rotary>> {
     let used = arguments.flag("use_rot_pos_emb", false)?;
     let kind = arguments.text("rope_type", "cat")?;
-    let halves = arguments.flag("rope_rotate_half", false)?;
+    let rotate_half = arguments.flag("rope_rotate_half", false)?;
     let columns_first = match arguments.text("rope_grid_indexing", "ij")?.as_str() {
         "ij" => false,
         "xy" => true,
@@ -80,11 +80,11 @@ fn rotary(arguments: &mut TimmArguments) -> Result<Option<Rotary>> {
     if !used {
         return Ok(None);
     }
-    match (kind.as_str(), halves) {
+    match (kind.as_str(), rotate_half) {
         ("" | "cat", false) => Ok(Some(Rotary { grid, offset, temperature, columns_first, ..Rotary::default() })),
         // DINOv3's order of rows and columns is the same for both indexings, and it has neither grid nor offset.
-        ("dinov3", true) => Ok(Some(Rotary { temperature, centred: true, halves, ..Rotary::default() })),
-        ("" | "cat" | "dinov3", _) => Err(arguments.unsupported("rope_rotate_half", &halves.into())),
+        ("dinov3", true) => Ok(Some(Rotary { temperature, centred: true, rotate_half, ..Rotary::default() })),
+        ("" | "cat" | "dinov3", _) => Err(arguments.unsupported("rope_rotate_half", &rotate_half.into())),
         _ => Err(arguments.unsupported("rope_type", &kind.into())),
     }
 }

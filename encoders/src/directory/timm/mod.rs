@@ -123,7 +123,7 @@ pub(super) fn fit_to_weights(
     if let ArchitectureConfig::Vit(config) = &mut architecture
         && config.absolute_positions
     {
-        let side = shapes.position_grid(config.placed_prefix())?;
+        let side = shapes.position_grid(config.positioned_prefix())?;
         config.position_grid = Some(side).filter(|side| [*side; 2] != config.grid());
     }
     if let ArchitectureConfig::ConvNext(config) = &mut architecture {

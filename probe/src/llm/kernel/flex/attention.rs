@@ -7,7 +7,7 @@
 use super::{Input, record, slice, tensor};
 use crate::llm::kernel::{AttentionSpec, PaddingMask};
 use crate::llm::rope::Rope;
-use burgess_encoders::kernel::wide::{exp, max, sum2, wide};
+use burgess_encoders::kernel::simd::{exp, max, sum2, with_simd};
 use burgess_encoders::kernel::{self, Matrix, Strides};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -57,7 +57,7 @@ pub fn causal_attention(
                 let (range, row) = around(row);
                 let (cos, sin) = (&slice(&angles[0])[range.clone()], &slice(&angles[1])[range]);
                 let padding_mask = padding_mask.as_ref().map(|h| h[row].as_slice());
-                wide(
+                with_simd(
                     #[inline(always)]
                     || forward(x, cos, sin, s, padding_mask, scratch, out),
                 );
@@ -78,7 +78,7 @@ pub fn causal_attention(
                         let (range, row) = around(row);
                         let (cos, sin) = (&slice(&angles[0])[range.clone()], &slice(&angles[1])[range]);
                         let padding_mask = padding_mask.as_ref().map(|h| h[row].as_slice());
-                        wide(
+                        with_simd(
                             #[inline(always)]
                             || backward(x, cos, sin, s, padding_mask, scratch, grad, out, d),
                         );

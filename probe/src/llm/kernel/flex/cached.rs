@@ -7,7 +7,7 @@ use super::attention::{ScoreBlock, masked_softmax, product, rotate};
 use super::{Input, slice, tensor};
 use crate::llm::kernel::AttentionSpec;
 use crate::llm::rope::Rope;
-use burgess_encoders::kernel::wide::wide;
+use burgess_encoders::kernel::simd::with_simd;
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -76,7 +76,7 @@ impl CachedRows {
             let (row, head) = (at / s.query, at % s.query);
             let cached = row * s.kv + head / s.group();
             let (keys, values) = (&self.keys[cached], &self.values[cached]);
-            wide(
+            with_simd(
                 #[inline(always)]
                 || {
                     let old = keys.len() / w - real[row];

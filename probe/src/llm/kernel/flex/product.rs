@@ -6,7 +6,7 @@
 
 use super::{Input, slice, tensor};
 use burgess_encoders::kernel::product::{product_of, product_shared};
-use burgess_encoders::kernel::wide::{sum2, wide};
+use burgess_encoders::kernel::simd::{sum2, with_simd};
 use burgess_encoders::kernel::{Matrix, Strides};
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -86,7 +86,7 @@ fn streamed(
             let from = task * COLUMNS;
             let width = COLUMNS.min(columns - from);
             let mut sums = vec![0f32; rows * width];
-            wide(
+            with_simd(
                 #[inline(always)]
                 || {
                     let row = |k: usize| &weight[k * columns + from..k * columns + from + width];
@@ -139,7 +139,7 @@ pub fn linear_transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>>
     // Computed column by column, so that each row of the weight is read once.
     let mut columns_first = vec![0f32; columns * rows];
     columns_first.par_chunks_mut(COLUMNS * rows).zip(weight.par_chunks(COLUMNS * inputs)).for_each(|(out, weight)| {
-        wide(
+        with_simd(
             #[inline(always)]
             || {
                 for (out, w) in out.chunks_exact_mut(rows).zip(weight.chunks_exact(inputs)) {

@@ -1,7 +1,7 @@
 //! Fused steps that work row by row: norm, gated activation, loss.
 
 use super::{Input, record, slice, tensor};
-use burgess_encoders::kernel::wide::{exp, max, sigmoid, sum2, wide};
+use burgess_encoders::kernel::simd::{exp, max, sigmoid, sum2, with_simd};
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     y.par_chunks_mut(ROWS * d).zip(inverse.par_chunks_mut(ROWS)).zip(slice(&x).par_chunks(ROWS * d)).for_each(
         |((y, inverse), x)| {
             let w = slice(&weight);
-            wide(
+            with_simd(
                 #[inline(always)]
                 || {
                     for ((y, r), x) in y.chunks_exact_mut(d).zip(inverse).zip(x.chunks_exact(d)) {
@@ -49,7 +49,7 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
                     .for_each_init(
                         || vec![0f32; d],
                         |scaled, ((dx, inverse), (x, g))| {
-                            wide(
+                            with_simd(
                                 #[inline(always)]
                                 || {
                                     let rows = x.chunks_exact(d).zip(g.chunks_exact(d));
@@ -72,7 +72,7 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
                     .zip(inverse.par_chunks(ROWS))
                     .zip(x.par_chunks(ROWS * d).zip(grad.par_chunks(ROWS * d)))
                     .for_each(|((dw, inverse), (x, g))| {
-                        wide(
+                        with_simd(
                             #[inline(always)]
                             || {
                                 for ((r, x), g) in inverse.iter().zip(x.chunks_exact(d)).zip(g.chunks_exact(d)) {
@@ -109,7 +109,7 @@ pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
     }
     let mut out = vec![0f32; n * f];
     out.par_chunks_mut(ROWS * f).zip(slice(&both).par_chunks(ROWS * two_f)).for_each(|(out, both)| {
-        wide(
+        with_simd(
             #[inline(always)]
             || {
                 for (out, both) in out.chunks_exact_mut(f).zip(both.chunks_exact(two_f)) {
@@ -127,7 +127,7 @@ pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
             d.par_chunks_mut(ROWS * two_f)
                 .zip(slice(&both).par_chunks(ROWS * two_f).zip(grad.par_chunks(ROWS * f)))
                 .for_each(|(d, (both, grad))| {
-                    wide(
+                    with_simd(
                         #[inline(always)]
                         || {
                             let rows = both.chunks_exact(two_f).zip(grad.chunks_exact(f));
@@ -164,7 +164,7 @@ pub fn cross_entropy(logits: &Tensor<2>, targets: &Tensor<1, Int>) -> Option<Ten
     let mut losses = vec![0f64; n];
     pull.par_chunks_mut(v).zip(slice(&values).par_chunks(v)).zip(losses.par_iter_mut().zip(&targets)).for_each(
         |((p, x), (loss, target))| {
-            wide(
+            with_simd(
                 #[inline(always)]
                 || {
                     let most = max(x);

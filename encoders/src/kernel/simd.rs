@@ -4,7 +4,7 @@
 ///
 /// `f` and everything it calls must be `#[inline(always)]`: other functions are compiled for the baseline processor.
 #[inline]
-pub fn wide<R>(f: impl FnOnce() -> R) -> R {
+pub fn with_simd<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
@@ -12,16 +12,16 @@ pub fn wide<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
         #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-        fn run_wider<R>(f: impl FnOnce() -> R) -> R {
+        fn run_avx512<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            let wider = std::arch::is_x86_feature_detected!("avx512f")
+            let avx512 = std::arch::is_x86_feature_detected!("avx512f")
                 && std::arch::is_x86_feature_detected!("avx512vl")
                 && std::arch::is_x86_feature_detected!("avx512bw")
                 && std::arch::is_x86_feature_detected!("avx512dq");
             // SAFETY: the processor has the features, as checked above.
-            return unsafe { if wider { run_wider(f) } else { run(f) } };
+            return unsafe { if avx512 { run_avx512(f) } else { run(f) } };
         }
     }
     f()
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn sums_and_maxima_take_every_element() {
         let a: Vec<f32> = (0..37).map(|i| i as f32).collect();
-        assert_eq!(wide(|| sum2(&a, &a, |x, _| x)), 666.0);
+        assert_eq!(with_simd(|| sum2(&a, &a, |x, _| x)), 666.0);
         assert_eq!(max(&a), 36.0);
         assert_eq!(max(&[]), f32::NEG_INFINITY);
     }
