@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steers_a_terminal_or_breaks_xml_is_shown_as_escapes() {
+    fn control_characters_and_characters_that_xml_forbids_are_escaped() {
         assert!(matches!(escaped("größer 图 🙂\n", true), Cow::Borrowed(_)));
         assert_eq!(escaped("a\u{ffff}\u{61c}\x1b[31m\n", false), "a\\u{ffff}\\u{61c}\\x1b[31m\\n");
         assert_eq!(escaped("a\nb\u{202e}\0", true), "a\nb\\u{202e}\\x00");

@@ -1,4 +1,5 @@
-//! From results to rankings: schema, statistics, tables, figures and pages. This crate uses no tensors.
+//! Rankings of vision encoders from the results of a study: schema, statistics, tables, figures and pages. This crate
+//! uses no tensors.
 //!
 //! Terms such as *separable* are defined in [`ranking`].
 //!
@@ -9,12 +10,12 @@
 //! 3. [`stats`]: bootstrap over images, clustered standard errors, sign flips, correlations;
 //! 4. [`ranking`]: converts runs to a [`ranking::Ranking`], with confidence intervals, tests and conclusions in words;
 //! 5. [`analysis`]: whether benchmarks measure vision or language, and how they correlate;
-//! 6. [`validity`]: direct probes of the encoders compared with answers; [`learning`]: scores by number of training
-//!    samples;
-//! 7. [`check`]: a study's claims about its evaluator, compared with its results;
-//! 8. [`paper`]: the paper's tables, with all derived numbers recomputed;
+//! 6. [`validity`]: accuracy of linear probes on the encoders, compared with the accuracy of the model's answers;
+//!    [`learning`]: scores by number of training samples;
+//! 7. [`check`]: whether a study's results meet the thresholds that its `[check]` table states in advance;
+//! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed;
 //! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//!    [`page::paper_page`]: the paper's tables as another.
+//!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};

@@ -1,7 +1,7 @@
 //! Loads a study's directory with its finished, failed and unfinished runs.
 
 use crate::formatting;
-use crate::schema::{self, ConstantAnswer, MissingRun, RunResults, SCHEMA, Sample, TrainStep};
+use crate::schema::{self, MissingRun, MostFrequentAnswer, RunResults, SCHEMA, Sample, TrainStep};
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -130,14 +130,14 @@ impl StudyData {
     /// An error is returned if a file of samples cannot be read.
     pub fn count_constant_answers(&mut self) -> Result<()> {
         for run in &mut self.runs {
-            let below = |r: &schema::BenchmarkResult| r.constant.is_none() && r.score < r.chance;
+            let below = |r: &schema::BenchmarkResult| r.most_frequent_answer.is_none() && r.score < r.chance;
             let wanted: Vec<String> =
                 run.results.results.iter().filter(|(_, r)| below(r)).map(|(name, _)| name.clone()).collect();
             for name in wanted {
                 // Unreadable lines are reported where the questions are shown.
                 let (samples, _) = run.read_samples(&name)?;
                 if let Some(result) = run.results.results.get_mut(&name) {
-                    result.constant = ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref()));
+                    result.most_frequent_answer = MostFrequentAnswer::of(samples.iter().map(|s| s.parsed.as_deref()));
                 }
             }
         }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_cannot_be_name_file_and_key() {
+    fn errors_about_impossible_numbers_name_file_and_key() {
         let dir = tempfile::tempdir().unwrap();
         let d = dir.path();
         put(d, "a/seed-0/results.json", &RESULTS.replace("\"average\":0", "\"average\":1e300"));
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_none_is_wrong_usage() {
+    fn a_path_that_is_not_a_directory_is_wrong_usage() {
         let error = StudyData::load(Path::new("/nonexistent/runs")).unwrap_err();
         assert_eq!(error.exit_code(), 2);
     }

@@ -7,7 +7,7 @@ use burgess_base::stream::stream;
 use burgess_reports::analysis::{self, MeasuredAbility, StudyAnalysis};
 use burgess_reports::figure::ranking_svg;
 use burgess_reports::ranking::{AVERAGE, RankOptions, Ranking, rank};
-use burgess_reports::schema::{ConstantAnswer, RunResults};
+use burgess_reports::schema::{MostFrequentAnswer, RunResults};
 use burgess_reports::stats;
 use burgess_reports::table::ranking_table;
 use fixture::{Made, made, yes_no};
@@ -192,7 +192,8 @@ fn scores_below_chance_say_why_and_are_not_merely_unproven() {
         let mut run = made(name, 0, &benchmarks);
         let result = run.results.get_mut("mmvp").unwrap();
         result.n_unparsed = unparsed;
-        result.constant = constant.map(|(answer, share)| ConstantAnswer { answer: answer.into(), share });
+        result.most_frequent_answer =
+            constant.map(|(answer, share)| MostFrequentAnswer { answer: answer.into(), share });
         run
     };
     let runs = [

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compared_is_read_again_only_when_it_changed() -> Result<()> {
+    fn verified_files_are_read_again_only_after_a_change() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let (data, memory) = (dir.path().join("data"), dir.path().join("memory.json"));
         fs::create_dir(&data)?;

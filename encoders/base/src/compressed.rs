@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_something_else_is_named() {
+    fn truncated_or_foreign_data_are_named_in_the_error() {
         let whole = [gzip("the first member"), gzip("the second, which is a little longer")].concat();
         for end in [whole.len() - 1, whole.len() - 9, whole.len() - 30] {
             let told = read(&whole[..end]).unwrap_err();

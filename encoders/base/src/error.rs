@@ -1,8 +1,8 @@
-//! The error type of all crates, and the one pattern of its messages.
+//! The error type of all crates, and the pattern of its messages.
 //!
 //! # How a message is written
 //!
-//! An error reads `WHERE: WHAT: FOUND, EXPECTED`, and a hint says what to do next:
+//! An error reads `WHERE: WHAT FOUND, EXPECTED`, and a hint says what to do next:
 //!
 //! ```text
 //! error: reading card `my-vit`: `image_size` is 230, must be a multiple of the patch size 14
@@ -35,7 +35,8 @@ pub enum ErrorKind {
     Usage,
     /// The work could not be done (files, weights, devices, memory): exit code 1.
     Failed,
-    /// A signal interrupted the command, and finished work is kept: exit code 128 + signal number.
+    /// A signal interrupted the command, and finished work is kept: exit code 130, or 128 + signal number in a program
+    /// that knows the signal.
     Interrupted,
 }
 
@@ -88,8 +89,9 @@ impl Error {
     }
 
     /// Adds the name under which a missing file can be downloaded: the id of a card, `owner/name[@revision]` of the
-    /// Hugging Face hub, or an address. The hint then ends with advice to download it, so that a program can append its
-    /// own command. Of several names, the outermost one is kept: it is the one that the user gave.
+    /// Hugging Face hub, or an address. A program appends its own download command to the hint, so the hint must end
+    /// with the advice to download the file. A second call replaces the name, because the outermost caller knows the
+    /// name that the user gave.
     #[must_use]
     pub fn downloadable(mut self, name: impl Into<String>) -> Self {
         self.download = Some(name.into());
@@ -143,7 +145,7 @@ const MAX_LINE: usize = 2000;
 const KEPT_TAIL: usize = 300;
 
 fn write_shortened(f: &mut fmt::Formatter<'_>, line: &str) -> fmt::Result {
-    // A character has at least one byte.
+    // A line has at most as many characters as bytes, so the characters of a short line need not be counted.
     let count = if line.len() > MAX_LINE { line.chars().count() } else { 0 };
     if count <= MAX_LINE {
         return f.write_str(line);
@@ -173,7 +175,8 @@ impl<T, E: Into<ForeignError>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// An error that [`Context`] accepts; errors of other libraries become [`ErrorKind::Failed`].
+/// Any error that [`Context`] accepts: an [`Error`], or an error of another library, which becomes
+/// [`ErrorKind::Failed`].
 #[doc(hidden)]
 pub struct ForeignError(Error);
 
@@ -251,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_holds_cannot_steer_a_terminal() {
+    fn control_characters_of_quoted_text_are_escaped() {
         let e = Error::failed("the key `\0\x1b[2J\u{202e}` is not known\nline two").context("reading a\tb");
         assert_eq!(e.to_string(), "reading a\\tb: the key `\\x00\\x1b[2J\\u{202e}` is not known\nline two");
     }
 
     #[test]
-    fn what_a_file_holds_does_not_fill_the_screen() {
+    fn long_lines_are_shortened_in_the_middle() {
         let quoted = "ö\0".repeat(10_000);
         let text =
             Error::failed(format!("the key `{quoted}` is not known\nshort")).context("reading a.gguf").to_string();

@@ -154,7 +154,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
+    fn directories_and_fifos_are_rejected_without_blocking() -> Checked {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir()?;
         let fifo = dir.path().join("fifo.json");

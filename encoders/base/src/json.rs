@@ -227,7 +227,7 @@ mod tests {
     ];
 
     #[test]
-    fn rewrites_what_is_not_json_and_nothing_else() {
+    fn only_nonstandard_json_is_rewritten() {
         for (text, right) in TEXTS {
             assert_eq!(std::str::from_utf8(&strict(text.as_bytes())), Ok(*right), "{text}");
         }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn values_keep_what_is_strict() -> Result<(), serde_json::Error> {
+    fn byte_order_marks_and_nan_are_accepted_but_not_other_errors() -> Result<(), serde_json::Error> {
         let value: Value = from_str("\u{feff}{\"id\": \"a\", \"loss\": NaN}")?;
         assert_eq!(value, json!({"id": "a", "loss": null}));
         assert!(from_str::<Value>("{\"a\": nan}").is_err());

@@ -3,10 +3,10 @@
 //! - [`Error`]: errors with context and a hint; [`Category`]: categories of benchmarks;
 //! - [`stream`]: named, seeded random streams;
 //! - [`digest`]: digests of files and configurations; [`differences`]: differences between two configurations;
-//! - [`atomic`]: atomic writes; [`output`]: outputs that the user names; [`temporary`]: temporary files;
+//! - [`atomic`]: atomic writes; [`output`]: writing to a file or standard output; [`temporary`]: temporary files;
 //! - [`checksums`]: checksums of cached files;
 //! - [`files`]: opening untrusted paths; [`compressed`]: plain, gzip and zstd files;
-//! - [`json`]: JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
+//! - [`json`]: a lenient reader of JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
 //! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

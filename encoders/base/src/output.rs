@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_and_left_alone() -> Result<()> {
+    fn outputs_that_are_not_files_are_rejected_and_unchanged() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let at = |name: &str| dir.path().join(name);
         let _socket = UnixListener::bind(at("socket"))?;

@@ -20,7 +20,7 @@ layout, a .gguf file, owner/name of the hub, a name in the zoo.
 Examples:
   burgess ask --model runs/nano/nano-siglip/seed-0/model --image cup.png \"What is this?\"
   burgess ask --model cambrian-8b/ --image page.png \"What does the headline say?\" --max-new-tokens 64
-  burgess ask --model runs/nano/nano-siglip/seed-0/model \"AnswerOptions many cups are there?\"     without an image
+  burgess ask --model runs/nano/nano-siglip/seed-0/model \"How many cups are there?\"     without an image
   burgess ask --llm HuggingFaceTB/SmolLM2-135M-Instruct \"What is a lynx?\" --max-new-tokens 40
   burgess ask --llm model.gguf --raw \"Once upon a time\" --logprobs --json     a line of JSON per token
   burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     its log-probability")]

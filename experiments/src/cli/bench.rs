@@ -104,9 +104,17 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn evaluator(args: Evaluator) -> Result<()> {
-    if args.batch.contains(&0) || args.prompt < 4 || args.grid == Some(0) || args.samples == 0 || args.text < 2 {
-        return Err(Error::usage("a size is too small")
-            .hint("--batch, --grid and --samples must be at least 1, --prompt at least 4, --text at least 2"));
+    let smallest_batch = args.batch.iter().copied().min().unwrap_or(0);
+    for (option, value, least) in [
+        ("batch", smallest_batch, 1),
+        ("grid", args.grid.unwrap_or(1), 1),
+        ("samples", args.samples, 1),
+        ("prompt", args.prompt, 4),
+        ("text", args.text, 2),
+    ] {
+        if value < least {
+            return Err(Error::usage(format!("--{option} is {value}, must be at least {least}")));
+        }
     }
     let device = device::parse(&args.how.device)?;
     let work = throughput::EvaluatorWork {

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_optional_is_not_missing_and_lines_keep_within_the_terminal() {
+    fn backends_that_are_not_built_in_are_optional_and_lines_fit_the_width() {
         let backends: Vec<Line> = device::BACKENDS.iter().filter(|b| !b.compiled).map(backend).collect();
         assert!(backends.iter().all(|line| line.state == State::Optional && line.fix.is_some()));
         let long =

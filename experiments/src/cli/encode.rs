@@ -103,7 +103,7 @@ pub fn run(args: Args) -> Result<()> {
         && !found.as_deref().unwrap_or_default().starts_with(asked.trim_end_matches('.'))
     {
         return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
-            .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
+            .hint(format!("use the prefix `{}`, under which they fit", found.as_deref().unwrap_or_default())));
     }
     let names: Vec<String> = args.images.iter().map(|p| image_files::encode_name(p)).collect();
     let bar = Progress::new().bar("encoding images", names.len() as u64);

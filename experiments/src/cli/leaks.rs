@@ -82,7 +82,7 @@ pub fn run(args: LeaksArgs) -> Result<()> {
 /// Parses a benchmark and its path; the path of an id alone is in the Hugging Face cache.
 fn benchmark(text: &str) -> Result<NamedDataset> {
     match bench::all().iter().find(|b| b.id() == text) {
-        Some(known) => Ok(NamedDataset { name: text.into(), path: benchmarks::locate(*known, None)? }),
+        Some(known) => Ok(NamedDataset { name: text.into(), path: benchmarks::locate_in(*known, None)? }),
         None => NamedDataset::parse(text),
     }
 }

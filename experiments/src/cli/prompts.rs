@@ -45,7 +45,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let Some(id) = &args.benchmark else {
         if args.prompts.is_some() || args.questions.is_some() {
-            return Err(Error::usage("--prompts and --questions need a BENCHMARK").hint("burgess prompts mme"));
+            return Err(Error::usage("--prompts and --questions need a BENCHMARK")
+                .hint("name one, as in `burgess prompts mme`"));
         }
         return list(args.data.as_deref(), args.json);
     };
@@ -55,7 +56,7 @@ pub fn run(args: Args) -> Result<()> {
         None => benchmark.card().rule_sets(),
     };
     // Rules can be shown without data, questions cannot.
-    let (questions, absent) = match benchmarks::find_data(benchmark, args.data.as_deref()) {
+    let (questions, absent) = match benchmarks::path_or_default(benchmark, args.data.as_deref()) {
         Ok(path) => (benchmark.read(&path)?, None),
         Err(e) if args.questions.is_some() => return Err(e),
         Err(e) => (bench::QuestionSet::default(), Some(e)),

@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<()> {
     benchmark.rules(args.scoring)?;
     let place = match args.data {
         Some(data) => data,
-        None => benchmarks::locate(benchmark, None)?,
+        None => benchmarks::locate_in(benchmark, None)?,
     };
     let read = benchmark.read(&place)?;
     let (all, rows) = (read.len(), read.len() + read.skipped_count());
@@ -67,13 +67,13 @@ pub fn run(args: Args) -> Result<()> {
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
         output::check(&file)?;
-        submit(benchmark, &questions, &predictions, &file)?;
+        write_submission(benchmark, &questions, &predictions, &file)?;
         let left: String = skipped.iter().map(|left| format!("{}\n", escaped(&left.text(LEFT_OUT)))).collect();
         return print(&left);
     }
     if let Some(limit) = args.limit {
         if limit == 0 {
-            return Err(Error::usage("--limit must be at least 1"));
+            return Err(Error::usage("--limit is 0, must be at least 1"));
         }
         let kept = bench::sample::sample(&questions, limit, benchmark.id());
         questions.retain(|q| kept.contains(&q.unit));
@@ -82,7 +82,8 @@ pub fn run(args: Args) -> Result<()> {
     report.skipped = skipped;
     let to_stdout = args.verdicts.as_deref() == Some(Path::new("-"));
     if to_stdout && args.json {
-        return Err(Error::usage("--verdicts - and --json both write to standard output").hint("--verdicts FILE"));
+        return Err(Error::usage("--verdicts - and --json both write to standard output")
+            .hint("give a file to --verdicts, or leave out --json"));
     }
     if let Some(file) = args.verdicts {
         let lines: Vec<String> = verdicts.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
@@ -101,7 +102,9 @@ pub fn run(args: Args) -> Result<()> {
         notes.push(format!("a sample: {} of {all} questions", questions.len()));
     }
     if let Some(published) = benchmark.card().source.map(|s| s.questions).filter(|published| *published != rows) {
-        notes.push(format!("another edition: the published one has {published} questions, these are {rows}"));
+        notes.push(format!(
+            "not the published version of the benchmark: it has {published} questions, the data have {rows}"
+        ));
     }
     let text = text(&report, &notes);
     if to_stdout {
@@ -116,14 +119,22 @@ pub fn run(args: Args) -> Result<()> {
 ///
 /// # Errors
 /// A question has no answer, or the benchmark is scored locally.
-fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predictions, file: &Path) -> Result<()> {
+fn write_submission(
+    benchmark: &dyn Benchmark,
+    questions: &[Question],
+    predictions: &Predictions,
+    file: &Path,
+) -> Result<()> {
     let answer = |q: &Question| predictions.answers.get(&q.id).map(|a| a.text.clone());
     let answers: Vec<String> = questions.iter().filter_map(answer).collect();
     if answers.len() < questions.len() {
         let message =
-            format!("{} of {} questions have no answer by their id", questions.len() - answers.len(), questions.len());
-        return Err(Error::failed(message)
-            .hint(questions.first().map_or_else(String::new, |q| format!("ids look like `{}`", q.id))));
+            format!("{} of {} questions have no prediction", questions.len() - answers.len(), questions.len());
+        return Err(Error::failed(message).hint(
+            questions
+                .first()
+                .map_or_else(String::new, |q| format!("add a prediction for every question; ids look like `{}`", q.id)),
+        ));
     }
     match (benchmark.submission(questions, &answers)?, benchmark.server()) {
         (Some(text), Some(server)) => {
@@ -135,7 +146,8 @@ fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predi
             }
             print(&(line + "\n"))
         }
-        _ => Err(Error::usage(format!("{} is scored on this machine: leave out --submission", benchmark.id()))),
+        _ => Err(Error::usage(format!("{} is scored on this machine and has no server", benchmark.id()))
+            .hint("leave out --submission")),
     }
 }
 
@@ -158,16 +170,16 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
     );
     if report.n_reasoning > 0 {
         let removed = match report.scoring {
-            Rules::Official | Rules::Strict => "removed before they are read",
-            Rules::Cambrian1 | Rules::LmmsEval => "left to the rules of that code",
+            Rules::Official | Rules::Strict => "reasoning removed before scoring",
+            Rules::Cambrian1 | Rules::LmmsEval => "reasoning scored as part of the answer",
         };
         text += &format!("\nanswers with reasoning: {}, {removed}", report.n_reasoning);
         if report.n_unfinished > 0 {
-            text += &format!("; without an end of it: {}", report.n_unfinished);
+            text += &format!("; answers that end within their reasoning: {}", report.n_unfinished);
         }
     }
     if !report.difference.is_empty() {
-        text += &format!("\nunlike its source: {}", report.difference);
+        text += &format!("\ndifference from the source of the rules: {}", report.difference);
     }
     if report.harness != Harness::Burgess {
         text += &format!("\nanswers written by {}", report.harness.as_str());
@@ -176,10 +188,10 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
         text += &format!("\n{note}");
     }
     for (what, ids) in [
-        ("without prediction", &report.missing),
-        ("unknown", &report.unknown),
-        ("predicted twice", &report.duplicates),
-        ("for another question than is there", &report.mismatched),
+        ("questions without a prediction", &report.missing),
+        ("predictions with an unknown id", &report.unknown),
+        ("ids predicted more than once", &report.duplicates),
+        ("predictions whose question or right answer differs from the benchmark's", &report.mismatched),
     ] {
         if ids.count > 0 {
             let more = if ids.count > ids.first.len() { " …" } else { "" };
@@ -196,7 +208,7 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
         }
     }
     for (subtask, score) in &outcome.subtasks {
-        // Fractions and sums of other code are shown with all their digits.
+        // The values of lmms-eval are not all percentages: fractions need more digits.
         let digits = if subtask.starts_with("lmms-eval ") { 5 } else { 2 };
         text += &format!("\n  {subtask:<32} {score:.digits$}");
     }

@@ -12,30 +12,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Digests by file name, relative to the data; [`ABSENT`] for files that do not exist.
+/// By file name relative to the data directory: size in bytes and digest of the file, joined by `-`; [`ABSENT`] if it
+/// does not exist or cannot be read.
 pub type Manifest = BTreeMap<String, String>;
 
 /// Stands for the digest of a file that does not exist or cannot be read.
 pub const ABSENT: &str = "absent";
 
-/// Age from which a modification time is trusted: a file may change twice within the resolution of its timestamp.
+/// Minimum age of a modification time for its digest to be cached. A younger file may change again without a new time,
+/// because timestamps have a limited resolution.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Size in bytes, modification time in nanoseconds since 1970, and digest of a file.
 type FileDigest = (u64, u64, String);
 
-/// Digests of files below one directory, with those cached by earlier runs.
-pub struct Contents {
+/// Cache of the digests of files below one directory.
+pub struct DigestCache {
     dir: PathBuf,
     cache_file: PathBuf,
     known: BTreeMap<String, FileDigest>,
 }
 
-impl Contents {
-    /// Opens the digests of files below `dir`; `cache` is the cache directory of Burgess.
+impl DigestCache {
+    /// Opens the cached digests of files below `dir`; `cache` is the cache directory of Burgess.
     pub fn open(cache: &Path, dir: &Path) -> Result<Self> {
-        let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-        let name = digest::of_value(&whole.display().to_string())?;
+        let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+        let name = digest::of_value(&canonical.display().to_string())?;
         let cache_file = cache.join("digests").join(format!("{name}.json"));
         // If the cached digests cannot be read, they are computed again.
         let known = atomic::read_json(&cache_file).unwrap_or_default();
@@ -55,7 +57,7 @@ impl Contents {
     /// Returns the digests of some files, each with its name in the manifest.
     pub fn files(&mut self, files: &[(String, PathBuf)], progress: &Progress) -> Result<Manifest> {
         let settled = SystemTime::now().checked_sub(SETTLED).and_then(nanoseconds).unwrap_or(0);
-        let bar = progress.bar("taking digests of files", files.len() as u64);
+        let bar = progress.bar("computing digests of files", files.len() as u64);
         let found: Vec<(String, Option<FileDigest>)> = files
             .par_iter()
             .map(|(name, path)| {
@@ -88,7 +90,7 @@ fn nanoseconds(time: SystemTime) -> Option<u64> {
 
 /// Returns size, time and digest of a file; `None` if it does not exist or cannot be read.
 fn read(path: &Path, known: Option<&FileDigest>) -> Option<FileDigest> {
-    // A pipe or a device may never end.
+    // Only regular files are read: reading a FIFO or a device could block forever.
     let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let (size, time) = (meta.len(), meta.modified().ok().and_then(nanoseconds)?);
     match known {
@@ -111,18 +113,19 @@ fn manifest_path(cache: &Path, digest: &str) -> PathBuf {
     cache.join("digests").join("of-runs").join(format!("{digest}.json"))
 }
 
-/// Describes what changed between the data of an earlier run and now, with at most five names; `None` if unknown.
-pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
+/// Describes how the data differ between two manifests, given by their digests, with at most five file names; `None` if
+/// they do not differ or a manifest is not in the cache.
+pub fn changes(cache: &Path, earlier: &str, current: &str) -> Option<String> {
     let read = |digest: &str| {
         let plain = !digest.is_empty() && digest.chars().all(|c| c.is_ascii_hexdigit());
         plain.then(|| atomic::read_json::<Manifest>(&manifest_path(cache, digest)).ok()).flatten()
     };
-    let (there, here) = (read(there)?, read(here)?);
-    let names: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
-    let what = |name: &&String| {
+    let (earlier, current) = (read(earlier)?, read(current)?);
+    let names: BTreeSet<&String> = earlier.keys().chain(current.keys()).collect();
+    let change = |name: &&String| {
         let gone = |digest: Option<&String>| digest.is_none_or(|d| d == ABSENT);
         let shown = burgess_base::text::excerpt(name, 120);
-        match (there.get(*name), here.get(*name)) {
+        match (earlier.get(*name), current.get(*name)) {
             (a, b) if a == b => None,
             (a, b) if gone(a) && gone(b) => None,
             (a, _) if gone(a) => Some(format!("{shown} is new")),
@@ -130,17 +133,18 @@ pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
             _ => Some(format!("{shown} has other contents")),
         }
     };
-    let all: Vec<String> = names.iter().filter_map(what).collect();
+    let all: Vec<String> = names.iter().filter_map(change).collect();
     let more = if all.len() > 5 { format!(", and {} more", all.len() - 5) } else { String::new() };
     (!all.is_empty()).then(|| format!("{}{more}", all.iter().take(5).cloned().collect::<Vec<_>>().join(", ")))
 }
 
-/// Compares the digest under `key` in the configuration of the run in `dir` with the present digest `here`. If the run
-/// was begun by an earlier version with the same files, whose digest was `earlier`, its configuration is updated.
+/// Compares the digest under `key` in the configuration of the run in `dir` with the digest `current` of its inputs. If
+/// it equals `by_metadata`, the digest of the same files as earlier versions of Burgess computed it, it is replaced by
+/// `current`.
 ///
 /// # Errors
 /// The data differ; the error names the files.
-pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Option<&str>) -> Result<()> {
+pub fn compare(cache: &Path, dir: &Path, key: &[&str], current: &str, by_metadata: Option<&str>) -> Result<()> {
     let file = dir.join("config.json");
     if !file.is_file() {
         return Ok(());
@@ -148,18 +152,18 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Opti
     let mut config: Value = atomic::read_json(&file)?;
     let found = key.iter().try_fold(&mut config, |value, key| value.get_mut(key));
     let Some(found) = found else { return Ok(()) };
-    let there = found.as_str().unwrap_or_default().to_string();
-    if there == here {
+    let recorded = found.as_str().unwrap_or_default().to_string();
+    if recorded == current {
         return Ok(());
     }
-    if Some(there.as_str()) == earlier {
-        *found = here.into();
+    if Some(recorded.as_str()) == by_metadata {
+        *found = current.into();
         return atomic::write_json(&file, &config);
     }
-    match changes(cache, &there, here) {
+    match changes(cache, &recorded, current) {
         Some(changes) => {
-            let what = key.last().unwrap_or(&"inputs");
-            Err(Error::failed(format!("{} was made from other inputs: of the {what}, {changes}", dir.display()))
+            let input = key.last().unwrap_or(&"inputs");
+            Err(Error::failed(format!("{} was made from other inputs: `{input}`: {changes}", dir.display()))
                 .hint(format!("restore the files, or remove {} to run it again", dir.display())))
         }
         // Unknown changes are reported by `RunStore::claim`.
@@ -167,8 +171,8 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Opti
     }
 }
 
-/// Digest of a directory by names, sizes and times of all files, as versions before 0.2 computed it; `None` if it
-/// cannot be listed.
+/// Returns the digest of names, sizes and modification times of all files in a directory, which versions before 0.2
+/// recorded; `None` if the directory cannot be listed.
 pub fn digest_by_metadata(dir: &Path) -> Option<String> {
     fn walk(dir: &Path, root: &Path, out: &mut Vec<(String, u64, u128)>) -> Result<()> {
         let step = || format!("listing {}", dir.display());
@@ -202,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn contents_count_and_what_is_not_named_does_not() -> Result<()> {
+    fn only_the_contents_of_named_files_affect_the_manifest() -> Result<()> {
         let (cache, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let names: Vec<String> = ["a.png", "b.png", "c.png"].map(String::from).to_vec();
         for name in ["a.png", "b.png"] {
             std::fs::write(dir.path().join(name), name)?;
         }
         let progress = Progress::silent();
-        let look = || -> Result<Manifest> { Contents::open(cache.path(), dir.path())?.images(&names, &progress) };
+        let look = || -> Result<Manifest> { DigestCache::open(cache.path(), dir.path())?.images(&names, &progress) };
         let first = look()?;
         assert_eq!((first.len(), first["c.png"].as_str()), (3, ABSENT));
         std::fs::write(dir.path().join("a note.txt"), "hello")?;
@@ -224,15 +228,15 @@ mod tests {
         assert_ne!(second["a.png"], first["a.png"]);
         std::fs::remove_file(dir.path().join("b.png"))?;
         std::fs::write(dir.path().join("c.png"), "c")?;
-        let (there, here) = (store_manifest(cache.path(), &first)?, store_manifest(cache.path(), &look()?)?);
-        let said = changes(cache.path(), &there, &here).unwrap_or_default();
+        let (earlier, current) = (store_manifest(cache.path(), &first)?, store_manifest(cache.path(), &look()?)?);
+        let said = changes(cache.path(), &earlier, &current).unwrap_or_default();
         assert_eq!(said, "a.png has other contents, b.png is gone, c.png is new");
-        assert_eq!(changes(cache.path(), "../x", &here), None);
+        assert_eq!(changes(cache.path(), "../x", &current), None);
         Ok(())
     }
 
     #[test]
-    fn a_run_of_an_earlier_version_goes_on_and_another_is_told_what_changed() -> Result<()> {
+    fn a_digest_of_an_earlier_version_is_replaced_and_changed_files_are_named() -> Result<()> {
         let (cache, run) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let config = run.path().join("config.json");
         atomic::write_json(&config, &json!({"data": "0305", "seed": 1}))?;
@@ -243,21 +247,21 @@ mod tests {
             (store_manifest(cache.path(), &manifest("1"))?, store_manifest(cache.path(), &manifest("2"))?);
         atomic::write_json(&config, &json!({"data": there}))?;
         let e = compare(cache.path(), run.path(), &["data"], &here, None).unwrap_err();
-        assert!(e.to_string().contains("other inputs: of the data, a.png has other contents"), "{e}");
+        assert!(e.to_string().contains("other inputs: `data`: a.png has other contents"), "{e}");
         assert!(compare(cache.path(), run.path(), &["data"], &there, None).is_ok());
         Ok(())
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_not_waited_for() -> Result<()> {
+    fn links_to_nothing_directories_and_fifos_count_as_absent() -> Result<()> {
         let (cache, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
         std::os::unix::fs::symlink("nowhere", dir.path().join("a.png"))?;
         std::fs::create_dir(dir.path().join("b.png"))?;
         let fifo = std::process::Command::new("mkfifo").arg(dir.path().join("c.png")).status();
         assert!(fifo.is_ok_and(|s| s.success()));
         let names = ["a.png", "b.png", "c.png"].map(String::from);
-        let found = Contents::open(cache.path(), dir.path())?.images(&names, &Progress::silent())?;
+        let found = DigestCache::open(cache.path(), dir.path())?.images(&names, &Progress::silent())?;
         assert!(found.values().all(|digest| digest == ABSENT) && found.len() == 3);
         Ok(())
     }

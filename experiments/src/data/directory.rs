@@ -56,8 +56,8 @@ pub fn verification_record(name: &str) -> Result<PathBuf> {
     Ok(paths::cache()?.join("checked").join(format!("{name}.json")))
 }
 
-/// Compares the files of a directory with their checksums, if it has any: it may be a copy of a world, or a world given
-/// by its path.
+/// Compares the files of a directory with their checksums. Only directories that Burgess wrote (a nano world, the field
+/// study's data) and copies of them have checksums; others pass.
 ///
 /// # Errors
 /// A file is missing or damaged.

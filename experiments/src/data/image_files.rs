@@ -17,7 +17,7 @@ const GAP: u32 = 10;
 /// Largest number of pixels of several images side by side; larger ones are an error.
 const PIXELS: u64 = 1 << 28;
 
-/// Name of a question's images, relative to the data directory `dir` if they lie below it.
+/// Returns the name of a question's images, relative to the data directory `dir` if they lie below it.
 pub fn joint_name(dir: &Path, images: &[ImageLocation]) -> String {
     let relative = |image: &ImageLocation| match image {
         ImageLocation::File(path) => encode_name(path.strip_prefix(dir).unwrap_or(path)),
@@ -29,7 +29,7 @@ pub fn joint_name(dir: &Path, images: &[ImageLocation]) -> String {
     images.iter().map(relative).collect::<Vec<_>>().join("\n")
 }
 
-/// Encodes the path of a file as a name on one line.
+/// Encodes the path of a file as a name on one line: bytes that a line cannot hold are escaped (see the module).
 pub fn encode_name(path: &Path) -> String {
     let mut name = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
@@ -47,7 +47,7 @@ pub fn encode_name(path: &Path) -> String {
     name
 }
 
-/// Path of the file with this name; the name must contain no line feed.
+/// Returns the path that [`encode_name`] encoded; the name must be that of one file.
 pub fn decode_name(name: &str) -> PathBuf {
     if !name.contains('\0') {
         return name.into();
@@ -60,7 +60,7 @@ pub fn decode_name(name: &str) -> PathBuf {
                 bytes.push(byte);
                 bytes.extend_from_slice(rest.as_bytes());
             }
-            // Not an escape of `name_of`; no file has such a name.
+            // `encode_name` does not write this; no file has such a name.
             _ => {
                 bytes.push(0);
                 bytes.extend_from_slice(piece.as_bytes());
@@ -81,7 +81,7 @@ fn of_bytes(bytes: Vec<u8>) -> PathBuf {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// The images of a name.
+/// Returns the locations of the images in a name, which has one per line.
 fn parts(name: &str) -> impl Iterator<Item = ImageLocation> {
     name.split('\n').map(|part| match decode_name(part) {
         path if part.contains('\0') => match path.to_str() {
@@ -92,12 +92,12 @@ fn parts(name: &str) -> impl Iterator<Item = ImageLocation> {
     })
 }
 
-/// Names of the files that contain the images of a name.
+/// Returns the names of the files that contain the images of a name.
 pub fn file_names(name: &str) -> Vec<String> {
     parts(name).map(|image| encode_name(image.file())).collect()
 }
 
-/// Whether a name is that of a single image file, not of a table cell or of several images.
+/// Returns whether a name is that of a single image file, not of a table cell or of several images.
 pub fn is_file(name: &str) -> bool {
     !name.contains('\n') && parts(name).all(|image| matches!(image, ImageLocation::File(_)))
 }
@@ -108,7 +108,7 @@ pub fn display_name(name: &str) -> String {
     parts(name).map(shown).collect::<Vec<_>>().join(" and ")
 }
 
-/// Full paths of the images of a name, one per line.
+/// Returns the full paths of the images of a name, one per line.
 pub fn full_paths(dir: &Path, name: &str) -> String {
     parts(name).map(|image| image.below(dir).to_string()).collect::<Vec<_>>().join("\n")
 }
@@ -130,7 +130,7 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
     let cells: Vec<&ImageLocation> = parts.iter().flatten().filter(|p| matches!(p, ImageLocation::Cell(_))).collect();
     let mut bytes = read_images(&cells).into_iter();
     let mut decode = |part: &ImageLocation| match part {
-        // A pipe or a device may never end.
+        // Only regular files are read: reading a FIFO or a device could block forever.
         ImageLocation::File(path) if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) => {
             Err(Error::failed(format!("{} is not a regular file", path.display())))
         }
@@ -151,7 +151,7 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
         .collect()
 }
 
-/// Width and height of an image in pixels, by its name.
+/// Returns width and height of an image in pixels, by its name.
 ///
 /// # Errors
 /// As [`open`].
@@ -164,7 +164,7 @@ pub fn dimensions(dir: &Path, name: &str, orientation: Orientation) -> Result<(u
 
 fn side_by_side(mut images: Vec<RgbImage>) -> Result<RgbImage> {
     if images.len() < 2 {
-        return images.pop().ok_or_else(|| Error::failed("an image without a name"));
+        return images.pop().ok_or_else(|| Error::failed("the name of the image is empty"));
     }
     let height = images.iter().map(RgbImage::height).max().unwrap_or(1);
     let scaled =
@@ -226,7 +226,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn names_hold_bytes_that_are_no_text_and_pipes_are_not_waited_for() -> Result<()> {
+    fn names_encode_bytes_that_are_not_utf8_and_fifos_are_rejected() -> Result<()> {
         use std::os::unix::ffi::OsStrExt;
         let dir = tempfile::tempdir()?;
         let file = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe a.png"));

@@ -1,4 +1,4 @@
-//! Training data of published studies, named by their repositories on the hub: where the files lie on this machine.
+//! Training data of published studies: finds the files of their repositories in the Hugging Face cache.
 
 use crate::data::benchmarks;
 use crate::data::directory::DataDirectory;
@@ -9,16 +9,16 @@ use burgess_encoders::hub;
 use std::path::PathBuf;
 
 impl PublishedCorpus {
-    /// Path of the file in the Hugging Face cache.
+    /// Returns the path of the file in the Hugging Face cache.
     ///
     /// # Errors
-    /// The file is not in the cache, or `file` is no plain relative path.
+    /// The file is not in the cache, or `file` is not a relative path below the dataset's folder.
     pub fn locate(&self) -> Result<PathBuf> {
         if !hub::is_plain(&self.file) {
             return Err(Error::usage(format!("`{}` is not a path inside the dataset {}", self.file, self.repository))
                 .hint("give a relative path without `..`"));
         }
-        let folder = benchmarks::dataset(&self.repository)?;
+        let folder = benchmarks::cached_dataset(&self.repository)?;
         if let Some(file) = folder.map(|folder| folder.join(&self.file)).filter(|file| file.is_file()) {
             return Ok(file);
         }
@@ -29,7 +29,7 @@ impl PublishedCorpus {
             hub::cache()?.display()
         ))
         .hint(format!(
-            "hf download --repo-type dataset {} {}; or name your own files in [evaluator.data.files]",
+            "run `hf download --repo-type dataset {} {}`, or name your own files in [evaluator.data.files]",
             self.repository, self.file
         )))
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_here_says_how_to_get_it() {
+    fn a_missing_file_is_an_error_whose_hint_downloads_it() {
         let corpus = PublishedCorpus {
             repository: "owner/data".into(),
             file: "a/b.jsonl".into(),

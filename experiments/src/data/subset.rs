@@ -5,7 +5,8 @@ use burgess_probe::data::conversation;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 
-/// The selection of conversations with an image when the number per source is limited.
+/// A limit on the number of conversations with an image per source. Those with the lowest pseudo-random ranks are used;
+/// conversations without an image are always used.
 #[derive(Debug)]
 pub struct PerSourceLimit {
     /// Largest rank that is used, for each source.
@@ -35,7 +36,7 @@ impl PerSourceLimit {
         Ok(Self { largest_rank: lowest.into_iter().filter_map(|(s, h)| Some((s, *h.peek()?))).collect() })
     }
 
-    /// Whether the conversation at this position of the file is used.
+    /// Returns whether the conversation at this position of the file is used.
     pub fn keeps(&self, position: u64, source: &str, has_image: bool) -> bool {
         !has_image || self.largest_rank.get(source).is_some_and(|largest| rank(position) <= *largest)
     }
@@ -61,7 +62,7 @@ mod tests {
     use std::fmt::Write as _;
 
     #[test]
-    fn each_source_keeps_so_many_and_text_all() -> Result<()> {
+    fn images_per_source_are_limited_and_conversations_without_images_are_kept() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("c.jsonl");
         let mut text = String::new();
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_nested_and_about_as_large_as_they_say() {
+    fn smaller_fractions_are_subsets_of_larger_ones_and_have_about_the_requested_size() {
         let of = |share: f64| -> Vec<u64> { (0..8000).filter(|position| is_in_fraction(*position, share)).collect() };
         let (small, large) = (of(0.125), of(0.5));
         assert!((900..1100).contains(&small.len()) && (3850..4150).contains(&large.len()));

@@ -302,7 +302,7 @@ fn encode_chunks(
         let extractor = LoadedEncoder::take(&loaded[number], encoder, &data.dir, device)?;
         entry.compute(&extractor, chunk, data, images, &|n| bar.add(n))
     })?;
-    // EncodedImages chunks are kept; the next start of the command encodes the rest.
+    // Encoded chunks are kept; the next start of the command encodes the rest.
     stop::check()?;
     let mut failures = BTreeMap::new();
     for ((number, _), outcome) in tasks.iter().zip(outcomes) {

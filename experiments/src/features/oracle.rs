@@ -133,7 +133,7 @@ impl GroundTruth {
         let step = || format!("reading {}", file.display());
         match fs::metadata(&file) {
             Ok(meta) if meta.is_file() => {}
-            // A pipe or a device may never end.
+            // Only regular files are read: reading a FIFO or a device could block forever.
             Ok(_) => return Err(Error::failed(format!("{} is not a regular file", file.display())).hint(FORM)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(absent(&file)),
             Err(e) => return Err(e).with_context(step),

@@ -3,7 +3,7 @@
 //! The result is stored as a run of the study `eval`, so that `burgess report OUT/eval` compares all models that were
 //! asked the same questions.
 
-use crate::data::digests::{self, Contents};
+use crate::data::digests::{self, DigestCache};
 use crate::data::{self, ImageIndex, benchmarks, image_files};
 use crate::features::model_cards::{self, ModelEncoder};
 use crate::features::{self, ArmCard, EncoderInputs, FrozenFeatures, VisualSource};
@@ -96,7 +96,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         data::check_checksums(&dir)?;
     }
     for benchmark in &found {
-        benchmarks::locate(*benchmark, options.data.as_deref())?;
+        benchmarks::locate_in(*benchmark, options.data.as_deref())?;
     }
     let root = options.out.join(STUDY);
     checks::check_writable(&root)?;
@@ -137,7 +137,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     notes::print_notes(&notes, progress);
     check_questions(&answerer, &tasks, &dir, &images.names)?;
     let cache = paths::cache()?;
-    let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
+    let manifest = DigestCache::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
     let model_digest = digests::store_manifest(&cache, &manifest)?;
     let mut digests = BTreeMap::from([("model".to_string(), model_digest.clone())]);
     for encoder in &answerer.encoders {

@@ -6,7 +6,7 @@ use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
-use burgess_reports::schema::{self, BenchmarkResult, ConstantAnswer, Sample};
+use burgess_reports::schema::{self, BenchmarkResult, MostFrequentAnswer, Sample};
 use std::ops::Range;
 use std::path::Path;
 
@@ -48,7 +48,7 @@ impl EvalTask {
     ) -> Result<Self> {
         let (scoring, prompting) = (benchmark.rules(options.scoring)?, benchmark.rules(options.prompts)?);
         let bench::QuestionSet { mut questions, skipped } =
-            benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
+            benchmark.read(&benchmarks::locate_in(benchmark, Some(dir))?)?;
         let digest = digest::of_value(
             &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
         )?;
@@ -168,7 +168,7 @@ impl EvalTask {
             blind: blind.score,
             n: outcome.n,
             n_unparsed: outcome.n_unparsed,
-            constant: ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref())),
+            most_frequent_answer: MostFrequentAnswer::of(samples.iter().map(|s| s.parsed.as_deref())),
             n_reasoning: samples.iter().filter(|s| bench::reasoning::split(&s.answer).reasoning).count(),
             higher_is_better: true,
             seconds,

@@ -1,6 +1,6 @@
 //! The evaluator of a study with its data, opened once and shared by all runs.
 
-use crate::data::digests::{self, Contents, Manifest};
+use crate::data::digests::{self, DigestCache, Manifest};
 use crate::data::examples::{self, ExampleSet};
 use crate::data::{DataDirectory, ImageIndex, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
@@ -102,7 +102,7 @@ impl Evaluator {
         let cache = paths::cache()?;
         // If the digest of the data does not follow from their specification, it is computed from the files that are
         // used.
-        let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
+        let mut used = data.digest.is_empty().then(|| DigestCache::open(&cache, &data.dir)).transpose()?;
         let mut manifest = Manifest::new();
         let mut images = ImageIndex::default();
         let mut align = match &evaluator.recipe.align {

@@ -236,7 +236,7 @@ fn missing(study: &StudyConfig) -> Vec<String> {
     let published =
         evaluator.benchmarks.iter().filter_map(|id| bench::find(id).ok()).filter(|b| b.card().source.is_some());
     let absent: Vec<&str> = published
-        .filter(|b| benchmarks::locate(*b, beside.as_deref()).is_err())
+        .filter(|b| benchmarks::locate_in(*b, beside.as_deref()).is_err())
         .filter_map(|b| b.card().source.map(|s| s.repository))
         .collect();
     if !absent.is_empty() {

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back() {
+    fn parse_inverts_display() {
         for name in ["a/b.png", "x/test-0.parquet#image/17", "x.tsv#image/104/2", "odd#name/7.png", "x.parquet#/1"] {
             let image = ImageLocation::parse(name);
             assert_eq!(image.to_string(), name);

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasoning_goes_as_by_default() {
+    fn reasoning_is_removed_as_lmms_eval_does_by_default() {
         for (text, left) in [
             ("<think>a</think> B", "B"),
             ("<think>a</think><think>b</think>C", "C"),

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_ends_inside_its_reasoning_is_none() {
+    fn an_answer_that_ends_inside_its_reasoning_is_empty() {
         for text in [
             "<think>The answer may be A",
             "<think>A</think><think>B",

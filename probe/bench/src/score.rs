@@ -200,7 +200,8 @@ pub fn decimal_digit(c: char) -> Option<char> {
 
 /// Computes the average normalised Levenshtein similarity of one answer (DocVQA): 1 − edit distance / longer length
 /// for the best of the accepted texts, or 0 if that is below one half. As in the official script, texts are compared in
-/// lower case with runs of white space as one space, while the lengths are those of the original texts.
+/// lower case with runs of white space as one space, while the lengths are those of the upper-cased texts with their
+/// white space.
 pub fn anls<S: AsRef<str>>(answer: &str, accepted: &[S]) -> f64 {
     let plain = |s: &str| s.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
     let length = |s: &str| s.to_uppercase().chars().count();
@@ -341,7 +342,9 @@ pub fn aggregate_items(mut items: Vec<ScoredItem>, n: usize, n_unparsed: usize) 
         }
     }
     if units.is_empty() {
-        return Err(Error::failed("none of the questions counts for the score"));
+        return Err(Error::failed(
+            "all questions are reported only by subtask, expected one that counts for the score",
+        ));
     }
     let total: f64 = units.iter().map(|u| u.weight).sum();
     let mean = units.iter().map(|u| u.sum).sum::<f64>() / total;

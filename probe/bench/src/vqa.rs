@@ -168,7 +168,7 @@ pub fn best(accepted: &[String]) -> Option<&String> {
 pub fn ten_answers(answers: Vec<String>) -> Result<Vec<String>> {
     match answers.len() {
         ANNOTATORS => Ok(answers),
-        n => Err(Error::failed(format!("there are the answers of {n} people instead of {ANNOTATORS}"))
+        n => Err(Error::failed(format!("the question has {n} annotated answers, expected {ANNOTATORS}"))
             .hint("check that this is the split whose answers are published")),
     }
 }

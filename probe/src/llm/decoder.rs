@@ -77,12 +77,12 @@ pub struct SequenceLayout<'a> {
 }
 
 impl SequenceLayout<'_> {
-    /// The position after the last of `t` tokens: the length that the rotary embedding must cover.
+    /// Returns the position after the last of `t` tokens: the length that the rotary embedding must cover.
     fn end(&self, t: usize) -> usize {
         self.positions.into_iter().flatten().flatten().max().map_or(t, |last| last + 1)
     }
 
-    /// Cosines and sines for `t` tokens.
+    /// Returns cosines and sines for `t` tokens.
     fn rope(&self, rotation: RopeConfig<'_>, t: usize, device: &Device) -> Rope {
         match self.positions {
             Some(rows) => rotation.for_positions(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), device),
@@ -156,12 +156,12 @@ impl LlmConfig {
 }
 
 impl Llm {
-    /// The configuration that this model was built from.
+    /// Returns the configuration that this model was built from.
     pub fn config(&self) -> &LlmConfig {
         &self.config
     }
 
-    /// This model with its products in the precision `compute`.
+    /// Returns this model with its matrix products in the precision `compute`.
     #[must_use]
     pub fn with_compute(mut self, compute: Compute) -> Self {
         self.compute = compute;
@@ -177,7 +177,7 @@ impl Llm {
         }
     }
 
-    /// Token embeddings of rows of ids of equal length, on the model's device: `[rows, t, hidden_size]`.
+    /// Returns token embeddings of rows of ids of equal length, on the model's device: `[rows, t, hidden_size]`.
     ///
     /// # Errors
     /// When an id is outside the vocabulary or the rows differ in length.
@@ -251,7 +251,7 @@ impl Llm {
         Ok(self.final_norm(x.reshape([b, t, d])))
     }
 
-    /// Number of decoder blocks.
+    /// Returns the number of decoder blocks.
     pub fn blocks(&self) -> usize {
         self.model.layers.len()
     }
@@ -297,7 +297,7 @@ impl Llm {
         let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
         let switch = self.config.rope_scaling.as_ref().and_then(super::rope::RopeScaling::length_switch);
         if let Some(switch) = switch {
-            if cache.crosses(switch, real) {
+            if cache.grows_past(switch, real) {
                 return self.recompute(embeddings, real, cache, switch, after.is_some());
             }
             cache.keep_inputs(&embeddings, real, switch, after.is_some());
@@ -351,7 +351,7 @@ impl Llm {
         Ok(hidden.reshape([b * longest, d]).select(0, pick(index.collect())).reshape([b, t, d]))
     }
 
-    /// Vocabulary logits: `hidden` `[n, d]` → `[n, vocab_size]`. Pass only the positions that need them.
+    /// Computes vocabulary logits: `hidden` `[n, d]` → `[n, vocab_size]`. Pass only the positions that need them.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         let hidden = self.to_compute_dtype(hidden);
         let mut logits = match &self.lm_head {
@@ -370,7 +370,7 @@ impl Llm {
         }
     }
 
-    /// The attention call of one layer.
+    /// Returns the shape and options of attention in one layer.
     fn attention_spec(&self, layer: usize, batch: usize, tokens: usize) -> AttentionSpec {
         AttentionSpec {
             batch,
@@ -385,7 +385,7 @@ impl Llm {
         }
     }
 
-    /// Cosines and sines of each layer; layers with equal rotations share them.
+    /// Returns cosines and sines of each layer; layers with equal rotations share them.
     fn ropes(&self, make: impl Fn(RopeConfig<'_>) -> Rope) -> Vec<Rope> {
         let mut kinds: Vec<(RopeConfig<'_>, Rope)> = Vec::new();
         let layers = (0..self.config.num_hidden_layers).map(|layer| {
@@ -400,7 +400,7 @@ impl Llm {
         layers.collect()
     }
 
-    /// The joint query–key–value projection after the first norm, clipping and query/key norms: `[rows, columns]`.
+    /// Computes the first norm, the joint query–key–value projection, clipping and query/key norms: `[rows, columns]`.
     fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
         let attention = &block.self_attn;
         let x = self.to_compute_dtype(self.normed(block.input_layernorm.as_ref(), x));
@@ -425,7 +425,7 @@ impl Llm {
         Tensor::cat(vec![normed(0, query, q_norm), normed(query, kv, k_norm), values], 1)
     }
 
-    /// The part of a block after attention: `x` `[rows, d]` and `attended` (attention output before the output
+    /// Computes the part of a block after attention: `x` `[rows, d]` and `attended` (attention output before the output
     /// projection) `[rows, query · width]` → `[rows, d]`.
     fn finish_block(&self, block: &Block, x: Tensor<2>, attended: Tensor<2>) -> Result<Tensor<2>> {
         let attended = kernel::cast(block.self_attn.o_proj.forward(attended), DType::F32);
@@ -456,7 +456,7 @@ impl Llm {
         }
     }
 
-    /// The MLP or the experts of a block, `[rows, d]` → `[rows, d]` in f32.
+    /// Applies the MLP or the experts of a block, `[rows, d]` → `[rows, d]` in f32.
     fn mlp(&self, block: &Block, x: Tensor<2>) -> Result<Tensor<2>> {
         let activation = self.config.activation;
         let x = self.to_compute_dtype(x);

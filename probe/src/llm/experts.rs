@@ -24,7 +24,7 @@ pub struct Moe {
 }
 
 impl Moe {
-    /// All MLPs, each with the prefix of its projections' names (`experts.0.`, `shared_expert.`).
+    /// Returns all MLPs, each with the prefix of its projections' names (`experts.0.`, `shared_expert.`).
     pub(super) fn mlps(&mut self) -> impl Iterator<Item = (String, &mut Mlp)> {
         let shared = self.shared_expert.iter_mut().map(|mlp| ("shared_expert.".to_string(), mlp));
         self.experts.iter_mut().enumerate().map(|(i, mlp)| (format!("experts.{i}."), mlp)).chain(shared)

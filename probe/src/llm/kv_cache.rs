@@ -10,14 +10,14 @@ use std::cell::RefCell;
 /// Keys (already rotated) and values of every layer, for a batch of sequences of different lengths.
 ///
 /// On the CPU backend, each row stores only its own tokens. On other backends all rows have the same number of
-/// *slots*, the longest of each step; slots of padding are masked for all later tokens.
+/// *slots*: each step adds one slot per token of the longest row, and slots of padding are masked for all later tokens.
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
     rows: Vec<CachedSequence>,
     /// The embeddings read so far, `[batch, t, d]` each, as long as the model may have to recompute them.
     inputs: Vec<Tensor<3>>,
-    /// Whether a connector changed the tokens between the blocks, so that `inputs` alone cannot reproduce them.
+    /// Whether a connector changed the hidden states between the blocks, so that `inputs` alone cannot reproduce them.
     changed: bool,
 }
 
@@ -44,7 +44,7 @@ struct CachedSequence {
 pub(crate) struct CacheStep {
     /// Position of each new token, `[batch][t]`.
     pub positions: Vec<Vec<usize>>,
-    /// Number of real tokens in each row.
+    /// Number of real tokens (not padding) in each row.
     real: Vec<usize>,
     /// Number of slots before this step.
     before: usize,
@@ -58,18 +58,22 @@ impl KvCache {
         Self::default()
     }
 
-    /// Number of real tokens in each row.
+    /// Returns the number of real tokens in each row.
     pub fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|r| r.next).collect()
     }
 
-    /// Whether a non-empty row grows past `switch` positions with `real` new tokens.
-    pub(crate) fn crosses(&self, switch: usize, real: &[usize]) -> bool {
+    /// Returns whether some non-empty row grows past `switch` positions when row `r` gets `real[r]` new tokens. `switch`
+    /// is the length at which the rotary angles change ([`RopeScaling::length_switch`]).
+    ///
+    /// [`RopeScaling::length_switch`]: super::rope::RopeScaling::length_switch
+    pub(crate) fn grows_past(&self, switch: usize, real: &[usize]) -> bool {
         self.rows.iter().zip(real).any(|(row, real)| row.next > 0 && row.next <= switch && row.next + real > switch)
     }
 
-    /// Stores embeddings `[batch, t, d]`, of which `real[r]` are real, for later recomputation, unless all rows are
-    /// then beyond `switch`. `changed` says that the tokens will be modified between the blocks.
+    /// Stores embeddings `[batch, t, d]`, of which the first `real[r]` of row `r` are real, so that the cache can be
+    /// recomputed when a row grows past `switch` positions. Once all rows are longer than that, nothing is stored.
+    /// `changed` says that a connector changes the hidden states between the blocks.
     pub(crate) fn keep_inputs(&mut self, embeddings: &Tensor<3>, real: &[usize], switch: usize, changed: bool) {
         let before = |row: usize| self.rows.get(row).map_or(0, |row| row.next);
         if real.iter().enumerate().all(|(row, real)| before(row) + real > switch) {
@@ -80,20 +84,20 @@ impl KvCache {
         self.changed |= changed;
     }
 
-    /// All stored embeddings followed by `embeddings`, and the indices of each row's real tokens; `None` if these are
-    /// not enough to recompute the cache.
+    /// Returns all stored embeddings followed by `embeddings`, `[batch, t, d]`, and the indices of each row's real
+    /// tokens; `None` if the cache cannot be recomputed from them.
     pub(crate) fn history(&self, embeddings: Tensor<3>, real: &[usize]) -> Option<(Tensor<3>, Vec<Vec<usize>>)> {
         if self.changed || self.rows.len() != real.len() || self.inputs.is_empty() {
             return None;
         }
         let slots = self.inputs.iter().map(|t| t.dims()[1]).sum::<usize>();
-        let places = self.rows.iter().zip(real).map(|(row, real)| {
-            let old = row.slots.iter().enumerate().filter(|(_, position)| position.is_some()).map(|(place, _)| place);
+        let indices = self.rows.iter().zip(real).map(|(row, real)| {
+            let old = row.slots.iter().enumerate().filter(|(_, position)| position.is_some()).map(|(slot, _)| slot);
             old.chain(slots..slots + real).collect()
         });
-        let places = places.collect();
+        let indices = indices.collect();
         let all = self.inputs.iter().cloned().chain([embeddings]).collect();
-        Some((Tensor::cat(all, 1), places))
+        Some((Tensor::cat(all, 1), indices))
     }
 
     /// Registers `t` new tokens per row, of which the first `real[r]` are real.
@@ -103,7 +107,7 @@ impl KvCache {
         }
         if self.rows.len() != real.len() || real.iter().any(|n| *n > t) {
             return Err(Error::failed(format!(
-                "{} rows of at most {t} tokens were given to a cache of {} rows",
+                "a step of {} rows with {real:?} tokens in {t} positions does not fit a cache of {} rows",
                 real.len(),
                 self.rows.len()
             )));
@@ -120,7 +124,7 @@ impl KvCache {
         Ok(CacheStep { positions, real: real.to_vec(), before, biases: RefCell::default() })
     }
 
-    /// Appends one layer's keys and values; returns the new tokens' attention output, `[batch · t, query · width]`.
+    /// Appends one layer's keys and values; returns the new tokens' attention output, `[batch · t, heads · head_dim]`.
     pub(crate) fn attend(
         &mut self,
         layer: usize,
@@ -160,7 +164,7 @@ impl KvCache {
         Ok(kernel::attend(q, k, v, Some(self.bias_once(s, step, &device)), s))
     }
 
-    /// The attention bias of this step for the window of `s`, built on first use.
+    /// Returns the attention bias of this step for the window of `s`, which is built on first use.
     fn bias_once(&self, s: AttentionSpec, step: &CacheStep, device: &Device) -> Tensor<4> {
         let mut made = step.biases.borrow_mut();
         if let Some((_, bias)) = made.iter().find(|(window, _)| *window == s.window) {
@@ -171,7 +175,7 @@ impl KvCache {
         bias
     }
 
-    /// Additive attention bias `[batch, 1, t, slots]`: 0 where a new token attends to a slot, −∞ elsewhere.
+    /// Returns the additive attention bias `[batch, 1, t, slots]`: 0 where a new token attends to a slot, −∞ elsewhere.
     fn bias(&self, s: AttentionSpec, step: &CacheStep, device: &Device) -> Tensor<4> {
         let slots = step.before + s.tokens;
         let mut values = Vec::with_capacity(s.batch * s.tokens * slots);
@@ -190,8 +194,8 @@ impl KvCache {
         Tensor::from_data(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
     }
 
-    /// A cache whose row `i` is a copy of this cache's row `rows[i]`: repeats one image's prefix for all its
-    /// questions, or keeps the unfinished rows.
+    /// Returns a cache whose row `i` is a copy of this cache's row `rows[i]`. This repeats one image's prefix for all
+    /// its questions, or keeps only the unfinished rows.
     ///
     /// `kv` is the number of key/value heads of the model.
     pub fn select(&self, rows: &[usize], kv: usize) -> Self {

@@ -30,7 +30,7 @@ pub struct Lora {
 }
 
 impl Linear {
-    /// A layer with weights drawn from `init` and a bias of zeros.
+    /// Builds a layer with weights drawn from `init` and a bias of zeros.
     pub fn new(inputs: usize, outputs: usize, bias: bool, init: &Initializer, device: &Device) -> Self {
         Self {
             weight: init.init([inputs, outputs], device),
@@ -48,7 +48,8 @@ impl Linear {
         }
     }
 
-    /// This layer with new LoRA factors that change nothing yet: `a` uniform in ±1/√in as in PEFT, `b` zero.
+    /// Returns this layer with new LoRA factors: `a` uniform in ±1/√in as in PEFT, `b` zero, so that the output is
+    /// unchanged.
     #[must_use]
     pub fn with_lora(mut self, rank: usize, alpha: f64, name: &str, seed: u64) -> Self {
         let [inputs, outputs] = self.weight.lazy_shape().dims();
@@ -65,7 +66,7 @@ impl Linear {
         self
     }
 
-    /// This layer with the LoRA product added to the weight.
+    /// Returns this layer with the LoRA product added to the weight.
     #[must_use]
     pub fn merge_lora(mut self) -> Self {
         if let Some(lora) = self.lora.take() {
@@ -77,7 +78,7 @@ impl Linear {
 }
 
 impl Lora {
-    /// The scaled product, `[rows, in]` → `[rows, out]`.
+    /// Computes the scaled product, `[rows, in]` → `[rows, out]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let [a, b] = [&self.a, &self.b].map(|p| kernel::cast(p.val(), x.dtype()));
         linear(linear(x, a, None), b, None).mul_scalar(self.scale)

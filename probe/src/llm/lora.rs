@@ -9,8 +9,8 @@ use burn::module::Module;
 pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 impl Llm {
-    /// This model with new LoRA factors on the projections named in `targets` (`q_proj`, `down_proj` …), and every
-    /// other parameter frozen.
+    /// Returns this model with new LoRA factors on the projections named in `targets` (`q_proj`, `down_proj` …), and
+    /// every other parameter frozen.
     ///
     /// # Errors
     /// When a name is unknown, the rank is 0 or above a matrix dimension, or `targets` or `alpha` is not valid.
@@ -49,12 +49,12 @@ impl Llm {
         Ok(model)
     }
 
-    /// Whether any projection carries LoRA.
+    /// Returns whether any projection has LoRA factors.
     pub fn has_lora(&self) -> bool {
         self.model.layers.iter().any(Block::has_lora)
     }
 
-    /// This model with all LoRA products added to the weights.
+    /// Returns this model with all LoRA products added to the weights.
     #[must_use]
     pub fn merge_lora(mut self) -> Self {
         for block in &mut self.model.layers {

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
-/// RopeScaling of the rotary angles for sequences longer than those of pretraining (`rope_scaling`).
+/// Scaling of the rotary angles for sequences longer than those of pretraining (`rope_scaling`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
@@ -143,7 +143,7 @@ impl RopeScaling {
         Ok(())
     }
 
-    /// The sequence length in tokens beyond which all angles change, if there is one (LongRoPE).
+    /// Returns the sequence length in tokens beyond which all angles change, if there is one (LongRoPE).
     pub(super) fn length_switch(&self) -> Option<usize> {
         match self {
             Self::LongRope { original_max_position_embeddings, .. } => *original_max_position_embeddings,
@@ -221,7 +221,7 @@ pub struct RopeConfig<'a> {
 }
 
 impl RopeConfig<'_> {
-    /// Inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and the
+    /// Returns inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and the
     /// factor on their cosines and sines.
     fn inverse_frequencies(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
@@ -292,7 +292,7 @@ impl RopeConfig<'_> {
         }
     }
 
-    /// The channels between which YaRN interpolates from kept to divided angles.
+    /// Returns the channels between which YaRN interpolates from kept to divided angles.
     fn yarn_range(&self, scaling: &RopeScaling) -> [f32; 2] {
         let RopeScaling::Yarn { beta_fast, beta_slow, original_max_position_embeddings, truncate, .. } = scaling else {
             return [0.0, 1.0];
@@ -311,13 +311,13 @@ impl RopeConfig<'_> {
         [low as f32, high as f32]
     }
 
-    /// Cosines and sines for positions `0..t`, shared by all rows: `[1, t, width / 2]`.
+    /// Computes cosines and sines for positions `0..t`, shared by all rows: `[1, t, width / 2]`.
     pub fn for_length(&self, t: usize, device: &Device) -> Rope {
         let positions: Vec<usize> = (0..t).collect();
         self.for_positions(&[&positions], device)
     }
 
-    /// Cosines and sines for given positions, `[rows][t]`, all rows of the same length: `[rows, t, width / 2]`.
+    /// Computes cosines and sines for given positions, `[rows][t]`, all rows of the same length: `[rows, t, width / 2]`.
     pub fn for_positions(&self, rows: &[&[usize]], device: &Device) -> Rope {
         let t = rows.first().map_or(0, |r| r.len());
         let half = self.width / 2;

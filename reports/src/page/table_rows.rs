@@ -276,8 +276,8 @@ pub(super) fn unparsed(r: &Ranking) -> Vec<UnparsedRow> {
     }
     let cell = |a: &RankedArm, name: &str| match a.answers.get(name) {
         Some(answers) => {
-            let constant = answers.constant.as_ref();
-            let most = constant.map_or(String::new(), |c| {
+            let most_frequent = answers.most_frequent.as_ref();
+            let most = most_frequent.map_or(String::new(), |c| {
                 format!("{} {}", formatting::percent(c.share), burgess_base::text::excerpt(&c.answer, 12))
             });
             (formatting::percent(answers.unparsed_share()), most)

@@ -1,10 +1,10 @@
-//! Confidence intervals where the bootstrap fails: when an arm gets no, all, or nearly no or all answers right.
+//! Confidence intervals where the bootstrap fails: for scores near 0 % or 100 %.
 //!
 //! If all units have the same score, so do all bootstrap replicates, and their interval has zero width, although the
 //! next image could be answered differently. In that case, and whenever fewer than [`FEW`] units are right or fewer
 //! than [`FEW`] are wrong, the interval of a benchmark's score is the union of the bootstrap's and Wilson's over the
-//! effective number of units ([`stats::effective_units`]). That is exact for one binary answer per unit, and
-//! conservative for clusters of questions and for scores between 0 and 1 (ANLS, soft VQA accuracy, MME's sum of
+//! effective number of units ([`stats::effective_units`]). Wilson's interval is made for one binary answer per unit. It
+//! is conservative for clusters of questions and for scores between 0 and 1 (ANLS, soft VQA accuracy, MME's sum of
 //! accuracies), which cannot vary more than a binary score of the same mean. A metric whose points can leave the range
 //! from 0 to the weight keeps the bootstrap's interval.
 //!
@@ -25,7 +25,9 @@ const NO_WIDTH: f64 = 1e-9;
 /// The correction of one benchmark's interval.
 #[derive(Clone, Copy)]
 struct Correction {
+    /// Index of the benchmark in [`RunGrid::benchmarks`].
     benchmark: usize,
+    /// Observed value, in points.
     value: f64,
     /// Interval of the bootstrap.
     replicates: (f64, f64),
@@ -36,11 +38,12 @@ struct Correction {
 /// Corrections of one quantity (score, blind score, or a difference) for every benchmark that needs one.
 pub(super) struct BoundaryCorrections(Vec<Correction>);
 
-/// A function that returns the quantity in a scope from scores.
+/// A function that returns the quantity in a scope (the average, a category or a benchmark) from the scores of all
+/// arms; its second argument is the index of the scope.
 pub(super) type ReadScore<'a> = &'a dyn Fn(&ScopeScores, usize) -> f64;
 
 impl BoundaryCorrections {
-    /// Computes the corrections of a score in percent, where `columns` are the points that it is made of.
+    /// Computes the corrections of a score in percent; `columns` returns a run's points, `[benchmark][unit]`.
     pub fn of_score(
         grid: &RunGrid,
         arm: usize,
@@ -62,13 +65,14 @@ impl BoundaryCorrections {
                 return None;
             }
             let (least, most) = stats::wilson(share, units, confidence);
-            // A fraction is clamped to its limits against rounding errors.
+            // A score stays between 0 and 100 even with rounding errors.
             Some(((100.0 * least).min(low).max(0.0), (100.0 * most).max(high).min(100.0)))
         })
     }
 
-    /// Computes the corrections of a paired difference of two scores in percent, for benchmarks where all units differ
-    /// by the same amount: as many units as Wilson's upper bound for zero may differ by the largest possible amount.
+    /// Computes the corrections of a paired difference of two scores in percent, for benchmarks where all units have
+    /// the same difference. Let u be the upper limit of Wilson's interval of a fraction that was observed as 0. Then a
+    /// fraction u of all units may have another difference, at worst −100 or +100.
     pub fn of_difference(
         grid: &RunGrid,
         observed: &ScopeScores,
@@ -81,8 +85,8 @@ impl BoundaryCorrections {
                 return None;
             }
             let units = stats::effective_units(&grid.benchmarks.get(b)?.weights);
-            let (_, others) = stats::wilson(0.0, units, confidence);
-            Some((value - others * (value + 100.0), value + others * (100.0 - value)))
+            let (_, upper) = stats::wilson(0.0, units, confidence);
+            Some((value - upper * (value + 100.0), value + upper * (100.0 - value)))
         })
     }
 
@@ -98,7 +102,7 @@ impl BoundaryCorrections {
     ) -> Self {
         // The benchmarks' own scopes are the last ones.
         let first = grid.scopes.len() - grid.benchmarks.len();
-        let departure = |benchmark: usize| {
+        let correction = |benchmark: usize| {
             let scope = first + benchmark;
             let value = read(observed, scope);
             if constant && replicates.iter().any(|r| (read(r, scope) - value).abs() >= NO_WIDTH) {
@@ -108,7 +112,7 @@ impl BoundaryCorrections {
             let replicates = stats::interval(&drawn, confidence);
             Some(Correction { benchmark, value, replicates, corrected: corrected(benchmark, value, replicates)? })
         };
-        Self((0..grid.benchmarks.len()).filter_map(departure).collect())
+        Self((0..grid.benchmarks.len()).filter_map(correction).collect())
     }
 
     /// Returns the interval of a scope: the bootstrap's `replicates`, widened by the corrections of its benchmarks, and
@@ -118,7 +122,7 @@ impl BoundaryCorrections {
         let mut parts = self
             .0
             .iter()
-            .filter_map(|d| Some((*weights.get(d.benchmark)?, d)))
+            .filter_map(|c| Some((*weights.get(c.benchmark)?, c)))
             .filter(|(weight, _)| *weight > 0.0)
             .peekable();
         if parts.peek().is_none() {
@@ -127,18 +131,19 @@ impl BoundaryCorrections {
         let squared = |distance: f64| distance.max(0.0).powi(2);
         let mut below = squared(value - replicates.0);
         let mut above = squared(replicates.1 - value);
-        for (weight, d) in parts {
+        for (weight, c) in parts {
+            // The scope is this benchmark alone.
             if weight == 1.0 {
-                return d.corrected;
+                return c.corrected;
             }
-            below += weight.powi(2) * (squared(d.value - d.corrected.0) - squared(d.value - d.replicates.0)).max(0.0);
-            above += weight.powi(2) * (squared(d.corrected.1 - d.value) - squared(d.replicates.1 - d.value)).max(0.0);
+            below += weight.powi(2) * (squared(c.value - c.corrected.0) - squared(c.value - c.replicates.0)).max(0.0);
+            above += weight.powi(2) * (squared(c.corrected.1 - c.value) - squared(c.replicates.1 - c.value)).max(0.0);
         }
         (value - below.sqrt(), value + above.sqrt())
     }
 }
 
-/// The corrected intervals of one arm: score, blind score, and gain.
+/// The corrected intervals of one arm: score, blind score, and gain (score minus blind score).
 pub(super) struct ArmCorrections {
     image: BoundaryCorrections,
     blind: BoundaryCorrections,

@@ -222,9 +222,13 @@ fn below_chance(r: &Ranking) -> Option<String> {
             let who = if arms.len() == r.trained().count() { "all arms".to_string() } else { count(arms.len(), "arm") };
             let answers = || arms.iter().filter_map(|(_, a)| *a);
             let unparsed = span(answers().map(AnswerStats::unparsed_share)).map(|s| format!(", {s} unparsed"));
-            let constant = span(answers().filter_map(|a| a.constant.as_ref()).map(|c| c.share))
+            let most_frequent = span(answers().filter_map(|a| a.most_frequent.as_ref()).map(|c| c.share))
                 .map(|s| format!(", {s} the same answer"));
-            return Some(format!("{name} ({who}{}{})", unparsed.unwrap_or_default(), constant.unwrap_or_default()));
+            return Some(format!(
+                "{name} ({who}{}{})",
+                unparsed.unwrap_or_default(),
+                most_frequent.unwrap_or_default()
+            ));
         }
         let each = arms.iter().map(|(a, answers)| match answers {
             Some(answers) => format!("{}: {}", a.label, reasons(answers)),
@@ -234,13 +238,13 @@ fn below_chance(r: &Ranking) -> Option<String> {
     };
     let parts: Vec<String> = r.benchmarks.iter().filter_map(|b| part(&b.name)).collect();
     (!parts.is_empty())
-        .then(|| format!("Separably below chance, with what the answers show of the cause: {}.", parts.join(", ")))
+        .then(|| format!("Separably below chance, with the answers that may explain it: {}.", parts.join(", ")))
 }
 
 /// Formats the explanation, such as "33.3 % unparsed, 61 % answer “B”".
 fn reasons(answers: &AnswerStats) -> String {
     let unparsed = format!("{} unparsed", percent(answers.unparsed_share()));
-    match &answers.constant {
+    match &answers.most_frequent {
         Some(c) => format!("{unparsed}, {} answer “{}”", percent(c.share), burgess_base::text::excerpt(&c.answer, 24)),
         None => unparsed,
     }

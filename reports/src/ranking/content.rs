@@ -1,6 +1,6 @@
 //! The content of `ranking.json`: arms with their scores, tests between arms, and sentences.
 
-use crate::schema::{self, ArmRole, ConstantAnswer, MissingRun, RunCost};
+use crate::schema::{self, ArmRole, MissingRun, MostFrequentAnswer, RunCost};
 use burgess_base::Category;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -143,7 +143,8 @@ pub struct AnswerStats {
     pub unparsed: usize,
     /// The most frequent answer, from the seed in which its share is largest; `None` if it was not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub constant: Option<ConstantAnswer>,
+    #[serde(rename = "constant")]
+    pub most_frequent: Option<MostFrequentAnswer>,
 }
 
 impl AnswerStats {
@@ -241,7 +242,7 @@ impl RankedArm {
     /// Returns the fraction of all answers that could not be parsed, 0 to 1.
     pub fn unparsed_share(&self) -> f64 {
         let sum = |of: fn(&AnswerStats) -> usize| self.answers.values().map(of).sum::<usize>();
-        AnswerStats { n: sum(|a| a.n), unparsed: sum(|a| a.unparsed), constant: None }.unparsed_share()
+        AnswerStats { n: sum(|a| a.n), unparsed: sum(|a| a.unparsed), most_frequent: None }.unparsed_share()
     }
 }
 

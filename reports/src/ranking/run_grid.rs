@@ -241,11 +241,11 @@ fn arm_columns(
 /// Returns properties of an arm's answers to a benchmark, over its seeds.
 fn answers(seeds: &BTreeMap<u64, &RunResults>, benchmark: &str) -> AnswerStats {
     let results = || seeds.values().filter_map(|run| run.results.get(benchmark));
-    let constants = results().filter_map(|r| r.constant.as_ref());
+    let most_frequent = results().filter_map(|r| r.most_frequent_answer.as_ref());
     AnswerStats {
         n: results().map(|r| r.n).sum(),
         unparsed: results().map(|r| r.n_unparsed).sum(),
-        constant: constants.max_by(|a, b| a.share.total_cmp(&b.share)).cloned(),
+        most_frequent: most_frequent.max_by(|a, b| a.share.total_cmp(&b.share)).cloned(),
     }
 }
 

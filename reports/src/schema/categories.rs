@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn categories_are_shown_in_the_order_of_the_study() {
+    fn categories_of_the_paper_come_first_and_others_by_name() {
         let named = ["Vision-centric", "General", "Audio", "OCR & Chart", "General"].map(Category::new);
         let shown = in_display_order(&named);
         assert_eq!(shown, ["General", "OCR & Chart", "Vision-centric", "Audio"]);

@@ -14,4 +14,4 @@ pub use categories::{category_means, in_display_order, label};
 pub(crate) use optional_numbers::unknown_as_null;
 pub(crate) use ranges::{out_of_range, sample_problem, step_problem};
 pub use records::{Likelihoods, MissingRun, Sample, TrainStep};
-pub use results::{ArmRole, BenchmarkResult, ConstantAnswer, RunCost, RunId, RunResults, SCHEMA, UnitScore};
+pub use results::{ArmRole, BenchmarkResult, MostFrequentAnswer, RunCost, RunId, RunResults, SCHEMA, UnitScore};

@@ -21,8 +21,8 @@ pub struct RunResults {
     pub results: BTreeMap<String, BenchmarkResult>,
     /// Mean score of each category's benchmarks, in percent.
     pub categories: BTreeMap<Category, f64>,
-    /// Mean of the category means, in percent; equals the mean of all benchmarks if all categories have the same
-    /// number.
+    /// Mean of the category means, in percent. It equals the mean over all benchmarks if every category has the same
+    /// number of benchmarks.
     pub average: f64,
     /// Cost of the run.
     pub cost: RunCost,
@@ -95,11 +95,11 @@ pub struct BenchmarkResult {
     pub category: Category,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
-    /// Rules that judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have
-    /// none), `cambrian-1` (the paper's code) or `lmms-eval` (that harness).
+    /// Rules that judged the answers: `official` (of the benchmark's authors), `strict` (of Burgess, where the authors
+    /// have none), `cambrian-1` (of the Cambrian-1 paper's code) or `lmms-eval` (of that harness).
     #[serde(default = "official")]
     pub scoring: String,
-    /// Rules that built the prompts, with the same values.
+    /// Rules that built the prompts; the values are those of `scoring`.
     #[serde(default = "official")]
     pub prompts: String,
     /// Number of questions of the benchmark, if only a sample of them was asked.
@@ -120,7 +120,8 @@ pub struct BenchmarkResult {
     pub n_unparsed: usize,
     /// The most frequent answer; `None` in results that predate this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub constant: Option<ConstantAnswer>,
+    #[serde(rename = "constant")]
+    pub most_frequent_answer: Option<MostFrequentAnswer>,
     /// Number of answers with reasoning (`<think>…</think>` and similar), which official and strict rules remove
     /// first.
     #[serde(default)]
@@ -139,14 +140,14 @@ pub struct BenchmarkResult {
 
 /// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ConstantAnswer {
+pub struct MostFrequentAnswer {
     /// The answer as the scorer parsed it.
     pub answer: String,
     /// Fraction of all answers, 0 to 1.
     pub share: f64,
 }
 
-impl ConstantAnswer {
+impl MostFrequentAnswer {
     /// Counts parsed answers, where `None` is an unparsed one. Ties go to the alphabetically first answer; `None` if no
     /// answer was parsed.
     pub fn of<'a>(parsed: impl IntoIterator<Item = Option<&'a str>>) -> Option<Self> {
@@ -171,7 +172,7 @@ fn official() -> String {
     "official".into()
 }
 
-/// A unit that is scored and resampled as a whole: an image, or a pair of images.
+/// The points of one unit, which is scored and resampled as a whole: an image, or a pair of images.
 ///
 /// `score = 100·Σsum/Σweight` and `blind = 100·Σblind/Σweight` over a benchmark's units. Written as the array
 /// `[id, sum, weight, blind]`.
@@ -261,7 +262,7 @@ mod tests {
             blind: 0.0,
             n: 4,
             n_unparsed: 0,
-            constant: None,
+            most_frequent_answer: None,
             n_reasoning: 0,
             higher_is_better: true,
             seconds: 0.0,
@@ -294,9 +295,9 @@ mod tests {
 
     #[test]
     fn the_most_frequent_answer_is_counted_over_all_answers() {
-        let of = |answers: &[Option<&str>]| ConstantAnswer::of(answers.iter().copied());
+        let of = |answers: &[Option<&str>]| MostFrequentAnswer::of(answers.iter().copied());
         let found = of(&[Some("B"), None, Some("A"), Some("B"), Some("A")]);
-        assert_eq!(found, Some(ConstantAnswer { answer: "A".into(), share: 0.4 }));
+        assert_eq!(found, Some(MostFrequentAnswer { answer: "A".into(), share: 0.4 }));
         assert_eq!(of(&[Some("B"), Some("B"), None]).map(|c| c.share), Some(2.0 / 3.0));
         assert_eq!((of(&[None, None]), of(&[])), (None, None));
     }

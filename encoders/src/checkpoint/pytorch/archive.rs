@@ -2,7 +2,7 @@
 //! agrees with the member's own header and does not overlap another member.
 //!
 //! `torch.save` stores members without compression, so nothing is ever unpacked: compressed members, including "zip
-//! bombs", are rejected. TensorSource of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit
+//! bombs", are rejected. Source of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit
 //! sizes).
 
 use super::super::budget::MemoryBudget;

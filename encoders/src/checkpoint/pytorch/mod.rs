@@ -3,7 +3,7 @@
 //! copied, and memory use is bounded by the file's size (see [`MemoryBudget`]).
 //!
 //! Nested dictionaries become dots in names: the encoder of a MoCo v3 checkpoint is under
-//! `state_dict.module.base_encoder.`, a card's prefix. TensorSource of the formats: `torch/serialization.py`.
+//! `state_dict.module.base_encoder.`, a card's prefix. Source of the formats: `torch/serialization.py`.
 
 mod archive;
 mod pickle;

@@ -76,7 +76,7 @@ pub(super) struct DefaultProcessor {
     pub interpolation: Interpolation,
     /// Mean and standard deviation per channel.
     pub colours: ChannelStats,
-    /// ProcessorClass of the image processor.
+    /// Class of the image processor.
     pub class: &'static str,
 }
 

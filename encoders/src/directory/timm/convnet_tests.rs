@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// TimmArguments that are not supported, with the number of timm's ConvNeXts and ResNets that have them.
+/// Arguments that are not supported, with the number of timm's ConvNeXts and ResNets that have them.
 const REFUSED: [(&str, usize); 4] =
     [("aa_layer = ", 11), ("block = [", 1), ("block_args = ", 35), ("norm_layer = \"groupnorm\"", 1)];
 

@@ -20,7 +20,7 @@ fn contents(name: &str, input: usize) -> Result<(usize, usize)> {
     Ok(sizes)
 }
 
-/// TimmArguments that are not supported, with the number of architectures that have them.
+/// Arguments that are not supported, with the number of architectures that have them.
 const REFUSED: [(&str, usize); 6] = [
     ("block_fn = \"ParallelScalingBlock\"", 1),
     ("block_fn = \"ParallelThingsBlock\"", 2),

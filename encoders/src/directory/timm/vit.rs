@@ -6,7 +6,7 @@ use crate::directory::SupportedValues;
 use burgess_base::Result;
 use serde_json::Value;
 
-/// TimmArguments of training, of the classifier and of its pooling, which do not affect the features.
+/// Arguments of training, of the classifier and of its pooling, which do not affect the features.
 pub(super) const IGNORED: &[&str] = &[
     "attn_drop_rate",
     "attn_pool_mlp_ratio",

@@ -421,7 +421,7 @@ mod tests {
     use burgess_base::stream::stream;
 
     #[test]
-    fn what_is_recalled_was_told() {
+    fn answers_of_recall_occur_in_the_statement() {
         for i in 0..400 {
             let Document::Chat(turns) = recall(&mut stream("recall", i)) else { panic!("a conversation") };
             let (told, _) = turns[0].question.split_once(".\n").unwrap_or_default();
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_where_they_are_said_to_be() {
+    fn answers_about_rows_and_columns_match_the_cells() {
         for i in 0..300 {
             let Document::Cells(cells, turns) = places(&mut stream("places", i)) else { panic!("cells") };
             assert!(cells.len() == CELLS * CELLS && turns.len() >= 4, "{turns:?}");
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_comes_before_what_it_follows() {
+    fn answers_about_before_and_after_agree() {
         for i in 0..300 {
             let Document::Cells(cells, turns) = chain(&mut stream("chain", i)) else { panic!("cells") };
             assert_eq!(cells.iter().filter(|c| c.iter().any(|w| w == "arrow")).count(), 2, "{cells:?}");
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_hold_what_they_are_said_to_hold() {
+    fn answers_about_tables_match_the_cells() {
         for i in 0..300 {
             let Document::Cells(cells, turns) = table(&mut stream("table", i)) else { panic!("cells") };
             assert!(turns.len() >= 5, "{turns:?}");
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beside_lies_there() {
+    fn neighbours_and_counts_match_the_cells() {
         let mut cells = vec![Vec::new(); CELLS * CELLS];
         for (place, word) in [(0, "a"), (3, "b"), (8, "c")] {
             cells[place] = vec![word.to_string()];

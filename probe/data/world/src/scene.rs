@@ -12,17 +12,17 @@ use crate::flat::FlatScene;
 use crate::page::{TableScene, WritingScene};
 use crate::solids::SolidScene;
 
-/// The use of an image.
+/// The purpose for which an image is drawn. No image of [`SceneSplit::Test`] occurs in another split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SceneSplit {
     /// Pretraining of encoders.
     Pretrain,
-    /// Captions for training the connector.
+    /// Training of the connector on captions.
     Align,
-    /// Conversations for training connector and language model.
+    /// Training of connector and language model on conversations.
     Tune,
-    /// Questions of the benchmarks.
+    /// Evaluation on the benchmarks.
     Test,
 }
 
@@ -58,8 +58,8 @@ pub(crate) enum Content {
 
 /// The exact ground truth of one image.
 ///
-/// All fields are integers and all are visible, so two images are equal exactly if their scenes are. One in eight
-/// scenes, by a digest of these fields, is a test scene. [`Scene::draw`] returns only test scenes for
+/// All fields are integers or strings and all are visible, so two images are equal exactly if their scenes are. One in
+/// eight scenes, by a digest of these fields, is a test scene. [`Scene::draw`] returns only test scenes for
 /// [`SceneSplit::Test`] and only others for the training splits, so no image can be in both, whatever the seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scene {
@@ -68,7 +68,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Draws image `index` of a split for `seed`, of a random kind.
+    /// Draws image `index` of a split, of a random kind; the same `seed` and `index` always give the same image.
     pub fn draw(split: SceneSplit, seed: u64, index: u64) -> Self {
         let mut s = stream(&format!("world/{}/{index}", split.as_str()), seed);
         // Encoders are usually pretrained on images of mostly single objects, so half of these show one thing.
@@ -78,7 +78,8 @@ impl Scene {
         Self::draw_from(&mut s, split == SceneSplit::Test)
     }
 
-    /// Draws a training scene with many things or lines, so that nearly every cell has a word.
+    /// Draws a training scene with many things or lines, so that nearly every cell of the image has a word in its
+    /// ground truth ([`Scene::cells`]).
     pub(crate) fn draw_full(s: &mut Stream) -> Self {
         Self::draw_until(s, false, |s| match dice::below(s, 3) {
             0 => Content::Writing(WritingScene::full(s)),
@@ -98,7 +99,7 @@ impl Scene {
         })
     }
 
-    /// Repeats `draw` until the scene is a test scene (`test`) or none.
+    /// Repeats `draw` until it returns a test scene if `test` is true, else until it returns a training scene.
     pub(crate) fn draw_until(s: &mut Stream, test: bool, mut draw: impl FnMut(&mut Stream) -> Content) -> Self {
         loop {
             let scene = Self { content: draw(s) };
@@ -108,7 +109,7 @@ impl Scene {
         }
     }
 
-    /// Returns whether this scene is a test scene, which one in eight is.
+    /// Returns whether this scene is a test scene: the first hexadecimal digit of its digest is 0 or 1 (one in eight).
     pub(crate) fn is_test(&self) -> bool {
         // Integers and strings always have a JSON form, so the digest cannot fail.
         let digest = digest::of_value(self).unwrap_or_default();
@@ -195,8 +196,9 @@ mod tests {
         assert_eq!(kinds.len(), 6);
         assert!(kinds.values().all(|n| *n > 15), "{kinds:?}");
         let mut s = stream("share", 0);
-        let flat = (0..4000).filter(|_| Scene { content: Content::Table(TableScene::draw(&mut s)) }.is_test()).count();
-        assert!((400..600).contains(&flat), "{flat} of 4000");
+        let held_out =
+            (0..4000).filter(|_| Scene { content: Content::Table(TableScene::draw(&mut s)) }.is_test()).count();
+        assert!((400..600).contains(&held_out), "{held_out} of 4000");
     }
 
     /// Digest of the first scenes and their texts. If this test fails, the world has changed: increment `VERSION` and

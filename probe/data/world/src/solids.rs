@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_is_counted() {
+    fn visibility_accounts_for_occlusion_and_left_stays_left() {
         let ball = |colour: u8, z: i16, radius: u16| Solid {
             form: SolidForm::Sphere,
             colour,

@@ -3,7 +3,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::diagram::{DiagramLayout, DiagramScene};
 use crate::dice;
 use crate::facts::thing;
@@ -27,7 +27,7 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
         _ => DiagramLayout::chain(s),
     };
     let place = index % SUBTASKS.len() + index / SUBTASKS.len();
-    held_out(s, |s| {
+    draw_test_unit(s, |s| {
         let layout = layout(s);
         let d = DiagramScene::of(s, layout);
         let q = question(subtask, &d, place, s)?;

@@ -3,7 +3,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::chart::{ChartKind, ChartScene, TOP};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
@@ -30,7 +30,7 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
         "color" => Some(palette::name((turn % palette::COLOURS.len()) as u8).to_string()),
         _ => None,
     };
-    held_out(s, |s| {
+    draw_test_unit(s, |s| {
         let c = ChartScene::of(s, kind);
         let q = question(subtask, &c, s)?;
         target.as_ref().is_none_or(|t| *t == q.answer).then(|| (Content::Chart(c), vec![q]))

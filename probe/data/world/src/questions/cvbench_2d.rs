@@ -3,7 +3,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::dice;
 use crate::facts::thing;
 use crate::flat::{self, FlatScene, ItemSpec, Relation};
@@ -37,7 +37,7 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let place = index / 2 + index % 2;
     if index.is_multiple_of(2) {
         let options = dice::sample(s, &COUNTS.collect::<Vec<_>>(), 4);
-        held_out(s, |s| {
+        draw_test_unit(s, |s| {
             let specs = flat::counting(s, options[0]);
             let t = specs.first()?.thing;
             let f = FlatScene::of(s, &specs);
@@ -45,7 +45,7 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
         })
     } else {
         let wanted = Relation::ALL[(index / 4) % 4];
-        held_out(s, |s| {
+        draw_test_unit(s, |s| {
             let k = dice::within(s, 2, 4) as usize;
             let specs: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
             let f = FlatScene::of(s, &specs);

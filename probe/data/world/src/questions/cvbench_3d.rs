@@ -3,7 +3,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::dice;
 use crate::scene::{Content, Scene};
 use crate::solids::SolidScene;
@@ -27,7 +27,7 @@ pub fn ask_level(scene: &Scene, s: &mut Stream) -> Option<Question> {
 /// Draws a unit of one image and one question; depth and distance take turns.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let place = index / 2 + index % 2;
-    held_out(s, |s| {
+    draw_test_unit(s, |s| {
         let n = if index.is_multiple_of(2) { dice::within(s, 2, 3) as usize } else { 3 };
         let c = SolidScene::of(s, n);
         let q = if index.is_multiple_of(2) { depth(&c, place, s) } else { distance(&c, place, s) }?;

@@ -3,7 +3,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::flat::{self, FlatScene, ItemSpec, Relation};
 use crate::scene::{Content, Scene};
 use crate::solids::SolidScene;
@@ -22,7 +22,7 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let target = index / SUBTASKS.len();
     let colour = palette::name((target % palette::COLOURS.len()) as u8);
-    held_out(s, |s| {
+    draw_test_unit(s, |s| {
         let content = if subtask == "color" && target % 4 == 3 {
             Content::Solids(SolidScene::draw(s))
         } else {

@@ -3,7 +3,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::chart::{ChartKind, ChartScene};
 use crate::diagram::DiagramScene;
 use crate::facts::{article, thing};
@@ -26,7 +26,7 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let target = index / SUBTASKS.len();
-    held_out(s, |s| {
+    draw_test_unit(s, |s| {
         let content = match subtask {
             "count" => {
                 let specs = flat::counting(s, 2 + target % 3);

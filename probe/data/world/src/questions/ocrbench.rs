@@ -3,7 +3,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::dice;
 use crate::page::{self, TableScene, WritingScene};
 use crate::scene::{Content, Scene};
@@ -19,7 +19,7 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 /// Draws a unit of one image and one question.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
-    held_out(s, |s| {
+    draw_test_unit(s, |s| {
         let texts = match subtask {
             "word" => vec![page::word(s)],
             "number" => vec![page::number(s)],

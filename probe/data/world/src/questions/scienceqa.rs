@@ -4,7 +4,7 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{BenchmarkUnit, held_out};
+use super::unit::{BenchmarkUnit, draw_test_unit};
 use crate::dice;
 use crate::facts::{self, ATTRIBUTES, Attribute, THINGS, Thing, pictograms};
 use crate::flat::{FlatScene, ItemSpec};
@@ -56,7 +56,7 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let wrong: Vec<String> = options.into_iter().filter(|o| *o != right).collect();
     let things: Vec<u16> =
         (0..pictograms() as u16).filter(|t| attribute.of(facts::thing(*t)) == Some(right.as_str())).collect();
-    held_out(s, |s| {
+    draw_test_unit(s, |s| {
         let thing = *dice::try_pick(s, &things)?;
         let mut specs = vec![ItemSpec::of(s, thing)];
         if dice::chance(s, 30) {
