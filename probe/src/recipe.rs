@@ -556,7 +556,7 @@ mod tests {
         let fits = lora("rank = 48\nalpha = 8.0")?;
         assert!(fits.check().is_ok() && fits.check_llm(&llm).is_ok());
         let error = lora("rank = 49\nalpha = 8.0")?.check_llm(&llm).unwrap_err();
-        assert!(error.to_string().contains("`k_proj` has: 48") && error.hint_text().is_some(), "{error}");
+        assert!(error.to_string().contains("`k_proj` has only 48") && error.hint_text().is_some(), "{error}");
         Ok(())
     }
 }

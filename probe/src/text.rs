@@ -171,7 +171,7 @@ mod tests {
         assert!((scored.token.logprob - -1.534_534).abs() < 1e-5, "{scored:?}");
         assert_eq!(scored.top.iter().map(|t| t.id).collect::<Vec<_>>(), [3, 2, 1, 4, 0]);
         assert!((scored.top[0].logprob - -0.534_534).abs() < 1e-5);
-        assert!(ScoredToken::from_logits(&[0.0, f32::NAN], 0).unwrap_err().to_string().contains("token 1 is NaN"));
+        assert!(ScoredToken::from_logits(&[0.0, f32::NAN], 0).unwrap_err().to_string().contains("token id 1 is NaN"));
         assert!(ScoredToken::from_logits(&[0.0, f32::INFINITY], 0).is_err());
         assert!(ScoredToken::from_logits(&[0.0], 3).unwrap_err().hint_text().is_some());
         Ok(())

@@ -152,7 +152,7 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 pub fn remove(dir: &Path, name: &str) -> Result<()> {
     let path = dir.join(name);
     match fs::remove_file(&path) {
-        // Its checksum may have outlived it, if a removal was interrupted.
+        // An interrupted removal may have left the checksum without its file.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         other => other.with_context(|| format!("removing {}", path.display()))?,
     }
@@ -216,7 +216,8 @@ pub fn check_all(dir: &Path) -> Result<Verification> {
 /// Size in bytes, modification time and change time (nanoseconds since the epoch) of a file.
 pub type FileStamp = (u64, u128, i128);
 
-/// Returns the names of the files that are damaged or missing. A file whose size and times have not changed since its
+/// Returns the names of the files that are damaged or missing, and whether `dir` has checksums: `NoChecksum` if it has
+/// none, else `Matches`, even if files are damaged. A file whose size and times have not changed since its
 /// last successful comparison is not read again; `remembered` is the file that stores these sizes and times.
 ///
 /// # Errors

@@ -10,8 +10,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Opens a regular file, or a stream that the shell passes by number (`/dev/stdin`, and `/dev/fd/63` for
-/// `<(zcat …)`).
+/// Opens a regular file, or a file descriptor that the process inherited: `/dev/stdin`, or `/dev/fd/63`, which the
+/// shell passes for `<(zcat …)`.
 ///
 /// # Errors
 /// The file does not exist, is a dangling link, or is a directory, FIFO, socket or device: the error says which.
@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> io::Result<File> {
             });
         }
     };
-    if kind.is_file() || (!kind.is_dir() && is_inherited_stream(path)) {
+    if kind.is_file() || (!kind.is_dir() && is_file_descriptor(path)) {
         return File::open(path);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file", kind_name(kind))))
@@ -72,8 +72,8 @@ pub fn format_bytes(count: u64) -> String {
     }
 }
 
-/// Whether a path is an open stream that the shell passed to this process by number.
-fn is_inherited_stream(path: &Path) -> bool {
+/// Whether a path names an open file descriptor of this process.
+fn is_file_descriptor(path: &Path) -> bool {
     ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|start| path.starts_with(start))
 }
 
@@ -91,7 +91,7 @@ fn kind_name(kind: FileType) -> &'static str {
             return "a device";
         }
     }
-    if kind.is_dir() { "a directory" } else { "something else" }
+    if kind.is_dir() { "a directory" } else { "of an unknown type" }
 }
 
 /// A reader that fails if one row has more than a given number of bytes; [`RowBudget::renew`] begins the next row.
@@ -119,8 +119,8 @@ impl RowBudget {
 }
 
 impl<R: Read> RowLimitedReader<R> {
-    /// Builds a reader for rows of at most `most` bytes, and the budget to renew after each row. Rows may be a little
-    /// longer if the parser reads ahead.
+    /// Builds a reader for rows of at most `most` bytes, and the budget to renew after each row. A row may be
+    /// longer by the number of bytes that the parser reads ahead.
     pub fn new(inner: R, most: u64) -> (Self, RowBudget) {
         let budget = RowBudget { left: Rc::new(Cell::new(most)), most };
         (Self { inner, budget: budget.clone() }, budget)
@@ -177,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_its_allowance() -> Checked {
+    fn the_budget_is_per_row() -> Checked {
         let (mut reader, budget) = RowLimitedReader::new(&b"0123456789"[..], 5);
         let mut five = [0; 5];
         reader.read_exact(&mut five)?;
         budget.renew();
         reader.read_exact(&mut five)?;
-        assert_eq!(reader.read(&mut five)?, 0, "the end is no row too long");
+        assert_eq!(reader.read(&mut five)?, 0, "the end of the file is not an error");
         let (mut reader, _) = RowLimitedReader::new(&b"0123456789"[..], 5);
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err().to_string();
         assert_eq!(error, "one row is longer than 5 bytes");

@@ -43,8 +43,8 @@ pub(crate) fn decode_rows(file: impl BufRead, limits: &DecodeLimits, deadline: D
         let text = cause.downcast_ref::<String>().map_or("libjpeg failed without a message", |text| text);
         Err(Error::failed(text.trim_start_matches("libjpeg fatal error: ")))
     });
-    // libjpeg fills missing data with grey; Pillow rejects the file, and so does this function.
     deadline.check()?;
+    // libjpeg fills missing data with grey; Pillow rejects the file, and so does this function.
     if ended.get() { Err(Error::failed("the file is truncated")) } else { decoded }
 }
 
@@ -66,7 +66,8 @@ fn bytes<R: BufRead>(mut rows: DecompressStarted<R>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Converts CMYK to RGB by Pillow's `cmyk2rgb`. Inks are stored inverted, as Pillow assumes of every file (Adobe).
+/// Converts CMYK to RGB as Pillow's `cmyk2rgb` does. The values are inverted (0 is full ink): Adobe writes them so, and
+/// Pillow assumes it of every file.
 pub(crate) fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|stored| {
         let product = u32::from(255 - stored) * u32::from(k) + 128;

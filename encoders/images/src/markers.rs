@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 /// The information in the segments of a JPEG.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Markers {
-    /// Number of scans, each of which covers the whole image.
+    /// Number of scans. Decoding each may take a pass over the whole image.
     pub scans: u64,
     /// Width and height, if a frame header was found.
     pub size: Option<(u64, u64)>,
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn application_segments_go_and_nothing_else() {
+    fn only_application_segments_are_removed() {
         let stream =
             [0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xdb, 0, 3, 5, 0xff, 0xee, 0, 2, 0xff, 0xda, 0, 2, 0xff, 0xe0];
         let left = without_application_segments(&stream);

@@ -3,11 +3,12 @@
 //! Pillow (`src/libImaging/Resample.c`) resizes 8-bit images in two passes, first along rows, then along columns,
 //! rounding to 8 bits in between, with weights of 22 fractional bits. The kernel is widened when shrinking
 //! (antialiasing). Other libraries order or round differently, which shows at hard edges, where the bicubic kernel
-//! overshoots and is clamped. (From version 13 on, Pillow resizes along columns first if the height shrinks by more
-//! than twice the pixels of the width, which never applies to a square.)
+//! overshoots and is clamped. (From version 13 on, Pillow resizes along columns first if the height loses more than
+//! twice as many pixels as the width, which never applies to a square.)
 //!
-//! The padded square is never built, and each row is added to the sums of the new rows in turn: a line of 100,000 × 1
-//! pixels, horizontal or vertical, costs only as much as its own pixels.
+//! A padded square is never built in memory: each row of the image is resized and added to the sums of the output rows
+//! that need it. So the cost of an image of 100,000 × 1 or 1 × 100,000 pixels is that of its own pixels, not of the
+//! square around it.
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,7 @@ impl Interpolation {
         }
     }
 
+    /// Returns the value of the kernel at distance `x` from its centre, before it is widened.
     fn at(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         if self == Self::Lanczos {
@@ -54,10 +56,10 @@ impl Interpolation {
         }
     }
 
-    /// Returns the weights of input points for an output point at `centre` (in input coordinates): the index of the
-    /// first input point and the weights from it on, which sum to one. `from` is the number of input points, `scale`
-    /// the ratio of input to output points; the kernel is widened if it exceeds one. Points beyond the borders are
-    /// ignored.
+    /// Returns the weights of the input points for an output point at `centre` (in input coordinates): the index of the
+    /// first input point with a weight, and the weights of this point and the following ones, which sum to one. `from`
+    /// is the number of input points, `scale` the ratio of input to output points; the kernel is widened if the ratio
+    /// exceeds one. Points outside the image have no weight.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn weights(self, from: usize, centre: f64, scale: f64) -> (usize, Vec<f64>) {
         let stretch = scale.max(1.0);
@@ -82,7 +84,7 @@ fn sinc(x: f64) -> f64 {
 }
 
 /// Resizes an image of `from` (width, height) to `to` as Pillow up to version 12 does, along rows first; returns bytes
-/// in row-major order. If rows are missing, the result is all zero.
+/// in row-major order. If the image has no pixels, or `bytes` is too short for its size, the result is all zero.
 pub fn resize<const CHANNELS: usize>(
     bytes: &[u8],
     from: (usize, usize),
@@ -96,7 +98,7 @@ pub fn resize<const CHANNELS: usize>(
 }
 
 /// Resizes an image of `from` (width, height) to `to` as Pillow 13 does, but computes only the columns and rows of the
-/// result in `part`, whatever the size of the whole. If rows are missing, the result is all zero.
+/// result in `part`. If the image has no pixels, or `bytes` is too short for its size, the result is all zero.
 pub fn resize_part<const CHANNELS: usize>(
     bytes: &[u8],
     from: (usize, usize),
@@ -107,7 +109,7 @@ pub fn resize_part<const CHANNELS: usize>(
     let part = (part.0.start..part.0.end.min(to.0), part.1.start..part.1.end.min(to.1));
     let nothing = vec![0; CHANNELS * part.0.len() * part.1.len()];
     let Some(passes) = Passes::new::<CHANNELS>(bytes, from, to, part, kernel) else { return nothing };
-    // If the height shrinks by more than twice the pixels of the width, columns go first; a square never does.
+    // Pillow 13 resizes along columns first if the height loses more than twice as many pixels as the width.
     let lost = |from: usize, to: usize| from as i64 - to as i64;
     if to.1 < from.1 && lost(from.1, to.1) > 2 * lost(from.0, to.0) {
         passes.columns_first::<CHANNELS>(bytes)
@@ -118,11 +120,15 @@ pub fn resize_part<const CHANNELS: usize>(
 
 /// The two passes of a resize, and the part of its result that is computed.
 struct Passes {
+    /// Width of the image before resizing, in pixels.
     width: usize,
+    /// Columns of the result that are computed.
     columns: Range<usize>,
+    /// Rows of the result that are computed.
     rows: Range<usize>,
-    /// Weights along the rows; `None` if the width does not change. The same holds for `down` and the height.
+    /// Weights along the rows; `None` if the width does not change.
     across: Option<Axis>,
+    /// Weights along the columns; `None` if the height does not change.
     down: Option<Axis>,
 }
 
@@ -153,7 +159,7 @@ impl Passes {
             None => Cow::Borrowed(&row[CHANNELS * self.columns.start..CHANNELS * self.columns.end]),
         });
         match &self.down {
-            Some(axis) => Columns::new(axis, CHANNELS * self.columns.len(), needed.start).of(resized),
+            Some(axis) => Columns::new(axis, CHANNELS * self.columns.len(), needed.start).resize(resized),
             None => resized.fold(Vec::new(), |mut all, row| {
                 all.extend_from_slice(&row);
                 all
@@ -168,13 +174,13 @@ impl Passes {
         let rows = down.needed();
         let old = bytes.chunks_exact(CHANNELS * self.width).take(rows.end).skip(rows.start);
         let old = old.map(|row| &row[CHANNELS * needed.start..CHANNELS * needed.end]);
-        let low = Columns::new(down, CHANNELS * needed.len(), rows.start).of(old);
+        let resized = Columns::new(down, CHANNELS * needed.len(), rows.start).resize(old);
         match &self.across {
             Some(axis) => {
-                let rows = low.chunks_exact((CHANNELS * needed.len()).max(1));
+                let rows = resized.chunks_exact((CHANNELS * needed.len()).max(1));
                 rows.flat_map(|row| axis.along::<CHANNELS>(row, needed.start)).collect()
             }
-            None => low,
+            None => resized,
         }
     }
 }
@@ -197,7 +203,7 @@ impl<'a> PaddedSquare<'a> {
     }
 
     /// Resizes the square to `size` × `size`; returns row-major RGB bytes. The cost is linear in the pixels of image
-    /// and result: only points that the image reaches are computed, the others follow from the colour.
+    /// and result: output points whose kernel covers only padding are computed from the colour alone.
     pub fn resize(&self, size: usize, kernel: Interpolation) -> Vec<u8> {
         let (width, height) = (self.image.width() as usize, self.image.height() as usize);
         if width == 0 || height == 0 {
@@ -212,20 +218,21 @@ impl<'a> PaddedSquare<'a> {
             return square;
         }
         let axis = Axis::new(self.side, size, kernel);
-        // Along the rows: the square's margin gives `blank`, which differs from the colour only where rounded weights
-        // do not add up to one; the image reaches the points of the band only.
+        // First pass, along the rows. `blank` is a resized row of padding; it may differ from the colour, because the
+        // rounded weights of a point may not add up to one. The image contributes only to the output points `band`.
         let blank: Vec<u8> = axis.of_colour(self.colour).collect();
         let band = axis.reached(self.left, width);
-        let edges = Band { axis: &axis, points: band.clone(), left: self.left, colour: self.colour };
+        let image_band = Band { axis: &axis, points: band.clone(), left: self.left, colour: self.colour };
         let mut columns = Columns::new(&axis, 3 * band.len(), 0);
         columns.add(&blank[3 * band.start..3 * band.end], self.top);
         for row in rows {
-            columns.add(&edges.along(row), 1);
+            columns.add(&image_band.along(row), 1);
         }
         columns.add(&blank[3 * band.start..3 * band.end], self.side - self.top - height);
         let inner = columns.finish();
 
-        // Along the columns: outside of the band every row is `blank`.
+        // Second pass, along the columns. Outside `band` all input rows equal `blank`, so the sum of the weights
+        // suffices.
         let mut out = Vec::with_capacity(3 * size * size);
         for (y, (_, weights)) in axis.iter().enumerate() {
             let sum: i32 = weights.iter().sum();
@@ -275,6 +282,7 @@ impl Band<'_> {
 /// Resizes along columns, one input row after the other; only the sums of the output rows are in memory.
 struct Columns<'a> {
     axis: &'a Axis,
+    /// Number of bytes in a row.
     length: usize,
     /// Sums of the output rows, `[output rows, length]`.
     sums: Vec<i32>,
@@ -290,8 +298,8 @@ impl<'a> Columns<'a> {
         Self { axis, length, sums: vec![1 << (BITS - 1); axis.points.len() * length], row, open: 0 }
     }
 
-    /// Adds all of `rows` and returns the result.
-    fn of<R: AsRef<[u8]>>(mut self, rows: impl Iterator<Item = R>) -> Vec<u8> {
+    /// Adds all of `rows` and returns the output rows.
+    fn resize<R: AsRef<[u8]>>(mut self, rows: impl Iterator<Item = R>) -> Vec<u8> {
         for row in rows {
             self.add(row.as_ref(), 1);
         }
@@ -437,7 +445,7 @@ mod tests {
             prop_assert_eq!(out, [c, 7, 255].repeat(size * size));
         }
 
-        /// A part equals the same part of the whole.
+        /// `resize_part` returns the same bytes as the part that is cut out of the whole result.
         #[test]
         fn a_part_is_cut_out_of_the_whole(
             w in 1usize..40, h in 1usize..40, side in 1usize..40, at in 0usize..20, seed in any::<u64>(),
@@ -452,7 +460,7 @@ mod tests {
             prop_assert_eq!(cut, resize_part::<3>(&image, (w, h), to, part, Interpolation::Bicubic));
         }
 
-        /// The resize of a square equals that of any image.
+        /// For a square image, `resize` and `PaddedSquare::resize` return the same bytes.
         #[test]
         fn both_ways_to_resize_agree(side in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
             use rand::Rng;
@@ -464,9 +472,9 @@ mod tests {
             }
         }
 
-    /// The square that is never built gives the same result as a square in memory.
+        /// `PaddedSquare` returns the same bytes for an image as for the same image padded in memory.
         #[test]
-        fn the_virtual_square_is_exact(w in 1u32..40, h in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
+        fn padding_equals_that_in_memory(w in 1u32..40, h in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
             use rand::Rng;
             let mut image = RgbImage::new(w, h);
             burgess_base::stream::stream("picture", seed).fill_bytes(&mut image);
@@ -479,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_shapes_cost_what_they_hold() {
+    fn long_and_empty_images_are_resized() {
         let wide = RgbImage::from_pixel(60_000, 1, Rgb([255, 0, 0]));
         assert_eq!(PaddedSquare::around(&wide, [1, 2, 3]).resize(8, Interpolation::Bicubic)[..3], [1, 2, 3]);
         let none = RgbImage::new(0, 0);

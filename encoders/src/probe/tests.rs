@@ -108,7 +108,7 @@ fn malformed_samples_are_refused() {
     let refused = |train: &ProbeSamples| run(train, &good, 2, &config).unwrap_err().to_string();
     let mut bad = good.clone();
     bad.values[7] = f32::NAN;
-    assert_eq!(refused(&bad), "training vector 2 is not finite");
+    assert_eq!(refused(&bad), "training vector 2 has a value that is not finite");
     assert!(refused(&ProbeSamples::default()).contains("needs training vectors"));
     assert!(refused(&ProbeSamples { labels: vec![2; 20], ..good.clone() }).contains("label 2"));
     assert!(refused(&ProbeSamples { labels: vec![0; 19], ..good.clone() }).contains("need 57 values"));

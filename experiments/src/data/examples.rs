@@ -40,7 +40,7 @@ impl ExampleSet {
     /// Checks that a stage has examples with supervised tokens.
     ///
     /// # Errors
-    /// There are none; the error counts the reasons.
+    /// The stage has no such examples; the error lists the reasons with their counts.
     pub fn check(&self, stage: &str) -> Result<()> {
         let reasons = if self.left_out.is_empty() { String::new() } else { format!(": {}", self.left_out.join("; ")) };
         let (file, hint) = (

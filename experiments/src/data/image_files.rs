@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Number of white pixels between images side by side.
 const GAP: u32 = 10;
-/// Largest number of pixels of several images side by side; larger ones are an error.
+/// Maximum number of pixels of the image that joins several images side by side.
 const PIXELS: u64 = 1 << 28;
 
 /// Returns the name of a question's images, relative to the data directory `dir` if they lie below it.
@@ -113,7 +113,7 @@ pub fn full_paths(dir: &Path, name: &str) -> String {
     parts(name).map(|image| image.below(dir).to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads an image by name.
+/// Reads an image by name; several images that the name lists are joined side by side.
 ///
 /// # Errors
 /// The file does not exist or cannot be decoded.
@@ -144,7 +144,7 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
     parts
         .iter()
         .map(|parts| {
-            // Decode all parts, even after an error, so that the iterator stays in step.
+            // Decode all parts, even after an error: every cell must take its own element of `bytes`.
             let decoded: Vec<Result<RgbImage>> = parts.iter().map(&mut decode).collect();
             side_by_side(decoded.into_iter().collect::<Result<_>>()?)
         })
@@ -162,6 +162,7 @@ pub fn dimensions(dir: &Path, name: &str, orientation: Orientation) -> Result<(u
     Ok(open(dir, name, orientation)?.dimensions())
 }
 
+/// Joins images side by side, from left to right, each scaled to the height of the tallest.
 fn side_by_side(mut images: Vec<RgbImage>) -> Result<RgbImage> {
     if images.len() < 2 {
         return images.pop().ok_or_else(|| Error::failed("the name of the image is empty"));
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_hold_whatever_a_file_can_be_called() -> Result<()> {
+    fn names_encode_every_path() -> Result<()> {
         let dir = tempfile::tempdir()?;
         for name in ["a.png", "größe 1.png", "x/test-0.parquet#image/17", "a\nb.png", "a\r", "a\n\n.png", "\n"] {
             let made = encode_name(Path::new(name));

@@ -8,9 +8,10 @@ pub struct ImageIndex {
     /// Names of the images, by index.
     pub names: Vec<String>,
     numbers: HashMap<String, usize>,
-    /// For images that conversations name, the index in `named` of the source that the conversation states.
+    /// For each image that a conversation names, the index in `source_names` of the source that the conversation
+    /// states.
     sources: Vec<usize>,
-    named: Vec<String>,
+    source_names: Vec<String>,
 }
 
 impl ImageIndex {
@@ -26,10 +27,10 @@ impl ImageIndex {
     pub fn number_from(&mut self, name: &str, source: &str) -> usize {
         let number = self.number(name);
         if number == self.sources.len() {
-            let known = self.named.iter().position(|s| s == source);
-            self.sources.push(known.unwrap_or(self.named.len()));
+            let known = self.source_names.iter().position(|s| s == source);
+            self.sources.push(known.unwrap_or(self.source_names.len()));
             if known.is_none() {
-                self.named.push(source.to_string());
+                self.source_names.push(source.to_string());
             }
         }
         number
@@ -37,7 +38,7 @@ impl ImageIndex {
 
     /// Source that the first conversation about an image states; empty if none does.
     pub fn source(&self, number: usize) -> &str {
-        self.sources.get(number).and_then(|s| self.named.get(*s)).map_or("", String::as_str)
+        self.sources.get(number).and_then(|s| self.source_names.get(*s)).map_or("", String::as_str)
     }
 }
 
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_numbered_once_and_know_where_they_come_from() {
+    fn each_image_has_one_index_and_one_source() {
         let mut p = ImageIndex::default();
         assert_eq!([("a", "x"), ("b", "y"), ("a", "z")].map(|(n, s)| p.number_from(n, s)), [0, 1, 0]);
         assert_eq!((p.source(0), p.source(1), p.source(2)), ("x", "y", ""));

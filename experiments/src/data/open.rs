@@ -1,4 +1,4 @@
-//! Opening the data of a study: rendering, finding or checking them on this machine.
+//! Opens the data of a study: a world is rendered if it is not on this machine, other data are found and checked.
 
 use crate::data::directory::{DataDirectory, check_checksums, check_directory, check_file, verification_record};
 use crate::data::{digests, field, published};
@@ -10,7 +10,8 @@ use burgess_base::{Context, Result, atomic, digest, temporary};
 use burgess_world::dataset::WorldSpec;
 use std::path::{Path, PathBuf};
 
-/// Digest of a world's version and specification, which determine every byte.
+/// Digest of the version of the renderer and the specification of a world, which together determine every byte of its
+/// files.
 pub fn world_digest(spec: &WorldSpec) -> Result<String> {
     digest::of_value(&("burgess-world", burgess_world::VERSION, spec))
 }
@@ -36,7 +37,11 @@ pub fn image_directory(data: &DataSource) -> Result<Option<PathBuf>> {
     })
 }
 
-/// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
+/// Opens the data of a study. A world that is not on this machine yet is rendered into the cache; one with damaged
+/// files is rendered again.
+///
+/// # Errors
+/// The data are missing or damaged, or cannot be rendered.
 pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
     // Remove temporary files that killed processes left in the cache.
     temporary::remove_stale(&paths::cache()?, 1);
@@ -80,9 +85,10 @@ pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
             for file in files.align.iter().chain([&files.tune]) {
                 check_file(file)?;
             }
-            let of = |file: &PathBuf| digest::of_file(file).ok();
-            let parts = (files.align.as_ref().and_then(of), of(&files.tune), digests::digest_by_metadata(&dir));
-            let earlier = parts.2.is_some().then(|| digest::of_value(&parts)).transpose()?;
+            let file_digest = |file: &PathBuf| digest::of_file(file).ok();
+            let (align, tune) = (files.align.as_ref().and_then(file_digest), file_digest(&files.tune));
+            let images = digests::digest_by_metadata(&dir);
+            let earlier = images.is_some().then(|| digest::of_value(&(align, tune, images))).transpose()?;
             Ok(DataDirectory {
                 dir,
                 align: files.align.clone(),
@@ -107,7 +113,8 @@ fn render(dir: &Path, spec: &WorldSpec, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-/// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
+/// Renders a world again if any of its files is missing or damaged, and replaces all its files. They are replaced by
+/// renaming, because other processes may read them.
 fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Result<()> {
     let bad = match checksums::damaged(dir, &verification_record(digest)?) {
         Ok((Verification::NoChecksum, _)) => {
@@ -120,32 +127,34 @@ fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Re
         }
         Ok((Verification::Matches, bad)) => bad,
         Err(e) => {
+            // The list of checksums itself is damaged.
             progress.line(&format!("note: {e}"));
             vec![checksums::FILE.to_string()]
         }
     };
     let Some(first) = bad.first() else { return Ok(()) };
     progress.line(&format!(
-        "note: {} files of {} are missing or differ from their checksums (first: {first}) and are rendered again",
+        "note: files of {1} are missing or differ from their checksums ({0}, first: {first}); the world is rendered \
+         again",
         bad.len(),
         dir.display()
     ));
-    let again = dir.with_file_name(format!("{digest}-again"));
-    render(&again, spec, progress)?;
-    for file in checksums::files(&again)?.iter().chain([&again.join(checksums::FILE)]) {
-        // An earlier attempt may have been killed after some files were moved.
+    let fresh = dir.with_file_name(format!("{digest}-again"));
+    render(&fresh, spec, progress)?;
+    for file in checksums::files(&fresh)?.iter().chain([&fresh.join(checksums::FILE)]) {
+        // If an earlier repair was killed, its directory was kept, and the files that it had moved are missing there.
         if !file.exists() {
             continue;
         }
-        let path = dir.join(file.strip_prefix(&again).unwrap_or(file));
+        let path = dir.join(file.strip_prefix(&fresh).unwrap_or(file));
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
         }
         std::fs::rename(file, &path).with_context(|| format!("replacing {}", path.display()))?;
     }
-    match std::fs::remove_dir_all(&again) {
+    match std::fs::remove_dir_all(&fresh) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("removing {}", again.display()))
+            Err(e).with_context(|| format!("removing {}", fresh.display()))
         }
         _ => Ok(()),
     }

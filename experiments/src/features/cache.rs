@@ -360,8 +360,8 @@ impl CacheEntry {
         self.dir.join(format!("{chunk:05}.safetensors"))
     }
 
-    /// Identity of a chunk that enters its digest.
-    fn of(&self, chunk: usize) -> String {
+    /// Identifier of a chunk, which is part of its digest.
+    fn chunk_id(&self, chunk: usize) -> String {
         format!("{}/{chunk}", self.key)
     }
 
@@ -414,7 +414,7 @@ impl CacheEntry {
         let shape = [rows, tokens, width];
         let written = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
         let written = written.ok_or_else(|| invalid("it has no digest, as files of earlier versions".into()))?;
-        if encode::digest(&self.of(chunk), shape, grid, features.data()) != *written {
+        if encode::digest(&self.chunk_id(chunk), shape, grid, features.data()) != *written {
             return Err(invalid("its digest differs from the one that was written: the file is damaged".into()));
         }
         let offset = 8 + header + info;
@@ -433,7 +433,7 @@ impl CacheEntry {
         let names = &images[first..first + rows_of(chunk, images.len())];
         let encoded = extractor.encode(&data.dir, names, BATCH, advance)?;
         let bytes = encoded.pack(HashMap::from([
-            ("blake3".to_string(), encoded.digest(&self.of(chunk))),
+            ("blake3".to_string(), encoded.digest(&self.chunk_id(chunk))),
             ("encoder".to_string(), extractor.id().to_string()),
             ("seconds".to_string(), encoded.seconds.to_string()),
         ]))?;

@@ -25,7 +25,7 @@ pub enum FeatureExtractor {
 }
 
 impl FeatureExtractor {
-    /// Loads the encoder of an arm, or the ground truth in the directory `data`; `card` must be the encoder's own.
+    /// Loads the encoder of an arm, or the ground truth in the directory `data`; `card` is the card of `encoder`.
     ///
     /// # Errors
     /// The weights do not fit, or the ground truth changed since the card was made.
@@ -44,7 +44,7 @@ impl FeatureExtractor {
         }
     }
 
-    /// As [`encode`]. The oracle's encoding time is 0 seconds.
+    /// Computes the features of images, as the function [`encode`] does. The oracle's encoding time is 0 seconds.
     ///
     /// # Errors
     /// As [`encode`]; or an image has no ground truth.
@@ -75,9 +75,9 @@ impl FeatureExtractor {
 
 /// Features of some images in host memory.
 pub struct EncodedImages {
-    /// Features as f32, little endian, [images, tokens, width].
+    /// Features as little-endian f32, `[images, tokens, width]`.
     bytes: Vec<u8>,
-    /// Shape of the features, [images, tokens, width].
+    /// Shape of the features, `[images, tokens, width]`.
     pub shape: [usize; 3],
     /// Token grid, `[rows, columns]`.
     pub grid: [usize; 2],
@@ -122,18 +122,18 @@ pub fn encode<S: AsRef<str>>(
     Ok(all)
 }
 
-/// Digest of features with their shape and grid; `of` identifies what they belong to.
-pub fn digest(of: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> String {
+/// Digest of features with their shape and grid; `owner` identifies the cache entry or file that contains them.
+pub fn digest(owner: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> String {
     let mut digest = Digest::default();
-    digest.update(format!("{of} {shape:?} {grid:?}").as_bytes());
+    digest.update(format!("{owner} {shape:?} {grid:?}").as_bytes());
     digest.update(bytes);
     digest.finish()
 }
 
 impl EncodedImages {
     /// Digest of these features, see [`digest`].
-    pub fn digest(&self, of: &str) -> String {
-        digest(of, self.shape, self.grid, &self.bytes)
+    pub fn digest(&self, owner: &str) -> String {
+        digest(owner, self.shape, self.grid, &self.bytes)
     }
 
     /// Packs the features into a safetensors file with `features` f32 and `grid` [2] u64.

@@ -159,7 +159,7 @@ mod tests {
         std::fs::write(place.join("file"), "")?;
         let e = check_writable(&place.join("file/below")).unwrap_err();
         assert!(e.to_string().contains("file/below") && e.to_string().contains("is a file, not a directory"), "{e}");
-        assert!(e.hint_text().is_some_and(|h| h.contains("another output directory")));
+        assert!(e.hint_text().is_some_and(|h| h.contains("another directory")));
         check_writable(Path::new("Cargo-not-here"))
     }
 }

@@ -262,7 +262,7 @@ mod tests {
             let text = nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"lmms-eval\""), 1);
             let error = StudyConfig::parse(&text).unwrap_err();
             let told = error.chain().join(": ");
-            assert!(told.contains(&format!("evaluator.{key}")) && told.contains("no task of lmms-eval"), "{told}");
+            assert!(told.contains(&format!("evaluator.{key}")) && told.contains("not a task of lmms-eval"), "{told}");
             assert_eq!(error.exit_code(), 2);
         }
         Ok(())

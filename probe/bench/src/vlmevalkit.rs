@@ -40,7 +40,7 @@ pub(crate) const COLUMNS: TableColumns<'static> = TableColumns {
 pub(crate) fn table(root: &Path, name: &str) -> Option<DatasetTable> {
     let file = if root.is_file() { root.to_path_buf() } else { root.join(name) };
     let tsv = table::is_there(&file) && file.extension().is_some_and(|e| e == "tsv");
-    tsv.then(|| DatasetTable::of(file))
+    tsv.then(|| DatasetTable::of_file(file))
 }
 
 /// Reads the edition with `row` if `data` is the TSV called `name` or holds it; otherwise returns `None`.

@@ -1,9 +1,10 @@
 //! Honeybee's C-Abstractor (arXiv 2312.06742): RegNet residual blocks with squeeze-and-excitation on the feature
 //! grid, adaptive average pooling to a smaller grid, the same blocks again, and an MLP.
 //!
-//! Parameter names follow its `nn.Sequential`s of timm's `RegStage`: `net.0.b1.conv1.conv.weight`, …, `net.2.b3.…`,
-//! `readout.0.weight`; `pos_emb` is the position embedding. Norms are layer norms over the channels. (The class of
-//! this name in Cambrian-1's repository keeps only a convolution with stride 2.)
+//! Honeybee's checkpoints name the parameters by an `nn.Sequential` of timm's `RegStage`s:
+//! `net.0.b1.conv1.conv.weight`, …, `net.2.b3.…`, `readout.0.weight`; `pos_emb` is the position embedding. This
+//! module names block `b1` of a stage `1`. Norms are layer norms over the channels. (The class of this name in
+//! Cambrian-1's repository has only a convolution with stride 2.)
 
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
 use super::image_tokens::ImageTokens;
@@ -49,8 +50,8 @@ impl Default for CAbstractorOptions {
 pub struct CAbstractor {
     /// Position embedding, `[1, tokens, feature width]`.
     pub pos_emb: Option<Param<Tensor<3>>>,
-    /// Two stages of residual blocks, and `None` for the pooling between them. Element 0 of a stage is `None`, because
-    /// upstream counts blocks from 1.
+    /// Element 0 is the first stage of residual blocks, 1 is `None` for the pooling, 2 is the second stage. Element 0
+    /// of a stage is `None`, because upstream counts blocks from 1.
     pub net: Vec<Option<Vec<Option<RegBlock>>>>,
     /// MLP after the stages: linear layers, and `None` for each SiLU between them.
     pub readout: Vec<Option<Linear>>,
@@ -94,13 +95,13 @@ pub struct Depthwise {
 /// Squeeze-and-excitation: multiplies each channel by a gate between 0 and 1 computed from the means of all channels.
 #[derive(Module, Debug)]
 pub struct Squeeze {
-    /// Linear layer to a quarter of the input channels of the block.
+    /// Linear layer to a quarter of the block's input channels, `[channels, input channels / 4]`.
     pub fc1: Linear,
-    /// Linear layer to the channels of the block.
+    /// Linear layer back to the channels of the stage, `[input channels / 4, channels]`.
     pub fc2: Linear,
 }
 
-/// The keys of Honeybee's checkpoints.
+/// Translation between the keys of Honeybee's checkpoints and the parameter paths of [`CAbstractor`].
 const DIALECT: Dialect = Dialect {
     name: "connector",
     rules: &[
@@ -125,6 +126,7 @@ impl ConnectorModule for CAbstractor {
             reads_each_encoder: false,
             needs_image_sizes: false,
             needs_statistics: false,
+            // The option `positions` concerns the learnable embedding of the input, not one of the image tokens.
             adds_positions: false,
             samplers: None,
         }
@@ -267,17 +269,17 @@ impl RegBlock {
         }
     }
 
-    /// Applies the block: `[images, rows, columns, channels]` → the same with the channels of the stage.
+    /// Applies the block: `[images, rows, columns, input channels]` → `[images, rows, columns, channels]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let y = silu(self.conv1.forward(x.clone()));
         let y = self.conv2.conv.forward(y.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
         let y = self.se.forward(silu(self.conv2.bn.forward(y)));
         let y = self.conv3.forward(y);
-        let around = match &self.downsample {
+        let shortcut = match &self.downsample {
             Some(layer) => layer.forward(x),
             None => x,
         };
-        silu(y + around)
+        silu(y + shortcut)
     }
 }
 

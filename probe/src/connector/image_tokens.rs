@@ -13,14 +13,15 @@ pub struct ImageTokens {
     /// The layout of the tokens of an image: grid and newlines.
     pub layout: TokenLayout,
     /// For each image and token, whether the token covers a part of the image, `[images][tokens]`; `None` if all do.
-    /// The others are padding: a sequence leaves them out, or masks them so that they take no position of their own.
+    /// The others are padding: generation leaves them out of the sequence, `Mllm::splice` masks them and gives each the
+    /// position of the token before it.
     pub visible: Option<Vec<Vec<bool>>>,
     /// Input of the samplers inside the language model; `None` if the connector has none.
     pub context: Option<SvaContext>,
 }
 
 impl ImageTokens {
-    /// Wraps embeddings `[images, tokens, llm width]` without rows and padding.
+    /// Wraps embeddings `[images, tokens, llm width]` as one row of tokens without newlines and padding.
     pub fn plain(tokens: Tensor<3>) -> Self {
         let layout = TokenLayout { rows: 1, columns: tokens.dims()[1], newline: false };
         Self { tokens, layout, visible: None, context: None }
@@ -42,19 +43,20 @@ impl ImageTokens {
         (0..self.tokens_per_image()).filter(|p| visible.is_none_or(|v| v.get(*p) == Some(&true))).collect()
     }
 
-    /// Wraps `tokens` `[images, tokens, llm width]` of this layout; image sizes tell which tokens are padding.
+    /// Wraps `tokens` `[images, tokens, llm width]` of this layout. `image_sizes` determine which tokens are padding;
+    /// without them none is.
     ///
     /// # Errors
     /// When an image or the layout has size 0.
     pub(super) fn new(
         tokens: Tensor<3>,
         layout: TokenLayout,
-        images: Option<&[ImageSize]>,
+        image_sizes: Option<&[ImageSize]>,
         context: Option<SvaContext>,
     ) -> Result<Self> {
         let visible: Vec<Vec<bool>> =
-            images.unwrap_or_default().iter().map(|size| layout.visible(*size)).collect::<Result<_>>()?;
-        let all = visible.iter().flatten().all(|v| *v);
-        Ok(Self { tokens, layout, visible: (!all).then_some(visible), context })
+            image_sizes.unwrap_or_default().iter().map(|size| layout.visible(*size)).collect::<Result<_>>()?;
+        let all_visible = visible.iter().flatten().all(|v| *v);
+        Ok(Self { tokens, layout, visible: (!all_visible).then_some(visible), context })
     }
 }

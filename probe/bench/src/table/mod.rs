@@ -1,5 +1,5 @@
-//! Reads tables in the formats in which benchmarks are published: parquet with images inside (the hub's), JSON and JSON
-//! lines, CSV and TSV (with images as base64).
+//! Reads tables in the formats in which benchmarks are published: parquet with images inside (on the Hugging Face hub),
+//! JSON and JSON lines, CSV and TSV (with images as base64).
 //!
 //! Rows are streamed. Columns are checked first; an error names the missing column and the existing ones. Cells are
 //! JSON values in every format; images are not read but referenced ([`ImageLocation`]).
@@ -24,7 +24,7 @@ pub use columns::TableColumns;
 pub use python_list::python_list;
 pub use row::{TableRow, choices};
 
-/// The files of one split, in order.
+/// The files of one split of a dataset, in the order in which they are read.
 #[derive(Debug)]
 pub struct DatasetTable {
     files: Vec<PathBuf>,
@@ -39,16 +39,18 @@ impl DatasetTable {
     /// Finds the files whose names begin with `split`, in `root/folder` or `root`, or in their subfolder `data/`.
     pub fn find(root: &Path, folder: &str, split: &str) -> Result<Self> {
         let places = places(root, folder);
-        if let Some(found) = Self::look(root, &places, split)? {
+        if let Some(found) = Self::find_if_any(root, &places, split)? {
             return Ok(found);
         }
         let looked: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-        Err(Error::failed(format!("no file of the split `{split}` is in {}", looked.join(", or in ")))
-            .hint(format!("names begin with `{split}` and end in .{}", FORMATS.join(", ."))))
+        Err(Error::failed(format!("no file of the split `{split}` is in {}", looked.join(", or in "))).hint(format!(
+            "give the folder of files whose names begin with `{split}` and end in .{}",
+            FORMATS.join(", .")
+        )))
     }
 
     /// Finds the files as [`DatasetTable::find`] does, but returns `None` if there is no file of the split.
-    fn look(root: &Path, places: &[PathBuf], split: &str) -> Result<Option<Self>> {
+    fn find_if_any(root: &Path, places: &[PathBuf], split: &str) -> Result<Option<Self>> {
         if root.is_file() {
             return Ok(Some(Self { files: vec![root.to_path_buf()] }));
         }
@@ -65,14 +67,14 @@ impl DatasetTable {
             let step = || format!("listing {}", place.display());
             for entry in std::fs::read_dir(place).with_context(step)? {
                 let path = entry.with_context(step)?.path();
-                if let Some(format) = belongs(&path, split) {
+                if let Some(format) = format_in_split(&path, split) {
                     files::open(&path).with_context(|| format!("reading {}", path.display()))?;
                     found.entry(format).or_default().push(path);
                 }
             }
             if let Some((_, mut files)) = found.pop_first() {
                 files.sort();
-                complete(&files)?;
+                check_number_of_files(&files)?;
                 return Ok(Some(Self { files }));
             }
         }
@@ -80,7 +82,8 @@ impl DatasetTable {
     }
 
     /// Finds the files whose names begin with `split` in every folder of `root`, with the folders in the order of their
-    /// names, for datasets with one folder per subtask. If no folder has such files, it is [`DatasetTable::find`].
+    /// names, for datasets with one folder per subtask. If no folder has such files, they are
+    /// found in `root` as by [`DatasetTable::find`].
     pub fn folders(root: &Path, split: &str) -> Result<Self> {
         let step = || format!("listing {}", root.display());
         let mut folders = Vec::new();
@@ -93,7 +96,7 @@ impl DatasetTable {
         let mut files = Vec::new();
         let named = folders.iter().filter(|f| f.is_dir() && f.file_name().is_some_and(|name| name != "data"));
         for folder in named {
-            if let Some(table) = Self::look(folder, &places(folder, ""), split)? {
+            if let Some(table) = Self::find_if_any(folder, &places(folder, ""), split)? {
                 files.extend(table.files);
             }
         }
@@ -112,7 +115,7 @@ impl DatasetTable {
     }
 
     /// Creates the table of one file; a missing file is reported when it is read.
-    pub(crate) fn of(file: PathBuf) -> Self {
+    pub(crate) fn of_file(file: PathBuf) -> Self {
         Self { files: vec![file] }
     }
 
@@ -121,7 +124,7 @@ impl DatasetTable {
         &self.files
     }
 
-    /// Calls `each` with the place of every row and the row, or the error in it.
+    /// Calls `each` with the place of every row, and with the row or the error in it.
     ///
     /// # Errors
     /// An error is returned if a file cannot be read, if it is so damaged that later rows cannot be separated, or if
@@ -134,7 +137,7 @@ impl DatasetTable {
         let mut number = 0;
         for file in &self.files {
             let mut place = RowPlace { file, row: 0 };
-            let mut hand_on = |cells: Result<Cells>| {
+            let mut pass_on = |cells: Result<Cells>| {
                 place.row += 1;
                 number += 1;
                 match cells {
@@ -146,10 +149,10 @@ impl DatasetTable {
                 }
             };
             match format_of(file) {
-                Some("parquet") => parquet::read(file, columns, &mut hand_on),
-                Some("tsv") => delimited::read(file, b'\t', columns, &mut hand_on),
-                Some("csv") => delimited::read(file, b',', columns, &mut hand_on),
-                Some(_) => json::read(file, columns, &mut hand_on),
+                Some("parquet") => parquet::read(file, columns, &mut pass_on),
+                Some("tsv") => delimited::read(file, b'\t', columns, &mut pass_on),
+                Some("csv") => delimited::read(file, b',', columns, &mut pass_on),
+                Some(_) => json::read(file, columns, &mut pass_on),
                 None => Err(Error::failed(format!("{} is not a table", file.display()))
                     .hint(format!("files end in .{}", FORMATS.join(", .")))),
             }?;
@@ -207,8 +210,9 @@ pub(crate) fn read_image_cells(file: &Path, column: &str, cells: &[&ImageCell]) 
     }
 }
 
-/// Returns the rank of a file's format, if its name begins with the split's.
-fn belongs(path: &Path, split: &str) -> Option<usize> {
+/// Returns the index in [`FORMATS`] of a file's format, if the file belongs to the split: its name is the split's,
+/// alone or followed by `-` or `.`.
+fn format_in_split(path: &Path, split: &str) -> Option<usize> {
     let format = format_of(path)?;
     let stem = path.file_stem()?.to_string_lossy();
     let rest = stem.strip_prefix(split)?;
@@ -216,8 +220,8 @@ fn belongs(path: &Path, split: &str) -> Option<usize> {
     (fits && !path.is_dir()).then(|| FORMATS.iter().position(|f| *f == format)).flatten()
 }
 
-/// Checks that all parts exist: of `test-00000-of-00003.parquet` all three.
-fn complete(files: &[PathBuf]) -> Result<()> {
+/// Checks that there are as many files as their names state: three for `test-00000-of-00003.parquet`.
+fn check_number_of_files(files: &[PathBuf]) -> Result<()> {
     let count = |file: &PathBuf| {
         let stem = file.file_stem()?.to_str()?;
         let (_, after) = stem.split_once("-of-")?;

@@ -16,7 +16,8 @@ use std::io::Write;
 /// Number of training images that are hashed at a time.
 const BATCH: usize = 512;
 
-/// Number of images from tables that are hashed at a time; fewer, because they wait in memory.
+/// Number of images that are hashed at a time if they are in tables; fewer, because the bytes of all of them are read
+/// before the first is hashed.
 const CELLS: usize = 64;
 
 /// Maximum size in bytes of the list of unreadable images; further ones are only counted.
@@ -37,15 +38,23 @@ struct WaitingImage {
 /// A line of `matches.jsonl`.
 #[derive(Serialize)]
 struct MatchLine<'a> {
+    /// Name of the benchmark.
     benchmark: &'a str,
+    /// Id of the benchmark image.
     id: &'a str,
+    /// Location of the benchmark image.
     image: String,
+    /// Name of the training set.
     set: &'a str,
+    /// Name of the source within the training set.
     source: &'a str,
+    /// Location of the training image.
     training: String,
+    /// Number of bits in which the hashes of the two images differ.
     distance: u32,
+    /// Hash of the training image.
     hash: String,
-    /// Number of further benchmark images that this image matches and that have no line of their own.
+    /// Number of further benchmark images that match this training image and have no line of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     further: Option<usize>,
 }
@@ -63,13 +72,18 @@ struct FailureLine<'a> {
 
 /// A search in progress.
 pub struct Search<'a, W> {
+    /// Images of the benchmarks.
     pub tested: &'a BenchmarkImages,
+    /// Sets of training data.
     pub training: &'a [NamedDataset],
     pub options: &'a LeakOptions,
     index: HashIndex,
+    /// Counts per source, of all training sets.
     pub sources: SourceTallies,
+    /// Counts per training set, in the order of `training`.
     pub sets: Vec<SetTally>,
     recent: RecentImages,
+    /// Failures by cause.
     pub causes: BTreeMap<String, FailureCause>,
     matches: &'a mut W,
     failures: &'a mut W,
@@ -77,13 +91,18 @@ pub struct Search<'a, W> {
     room: Option<u64>,
 }
 
-/// The counts of a training set that are not per source.
+/// The counts of a whole training set; [`SourceTallies`] has those per source.
 #[derive(Default, Clone)]
 pub struct SetTally {
+    /// Number of images that its entries refer to, repetitions included.
     pub images: u64,
+    /// Number of entries without an image.
     pub text: u64,
+    /// Number of images that were repeated soon after, and not hashed again.
     pub repeated: u64,
+    /// Number of entries that cannot be read, or whose image is not a path.
     pub malformed: u64,
+    /// Number of files that are not images, if it is a directory.
     pub other_files: u64,
 }
 
@@ -111,7 +130,8 @@ impl<'a, W: Write> Search<'a, W> {
         }
     }
 
-    /// Searches all training data and returns the search with its counts.
+    /// Searches all training data and returns the search with its counts. `progress` receives the number of hashed
+    /// images and of those that match.
     pub fn run(mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let tested = self.tested;
         for (number, why) in &tested.unreadable {
@@ -120,7 +140,7 @@ impl<'a, W: Write> Search<'a, W> {
         }
         let mut waiting: Vec<WaitingImage> = Vec::new();
         for (set, named) in self.training.iter().enumerate() {
-            let step = || format!("the training data {}", named.name);
+            let step = || format!("searching the training data {}", named.name);
             let read =
                 training::read(named, self.options, &mut |entry| self.take(set, named, entry, &mut waiting, progress));
             read.map_err(|e| e.context(step()))?;
@@ -129,6 +149,8 @@ impl<'a, W: Write> Search<'a, W> {
         Ok(self)
     }
 
+    /// Counts an entry of a training set. An image is added to the waiting ones, which are hashed once there are
+    /// enough.
     fn take(
         &mut self,
         set: usize,
@@ -137,8 +159,8 @@ impl<'a, W: Write> Search<'a, W> {
         waiting: &mut Vec<WaitingImage>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<()> {
-        let mut nowhere = SetTally::default();
-        let counts = self.sets.get_mut(set).unwrap_or(&mut nowhere);
+        let mut unused = SetTally::default();
+        let counts = self.sets.get_mut(set).unwrap_or(&mut unused);
         match entry {
             TrainingEntry::Text => counts.text += 1,
             TrainingEntry::Other => counts.other_files += 1,
@@ -204,7 +226,7 @@ impl<'a, W: Write> Search<'a, W> {
                 .flat_map(|(hash, distance)| self.index.images(hash).iter().map(move |test| (*test, distance)))
                 .collect();
             for (i, (number, distance)) in found.iter().enumerate() {
-                source.find(*number);
+                source.record_found(*number);
                 let Some(test) = self.tested.images.get(*number as usize).filter(|_| i < self.options.matches) else {
                     continue;
                 };

@@ -22,9 +22,13 @@ const CAUSES: usize = 32;
 pub struct SourceTally {
     /// Index of the training set.
     pub set: usize,
+    /// Name of the source.
     pub name: String,
+    /// Number of images that were hashed.
     pub hashed: u64,
+    /// Number of images that could not be read.
     pub unreadable: u64,
+    /// Number of hashed images that match a benchmark image.
     pub matched: u64,
     /// Bit set over the benchmarks' images: whether each was found in this source.
     found: Vec<u64>,
@@ -32,7 +36,7 @@ pub struct SourceTally {
 
 impl SourceTally {
     /// Records that a benchmark image was found.
-    pub fn find(&mut self, image: u32) {
+    pub fn record_found(&mut self, image: u32) {
         if let Some(word) = self.found.get_mut(image as usize / 64) {
             *word |= 1 << (image % 64);
         }
@@ -141,7 +145,7 @@ mod tests {
         }
         assert_eq!(sources.all.len(), SOURCES + 2);
         assert_eq!(sources.all.last().map(|s| s.name.as_str()), Some(OTHERS));
-        sources.all[0].find(64);
+        sources.all[0].record_found(64);
         assert_eq!((sources.all[0].has(64), sources.all[0].has(63), sources.all[1].has(64)), (true, false, false));
     }
 

@@ -1,5 +1,5 @@
-//! `nano-scienceqa`: multiple choice that requires a fact about the thing in the image, which the question does not
-//! name.
+//! `nano-scienceqa`: multiple-choice questions that require a fact about the thing in the image; the question does not
+//! name the thing.
 
 use burgess_base::stream::Stream;
 
@@ -18,8 +18,8 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     if seen.next().is_some() { None } else { about(item.what(), false, s) }
 }
 
-/// Draws a question about a thing: a multiple choice, or an open question if `open`. Questions with frequent values are
-/// dropped with a probability that makes all values about equally frequent.
+/// Draws a question about a thing: a multiple choice, or an open question if `open`. A question whose answer is true of
+/// n > 3 things is kept with probability 3 / n, so that all answers are about equally frequent.
 pub fn about(thing: &'static Thing, open: bool, s: &mut Stream) -> Option<Question> {
     let known: Vec<&Attribute> = ATTRIBUTES.iter().filter(|a| a.of(thing).is_some()).collect();
     let attribute = *dice::try_pick(s, &known)?;
@@ -31,9 +31,10 @@ pub fn about(thing: &'static Thing, open: bool, s: &mut Stream) -> Option<Questi
     if open {
         return Some(Question::short(attribute.key, attribute.question, value));
     }
-    // A multiple of two, three and four makes every position equally likely for any number of options.
+    // `place` is taken modulo the number of options, two to four; 12 is a multiple of each, so positions are equally
+    // likely.
     let place = dice::below(s, 12);
-    let wrong = companions(attribute, value, s);
+    let wrong = distractors(attribute, value, s);
     Some(question(attribute, value, wrong, place))
 }
 
@@ -41,12 +42,13 @@ pub fn about(thing: &'static Thing, open: bool, s: &mut Stream) -> Option<Questi
 /// right one among them, then a thing for which it is right, so that the options do not reveal the answer.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let attribute = &ATTRIBUTES[index % ATTRIBUTES.len()];
-    // Each attribute begins at another position, so that the first units are balanced too, however few are used.
+    // Each attribute starts at another position of the right option, so that positions are balanced even if only the
+    // first few units are used.
     let place = index / ATTRIBUTES.len() + index % ATTRIBUTES.len();
     let options = loop {
         let values = attribute.values();
         let first = *dice::pick(s, &values);
-        let mut all = companions(attribute, first, s);
+        let mut all = distractors(attribute, first, s);
         all.push(first.to_string());
         if all.len() >= 2 {
             break dice::sample(s, &all, all.len());
@@ -69,7 +71,7 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
 }
 
 /// Draws up to three other values that are clearly false where `value` is true, and clearly different from each other.
-fn companions(attribute: &Attribute, value: &str, s: &mut Stream) -> Vec<String> {
+fn distractors(attribute: &Attribute, value: &str, s: &mut Stream) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let mut values = attribute.values();
     dice::shuffle(s, &mut values);
