@@ -234,7 +234,7 @@ fn what_does_not_fit_is_listed() -> Result<()> {
     let dir = directory("qwen3")?;
     write(&tensors("llama-tied")?, Dtype::F32, &dir.path().join("model.safetensors"))?;
     let (text, _) = complaint(dir.path());
-    assert!(text.contains("q_norm.weight") && text.contains("does not fit"), "{text}");
+    assert!(text.contains("q_norm.weight") && text.contains("does not match"), "{text}");
 
     let dir = directory("qwen3")?;
     let (text, hint) = complaint(dir.path());
@@ -392,7 +392,7 @@ fn models_are_found_by_every_kind_of_name() -> Result<()> {
     assert!(matches!(inside.tokenizer_source()?, TokenizerSource::SentencePiece(_)));
     std::fs::copy(&file, dir.path().join("b.gguf"))?;
     let (text, hint) = complaint(dir.path());
-    assert!(text.contains("a.gguf, b.gguf") && hint.contains("name the file"), "{text} {hint}");
+    assert!(text.contains("a.gguf, b.gguf") && hint.contains("the path of the file"), "{text} {hint}");
 
     let error = Weights::open("nobody/no-such-model").unwrap_err();
     assert_eq!(error.download_name(), Some("nobody/no-such-model"), "{error}");

@@ -90,7 +90,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         ("folder", vec![("\"images\"", "\"photos\"")], "photos does not exist"),
         ("nollm", vec![("nano-lm", "./models/x")], "the language model ./models/x does not exist"),
         ("noencoder", vec![("nano-sup", "./vit-tiny")], "the encoder ./vit-tiny does not exist"),
-        ("tokens", vec![("nano-lm", "llm")], "the model embeddings for"),
+        ("tokens", vec![("nano-lm", "llm")], "the tokenizer has 21024 entries"),
         ("cut", vec![("nano-lm", "cut")], "missing in the file"),
         ("negative", vec![("lr = 1e-3", "lr = -4e-3")], "`lr` is negative: -0.004"),
         ("nan", vec![("lr = 1e-3", "lr = nan")], "`lr` is not a finite number"),
