@@ -110,7 +110,11 @@ pub(super) fn correlations(file: &str, text: &str) -> Result<PrintedCorrelations
             return Err(sheet.wrong(i, j + 1, &format!("the correlation is {r}, must be between -1 and 1")));
         }
         if i == j && r != 1.0 {
-            return Err(sheet.wrong(i, j + 1, &format!("the correlation of a benchmark with itself is {r}, must be 1")));
+            return Err(sheet.wrong(
+                i,
+                j + 1,
+                &format!("the correlation of a benchmark with itself is {r}, must be 1"),
+            ));
         }
         for (a, b) in [(i, j), (j, i)] {
             if let Some(slot) = values.get_mut(a).and_then(|row| row.get_mut(b)) {

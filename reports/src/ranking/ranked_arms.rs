@@ -29,43 +29,44 @@ pub(super) fn ranked_arms(draws: &Resamples, baselines: &Baselines, confidence: 
         ArmScore { score, low, high, chance, blind, blind_low, blind_high, gain_low, gain_high, normalised }
     };
     let chances: Vec<f64> = grid.benchmarks.iter().map(|b| b.chance).collect();
-    let mut arms: Vec<RankedArm> =
-        grid.arms
-            .iter()
-            .enumerate()
-            .map(|(a, arm)| {
-                let corrections = ArmCorrections::new(grid, a, observed, replicates, confidence);
-                let normaliser = Normaliser::new(draws, baselines, a, confidence);
-                let mut scores =
-                    grid.scopes.iter().enumerate().map(|(s, scope)| {
-                        (scope.name.clone(), score(a, s, scope.of(&chances), &corrections, &normaliser))
-                    });
-                let average = scores.next().map(|(_, s)| s).unwrap_or_else(|| score(a, 0, 0.0, &corrections, &normaliser));
-                let categories = scores.by_ref().take(grid.categories.len()).collect();
-                let benchmarks = scores.collect();
-                let place = trained.iter().position(|t| *t == a).map(|t| place(&ranks, t, confidence));
-                let per_seed = |s: &Scope| resample::seed_scores(arm, grid, s).into_iter().collect::<BTreeMap<_, _>>();
-                let averages = grid.scopes.first().map(per_seed).unwrap_or_default();
-                let of_categories = grid.scopes.iter().skip(1).take(grid.categories.len());
-                RankedArm {
-                    arm: arm.arm.clone(),
-                    label: schema::label(&arm.arm, &arm.encoders, &arm.freeze),
-                    encoders: arm.encoders.clone(),
-                    freeze: arm.freeze.clone(),
-                    role: baselines.role(a),
-                    seeds: arm.runs.iter().map(|r| r.seed).collect(),
-                    place,
-                    average,
-                    categories,
-                    benchmarks,
-                    per_seed: averages,
-                    categories_per_seed: of_categories.map(|s| (s.name.clone(), per_seed(s))).collect(),
-                    published: arm.published,
-                    answers: arm.answers.clone(),
-                    cost: arm.cost.clone(),
-                }
-            })
-            .collect();
+    let mut arms: Vec<RankedArm> = grid
+        .arms
+        .iter()
+        .enumerate()
+        .map(|(a, arm)| {
+            let corrections = ArmCorrections::new(grid, a, observed, replicates, confidence);
+            let normaliser = Normaliser::new(draws, baselines, a, confidence);
+            let mut scores = grid
+                .scopes
+                .iter()
+                .enumerate()
+                .map(|(s, scope)| (scope.name.clone(), score(a, s, scope.of(&chances), &corrections, &normaliser)));
+            let average = scores.next().map(|(_, s)| s).unwrap_or_else(|| score(a, 0, 0.0, &corrections, &normaliser));
+            let categories = scores.by_ref().take(grid.categories.len()).collect();
+            let benchmarks = scores.collect();
+            let place = trained.iter().position(|t| *t == a).map(|t| place(&ranks, t, confidence));
+            let per_seed = |s: &Scope| resample::seed_scores(arm, grid, s).into_iter().collect::<BTreeMap<_, _>>();
+            let averages = grid.scopes.first().map(per_seed).unwrap_or_default();
+            let of_categories = grid.scopes.iter().skip(1).take(grid.categories.len());
+            RankedArm {
+                arm: arm.arm.clone(),
+                label: schema::label(&arm.arm, &arm.encoders, &arm.freeze),
+                encoders: arm.encoders.clone(),
+                freeze: arm.freeze.clone(),
+                role: baselines.role(a),
+                seeds: arm.runs.iter().map(|r| r.seed).collect(),
+                place,
+                average,
+                categories,
+                benchmarks,
+                per_seed: averages,
+                categories_per_seed: of_categories.map(|s| (s.name.clone(), per_seed(s))).collect(),
+                published: arm.published,
+                answers: arm.answers.clone(),
+                cost: arm.cost.clone(),
+            }
+        })
+        .collect();
     arms.sort_by(|a, b| a.role.cmp(&b.role).then(b.average.score.total_cmp(&a.average.score)).then(a.arm.cmp(&b.arm)));
     for (rank, place) in (1..).zip(arms.iter_mut().filter_map(|a| a.place.as_mut())) {
         place.rank = rank;
