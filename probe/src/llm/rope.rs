@@ -38,7 +38,7 @@ pub enum RopeScaling {
         low_freq_factor: f64,
         /// Frequencies with more turns over the original length are high.
         high_freq_factor: f64,
-        /// The maximum length of pretraining, in tokens; `None` until [`RopeScaling::complete`].
+        /// The maximum length of pretraining, in tokens; absent = as the model states it.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
@@ -49,7 +49,7 @@ pub enum RopeScaling {
         /// The maximum length of pretraining, in tokens.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
-        /// Factor on cosines and sines; `None` derives it from `factor`.
+        /// Factor on cosines and sines; absent = derived from `factor`.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
         /// Coefficient of the logarithm in the numerator of the attention factor.
@@ -74,10 +74,10 @@ pub enum RopeScaling {
         short_factor: Vec<f64>,
         /// Divisors for longer sequences.
         long_factor: Vec<f64>,
-        /// Ratio of the extended to the original length; `None` derives it from these.
+        /// Ratio of the extended to the original length; absent = derived from these.
         #[serde(skip_serializing_if = "Option::is_none")]
         factor: Option<f64>,
-        /// Factor on cosines and sines; `None` derives it from `factor`.
+        /// Factor on cosines and sines; absent = derived from `factor`.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
         /// The maximum length of pretraining, in tokens.
