@@ -253,7 +253,7 @@ impl Encoder {
         Ok(all)
     }
 
-    /// The features of no image, with the shape of this encoder's features.
+    /// Returns the features of zero images, with the shape of this encoder's features.
     fn no_features(&self) -> Result<Features> {
         let grid = self.card.used_grid()?;
         let width = self.card.architecture.width(&self.card.tap)?;

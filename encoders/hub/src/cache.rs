@@ -35,14 +35,14 @@ pub fn home() -> Result<PathBuf> {
         .ok_or_else(|| Error::failed("no Hugging Face cache is known: HOME is not set").hint("set HF_HOME"))
 }
 
-/// Burgess's own cache (worlds, features, files from publishers' servers): `BURGESS_CACHE`, else `~/.cache/burgess`.
+/// Burgess's own cache (worlds, features, files from other servers): `BURGESS_CACHE`, else `~/.cache/burgess`.
 pub fn own_cache() -> Result<PathBuf> {
     directory("BURGESS_CACHE").or_else(|| user_cache().map(|d| d.join("burgess"))).ok_or_else(|| {
         Error::failed("no cache directory is known: HOME is not set").hint("set BURGESS_CACHE to a directory")
     })
 }
 
-/// Local path of a file from its publisher's server: `weights/HOST/PATH` in [`own_cache`]. If the address has a
+/// Local path of a file from a server other than the hub: `weights/HOST/PATH` in [`own_cache`]. If the address has a
 /// query, a folder named by the query's digest precedes the path.
 ///
 /// # Errors
@@ -60,7 +60,10 @@ pub fn url_path(url: &str) -> Result<PathBuf> {
     Ok(if query.is_empty() { folder.join(path) } else { folder.join(digest::of_bytes(query.as_bytes())).join(path) })
 }
 
-/// Local path of the weights from this address; fails if they were not fetched.
+/// Local path of the downloaded file from this address.
+///
+/// # Errors
+/// The address does not name a file, or the file was not downloaded.
 pub fn url_file(url: &str) -> Result<PathBuf> {
     let path = url_path(url)?;
     let absent = || Error::failed(format!("{} is absent; it comes from {url}", path.display()));
@@ -87,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_leave_their_directory_are_seen() {
+    fn names_that_leave_their_directory_are_detected() {
         assert!(is_plain("unet/config.json") && is_plain("a..b"));
         for name in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "C:x", "a/./b", "a\0b"] {
             assert!(!is_plain(name), "{name:?}");

@@ -72,7 +72,7 @@ impl Repository {
     /// Local directory of the repository's files at its revision.
     ///
     /// # Errors
-    /// The repository was never fetched at this revision.
+    /// The repository was never downloaded at this revision.
     pub fn snapshot(&self) -> Result<PathBuf> {
         let folder = self.folder(&cache()?);
         let absent = || {

@@ -53,7 +53,7 @@ pub(super) fn check(rate: f64) -> Result<()> {
     if (0.0..1.0).contains(&rate) {
         return Ok(());
     }
-    Err(Error::usage(format!("drop_path = {rate} is no probability")).hint("at least 0 and below 1"))
+    Err(Error::usage(format!("drop_path = {rate} is not a drop rate")).hint("it must be at least 0 and below 1"))
 }
 
 impl DropPathMask {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_divided_by_its_probability_and_drawn_by_the_stream_alone() {
+    fn kept_branches_are_divided_by_their_probability_and_drawn_by_the_stream_alone() {
         let draw = |seed: u64| {
             DropPathSpec { rate: 0.5, blocks: 3, branches: 2 }.draw(
                 2000,

@@ -66,13 +66,13 @@ impl Rotary {
         let usable = self.temperature > 0.0 && self.temperature.is_finite() && self.offset.is_finite();
         if !usable || !head_dim.is_multiple_of(4) || self.grid == Some(0) {
             return Err(Error::usage(format!(
-                "rotary positions cannot have grid {:?}, offset {}, temperature {} and heads of {head_dim} channels",
+                "invalid rotary position embedding: grid {:?}, offset {}, temperature {} and heads of {head_dim} channels",
                 self.grid, self.offset, self.temperature
             ))
             .hint("grid and temperature must be positive, and the width of a head a multiple of 4"));
         }
         if self.centred && (self.grid.is_some() || self.offset != 0.0) {
-            return Err(Error::usage("centred rotary positions have neither grid nor offset"));
+            return Err(Error::usage("rotary.centred cannot be combined with rotary.grid or rotary.offset"));
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ impl NetworkConfig for SamConfig {
             && self.width.is_multiple_of(self.heads);
         if !divides || self.global_blocks.iter().any(|b| *b >= self.depth) {
             return Err(Error::usage(format!(
-                "a SAM encoder cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}, window {}, global_blocks {:?}",
+                "invalid SAM encoder: image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}, window {}, global_blocks {:?}",
                 self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window, self.global_blocks
             ))
             .hint("all must be positive and at most 65536, patch must divide image_size, heads must divide width, global_blocks must be below depth"));
@@ -290,7 +290,7 @@ impl Sam {
         let side = self.config.side();
         if [height, width] != [self.config.image_size; 2] {
             return Err(Error::failed(format!(
-                "a SAM encoder for {0}x{0} pixels cannot take images of {height}x{width}",
+                "this SAM encoder processes images of {0}x{0} pixels, got {height}x{width}",
                 self.config.image_size
             ))
             .hint("resize the images to the size on the encoder's card"));

@@ -23,7 +23,7 @@ impl std::str::FromStr for Tokens {
         match name {
             "patch" => Ok(Self::Patch),
             "patch-and-class" => Ok(Self::PatchAndClass),
-            other => Err(Error::usage(format!("there are no tokens `{other}`")).hint("known: patch, patch-and-class")),
+            other => Err(Error::usage(format!("unknown tokens `{other}`")).hint("known: patch, patch-and-class")),
         }
     }
 }
@@ -42,7 +42,7 @@ pub struct Tap {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub layers: Vec<i32>,
-    /// The grid, `[rows, columns]`, to which each of `layers` is resampled (bilinear, as [`FeatureMap::resample`]).
+    /// The grid, `[rows, columns]`, to which each of `layers` is resampled (bilinear).
     /// Required if their grids differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
@@ -65,22 +65,25 @@ impl Default for Tap {
 }
 
 impl Tap {
-    /// The layer indices as given in the card or on the command line; `layer` alone if `layers` is empty.
+    /// The layer indices as given; `layer` alone if `layers` is empty.
     fn listed(&self) -> &[i32] {
         if self.layers.is_empty() { std::slice::from_ref(&self.layer) } else { &self.layers }
     }
 
-    /// The layer indices counted from the front, in the order given; at least one. Fails if a layer does not exist.
+    /// The layer indices counted from the front, in the order given; at least one.
+    ///
+    /// # Errors
+    /// A layer does not exist, or `layer`, `layers` and `grid` contradict each other.
     pub(super) fn indices(&self, layers: usize, what: &str) -> Result<Vec<usize>> {
         if !self.layers.is_empty() && self.layer != last() {
-            return Err(Error::usage("the feature tap has `layer` and `layers`").hint("leave one of them out"));
+            return Err(Error::usage("the feature tap has both `layer` and `layers`").hint("remove one of them"));
         }
         if self.layers.is_empty() && self.grid.is_some() {
-            return Err(Error::usage("the feature tap has a grid for several layers, but one layer")
-                .hint("a card's own `grid` brings the features of one layer to another grid"));
+            return Err(Error::usage("the feature tap has a grid for several layers, but only one layer")
+                .hint("set the card's own `grid` to resample the features of one layer"));
         }
         if self.grid.is_some_and(|grid| grid.contains(&0)) {
-            return Err(Error::usage("the feature tap's grid: both numbers must be positive"));
+            return Err(Error::usage("both sides of the feature tap's grid must be positive"));
         }
         self.grid.map_or(Ok(()), check_grid)?;
         let n = layers as i64;
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn contradictory_taps_are_errors() {
         let say = |tap: Tap| tap.indices(4, "stage").unwrap_err().to_string();
         assert!(say(Tap { layer: 1, layers: vec![0, 1], ..Tap::default() }).contains("`layer` and `layers`"));
         assert!(say(Tap { grid: Some([2, 2]), ..Tap::default() }).contains("one layer"));

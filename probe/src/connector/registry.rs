@@ -27,7 +27,8 @@ use std::fmt;
 /// the name in studies and results, the variant, and the types of options and module with their files.
 macro_rules! connectors {
     ($($(#[$doc:meta])* $name:literal => $variant:ident($of:ident::$options:ident, $file:ident::$module:ident),)+) => {
-        /// A connector with its options, as written in a study or a saved model. The names are those of LLaVA's and
+        /// A connector with its options, as written in a study or a saved model: a table of its name, or the name alone
+        /// for the default options. The names are those of LLaVA's and
         /// Cambrian-1's `mm_projector_type`.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(!remote, transform = accept_names))]

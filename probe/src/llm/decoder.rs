@@ -402,7 +402,8 @@ impl Llm {
         layers.collect()
     }
 
-    /// Computes the first norm, the joint query–key–value projection, clipping and query/key norms: `[rows, columns]`.
+    /// Computes the first norm, the joint query–key–value projection, clipping, and query/key norms:
+    /// `[rows, columns]`.
     fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
         let attention = &block.self_attn;
         let x = self.to_compute_dtype(self.normed(block.input_layernorm.as_ref(), x));

@@ -26,7 +26,7 @@ const LARGEST_ANSWER: u64 = 64 << 20;
 /// Time limit of such an answer, as a multiple of the read timeout `silence`.
 const SMALL: u32 = 10;
 
-/// An HTTP client with the settings of the environment and the time limit of the command.
+/// An HTTP client with the settings of the environment and the time limit of the download.
 pub struct Client {
     agent: Agent,
     pub(super) progress: Box<dyn DownloadProgress>,
@@ -43,6 +43,7 @@ pub(super) struct Failure {
     pub wait: Option<Duration>,
     /// Status of the server's answer; `None` without an answer.
     pub status: Option<StatusCode>,
+    /// The error, if the request is not repeated.
     pub error: Error,
 }
 
@@ -72,6 +73,7 @@ enum Follow {
 pub(super) struct Head {
     /// ETag of the contents without quotes; on the hub it is their digest.
     pub etag: Option<String>,
+    /// Size of the contents in bytes, if the server gives it.
     pub size: Option<u64>,
     /// Value by which the server can later tell whether the file is unchanged: a strong ETag as given, or a date.
     pub validator: Option<String>,
@@ -98,7 +100,7 @@ impl Client {
         Ok(Self { agent: config.into(), progress: Box::new(progress), started: Instant::now(), settings })
     }
 
-    /// Remaining time of the command's time limit.
+    /// Remaining time of the time limit.
     ///
     /// # Errors
     /// The time limit is over.
@@ -293,7 +295,7 @@ impl Client {
     }
 }
 
-/// Hint for answers that no hub gives.
+/// Hint for an answer that does not follow the hub's protocol.
 pub(super) const NO_HUB: &str = "if HF_ENDPOINT is set, check that it is a hub; check the proxies on the way";
 
 /// The address without its query, for messages: the query of a content network's address is a signature.

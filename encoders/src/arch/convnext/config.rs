@@ -79,7 +79,7 @@ pub struct ConvNextConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub norm_first: bool,
-    /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
@@ -225,19 +225,20 @@ impl NetworkConfig for ConvNextConfig {
             || !self.image_size.is_multiple_of(self.stride(3))
         {
             return Err(Error::usage(format!(
-                "a ConvNeXt cannot have image_size {}, stem {}, depths {:?}, dims {:?}",
+                "invalid ConvNeXt: image_size {}, stem {}, depths {:?}, dims {:?}",
                 self.image_size, self.stem, self.depths, self.dims
             ))
             .hint("all must be positive and at most 65536, and 8 times the stem must divide image_size"));
         }
         if self.stem_kind != StemKind::Patch && self.stem != 4 {
-            return Err(Error::usage(format!("a stem of overlapping convolutions has stride 4, not {}", self.stem)));
+            return Err(Error::usage(format!("an overlapping stem requires stem = 4, got {}", self.stem)));
         }
         if self.kernels.iter().any(|kernel| kernel.is_multiple_of(2)) {
-            return Err(Error::usage(format!("depthwise kernels of the sides {:?}: all must be odd", self.kernels)));
+            return Err(Error::usage(format!("the kernels {:?} must all be odd", self.kernels)));
         }
         if self.activation == Activation::Swiglu {
-            return Err(Error::usage("a ConvNeXt's MLP has no gate").hint("choose another activation"));
+            return Err(Error::usage("activation = \"swiglu\" is not supported in a ConvNeXt")
+                .hint("choose another activation"));
         }
         drop_path::check(self.drop_path)
     }
@@ -308,9 +309,9 @@ mod tests {
     fn numbers_that_make_no_network_are_refused() {
         assert!(config("").validate().is_ok());
         let say = |more: &str| config(more).validate().unwrap_err().to_string();
-        assert!(say("stem_kind = \"overlap\"\nstem = 2").contains("stride 4, not 2"));
+        assert!(say("stem_kind = \"overlap\"\nstem = 2").contains("stem = 4, got 2"));
         assert!(say("kernels = [7, 6, 7, 7]").contains("[7, 6, 7, 7]"));
-        assert!(say("activation = \"swiglu\"").contains("no gate"));
+        assert!(say("activation = \"swiglu\"").contains("swiglu"));
         assert!(say("drop_path = -0.1").contains("drop_path = -0.1"));
     }
 }

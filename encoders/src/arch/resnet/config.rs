@@ -71,7 +71,7 @@ pub struct ResNetConfig {
     /// Epsilon added to the variance in every norm. Default 1e-5.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
-    /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
@@ -267,13 +267,14 @@ impl NetworkConfig for ResNetConfig {
         let divides = self.channels.iter().all(|c| self.inner(*c) > 0);
         if !positive || !stem || !divides {
             return Err(Error::usage(format!(
-                "a ResNet cannot have image_size {}, depths {:?}, channels {:?}, stem_width {}, groups {}, base_width {}",
+                "invalid ResNet: image_size {}, depths {:?}, channels {:?}, stem_width {}, groups {}, base_width {}",
                 self.image_size, self.depths, self.channels, self.stem_width, self.groups, self.base_width
             ))
             .hint("all must be positive and at most 65536, and a deep stem has at least 4 channels"));
         }
         if self.block == ResBlockKind::Basic && (self.groups != 1 || self.base_width != 64) {
-            return Err(Error::usage("basic blocks have no groups").hint("leave out groups and base_width"));
+            return Err(Error::usage("groups and base_width are for bottleneck blocks, but block = \"basic\"")
+                .hint("remove groups and base_width"));
         }
         drop_path::check(self.drop_path)
     }
@@ -351,6 +352,6 @@ mod tests {
                 .contains("stem_width 2")
         );
         assert!(say(ResNetConfig { drop_path: 1.0, ..plain.clone() }).contains("drop_path = 1"));
-        assert!(say(ResNetConfig { groups: 2, ..config(ResBlockKind::Basic) }).contains("no groups"));
+        assert!(say(ResNetConfig { groups: 2, ..config(ResBlockKind::Basic) }).contains("groups and base_width"));
     }
 }

@@ -163,14 +163,14 @@ impl StableDiffusionConfig {
         let (scheduler, text, vae, unet) = (&self.scheduler, &self.text, &self.vae, &self.unet);
         let share = |beta: f64| beta > 0.0 && beta < 1.0;
         let wrong = |part: &str, numbers: &dyn std::fmt::Debug, hint: &str| {
-            Err(Error::usage(format!("a Stable Diffusion encoder cannot have {part} = {numbers:?}")).hint(hint))
+            Err(Error::usage(format!("invalid Stable Diffusion encoder: {part} = {numbers:?}")).hint(hint))
         };
         let lists = vae.channels.iter().chain(&unet.channels).chain(&unet.heads);
         let others = [scheduler.steps, text.positions, text.width, text.depth, text.heads, text.mlp_hidden];
         let more = [vae.layers, vae.latent_channels, unet.layers, unet.transformer_depth, self.image_size, self.patch];
         let sizes = lists.chain(&others).chain(&more).all(|n| *n <= MAX_SIZE);
         if !sizes || vae.channels.len() + unet.channels.len() > 32 || text.vocabulary > 1 << 24 {
-            return Err(Error::usage("a Stable Diffusion encoder has a number that no such network has")
+            return Err(Error::usage("invalid Stable Diffusion encoder: a size is too large")
                 .hint("all must be at most 65536 (the vocabulary 16777216), with at most 32 levels in vae and unet"));
         }
         if !share(scheduler.beta_start) || !share(scheduler.beta_end) || self.time_step >= scheduler.steps {
@@ -284,7 +284,7 @@ impl NetworkConfig for StableDiffusionConfig {
         let divides = self.image_size > 0 && self.image_size.checked_rem(stride) == Some(0);
         if !divides || self.image_size.checked_rem(self.patch) != Some(0) {
             return Err(Error::usage(format!(
-                "a Stable Diffusion encoder cannot have image_size {} with patch {} and {levels} halvings",
+                "invalid Stable Diffusion encoder: image_size {} with patch {} and {levels} halvings of the grid",
                 self.image_size, self.patch
             ))
             .hint("patch, and 2 to the number of halvings in vae and unet, must divide image_size"));

@@ -110,7 +110,7 @@ pub struct VitConfig {
     /// Rotary position embedding of queries and keys. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
-    /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,
@@ -121,7 +121,7 @@ fn default_eps() -> f64 {
 }
 
 impl VitConfig {
-    /// The network of the first paper: class token, learned position embeddings for all tokens, biases, exact GELU.
+    /// The ViT of the original paper: class token, learned position embeddings for all tokens, biases, exact GELU.
     pub fn plain(image_size: usize, patch: usize, width: usize, depth: usize, heads: usize, mlp_hidden: usize) -> Self {
         Self {
             image_size,
@@ -236,10 +236,10 @@ impl VitConfig {
     pub(crate) fn attention_positions(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
         if self.relative_positions && grid != self.grid() {
             return Err(Error::usage(format!(
-                "the table of relative positions is for {:?} patches, not for {grid:?}",
+                "the relative position bias table is for a grid of {:?} patches, but the images have {grid:?}",
                 self.grid()
             ))
-            .hint("prepare the images at the size on the encoder's card"));
+            .hint("preprocess the images to the size on the encoder's card"));
         }
         let head_dim = self.width / self.heads;
         Ok(AttentionPositions {
@@ -257,7 +257,7 @@ impl NetworkConfig for VitConfig {
         let possible = numbers.iter().all(|n| (1..=MAX_SIZE).contains(n)) && self.registers <= MAX_SIZE;
         if !possible || self.image_size < self.patch || !self.width.is_multiple_of(self.heads) {
             return Err(Error::usage(format!(
-                "a vision transformer cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
+                "invalid vision transformer: image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
                 self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden
             ))
             .hint(
@@ -271,16 +271,20 @@ impl NetworkConfig for VitConfig {
             return Err(Error::usage("position_grid must be positive, and position_offset at least 0 and below 1"));
         }
         if self.relative_positions && (!self.class_token || self.prefix() > 1) {
-            return Err(Error::usage("relative positions are defined for one class token and patches only"));
+            return Err(Error::usage(
+                "relative_positions requires a class token and no other token before the patches",
+            ));
         }
         if self.distillation_token && !self.class_token {
-            return Err(Error::usage("a distillation token stands after a class token, and there is none"));
+            return Err(Error::usage("distillation_token requires class_token"));
         }
         if self.pos_embed_registers && self.class_token && !self.pos_embed_class {
-            return Err(Error::usage("registers cannot have positions of their own where the class token has none"));
+            return Err(Error::usage(
+                "pos_embed_registers requires pos_embed_class, because the class token precedes the registers",
+            ));
         }
         if self.post_norm && self.layer_scale.is_some() {
-            return Err(Error::usage("norms at the end of the branches leave no place for layer_scale"));
+            return Err(Error::usage("post_norm cannot be combined with layer_scale"));
         }
         drop_path::check(self.drop_path)
     }
