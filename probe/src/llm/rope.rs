@@ -6,7 +6,7 @@
 //! partial rotary embedding, the first channels of a head are rotated. The scalings follow `modeling_rope_utils.py`,
 //! in f32 as there.
 
-use super::kernel::cast;
+use super::precision::cast;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,9 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use super::activation::Activation;
 pub use super::family::DecoderFamily;
-pub use options::{Activation, LayerType, MoeConfig};
+pub use options::{LayerType, MoeConfig};
 
 use super::family::RopeLayers;
 use super::rope::{RopeConfig, RopeScaling};
