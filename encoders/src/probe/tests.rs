@@ -109,9 +109,9 @@ fn malformed_samples_are_refused() {
     let mut bad = good.clone();
     bad.values[7] = f32::NAN;
     assert_eq!(refused(&bad), "training vector 2 has a value that is not finite");
-    assert!(refused(&ProbeSamples::default()).contains("needs training vectors"));
-    assert!(refused(&ProbeSamples { labels: vec![2; 20], ..good.clone() }).contains("label 2"));
-    assert!(refused(&ProbeSamples { labels: vec![0; 19], ..good.clone() }).contains("need 57 values"));
+    assert!(refused(&ProbeSamples::default()).contains("the training data have 0 vectors"));
+    assert!(refused(&ProbeSamples { labels: vec![2; 20], ..good.clone() }).contains("label is 2"));
+    assert!(refused(&ProbeSamples { labels: vec![0; 19], ..good.clone() }).contains("expected 57 and 19"));
     let wide = ProbeSamples { width: 6, values: vec![0.5; 120], ..good.clone() };
     assert!(refused(&wide).contains("width 6"));
     assert!(run(&good, &good, 2, &ProbeConfig { l2: Vec::new(), ..config }).is_err());
