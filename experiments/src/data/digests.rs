@@ -166,7 +166,7 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], current: &str, by_metadat
             Err(Error::failed(format!("{} was made from other inputs: `{input}`: {changes}", dir.display()))
                 .hint(format!("restore the files, or remove {} to run it again", dir.display())))
         }
-        // Unknown changes are reported by `RunStore::claim`.
+        // `RunStore::write_or_compare_config` reports that the digests differ, without naming files.
         None => Ok(()),
     }
 }

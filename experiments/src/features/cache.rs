@@ -296,7 +296,7 @@ fn encode_chunks(
     let outcomes = workers::each(parallelism, tasks.to_vec(), |(number, chunk)| {
         stop::check()?;
         let (encoder, Ok(entry)) = (&encoders[number], &entries[number]) else {
-            return Err(Error::failed("no cache entry"));
+            return Err(Error::failed(format!("the feature cache has no entry for encoder number {number}")));
         };
         bar.message(&format!("encoding images with {}", encoder.encoder.name()));
         let extractor = LoadedEncoder::take(&loaded[number], encoder, &data.dir, device)?;

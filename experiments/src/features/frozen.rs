@@ -89,7 +89,7 @@ impl ComputedFeatures {
             maps.push(features.tokens);
         }
         if maps.is_empty() {
-            return Err(Error::failed("features of no image"));
+            return Err(Error::failed("no image is given, expected at least one"));
         }
         Ok(FeatureMap { tokens: Tensor::cat(maps, 0), grid: self.grid })
     }

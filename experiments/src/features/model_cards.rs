@@ -63,12 +63,12 @@ impl From<ModelEncoder> for ModelEncoderTable {
 }
 
 impl ModelEncoder {
-    /// Makes the entry of an encoder with its own weights.
+    /// Creates the entry of an encoder with the weights of its card.
     pub fn of_card(card: EncoderCard) -> Self {
         Self { encoder: ArmEncoder::plain(card.id.clone()), card: ArmCard::Encoder(card) }
     }
 
-    /// Features of one image. The encoder is loaded for this call only.
+    /// Computes the features of one image. The encoder is loaded for this call only.
     fn features(&self, image: &RgbImage, device: &Device) -> Result<FeatureMap> {
         let encoder = self.encoder.load(self.card.encoder()?.clone(), device)?;
         Ok(encoder.encode_batch(std::slice::from_ref(image), &|_| "the image".into())?.features)
@@ -109,7 +109,8 @@ pub fn blank_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, d
     }
 }
 
-/// How the orientation in images' EXIF data is applied; all encoders of a model read the same images.
+/// Returns how the EXIF orientation of images is applied: as the first card states, because all encoders of a model read
+/// the same images.
 pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientation {
     cards.next().map(ArmCard::orientation).unwrap_or_default()
 }
@@ -133,7 +134,8 @@ pub fn write(dir: &Path, encoders: &[EncoderFeatures]) -> Result<()> {
     if file.is_file() {
         return Ok(());
     }
-    // Models of earlier versions have no checksums; a checksum of one file would claim that all were checked.
+    // A model of an earlier version has no list of checksums. A new list with this file alone would make the model count
+    // as verified although its other files were never checked.
     match dir.join(checksums::FILE).is_file() {
         true => checksums::write_json(dir, FILE, &model_encoders(encoders)),
         false => atomic::write_json(&file, &model_encoders(encoders)),

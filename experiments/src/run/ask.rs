@@ -116,7 +116,8 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Opens a language model by a name as in studies. `chat` replaces its chat template; `raw` uses none.
+    /// Opens a language model, named as in the `llm` key of a study. `chat` names a chat template that replaces the
+    /// model's own; with `raw`, texts are continued without a chat template.
     ///
     /// # Errors
     /// It is not on this machine, its model family is not supported, or it has no chat template.
@@ -179,12 +180,12 @@ impl MultimodalModel {
         }
         if chat.is_some() {
             return Err(Error::usage("the chat template of this model is stored with it and cannot be replaced")
-                .hint("name no chat template"));
+                .hint("leave the chat template out"));
         }
         if !dir.join("connector.safetensors").is_file() {
             return Err(Error::usage(format!(
-                "{} is not a multimodal model directory: it has no connector.safetensors and is no released Cambrian \
-                 model",
+                "{} is not a multimodal model directory: it has no connector.safetensors and is not a released \
+                 Cambrian model",
                 dir.display()
             ))
             .hint("give the `model` directory of a run, OUT/<study>/<arm>/seed-<n>/model, or a released model"));

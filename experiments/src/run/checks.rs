@@ -141,7 +141,7 @@ fn lengths(stage: &Stage, set: &ExampleSet, image: usize, most: usize) -> Result
 /// Checks that a directory exists or can be created, and that files can be created in it. Leaves nothing behind.
 ///
 /// # Errors
-/// It cannot; the error names the cause.
+/// The directory cannot be created or written to; the error names the cause.
 pub fn check_writable(dir: &Path) -> Result<()> {
     output::check_directory(dir).map_err(|e| e.hint("choose another output directory"))
 }

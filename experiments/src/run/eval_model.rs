@@ -51,10 +51,10 @@ pub struct ModelEvalOptions {
     pub device: Device,
 }
 
-/// Name of a model in results, from its directory: `nano-nano-siglip-seed-0` for `runs/nano/nano-siglip/seed-0/model`,
-/// `cambrian-8b` for `cambrian-8b/`.
+/// Returns the name of a model in results, from its directory: `nano-nano-siglip-seed-0` for
+/// `runs/nano/nano-siglip/seed-0/model`, `cambrian-8b` for `cambrian-8b/`.
 pub fn default_name(model: &Path) -> String {
-    // `.` and `..` have names of their own only in full.
+    // Paths that end in `.` or `..` have no file name; their canonical paths do.
     let whole = match model.file_name() {
         Some(_) => model.to_path_buf(),
         None => model.canonicalize().unwrap_or_else(|_| model.to_path_buf()),
@@ -150,8 +150,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     let study = begun.map_or_else(open, Ok)?;
     Provenance::record(study.dir(), &dir, None)?;
     let store = study.run(&options.name, 0);
-    let earlier = earlier(&options.model).ok();
-    digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;
+    let by_metadata = digest_by_metadata(&options.model).ok();
+    digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, by_metadata.as_deref())?;
     store.write_or_compare_config(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
 
     let trained = !model.encoders.is_empty();
@@ -240,7 +240,7 @@ fn check_questions(answerer: &MultimodalModel, tasks: &[EvalTask], dir: &Path, n
     Ok(())
 }
 
-/// Files of a model, in its directory and the folders in it; other files there do not affect the digest.
+/// Lists the files of a model, in its directory and the folders in it; other files there do not affect the digest.
 fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
     let step = || format!("listing {}", model.display());
     let (mut files, mut folders) = (Vec::new(), vec![model.to_path_buf()]);
@@ -252,7 +252,7 @@ fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
                 // One level suffices: the language model of a run lies in `llm`.
                 folders.extend((folder == model).then_some(path));
             } else if ["json", "safetensors", "bin", "pt", "pth", "gguf", "model", "jinja", "txt"].contains(&kind)
-                && !is_prose(&path)
+                && !is_unread_text(&path)
             {
                 files.push((image_files::encode_name(path.strip_prefix(model).unwrap_or(&path)), path));
             }
@@ -262,14 +262,14 @@ fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// Whether a file is a text file that no tokenizer reads.
-fn is_prose(path: &Path) -> bool {
+/// Returns whether a file is a text file that no tokenizer reads, such as `LICENSE.txt`.
+fn is_unread_text(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     name.ends_with(".txt") && !["merges.txt", "vocab.txt"].contains(&name.as_str())
 }
 
-/// Digest of a model by file names, sizes and times, as versions before 0.2 computed it.
-fn earlier(model: &Path) -> Result<String> {
+/// Returns the digest of the names, sizes and modification times of a model's files, which versions before 0.2 recorded.
+fn digest_by_metadata(model: &Path) -> Result<String> {
     let step = || format!("listing {}", model.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(model).with_context(step)? {
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn models_are_called_by_their_place() {
+    fn default_names_follow_from_the_directory() {
         for (path, name) in [
             ("runs/nano/nano-siglip/seed-0/model", "nano-nano-siglip-seed-0"),
             ("cambrian-8b/", "cambrian-8b"),

@@ -1,4 +1,4 @@
-//! A benchmark as a model is evaluated on it: its questions with tokenised prompts, and the scoring of answers.
+//! The evaluation of a model on one benchmark: its questions with tokenised prompts, and the scoring of answers.
 
 use crate::data::{ImageIndex, benchmarks, image_files};
 use crate::study::EvalOptions;
@@ -83,12 +83,12 @@ impl EvalTask {
         })
     }
 
-    /// Notes on the rows that are not asked, by reason.
+    /// Returns notes on the rows that are not asked, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         self.skipped.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
     }
 
-    /// Id of a question about the image with this index, if one is asked.
+    /// Returns the id of a question about the image with this index, if one is asked.
     pub fn question_about(&self, image: usize) -> Option<&str> {
         let at = self.images.iter().position(|p| *p == image)?;
         self.questions.get(at).map(|q| q.id.as_str())
@@ -99,8 +99,8 @@ impl EvalTask {
     /// # Errors
     /// A question is too long; the error names the first.
     pub fn check_lengths(&self, image: usize, most: usize) -> Result<()> {
-        let longest = self.image_prompts.iter().zip(&self.questions).find(|(ids, _)| ids.len() + image > most + 1);
-        match longest {
+        let too_long = self.image_prompts.iter().zip(&self.questions).find(|(ids, _)| ids.len() + image > most + 1);
+        match too_long {
             None => Ok(()),
             Some((ids, question)) => Err(Error::failed(format!(
                 "question {} of {} has {} tokens with its image, the language model reads at most {most}",

@@ -182,11 +182,7 @@ fn answer_questions(
         let found = generate::answer(model, grey, &prompts, &decoding, device);
         let found = found.with_context(|| {
             let first = asked_blind.iter().position(|ids| chunk.first() == Some(&ids)).unwrap_or(0);
-            format!(
-                "asking {} without images, {} or one of the next",
-                task.benchmark.id(),
-                task.named(first..first + 1)
-            )
+            format!("asking {} without images, from {} on", task.benchmark.id(), task.named(first..first + 1))
         })?;
         done.now.blind.extend(found);
         bar.add(chunk.len() as u64);

@@ -195,7 +195,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// The inputs differ; the error names the first difference, and for data the files that changed.
-    pub fn claim(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
+    pub fn write_or_compare_config(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
         digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
         store.write_or_compare_config(&notes::with_notes(config, notes))
     }

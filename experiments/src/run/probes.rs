@@ -24,7 +24,7 @@ const SEED: u64 = 0;
 const CONFIDENCE: f64 = 0.95;
 /// Card id of the untrained encoder with which others are compared.
 pub const RANDOM: &str = "nano-random";
-/// Linear-probe accuracy from which the untrained encoder counts as already having the attribute.
+/// Linear-probe accuracy of the untrained encoder from which an attribute needs no training.
 const INNATE: f64 = 0.8;
 /// Number of images that are rendered and encoded at a time.
 const CHUNK: usize = 64;
@@ -297,9 +297,9 @@ impl ComparedProbe {
         let random = self.random?;
         let said = match self.verdict? {
             ProbeVerdict::AboveRandom => return None,
-            ProbeVerdict::NotLearned if random.accuracy >= INNATE => "untrained features already have it",
+            ProbeVerdict::NotLearned if random.accuracy >= INNATE => "the untrained encoder is as accurate",
             ProbeVerdict::NotLearned => "not learned",
-            ProbeVerdict::BelowRandom => "untrained features have more of it",
+            ProbeVerdict::BelowRandom => "the untrained encoder is more accurate",
         };
         Some(format!("{} {} (random {}): {said}", self.name(), percent(self.record.linear), percent(random)))
     }
@@ -392,8 +392,8 @@ mod tests {
         let text = table(&compared, "# ", 200);
         for line in [
             "# thing 12 % (random 9 %): not learned",
-            "# colour 96 % (random 95 %): untrained features already have it",
-            "# depth 50 % (random 75 %): untrained features have more of it",
+            "# colour 96 % (random 95 %): the untrained encoder is as accurate",
+            "# depth 50 % (random 75 %): the untrained encoder is more accurate",
         ] {
             assert!(text.lines().any(|l| l == line), "{text}");
         }

@@ -43,7 +43,8 @@ pub struct StudyOutcome {
     pub failed: usize,
 }
 
-/// Makes `study.json`, which fixes the evaluator of the directory. Arms and seeds may be added later.
+/// Builds the content of `study.json`. It must stay the same for all runs in the study's directory; arms and seeds, which
+/// it does not contain, may be added later.
 fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
     Ok(json!({
         "study": study.name,
@@ -109,7 +110,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                 None => &[],
             };
             let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
-            evaluator.claim(run, &config, notes)?;
+            evaluator.write_or_compare_config(run, &config, notes)?;
             run.note_missing_checksums(&|text| progress.line(text))?;
             let note = |text: &str| progress.line(text);
             let results = run.results(&note)?;
@@ -261,7 +262,8 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
     Ok(StudyOutcome { runs, failed: 0, written })
 }
 
-/// Collects what the report says about the study, and the directories and caches in which its images may lie.
+/// Collects title, question, command and evidence of a study for its report, and sets the directories in which the
+/// report looks for images.
 fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let study: Value = match dir.join("study.json") {
         path if path.is_file() => atomic::read_json(&path)?,

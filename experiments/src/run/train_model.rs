@@ -117,7 +117,7 @@ pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress)
     let digests: BTreeMap<String, String> =
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = evaluator.resolved_config(&arm, run.seed, &digests)?;
-    evaluator.claim(&store, &config, &notes)?;
+    evaluator.write_or_compare_config(&store, &config, &notes)?;
     store.note_missing_checksums(&|text| progress.line(text))?;
     if store.has_model(&|text| progress.line(text))? {
         store.remove_states()?;

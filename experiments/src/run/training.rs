@@ -40,11 +40,11 @@ impl TrainJob<'_> {
     }
 }
 
-/// Number of images from whose features a connector computes the mean and deviation of each channel: the first ones of
-/// the training data.
-const STATISTICS: usize = 1024;
+/// Number of images, from the beginning of the training data, whose features give the mean and standard deviation of
+/// each channel to a connector that standardises features.
+const STATISTICS_IMAGES: usize = 1024;
 /// Number of images that are read at a time for the statistics.
-const BATCH: usize = 64;
+const STATISTICS_BATCH: usize = 64;
 
 /// File name of the aligned connector in its directory.
 const ALIGNED: &str = "connector.safetensors";
@@ -161,10 +161,10 @@ fn train_stage(
     }
     bar.begin(done as u64, stage.total_steps(examples.len()) as u64);
     bar.message(&format!("{}: {name}", job.title()));
-    let (mut failure, mut pace) = (None, TrainingSpeed::default());
+    let (mut failure, mut throughput) = (None, TrainingSpeed::default());
     let mut on_step = |s: &StepLog| {
         bar.set(s.step as u64, s.steps as u64);
-        let speed = pace.add(stage.batch as f64, s.seconds);
+        let speed = throughput.add(stage.batch as f64, s.seconds);
         bar.note(&format!("loss {:.3}, {speed:.1} samples/s, ", s.loss));
         let left = humantime::format_duration(Duration::from_secs(
             ((s.steps - s.step) as f64 * stage.batch as f64 / speed) as u64,
@@ -212,21 +212,22 @@ fn train_stage(
     }
 }
 
-/// Gives a connector that standardises features their statistics, over the first images of the first stage. An aligned
-/// connector is saved with them.
+/// Computes the mean and standard deviation of each feature channel for a connector that standardises features, over
+/// the first images of the first stage. The connector stores these statistics, so an aligned connector is saved with
+/// them.
 fn standardise(model: &mut Mllm, examples: &PackedExamples, source: &VisualSource, device: &Device) -> Result<()> {
     if !model.config().connector.kind.properties().needs_statistics {
         return Ok(());
     }
-    let first = first_images(examples, STATISTICS)?;
+    let first = first_images(examples, STATISTICS_IMAGES)?;
     if first.is_empty() {
         return Err(Error::usage("`standardise` of the connector needs images, but the first stage has none")
             .hint("leave `standardise` out, or give the first stage conversations with images"));
     }
-    model.standardise(first.chunks(BATCH).map(|images| source.batch(images, device)))
+    model.standardise(first.chunks(STATISTICS_BATCH).map(|images| source.batch(images, device)))
 }
 
-/// The images of the first `count` examples that have one.
+/// Returns the images of the first `count` examples that have one.
 fn first_images(examples: &PackedExamples, count: usize) -> Result<Vec<usize>> {
     let with_image = (0..examples.len()).filter(|i| examples.has_image(*i)).take(count);
     let images: Vec<Option<usize>> = with_image.map(|i| Ok(examples.get(i)?.image)).collect::<Result<_>>()?;
@@ -287,7 +288,8 @@ impl TrainingSpeed {
     }
 }
 
-/// Grid to which the features of several encoders are resampled: the largest among them, so that no detail is lost.
+/// Returns the grid to which the features of several encoders are resampled: the largest of their grids, so that no
+/// detail is lost.
 pub fn common_grid(encoders: &[EncoderFeatures]) -> Result<[usize; 2]> {
     encoders
         .iter()

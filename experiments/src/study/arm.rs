@@ -102,7 +102,7 @@ impl Arm {
         Ok(Self::new(encoders.map_err(|e| e.context(format!("reading the arm `{text}`")))?, freeze))
     }
 
-    /// Checks what needs no weights: that names are valid and encoders exist.
+    /// Checks that names are valid and that the encoders have cards; the weights are not read.
     pub fn check(&self) -> Result<()> {
         if self.encoders.is_empty() {
             return Err(

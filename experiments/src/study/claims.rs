@@ -8,7 +8,7 @@ use burgess_reports::validity::ProbePair;
 /// Checks that a study's claims, and its pairs of probes and questions, refer to benchmarks that it asks.
 ///
 /// # Errors
-/// One does not; the error names table and key.
+/// One of them refers to a benchmark that the study does not ask; the error names table and key.
 pub fn check(claims: &Claims, pairs: &[ProbePair], benchmarks: &[String]) -> Result<()> {
     let mut categories = Vec::new();
     for id in benchmarks {

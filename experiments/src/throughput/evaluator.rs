@@ -17,7 +17,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use std::time::Instant;
 
-/// The work to measure.
+/// The models, batch sizes and lengths to measure.
 #[derive(Debug, Clone)]
 pub struct EvaluatorWork {
     /// Configuration of the language model.
@@ -39,7 +39,8 @@ pub struct EvaluatorWork {
 /// Measurement of one kind of work.
 #[derive(Debug, Clone, Serialize)]
 pub struct EvaluatorThroughput {
-    /// Kind of work: `prompt`, `decode`, `align`, `align, encoding` or `tune`.
+    /// Kind of work: `prompt` (prefill), `decode`, or a training step of the align stage with given features (`align`),
+    /// of the align stage with features computed from images (`align, encoding`), or of the tune stage (`tune`).
     pub work: &'static str,
     /// Batch size in sequences.
     pub batch: usize,
@@ -90,7 +91,7 @@ pub fn measure_evaluator(
     let mut trained = TrainingBenchmark::new(work, llm, device)?;
     let parts = [("align", false, false), ("align, encoding", true, false), ("tune", false, true)];
     for (name, encodes, tunes) in parts {
-        trained = trained.with_llm(tunes);
+        trained = trained.with_trainable_llm(tunes);
         measure(name, work.samples, work.samples, &mut || trained.step(encodes))?;
     }
     Ok(())
@@ -99,6 +100,7 @@ pub fn measure_evaluator(
 /// Number of tokens decoded in one run.
 const DECODED: usize = 16;
 
+/// Returns `count` arbitrary token ids, which differ by `salt`.
 fn ids(count: usize, salt: usize, llm: &LlmConfig) -> Vec<u32> {
     (0..count).map(|i| ((i * 7919 + salt * 104_729) % llm.vocab_size) as u32).collect()
 }
@@ -188,9 +190,9 @@ impl TrainingBenchmark {
         Ok(Self { model, optimiser, examples, images, device: device.clone().autodiff() })
     }
 
-    fn with_llm(mut self, trained: bool) -> Self {
+    fn with_trainable_llm(mut self, trainable: bool) -> Self {
         let llm = self.model.llm;
-        self.model.llm = if trained { llm.unfreeze() } else { llm.freeze() };
+        self.model.llm = if trainable { llm.unfreeze() } else { llm.freeze() };
         self
     }
 
@@ -200,7 +202,7 @@ impl TrainingBenchmark {
         let start = Instant::now();
         let examples: Vec<&Example> = self.examples.iter().collect();
         let batch = read_batch(&self.model, &examples, &self.images, None, None, &self.device)?;
-        let loss = batch.ok_or_else(|| Error::failed("nothing to learn"))?.loss(&self.model)?;
+        let loss = batch.ok_or_else(|| Error::failed("the batch has no supervised token"))?.loss(&self.model)?;
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
         self.optimiser.collect(&self.model, gradients, 1.0);
         let settings = StepSettings { rate: &|_| Some(1e-5), total: 1.0, clip: 1.0, weight_decay: 0.0 };

@@ -162,7 +162,7 @@ pub fn train_stage(
     for step in first..total {
         if (run.stop)() {
             if let Some(timer) = timer.as_mut().filter(|_| step > first) {
-                timer.now(step, &model, stage, &optimiser)?;
+                timer.save(step, &model, stage, &optimiser)?;
             }
             return Ok(StageOutcome::Interrupted);
         }
@@ -230,7 +230,7 @@ pub fn train_stage(
             seconds: clock.elapsed().as_secs_f64(),
         });
         if let Some(timer) = timer.as_mut().filter(|_| step + 1 < total) {
-            timer.step(step + 1, &model, stage, &optimiser)?;
+            timer.save_if_due(step + 1, &model, stage, &optimiser)?;
         }
     }
     // Freezing, LoRA and precision apply to this stage only.

@@ -26,12 +26,12 @@ const FORMAT: u32 = 1;
 const MAX_SAVING_FRACTION: f64 = 0.02;
 /// Maximum length in bytes of a header that is read; a hundred thousand parameters need less.
 const MAX_HEADER: u64 = 100 << 20;
-/// Placeholder of the digest in the header, from which the digest is computed.
+/// Placeholder of the digest in the header. The digest is that of the file with this placeholder.
 const NO_DIGEST: &str = "00000000000000000000000000000000";
 /// The bytes before the digest in the header.
 const DIGEST_KEY: &[u8] = b"\"blake3\":\"";
 
-/// Saves the training state of a stage: to which file, and how often.
+/// Configuration of saving the training state of a stage: the file and the intervals.
 #[derive(Debug, Clone)]
 pub struct StateSaver {
     /// Path of the state file.
@@ -91,7 +91,7 @@ impl StateSaver {
         let more = differences.len().saturating_sub(8);
         let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
         Err(Error::failed(format!(
-            "the training state {} is of a run with other inputs:{}{more}",
+            "the training state {} belongs to a run with other inputs:{}{more}",
             self.path.display(),
             shown.concat()
         ))
@@ -125,8 +125,8 @@ pub(super) struct SaveTimer<'a> {
 }
 
 impl SaveTimer<'_> {
-    /// Saves the state after `step` steps, if one is due.
-    pub(super) fn step<M: Module>(
+    /// Saves the state after `step` steps if an interval of the [`StateSaver`] has passed.
+    pub(super) fn save_if_due<M: Module>(
         &mut self,
         step: usize,
         model: &M,
@@ -138,11 +138,11 @@ impl SaveTimer<'_> {
         if !counted && self.last.elapsed() < wait {
             return Ok(());
         }
-        self.now(step, model, stage, optimiser)
+        self.save(step, model, stage, optimiser)
     }
 
     /// Saves the state after `step` steps.
-    pub(super) fn now<M: Module>(
+    pub(super) fn save<M: Module>(
         &mut self,
         step: usize,
         model: &M,
@@ -163,7 +163,7 @@ impl SavedState {
         self.state.step
     }
 
-    /// Whether the file has a digest, which is then verified; files of earlier versions have none.
+    /// Returns whether the file has a digest, which is then verified; files of earlier versions have none.
     pub fn checked(&self) -> bool {
         self.checked
     }
@@ -257,13 +257,14 @@ struct TrainedPath<'a> {
 }
 
 impl TrainedPath<'_> {
+    /// Returns the path of the current parameter, such as `connector.fc1.weight`; `None` if the stage does not train it.
     fn parameter(&self) -> Option<String> {
         self.stage.peak_lr(&self.path).map(|_| self.path.join("."))
     }
 }
 
 /// Size of an f32 in bytes.
-const WIDTH: usize = 4;
+const F32_BYTES: usize = 4;
 
 fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser, state: &State) -> Result<()> {
     let trained_path = || TrainedPath { stage, path: Vec::new() };
@@ -299,7 +300,7 @@ struct HeaderWriter<'a> {
 impl HeaderWriter<'_> {
     fn list(&mut self, kind: &str, path: &str, shape: &[usize], count: usize) {
         let start = self.end;
-        self.end += count * WIDTH;
+        self.end += count * F32_BYTES;
         let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, self.end]});
         self.header.insert(format!("{kind}/{path}"), entry);
     }
@@ -372,6 +373,7 @@ impl<W: Write> ModuleVisitor for ValueWriter<'_, W> {
     }
 }
 
+/// Reads weights and moments of the trained parameters from a saved state.
 struct StateReader<'a> {
     trained_path: TrainedPath<'a>,
     tensors: &'a Checkpoint,
