@@ -346,7 +346,7 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
     assert_eq!(saver.open()?.map(|s| (s.step(), s.checked())), Some((3, true)), "kept when it was asked to stop");
     let other = StateSaver::new(&path, json!({"stage": Stage { clip: 2.0, ..stage.clone() }, "data": "two"}));
     let e = other.open().unwrap_err();
-    assert!(e.to_string().contains("run.data: \"one\" there, \"two\" here") && e.to_string().contains("clip"), "{e}");
+    assert!(e.to_string().contains("run.data: \"one\" stored, \"two\" now") && e.to_string().contains("clip"), "{e}");
     assert!(e.hint_text().is_some_and(|h| h.contains("remove")));
 
     // A stage that trains other parameters.

@@ -288,7 +288,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     place.file("tiny.toml", &changed);
     let refused = place.run(&["rank", &study, "--out", "whole"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("evaluator.recipe.tune.steps: 6 there, 7 here"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("evaluator.recipe.tune.steps: 6 stored, 7 now"), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("hint:"));
 }
 

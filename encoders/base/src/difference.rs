@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-/// Lists the keys at which a stored and a current JSON value differ, as `key.key: STORED there, CURRENT here`.
-pub fn differences(there: &Value, here: &Value) -> Vec<String> {
-    fn walk(path: &str, there: &Value, here: &Value, out: &mut Vec<String>) {
-        match (there, here) {
+/// Lists the keys at which a stored and a current JSON value differ, as `key.key: A stored, B now`.
+pub fn differences(stored: &Value, current: &Value) -> Vec<String> {
+    fn walk(path: &str, stored: &Value, current: &Value, out: &mut Vec<String>) {
+        match (stored, current) {
             (Value::Object(a), Value::Object(b)) => {
                 let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
                 for key in keys {
@@ -14,11 +14,11 @@ pub fn differences(there: &Value, here: &Value) -> Vec<String> {
                 }
             }
             (a, b) if a == b => {}
-            (a, b) => out.push(format!("{path}: {a} there, {b} here")),
+            (a, b) => out.push(format!("{path}: {a} stored, {b} now")),
         }
     }
     let mut out = Vec::new();
-    walk("", there, here, &mut out);
+    walk("", stored, current, &mut out);
     out
 }
 
@@ -31,7 +31,7 @@ mod tests {
     fn differences_name_the_keys() {
         let a = json!({"recipe": {"steps": 10, "lr": 0.1}, "llm": "x"});
         let b = json!({"recipe": {"steps": 20, "lr": 0.1}, "llm": "x", "limit": 5});
-        assert_eq!(differences(&a, &b), ["limit: null there, 5 here", "recipe.steps: 10 there, 20 here"]);
+        assert_eq!(differences(&a, &b), ["limit: null stored, 5 now", "recipe.steps: 10 stored, 20 now"]);
         assert!(differences(&a, &a).is_empty());
     }
 }

@@ -452,7 +452,7 @@ mod tests {
         let tmp = tempfile::tempdir()?;
         drop(StudyStore::open(tmp.path(), &json!({"steps": 1}))?);
         let e = StudyStore::open(tmp.path(), &json!({"steps": 2})).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(e.contains("steps: 1 there, 2 here"), "{e}");
+        assert!(e.contains("steps: 1 stored, 2 now"), "{e}");
         assert!(StudyStore::open(tmp.path(), &json!({"steps": 1})).is_ok());
         Ok(())
     }

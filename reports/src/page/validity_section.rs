@@ -9,9 +9,13 @@ use serde::Serialize;
 /// The values that fill the template.
 #[derive(Serialize)]
 pub(super) struct ValiditySection {
+    /// Conclusions, one sentence each.
     said: Vec<String>,
+    /// Figure of all attributes for wide screens, as SVG.
     broad: String,
+    /// The same figure for narrow screens.
     narrow: String,
+    /// One figure per attribute, as SVG.
     panels: Vec<String>,
     attributes: Vec<AttributeRow>,
     rows: Vec<ProbeRow>,
@@ -24,10 +28,15 @@ struct AttributeRow {
     class: String,
     attribute: String,
     questions: String,
+    /// Number of questions.
     n: usize,
+    /// Number of arms.
     arms: usize,
+    /// Kendall's τ between the orders of the arms by probe and by answers.
     tau: String,
+    /// Confidence interval of `tau`.
     interval: String,
+    /// Fraction of the probe's accuracy that the answers reach, in percent.
     read: String,
 }
 
@@ -36,15 +45,19 @@ struct AttributeRow {
 struct ProbeRow {
     attribute: String,
     label: String,
+    /// Accuracy of the linear probe, and its interval.
     linear: (String, String),
+    /// Accuracy of the nearest-neighbour probe, and its interval.
     knn: (String, String),
+    /// Accuracy of the answers, and its interval.
     answers: (String, String),
 }
 
+/// Formats the comparison for the template.
 pub(super) fn shown(v: &ProbeValidity) -> ValiditySection {
     let said: Vec<String> = v.attributes.iter().map(figure::validity_in_words).collect();
-    let overall = |width: f64, where_: &str| {
-        let title = format!("Direct probes and answers{where_}");
+    let overall = |width: f64, suffix: &str| {
+        let title = format!("Direct probes and answers{suffix}");
         figure::validity_figure(v, width).inline(&title, &said.join(". "))
     };
     let panels = v.attributes.iter().enumerate().zip(&said).map(|((n, a), said)| {

@@ -9,12 +9,12 @@ use burgess_base::Result;
 pub struct ExactMeans {
     /// Name of the model.
     pub model: String,
-    /// Means by category.
+    /// Means by category, in the order of [`SCOPES`](super::SCOPES) without the average.
     pub means: [PrintedNumber; 4],
 }
 
 impl ExactMeans {
-    /// Returns the mean of a scope.
+    /// Returns the mean of a scope, by its index in [`SCOPES`](super::SCOPES): 0 is the average.
     pub fn mean(&self, scope: usize) -> f64 {
         match scope.checked_sub(1).and_then(|c| self.means.get(c)) {
             Some(one) => one.value,
@@ -26,11 +26,11 @@ impl ExactMeans {
 /// Printed ranks of a model, within one of the paper's two lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrintedRanks {
-    /// Name of the list: `language-supervised` or another.
+    /// Name of the list: `language-supervised` or `other`.
     pub list: String,
     /// Name of the model.
     pub model: String,
-    /// Ranks by scope.
+    /// Ranks by scope, in the order of [`SCOPES`](super::SCOPES).
     pub ranks: [PrintedNumber; 5],
 }
 
@@ -43,19 +43,20 @@ pub struct DisabledScores {
     pub random: f64,
     /// Score without the image, in percent.
     pub disabled: f64,
-    /// Enabled − disabled, which is the height of the upper bar.
+    /// Score with the image minus score without it; the figure shows it as the height of the upper bar.
     pub gain: f64,
 }
 
 /// Printed correlations of the benchmarks, with CV-Bench as one of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrintedCorrelations {
-    /// Names of the benchmarks in the CSVs.
+    /// Names of the benchmarks in the CSV file.
     pub names: Vec<String>,
     /// The symmetric matrix of correlations.
     pub values: Vec<Vec<f64>>,
 }
 
+/// Reads the category means at full precision.
 pub(super) fn exact(file: &str, text: &str) -> Result<Vec<ExactMeans>> {
     let sheet = CsvSheet::parse(file, text)?;
     sheet.expect(&["Model", "G", "K", "O", "V"])?;
@@ -66,6 +67,7 @@ pub(super) fn exact(file: &str, text: &str) -> Result<Vec<ExactMeans>> {
     sheet.names(0)?.into_iter().enumerate().map(row).collect()
 }
 
+/// Reads the printed ranks.
 pub(super) fn ranked(file: &str, text: &str) -> Result<Vec<PrintedRanks>> {
     let sheet = CsvSheet::parse(file, text)?;
     sheet.expect(&["List", "Model", "Avg", "G", "K", "O", "V"])?;
@@ -79,6 +81,7 @@ pub(super) fn ranked(file: &str, text: &str) -> Result<Vec<PrintedRanks>> {
     (0..sheet.count()).map(row).collect()
 }
 
+/// Reads the scores without vision and at random.
 pub(super) fn disabled(file: &str, text: &str) -> Result<Vec<DisabledScores>> {
     let sheet = CsvSheet::parse(file, text)?;
     sheet.expect(&["Benchmark", "Random", "Disabled", "Gain"])?;
@@ -94,6 +97,7 @@ pub(super) fn disabled(file: &str, text: &str) -> Result<Vec<DisabledScores>> {
     sheet.names(0)?.into_iter().enumerate().map(row).collect()
 }
 
+/// Reads the upper triangle of the matrix of correlations, whose diagonal must be 1.
 pub(super) fn correlations(file: &str, text: &str) -> Result<PrintedCorrelations> {
     let sheet = CsvSheet::parse(file, text)?;
     let names = sheet.names(0)?;
@@ -102,8 +106,15 @@ pub(super) fn correlations(file: &str, text: &str) -> Result<PrintedCorrelations
     let mut values = vec![vec![1.0; names.len()]; names.len()];
     for (i, j) in (0..names.len()).flat_map(|i| (i..names.len()).map(move |j| (i, j))) {
         let r = sheet.needed(i, j + 1)?.value;
-        if !(-1.0..=1.0).contains(&r) || (i == j && r != 1.0) {
-            return Err(sheet.wrong(i, j + 1, &format!("{r} is not a correlation between -1 and 1")));
+        if !(-1.0..=1.0).contains(&r) {
+            return Err(sheet.wrong(i, j + 1, &format!("the correlation is {r}, must be between -1 and 1")));
+        }
+        if i == j && r != 1.0 {
+            return Err(sheet.wrong(
+                i,
+                j + 1,
+                &format!("the correlation of a benchmark with itself is {r}, must be 1"),
+            ));
         }
         for (a, b) in [(i, j), (j, i)] {
             if let Some(slot) = values.get_mut(a).and_then(|row| row.get_mut(b)) {

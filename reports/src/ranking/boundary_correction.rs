@@ -5,8 +5,8 @@
 //! than [`FEW`] are wrong, the interval of a benchmark's score is the union of the bootstrap's and Wilson's over the
 //! effective number of units ([`stats::effective_units`]). Wilson's interval is made for one binary answer per unit. It
 //! is conservative for clusters of questions and for scores between 0 and 1 (ANLS, soft VQA accuracy, MME's sum of
-//! accuracies), which cannot vary more than a binary score of the same mean. A metric whose points can leave the range
-//! from 0 to the weight keeps the bootstrap's interval.
+//! accuracies), which cannot vary more than a binary score of the same mean. If the points of a unit are negative
+//! or exceed its weight, the bootstrap's interval is kept.
 //!
 //! Means over benchmarks (categories and the average) widen accordingly: the distances of the interval ends from the
 //! score are combined as a root of summed squares (MOVER; Zou and Donner 2008), because benchmarks are drawn
@@ -151,6 +151,7 @@ pub(super) struct ArmCorrections {
 }
 
 impl ArmCorrections {
+    /// Computes the corrections of the arm with this index.
     pub fn new(
         grid: &RunGrid,
         arm: usize,
@@ -168,14 +169,17 @@ impl ArmCorrections {
         }
     }
 
+    /// Returns the interval of the score in a scope, see [`BoundaryCorrections::interval`].
     pub fn image(&self, grid: &RunGrid, scope: usize, value: f64, replicates: (f64, f64)) -> (f64, f64) {
         self.image.interval(grid, scope, value, replicates)
     }
 
+    /// Returns the interval of the blind score in a scope.
     pub fn blind(&self, grid: &RunGrid, scope: usize, value: f64, replicates: (f64, f64)) -> (f64, f64) {
         self.blind.interval(grid, scope, value, replicates)
     }
 
+    /// Returns the interval of the gain in a scope.
     pub fn gain(&self, grid: &RunGrid, scope: usize, value: f64, replicates: (f64, f64)) -> (f64, f64) {
         self.gain.interval(grid, scope, value, replicates)
     }

@@ -7,7 +7,8 @@ use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA,
 use burgess_base::{Category, Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Arms × seeds × benchmarks × units, where everything that arms share was checked to be equal.
+/// The points of all arms × seeds × benchmarks × units. Units, weights, metrics and chance were checked to be the
+/// same for all arms.
 pub(super) struct RunGrid {
     pub benchmarks: Vec<GridBenchmark>,
     /// Categories in display order.
@@ -20,30 +21,40 @@ pub(super) struct RunGrid {
     pub left_out: Vec<String>,
 }
 
+/// A benchmark that all runs have, with its units.
 pub(super) struct GridBenchmark {
     pub name: String,
     pub category: Category,
     pub metric: String,
+    /// Expected score of uniform guessing, in percent; NaN if unknown.
     pub chance: f64,
+    /// Number of questions.
     pub n: usize,
-    /// Ids of the units, sorted; every arm's columns are in this order.
+    /// Ids of the units, sorted; the points of every run are in this order.
     pub ids: Vec<String>,
+    /// Maximum number of points of each unit.
     pub weights: Vec<f64>,
 }
 
+/// An arm with its runs.
 pub(super) struct GridArm {
+    /// Name of the arm.
     pub arm: String,
     pub encoders: Vec<String>,
     pub freeze: String,
+    /// Average that was published for the arm, if the study states one.
     pub published: Option<f64>,
     /// Role that its runs state, if any.
     pub role: Option<ArmRole>,
+    /// Properties of the answers, by benchmark.
     pub answers: BTreeMap<String, AnswerStats>,
+    /// Means of times and throughput over the runs, and their largest memory.
     pub cost: RunCost,
     /// Runs by seed.
     pub runs: Vec<GridRun>,
 }
 
+/// The points of one run.
 pub(super) struct GridRun {
     pub seed: u64,
     /// Points of each unit with the image, per benchmark.
@@ -52,9 +63,10 @@ pub(super) struct GridRun {
     pub blinds: Vec<Vec<f64>>,
 }
 
-/// A scope with a score: a weighted sum of the benchmarks' scores.
+/// A scope of the ranking (the average, a category or a benchmark): its score is a weighted sum of benchmark scores.
 pub(super) struct Scope {
     pub name: String,
+    /// Weight of each benchmark; the weights sum to 1.
     pub weights: Vec<f64>,
 }
 
@@ -66,6 +78,10 @@ impl Scope {
 }
 
 impl RunGrid {
+    /// Arranges the runs of a study.
+    ///
+    /// # Errors
+    /// There is no run, two runs have the same arm and seed, or the runs cannot be compared.
     pub fn new(runs: &[RunResults], options: &RankOptions) -> Result<Self> {
         for run in runs {
             check_run(run)?;
@@ -102,6 +118,7 @@ impl RunGrid {
 }
 
 impl GridBenchmark {
+    /// Returns the maximum number of points of all units.
     pub fn total_weight(&self) -> f64 {
         self.weights.iter().sum()
     }
@@ -129,7 +146,7 @@ fn check_run(run: &RunResults) -> Result<()> {
             .iter()
             .any(|u| !(u.sum.is_finite() && u.blind.is_finite() && u.weight.is_finite() && u.weight >= 0.0))
         {
-            return fail("a unit is not finite or has a negative weight");
+            return fail("a unit has points or a weight that are not finite, or a negative weight");
         }
         let total: f64 = r.units.iter().map(|u| u.weight).sum();
         if total <= 0.0 {
@@ -159,7 +176,8 @@ fn common_benchmarks(runs: &[RunResults]) -> Result<(Vec<String>, Vec<String>)> 
             common.push(name.clone());
         } else {
             let lacking: Vec<String> = lacking.into_iter().collect();
-            left_out.push(format!("{name} is not compared: {} lacks it", formatting::short_list(&lacking, 3)));
+            let verb = if lacking.len() == 1 { "lacks" } else { "lack" };
+            left_out.push(format!("{name} is not compared: {} {verb} it", formatting::short_list(&lacking, 3)));
         }
     }
     if common.is_empty() {
@@ -169,6 +187,7 @@ fn common_benchmarks(runs: &[RunResults]) -> Result<(Vec<String>, Vec<String>)> 
     Ok((common, left_out))
 }
 
+/// Returns the benchmark of a result, without its points.
 fn bench(name: &str, r: &BenchmarkResult) -> GridBenchmark {
     let units = sorted(&r.units);
     GridBenchmark {
@@ -182,12 +201,15 @@ fn bench(name: &str, r: &BenchmarkResult) -> GridBenchmark {
     }
 }
 
+/// Returns the units in the order of their ids.
 fn sorted(units: &[UnitScore]) -> Vec<&UnitScore> {
     let mut units: Vec<&UnitScore> = units.iter().collect();
     units.sort_by(|a, b| a.id.cmp(&b.id));
     units
 }
 
+/// Collects the runs of one arm, by seed, and checks that they can be compared with each other and with those of the
+/// arm `reference`.
 fn arm_columns(
     arm: &str,
     seeds: &BTreeMap<u64, &RunResults>,
@@ -229,7 +251,7 @@ fn arm_columns(
         arm: arm.to_string(),
         encoders: first.run.encoders.clone(),
         freeze: first.run.freeze.clone(),
-        // Runs that predate the study's published average have none.
+        // A run that was finished before the study stated a published average has none.
         published: seeds.values().find_map(|r| r.run.published),
         role: seeds.values().find_map(|r| r.run.role),
         answers: benchmarks.iter().map(|b| (b.name.clone(), answers(seeds, &b.name))).collect(),
@@ -288,6 +310,8 @@ fn same_questions(
     Ok(())
 }
 
+/// Returns the average, the categories and the benchmarks as scopes. The average weights all categories equally, and a
+/// category its benchmarks.
 fn scopes(benchmarks: &[GridBenchmark], categories: &[Category]) -> Vec<Scope> {
     let size = |c: &Category| benchmarks.iter().filter(|b| b.category == *c).count() as f64;
     let mut scopes = vec![Scope {

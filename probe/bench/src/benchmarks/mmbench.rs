@@ -6,8 +6,8 @@
 //! that "the answer is a dog" is A; else the text of exactly one choice within a short answer. The toolkit passes every
 //! other answer to a language model; here it is unparsed, as in the toolkit's `exact_matching`.
 //!
-//! `cambrian-1` takes the first character after the announcement in an English answer and the first word of a Chinese
-//! one, and groups rotations by category, question, image and source.
+//! `cambrian-1` takes the first character after "answer is" or "answer:" in an English answer and the first word of a
+//! Chinese one, and groups rotations by category, question, image and source.
 //!
 //! lmms-eval uses an older version of the toolkit's matching. Its English task has a variant without GPT
 //! (`mmbench_en_dev_static`), which passes unmatched answers to its shared parser. Its Chinese task asks GPT; here such
@@ -89,13 +89,14 @@ const CHINESE_LINE: &str = "请直接回答选项字母。";
 /// Modulus of the index that rotations of one question share.
 const ROTATION: i64 = 1_000_000;
 
-/// Names of facts: the rotation group, whether the question is its group's first rotation, and the group under
-/// `cambrian-1` rules.
+/// Name of the fact (an additional value of a [`Question`]) that identifies its group of rotations.
 const GROUP: &str = "group";
+/// Name of the fact that is `true` for the first rotation of a group.
 const MAIN: &str = "main";
+/// Name of the fact that identifies the group under `cambrian-1` rules.
 const CAMBRIAN_GROUP: &str = "study-group";
-/// Name of the fact that lists the columns among hint and choices with the text `nan`, which lmms-eval does not treat
-/// as empty.
+/// Name of the fact that lists those of the columns `hint` and `A` to `D` whose text is `nan`, which lmms-eval does not
+/// treat as empty.
 const NAN: &str = "nan";
 /// The line with which lmms-eval asks for a letter in Chinese.
 const LMMS_CHINESE_LINE: &str = "请直接使用所提供的选项字母作为答案回答。";
@@ -103,6 +104,7 @@ const LMMS_CHINESE_LINE: &str = "请直接使用所提供的选项字母作为�
 /// Number of images that are held in memory while groups are compared for `cambrian-1` rules.
 const IMAGES: usize = 256;
 
+/// Reads a question, which is one rotation, from a row of either edition.
 fn question(row: &TableRow) -> Result<Option<Question>> {
     let index = row.int("index")?;
     let group = index.rem_euclid(ROTATION).to_string();

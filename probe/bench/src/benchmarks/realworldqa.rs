@@ -2,7 +2,7 @@
 //! word or number. Each published question contains its answer instruction and is the whole prompt. Its authors (xAI)
 //! publish no scorer.
 //!
-//! Strict rules are exact match: of the letter if the question has choices, else of the text up to case and full stops.
+//! Strict rules require the right letter if the question has choices, else the right text up to case and full stops.
 //! `cambrian-1` (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so a right
 //! answer of several words is never matched, and `B) left` is wrong.
 
@@ -15,12 +15,12 @@ use crate::{
 use burgess_base::{Error, Result};
 use std::path::Path;
 
-/// The published benchmark.
+/// The type of [`REALWORLDQA`].
 pub struct RealWorldQa {
     card: BenchmarkCard<'static>,
 }
 
-/// The published benchmark.
+/// RealWorldQA, with the questions that xAI published.
 pub static REALWORLDQA: RealWorldQa = RealWorldQa {
     card: BenchmarkCard {
         id: "realworldqa",
@@ -46,6 +46,7 @@ pub static REALWORLDQA: RealWorldQa = RealWorldQa {
 const INSTRUCTION: &str = "Please answer directly with";
 
 impl RealWorldQa {
+    /// Reads a question from a row of VLMEvalKit's edition if `kit`, else of the hub's.
     fn question(row: &TableRow, kit: bool) -> Result<Question> {
         let image = row.image("image")?;
         let image_id = image.name_in_table();
@@ -55,7 +56,7 @@ impl RealWorldQa {
             true => (text.trim().to_string(), vlmevalkit::choices(row)?),
             false => edition::choices_within(&text, |l| format!("\n{l}. ").split_off(1)),
         };
-        // If the answer is not a letter of the choices, the lines were part of the question.
+        // If the answer is not the letter of a choice, the lines that look like choices belong to the question.
         let lettered = labels::choice_letter(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|o| o == l));
         let letter = answer.trim_end_matches('.').len() == 1 && labels::choice_letter(&answer).is_some();
         if letter && !lettered && options.len() > 1 {
