@@ -92,7 +92,8 @@ impl Supervision {
     }
 }
 
-/// The `[source]` table of a card: location of the weights and naming of their tensors.
+/// The `[source]` table of a card: location of the weights (exactly one of `shipped`, `hub`, `url` and `directory`) and
+/// naming of their tensors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "SourceTable", into = "SourceTable")]
@@ -153,13 +154,20 @@ struct SourceTable {
     /// Branch, tag or commit of the repository `hub`. Default: `main`.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<String>,
-    /// Naming scheme of the tensors; see [`Dialect`].
+    /// Naming scheme of the tensors.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = dialects())))]
     dialect: String,
     /// Common prefix of the tensor names if the encoder is part of a larger model, such as `image_encoder.`.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
     /// Number of parameters of the encoder as it is used here.
     parameters: u64,
+}
+
+/// The names of all dialects, for the JSON schema.
+#[cfg(feature = "schema")]
+fn dialects() -> Vec<&'static str> {
+    Dialect::all().iter().map(|dialect| dialect.name).collect()
 }
 
 impl TryFrom<SourceTable> for WeightsSource {

@@ -4,6 +4,7 @@
 //! The modules form layers; each uses only those below it in this list, and [`machine`] uses none.
 //!
 //! - [`cli`]: the command line, one file per verb, which parses the arguments, calls the library and prints.
+//! - [`keys`]: the reference of all keys in TOML files, and their JSON schemas, generated from the types.
 //! - [`run`]: runs of a study: the evaluator with its data, training, evaluation, the store of results and the ranking;
 //!   also single trainings and evaluations, pretraining, direct probes, plans and cost estimates.
 //! - [`throughput`]: speed and memory of encoders and evaluators (`burgess bench`).
@@ -18,6 +19,7 @@
 pub mod cli;
 pub mod data;
 pub mod features;
+pub mod keys;
 pub mod machine;
 pub mod run;
 pub mod study;

@@ -13,9 +13,10 @@ fn complaint(place: &TestDir, args: &[&str]) -> String {
 fn help() {
     let place = TestDir::new();
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
-    for verb in
-        ["rank", "report", "data", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench", "doctor"]
-    {
+    for verb in [
+        "rank", "report", "study", "data", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench",
+        "doctor",
+    ] {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }
 }
@@ -30,12 +31,26 @@ fn the_zoo() {
 }
 
 #[test]
+fn studies_keys_and_schemas() {
+    let place = TestDir::new();
+    insta::assert_snapshot!("study", stdout(&place.run(&["study"])));
+    insta::assert_snapshot!("study-keys", stdout(&place.run(&["study", "--keys", "evaluator.recipe.align.lora"])));
+    // What is printed is the study itself: a copy of it can be ranked.
+    place.file("mine.toml", &stdout(&place.run(&["study", "nano"])));
+    assert!(place.run(&["rank", "mine.toml", "--dry-run"]).status.success());
+    let schema: serde_json::Value = serde_json::from_str(&stdout(&place.run(&["study", "--schema"]))).expect("JSON");
+    assert_eq!(schema["required"].as_array().map(Vec::len), Some(6));
+}
+
+#[test]
 fn wrong_usage_is_answered_with_a_hint() {
     let place = TestDir::new();
     place.file("broken.toml", "name = \"x\"\ntitle = \"x\"\nquestion = \"x\"\nseeds = [0]\nsede = 1\n");
     place.file("noise.png", "this is no image");
     insta::assert_snapshot!("unknown-encoder", complaint(&place, &["rank", "nano", "--encoders", "nano-clp"]));
     insta::assert_snapshot!("unknown-study", complaint(&place, &["rank", "nanno"]));
+    insta::assert_snapshot!("unknown-built-in-study", complaint(&place, &["study", "nanno"]));
+    insta::assert_snapshot!("unknown-key", complaint(&place, &["study", "--keys", "evaluator.recipe.warmpu"]));
     insta::assert_snapshot!("no-full-study", complaint(&place, &["rank", "cambrian-1/sva", "--full"]));
     insta::assert_snapshot!("unknown-device", complaint(&place, &["rank", "nano", "--device", "gpu"]));
     insta::assert_snapshot!("malformed-study", complaint(&place, &["rank", "broken.toml"]));

@@ -42,7 +42,7 @@ pub struct Tap {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub layers: Vec<i32>,
-    /// The grid, `[rows, columns]`, to which each of `layers` is resampled (bilinear, as [`FeatureMap::resample`]).
+    /// The grid, `[rows, columns]`, to which each of `layers` is resampled (bilinear).
     /// Required if their grids differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,

@@ -26,8 +26,8 @@ pub struct ClipConfig {
     pub text: TextConfig,
     /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.9 to 1, as OpenCLIP.
     pub crop: [f64; 2],
-    /// Whether similarities are computed between patches and caption tokens ([`super::late_interaction`]) instead of
-    /// between pooled outputs. Default false.
+    /// Whether similarities are computed between patches and caption tokens (late interaction, as in FILIP,
+    /// arXiv:2111.07783) instead of between pooled outputs. Default false.
     pub late_interaction: bool,
 }
 

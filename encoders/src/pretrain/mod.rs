@@ -44,9 +44,10 @@ pub struct PretrainRecipe {
     pub seed: u64,
 }
 
-/// The `[pretrain]` table of an encoder card, for its JSON schema.
+/// The pretraining recipe of an encoder, with the hyper-parameters of its objective and the number of images.
 #[cfg(feature = "schema")]
 #[derive(schemars::JsonSchema)]
+#[schemars(extend("unevaluatedProperties" = false))]
 #[allow(dead_code)]
 pub(crate) struct PretrainTable {
     #[serde(flatten)]

@@ -17,6 +17,7 @@ mod prompts;
 mod rank;
 mod report;
 mod score;
+mod study;
 mod train;
 
 use crate::machine::{stop, terminal};
@@ -48,6 +49,7 @@ enum Verb {
     // The main job.
     Rank(rank::Args),
     Report(report::Args),
+    Study(study::Args),
     Data(data::Args),
     // Encoders.
     Encoders(encoders::Args),
@@ -71,6 +73,7 @@ impl Verb {
         match self {
             Verb::Rank(_) => "rank",
             Verb::Report(_) => "report",
+            Verb::Study(_) => "study",
             Verb::Data(_) => "data",
             Verb::Encoders(_) => "encoders",
             Verb::Fetch(_) => "fetch",
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
     let outcome = match verb {
         Verb::Rank(args) => rank::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),
         Verb::Fetch(args) => fetch::run(args),

@@ -109,8 +109,8 @@ pub fn blank_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, d
     }
 }
 
-/// Returns how the EXIF orientation of images is applied: as the first card states, because all encoders of a model read
-/// the same images.
+/// Returns how the EXIF orientation of images is applied: as the first card states, because all encoders of a model
+/// read the same images.
 pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientation {
     cards.next().map(ArmCard::orientation).unwrap_or_default()
 }
@@ -134,8 +134,8 @@ pub fn write(dir: &Path, encoders: &[EncoderFeatures]) -> Result<()> {
     if file.is_file() {
         return Ok(());
     }
-    // A model of an earlier version has no list of checksums. A new list with this file alone would make the model count
-    // as verified although its other files were never checked.
+    // A model of an earlier version has no list of checksums. A new list with this file alone would make the model
+    // count as verified although its other files were never checked.
     match dir.join(checksums::FILE).is_file() {
         true => checksums::write_json(dir, FILE, &model_encoders(encoders)),
         false => atomic::write_json(&file, &model_encoders(encoders)),

@@ -268,7 +268,7 @@ fn is_unread_text(path: &Path) -> bool {
     name.ends_with(".txt") && !["merges.txt", "vocab.txt"].contains(&name.as_str())
 }
 
-/// Returns the digest of the names, sizes and modification times of a model's files, which versions before 0.2 recorded.
+/// Returns the digest of names, sizes and modification times of a model's files, which versions before 0.2 recorded.
 fn digest_by_metadata(model: &Path) -> Result<String> {
     let step = || format!("listing {}", model.display());
     let mut files = Vec::new();

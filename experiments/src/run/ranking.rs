@@ -43,8 +43,8 @@ pub struct StudyOutcome {
     pub failed: usize,
 }
 
-/// Builds the content of `study.json`. It must stay the same for all runs in the study's directory; arms and seeds, which
-/// it does not contain, may be added later.
+/// Builds the content of `study.json`. It must stay the same for all runs in the study's directory; arms and seeds,
+/// which it does not contain, may be added later.
 fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
     Ok(json!({
         "study": study.name,

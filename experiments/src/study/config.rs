@@ -54,6 +54,17 @@ impl StudyConfig {
         Self::open_with(name_or_path, false)
     }
 
+    /// Returns the TOML text of a built-in study.
+    ///
+    /// # Errors
+    /// There is no such study; the hint lists those that exist.
+    pub fn built_in(name: &str) -> Result<&'static str> {
+        let found = BUILT_IN.iter().find(|(known, _)| *known == name);
+        found.map(|(_, text)| *text).ok_or_else(|| {
+            Error::usage(format!("there is no built-in study called `{name}`")).hint(built_in_names(name))
+        })
+    }
+
     fn open_with(name_or_path: &str, data: bool) -> Result<Self> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
             return Self::parse(text).context(format!("reading the built-in study {name}"));
@@ -61,15 +72,9 @@ impl StudyConfig {
         let path = Path::new(name_or_path);
         let looks_like_path = name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']);
         if !looks_like_path && !path.is_file() {
-            let names = BUILT_IN.iter().map(|(n, _)| *n);
-            let near = nearest(name_or_path, names.clone());
-            let list: Vec<&str> = names.collect();
-            return Err(Error::usage(format!("there is no study called `{name_or_path}`")).hint(match near.first() {
-                Some(n) => {
-                    format!("did you mean `{n}`? Built in: {}; or give the path of a TOML file", list.join(", "))
-                }
-                None => format!("built in: {}; or give the path of a TOML file", list.join(", ")),
-            }));
+            let names = built_in_names(name_or_path);
+            return Err(Error::usage(format!("there is no study called `{name_or_path}`"))
+                .hint(format!("{names}; or give the path of a TOML file")));
         }
         let step = || format!("reading study {}", path.display());
         let mut study: Self = read_toml(path, STUDY_HINT).with_context(step)?;
@@ -138,6 +143,15 @@ impl StudyConfig {
     /// exists as early as possible.
     pub fn runs(&self) -> Vec<(Arm, u64)> {
         self.seeds.iter().flat_map(|seed| self.arms.iter().map(|arm| (arm.clone(), *seed))).collect()
+    }
+}
+
+/// Names of the built-in studies for a hint, the one nearest to `name` first.
+fn built_in_names(name: &str) -> String {
+    let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    match nearest(name, names.iter().copied()).first() {
+        Some(near) => format!("did you mean `{near}`? Built in: {}", names.join(", ")),
+        None => format!("built in: {}", names.join(", ")),
     }
 }
 

@@ -199,7 +199,7 @@ impl Serialize for ArmEncoder {
     }
 }
 
-/// The form of [`ArmEncoder`] as a TOML table.
+/// One encoder of an arm as a table. The same as a string is the source with options after `@`: `vit@7@norm=true`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ArmEncoderTable")]

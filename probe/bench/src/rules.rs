@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Rules {
-    /// The rules of the benchmark's authors; where there are none, [`Rules::Strict`] applies instead.
+    /// The rules of the benchmark's authors; where there are none, `strict` applies instead.
     #[default]
     Official,
     /// The rules of this project, where the authors publish no rule for generated answers, or a rule that guesses.

@@ -1,8 +1,8 @@
 //! The configuration of a connector: everything except its weights.
 
 use super::definition::ConnectorShape;
+use super::encoder_shape::EncoderShape;
 use super::registry::{Connector, ConnectorKind};
-use super::token_layout::ImageSize;
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::init::initialise;
@@ -23,23 +23,6 @@ pub struct ConnectorConfig {
     /// The shape of each encoder's features; empty for connectors whose parameters do not depend on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub towers: Vec<EncoderShape>,
-}
-
-/// The shape of one encoder's features as a connector reads them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EncoderShape {
-    /// Number of channels per token.
-    pub width: usize,
-    /// Side of the square grid, in tokens.
-    pub grid: usize,
-}
-
-impl EncoderShape {
-    /// Number of tokens on the grid, as a floating-point number for estimates.
-    pub(super) fn tokens(&self) -> f64 {
-        (self.grid * self.grid) as f64
-    }
 }
 
 impl ConnectorConfig {
@@ -119,16 +102,5 @@ impl ConnectorConfig {
 
     pub(super) fn shape(&self) -> ConnectorShape<'_> {
         ConnectorShape { feature_width: self.feature_width, llm_width: self.llm_width, encoders: &self.towers }
-    }
-}
-
-/// Checks that there is one size for each of the `count` images of a batch.
-pub(super) fn check_sizes(images: Option<&[ImageSize]>, count: usize) -> Result<()> {
-    match images {
-        Some(sizes) if sizes.len() != count => Err(Error::failed(format!(
-            "the connector got {} image sizes for the features of {count} images",
-            sizes.len()
-        ))),
-        _ => Ok(()),
     }
 }

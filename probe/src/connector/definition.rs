@@ -1,6 +1,6 @@
 //! The trait that a connector implements, and the properties that it states.
 
-use super::EncoderShape;
+use super::encoder_shape::EncoderShape;
 use super::image_tokens::ImageTokens;
 use super::standardise::Standardise;
 use super::sva::{BoundSvaContext, SamplerOptions};

@@ -7,6 +7,7 @@
 mod c_abstractor;
 mod config;
 mod definition;
+mod encoder_shape;
 mod grid;
 mod image_tokens;
 mod limits;
@@ -21,8 +22,9 @@ mod sva;
 mod token_layout;
 
 pub use c_abstractor::{CAbstractor, CAbstractorOptions};
-pub use config::{ConnectorConfig, EncoderShape};
+pub use config::ConnectorConfig;
 pub use definition::ConnectorProperties;
+pub use encoder_shape::EncoderShape;
 pub use grid::{GridConnector, GridOptions, TokenProjection};
 pub use image_tokens::ImageTokens;
 pub use linear::LinearConnector;

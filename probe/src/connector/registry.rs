@@ -4,12 +4,12 @@
 //! (`[evaluator.connector.sva]`).
 
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
+use super::encoder_shape::{self, EncoderShape};
 use super::grid::GridOptions;
 use super::image_tokens::ImageTokens;
 use super::standardise::Standardise;
 use super::sva::BoundSvaContext;
 use super::token_layout::ImageSize;
-use super::{EncoderShape, config};
 use crate::released::CambrianConfig;
 use burgess_base::{Error, Result, text};
 use burgess_encoders::checkpoint::Dialect;
@@ -27,7 +27,8 @@ use std::fmt;
 /// the name in studies and results, the variant, and the types of options and module with their files.
 macro_rules! connectors {
     ($($(#[$doc:meta])* $name:literal => $variant:ident($of:ident::$options:ident, $file:ident::$module:ident),)+) => {
-        /// A connector with its options, as written in a study or a saved model. The names are those of LLaVA's and
+        /// A connector with its options, as written in a study or a saved model: a table of its name, or the name alone
+        /// for the default options. The names are those of LLaVA's and
         /// Cambrian-1's `mm_projector_type`.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(!remote, transform = accept_names))]
@@ -130,7 +131,7 @@ macro_rules! connectors {
             /// # Errors
             /// When the features do not have the widths and grids that the connector expects.
             pub fn forward(&self, encoders: &[FeatureMap], images: Option<&[ImageSize]>) -> Result<ImageTokens> {
-                config::check_sizes(images, encoders.first().map_or(0, |map| map.tokens.dims()[0]))?;
+                encoder_shape::check_sizes(images, encoders.first().map_or(0, |map| map.tokens.dims()[0]))?;
                 match self { $(Self::$variant(module) => module.forward(encoders, images),)+ }
             }
 

@@ -14,7 +14,7 @@ pub enum ExampleOrder {
     Shuffled,
     /// Shuffled, sorted by length within windows of 16 batches, and the batches shuffled: reduces padding.
     GroupedByLength,
-    /// As [`ExampleOrder::GroupedByLength`], but all examples of a batch have an image or none has, except in the last
+    /// As `grouped_by_length`, but all examples of a batch have an image or none has, except in the last
     /// batches (LLaVA's `group_by_modality_length`, whose windows are one batch over all devices).
     GroupedByModality,
 }

@@ -12,7 +12,9 @@ use super::family::{BlockLayout, NormScale, QkNorm};
 use super::kernel::{self, AttentionSpec, PaddingMask};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, concat_linear};
-use super::parts::{Block, Mlp, Norm, SelfAttention};
+use super::mlp::Mlp;
+use super::parts::{Block, Norm, SelfAttention};
+use super::precision::cast;
 use super::rope::{Rope, RopeConfig};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -400,7 +402,8 @@ impl Llm {
         layers.collect()
     }
 
-    /// Computes the first norm, the joint query–key–value projection, clipping and query/key norms: `[rows, columns]`.
+    /// Computes the first norm, the joint query–key–value projection, clipping, and query/key norms:
+    /// `[rows, columns]`.
     fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
         let attention = &block.self_attn;
         let x = self.to_compute_dtype(self.normed(block.input_layernorm.as_ref(), x));
@@ -428,7 +431,7 @@ impl Llm {
     /// Computes the part of a block after attention: `x` `[rows, d]` and `attended` (attention output before the output
     /// projection) `[rows, query · width]` → `[rows, d]`.
     fn finish_block(&self, block: &Block, x: Tensor<2>, attended: Tensor<2>) -> Result<Tensor<2>> {
-        let attended = kernel::cast(block.self_attn.o_proj.forward(attended), DType::F32);
+        let attended = cast(block.self_attn.o_proj.forward(attended), DType::F32);
         let add = |x: Tensor<2>, more: Tensor<2>| match self.config.residual_multiplier.filter(|m| *m != 1.0) {
             Some(factor) => x + more.mul_scalar(factor),
             None => x + more,
@@ -465,12 +468,12 @@ impl Llm {
             (None, Some(moe), Some(experts)) => moe.forward(x, activation, experts)?,
             _ => return Err(Error::failed("a decoder block has neither an MLP nor experts")),
         };
-        Ok(kernel::cast(out, DType::F32))
+        Ok(cast(out, DType::F32))
     }
 
     /// Casts the input of a product to the compute type; the residual stream stays f32.
     fn to_compute_dtype(&self, x: Tensor<2>) -> Tensor<2> {
-        kernel::cast(x, self.compute.dtype())
+        cast(x, self.compute.dtype())
     }
 
     /// Applies a norm if there is one.

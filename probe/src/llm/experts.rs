@@ -1,10 +1,11 @@
 //! Mixture of experts: a router selects some of several MLPs for each token (arXiv 1701.06538; `MixtralSparseMoeBlock`
 //! and `Qwen2MoeSparseMoeBlock` in `transformers`).
 
-use super::config::{Activation, MoeConfig};
-use super::kernel;
+use super::activation::Activation;
+use super::config::MoeConfig;
 use super::linear::Linear;
-use super::parts::Mlp;
+use super::mlp::Mlp;
+use super::precision::cast;
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::activation::{sigmoid, softmax};
@@ -34,7 +35,7 @@ impl Moe {
     /// by these probabilities: `[rows, d]` → `[rows, d]`.
     pub(super) fn forward(&self, x: Tensor<2>, activation: Activation, experts: &MoeConfig) -> Result<Tensor<2>> {
         let (device, [rows, _]) = (x.device(), x.dims());
-        let scores = kernel::cast(self.gate.forward(x.clone()), DType::F32);
+        let scores = cast(self.gate.forward(x.clone()), DType::F32);
         let probabilities = softmax(scores, 1);
         let values: Vec<f32> =
             probabilities.clone().detach().try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
@@ -62,7 +63,7 @@ impl Moe {
             let index = Tensor::<1, Int>::from_data(TensorData::new(rows.clone(), [rows.len()]), &device);
             let part = mlp.forward(x.clone().select(0, index.clone()), activation);
             let weight = weights.clone().narrow(1, number, 1).select(0, index.clone());
-            let part = part.clone() * kernel::cast(weight, part.dtype());
+            let part = part.clone() * cast(weight, part.dtype());
             out = out.select_assign(0, index, part, IndexingUpdateOp::Add);
         }
         if let (Some(mlp), Some(gate)) = (&self.shared_expert, &self.shared_expert_gate) {

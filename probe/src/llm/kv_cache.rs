@@ -63,8 +63,8 @@ impl KvCache {
         self.rows.iter().map(|r| r.next).collect()
     }
 
-    /// Returns whether some non-empty row grows past `switch` positions when row `r` gets `real[r]` new tokens. `switch`
-    /// is the length at which the rotary angles change ([`RopeScaling::length_switch`]).
+    /// Returns whether some non-empty row grows past `switch` positions when row `r` gets `real[r]` new tokens.
+    /// `switch` is the length at which the rotary angles change ([`RopeScaling::length_switch`]).
     ///
     /// [`RopeScaling::length_switch`]: super::rope::RopeScaling::length_switch
     pub(crate) fn grows_past(&self, switch: usize, real: &[usize]) -> bool {
@@ -124,7 +124,8 @@ impl KvCache {
         Ok(CacheStep { positions, real: real.to_vec(), before, biases: RefCell::default() })
     }
 
-    /// Appends one layer's keys and values; returns the new tokens' attention output, `[batch · t, heads · head_dim]`.
+    /// Appends one layer's keys and values; returns the attention output of the new tokens,
+    /// `[batch · t, heads · head_dim]`.
     pub(crate) fn attend(
         &mut self,
         layer: usize,
@@ -175,7 +176,7 @@ impl KvCache {
         bias
     }
 
-    /// Returns the additive attention bias `[batch, 1, t, slots]`: 0 where a new token attends to a slot, −∞ elsewhere.
+    /// Returns the additive attention bias `[batch, 1, t, slots]`: 0 where a new token attends to a slot, else −∞.
     fn bias(&self, s: AttentionSpec, step: &CacheStep, device: &Device) -> Tensor<4> {
         let slots = step.before + s.tokens;
         let mut values = Vec::with_capacity(s.batch * s.tokens * slots);

@@ -1,5 +1,6 @@
 //! A linear layer with optional low-rank adaptation (LoRA, arXiv 2106.09685).
 
+use super::precision::cast;
 use crate::llm::kernel;
 use burgess_base::stream::{stream, uniform};
 use burn::module::{Initializer, Module, Param};
@@ -80,7 +81,7 @@ impl Linear {
 impl Lora {
     /// Computes the scaled product, `[rows, in]` → `[rows, out]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [a, b] = [&self.a, &self.b].map(|p| kernel::cast(p.val(), x.dtype()));
+        let [a, b] = [&self.a, &self.b].map(|p| cast(p.val(), x.dtype()));
         linear(linear(x, a, None), b, None).mul_scalar(self.scale)
     }
 }

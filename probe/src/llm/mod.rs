@@ -1,5 +1,6 @@
 //! Language models: the decoder, its weights, tokenizer and chat template, and pretraining on text.
 
+mod activation;
 pub mod card;
 pub mod chat;
 pub mod config;
@@ -10,7 +11,9 @@ pub mod kernel;
 pub mod kv_cache;
 pub mod linear;
 pub mod lora;
+pub mod mlp;
 pub mod parts;
+mod precision;
 pub mod pretrain;
 pub mod rope;
 pub mod tokenizer;

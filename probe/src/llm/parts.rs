@@ -1,11 +1,10 @@
 //! The modules of a decoder block. The family's [`DecoderFamily`](super::family::DecoderFamily) decides which optional
 //! ones exist. Names are those of `transformers`' `LlamaDecoderLayer` and `Gemma2DecoderLayer`.
 
-use super::config::Activation;
 use super::experts::Moe;
 use super::family::{DecoderNorm, NormScale};
-use super::kernel;
-use super::linear::{Linear, concat_linear};
+use super::linear::Linear;
+use super::mlp::Mlp;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -50,17 +49,6 @@ pub struct SelfAttention {
     pub k_norm: Option<Norm>,
 }
 
-/// Projections of the MLP.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// Gate projection, `[hidden, intermediate]`; `None` in an MLP without a gate.
-    pub gate_proj: Option<Linear>,
-    /// Up projection, `[hidden, intermediate]`.
-    pub up_proj: Linear,
-    /// Down projection, `[intermediate, hidden]`.
-    pub down_proj: Linear,
-}
-
 /// Parameters of a norm; [`DecoderNorm`] says how they are used.
 #[derive(Module, Debug)]
 pub struct Norm {
@@ -97,17 +85,6 @@ impl Block {
         let mlps = self.mlp.iter().chain(self.moe.iter().flat_map(|moe| moe.experts.iter().chain(&moe.shared_expert)));
         let inner = mlps.flat_map(|m| m.gate_proj.iter().chain([&m.up_proj, &m.down_proj]));
         [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj].into_iter().chain(inner).any(|layer| layer.lora.is_some())
-    }
-}
-
-impl Mlp {
-    /// Applies the MLP to each row, `[rows, d]` → `[rows, d]`.
-    pub(super) fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
-        let inner = match &self.gate_proj {
-            Some(gate) => kernel::gated(concat_linear([gate, &self.up_proj], x), activation),
-            None => kernel::activate(self.up_proj.forward(x), activation),
-        };
-        self.down_proj.forward(inner)
     }
 }
 

@@ -6,7 +6,7 @@
 //! partial rotary embedding, the first channels of a head are rotated. The scalings follow `modeling_rope_utils.py`,
 //! in f32 as there.
 
-use super::kernel::cast;
+use super::precision::cast;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub enum RopeScaling {
         low_freq_factor: f64,
         /// Frequencies with more turns over the original length are high.
         high_freq_factor: f64,
-        /// The maximum length of pretraining, in tokens; `None` until [`RopeScaling::complete`].
+        /// The maximum length of pretraining, in tokens; absent = as the model states it.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
@@ -49,7 +49,7 @@ pub enum RopeScaling {
         /// The maximum length of pretraining, in tokens.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
-        /// Factor on cosines and sines; `None` derives it from `factor`.
+        /// Factor on cosines and sines; absent = derived from `factor`.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
         /// Coefficient of the logarithm in the numerator of the attention factor.
@@ -74,10 +74,10 @@ pub enum RopeScaling {
         short_factor: Vec<f64>,
         /// Divisors for longer sequences.
         long_factor: Vec<f64>,
-        /// Ratio of the extended to the original length; `None` derives it from these.
+        /// Ratio of the extended to the original length; absent = derived from these.
         #[serde(skip_serializing_if = "Option::is_none")]
         factor: Option<f64>,
-        /// Factor on cosines and sines; `None` derives it from `factor`.
+        /// Factor on cosines and sines; absent = derived from `factor`.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
         /// The maximum length of pretraining, in tokens.
@@ -221,8 +221,8 @@ pub struct RopeConfig<'a> {
 }
 
 impl RopeConfig<'_> {
-    /// Returns inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and the
-    /// factor on their cosines and sines.
+    /// Returns inverse frequencies (angles per position), `width / 2` of them, for a sequence of `length` tokens, and
+    /// the factor on their cosines and sines.
     fn inverse_frequencies(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
         if self.disabled {
@@ -317,7 +317,8 @@ impl RopeConfig<'_> {
         self.for_positions(&[&positions], device)
     }
 
-    /// Computes cosines and sines for given positions, `[rows][t]`, all rows of the same length: `[rows, t, width / 2]`.
+    /// Computes cosines and sines for given positions, `[rows][t]`, where all rows have the same length:
+    /// `[rows, t, width / 2]`.
     pub fn for_positions(&self, rows: &[&[usize]], device: &Device) -> Rope {
         let t = rows.first().map_or(0, |r| r.len());
         let half = self.width / 2;

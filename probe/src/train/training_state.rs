@@ -257,7 +257,7 @@ struct TrainedPath<'a> {
 }
 
 impl TrainedPath<'_> {
-    /// Returns the path of the current parameter, such as `connector.fc1.weight`; `None` if the stage does not train it.
+    /// Returns the path of the current parameter, joined by dots; `None` if the stage does not train it.
     fn parameter(&self) -> Option<String> {
         self.stage.peak_lr(&self.path).map(|_| self.path.join("."))
     }

@@ -71,7 +71,7 @@ pub struct ResNetConfig {
     /// Epsilon added to the variance in every norm. Default 1e-5.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
-    /// Drop-path rate of the last block, at least 0 and below 1; see [`DropPathSpec`]. Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,

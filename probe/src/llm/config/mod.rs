@@ -7,19 +7,20 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use super::activation::Activation;
 pub use super::family::DecoderFamily;
-pub use options::{Activation, LayerType, MoeConfig};
+pub use options::{LayerType, MoeConfig};
 
 use super::family::RopeLayers;
 use super::rope::{RopeConfig, RopeScaling};
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 
-/// Configuration of a [`super::Llm`].
+/// Configuration of a decoder with the keys of its `config.json`; missing keys have the defaults of the family's class,
+/// and keys that do not affect the forward pass (dtype, token ids, dropout …) are ignored.
 ///
 /// It is read from a `config.json` of `transformers` 4 (`rope_theta`, `rope_scaling`) or 5 (`rope_parameters`) and
-/// written with the names of 4, which both read. Fields that do not affect the forward pass (dtype, token ids,
-/// dropout …) are ignored. Missing fields have the defaults of the family's class.
+/// written with the names of 4, which both read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(!try_from, transform = schema::complete))]
 #[serde(try_from = "serde_json::Map<String, serde_json::Value>")]

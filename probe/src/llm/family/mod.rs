@@ -10,7 +10,7 @@ mod unsupported;
 pub use table::FAMILIES;
 pub(crate) use unsupported::missing_feature;
 
-use super::config::Activation;
+use crate::llm::activation::Activation;
 use burgess_encoders::checkpoint::Dialect;
 
 /// The properties of a decoder family, and the defaults of its configuration class in `transformers`.

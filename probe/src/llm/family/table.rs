@@ -4,7 +4,7 @@
 use super::{
     BlockLayout, DecoderFamily, DecoderNorm, LocalTheta, MlpBias, MoeKeys, QkNorm, RopeLayers, SlidingLayers, Softcaps,
 };
-use crate::llm::config::Activation;
+use crate::llm::activation::Activation;
 use crate::llm::weights::names;
 
 /// The properties of LLaMA, of which the other rows are variations.

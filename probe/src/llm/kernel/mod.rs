@@ -9,9 +9,10 @@ pub mod portable;
 pub(crate) use flex::CachedRows;
 pub use portable::{attend, attend_causal};
 
-use crate::llm::config::Activation;
+use crate::llm::activation::Activation;
+use crate::llm::precision::cast;
 use crate::llm::rope::Rope;
-use burn::tensor::{DType, FloatDType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 /// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
 pub type PaddingMask<'a> = Option<&'a [Vec<bool>]>;
@@ -103,18 +104,6 @@ pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let weight = cast(weight, x.dtype());
         x.matmul(weight.transpose())
     })
-}
-
-/// Casts `tensor` to `dtype` if it has another type; the gradient comes back in the tensor's own type.
-///
-/// Weights are kept in f32 and cast to the compute type where they are used.
-pub fn cast<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    match dtype {
-        _ if tensor.dtype() == dtype => tensor,
-        DType::BF16 => tensor.cast(FloatDType::BF16),
-        DType::F16 => tensor.cast(FloatDType::F16),
-        _ => tensor.cast(FloatDType::F32),
-    }
 }
 
 /// Outputs of several layers on the same input, concatenated along the columns; `None` if no fused kernel applies.

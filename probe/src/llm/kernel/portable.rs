@@ -1,8 +1,9 @@
 //! Reference implementation of each step in tensor operations of any backend. With 16-bit activations, means,
 //! exponentials and the loss are computed in f32, as under PyTorch's mixed precision.
 
-use super::{AttentionSpec, PaddingMask, cast};
-use crate::llm::config::Activation;
+use super::{AttentionSpec, PaddingMask};
+use crate::llm::activation::Activation;
+use crate::llm::precision::cast;
 use crate::llm::rope::Rope;
 use burn::tensor::activation::{gelu, gelu_approximate, log_softmax, relu, silu, softmax};
 use burn::tensor::module::attention;
