@@ -35,7 +35,7 @@ pub struct EncoderCard {
     /// The grid, `[rows, columns]`, to which features are resampled. Default: the encoder's own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
-    /// WeightsLocation of the weights and naming of their tensors.
+    /// Location of the weights and naming of their tensors.
     pub source: WeightsSource,
     /// Hyper-parameters of the network.
     pub architecture: ArchitectureConfig,
@@ -98,7 +98,7 @@ impl Supervision {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "SourceTable", into = "SourceTable")]
 pub struct WeightsSource {
-    /// WeightsLocation of the weights.
+    /// Location of the weights.
     pub location: WeightsLocation,
     /// Naming scheme of the tensors; see [`Dialect`].
     pub dialect: String,
