@@ -2,7 +2,8 @@
 //! each with its configuration. A missing key has the default of diffusers (for the text encoder: of transformers); a
 //! value that describes another kind of network is rejected.
 
-use super::{DerivedEncoder, SupportedValues, first_unsupported, json, plain};
+use super::config_values::{SupportedValues, first_unsupported, json, plain};
+use super::derived::DerivedEncoder;
 use crate::arch::{
     Activation, ArchitectureConfig, PromptConfig, Schedule, SchedulerConfig, StableDiffusionConfig, Tap, UnetConfig,
     VaeConfig,

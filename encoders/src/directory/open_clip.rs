@@ -1,10 +1,11 @@
 //! Reads `open_clip_config.json`: the image tower in `model_cfg.vision_cfg`, which is open_clip's own vision
 //! transformer or a model of timm, and the preprocessing in `preprocess_cfg`.
 
-use super::{
-    ConfigSection, DerivedEncoder, OPENAI, SupportedValues, first_unsupported, integer, interpolation, plain, side,
-    three, timm,
+use super::config_values::{
+    ConfigSection, OPENAI, SupportedValues, first_unsupported, integer, interpolation, plain, side, three,
 };
+use super::derived::DerivedEncoder;
+use super::timm;
 use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
 use crate::checkpoint::Checkpoint;
 use crate::preprocess::{Fit, Preprocess};

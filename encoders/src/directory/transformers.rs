@@ -3,12 +3,12 @@
 //! Hyper-parameters that follow from the shapes of the tensors (width, depth, class token, layer scale ...) are derived
 //! from these, and the configuration must agree where it states them. All others are read from the configuration.
 
+use super::config_values::{
+    ChannelStats, ConfigSection, HALF, IMAGENET, OPENAI, SupportedValues, first_unsupported, integer, side,
+};
+use super::derived::{DerivedEncoder, locate};
 use super::processor::{self, DefaultProcessor};
 use super::shapes::TensorShapes;
-use super::{
-    ChannelStats, ConfigSection, DerivedEncoder, HALF, IMAGENET, OPENAI, SupportedValues, first_unsupported, integer,
-    locate, side,
-};
 use crate::arch::{Activation, ArchitectureConfig, SamConfig, Tap, VitConfig};
 use crate::checkpoint::{Checkpoint, CheckpointPart, Dialect};
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};

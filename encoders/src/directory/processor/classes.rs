@@ -1,7 +1,7 @@
 //! The image processors of transformers that apply the usual steps (resize, crop, rescale, normalise), with the
 //! defaults of their classes in versions 4.57 and 5.24.
 
-use super::super::{ChannelStats, HALF, IMAGENET, OPENAI};
+use super::super::config_values::{ChannelStats, HALF, IMAGENET, OPENAI};
 use crate::preprocess::Fit;
 
 /// Side in pixels from which `ConvNextImageProcessor` resizes the whole image to a square without a crop.

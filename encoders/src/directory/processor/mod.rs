@@ -6,7 +6,7 @@
 
 mod classes;
 
-use super::{ChannelStats, integer, json, plain};
+use super::config_values::{ChannelStats, integer, json, plain};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};

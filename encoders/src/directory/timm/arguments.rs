@@ -1,7 +1,7 @@
 //! The arguments of timm's model classes: the table of its architectures (made by `tests/reference/timm_table.py`),
 //! overridden by the arguments of a configuration.
 
-use crate::directory::{self, SupportedValues, first_unsupported, integer};
+use crate::directory::config_values::{SupportedValues, first_unsupported, integer, side};
 use burgess_base::{Error, Result, nearest};
 use serde_json::{Map, Value};
 
@@ -102,7 +102,7 @@ impl TimmArguments {
 
     /// Reads the side of a square: an integer, or two equal integers.
     pub fn side(&mut self, key: &str) -> Result<Option<usize>> {
-        self.read(key, directory::side)
+        self.read(key, side)
     }
 
     /// Reads a list of non-negative integers.

@@ -3,7 +3,7 @@
 use super::arguments::TimmArguments;
 use super::vit::IGNORED;
 use crate::arch::{Activation, ConvNextConfig, NormKind, StemKind};
-use crate::directory::SupportedValues;
+use crate::directory::config_values::SupportedValues;
 use burgess_base::Result;
 
 /// Other strides of the stem would change those of the stages, too.

@@ -3,7 +3,7 @@
 use super::arguments::TimmArguments;
 use super::vit::{IGNORED, common};
 use crate::arch::{Activation, Rotary, VitConfig};
-use crate::directory::SupportedValues;
+use crate::directory::config_values::SupportedValues;
 use burgess_base::Result;
 
 const FIXED: &SupportedValues = &[("dynamic_img_pad", "false"), ("in_chans", "3"), ("use_naflex", "false")];

@@ -10,8 +10,9 @@ mod vit;
 
 pub(super) use vit::times;
 
+use super::config_values::{IMAGENET, integer, interpolation, plain, three};
+use super::derived::DerivedEncoder;
 use super::shapes::TensorShapes;
-use super::{DerivedEncoder, IMAGENET, integer, interpolation, plain, three};
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Preprocess};
@@ -54,7 +55,7 @@ pub(super) fn locate_model(
     if parts.is_empty() {
         parts.push(CheckpointPart::whole());
     }
-    super::locate(weights, parts, |part| {
+    super::derived::locate(weights, parts, |part| {
         let shapes = TensorShapes::new(weights, model.dialect, part)?;
         Ok(finish(fit_to_weights(model.architecture.clone(), &shapes)?, part.clone()))
     })

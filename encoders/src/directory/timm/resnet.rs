@@ -3,7 +3,7 @@
 use super::arguments::TimmArguments;
 use super::vit::IGNORED;
 use crate::arch::{ResBlockKind, ResNetConfig, ResStemKind};
-use crate::directory::SupportedValues;
+use crate::directory::config_values::SupportedValues;
 use burgess_base::Result;
 
 const FIXED: &SupportedValues = &[

@@ -2,7 +2,7 @@
 
 use super::arguments::TimmArguments;
 use crate::arch::{Activation, VitConfig};
-use crate::directory::SupportedValues;
+use crate::directory::config_values::SupportedValues;
 use burgess_base::Result;
 use serde_json::Value;
 
