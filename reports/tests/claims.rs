@@ -207,7 +207,7 @@ fn scores_below_chance_say_why_and_are_not_merely_unproven() {
     assert!(said.contains("Not separably above chance: mmvp (chance)."), "{said}");
     assert!(
         said.contains(
-            "what the answers show of the cause: mmvp (old: 0 % unparsed; low: 7 % unparsed, 93 % answer “(a)”)."
+            "Separably below chance, with the answers that may explain it: mmvp (old: 0 % unparsed; low: 7 % unparsed, 93 % answer “(a)”)."
         ),
         "{said}"
     );

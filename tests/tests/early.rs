@@ -187,7 +187,7 @@ fn what_the_data_do_not_name_changes_nothing_and_what_changed_is_named() {
     image::RgbImage::new(50, 50).save(place.path().join("images/3.png")).expect("an image");
     let output = place.run(&["train", &file]);
     let told = stderr(&output);
-    assert!(!output.status.success() && told.contains("other inputs: of the data, 3.png has other contents"), "{told}");
+    assert!(!output.status.success() && told.contains("other inputs: `data`: 3.png has other contents"), "{told}");
     assert!(told.contains("hint: restore the files"), "{told}");
 }
 

@@ -302,7 +302,7 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     flip(&model, 700);
     let asked = place.run(&["ask", "--model", &run.join("model").display().to_string(), "What?"]);
     assert!(asked.status.code() == Some(1) && stderr(&asked).contains("connector.safetensors is not what was written"));
-    assert!(stderr(&asked).contains("hint: the model is damaged"), "{}", stderr(&asked));
+    assert!(stderr(&asked).contains("hint: the model directory is damaged"), "{}", stderr(&asked));
     flip(&model, 700);
     let config = run.join("config.json");
     let text = std::fs::read_to_string(&config).expect("a configuration");
