@@ -48,9 +48,8 @@ fn check(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
         return Err(format!("{missing} is missing"));
     }
     for (key, value) in table {
-        match properties.get(key).or_else(|| schema.get("additionalProperties")) {
-            Some(rule) => check(value, rule, root).map_err(|e| format!("{key}: {e}"))?,
-            None => {}
+        if let Some(rule) = properties.get(key).or_else(|| schema.get("additionalProperties")) {
+            check(value, rule, root).map_err(|e| format!("{key}: {e}"))?;
         }
     }
     Ok(())

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 type Label = fn(&Question) -> &str;
 type Checked = Result<(), Box<dyn std::error::Error>>;
+/// Id of a benchmark and its recorded cases.
+type Cases = Vec<(&'static str, Vec<Value>)>;
 
 /// The benchmarks whose goldens give whole questions, with their cases. `textvqa-ocr`, `infovqa`, `docvqa-test` and
 /// `st-vqa` have no goldens, because they are judged by the code of others.
-fn cases() -> Result<Vec<(&'static str, Vec<Value>)>, Box<dyn std::error::Error>> {
+fn cases() -> Result<Cases, Box<dyn std::error::Error>> {
     let mut all = Vec::new();
     for id in bench::all().iter().map(|b| b.id()) {
         let path = golden("scorers").join(format!("{id}.json"));

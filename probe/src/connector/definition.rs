@@ -53,6 +53,9 @@ pub(crate) struct ConnectorShape<'a> {
     pub encoders: &'a [EncoderShape],
 }
 
+/// Reads the options of a connector from the configuration of a released Cambrian-1 model.
+pub(crate) type FromCambrian<O> = fn(&CambrianConfig) -> Result<O>;
+
 /// The module of a connector, with all functions in which connectors differ.
 ///
 /// Functions without `self` work on the options alone, before anything is allocated; `name` is the connector's name
@@ -65,7 +68,7 @@ pub(crate) trait ConnectorModule: Module {
     const DIALECT: &'static Dialect = &SAME_KEYS;
 
     /// Translates the configuration of a released Cambrian-1 model; `None` if no released model has this connector.
-    const FROM_CAMBRIAN: Option<fn(&CambrianConfig) -> Result<Self::Options>> = None;
+    const FROM_CAMBRIAN: Option<FromCambrian<Self::Options>> = None;
 
     /// Returns the inputs of the connector besides the features, and what it adds to the model.
     fn properties(options: &Self::Options) -> ConnectorProperties;

@@ -71,10 +71,10 @@ impl Session {
             }
         }
         let step = || format!("downloading {} from {}", repository.name(), self.client.settings.endpoint);
-        self.from_hub(repository, file, selection, report).map_err(|e| e.context(step()))
+        self.download_listed(repository, file, selection, report).map_err(|e| e.context(step()))
     }
 
-    fn from_hub(
+    fn download_listed(
         &self,
         repository: &Repository,
         file: Option<&str>,

@@ -71,7 +71,7 @@ impl DiagramScene {
     pub fn of(s: &mut Stream, layout: DiagramLayout) -> Self {
         let n = match layout {
             DiagramLayout::Chain { .. } => 3,
-            _ => 4,
+            DiagramLayout::Labelled => 4,
         };
         let all: Vec<u16> = (0..pictograms() as u16).collect();
         let things = dice::sample(s, &all, n);

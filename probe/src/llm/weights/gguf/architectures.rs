@@ -6,6 +6,9 @@ use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::Dialect;
 use serde_json::{Value, json};
 
+/// Returns an architecture's own keys of a `config.json` from the metadata.
+type OwnKeys = fn(&MetadataKeys<'_>, &Sizes) -> Result<Vec<(&'static str, Value)>>;
+
 /// How the GGUF files of one architecture differ from files of `transformers`.
 pub(in crate::llm::weights) struct Architecture {
     /// The value of `general.architecture`.
@@ -21,7 +24,7 @@ pub(in crate::llm::weights) struct Architecture {
     /// The tensor in block 0 whose bias tells whether attention has biases.
     pub(super) bias_tensor: &'static str,
     /// The keys of `config.json` that only this architecture has.
-    pub(super) own_keys: fn(&MetadataKeys<'_>, &Sizes) -> Result<Vec<(&'static str, Value)>>,
+    pub(super) own_keys: OwnKeys,
 }
 
 /// Sizes of a model, from the metadata.
