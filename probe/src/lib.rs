@@ -10,7 +10,7 @@
 //! 3. [`recipe`] defines which parameter groups are trained at which learning rates, [`train`] runs the training, and
 //!    [`optimiser`] updates the parameters.
 //! 4. [`released`] opens the released Cambrian-1 models.
-//! 5. [`generate`] answers prompts, [`bench`] asks the questions of benchmarks and scores the answers; [`text`] runs a
+//! 5. [`generate`] answers prompts, [`mod@bench`] asks the questions of benchmarks and scores the answers; [`text`] runs a
 //!    language model without images.
 //!
 //! The features of one image, a grid of 4×4 tokens of width 64, as image tokens for a language model of width 32:

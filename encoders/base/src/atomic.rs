@@ -16,10 +16,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
 
-/// Writes contents that `produce` generates piece by piece, atomically as [`write`] does.
+/// Writes contents that `produce` generates piece by piece, atomically as [`write()`] does.
 ///
 /// # Errors
-/// As [`write`], or an error of `produce`.
+/// As [`write()`], or an error of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
     let (target, permissions) = match destination::resolve(path).map_err(|e| e.context(step()))? {

@@ -85,10 +85,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
 
-/// Writes an output, as [`write`] does, that `produce` generates piece by piece.
+/// Writes an output, as [`write()`] does, that `produce` generates piece by piece.
 ///
 /// # Errors
-/// As [`write`], or an error of `produce`.
+/// As [`write()`], or an error of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     if is_stdout(path) {
         let mut out = io::BufWriter::new(io::stdout().lock());

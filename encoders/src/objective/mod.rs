@@ -49,13 +49,13 @@ pub struct PretrainBatch {
 /// The fields of a [`PretrainBatch`] that an objective reads besides the pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Targets {
-    /// Whether the objective reads [`PretrainBatch::texts`].
+    /// Whether the objective reads `PretrainBatch::texts`.
     pub texts: bool,
-    /// Whether the objective reads [`PretrainBatch::labels`].
+    /// Whether the objective reads `PretrainBatch::labels`.
     pub labels: bool,
-    /// Whether the objective reads [`PretrainBatch::instances`].
+    /// Whether the objective reads `PretrainBatch::instances`.
     pub instances: bool,
-    /// Whether the objective reads [`PretrainBatch::inverse_depth`].
+    /// Whether the objective reads `PretrainBatch::inverse_depth`.
     pub inverse_depth: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The feature cache: a frozen encoder encodes each image once, in whichever run, study or process needs it first, and
 //! all others map the stored features into memory.
 //!
-//! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [images, tokens, width] f32 and `grid` [2] u64. The key
+//! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [images, tokens, width] f32 and `grid` `[2]` u64. The key
 //! is a digest of everything that can change a feature: weights and card (architecture, preprocessing, tap) or the
 //! oracle's ground truth, data, device, and the version of this code. Chunks are written atomically, so an interrupted
 //! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is

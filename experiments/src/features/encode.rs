@@ -136,7 +136,7 @@ impl EncodedImages {
         digest(owner, self.shape, self.grid, &self.bytes)
     }
 
-    /// Packs the features into a safetensors file with `features` f32 and `grid` [2] u64.
+    /// Packs the features into a safetensors file with `features` f32 and `grid` `[2]` u64.
     pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
         let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
         let invalid = |e: safetensors::SafeTensorError| Error::failed(e.to_string());

@@ -47,10 +47,10 @@ pub fn print(text: &str) -> Result<()> {
     print_raw(&shown(text, colours()))
 }
 
-/// As [`print`], without escaping, for output that programs read.
+/// As [`print()`], without escaping, for output that programs read.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_raw(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -62,7 +62,7 @@ pub fn print_raw(text: &str) -> Result<()> {
 /// Writes text that a model generated: unchanged to a file or pipe, with control characters escaped on a terminal.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_foreign(text: &str) -> Result<()> {
     match std::io::stdout().is_terminal() {
         true => print_raw(&shown(text, false)),
@@ -73,7 +73,7 @@ pub fn print_foreign(text: &str) -> Result<()> {
 /// Writes a value as JSON; control characters outside ASCII are escaped too.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print_raw(&(safe_json(&serde_json::to_string_pretty(value)?) + "\n"))
 }

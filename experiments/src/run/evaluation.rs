@@ -51,7 +51,7 @@ pub struct EvalContext<'a> {
 /// benchmarks.
 ///
 /// # Errors
-/// As [`answer_questions`]; samples of finished benchmarks are kept.
+/// As `answer_questions`; samples of finished benchmarks are kept.
 pub fn evaluate(
     context: &EvalContext<'_>,
     benchmarks: &[EvalTask],

@@ -49,7 +49,7 @@ impl StudyConfig {
         Self::open_with(name_or_path, true)
     }
 
-    /// As [`Study::open`], but does not require the data to exist: for commands that fetch what a study needs.
+    /// As [`StudyConfig::open`], but does not require the data to exist: for commands that fetch what a study needs.
     pub fn open_without_data(name_or_path: &str) -> Result<Self> {
         Self::open_with(name_or_path, false)
     }

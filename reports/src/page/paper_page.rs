@@ -15,7 +15,7 @@ use burgess_base::{Category, Result, atomic};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// The result of [`write`].
+/// The result of [`write()`].
 #[derive(Debug, Clone)]
 pub struct WrittenPaperPage {
     /// All results computed from the paper's tables.

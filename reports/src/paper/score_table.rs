@@ -29,7 +29,7 @@ impl TableRow {
         self.scores.get(column).copied().flatten().map(|p| p.value / (highest / 100.0))
     }
 
-    /// Returns the mean over the columns of a scope (see [`SCOPES`]), in percent; `None` if one is missing.
+    /// Returns the mean over the columns of a scope (see `SCOPES`), in percent; `None` if one is missing.
     pub fn mean(&self, scope: usize) -> Option<f64> {
         let values = Self::within(scope).map(|(i, _)| self.percent(i)).collect::<Option<Vec<f64>>>()?;
         crate::stats::mean(&values)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Sample {
     /// Id of the question, unique within the benchmark.
     pub id: String,
-    /// Id of the [`UnitScore`] to which it belongs.
+    /// Id of the `UnitScore` to which it belongs.
     pub unit: String,
     /// The benchmark's own subtask, such as `count`; empty in files that predate this field.
     #[serde(default, skip_serializing_if = "String::is_empty")]

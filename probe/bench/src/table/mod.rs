@@ -2,7 +2,7 @@
 //! JSON and JSON lines, CSV and TSV (with images as base64).
 //!
 //! Rows are streamed. Columns are checked first; an error names the missing column and the existing ones. Cells are
-//! JSON values in every format; images are not read but referenced ([`ImageLocation`]).
+//! JSON values in every format; images are not read but referenced ([`crate::ImageLocation`]).
 
 mod columns;
 pub(crate) mod delimited;

@@ -1,6 +1,6 @@
 //! The steps of a decoder besides matrix products: norms, rotary causal attention, gated activation, and the loss.
 //!
-//! [`portable`] defines each of them in ordinary tensor operations and runs on every backend; [`flex`] computes each
+//! [`portable`] defines each of them in ordinary tensor operations and runs on every backend; `flex` computes each
 //! in one pass on the CPU backend. The functions here choose between the two by the tensors they are given.
 
 mod flex;
