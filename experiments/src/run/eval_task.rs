@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// A benchmark with its questions and tokenised prompts.
 pub struct EvalTask {
-    /// The benchmark.
+    /// The benchmark whose questions are asked.
     pub benchmark: &'static dyn Benchmark,
     pub(super) questions: Vec<Question>,
     /// Digest of the text of the questions.

@@ -267,7 +267,7 @@ pub enum ProbeVerdict {
 /// A probe with the comparison to the untrained encoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparedProbe {
-    /// The probe.
+    /// The probe's record, as it is stored with the weights.
     #[serde(flatten)]
     pub record: ProbeRecord,
     /// Linear-probe accuracy of the untrained encoder, if known.

@@ -20,7 +20,7 @@ pub struct Measurements<'a> {
     pub run: RunId,
     /// Results by benchmark id.
     pub results: BTreeMap<String, BenchmarkResult>,
-    /// The benchmarks.
+    /// The benchmarks with their questions, in the order of the study.
     pub tasks: &'a [EvalTask],
     /// Encoders of the model; `features` holds the features of frozen ones.
     pub encoders: &'a [ModelEncoder],

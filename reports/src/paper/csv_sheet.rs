@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 /// A number with the digits that were printed: 66.0 and 66.00 are different prints.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PrintedNumber {
-    /// The value.
+    /// The number that the cell states.
     pub value: f64,
     /// Number of digits after the decimal point.
     pub digits: usize,

@@ -36,7 +36,7 @@ pub(super) enum FileIdentity {
 
 /// Paths of one file.
 pub(super) struct FilePaths {
-    /// Final path.
+    /// Path of the finished file in the cache.
     pub file: PathBuf,
     /// Path of the partial download.
     pub partial: PathBuf,
