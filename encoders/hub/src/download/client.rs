@@ -3,13 +3,14 @@
 //! This module follows redirects itself, because only the hub's own answer carries the digest of a file (the content
 //! network behind it does not repeat the digest), and because the token must not be sent to other servers.
 
+use super::address::origin;
 use super::progress::DownloadProgress;
 use super::settings::{self, Settings};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::io::Read;
 use std::time::{Duration, Instant};
-use ureq::http::{Response, StatusCode, Uri, header};
+use ureq::http::{Response, StatusCode, header};
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
@@ -317,13 +318,6 @@ pub(super) fn broken(error: &ureq::Error, url: &str) -> Failure {
     };
     let error = Error::failed(format!("requesting {host}: {error}")).hint(hint);
     Failure { transient, ..error.into() }
-}
-
-/// Scheme and host with port of an `http` or `https` address, in lower case.
-pub(super) fn origin(url: &str) -> Option<(String, String)> {
-    let uri: Uri = url.parse().ok()?;
-    let scheme = uri.scheme_str().filter(|s| ["http", "https"].contains(s))?;
-    Some((scheme.to_string(), uri.authority()?.as_str().to_lowercase()))
 }
 
 /// Target of a redirect; `None` if it leads from `https` to `http` or off the web.

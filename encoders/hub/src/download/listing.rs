@@ -1,7 +1,8 @@
 //! The files of a repository of the hub, and their download into the hub's cache.
 
 use super::client::NO_HUB;
-use super::transfer::{FileIdentity, FilePaths, RemoteFile, disk_error};
+use super::disk::disk_error;
+use super::transfer::{FileIdentity, FilePaths, RemoteFile};
 use super::{DownloadedFile, Session, present};
 use crate::{FileSelection, Repository, SelectedFiles, cache, is_commit, is_plain};
 use burgess_base::temporary::{self, TemporaryPath};

@@ -18,7 +18,9 @@
 //! - `verify`: the comparison of a local file with the published one.
 //! - `listing`: the files of a repository, and their places in the hub's cache.
 
+mod address;
 mod client;
+mod disk;
 mod listing;
 mod progress;
 mod settings;
@@ -32,9 +34,10 @@ pub use transfer::Verification;
 
 use crate::{DownloadRequest, FileSelection, own_cache, url_path};
 use burgess_base::{Error, Result};
+use disk::disk_error;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use transfer::{FileIdentity, FilePaths, RemoteFile, Transfer, disk_error, transfer};
+use transfer::{FileIdentity, FilePaths, RemoteFile, Transfer, transfer};
 
 /// A file that is on this machine, or would be after a download.
 #[derive(Debug, Clone, Serialize)]

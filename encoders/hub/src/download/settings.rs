@@ -1,6 +1,6 @@
 //! Settings of the hub from the environment, with the rules of `huggingface_hub`.
 
-use super::client::origin;
+use super::address::origin;
 use crate::home;
 use burgess_base::{Context, Error, Result};
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! The download of one file: it is resumed after interruptions, verified, and renamed to its final name when complete.
 
 use super::client::{Client, Failure, broken};
+use super::disk::{disk_error, git_sha1, sha256};
 use super::progress::FileProgress;
 use super::{decimal_size, verify};
 use burgess_base::{Context, Error, Result};
-use ring::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -254,31 +254,6 @@ fn verified(remote: &RemoteFile, part: &Path) -> Result<Verification> {
     }
 }
 
-/// SHA-256 of a file, by which the hub names large files.
-pub(super) fn sha256(path: &Path) -> Result<String> {
-    hash(&SHA256, b"", path)
-}
-
-/// SHA-1 of a git blob, by which the hub names small files.
-pub(super) fn git_sha1(path: &Path) -> Result<String> {
-    let size = fs::metadata(path).map_err(|e| disk_error(&e, path))?.len();
-    hash(&SHA1_FOR_LEGACY_USE_ONLY, format!("blob {size}\0").as_bytes(), path)
-}
-
-fn hash(algorithm: &'static digest::Algorithm, before: &[u8], path: &Path) -> Result<String> {
-    let mut context = digest::Context::new(algorithm);
-    context.update(before);
-    let mut file = File::open(path).map_err(|e| disk_error(&e, path))?;
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer).map_err(|e| disk_error(&e, path))? {
-            0 => break,
-            n => context.update(buffer.get(..n).unwrap_or_default()),
-        }
-    }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// Acquires the lock that `huggingface_hub` also uses; it is released when the process ends.
 fn lock(path: &Path, remote: &RemoteFile, client: &Client) -> Result<File> {
     let step = || format!("locking {}", path.display());
@@ -293,20 +268,5 @@ fn lock(path: &Path, remote: &RemoteFile, client: &Client) -> Result<File> {
         Err(TryLockError::Error(e)) => Err(Error::from(e)
             .hint("this file system has no locks: set HF_HUB_CACHE (BURGESS_CACHE) to a directory on another"))
         .with_context(step),
-    }
-}
-
-/// Makes the error for a failed disk operation, with a hint about the cache directories.
-pub(super) fn disk_error(error: &std::io::Error, path: &Path) -> Error {
-    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let failed = Error::failed(format!("writing {}: {error}", path.display()));
-    match error.kind() {
-        StorageFull | QuotaExceeded | FileTooLarge => failed.hint(
-            "free some disk space, or set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory on another disk, and start the download again: the received bytes are kept",
-        ),
-        PermissionDenied | ReadOnlyFilesystem => {
-            failed.hint("set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory with write permission")
-        }
-        _ => failed,
     }
 }

@@ -4,7 +4,7 @@
 //! The hub's cache names contents by their digest; for files from other servers, a digest is stored beside the file
 //! when it is downloaded. A verified file is read again only if its size or times changed.
 
-use super::transfer::{git_sha1, sha256};
+use super::disk::{git_sha1, sha256};
 use crate::own_cache;
 use burgess_base::{Result, atomic, checksums, digest};
 use serde::{Deserialize, Serialize};
