@@ -164,7 +164,10 @@ fn not_fetched(card: &EncoderCard, why: &Error) -> Error {
 
 /// Whether a card's weights are on this machine.
 pub fn is_available(card: &EncoderCard) -> bool {
-    weights_path(card).is_ok()
+    match &card.source.location {
+        WeightsLocation::Shipped { file } => shipped::has_weights(file),
+        _ => weights_path(card).is_ok(),
+    }
 }
 
 /// Digest of the weights that [`Encoder::load`](crate::encoder::Encoder::load) would use with the same arguments.

@@ -19,7 +19,7 @@ pub fn embed(files: &'static [EmbeddedFile]) {
     let _ = EMBEDDED.set(files);
 }
 
-/// The folder that the environment variable `BURGESS_ZOO` names; no other place is searched then.
+/// The folder that the environment variable `BURGESS_ZOO` names. Language models are searched there first, encoders only there.
 fn named() -> Option<PathBuf> {
     std::env::var_os("BURGESS_ZOO").filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }
@@ -78,6 +78,20 @@ pub fn weights(file: &str) -> Result<PathBuf> {
             "set BURGESS_ZOO to a checkout of Burgess, to its `encoders/zoo`, or to the folder that holds the file",
         )
     })
+}
+
+/// Whether [`weights`] would find the file. Nothing is written, so that lists of encoders do not unpack them.
+pub fn has_weights(file: &str) -> bool {
+    let is_in = |dir: PathBuf| dir.join(file).is_file();
+    match named() {
+        Some(dir) => weights_folders(&dir).into_iter().any(is_in),
+        None => {
+            let mut embedded = EMBEDDED.get().into_iter().flat_map(|files| files.iter());
+            embedded.any(|(path, _)| path.strip_prefix("weights/") == Some(file))
+                || installed().into_iter().map(|dir| dir.join("weights")).any(is_in)
+                || is_in(source_tree().join("encoders/zoo/weights"))
+        }
+    }
 }
 
 /// Returns the directory of the shipped language model `name`; `None` if there is none of this name.
