@@ -11,6 +11,7 @@ use crate::preprocess;
 use crate::resolve::weights_path;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor};
+use crate::transfer;
 use image::RgbImage;
 use rayon::prelude::*;
 use safetensors::tensor::TensorView;
@@ -82,8 +83,7 @@ impl Features {
         let [images, tokens, width] = batch.tokens.dims();
         (self.tokens, self.width, self.grid) = (tokens, width, batch.grid);
         self.images += images;
-        let data = batch.tokens.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
-        self.values.extend(data.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))?);
+        self.values.extend(transfer::to_host::<f32, _, _>(batch.tokens)?);
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Encoder {
         let pixels = self.card.preprocess.pixels(images, &self.device);
         let start = Instant::now();
         let features = self.forward_named(pixels, name)?;
-        self.device.sync().map_err(|e| Error::failed(e.to_string()))?;
+        transfer::synchronise(&self.device)?;
         Ok(EncodedBatch { features, seconds: start.elapsed().as_secs_f64() })
     }
 

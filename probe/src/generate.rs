@@ -4,6 +4,7 @@
 //! cache. Prompts are right-padded; padding is masked for all later tokens and each row has its own positions, so the
 //! result of a prompt does not depend on the rest of its batch.
 
+use burgess_encoders::transfer;
 use crate::connector::{ImagePositions, ImageTokens};
 use crate::llm::decoder::BlockHook;
 use crate::llm::{KvCache, Llm};
@@ -224,7 +225,7 @@ pub fn score_options(
         for (k, score) in scores.into_iter().enumerate() {
             let ids: Vec<usize> = texts.iter().map(|t| t.get(k).map_or(0, |&id| id as usize)).collect();
             let picked = score.gather(1, indices(&ids, device).unsqueeze_dim::<2>(1));
-            let picked: Vec<f32> = picked.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
+            let picked: Vec<f32> = transfer::to_host(picked)?;
             for (((_, p, o), text), value) in rows.iter().zip(&texts).zip(picked) {
                 if k >= text.len() {
                     continue;
@@ -407,7 +408,7 @@ fn select_rows<T: Copy>(all: &[T], rows: &[usize]) -> Vec<T> {
 fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i32> = rows.iter().map(|&r| r as i32).collect();
     let n = rows.len();
-    Tensor::from_data(TensorData::new(rows, [n]), device)
+    transfer::to_device(TensorData::new(rows, [n]), device)
 }
 
 /// Returns the error for a logit or log-probability that is not finite.
@@ -431,7 +432,7 @@ fn next_tokens(
     token: usize,
 ) -> Result<Vec<u32>> {
     let v = logits.dims()[1];
-    let values: Vec<f32> = logits.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
+    let values: Vec<f32> = transfer::to_host(logits)?;
     // No early exit, so that the loop is vectorised.
     let finite = |row: &[f32]| row.iter().fold(true, |finite, x| finite & x.is_finite());
     for (row, prompt) in values.chunks(v.max(1)).zip(prompts) {

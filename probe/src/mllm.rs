@@ -1,5 +1,6 @@
 //! The multimodal model: unfrozen encoders (if any), connector, and language model.
 
+use burgess_encoders::transfer;
 use crate::connector::{
     BoundSvaContext, ChannelStatistics, Connector, ConnectorConfig, ImagePositions, ImageSize, ImageTokens,
     position_embedding,
@@ -402,7 +403,7 @@ impl Mllm {
         }
         let [m, _, _] = image.dims();
         let table = Tensor::cat(vec![text.reshape([b * longest, d]), image.reshape([m * n, d])], 0);
-        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [b * t]), device);
+        let index = transfer::to_device::<1, Int>(TensorData::new(index, [b * t]), device);
         Ok(table.select(0, index).reshape([b, t, d]))
     }
 

@@ -1,6 +1,7 @@
 //! AdamW and Muon with one learning rate per parameter group and clipping by the global gradient norm.
 
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -194,7 +195,7 @@ impl ModuleVisitor for SquaredNorm<'_> {
 /// loss reports.
 pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let count = tensor.shape().num_elements();
-    tensor.try_into_vec_as::<f32>().unwrap_or_else(|_| vec![f32::NAN; count])
+    transfer::to_host(tensor).unwrap_or_else(|_| vec![f32::NAN; count])
 }
 
 struct ParameterUpdate<'a> {
@@ -236,7 +237,7 @@ impl ModuleMapper for ParameterUpdate<'_> {
                 }
                 _ => self.adamw(id, &mut values, &grad, D, rate),
             }
-            Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
+            transfer::to_device::<D, burn::tensor::Float>(TensorData::new(values, shape), &device).require_grad()
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Runs a language model on text: continues a prompt, and computes the log-probability of each token.
 
+use burgess_encoders::transfer;
 use crate::connector::ImageTokens;
 use crate::generate::Sampling;
 use crate::llm::decoder::SequenceLayout;
@@ -66,10 +67,6 @@ impl ScoredToken {
     }
 }
 
-fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
-    tensor.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
-}
-
 /// Generates at most `max_new_tokens` tokens after `prompt`; the last one may be a token of `stop`.
 ///
 /// # Errors
@@ -97,7 +94,7 @@ pub fn continue_text(
     while made.len() < max_new_tokens {
         let hidden = llm.extend(llm.embed_rows(&[&next], device)?, &[next.len()], &mut cache, None)?;
         let [_, t, d] = hidden.dims();
-        let logits = values(llm.logits(hidden.narrow(1, t - 1, 1).reshape([1, d])))?;
+        let logits = transfer::to_host::<f32, _, _>(llm.logits(hidden.narrow(1, t - 1, 1).reshape([1, d])))?;
         let likeliest = ScoredToken::from_logits(&logits, 0)?.top.first().map_or(0, |best| best.id);
         let id = match &mut draws {
             Some((sampling, random)) => sampling.draw(&logits, random) as u32,
@@ -156,7 +153,7 @@ fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Res
     let n = continuation.len();
     let logits = llm.logits(hidden.narrow(1, start - 1, n).reshape([n, d]));
     let width = logits.dims()[1].max(1);
-    let values = values(logits)?;
+    let values: Vec<f32> = transfer::to_host(logits)?;
     values.chunks(width).zip(continuation).map(|(row, id)| ScoredToken::from_logits(row, *id)).collect()
 }
 

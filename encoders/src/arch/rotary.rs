@@ -1,6 +1,7 @@
 //! Rotary position embeddings in two dimensions, in the variants of EVA-02, RoPE-ViT, the Perception Encoder and DINOv3
 //! (timm's `RotaryEmbeddingCat` and `RotaryEmbeddingDinoV3`).
 
+use crate::transfer;
 use super::fields::is_default;
 use crate::operands::Rotation;
 use burgess_base::{Error, Result};
@@ -97,7 +98,7 @@ impl Rotary {
                 }
             }
         }
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [tokens, head_dim]), device);
+        let tensor = |values| transfer::to_device(TensorData::new(values, [tokens, head_dim]), device);
         Rotation { cos: tensor(cos), sin: tensor(sin) }
     }
 

@@ -7,6 +7,7 @@
 //! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is
 //! damaged, or removed before it is opened, is encoded again.
 
+use burgess_encoders::transfer;
 use crate::data::DataDirectory;
 use crate::features::card::ArmCard;
 use crate::study::ORACLE;
@@ -86,7 +87,7 @@ impl CachedFeatures {
                 .ok_or_else(|| Error::failed(format!("the feature cache has no image with index {image}")))?;
             values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
         }
-        Ok(Tensor::from_data(TensorData::new(values, [images.len(), self.tokens, self.width]), device))
+        Ok(transfer::to_device(TensorData::new(values, [images.len(), self.tokens, self.width]), device))
     }
 }
 

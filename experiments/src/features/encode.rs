@@ -1,5 +1,6 @@
 //! Encoding of image files into patch features in a safetensors file, for the feature cache and `burgess encode`.
 
+use burgess_encoders::transfer;
 use crate::data::image_files;
 use crate::features::card::ArmCard;
 use crate::features::oracle;
@@ -109,11 +110,7 @@ pub fn encode<S: AsRef<str>>(
         let EncodedBatch { features, seconds } = encoder.encode_batch(&opened, &name)?;
         let [_, tokens, width] = features.tokens.dims();
         let start = Instant::now();
-        let host: Vec<f32> = features
-            .tokens
-            .into_data()
-            .try_into_vec_as()
-            .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
+        let host: Vec<f32> = transfer::to_host(features.tokens)?;
         all.seconds += seconds + start.elapsed().as_secs_f64();
         (all.shape[1], all.shape[2], all.grid) = (tokens, width, features.grid);
         all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));

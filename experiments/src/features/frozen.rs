@@ -5,6 +5,7 @@
 //! takes 4 · tokens · width bytes per image: terabytes for the millions of images of a published study, whose recipe
 //! uses each image once. For such studies, set `features = "computed"` in `[evaluator]`.
 
+use burgess_encoders::transfer;
 use crate::data::image_files;
 use crate::features::cache::{CachedFeatures, FeatureCache};
 use crate::features::card::ArmCard;
@@ -68,7 +69,7 @@ impl ComputedFeatures {
             FeatureExtractor::Encoder(encoder) => self.encoded(encoder, &names),
             FeatureExtractor::Oracle(truth) => {
                 let shape = [names.len(), truth.cells(), self.width];
-                let tokens = Tensor::from_data(TensorData::new(truth.features(&names)?, shape), &self.device);
+                let tokens = transfer::to_device(TensorData::new(truth.features(&names)?, shape), &self.device);
                 Ok(FeatureMap { tokens, grid: self.grid })
             }
         }

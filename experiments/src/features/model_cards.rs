@@ -1,6 +1,7 @@
 //! `cards.json` in a saved model's directory: one card per encoder, in the order in which the connector reads them. The
 //! cards say how images are preprocessed and encoded.
 
+use burgess_encoders::transfer;
 use crate::features::card::ArmCard;
 use crate::features::frozen::EncoderFeatures;
 use crate::features::oracle;
@@ -102,7 +103,7 @@ pub fn blank_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, d
     match encoders {
         [ModelEncoder { card: ArmCard::Oracle(card), .. }] => {
             let shape = [1, card.grid[0] * card.grid[1], card.width];
-            let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
+            let tokens = transfer::to_device(TensorData::new(oracle::background(card), shape), device);
             Ok(ImageBatch::FeatureMaps(vec![FeatureMap { tokens, grid: card.grid }]))
         }
         _ => image_batch(image, encoders, trained, device),

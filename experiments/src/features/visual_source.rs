@@ -1,5 +1,6 @@
 //! The images of a study as input of a model, by index: features of frozen encoders, or pixels for trained ones.
 
+use burgess_encoders::transfer;
 use crate::data::image_files;
 use crate::features::frozen::FrozenFeatures;
 use burgess_base::{Error, Result};
@@ -50,7 +51,7 @@ impl FeatureSource for VisualSource<'_> {
                 let opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
                 let pixels = |p: &&Preprocess| {
                     let all: Vec<f32> = opened.iter().flat_map(|image| p.apply(image)).collect();
-                    Tensor::from_data(TensorData::new(all, [images.len(), 3, p.size, p.size]), device)
+                    transfer::to_device(TensorData::new(all, [images.len(), 3, p.size, p.size]), device)
                 };
                 Ok(ImageBatch::Pixels(preprocess.iter().map(pixels).collect()))
             }

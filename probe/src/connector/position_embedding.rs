@@ -8,6 +8,7 @@
 //! Image tokens are first scaled to the root mean square of word embeddings: the output of a connector may be ten times
 //! as large, and the norm of the first layer would then make the position embedding negligible.
 
+use burgess_encoders::transfer;
 use crate::llm::Llm;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -75,7 +76,7 @@ fn sines([rows, columns]: [usize; 2], width: usize, device: &Device) -> Tensor<2
             values.extend(std::iter::repeat_n(0.0, width - 4 * quarter));
         }
     }
-    Tensor::from_data(TensorData::new(values, [rows * columns, width]), device)
+    transfer::to_device(TensorData::new(values, [rows * columns, width]), device)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! `lm_head.weight` (absent if the head is tied to the embeddings). `weights/names.rs` maps the names of other
 //! families; fused projections are split.
 
+use burgess_encoders::transfer;
 use super::config::LlmConfig;
 use super::experts::Moe;
 use super::family::{BlockLayout, NormScale, QkNorm};
@@ -194,7 +195,7 @@ impl Llm {
                 .hint("use the tokenizer and the language model of the same directory"));
         }
         let flat: Vec<i32> = rows.iter().flat_map(|r| r.iter().map(|&id| id as i32)).collect();
-        Ok(self.embed(Tensor::from_data(TensorData::new(flat, [rows.len(), t]), device)))
+        Ok(self.embed(transfer::to_device(TensorData::new(flat, [rows.len(), t]), device)))
     }
 
     /// Runs the decoder on whole sequences from position 0: `[b, t, d]` → `[b, t, d]` after the final norm.
@@ -336,7 +337,7 @@ impl Llm {
         let longest = counts.iter().copied().max().unwrap_or(0);
         let pick = |rows: Vec<i32>| {
             let n = rows.len();
-            Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &device)
+            transfer::to_device::<1, Int>(TensorData::new(rows, [n]), &device)
         };
         // Rows are right-padded with their first token.
         let index = places.iter().enumerate().flat_map(|(row, places)| {

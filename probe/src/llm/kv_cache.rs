@@ -1,6 +1,7 @@
 //! Key/value cache: keys and values of earlier tokens, so that a new token needs one position of computation instead of
 //! the whole sequence.
 
+use burgess_encoders::transfer;
 use super::kernel::{self, AttentionSpec, CachedRows};
 use super::rope::Rope;
 use burgess_base::{Error, Result};
@@ -192,7 +193,7 @@ impl KvCache {
                 );
             }
         }
-        Tensor::from_data(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
+        transfer::to_device(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
     }
 
     /// Returns a cache whose row `i` is a copy of this cache's row `rows[i]`. This repeats one image's prefix for all
@@ -202,7 +203,7 @@ impl KvCache {
     pub fn select(&self, rows: &[usize], kv: usize) -> Self {
         let index = |device: &Device| {
             let index: Vec<i32> = rows.iter().map(|&r| r as i32).collect();
-            Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), device)
+            transfer::to_device::<1, Int>(TensorData::new(index, [rows.len()]), device)
         };
         let pick = |t: &Tensor<4>| t.clone().select(0, index(&t.device()));
         let layers = self.layers.iter().map(|layer| match layer {

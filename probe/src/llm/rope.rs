@@ -6,6 +6,7 @@
 //! partial rotary embedding, the first channels of a head are rotated. The scalings follow `modeling_rope_utils.py`,
 //! in f32 as there.
 
+use burgess_encoders::transfer;
 use super::precision::cast;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -334,7 +335,7 @@ impl RopeConfig<'_> {
                 }
             }
         }
-        let make = |values| Tensor::from_data(TensorData::new(values, [rows.len(), t, half]), device);
+        let make = |values| transfer::to_device(TensorData::new(values, [rows.len(), t, half]), device);
         Rope { cos: make(cos), sin: make(sin) }
     }
 }

@@ -1,5 +1,6 @@
 //! The loss of a batch: cross-entropy over the supervised tokens of images with text.
 
+use burgess_encoders::transfer;
 use super::FeatureSource;
 use crate::connector::ImageTokens;
 use crate::data::Example;
@@ -109,7 +110,7 @@ pub fn read_batch(
         return Ok(None);
     }
     let supervised_tokens = targets.len();
-    let predicting = Tensor::<1, Int>::from_data(TensorData::new(positions, [supervised_tokens]), device);
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [supervised_tokens]), device);
+    let predicting = transfer::to_device::<1, Int>(TensorData::new(positions, [supervised_tokens]), device);
+    let targets = transfer::to_device::<1, Int>(TensorData::new(targets, [supervised_tokens]), device);
     Ok(Some(TrainingBatch { spliced, predicting, targets, supervised_tokens }))
 }

@@ -9,6 +9,7 @@ pub(crate) use finite::{diverged, finite_weights};
 pub use loss::{TrainingBatch, read_batch};
 pub use training_state::{SavedState, StateSaver};
 
+use burgess_encoders::transfer;
 use crate::connector::ImageSize;
 use crate::data::{Example, Examples, collate};
 use crate::llm::Compute;
@@ -193,7 +194,7 @@ pub fn train_stage(
             } else {
                 let mean = batch.loss(&model)?;
                 take(mean.backward());
-                mean.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?
+                transfer::scalar(mean.inner())?
             };
             loss += f64::from(mean) * factor;
             weight += factor;

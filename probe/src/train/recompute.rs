@@ -4,6 +4,7 @@
 //! Burn's own `gradient_checkpointing()` recomputes cheap operations and stores the inputs of expensive ones, which
 //! are most of the memory here; it also does not support fused steps that are one graph node, like ours on `flex`.
 
+use burgess_encoders::transfer;
 use super::loss::TrainingBatch;
 use crate::mllm::Mllm;
 use burgess_base::{Error, Result};
@@ -36,7 +37,7 @@ pub fn backward(batch: &TrainingBatch, model: &Mllm, below: bool, take: &mut dyn
     let gradients = loss.backward();
     let mut grad = top.grad(&gradients).ok_or_else(lost)?;
     take(gradients);
-    let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
+    let value = transfer::scalar(loss.inner())?;
     for i in (0..model.llm.blocks()).rev() {
         let x = leaf(inputs.pop().ok_or_else(lost)?);
         let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), layout)?, grad);

@@ -1,5 +1,6 @@
 //! ViT hyper-parameters, their validation, and the construction of the network.
 
+use crate::transfer;
 use super::super::block::{AttentionPositions, BlockConfig};
 use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::{is_default, is_yes, yes};
@@ -344,5 +345,5 @@ fn relative_position_index(grid: [usize; 2], device: &Device) -> Tensor<1, Int> 
         }
     };
     let values: Vec<i64> = (0..tokens * tokens).map(|pair| index(pair / tokens, pair % tokens) as i64).collect();
-    Tensor::from_data(TensorData::new(values, [tokens * tokens]), device)
+    transfer::to_device(TensorData::new(values, [tokens * tokens]), device)
 }

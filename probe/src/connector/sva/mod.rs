@@ -10,6 +10,7 @@
 pub mod layer;
 pub mod windows;
 
+use burgess_encoders::transfer;
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
 use super::image_tokens::ImageTokens;
 use super::limits::{COUNT, DEPTH, GRID, WIDTH, at_most, grids_at_most};
@@ -549,7 +550,7 @@ impl SvaContext {
         let whole =
             cells.len() == self.windows.groups * self.windows.queries && cells.iter().enumerate().all(|(i, c)| i == *c);
         let windows = if whole { self.windows.clone() } else { self.windows.select(&cells, &device) };
-        let flat_positions = Tensor::from_data(TensorData::new(flat_positions, [count]), &device);
+        let flat_positions = transfer::to_device(TensorData::new(flat_positions, [count]), &device);
         Ok(BoundSvaContext { windows, flat_positions, count })
     }
 }

@@ -1,6 +1,7 @@
 //! Reference implementation of each step in tensor operations of any backend. With 16-bit activations, means,
 //! exponentials and the loss are computed in f32, as under PyTorch's mixed precision.
 
+use burgess_encoders::transfer;
 use super::{AttentionSpec, PaddingMask};
 use crate::llm::activation::Activation;
 use crate::llm::precision::cast;
@@ -131,7 +132,7 @@ pub fn causal_bias(s: AttentionSpec, padding_mask: PaddingMask<'_>, device: &bur
             values.extend((0..t).map(|k| if attends(k) { 0.0 } else { f32::NEG_INFINITY }));
         }
     }
-    Tensor::from_data(TensorData::new(values, [rows, 1, t, t]), device)
+    transfer::to_device(TensorData::new(values, [rows, 1, t, t]), device)
 }
 
 /// Rotates queries and keys, then applies causal attention with the window and the padding mask.

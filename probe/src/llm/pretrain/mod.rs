@@ -17,6 +17,7 @@ mod reading;
 pub use document::{CellBlock, CellGrid, PretrainDocument, PretrainRow};
 pub use reading::{ReadingQuestion, ReadingScore, reading};
 
+use burgess_encoders::transfer;
 use crate::llm::chat::ChatTemplate;
 use crate::llm::parts::Block;
 use crate::llm::tokenizer::Tokenizer;
@@ -165,7 +166,7 @@ impl Pretraining<'_> {
             let mut noise = stream(&format!("llm/noise-{step}"), seed);
             let loss = predict::supervised(&model, &rows, Some(&mut noise), &device)?.cross_entropy();
             let gradients = loss.backward();
-            let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
+            let value = transfer::scalar(loss.inner())?;
             if !value.is_finite() {
                 return Err(diverged(Error::failed(format!("pretraining: the loss is {value} at step {}", step + 1))));
             }
