@@ -7,8 +7,8 @@
 
 use crate::kernel;
 pub use crate::operands::{Bias, Rotation};
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions};
 use crate::transfer;
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions};
 
 /// Computes `softmax(q kᵀ / √head_dim + bias) v`, with queries and keys rotated first if there is a `rotation`.
 ///

@@ -9,9 +9,9 @@ use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTenso
 use crate::features::FeatureMap;
 use crate::preprocess;
 use crate::resolve::weights_path;
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor};
-use crate::transfer;
 use image::RgbImage;
 use rayon::prelude::*;
 use safetensors::tensor::TensorView;
@@ -208,10 +208,23 @@ impl Encoder {
     /// # Errors
     /// A feature is not finite: the error names the image.
     pub fn encode_batch(&self, images: &[RgbImage], name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
-        let pixels = self.card.preprocess.pixels(images, &self.device);
+        self.encode_pixels(self.pixels(images), name)
+    }
+
+    /// Preprocesses a batch of images and copies them to the encoder's device: `[images, 3, size, size]`. Another thread
+    /// can do this while the encoder computes the batch before.
+    pub fn pixels(&self, images: &[RgbImage]) -> Tensor<4> {
+        self.card.preprocess.pixels(images, &self.device)
+    }
+
+    /// As [`Encoder::encode_batch`], for images that [`Encoder::pixels`] prepared.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_batch`].
+    pub fn encode_pixels(&self, pixels: Tensor<4>, name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
         let start = Instant::now();
+        // The check for finite values waits until the device has computed them.
         let features = self.forward_named(pixels, name)?;
-        transfer::synchronise(&self.device)?;
         Ok(EncodedBatch { features, seconds: start.elapsed().as_secs_f64() })
     }
 

@@ -1,9 +1,9 @@
 //! Patch features on a grid: resampling to another grid and concatenation of several encoders.
 
 use crate::preprocess::Interpolation;
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
-use crate::transfer;
 
 /// The features of a batch of images: patch tokens in row-major order, after the class token if the tap keeps it.
 #[derive(Debug, Clone)]

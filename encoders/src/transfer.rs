@@ -190,7 +190,8 @@ mod tests {
         let numbers: Tensor<1, Int> = to_device(TensorData::new(vec![7i32, 8], [2]), &device);
         let read = Downloads::default().with(numbers.clone()).with(whole.clone()).with(numbers).read()?;
         let convert = |e| Error::failed(format!("{e:?}"));
-        let values = |i: usize| read.get(i).cloned().unwrap_or_else(|| TensorData::from([0f32])).try_into_vec_as::<f32>();
+        let values =
+            |i: usize| read.get(i).cloned().unwrap_or_else(|| TensorData::from([0f32])).try_into_vec_as::<f32>();
         assert_eq!(values(0).map_err(convert)?, [7.0, 8.0]);
         assert_eq!(values(1).map_err(convert)?, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(values(2).map_err(convert)?, [7.0, 8.0]);

@@ -1,6 +1,5 @@
 //! The multimodal model: unfrozen encoders (if any), connector, and language model.
 
-use burgess_encoders::transfer;
 use crate::connector::{
     BoundSvaContext, ChannelStatistics, Connector, ConnectorConfig, ImagePositions, ImageSize, ImageTokens,
     position_embedding,
@@ -12,6 +11,7 @@ use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, DropPathMask, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
+use burgess_encoders::transfer;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};

@@ -5,11 +5,11 @@
 //! The caller draws the drop-path mask before the forward pass; without a mask no branch is dropped.
 
 use crate::kernel;
+use crate::transfer;
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
-use crate::transfer;
 
 /// The drop-path mask of one forward pass; by default no branch is dropped.
 #[derive(Debug, Clone, Default)]

@@ -1,11 +1,11 @@
 //! Rotary position embeddings in two dimensions, in the variants of EVA-02, RoPE-ViT, the Perception Encoder and DINOv3
 //! (timm's `RotaryEmbeddingCat` and `RotaryEmbeddingDinoV3`).
 
-use crate::transfer;
 use super::fields::is_default;
 use crate::operands::Rotation;
+use crate::transfer;
 use burgess_base::{Error, Result};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, TensorData};
 use serde::{Deserialize, Serialize};
 
 /// Options of the two-dimensional rotary position embedding of queries and keys. The frequencies are `temperature`^(-j

@@ -2,7 +2,6 @@
 //! images, in which most blocks use window attention. Parameter paths are those of `segment_anything`'s
 //! `ImageEncoderViT`, except the MLP's (`lin1`, `lin2` there). The neck before the mask decoder is left out.
 
-use crate::transfer;
 use super::block::Mlp;
 use super::drop_path::{DropPathMask, DropPathSpec};
 use super::fields::{is_yes, yes};
@@ -13,6 +12,7 @@ use super::vit::PatchEmbed;
 use crate::attention::attend;
 use crate::features::FeatureMap;
 use crate::operands::{Activation, Bias};
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};

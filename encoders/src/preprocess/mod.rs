@@ -15,10 +15,10 @@ pub use burgess_images::{
 };
 pub use fit::Fit;
 
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burgess_images::PaddedSquare;
 use burn::tensor::{Device, Tensor, TensorData};
-use crate::transfer;
 use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

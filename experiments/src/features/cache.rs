@@ -7,10 +7,10 @@
 //! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is
 //! damaged, or removed before it is opened, is encoded again.
 
-use burgess_encoders::transfer;
 use crate::data::DataDirectory;
 use crate::features::card::ArmCard;
 use crate::study::ORACLE;
+use burgess_encoders::transfer;
 
 use crate::features::encode::{self, FeatureExtractor};
 use crate::features::image_set::ImageSet;

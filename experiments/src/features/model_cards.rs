@@ -1,7 +1,6 @@
 //! `cards.json` in a saved model's directory: one card per encoder, in the order in which the connector reads them. The
 //! cards say how images are preprocessed and encoded.
 
-use burgess_encoders::transfer;
 use crate::features::card::ArmCard;
 use crate::features::frozen::EncoderFeatures;
 use crate::features::oracle;
@@ -11,6 +10,7 @@ use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::preprocess::Orientation;
+use burgess_encoders::transfer;
 use burgess_probe::mllm::ImageBatch;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;

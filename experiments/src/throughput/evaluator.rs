@@ -185,14 +185,13 @@ fn ids(count: usize, salt: usize, llm: &LlmConfig) -> Vec<u32> {
     (0..count).map(|i| ((i * 7919 + salt * 104_729) % llm.vocab_size) as u32).collect()
 }
 
-/// Runs rows of equal length through the model and reads the logits of the next token, as decoding does.
+/// Runs rows of equal length through the model and reads the most likely next token of each, as decoding does.
 fn read(llm: &Llm, cache: &mut KvCache, rows: &[Vec<u32>], device: &Device) -> Result<()> {
     let slices: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let real: Vec<usize> = rows.iter().map(Vec::len).collect();
     let hidden = llm.extend(llm.embed_rows(&slices, device)?, &real, cache, None)?;
     let [b, t, d] = hidden.dims();
-    let scores = llm.logits(hidden.narrow(1, t - 1, 1).reshape([b, d]));
-    transfer::to_host::<f32, _, _>(scores).map(|_| ())
+    generate::most_likely_tokens(llm.logits(hidden.narrow(1, t - 1, 1).reshape([b, d]))).map(|_| ())
 }
 
 /// Builds the multimodal model around a language model, and the source of its images.
@@ -338,9 +337,11 @@ impl TrainingBenchmark {
         let loss = batch.ok_or_else(|| Error::failed("the batch has no supervised token"))?.loss(&self.model)?;
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
         self.optimiser.collect(&self.model, gradients, 1.0);
+        let measured = self.optimiser.measure(&self.model, vec![loss.inner()])?;
         let settings = StepSettings { rate: &|_| Some(1e-5), total: 1.0, clip: 1.0, weight_decay: 0.0 };
-        self.model = self.optimiser.step(self.model.clone(), &settings)?.0;
-        transfer::scalar(loss.inner())?;
+        self.model = self.optimiser.step_measured(self.model.clone(), &settings, &measured)?.0;
+        // Training goes on without waiting for the update; its duration belongs to the step.
+        self.device.sync().map_err(|e| Error::failed(e.to_string()))?;
         Ok(start.elapsed().as_secs_f64())
     }
 }

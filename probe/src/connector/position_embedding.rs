@@ -8,9 +8,9 @@
 //! Image tokens are first scaled to the root mean square of word embeddings: the output of a connector may be ten times
 //! as large, and the norm of the first layer would then make the position embedding negligible.
 
-use burgess_encoders::transfer;
 use crate::llm::Llm;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Root mean square of a position embedding, as a fraction of that of the language model's token embeddings.

@@ -1,13 +1,13 @@
 //! Mixture of experts: a router selects some of several MLPs for each token (arXiv 1701.06538; `MixtralSparseMoeBlock`
 //! and `Qwen2MoeSparseMoeBlock` in `transformers`).
 
-use burgess_encoders::transfer;
 use super::activation::Activation;
 use super::config::MoeConfig;
 use super::linear::Linear;
 use super::mlp::Mlp;
 use super::precision::cast;
-use burgess_base::{Error, Result};
+use burgess_base::Result;
+use burgess_encoders::transfer;
 use burn::module::Module;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};

@@ -1,10 +1,10 @@
 //! Key/value cache: keys and values of earlier tokens, so that a new token needs one position of computation instead of
 //! the whole sequence.
 
-use burgess_encoders::transfer;
 use super::kernel::{self, AttentionSpec, CachedRows};
 use super::rope::Rope;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::cell::RefCell;
 

@@ -6,9 +6,9 @@
 //! partial rotary embedding, the first channels of a head are rotated. The scalings follow `modeling_rope_utils.py`,
 //! in f32 as there.
 
-use burgess_encoders::transfer;
 use super::precision::cast;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;

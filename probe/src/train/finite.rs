@@ -1,10 +1,10 @@
 //! Detects divergence: reports values that are not finite where they arise, and before they are saved.
 
-use burgess_encoders::transfer;
 use super::{FeatureSource, read_batch};
 use crate::data::Example;
 use crate::mllm::Mllm;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 

@@ -4,19 +4,23 @@
 //! Burn's own `gradient_checkpointing()` recomputes cheap operations and stores the inputs of expensive ones, which
 //! are most of the memory here; it also does not support fused steps that are one graph node, like ours on `flex`.
 
-use burgess_encoders::transfer;
 use super::loss::TrainingBatch;
 use crate::mllm::Mllm;
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-/// Computes the loss of a batch and returns it, in nats; passes the gradients of all trained parameters to `take`,
+/// Computes the loss of a batch and returns it, `[1]` in nats; passes the gradients of all trained parameters to `take`,
 /// block by block. `below` tells whether parameters before the decoder are trained.
 ///
 /// # Errors
 /// When the sequences exceed the model's maximum length, or the connector has samplers inside the decoder.
-pub fn backward(batch: &TrainingBatch, model: &Mllm, below: bool, take: &mut dyn FnMut(Gradients)) -> Result<f32> {
+pub fn backward(
+    batch: &TrainingBatch,
+    model: &Mllm,
+    below: bool,
+    take: &mut dyn FnMut(Gradients),
+) -> Result<Tensor<1>> {
     if batch.spliced.has_samplers() {
         return Err(Error::usage(
             "`checkpointing` is not supported for a connector with samplers between the blocks of the decoder",
@@ -35,12 +39,13 @@ pub fn backward(batch: &TrainingBatch, model: &Mllm, below: bool, take: &mut dyn
     let top = leaf(inputs.pop().ok_or_else(lost)?);
     let loss = batch.loss_of(model, model.llm.final_norm(top.clone()));
     let gradients = loss.backward();
+    let value = loss.inner();
     let mut grad = top.grad(&gradients).ok_or_else(lost)?;
     take(gradients);
-    let value = transfer::scalar(loss.inner())?;
+    let shared = model.llm.sequence_tensors(layout, embeddings.dims()[1], &embeddings.device())?;
     for i in (0..model.llm.blocks()).rev() {
         let x = leaf(inputs.pop().ok_or_else(lost)?);
-        let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), layout)?, grad);
+        let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), &shared)?, grad);
         grad = x.grad(&gradients).ok_or_else(lost)?;
         take(gradients);
     }

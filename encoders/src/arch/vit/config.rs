@@ -1,6 +1,5 @@
 //! ViT hyper-parameters, their validation, and the construction of the network.
 
-use crate::transfer;
 use super::super::block::{AttentionPositions, BlockConfig};
 use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::{is_default, is_yes, yes};
@@ -10,6 +9,7 @@ use super::super::rotary::Rotary;
 use super::super::tap::Tap;
 use super::{PatchEmbed, Vit};
 use crate::operands::Activation;
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
 use burn::nn::{LayerNorm, LayerNormConfig};

@@ -10,7 +10,6 @@
 pub mod layer;
 pub mod windows;
 
-use burgess_encoders::transfer;
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
 use super::image_tokens::ImageTokens;
 use super::limits::{COUNT, DEPTH, GRID, WIDTH, at_most, grids_at_most};
@@ -20,6 +19,7 @@ use crate::released::CambrianConfig;
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Dialect, Rule};
 use burgess_encoders::features::FeatureMap;
+use burgess_encoders::transfer;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};

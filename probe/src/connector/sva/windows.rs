@@ -1,9 +1,9 @@
 //! The windows to which queries attend: for each cell of the query grid a window of every encoder's grid, or the whole
 //! image.
 
-use burgess_encoders::transfer;
 use super::super::token_layout::{ImageRegion, ImageSize};
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 

@@ -1,11 +1,11 @@
 //! Embeddings of the cells of a document, which stand in for image tokens.
 
-use burgess_encoders::transfer;
 use super::{CellBlock, PretrainRow};
 use crate::connector::position_embedding;
 use crate::llm::Llm;
 use burgess_base::stream::{Stream, normal_pair, uniform};
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 /// Maximum standard deviation of the noise on a cell, relative to the root mean square of the cells' embeddings.

@@ -1,10 +1,10 @@
 //! Predicts the supervised tokens of a batch.
 
-use burgess_encoders::transfer;
 use super::{PretrainRow, cells};
 use crate::llm::{Llm, kernel};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A model's predictions for the supervised tokens of a batch.
