@@ -138,7 +138,9 @@ pub fn list(
                 DeviceName::parse(kind)?;
                 match cuda_count()? {
                     0 => {
-                        return Err(Error::failed(format!("`{part}`: this machine has no NVIDIA GPU that can be used")));
+                        return Err(Error::failed(format!(
+                            "`{part}`: this machine has no NVIDIA GPU that can be used"
+                        )));
                     }
                     count => (0..count).map(|i| format!("{kind}:{i}")).collect(),
                 }
