@@ -69,7 +69,7 @@ pub struct PlannedRun {
 /// # Errors
 /// Something on this machine is invalid or does not fit, so that a run would fail.
 pub fn plan(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyPlan> {
-    let device = device::parse(&options.device)?;
+    let device = device::open(&options.device, progress)?;
     study.evaluator.check()?;
     let costs = costs(study)?;
     let directory = options.out.join(&study.name);
@@ -348,6 +348,7 @@ mod tests {
             out: "runs".into(),
             device: "flex".into(),
             parallelism: Parallelism { workers: 1, threads: 1 },
+            stage: None,
         };
         let papers: Vec<&str> =
             BUILT_IN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("cambrian-1/")).collect();
