@@ -2,7 +2,7 @@
 
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
-use crate::machine::workers::Parallelism;
+use crate::run::cost::time;
 use crate::run::learning_curve;
 use crate::run::plan;
 use crate::run::ranking;
@@ -43,10 +43,11 @@ pub struct Args {
     /// Output directory [default: runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0 [default: flex]
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0; several of one kind as cuda:0,cuda:1 or cuda:all [default: flex]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Number of parallel runs [default: one per core, or all runs if there are at most 1.5 per core]
+    /// Number of parallel runs, over all devices [default: on GPUs one per device; on a CPU one per core, or all runs if
+    /// there are at most 1.5 per core, as far as they fit into memory]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Also train the arms on these fractions of the align and tune samples (1 stands for the study's own runs), each
@@ -56,9 +57,13 @@ pub struct Args {
     /// After the ranking, test the claims of the study's [check] table; exit code 1 if a claim does not hold
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
-    /// Print the resolved study and the plan of its runs, and stop
+    /// Print the resolved study and the plan of its runs with estimates of memory and time, and stop
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: estimate the time from this training throughput of each device, in TFLOP/s, instead of a short
+    /// measurement on this device
+    #[arg(long, value_name = "TFLOPS", requires = "dry_run")]
+    throughput: Option<f64>,
     /// Print the ranking as JSON; with --check, the ranking and the claims
     #[arg(long)]
     json: bool,
@@ -77,7 +82,7 @@ pub fn run(args: Args) -> Result<()> {
         study.evaluator.limit = args.limit;
     }
     if args.jobs == Some(0) {
-        return Err(Error::usage("--jobs must be at least 1").hint("leave it out for one run per core"));
+        return Err(Error::usage("--jobs must be at least 1").hint("leave it out for one run per core or GPU"));
     }
     study.check()?;
     if args.check && study.claims.is_empty() {
@@ -87,10 +92,11 @@ pub fn run(args: Args) -> Result<()> {
     let options = StudyOptions {
         out: args.out.unwrap_or_else(|| PathBuf::from("runs")),
         device: args.device.unwrap_or_else(|| "flex".into()),
-        parallelism: Parallelism::for_runs(args.jobs, study.arms.len() * study.seeds.len()),
+        jobs: args.jobs,
     };
     if args.dry_run {
-        let plan = plan::plan(&study, &options, &Progress::new())?;
+        let stated = args.throughput.map(time::throughput).transpose()?;
+        let plan = plan::plan_with_time(&study, &options, stated, &Progress::new())?;
         return if args.json { print_json(&plan) } else { print(&plan.text(terminal::list_width())?) };
     }
     let outcome = match args.learning_curve.is_empty() {
