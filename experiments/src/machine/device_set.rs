@@ -3,6 +3,7 @@
 //! All runs of a study must compute the same bits whichever device takes them, so the devices of a set have the same
 //! fingerprint: backend, adapter and driver.
 
+use crate::machine::progress::Progress;
 use crate::machine::workers::{Parallelism, Workers};
 use crate::machine::{device, memory};
 use burgess_base::{Error, Result};
@@ -17,15 +18,15 @@ pub struct DeviceSet {
 }
 
 impl DeviceSet {
-    /// Opens the devices of a list such as `flex`, `cuda:0`, `cuda:0,cuda:1` or `cuda:all`.
+    /// Opens the devices of a list such as `flex`, `cuda:0`, `cuda:0,cuda:1` or `cuda:all`, after their self-tests.
     ///
     /// # Errors
-    /// A name is invalid, a device cannot be opened, or two devices would compute different bits.
-    pub fn open(spec: &str) -> Result<Self> {
+    /// A name is invalid, two devices would compute different bits, or a device fails its self-test.
+    pub fn open(spec: &str, progress: &Progress) -> Result<Self> {
         let names = device::list(spec)?;
-        let devices = names.iter().map(|name| device::parse(name)).collect::<Result<Vec<_>>>()?;
         let prints = names.iter().map(|name| device::fingerprint(name)).collect::<Result<Vec<_>>>()?;
         let fingerprint = same_bits(&names, &prints)?;
+        let devices = names.iter().map(|name| device::open(name, progress)).collect::<Result<Vec<_>>>()?;
         Ok(Self { names, devices, fingerprint })
     }
 

@@ -13,7 +13,7 @@ use crate::run::llm_files::LlmFiles;
 use crate::run::notes;
 use crate::run::store::RunStore;
 use crate::study::{Arm, EvaluatorConfig, FeatureSourceKind, Freeze};
-use burgess_base::{Error, Result, digest};
+use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
 use serde_json::{Value, json};
@@ -196,7 +196,17 @@ impl Evaluator {
     /// The inputs differ; the error names the first difference, and for data the files that changed.
     pub fn write_or_compare_config(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
         digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
-        store.write_or_compare_config(&notes::with_notes(config, notes))
+        let mut config = notes::with_notes(config, notes);
+        // Runs of earlier versions have no fingerprint, and those on flex need none.
+        let file = store.dir().join("config.json");
+        let recorded = || Ok::<_, Error>(atomic::read_json::<Value>(&file)?.get("fingerprint").is_some());
+        if self.devices.fingerprint() != self.device_name
+            && (!file.exists() || recorded().unwrap_or(true))
+            && let Some(fields) = config.as_object_mut()
+        {
+            fields.insert("fingerprint".into(), self.devices.fingerprint().into());
+        }
+        store.write_or_compare_config(&config)
     }
 
     /// Returns the images of the study, for features of its encoders.

@@ -105,7 +105,7 @@ fn make(
     time: Option<Option<f64>>,
     progress: &Progress,
 ) -> Result<StudyPlan> {
-    let devices = DeviceSet::open(&options.device)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
     study.evaluator.check()?;
     let free_memory = devices.free_for_runs()?;
     let llm = llm_config(&study.evaluator.llm)?;
@@ -487,7 +487,7 @@ mod tests {
                     .then(|| toml::from_str("rank = 128\nalpha = 256"))
                     .transpose()
                     .map_err(|e| Error::failed(e.to_string()))?;
-                let (llm, devices) = (llm_config(&study.evaluator.llm)?, DeviceSet::open("flex")?);
+                let (llm, devices) = (llm_config(&study.evaluator.llm)?, DeviceSet::open("flex", &Progress::silent())?);
                 let corpora = corpora(&study).ok_or_else(|| Error::failed("the sizes of the data are not known"))?;
                 let view = PlanView { study: &study, llm: &llm, evaluator: None, devices: &devices };
                 let costs = view.costs(&models(&study, &llm)?, corpora, FreeMemory { device: None, host: None })?;

@@ -88,7 +88,7 @@ pub struct RunCounts {
 
 /// Does the runs of a study in its directory, continuing where an earlier call stopped.
 pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
-    let devices = DeviceSet::open(&options.device)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
     checks::check_writable(dir)?;
     let label = devices.label(recorded_device(dir)?.as_deref());
     let open = || StudyStore::open(dir, &evaluator_json(study, &label)?);

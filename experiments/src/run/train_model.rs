@@ -52,7 +52,7 @@ struct CheckedRun {
 
 /// Opens the parts of a run and makes all checks that are possible before the first step.
 fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<CheckedRun> {
-    let devices = DeviceSet::open(&options.device)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
     if let [_, second, ..] = devices.names() {
         return Err(Error::usage(format!("one model is trained on one device, but {second} is named too"))
             .hint("name one device; `burgess rank` runs the arms of a study on several"));
