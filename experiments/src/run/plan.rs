@@ -517,6 +517,7 @@ mod tests {
             out: "runs".into(),
             device: "flex".into(),
             jobs: Some(1),
+            stage: None,
         };
         let papers: Vec<&str> =
             BUILT_IN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("cambrian-1/")).collect();

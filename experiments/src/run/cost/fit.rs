@@ -59,14 +59,14 @@ impl RunMemory<'_> {
     /// Estimates the part of the run that needs most memory.
     ///
     /// # Errors
-    /// A card's tap does not fit its architecture, or the run has no parts.
+    /// A card's tap does not fit its architecture.
     pub fn peak(&self) -> Result<PeakMemory> {
         let mut parts = Vec::with_capacity(self.stages.len() + 1);
         for (name, stage, corpus) in &self.stages {
             parts.push(PeakMemory { part: name, estimate: self.training(stage, *corpus)? });
         }
-        if let (Some([length, answer]), Some((_, stage, _))) = (self.asked, self.stages.last()) {
-            let profile = DeviceProfile { bf16: false, ..DeviceProfile::of(self.device, stage) };
+        if let Some([length, answer]) = self.asked {
+            let profile = DeviceProfile::of(self.device, Compute::F32);
             parts.push(PeakMemory {
                 part: "answering",
                 estimate: self.inputs.answering_memory(length, answer, profile)?,
@@ -76,12 +76,12 @@ impl RunMemory<'_> {
             let key = |p: &PeakMemory| p.estimate.device.max(p.estimate.host);
             key(a).total_cmp(&key(b))
         });
-        most.ok_or_else(|| Error::failed("the run has no stages"))
+        Ok(most.unwrap_or(PeakMemory { part: "nothing", estimate: MemoryEstimate::default() }))
     }
 
     fn training(&self, stage: &Stage, corpus: CorpusSize) -> Result<MemoryEstimate> {
         let shape = self.inputs.shape(stage, corpus);
-        self.inputs.training_memory(stage, shape, DeviceProfile::of(self.device, stage))
+        self.inputs.training_memory(stage, shape, DeviceProfile::of(self.device, stage.precision))
     }
 
     /// Checks that the run fits, and returns the memory that it needs.

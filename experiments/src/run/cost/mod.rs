@@ -43,9 +43,9 @@ pub const DEVICES: [DeviceProfile; 3] =
     [FLEX, GPU, DeviceProfile { name: "GPU (bf16, checkpointing)", checkpointing: true, ..GPU }];
 
 impl DeviceProfile {
-    /// The profile of the device with this name, for a stage.
-    pub fn of(device: &str, stage: &Stage) -> Self {
-        let bf16 = stage.precision == Compute::Bf16;
+    /// The profile of the device with this name, if the language model computes in this precision.
+    pub fn of(device: &str, precision: Compute) -> Self {
+        let bf16 = precision == Compute::Bf16;
         let (cpu, flex) = (device::is_cpu(device), device == "flex");
         Self { name: "", cpu, fused: flex && !bf16, bf16, checkpointing: false }
     }
