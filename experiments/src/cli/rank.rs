@@ -81,12 +81,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage(format!("--check: the study {} has no claims", study.name))
             .hint("state its claims in a [check] table; `burgess rank nano --dry-run` shows one"));
     }
-    let options = StudyOptions {
-        out: args.study.out(),
-        device: args.study.device(),
-        jobs: args.jobs,
-        stage: None,
-    };
+    let options = StudyOptions { out: args.study.out(), device: args.study.device(), jobs: args.jobs, stage: None };
     match stage {
         None => {}
         Some(StudyStage::Report) => return report(study, &args.arms, &options, args.check, args.json),

@@ -147,9 +147,7 @@ impl FrozenFeatures {
     ) -> Result<Self> {
         let open = |device: &Device| Ok((device.clone(), FeatureExtractor::open(encoder, card, dir, device)?));
         let extractors = devices.iter().map(open).collect::<Result<Vec<_>>>()?;
-        ComputedFeatures::new(extractors, card, dir.to_path_buf(), images.to_vec())
-            .map(Box::new)
-            .map(Self::Computed)
+        ComputedFeatures::new(extractors, card, dir.to_path_buf(), images.to_vec()).map(Box::new).map(Self::Computed)
     }
 
     /// Token grid, `[rows, columns]`.

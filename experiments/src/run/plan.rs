@@ -3,12 +3,12 @@
 
 use crate::data::{self, benchmarks, field};
 use crate::features::ArmCard;
+use crate::machine::device_set::{DeviceSet, MemoryNeed};
+use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::machine::text_table;
 use crate::machine::text_table::Align;
 use crate::machine::workers::Workers;
-use crate::machine::device_set::{DeviceSet, MemoryNeed};
-use crate::machine::paths;
 use crate::run::cost::arms::ArmModel;
 use crate::run::cost::fit::{FreeMemory, PeakMemory};
 use crate::run::cost::time::{self, StudyTime, TimeInputs, TimedArm, duration};
@@ -181,7 +181,12 @@ impl PlanView<'_> {
             let cost = memory.inputs.cost(evaluator.recipe.align.as_ref().zip(corpora.0), (&tuned, corpora.1))?;
             let peak = memory.peak()?;
             let said = |e: Error| e.hint_text().map_or_else(|| e.to_string(), |hint| format!("{e}; {hint}"));
-            costs.push(PlannedCost { arm: arm.name(), cost, memory: peak, problem: memory.check(free).err().map(said) });
+            costs.push(PlannedCost {
+                arm: arm.name(),
+                cost,
+                memory: peak,
+                problem: memory.check(free).err().map(said),
+            });
         }
         Ok(costs)
     }
@@ -208,7 +213,9 @@ impl PlanView<'_> {
         let questions = match (self.evaluator, &config.data) {
             (Some(evaluator), _) => evaluator.question_counts(),
             (None, DataSource::World(WorldSpec { per_benchmark, .. }))
-            | (None, DataSource::Field(FieldSpec { per_benchmark, .. })) => [per_benchmark * config.benchmarks.len(); 2],
+            | (None, DataSource::Field(FieldSpec { per_benchmark, .. })) => {
+                [per_benchmark * config.benchmarks.len(); 2]
+            }
             _ => [0, 0],
         };
         let samples = corpora.0.map_or(0, |c| c.samples) + corpora.1.samples;
@@ -412,7 +419,9 @@ impl StudyPlan {
     fn memory_text(&self, said: &dyn Fn(&str) -> String, width: usize) -> String {
         let place = if self.free_memory.host.is_some() { "the device with the least" } else { "the device" };
         let mut text = said(&match self.free_memory.device {
-            Some(free) => format!("Peak memory of one run on {}; {} are free on {place}", self.device, gigabytes(free as f64)),
+            Some(free) => {
+                format!("Peak memory of one run on {}; {} are free on {place}", self.device, gigabytes(free as f64))
+            }
             None => format!("Peak memory of one run on {}, whose free memory is not known", self.device),
         });
         let rows = self.costs.iter().map(|planned| {
@@ -439,7 +448,8 @@ fn time_text(time: &StudyTime, said: &dyn Fn(&str) -> String, width: usize) -> S
     } else {
         String::new()
     };
-    let mut text = said(&format!("Estimated time from now on: {}{encoding}, from {}", duration(time.total), time.basis));
+    let mut text =
+        said(&format!("Estimated time from now on: {}{encoding}, from {}", duration(time.total), time.basis));
     let rows = time.arms.iter().map(|t| {
         let runs = if t.left == 0 { "done".to_string() } else { format!("{} to do", t.left) };
         let parts = format!("training {}, answering {}", duration(t.training), duration(t.answering));
@@ -513,12 +523,7 @@ mod tests {
 
     #[test]
     fn the_papers_tables_are_resolved_without_weights() -> Result<()> {
-        let options = StudyOptions {
-            out: "runs".into(),
-            device: "flex".into(),
-            jobs: Some(1),
-            stage: None,
-        };
+        let options = StudyOptions { out: "runs".into(), device: "flex".into(), jobs: Some(1), stage: None };
         let papers: Vec<&str> =
             BUILT_IN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("cambrian-1/")).collect();
         assert_eq!(papers.len(), 8);

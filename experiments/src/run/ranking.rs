@@ -2,9 +2,9 @@
 
 use crate::data;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
+use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::progress::Progress;
 use crate::machine::workers;
-use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::{paths, shell, stop, terminal};
 use crate::run::arm_run::run_arm;
 use crate::run::cost::CorpusSize;
@@ -121,7 +121,8 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let names = devices.names().join(", ");
         progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
     }
-    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, corpora, free, options.stage)));
+    let fits =
+        study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, corpora, free, options.stage)));
     let fits: BTreeMap<String, Result<ArmFit>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
@@ -194,8 +195,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                 })
                 .collect::<Result<_>>()?;
             let digests = digests(&arm, &encoders)?;
-            let outcome =
-                run_arm(&evaluator, &device, &arm, seed, &parts, &digests, &store, options.stage, progress);
+            let outcome = run_arm(&evaluator, &device, &arm, seed, &parts, &digests, &store, options.stage, progress);
             bar.add(1);
             outcome
         })?;
@@ -240,7 +240,12 @@ fn check_fit(
     let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(arm, positions)?;
     evaluator.check_truth(&cards)?;
-    let model = ArmModel::new(&evaluator.config, arm, cards.iter().map(|card| (*card).clone()).collect(), &evaluator.llm.config)?;
+    let model = ArmModel::new(
+        &evaluator.config,
+        arm,
+        cards.iter().map(|card| (*card).clone()).collect(),
+        &evaluator.llm.config,
+    )?;
     let (config, asked) = (&evaluator.config, evaluator.longest_question(&model));
     let mut memory = model.run_memory(config, arm, &evaluator.llm.config, corpora, asked, &evaluator.devices);
     match stage {

@@ -109,7 +109,8 @@ impl RunMemory<'_> {
         .filter(|(_, bytes)| *bytes >= 0.01 * need)
         .map(|(what, bytes)| format!("{what} {}", gigabytes(bytes)))
         .collect();
-        let what = if peak.part == "answering" { "answering needs".into() } else { format!("the stage {} needs", peak.part) };
+        let what =
+            if peak.part == "answering" { "answering needs".into() } else { format!("the stage {} needs", peak.part) };
         Err(Error::failed(format!(
             "{what} about {} of memory on {place}, {} are free ({}; they do not all reach their peak at once)",
             gigabytes(need),

@@ -118,7 +118,8 @@ impl CostInputs<'_> {
         let encoders = if stage.trains(ParameterGroup::Encoder) { self.encoder_activations(shape.rows)? } else { 0.0 };
         let activations = numbers + connector + encoders + copies;
         let logits = 2.0 * 4.0 * shape.supervised * self.llm.vocab_size as f64;
-        let allocator = if device.cpu { ALLOCATOR * self.in_heap(numbers + connector + encoders, positions) } else { 0.0 };
+        let allocator =
+            if device.cpu { ALLOCATOR * self.in_heap(numbers + connector + encoders, positions) } else { 0.0 };
         let table = 4.0 * p.tied;
         // With checkpointing the gradients of a block are taken before the next block is computed.
         let forward = activations + logits + if checkpointing { table } else { 0.0 };

@@ -55,7 +55,8 @@ struct RandomImages<'a> {
 
 /// Arbitrary numbers from -1 to 1.
 fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
+    let values: Vec<f32> =
+        (0..shape.iter().product()).map(|i: usize| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
@@ -177,8 +178,7 @@ impl SpeedTest<'_> {
     pub fn question(&self, prompt_tokens: usize) -> Result<f64> {
         let unfrozen = self.arm.freeze == Freeze::Unfrozen;
         let (model, images) = (self.build(unfrozen)?, self.images(unfrozen));
-        let prompts: Vec<Vec<u32>> =
-            (0..QUESTIONS).map(|i| self.example(i, prompt_tokens.max(2)).ids).collect();
+        let prompts: Vec<Vec<u32>> = (0..QUESTIONS).map(|i| self.example(i, prompt_tokens.max(2)).ids).collect();
         let prompts: Vec<Prompt<'_>> =
             prompts.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
         let numbers: Vec<usize> = (0..QUESTIONS).collect();
@@ -196,12 +196,7 @@ impl SpeedTest<'_> {
 ///
 /// # Errors
 /// The network cannot be built, or an image cannot be read.
-pub fn encoding(
-    card: &EncoderCard,
-    images: usize,
-    evaluator: Option<&Evaluator>,
-    device: &Device,
-) -> Result<f64> {
+pub fn encoding(card: &EncoderCard, images: usize, evaluator: Option<&Evaluator>, device: &Device) -> Result<f64> {
     let network = card.architecture.init(device)?;
     let images = images.clamp(1, IMAGES);
     let names = evaluator.map_or(&[][..], |e| e.images.get(..images).unwrap_or_default());

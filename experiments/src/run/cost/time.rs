@@ -275,12 +275,7 @@ fn steps(inputs: &TimeInputs<'_>, arm: &TimedArm<'_>, side: usize) -> Result<(f6
 }
 
 /// Seconds of encoding all images with the encoders of unfinished arms, on one worker.
-fn encoding_seconds(
-    inputs: &TimeInputs<'_>,
-    arms: &[TimedArm<'_>],
-    times: &[ArmTime],
-    rate: f64,
-) -> Result<f64> {
+fn encoding_seconds(inputs: &TimeInputs<'_>, arms: &[TimedArm<'_>], times: &[ArmTime], rate: f64) -> Result<f64> {
     let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
     for (arm, time) in arms.iter().zip(times) {
         if time.left == 0 {
@@ -331,8 +326,9 @@ fn makespan(tasks: &[f64], workers: usize, side: usize) -> f64 {
 pub fn throughput(tera: f64) -> Result<f64> {
     match tera > 0.0 && tera.is_finite() {
         true => Ok(tera * 1e12),
-        false => Err(Error::usage(format!("a throughput of {tera} TFLOP/s: it must be above 0"))
-            .hint("give the TFLOP/s that one device reaches in training, such as 150 for half of an A100's peak in bf16")),
+        false => Err(Error::usage(format!("a throughput of {tera} TFLOP/s: it must be above 0")).hint(
+            "give the TFLOP/s that one device reaches in training, such as 150 for half of an A100's peak in bf16",
+        )),
     }
 }
 
@@ -362,8 +358,7 @@ mod tests {
 
     #[test]
     fn durations_are_readable() {
-        for (seconds, text) in
-            [(0.4, "0 s"), (99.0, "99 s"), (257.0, "4 min"), (7265.0, "2 h 1 min"), (1e6, "12 days")]
+        for (seconds, text) in [(0.4, "0 s"), (99.0, "99 s"), (257.0, "4 min"), (7265.0, "2 h 1 min"), (1e6, "12 days")]
         {
             assert_eq!(duration(seconds), text);
         }
