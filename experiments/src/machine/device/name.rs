@@ -156,8 +156,10 @@ pub fn list(
         };
         for name in found {
             if let Some(other) = same(&name, &names, &adapters)? {
-                return Err(Error::usage(format!("the list of devices `{spec}` names one device twice: `{other}`, `{name}`"))
-                    .hint("name each device once"));
+                return Err(Error::usage(format!(
+                    "the list of devices `{spec}` names one device twice: `{other}`, `{name}`"
+                ))
+                .hint("name each device once"));
             }
             names.push(name);
         }
