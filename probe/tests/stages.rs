@@ -2,6 +2,9 @@
 //! weights at the end, with the encoder frozen or unfrozen, with and without LoRA. Also: an interrupted stage ends with
 //! the same bits as one that was not.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Tap};
@@ -14,6 +17,7 @@ use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
 use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StateSaver, StepLog, train_stage};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use devices::device;
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
@@ -70,7 +74,7 @@ impl FeatureSource for Images {
         Ok(match &self.frozen {
             None => ImageBatch::Pixels(vec![Tensor::from_data(data, device)]),
             Some(encoder) => {
-                let features = encoder.forward(Tensor::from_data(data, &Device::flex()), &tap()?)?.tokens;
+                let features = encoder.forward(Tensor::from_data(data, &devices::device()), &tap()?)?.tokens;
                 ImageBatch::Features(Tensor::from_data(features.into_data(), device))
             }
         })
@@ -88,7 +92,7 @@ fn dinov2() -> Result<&'static Dialect> {
 /// The model before training, its images, examples, and goldens.
 fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>, Golden)> {
     let golden: Golden = atomic::read_json(&file("golden.json"))?;
-    let device = Device::flex();
+    let device = device();
     let architecture: ArchitectureConfig = toml::from_str(
         "architecture = \"vit\"\nimage_size = 21\npatch = 7\nwidth = 16\ndepth = 2\nheads = 2\nmlp_hidden = \
              32\nlayer_scale = 1.0\nqkv_bias = false\nnorm_eps = 1e-6",
@@ -158,7 +162,7 @@ fn run(
 ) -> Result<(Option<Mllm>, Vec<StepLog>)> {
     let mut log = Vec::new();
     let mut on_step = |s: &StepLog| log.push(s.clone());
-    let device = Device::flex();
+    let device = device();
     let saved = saver.map(StateSaver::open).transpose()?.flatten();
     let mut run =
         StageRun { name: "tune", stage, seed: 3, device: &device, on_step: &mut on_step, stop, saver, resume: saved };
@@ -252,6 +256,11 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
         .0;
         let parts = [ParameterGroup::Connector, ParameterGroup::Llm];
         let stage = Stage { precision: Compute::Bf16, checkpointing, ..stage(&parts, adapted, golden.most) };
+        if !device().supports_dtype(DType::BF16) {
+            let e = run(model, &images, &examples, &stage, None, &|| false).map(|_| ()).unwrap_err();
+            assert!(e.to_string().contains("does not support") && e.hint_text().is_some(), "{e}");
+            continue;
+        }
         let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
         let model = model.ok_or_else(|| Error::failed("interrupted"))?;
         let (mut off, mut apart) = (0f64, 0f64);

@@ -1,6 +1,9 @@
 //! Images with padding in sequences: padding tokens are masked in training and left out in generation, and both give
 //! the same results for all other tokens.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::init::initialise;
@@ -13,6 +16,7 @@ use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StepLog, train_stage};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+use devices::{device, limit};
 
 const IMAGE: u32 = 5;
 const SIZES: [(usize, usize); 4] = [(64, 64), (80, 40), (30, 70), (90, 50)];
@@ -31,7 +35,7 @@ fn kinds() -> Vec<ConnectorKind> {
 }
 
 fn model(kind: ConnectorKind) -> Result<Mllm> {
-    let device = Device::flex();
+    let device = device();
     let llm = LlmConfig::nano(32, 4, 61);
     let config = MllmConfig {
         connector: ConnectorConfig::new(kind, &[(6, [4, 4]), (5, [8, 8])], 32)?,
@@ -67,12 +71,12 @@ impl FeatureSource for Held {
 }
 
 fn encode(model: &Mllm, images: &[usize]) -> Result<ImageTokens> {
-    model.encode_images_with(Held.batch(images, &Device::flex())?, Held.sizes(images)?.as_deref(), None)
+    model.encode_images_with(Held.batch(images, &device())?, Held.sizes(images)?.as_deref(), None)
 }
 
 #[test]
 fn answers_equal_those_of_whole_sequences_and_do_not_depend_on_the_batch() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     for kind in kinds() {
         let name = kind.name();
         let model = model(kind)?;
@@ -131,7 +135,7 @@ fn masked_tokens_take_no_position() -> Result<()> {
         Sequence { ids: &[7, 8], image_at: None },
         Sequence { ids: &[IMAGE, 8], image_at: Some(0) },
     ];
-    let spliced = model.splice(&rows, Some(encode(&model, &[1, 2])?), &Device::flex())?;
+    let spliced = model.splice(&rows, Some(encode(&model, &[1, 2])?), &device())?;
     let (positions, hidden) = (spliced.positions.unwrap(), spliced.padding_mask.unwrap());
     // A wide image: one row of cells and its newline is padding above, and one below.
     assert_eq!(positions[0], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10, 10, 11, 12]);
@@ -145,7 +149,7 @@ fn masked_tokens_take_no_position() -> Result<()> {
 
 #[test]
 fn every_connector_learns_to_tell_images_apart() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     let stage: Stage = toml::from_str("steps = 150\nbatch = 4\nlr = 5e-3\ntrainable = [\"connector\", \"llm\"]")
         .map_err(|e| Error::failed(e.to_string()))?;
     let examples: Vec<Example> = (0..4)
@@ -188,7 +192,7 @@ fn samplers_stand_within_the_language_model() -> Result<()> {
     assert!(e.to_string().contains("after layer 4 of the language model, which has 4"), "{e}");
     // Concatenated features have no grid.
     let model = model(kinds().remove(0))?;
-    let joined = ImageBatch::Features(Tensor::zeros([1, 16, 11], &Device::flex()));
+    let joined = ImageBatch::Features(Tensor::zeros([1, 16, 11], &device()));
     assert!(
         model.encode_images(joined).unwrap_err().to_string().contains("sva connector reads features on their grid")
     );

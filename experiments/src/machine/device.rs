@@ -1,5 +1,6 @@
 //! Devices by name, such as `flex`, `wgpu`, `vulkan`, `tch`, `tch:cuda:0`, `cuda:0`.
 
+use crate::machine::kernels;
 use burgess_base::{Error, Result};
 use burn::tensor::Device;
 
@@ -47,7 +48,7 @@ pub const BACKENDS: &[Backend] = &[
 /// Opens the device with this name.
 ///
 /// # Errors
-/// The name or index is invalid, or this binary does not contain the backend.
+/// The name or index is invalid, this binary does not contain the backend, or the cache directory cannot be created.
 pub fn parse(name: &str) -> Result<Device> {
     let mut parts = name.split(':');
     let backend = parts.next().unwrap_or_default();
@@ -59,6 +60,9 @@ pub fn parse(name: &str) -> Result<Device> {
     })?;
     if !known.compiled {
         return Err(Error::usage(format!("this binary was built without `{backend}`")).hint(known.fix));
+    }
+    if ["wgpu", "vulkan", "cuda"].contains(&backend) {
+        kernels::prepare(backend)?;
     }
     open(backend, &rest).ok_or_else(|| {
         Error::usage(format!("`{name}` does not name a device of `{backend}`"))
