@@ -12,6 +12,9 @@ use std::env::VarError;
 /// The environment variable with the name of the device.
 pub const VARIABLE: &str = "BURGESS_TEST_DEVICE";
 
+/// All names, of which the cargo features decide which can be opened.
+const NAMES: [&str; 6] = ["flex", "wgpu", "vulkan", "tch", "tch:cuda", "cuda"];
+
 /// Returns the name of the device, such as `flex`, `wgpu`, `tch`.
 pub fn name() -> String {
     match std::env::var(VARIABLE) {
@@ -51,10 +54,10 @@ pub fn open(name: &str) -> Result<Device, String> {
         "tch:cuda" => Ok(Device::libtorch_cuda(0_usize)),
         #[cfg(feature = "cuda")]
         "cuda" => Ok(Device::cuda(0_usize)),
-        "wgpu" | "vulkan" | "tch" | "tch:cuda" | "cuda" => {
+        _ if NAMES.contains(&name) => {
             let feature = name.split(':').next().unwrap_or(name);
             Err(format!("{VARIABLE} is `{name}`, but this test was built without `--features burgess/{feature}`"))
         }
-        _ => Err(format!("{VARIABLE} is `{name}`, must be one of flex, wgpu, vulkan, tch, tch:cuda, cuda")),
+        _ => Err(format!("{VARIABLE} is `{name}`, must be one of {}", NAMES.join(", "))),
     }
 }

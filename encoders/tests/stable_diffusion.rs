@@ -10,7 +10,7 @@ use burgess_encoders::checkpoint::Checkpoint;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use devices::{device, limit};
 use std::path::{Path, PathBuf};
 
