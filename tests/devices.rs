@@ -13,7 +13,7 @@ use std::env::VarError;
 pub const VARIABLE: &str = "BURGESS_TEST_DEVICE";
 
 /// All names, of which the cargo features decide which can be opened.
-const NAMES: [&str; 6] = ["flex", "wgpu", "vulkan", "tch", "tch:cuda", "cuda"];
+const NAMES: [&str; 6] = ["flex", "wgpu", "spirv", "tch", "tch:cuda", "cuda"];
 
 /// Returns the name of the device, such as `flex`, `wgpu`, `tch`.
 pub fn name() -> String {
@@ -40,14 +40,21 @@ pub fn limit(flex: f64, others: f64) -> f64 {
     if is_flex() { flex } else { others }
 }
 
+/// Returns all cases on `flex`, and on other devices those with these indices: compiling kernels takes time, and software
+/// drivers are slow.
+pub fn cases<T: Clone>(all: &[T], elsewhere: &[usize]) -> Vec<T> {
+    if is_flex() { all.to_vec() } else { elsewhere.iter().map(|i| all[*i].clone()).collect() }
+}
+
 /// Opens the device with this name.
 pub fn open(name: &str) -> Result<Device, String> {
     match name {
         "flex" => Ok(Device::flex()),
-        #[cfg(feature = "wgpu")]
+        // As in `burgess`, the name says which kernels are tested: those of `spirv` take the place of those of `wgpu`.
+        #[cfg(all(feature = "wgpu", not(feature = "spirv")))]
         "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "spirv")]
+        "spirv" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "tch")]
         "tch" => Ok(Device::libtorch()),
         #[cfg(feature = "tch")]

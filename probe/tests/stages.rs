@@ -17,7 +17,7 @@ use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
 use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StateSaver, StepLog, train_stage};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use devices::device;
+use devices::{cases, device};
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
@@ -205,12 +205,13 @@ fn compare(case: &str, log: &[StepLog], expected: &Losses) {
 #[test]
 fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
     let never = || false;
-    for (case, unfrozen, adapted) in [
+    let all = [
         ("frozen", false, false),
         ("unfrozen", true, false),
         ("frozen-lora", false, true),
         ("unfrozen-lora", true, true),
-    ] {
+    ];
+    for (case, unfrozen, adapted) in cases(&all, &[1, 2]) {
         let (model, images, examples, golden) = setting(unfrozen, adapted)?;
         let align = stage(&[ParameterGroup::Connector], false, golden.most);
         // The LoRA matrices of the next stage have no effect in this one: B is zero and is not trained.
@@ -298,13 +299,14 @@ fn timeless(log: &[StepLog]) -> Vec<StepLog> {
 #[test]
 fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
     let all = [ParameterGroup::Connector, ParameterGroup::Llm, ParameterGroup::Encoder];
-    for (case, optimiser, unfrozen, lora) in [
+    let settings = [
         ("AdamW, frozen", "adamw", false, false),
         ("AdamW, unfrozen", "adamw", true, false),
         ("AdamW, adapters", "adamw", true, true),
         ("Muon, frozen", "muon", false, false),
         ("Muon, unfrozen", "muon", true, false),
-    ] {
+    ];
+    for (case, optimiser, unfrozen, lora) in cases(&settings, &[4]) {
         // Three examples per step in two micro-batches: the eight examples of an epoch end in a shorter batch.
         let stage = Stage {
             optimiser: serde_json::from_value(json!(optimiser))?,
@@ -399,7 +401,7 @@ fn a_step_in_parts_is_the_same_step() -> Result<()> {
         Ok((weights(&model.ok_or_else(|| Error::failed("interrupted"))?)?, log))
     };
     let (whole, log) = ends(1)?;
-    for parts in [2, 3, 8] {
+    for parts in cases(&[2, 3, 8], &[1]) {
         let (in_parts, log_in_parts) = ends(parts)?;
         for (a, b) in log.iter().zip(&log_in_parts) {
             assert!((a.loss - b.loss).abs() < 1e-4 * a.loss, "{parts} parts, step {}", a.step);
@@ -415,9 +417,9 @@ fn a_step_in_parts_is_the_same_step() -> Result<()> {
 #[test]
 fn blocks_computed_again_give_the_same_gradients() -> Result<()> {
     let all = [ParameterGroup::Connector, ParameterGroup::Llm, ParameterGroup::Encoder];
-    for (unfrozen, lora, parts) in
-        [(false, false, &all[..1]), (false, false, &all[..2]), (true, true, &all[..]), (false, true, &all[1..2])]
-    {
+    let settings =
+        [(false, false, &all[..1]), (false, false, &all[..2]), (true, true, &all[..]), (false, true, &all[1..2])];
+    for (unfrozen, lora, parts) in cases(&settings, &[2]) {
         let ends = |checkpointing| -> Result<(Weights, Vec<StepLog>)> {
             let (model, images, examples, golden) = setting(unfrozen, false)?;
             let stage = Stage { checkpointing, ..stage(parts, lora, golden.most) };

@@ -137,7 +137,9 @@ const ARMS: [&str; 5] = ["nano-sup", "nano-random", "nano-mae+nano-dinov2", "nan
 fn ranked(root: &Path) -> Vec<(String, f64)> {
     let ranking = json(&root.join("ranking.json"));
     let arms = ranking["arms"].as_array().expect("a list of arms").clone();
-    arms.iter().map(|arm| (arm["arm"].as_str().expect("a name").to_string(), number(&arm["average"]["score"]))).collect()
+    arms.iter()
+        .map(|arm| (arm["arm"].as_str().expect("a name").to_string(), number(&arm["average"]["score"])))
+        .collect()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Kernels that a device compiles on their first use: where they are cached on disk, and how many were compiled.
 //!
-//! The backends `wgpu`, `vulkan` and `cuda` (CubeCL) generate the source of each operation when a process first uses it
+//! The backends `wgpu`, `vulkan`, `spirv` and `cuda` (CubeCL) generate the source of each operation when a process first uses it
 //! with a type and layout of tensors, and the driver compiles it. CubeCL keeps compiled kernels only as long as the
 //! process runs; between processes the driver's own cache on disk keeps them. [`prepare`] puts those caches, and
 //! CubeCL's results of autotuning where they are compiled in, under `kernels/` in the cache directory of Burgess.
@@ -16,12 +16,12 @@ static COMPILED: AtomicU64 = AtomicU64::new(0);
 
 /// Environment variables that name a driver's cache of compiled kernels, and the folder under `kernels/` for each:
 /// Mesa (AMD, Intel, lavapipe), NVIDIA's Vulkan, and CUDA. A variable that is set already is kept.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 const DRIVER_CACHES: [(&str, &str); 3] =
     [("MESA_SHADER_CACHE_DIR", "mesa"), ("__GL_SHADER_DISK_CACHE_PATH", "nvidia"), ("CUDA_CACHE_PATH", "cuda")];
 
 /// Whether this binary has a backend that compiles kernels at run time.
-pub const RUN_TIME: bool = cfg!(any(feature = "wgpu", feature = "vulkan", feature = "cuda"));
+pub const RUN_TIME: bool = cfg!(any(feature = "wgpu", feature = "cuda"));
 
 /// Returns the number of kernels compiled in this process so far. Kernels that the driver finds in its cache on disk are
 /// counted too, because CubeCL does not see the difference.
@@ -38,7 +38,7 @@ pub fn device() -> Option<&'static str> {
 ///
 /// # Errors
 /// The cache directory cannot be determined or created.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub fn prepare(name: &str) -> Result<()> {
     use crate::machine::paths;
     use burgess_base::Context;
@@ -62,7 +62,7 @@ pub fn prepare(name: &str) -> Result<()> {
 }
 
 /// Sets an environment variable for the drivers that this process loads later.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[allow(unsafe_code, reason = "drivers read their settings from the environment, and there is no other way to set it")]
 fn set_variable(name: &str, value: &std::path::Path) {
     // SAFETY: drivers, the only code here that reads the environment without the standard library's lock, are loaded
@@ -74,9 +74,11 @@ fn set_variable(name: &str, value: &std::path::Path) {
 ///
 /// CubeCL would otherwise read `cubecl.toml` or `burn.toml` of the current directory or one above it, so that results
 /// could depend on where a command is started; its `CUBECL_…` variables keep their effect.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn count(root: &std::path::Path) {
-    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig, compilation::CompilationLogLevel};
+    use burn::cubecl::config::{
+        CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig, compilation::CompilationLogLevel,
+    };
 
     let mut config = CubeClRuntimeConfig::default().override_from_env();
     config.environment.path = CacheConfig::Directory(root.join("cubecl"));
@@ -92,10 +94,10 @@ fn count(root: &std::path::Path) {
 }
 
 /// A logger that counts CubeCL's messages about compiled kernels and ignores all others.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 struct CompilationCounter;
 
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl log::Log for CompilationCounter {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         metadata.target() == "cubecl::compilation"
@@ -111,7 +113,7 @@ impl log::Log for CompilationCounter {
 }
 
 /// Does nothing: this binary has no backend that compiles kernels at run time.
-#[cfg(not(any(feature = "wgpu", feature = "vulkan", feature = "cuda")))]
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
 pub fn prepare(_name: &str) -> Result<()> {
     Ok(())
 }

@@ -468,8 +468,7 @@ mod tests {
             progress.shared.report_kernels(event, "wgpu", &progress.bars, &mut compilation.bar);
         }
         // A single kernel, at second 9, is not worth a line.
-        let found =
-            ["3: Begun", "4: Compiling { kernels: 30 }", "7: Compiled { kernels: 30, seconds: 2 }"];
+        let found = ["3: Begun", "4: Compiling { kernels: 30 }", "7: Compiled { kernels: 30, seconds: 2 }"];
         assert_eq!(events, found);
         assert_eq!(
             *locked(&lines),

@@ -6,27 +6,32 @@ use crate::machine::progress::Progress;
 use crate::run::evaluation::{self, EvalContext};
 use crate::run::evaluator::Evaluator;
 use crate::run::results::Measurements;
+use crate::run::stages::StudyStage;
 use crate::run::store::{RunStore, SAVE_INTERVAL};
 use crate::run::training::{TrainJob, train};
 use crate::study::Arm;
 use burgess_base::Result;
 use burgess_probe::mllm::Mllm;
 use burgess_reports::schema::RunId;
+use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Does a run, continuing where an earlier call stopped.
+/// Does a run on `device`, continuing where an earlier call stopped; in the stage `train` only up to the saved model.
+#[allow(clippy::too_many_arguments)]
 pub fn run_arm(
     evaluator: &Evaluator,
+    device: &Device,
     arm: &Arm,
     seed: u64,
     encoders: &[EncoderFeatures],
     digests: &BTreeMap<String, String>,
     store: &RunStore,
+    stage: Option<StudyStage>,
     progress: &Progress,
 ) -> Result<()> {
     let config = evaluator.resolved_config(arm, seed, digests)?;
-    let job = TrainJob { evaluator, arm, seed, config: &config, save_interval: SAVE_INTERVAL };
+    let job = TrainJob { evaluator, device, arm, seed, config: &config, save_interval: SAVE_INTERVAL };
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
@@ -34,18 +39,25 @@ pub fn run_arm(
         true => {
             bar.message(&format!("{name}: loading the model"));
             model_cards::write(&store.model(), encoders)?;
-            Mllm::load(&store.model(), &evaluator.device)?.0
+            Mllm::load(&store.model(), device)?.0
         }
         false => train(&job, encoders, store, &bar)?,
     };
     store.remove_states()?;
+    if stage == Some(StudyStage::Train) {
+        // An earlier attempt may have failed; the run now waits for its evaluation.
+        store.remove_failure()?;
+        drop(bar);
+        progress.line(&format!("{name}: trained in {:.0} s", started.elapsed().as_secs_f64()));
+        return Ok(());
+    }
     let source = evaluator.visual_source(arm, encoders, arm.freeze);
     let model_encoders = model_cards::model_encoders(encoders);
     let context = EvalContext {
         model: &model,
         chat: &evaluator.llm.chat,
         tokenizer: &evaluator.llm.tokenizer,
-        device: &evaluator.device,
+        device,
         source: &source,
         encoders: &model_encoders,
         options: evaluator.config.eval_options(),

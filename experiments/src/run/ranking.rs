@@ -2,12 +2,17 @@
 
 use crate::data;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
+use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::progress::Progress;
-use crate::machine::workers::{self, Parallelism};
-use crate::machine::{device, paths, shell, stop, terminal};
+use crate::machine::workers;
+use crate::machine::{paths, shell, stop, terminal};
 use crate::run::arm_run::run_arm;
+use crate::run::cost::CorpusSize;
+use crate::run::cost::arms::ArmModel;
+use crate::run::cost::fit::{FreeMemory, PeakMemory};
 use crate::run::evaluator::Evaluator;
-use crate::run::provenance::Provenance;
+use crate::run::provenance::{self, Provenance};
+use crate::run::stages::StudyStage;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
@@ -27,10 +32,13 @@ use std::sync::Arc;
 pub struct StudyOptions {
     /// Output directory; results are written to `out/<study>`.
     pub out: PathBuf,
-    /// Device name, as on the command line.
+    /// Devices, as on the command line: a name, or a list such as `cuda:0,cuda:1` or `wgpu:all`.
     pub device: String,
-    /// Number of parallel runs, and of threads per run.
-    pub parallelism: Parallelism,
+    /// Number of runs side by side, over all devices; `None` for one on each GPU, or on a CPU as many as cores and
+    /// memory allow.
+    pub jobs: Option<usize>,
+    /// The only stage that is done, `train` or `eval`; `None` for all of a run's work.
+    pub stage: Option<StudyStage>,
 }
 
 /// Result of `burgess rank`.
@@ -55,12 +63,19 @@ fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
     }))
 }
 
+/// Name of the devices in an existing study's `study.json`; `None` for a new study, and if an earlier version wrote none.
+fn recorded_device(dir: &Path) -> Result<Option<String>> {
+    let path = dir.join("study.json");
+    let there: Value = if path.exists() { atomic::read_json(&path)? } else { Value::Null };
+    Ok(there.get("device").and_then(Value::as_str).map(String::from))
+}
+
 /// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
 pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
     let counts = run_study(&dir, study, options, progress)?;
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
-    (outcome.runs, outcome.failed) = (counts.runs, counts.failed);
+    (outcome.runs, outcome.failed) = (counts.runs, counts.failures.len());
     Ok(outcome)
 }
 
@@ -68,26 +83,31 @@ pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progre
 pub struct RunCounts {
     /// Number of runs of the study.
     pub runs: usize,
-    /// Number of failed runs.
-    pub failed: usize,
+    /// Failed runs, with their causes.
+    pub failures: Vec<MissingRun>,
     /// Number of conversations of the align stage (0 without one) and of the tune stage.
     pub samples: (usize, usize),
 }
 
 /// Does the runs of a study in its directory, continuing where an earlier call stopped.
 pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
-    let device = device::parse(&options.device)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
     checks::check_writable(dir)?;
-    let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
+    let label = devices.label(recorded_device(dir)?.as_deref());
+    let open = || StudyStore::open(dir, &evaluator_json(study, &label)?);
     // An existing study is locked before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
-    let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
+    let mut evaluator = Evaluator::open(&study.name, &study.evaluator, data, &devices, progress)?;
+    evaluator.device_name.clone_from(&label);
+    let evaluator = evaluator;
     let encoders = prepare_all(study, &evaluator.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::print_notes(&evaluator.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
-    Provenance::record(dir, &evaluator.data.dir, Some(study))?;
+    // The command of a single stage does not make the study; the stage `report` records the whole one.
+    let command = options.stage.is_none().then(provenance::command);
+    Provenance::record(dir, Some(&evaluator.data.dir), Some(study), command)?;
     let runs: Vec<(Arm, u64, RunStore)> = study
         .runs()
         .into_iter()
@@ -96,8 +116,14 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             (arm, seed, s)
         })
         .collect();
-    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders)));
-    let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
+    let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
+    if free.device.is_none() {
+        let names = devices.names().join(", ");
+        progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
+    }
+    let fits =
+        study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, corpora, free, options.stage)));
+    let fits: BTreeMap<String, Result<ArmFit>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
     let mut left = Vec::new();
@@ -106,7 +132,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let check = || -> Result<bool> {
             let notes = match fits.get(&arm.name()) {
                 Some(Err(e)) => return Err(copy_error(e)),
-                Some(Ok(notes)) => notes.as_slice(),
+                Some(Ok(fit)) => fit.notes.as_slice(),
                 None => &[],
             };
             let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
@@ -114,9 +140,17 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             run.note_missing_checksums(&|text| progress.line(text))?;
             let note = |text: &str| progress.line(text);
             let results = run.results(&note)?;
-            Ok(results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note)))
+            let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note));
+            let done = done || (options.stage == Some(StudyStage::Train) && run.has_model(&note)?);
+            match fits.get(&arm.name()) {
+                Some(Ok(ArmFit { peak: Err(e), .. })) if !done => Err(copy_error(e)),
+                _ => Ok(done),
+            }
         };
         match check() {
+            Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&|text| progress.line(text))? => {
+                failures.push(not_trained(&arm.name(), *seed, run, progress));
+            }
             Ok(true) => {}
             Ok(false) => left.push((arm.clone(), *seed, run.clone())),
             Err(e) => record_failure(&mut failures, arm, *seed, run, e, progress)?,
@@ -134,13 +168,21 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.encoder)))
             .collect();
         let source = evaluator.config.features;
-        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), options.parallelism, progress)?;
+        let peaks = left.iter().filter_map(|(arm, ..)| fits.get(&arm.name())?.as_ref().ok()?.peak.as_ref().ok());
+        let largest = peaks.map(|peak| peak.estimate.device).fold(0.0, f64::max);
+        let need = free.device.map(|free| MemoryNeed { run: largest as u64, free });
+        let workers = devices.workers(options.jobs, runs.len(), need);
+        if let Some(note) = devices.memory_note(&workers, runs.len().min(left.len()), need) {
+            progress.line(&note);
+        }
+        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), &workers, progress)?;
         let features: BTreeMap<String, std::result::Result<Arc<FrozenFeatures>, Error>> =
             needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
 
         let bar = progress.bar("runs", left.len() as u64);
-        let outcomes = workers::each(options.parallelism, left.clone(), |(arm, seed, store)| {
+        let outcomes = workers::each_on(&workers, left.clone(), |on, (arm, seed, store)| {
             stop::check()?;
+            let device = devices.get(on);
             let parts: Vec<EncoderFeatures> = arm
                 .encoders
                 .iter()
@@ -152,7 +194,8 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome = run_arm(&evaluator, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
+            let digests = digests(&arm, &encoders)?;
+            let outcome = run_arm(&evaluator, &device, &arm, seed, &parts, &digests, &store, options.stage, progress);
             bar.add(1);
             outcome
         })?;
@@ -168,25 +211,50 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         stop::check()?;
     }
     let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune.examples.len());
-    Ok(RunCounts { runs: runs.len(), failed: failures.len(), samples })
+    Ok(RunCounts { runs: runs.len(), failures, samples })
 }
 
-/// Checks that an arm fits the language model, recipe and data. Returns the assumptions that were made.
+/// An arm that fits.
+struct ArmFit {
+    /// Assumptions that were made.
+    notes: Vec<String>,
+    /// Estimate of the memory that a run needs, or why it does not fit. Finished runs need none.
+    peak: Result<PeakMemory>,
+}
+
+/// Checks that an arm fits the language model, recipe, data and memory.
 fn check_fit(
     evaluator: &Evaluator,
     arm: &Arm,
     encoders: &BTreeMap<String, Result<PreparedEncoder>>,
-) -> Result<Vec<String>> {
+    corpora: (Option<CorpusSize>, CorpusSize),
+    free: FreeMemory,
+    stage: Option<StudyStage>,
+) -> Result<ArmFit> {
     let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
         Some(Ok(p)) => Ok(&p.card),
         Some(Err(e)) => Err(copy_error(e)),
         None => Err(Error::failed(format!("{encoder} is not in the study"))),
     });
     let cards: Vec<&ArmCard> = cards.collect::<Result<_>>()?;
-    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.device)?;
+    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(arm, positions)?;
     evaluator.check_truth(&cards)?;
-    Ok(evaluator.notes(cards))
+    let model = ArmModel::new(
+        &evaluator.config,
+        arm,
+        cards.iter().map(|card| (*card).clone()).collect(),
+        &evaluator.llm.config,
+    )?;
+    let (config, asked) = (&evaluator.config, evaluator.longest_question(&model));
+    let mut memory = model.run_memory(config, arm, &evaluator.llm.config, corpora, asked, &evaluator.devices);
+    match stage {
+        Some(StudyStage::Train) => memory.asked = None,
+        Some(StudyStage::Eval) => memory.stages.clear(),
+        _ => {}
+    }
+    let peak = memory.check(free).map_err(|e| e.context(format!("the arm {}", arm.name())));
+    Ok(ArmFit { notes: evaluator.notes(cards), peak })
 }
 
 fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> Result<BTreeMap<String, String>> {
@@ -201,7 +269,7 @@ fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> R
 }
 
 /// Copies an error, for every arm that needs the same encoder.
-fn copy_error(e: &Error) -> Error {
+pub(crate) fn copy_error(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
     let again = match e.hint_text() {
         Some(hint) => again.hint(hint),
@@ -231,6 +299,21 @@ fn record_failure(
     Ok(())
 }
 
+/// The failure of a run that the stage `eval` finds without a model. It is not recorded in the run's directory, which
+/// keeps the cause that its training met.
+fn not_trained(arm: &str, seed: u64, run: &RunStore, progress: &Progress) -> MissingRun {
+    let earlier = run.failure();
+    let (cause, hint) = match earlier {
+        Some(earlier) => {
+            (format!("it has no trained model, because its training failed: {}", earlier.cause), earlier.hint)
+        }
+        None => ("it has no trained model".to_string(), None),
+    };
+    progress.line(&format!("{arm} (seed {seed}) cannot be evaluated: {cause}"));
+    let hint = hint.or_else(|| Some("do the stage `train` of this run first".into()));
+    MissingRun { arm: arm.to_string(), seed, cause, hint }
+}
+
 fn runs_of(study: &StudyConfig) -> Vec<(String, u64)> {
     study.runs().iter().map(|(arm, seed)| (arm.name(), *seed)).collect()
 }
@@ -247,6 +330,15 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         let wanted = |arm: &str, seed: u64| only.iter().any(|(a, s)| a == arm && *s == seed);
         data.runs.retain(|r| wanted(&r.results.run.arm, r.results.run.seed));
         data.missing.retain(|m| wanted(&m.arm, m.seed));
+        // Runs of which nothing is stored: their tasks did not start.
+        let known = |arm: &str, seed: u64| {
+            data.runs.iter().any(|r| r.results.run.arm == arm && r.results.run.seed == seed)
+                || data.missing.iter().any(|m| m.arm == arm && m.seed == seed)
+        };
+        let unknown: Vec<MissingRun> =
+            only.iter().filter(|(arm, seed)| !known(arm, *seed)).map(never_started).collect();
+        data.missing.extend(unknown);
+        data.missing.sort_by(|a, b| (&a.arm, a.seed).cmp(&(&b.arm, b.seed)));
     }
     if data.runs.is_empty() {
         let causes: Vec<String> =
@@ -256,10 +348,28 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         ));
     }
     let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
-    let runs = data.runs.len() + data.missing.len();
+    let (runs, failed) = (data.runs.len() + data.missing.len(), data.missing.len());
     let info = study_info(dir, &mut data)?;
     let written = page::write_study(data, &info, &RankOptions::default(), files)?;
-    Ok(StudyOutcome { runs, failed: 0, written })
+    Ok(StudyOutcome { runs, failed, written })
+}
+
+fn never_started((arm, seed): &(String, u64)) -> MissingRun {
+    let hint = Some("run the study again: it continues with the unfinished runs".to_string());
+    MissingRun { arm: arm.clone(), seed: *seed, cause: "not started".into(), hint }
+}
+
+/// Does the stage `report` of a study: writes `ranking.json` and the report from the results that exist. Runs without
+/// results are named in both and counted in [`StudyOutcome::failed`].
+///
+/// # Errors
+/// No run has results, or a file cannot be read or written.
+pub fn report_stage(study: &StudyConfig, out: &Path) -> Result<StudyOutcome> {
+    let dir = out.join(&study.name);
+    if dir.is_dir() {
+        Provenance::record(&dir, None, Some(study), Some(provenance::command()))?;
+    }
+    report(&dir, None, Some(&runs_of(study)))
 }
 
 /// Collects title, question, command and evidence of a study for its report, and sets the directories in which the
@@ -281,8 +391,10 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let encoders: BTreeSet<&str> = data.runs.iter().flat_map(|r| &r.results.run.encoders).map(String::as_str).collect();
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };
-    let command =
-        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", shell::quoted(dir.as_os_str())));
+    let command = made
+        .map(|m| m.command)
+        .filter(|command| !command.is_empty())
+        .unwrap_or_else(|| format!("burgess report {}", shell::quoted(dir.as_os_str())));
     Ok(StudyInfo {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
