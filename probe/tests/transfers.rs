@@ -1,6 +1,9 @@
 //! Limits on the copies between host and device, which hold on every device: what a question and a training step may
 //! upload and download, and how often the host may wait.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::{Error, Result};
 use burgess_encoders::init::initialise;
 use burgess_encoders::transfer::{self, TransferCounts};
@@ -65,9 +68,9 @@ fn questions(count: usize) -> Vec<Vec<u32>> {
     (0..count).map(|q| (0..8 + q % 3).map(|i| 6 + ((q * 31 + i * 17) % 500) as u32).collect()).collect()
 }
 
-/// Devices whose kernels differ: the CPU backend's own, and the portable ones under autodiff.
-fn devices() -> [Device; 2] {
-    [Device::flex(), Device::flex().autodiff()]
+/// Devices whose kernels differ: on flex those are the CPU backend's own, and the portable ones under autodiff.
+fn both() -> [Device; 2] {
+    [devices::device(), devices::device().autodiff()]
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn decoding_waits_once_per_token_and_copies_one_number_per_row() -> Result<()> {
     const QUESTIONS: usize = 6;
     const TOKENS: usize = 5;
     let _alone = alone();
-    for device in devices() {
+    for device in both() {
         let mut of_layers = Vec::new();
         for layers in [2, 4] {
             let (model, ids) = (model(layers, &device)?, questions(QUESTIONS));
@@ -105,7 +108,7 @@ fn decoding_waits_once_per_token_and_copies_one_number_per_row() -> Result<()> {
 fn scoring_options_waits_once_and_copies_one_number_per_token() -> Result<()> {
     const QUESTIONS: usize = 4;
     let _alone = alone();
-    for device in devices() {
+    for device in both() {
         let (model, ids) = (model(2, &device)?, questions(QUESTIONS));
         let prompts: Vec<Prompt> = ids.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
         let options: Vec<Vec<Vec<u32>>> = (0..QUESTIONS).map(|_| vec![vec![7], vec![8, 9], vec![10, 11, 12]]).collect();
@@ -124,7 +127,7 @@ fn scoring_options_waits_once_and_copies_one_number_per_token() -> Result<()> {
 fn a_training_step_waits_once() -> Result<()> {
     const EXAMPLES: usize = 8;
     let _alone = alone();
-    let device = Device::flex();
+    let device = devices::device();
     let examples: Vec<Example> = (0..EXAMPLES)
         .map(|i| {
             let ids = (0..20).map(|k| 6 + ((i * 31 + k * 17) % 500) as u32).collect();
