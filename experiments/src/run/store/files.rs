@@ -95,21 +95,21 @@ impl RunStore {
     /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
     pub fn write_failure(&self, missing: &MissingRun) -> Result<()> {
         self.check_owned()?;
-        atomic::write_json(&self.failure(), missing)
+        atomic::write_json(&self.failure_path(), missing)
     }
 
     /// Reads `failed.json`; `None` if the run did not fail, or the file is damaged.
-    pub fn read_failure(&self) -> Option<MissingRun> {
-        atomic::read_json(&self.failure()).ok()
+    pub fn failure(&self) -> Option<MissingRun> {
+        atomic::read_json(&self.failure_path()).ok()
     }
 
-    pub(super) fn failure(&self) -> PathBuf {
+    pub(super) fn failure_path(&self) -> PathBuf {
         self.dir.join(FAILURE)
     }
 
     /// Removes `failed.json`, the record of an earlier failure.
     pub fn remove_failure(&self) -> Result<()> {
-        match fs::remove_file(self.failure()) {
+        match fs::remove_file(self.failure_path()) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context("removing failed.json"),
             _ => Ok(()),
         }

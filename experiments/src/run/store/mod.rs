@@ -173,7 +173,7 @@ impl RunStore {
 
     /// Returns the time and size of `failed.json`, which tell whether another process failed since.
     pub fn failure_mark(&self) -> Option<(SystemTime, u64)> {
-        let meta = fs::metadata(self.failure()).ok()?;
+        let meta = fs::metadata(self.failure_path()).ok()?;
         Some((meta.modified().ok()?, meta.len()))
     }
 
