@@ -18,6 +18,7 @@ mod rank;
 mod report;
 mod score;
 mod study;
+mod study_args;
 mod train;
 
 use crate::machine::{stop, terminal};

@@ -1,15 +1,16 @@
 //! `burgess rank`: runs a study and prints its ranking.
 
+use crate::cli::study_args::StudyArgs;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
 use crate::machine::workers::Parallelism;
 use crate::run::learning_curve;
 use crate::run::plan;
 use crate::run::ranking;
-use crate::run::ranking::StudyOptions;
-use crate::study::{Arm, BUILT_IN, StudyConfig};
+use crate::run::ranking::{StudyOptions, StudyOutcome};
+use crate::run::stages::{self, StudyStage};
+use crate::study::StudyConfig;
 use burgess_base::{Error, Result};
-use std::path::PathBuf;
 
 /// Run a study or resume it, print the ranking, write the report
 #[derive(clap::Args, Default)]
@@ -21,31 +22,29 @@ use std::path::PathBuf;
   burgess rank my-study.toml --seeds 0,1,2 --out results
   burgess rank nano --learning-curve 0.125,0.25,0.5,1 --encoders nano-sup,nano-random
   burgess rank nano --full --check               test the claims of the study about its evaluator
-  burgess rank nano --dry-run                    the plan, without running anything")]
+  burgess rank nano --dry-run                    the plan, without running anything
+
+Stages, for schedulers (`burgess launch` makes these commands):
+  burgess rank nano --stage encode --arm nano-sup
+  burgess rank nano --stage train --arm nano-sup --seeds 0
+  burgess rank nano --stage eval --arm nano-sup --seeds 0
+  burgess rank nano --stage report               exit code 1 if runs have no results; the ranking names them")]
 pub struct Args {
-    /// A built-in study or the path of a TOML file
-    #[arg(value_name = "STUDY")]
-    study: Option<String>,
-    /// Run the full-length study: nano-full for nano, field-full for field
-    #[arg(long)]
-    full: bool,
-    /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas; an encoder is a card id, a
-    /// directory or owner/name of the hub, with another tap as a@7 (also a@norm=false, a@grid=8), with random weights
-    /// as a@random; oracle stands for the ground truth of the data
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    encoders: Vec<String>,
-    /// Seeds instead of the study's, separated by commas
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    seeds: Vec<u64>,
-    /// Largest number of images (or pairs) of each benchmark, a fixed random sample
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    /// Output directory [default: runs]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0 [default: flex]
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
+    #[command(flatten)]
+    study: StudyArgs,
+    /// Only this arm of the study, by its name in tables; may be given several times. In the stage encode also one
+    /// encoder of its arms
+    #[arg(long = "arm", value_name = "NAME")]
+    arms: Vec<String>,
+    /// Do only one stage for the chosen arms and seeds: encode (features into the cache), train (up to the saved
+    /// model), eval (answers and results.json) or report (ranking and page of the results that exist)
+    #[arg(long, value_name = "STAGE", value_parser = ["encode", "train", "eval", "report"])]
+    #[arg(conflicts_with_all = ["learning_curve", "dry_run"])]
+    stage: Option<String>,
+    /// With --stage encode: exit code 0 although encoders failed. Their failures are recorded in the runs that need
+    /// them, whose training tries again
+    #[arg(long, requires = "stage")]
+    keep_going: bool,
     /// Number of parallel runs [default: one per core, or all runs if there are at most 1.5 per core]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -65,30 +64,29 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let name = args.study.unwrap_or_else(|| "nano".into());
-    let mut study = StudyConfig::open(&if args.full { full_length(&name)? } else { name })?;
-    if !args.encoders.is_empty() {
-        study.arms = args.encoders.iter().map(|a| Arm::parse(a)).collect::<Result<_>>()?;
-    }
-    if !args.seeds.is_empty() {
-        study.seeds = args.seeds;
-    }
-    if args.limit.is_some() {
-        study.evaluator.limit = args.limit;
+    let mut study = args.study.open()?;
+    let stage = args.stage.as_deref().map(str::parse::<StudyStage>).transpose()?;
+    if stage.is_none() {
+        stages::choose_arms(&mut study, &args.arms)?;
     }
     if args.jobs == Some(0) {
         return Err(Error::usage("--jobs must be at least 1").hint("leave it out for one run per core"));
     }
-    study.check()?;
     if args.check && study.claims.is_empty() {
         return Err(Error::usage(format!("--check: the study {} has no claims", study.name))
             .hint("state its claims in a [check] table; `burgess rank nano --dry-run` shows one"));
     }
     let options = StudyOptions {
-        out: args.out.unwrap_or_else(|| PathBuf::from("runs")),
-        device: args.device.unwrap_or_else(|| "flex".into()),
+        out: args.study.out(),
+        device: args.study.device(),
         parallelism: Parallelism::for_runs(args.jobs, study.arms.len() * study.seeds.len()),
+        stage: None,
     };
+    match stage {
+        None => {}
+        Some(StudyStage::Report) => return report(study, &args.arms, &options, args.check, args.json),
+        Some(stage) => return part(&study, stage, &args, &options),
+    }
     if args.dry_run {
         let plan = plan::plan(&study, &options, &Progress::new())?;
         return if args.json { print_json(&plan) } else { print(&plan.text(terminal::list_width())?) };
@@ -97,25 +95,82 @@ pub fn run(args: Args) -> Result<()> {
         true => ranking::rank_study(&study, &options, &Progress::new())?,
         false => learning_curve::rank_fractions(&study, &args.learning_curve, &options, &Progress::new())?,
     };
-    super::report::show_with(&outcome.written, args.check, args.json)?;
-    let failing = outcome.written.verdicts.iter().filter(|v| !v.holds).count();
+    show(&outcome, args.check, args.json)
+}
+
+/// Prints a ranking; the error names failed runs and claims that do not hold.
+fn show(outcome: &StudyOutcome, check: bool, json: bool) -> Result<()> {
+    super::report::show_with(&outcome.written, check, json)?;
     match outcome.failed {
-        0 if args.check && failing > 0 => {
-            Err(Error::failed(format!("{failing} of {} claims do not hold", outcome.written.verdicts.len()))
-                .hint("the table above shows which; the report shows where the evaluator falls short"))
-        }
-        0 => Ok(()),
+        0 => show_claims(outcome, check),
         n => Err(Error::failed(format!("{n} of {} runs failed; the ranking names them", outcome.runs))
             .hint("remove the cause and run the same command again: finished runs are kept")),
     }
 }
 
-/// Name of the built-in full-length version of a study.
-fn full_length(name: &str) -> Result<String> {
-    let full = format!("{name}-full");
-    match BUILT_IN.iter().any(|(built_in, _)| *built_in == full) {
-        true => Ok(full),
-        false => Err(Error::usage(format!("--full: there is no full-length version of the study {name}"))
-            .hint("nano and field have one; for other studies, change the steps and sizes in their TOML file")),
+/// With `check`, an error if claims of the study do not hold.
+fn show_claims(outcome: &StudyOutcome, check: bool) -> Result<()> {
+    match outcome.written.verdicts.iter().filter(|v| !v.holds).count() {
+        failing if check && failing > 0 => {
+            Err(Error::failed(format!("{failing} of {} claims do not hold", outcome.written.verdicts.len()))
+                .hint("the table above shows which; the report shows where the evaluator falls short"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Does the stage `report`. Runs without results make the exit code 1, so that the last task of a cluster does not
+/// succeed silently on an incomplete ranking.
+fn report(mut study: StudyConfig, arms: &[String], options: &StudyOptions, check: bool, json: bool) -> Result<()> {
+    stages::choose_arms(&mut study, arms)?;
+    let outcome = ranking::report_stage(&study, &options.out)?;
+    for missing in &outcome.written.ranking.missing {
+        terminal::eprint_line(&format!("no results: {} (seed {}): {}", missing.arm, missing.seed, missing.cause));
+    }
+    super::report::show_with(&outcome.written, check, json)?;
+    match outcome.failed {
+        0 => show_claims(&outcome, check),
+        n => Err(Error::failed(format!(
+            "{n} of {} runs have no results; the ranking was written without them and names them",
+            outcome.runs
+        ))
+        .hint("remove the cause and run their stages again, then this one: finished runs are kept")),
+    }
+}
+
+/// Does one of the other stages and prints a line, or JSON, about it.
+fn part(study: &StudyConfig, stage: StudyStage, args: &Args, options: &StudyOptions) -> Result<()> {
+    if args.check {
+        return Err(Error::usage(format!("--check: the stage {stage} makes no ranking"))
+            .hint("use --check with --stage report"));
+    }
+    if args.keep_going && stage != StudyStage::Encode {
+        return Err(Error::usage(format!("--keep-going belongs to the stage encode, not to {stage}"))
+            .hint("leave it out: each run is a task of its own"));
+    }
+    let outcome = stages::run_stage(study, stage, &args.arms, options, &Progress::new())?;
+    let what = if stage == StudyStage::Encode { "encoders" } else { "runs" };
+    let (total, failed) = (outcome.total, outcome.failed.len());
+    match args.json {
+        true => print_json(&outcome)?,
+        false => print(&format!("{stage}: {} of {total} {what} are done\n", total - failed))?,
+    }
+    match (outcome.failed.first(), args.keep_going) {
+        (None, _) => Ok(()),
+        (Some(_), true) => {
+            terminal::eprint_line(&format!(
+                "note: {failed} of {total} {what} failed; the runs that need them record it, and their training tries again"
+            ));
+            Ok(())
+        }
+        (Some(first), false) => {
+            let error = match failed {
+                1 => Error::failed(format!("{}: {}", first.name, first.cause)),
+                _ => Error::failed(format!("{failed} of {total} {what} failed; first {}: {}", first.name, first.cause)),
+            };
+            Err(error.hint(first.hint.clone().unwrap_or_else(|| {
+                "remove the cause and run the same command again: finished work is kept".to_string()
+            })))
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::machine::progress::Progress;
 use crate::run::evaluation::{self, EvalContext};
 use crate::run::evaluator::Evaluator;
 use crate::run::results::Measurements;
+use crate::run::stages::StudyStage;
 use crate::run::store::{RunStore, SAVE_INTERVAL};
 use crate::run::training::{TrainJob, train};
 use crate::study::Arm;
@@ -15,7 +16,8 @@ use burgess_reports::schema::RunId;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Does a run, continuing where an earlier call stopped.
+/// Does a run, continuing where an earlier call stopped; in the stage `train` only up to the saved model.
+#[allow(clippy::too_many_arguments)]
 pub fn run_arm(
     evaluator: &Evaluator,
     arm: &Arm,
@@ -23,6 +25,7 @@ pub fn run_arm(
     encoders: &[EncoderFeatures],
     digests: &BTreeMap<String, String>,
     store: &RunStore,
+    stage: Option<StudyStage>,
     progress: &Progress,
 ) -> Result<()> {
     let config = evaluator.resolved_config(arm, seed, digests)?;
@@ -39,6 +42,13 @@ pub fn run_arm(
         false => train(&job, encoders, store, &bar)?,
     };
     store.remove_states()?;
+    if stage == Some(StudyStage::Train) {
+        // An earlier attempt may have failed; the run now waits for its evaluation.
+        store.remove_failure()?;
+        drop(bar);
+        progress.line(&format!("{name}: trained in {:.0} s", started.elapsed().as_secs_f64()));
+        return Ok(());
+    }
     let source = evaluator.visual_source(arm, encoders, arm.freeze);
     let model_encoders = model_cards::model_encoders(encoders);
     let context = EvalContext {

@@ -12,7 +12,7 @@ use crate::machine::progress::Progress;
 use crate::run::ask::MultimodalModel;
 use crate::run::eval_task::EvalTask;
 use crate::run::evaluation::{self, EvalContext};
-use crate::run::provenance::Provenance;
+use crate::run::provenance::{self, Provenance};
 use crate::run::results::Measurements;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, notes};
@@ -148,7 +148,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     digests.extend(tasks.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
     let config = json!({"device": options.device_name, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
-    Provenance::record(study.dir(), &dir, None)?;
+    Provenance::record(study.dir(), Some(&dir), None, Some(provenance::command()))?;
     let store = study.run(&options.name, 0);
     let by_metadata = digest_by_metadata(&options.model).ok();
     digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, by_metadata.as_deref())?;

@@ -46,7 +46,7 @@ pub fn rank_fractions(
         let directory = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
         progress.line(&format!("learning curve: {share} of the training data, in {}", directory.display()));
         let counts = ranking::run_study(&directory, &with_fraction(study, share), options, progress)?;
-        (runs, failed) = (runs + counts.runs, failed + counts.failed);
+        (runs, failed) = (runs + counts.runs, failed + counts.failures.len());
         let (align, tune) = counts.samples;
         DataShare { share, align, tune }.write(&dir)?;
     }

@@ -348,6 +348,7 @@ mod tests {
             out: "runs".into(),
             device: "flex".into(),
             parallelism: Parallelism { workers: 1, threads: 1 },
+            stage: None,
         };
         let papers: Vec<&str> =
             BUILT_IN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("cambrian-1/")).collect();

@@ -7,6 +7,7 @@ use burgess_base::{Result, atomic};
 use burgess_reports::check::Claims;
 use burgess_reports::validity::ProbePair;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The contents of `made.json`.
@@ -35,17 +36,23 @@ impl Provenance {
         if path.is_file() { atomic::read_json(&path).map(Some) } else { Ok(None) }
     }
 
-    /// Records the command line of this process, a directory of images, and the present claims and pairs of `study`.
+    /// Records a command (without one, that of before stays), a directory of images if there is one, and the present
+    /// claims and pairs of `study`.
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn record(dir: &Path, images: &Path, study: Option<&StudyConfig>) -> Result<()> {
+    pub fn record(
+        dir: &Path,
+        images: Option<&Path>,
+        study: Option<&StudyConfig>,
+        command: Option<String>,
+    ) -> Result<()> {
         let before = Self::read(dir)?.unwrap_or_default();
-        let command = command_line(std::env::args_os().skip(1));
+        let command = command.unwrap_or_else(|| before.command.clone());
         let (claims, validity) = study.map(|s| (s.claims.clone(), s.validity.clone())).unwrap_or_default();
         let mut provenance = Self { command, images: before.images.clone(), claims, validity };
         // For images from the hub's cache `images` is empty, which `absolute` rejects: nothing is recorded then.
-        if let Ok(images) = std::path::absolute(images)
+        if let Some(Ok(images)) = images.map(std::path::absolute)
             && !provenance.images.contains(&images)
         {
             provenance.images.push(images);
@@ -54,8 +61,27 @@ impl Provenance {
     }
 }
 
+/// The command line of this process, as it makes the whole study: without the choice of a stage.
+pub fn command() -> String {
+    command_line(without_stage(std::env::args_os().skip(1)).into_iter())
+}
+
+/// Removes `--stage NAME` and `--stage=NAME` from arguments.
+fn without_stage(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--stage") => drop(arguments.next()),
+            Some(text) if text.starts_with("--stage=") => {}
+            _ => kept.push(argument),
+        }
+    }
+    kept
+}
+
 /// Formats the command with these arguments for a shell.
-fn command_line(arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
+fn command_line(arguments: impl Iterator<Item = OsString>) -> String {
     let mut words: Vec<String> = arguments.map(|a| shell::quoted(&a)).collect();
     if words.is_empty() {
         words = vec!["rank".into(), "nano".into()];
@@ -83,12 +109,20 @@ mod tests {
     }
 
     #[test]
+    fn the_command_of_a_stage_is_recorded_as_that_of_the_study() {
+        let of = |words: &[&str]| command_line(without_stage(words.iter().map(OsString::from)).into_iter());
+        assert_eq!(of(&["rank", "nano", "--stage", "report", "--out", "x"]), "burgess rank nano --out x");
+        assert_eq!(of(&["rank", "nano", "--stage=report"]), "burgess rank nano");
+    }
+
+    #[test]
     fn a_study_remembers_its_images() -> Result<()> {
         let dir = tempfile::tempdir()?;
         assert_eq!(Provenance::read(dir.path())?, None);
         for images in ["/data/a", "/data/b", "/data/a"] {
-            Provenance::record(dir.path(), Path::new(images), None)?;
+            Provenance::record(dir.path(), Some(Path::new(images)), None, Some(command()))?;
         }
+        Provenance::record(dir.path(), None, None, None)?;
         let provenance = Provenance::read(dir.path())?.unwrap_or_default();
         assert_eq!(provenance.images, ["/data/a", "/data/b"].map(PathBuf::from));
         assert!(provenance.command.starts_with("burgess "), "{}", provenance.command);

@@ -7,7 +7,8 @@ use crate::machine::workers::{self, Parallelism};
 use crate::machine::{device, paths, shell, stop, terminal};
 use crate::run::arm_run::run_arm;
 use crate::run::evaluator::Evaluator;
-use crate::run::provenance::Provenance;
+use crate::run::provenance::{self, Provenance};
+use crate::run::stages::StudyStage;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
@@ -31,6 +32,8 @@ pub struct StudyOptions {
     pub device: String,
     /// Number of parallel runs, and of threads per run.
     pub parallelism: Parallelism,
+    /// The only stage that is done, `train` or `eval`; `None` for all of a run's work.
+    pub stage: Option<StudyStage>,
 }
 
 /// Result of `burgess rank`.
@@ -60,7 +63,7 @@ pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progre
     let dir = options.out.join(&study.name);
     let counts = run_study(&dir, study, options, progress)?;
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
-    (outcome.runs, outcome.failed) = (counts.runs, counts.failed);
+    (outcome.runs, outcome.failed) = (counts.runs, counts.failures.len());
     Ok(outcome)
 }
 
@@ -68,8 +71,8 @@ pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progre
 pub struct RunCounts {
     /// Number of runs of the study.
     pub runs: usize,
-    /// Number of failed runs.
-    pub failed: usize,
+    /// Failed runs, with their causes.
+    pub failures: Vec<MissingRun>,
     /// Number of conversations of the align stage (0 without one) and of the tune stage.
     pub samples: (usize, usize),
 }
@@ -87,7 +90,9 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::print_notes(&evaluator.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
-    Provenance::record(dir, &evaluator.data.dir, Some(study))?;
+    // The command of a single stage does not make the study; the stage `report` records the whole one.
+    let command = options.stage.is_none().then(provenance::command);
+    Provenance::record(dir, Some(&evaluator.data.dir), Some(study), command)?;
     let runs: Vec<(Arm, u64, RunStore)> = study
         .runs()
         .into_iter()
@@ -114,9 +119,13 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             run.note_missing_checksums(&|text| progress.line(text))?;
             let note = |text: &str| progress.line(text);
             let results = run.results(&note)?;
-            Ok(results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note)))
+            let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note));
+            Ok(done || (options.stage == Some(StudyStage::Train) && run.has_model(&note)?))
         };
         match check() {
+            Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&|text| progress.line(text))? => {
+                failures.push(not_trained(&arm.name(), *seed, run, progress));
+            }
             Ok(true) => {}
             Ok(false) => left.push((arm.clone(), *seed, run.clone())),
             Err(e) => record_failure(&mut failures, arm, *seed, run, e, progress)?,
@@ -152,7 +161,8 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome = run_arm(&evaluator, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
+            let outcome =
+                run_arm(&evaluator, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, options.stage, progress);
             bar.add(1);
             outcome
         })?;
@@ -168,7 +178,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         stop::check()?;
     }
     let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune.examples.len());
-    Ok(RunCounts { runs: runs.len(), failed: failures.len(), samples })
+    Ok(RunCounts { runs: runs.len(), failures, samples })
 }
 
 /// Checks that an arm fits the language model, recipe and data. Returns the assumptions that were made.
@@ -201,7 +211,7 @@ fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> R
 }
 
 /// Copies an error, for every arm that needs the same encoder.
-fn copy_error(e: &Error) -> Error {
+pub(crate) fn copy_error(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
     let again = match e.hint_text() {
         Some(hint) => again.hint(hint),
@@ -231,6 +241,21 @@ fn record_failure(
     Ok(())
 }
 
+/// The failure of a run that the stage `eval` finds without a model. It is not recorded in the run's directory, which
+/// keeps the cause that its training met.
+fn not_trained(arm: &str, seed: u64, run: &RunStore, progress: &Progress) -> MissingRun {
+    let earlier = run.failure();
+    let (cause, hint) = match earlier {
+        Some(earlier) => {
+            (format!("it has no trained model, because its training failed: {}", earlier.cause), earlier.hint)
+        }
+        None => ("it has no trained model".to_string(), None),
+    };
+    progress.line(&format!("{arm} (seed {seed}) cannot be evaluated: {cause}"));
+    let hint = hint.or_else(|| Some("do the stage `train` of this run first".into()));
+    MissingRun { arm: arm.to_string(), seed, cause, hint }
+}
+
 fn runs_of(study: &StudyConfig) -> Vec<(String, u64)> {
     study.runs().iter().map(|(arm, seed)| (arm.name(), *seed)).collect()
 }
@@ -247,6 +272,15 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         let wanted = |arm: &str, seed: u64| only.iter().any(|(a, s)| a == arm && *s == seed);
         data.runs.retain(|r| wanted(&r.results.run.arm, r.results.run.seed));
         data.missing.retain(|m| wanted(&m.arm, m.seed));
+        // Runs of which nothing is stored: their tasks did not start.
+        let known = |arm: &str, seed: u64| {
+            data.runs.iter().any(|r| r.results.run.arm == arm && r.results.run.seed == seed)
+                || data.missing.iter().any(|m| m.arm == arm && m.seed == seed)
+        };
+        let unknown: Vec<MissingRun> =
+            only.iter().filter(|(arm, seed)| !known(arm, *seed)).map(never_started).collect();
+        data.missing.extend(unknown);
+        data.missing.sort_by(|a, b| (&a.arm, a.seed).cmp(&(&b.arm, b.seed)));
     }
     if data.runs.is_empty() {
         let causes: Vec<String> =
@@ -256,10 +290,28 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         ));
     }
     let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
-    let runs = data.runs.len() + data.missing.len();
+    let (runs, failed) = (data.runs.len() + data.missing.len(), data.missing.len());
     let info = study_info(dir, &mut data)?;
     let written = page::write_study(data, &info, &RankOptions::default(), files)?;
-    Ok(StudyOutcome { runs, failed: 0, written })
+    Ok(StudyOutcome { runs, failed, written })
+}
+
+fn never_started((arm, seed): &(String, u64)) -> MissingRun {
+    let hint = Some("run the study again: it continues with the unfinished runs".to_string());
+    MissingRun { arm: arm.clone(), seed: *seed, cause: "not started".into(), hint }
+}
+
+/// Does the stage `report` of a study: writes `ranking.json` and the report from the results that exist. Runs without
+/// results are named in both and counted in [`StudyOutcome::failed`].
+///
+/// # Errors
+/// No run has results, or a file cannot be read or written.
+pub fn report_stage(study: &StudyConfig, out: &Path) -> Result<StudyOutcome> {
+    let dir = out.join(&study.name);
+    if dir.is_dir() {
+        Provenance::record(&dir, None, Some(study), Some(provenance::command()))?;
+    }
+    report(&dir, None, Some(&runs_of(study)))
 }
 
 /// Collects title, question, command and evidence of a study for its report, and sets the directories in which the
@@ -281,8 +333,10 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let encoders: BTreeSet<&str> = data.runs.iter().flat_map(|r| &r.results.run.encoders).map(String::as_str).collect();
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };
-    let command =
-        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", shell::quoted(dir.as_os_str())));
+    let command = made
+        .map(|m| m.command)
+        .filter(|command| !command.is_empty())
+        .unwrap_or_else(|| format!("burgess report {}", shell::quoted(dir.as_os_str())));
     Ok(StudyInfo {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),

@@ -107,6 +107,11 @@ impl RunStore {
         self.dir.join(FAILURE)
     }
 
+    /// Reads `failed.json`: why an earlier attempt of this run failed. `None` if none failed or the file is damaged.
+    pub fn failure(&self) -> Option<MissingRun> {
+        atomic::read_json(&self.dir.join("failed.json")).ok()
+    }
+
     /// Removes `failed.json`, the record of an earlier failure.
     pub fn remove_failure(&self) -> Result<()> {
         match fs::remove_file(self.failure_path()) {
