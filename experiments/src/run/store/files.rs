@@ -54,7 +54,8 @@ impl RunStore {
         benchmarks.filter(|id| !whole(id)).count() == 0
     }
 
-    /// Whether the trained model exists and is undamaged. A damaged model is removed, so that it is trained again.
+    /// Whether the trained model exists and is undamaged. A damaged model of a claimed run is
+    /// removed, so that it is trained again.
     ///
     /// # Errors
     /// A damaged model cannot be removed.
@@ -78,8 +79,11 @@ impl RunStore {
             Ok(_) => Ok(true),
             Err(e) => {
                 note(&format!("note: {e}; {otherwise}"));
-                self.check_owned()?;
-                fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
+                // Another process may be writing what this one only looks at.
+                if self.is_claimed() {
+                    self.check_owned()?;
+                    fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
+                }
                 Ok(false)
             }
         }
@@ -105,11 +109,6 @@ impl RunStore {
 
     pub(super) fn failure_path(&self) -> PathBuf {
         self.dir.join(FAILURE)
-    }
-
-    /// Reads `failed.json`: why an earlier attempt of this run failed. `None` if none failed or the file is damaged.
-    pub fn failure(&self) -> Option<MissingRun> {
-        atomic::read_json(&self.dir.join("failed.json")).ok()
     }
 
     /// Removes `failed.json`, the record of an earlier failure.

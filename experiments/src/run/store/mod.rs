@@ -61,8 +61,13 @@ impl StudyStore {
 
     /// Returns the store of one run, which is not claimed yet.
     pub fn run(&self, arm: &str, seed: u64) -> RunStore {
-        RunStore::at(&self.dir.join(arm).join(format!("seed-{seed}")))
+        RunStore::at(&run_dir(&self.dir, arm, seed))
     }
+}
+
+/// Directory of a run below its study's directory.
+pub fn run_dir(study: &Path, arm: &str, seed: u64) -> PathBuf {
+    study.join(arm).join(format!("seed-{seed}"))
 }
 
 /// Waits until no other process does a piece of work for the whole study, such as writing its report, and keeps others
@@ -166,6 +171,11 @@ impl RunStore {
         self.lease.as_ref().map_or(Ok(()), |lease| lease.check())
     }
 
+    /// Whether this process claimed the run.
+    pub fn is_claimed(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// Whether another process is known to have taken the run over.
     pub fn is_lost(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.is_lost())
@@ -175,6 +185,11 @@ impl RunStore {
     pub fn failure_mark(&self) -> Option<(SystemTime, u64)> {
         let meta = fs::metadata(self.failure_path()).ok()?;
         Some((meta.modified().ok()?, meta.len()))
+    }
+
+    /// Whether the run has a `config.json`.
+    pub fn has_config(&self) -> bool {
+        self.dir.join(CONFIG).is_file()
     }
 
     /// Writes `config.json`, or checks that the existing one has the same values. A run that was made from other
