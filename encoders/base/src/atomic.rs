@@ -58,18 +58,18 @@ pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, &text)
 }
 
-/// Writes a value as indented JSON, unless the file exists: of several processes, also on several machines that share a
-/// file system, one writes it. Returns whether this one did. Parent directories are created.
+/// Writes a file, unless it exists: of several processes, also on several machines that share a file system, one writes
+/// it. Returns whether this one did. A reader finds the whole file or none. Parent directories are created.
 ///
 /// # Errors
 /// An error of the file system.
-pub fn create_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<bool> {
+pub fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
     let step = || format!("writing {}", path.display());
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(step)?;
     }
     let whole = TemporaryPath::beside(path);
-    write_json(whole.path(), value)?;
+    write(whole.path(), bytes)?;
     match fs::hard_link(whole.path(), path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
@@ -77,6 +77,16 @@ pub fn create_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<bool> 
         Err(_) if path.exists() => Ok(false),
         Err(_) => fs::rename(whole.path(), path).with_context(step).map(|()| true),
     }
+}
+
+/// Writes a value as indented JSON, unless the file exists; see [`create`].
+///
+/// # Errors
+/// An error of the file system.
+pub fn create_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<bool> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    create(path, &text)
 }
 
 /// Reads a JSON file; an error names the file, line and column.

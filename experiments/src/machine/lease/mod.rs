@@ -248,6 +248,40 @@ impl Drop for Lease {
     }
 }
 
+/// Whether a process holds any of the leases whose files lie in `dir`; false if there is no such directory. A process of
+/// another machine counts until its heartbeat is `limit` old by the clock of the file server.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn any_held(dir: &Path, limit: Duration) -> std::io::Result<bool> {
+    if !dir.is_dir() {
+        return Ok(false);
+    }
+    let now = watch::server_time(dir)?;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        // A lease that is being taken has a temporary name; its owner looks again when it has it.
+        if path.extension().is_some_and(|e| e == "tmp") {
+            continue;
+        }
+        let Some(record) = Record::read(&path)? else { continue };
+        let Ok(meta) = fs::metadata(&path) else { continue };
+        let age = now.duration_since(meta.modified()?).unwrap_or_default();
+        if !record.released && !record.has_ended(&meta) && age < limit {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Makes this machine list `dir` anew, where a network file system remembers what it listed, by changing the directory.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn refresh(dir: &Path) -> Result<()> {
+    watch::server_time(dir).with_context(|| format!("writing to {}", dir.display())).map(drop)
+}
+
 /// Releases all leases of this process. Call it before the process exits without unwinding.
 pub fn release_all() {
     // If another thread holds a lock, the leases become stale when the process has ended.
@@ -298,7 +332,10 @@ impl Held {
         if self.lost.get().is_none() {
             self.beat().with_context(step)?;
             // A change of the directory makes this machine list it anew.
-            watch::server_time(directory(&self.path)).with_context(step)?;
+            match watch::server_time(directory(&self.path)) {
+                Err(e) if !record::is_gone(&e) => return Err(e).with_context(step),
+                _ => {}
+            }
             if newest(&self.path).with_context(step)? != Some(self.generation) {
                 let _ = self.lost.set(self.successor());
             }
