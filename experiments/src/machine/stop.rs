@@ -112,8 +112,8 @@ pub fn listen(resumes: bool) {
 
 #[cfg(unix)]
 mod unix {
-    use crate::machine::lease;
     use super::{Ordering, SECTIONS, SIGNAL, exit_code, message, terminal};
+    use crate::machine::lease;
     use burgess_base::temporary;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::{flag, iterator::Signals};

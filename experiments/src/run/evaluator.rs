@@ -205,13 +205,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`write_or_compare_config`](Self::write_or_compare_config).
-    pub fn compare_config(
-        &self,
-        store: &RunStore,
-        config: &Value,
-        finished: bool,
-        note: &dyn Fn(&str),
-    ) -> Result<()> {
+    pub fn compare_config(&self, store: &RunStore, config: &Value, finished: bool, note: &dyn Fn(&str)) -> Result<()> {
         digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
         store.compare_config(config, finished.then_some(note)).map(drop)
     }

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_command_can_be_typed_again() {
-        let of = |words: &[&str]| command_line(words.iter().map(std::ffi::OsString::from));
+        let of = |words: &[&str]| command_line(words.iter().map(OsString::from));
         assert_eq!(of(&[]), "burgess rank nano");
         assert_eq!(
             of(&["rank", "./my study.toml", "--out", "it's"]),

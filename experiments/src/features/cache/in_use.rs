@@ -60,9 +60,9 @@ impl InUse {
             }
         }
         let removed = || Error::failed(format!("{} was removed {TRIES} times before it was used", dir.display()));
-        Err(failure.unwrap_or_else(removed).hint(
-            "set BURGESS_CACHE to another directory, or raise BURGESS_CACHE_GB, the limit of the cache",
-        ))
+        Err(failure
+            .unwrap_or_else(removed)
+            .hint("set BURGESS_CACHE to another directory, or raise BURGESS_CACHE_GB, the limit of the cache"))
     }
 }
 

@@ -141,7 +141,8 @@ impl FeatureCache {
         }
         drop(waiting);
         if !own.is_empty() {
-            let images: usize = own.values().flatten().map(|(chunk, times)| times * rows_of(*chunk, images.len())).sum();
+            let images: usize =
+                own.values().flatten().map(|(chunk, times)| times * rows_of(*chunk, images.len())).sum();
             let (encoders, seconds) = (own.len(), clock.elapsed().as_secs_f64());
             progress.line(&format!("encoded {images} images with {encoders} encoders in {seconds:.1} s"));
         }
@@ -297,12 +298,12 @@ fn check_samples(
     parallelism: Parallelism,
 ) -> Result<()> {
     let none = BTreeMap::new();
-    let sample = |(number, entry): (usize, &Result<CacheEntry>)| {
-        let entry = entry.as_ref().ok()?;
-        let sample = sample_check::choose(entry, encoders[number], own.get(&number).unwrap_or(&none))?;
-        Some((number, entry, sample))
-    };
-    let samples: Vec<_> = entries.iter().enumerate().filter_map(sample).collect();
+    let mut samples = Vec::new();
+    for (number, (encoder, entry)) in encoders.iter().zip(entries.iter()).enumerate() {
+        let Ok(entry) = entry else { continue };
+        let sample = sample_check::choose(entry, encoder, own.get(&number).unwrap_or(&none));
+        samples.extend(sample.map(|sample| (number, entry, sample)));
+    }
     let numbers: Vec<usize> = samples.iter().map(|(number, ..)| *number).collect();
     let outcomes = workers::each(parallelism, samples, |(number, entry, sample)| {
         stop::check()?;

@@ -38,7 +38,11 @@ pub(super) struct Sample<'a> {
 
 /// Chooses an image of the entry that another process encoded; `own` are the chunks that this process encoded. `None` if
 /// there is nothing to check.
-pub(super) fn choose<'a>(entry: &'a CacheEntry, encoder: &PreparedEncoder, own: &BTreeMap<usize, usize>) -> Option<Sample<'a>> {
+pub(super) fn choose<'a>(
+    entry: &'a CacheEntry,
+    encoder: &PreparedEncoder,
+    own: &BTreeMap<usize, usize>,
+) -> Option<Sample<'a>> {
     let checked = || CHECKED.lock().unwrap_or_else(PoisonError::into_inner).contains(&entry.dir);
     if matches!(encoder.card, ArmCard::Oracle(_)) || checked() {
         return None;
@@ -71,7 +75,12 @@ pub(super) fn choose<'a>(entry: &'a CacheEntry, encoder: &PreparedEncoder, own: 
 ///
 /// # Errors
 /// The image cannot be encoded, or its features differ by more than [`LIMIT`]; the error names both devices.
-pub(super) fn check(entry: &CacheEntry, encoder: &PreparedEncoder, sample: &Sample<'_>, set: ImageSet<'_>) -> Result<()> {
+pub(super) fn check(
+    entry: &CacheEntry,
+    encoder: &PreparedEncoder,
+    sample: &Sample<'_>,
+    set: ImageSet<'_>,
+) -> Result<()> {
     let ImageSet { data, images, device, .. } = set;
     let name = images.get(sample.image).ok_or_else(|| Error::failed(format!("no image {}", sample.image)))?;
     let step = || format!("comparing a sample of the cached features {}", entry.dir.display());

@@ -406,7 +406,7 @@ fn generations(path: &Path) -> std::io::Result<Vec<u64>> {
         let name = entry?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_prefix(&prefix));
         // Other spellings of a number, such as +1, are other files.
-        let number = digits.filter(|d| d.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse().ok());
+        let number: Option<u64> = digits.filter(|d| d.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse().ok());
         found.extend(number);
     }
     found.sort_unstable();

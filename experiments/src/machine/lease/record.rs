@@ -1,7 +1,7 @@
 //! The contents of a lease file: who owns the lease, and its heartbeat.
 
-use burgess_base::process::{self, ProcessState};
 use burgess_base::digest;
+use burgess_base::process::{self, ProcessState};
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::RandomState;
 use std::fmt;

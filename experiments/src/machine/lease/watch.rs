@@ -61,13 +61,8 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
 fn unchanged(path: &Path, record: &Record, modified: SystemTime) -> Duration {
     let mut all = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    let first = || Seen {
-        token: record.token.clone(),
-        beat: record.beat,
-        modified,
-        unchanged: Duration::ZERO,
-        last: now,
-    };
+    let first =
+        || Seen { token: record.token.clone(), beat: record.beat, modified, unchanged: Duration::ZERO, last: now };
     let seen = all.entry(path.to_path_buf()).or_insert_with(first);
     if (&seen.token, seen.beat, seen.modified) != (&record.token, record.beat, modified) {
         *seen = first();

@@ -318,4 +318,3 @@ impl TrainLog {
         self.file.write_all(&line).with_context(|| format!("writing {}", self.path.display()))
     }
 }
-

@@ -41,7 +41,7 @@ fn a_lost_run_is_not_written_any_more() -> Result<()> {
     let Claim::Owned(run) = RunStore::at(tmp.path()).claim()? else { panic!("a free run") };
     run.write_or_compare_config(&json!({"seed": 1}))?;
     // Another process takes it over.
-    std::fs::rename(tmp.path().join(".lease-1"), tmp.path().join(".lease-2"))?;
+    fs::rename(tmp.path().join(".lease-1"), tmp.path().join(".lease-2"))?;
     let failure = MissingRun { arm: "a".into(), seed: 0, cause: "?".into(), hint: None };
     let written = [
         run.write_samples("b", &[sample(1.0)]),
@@ -126,8 +126,7 @@ fn damaged_samples_are_none_and_a_note_says_why() -> Result<()> {
 fn answers_on_the_way_are_those_of_the_same_questions() -> Result<()> {
     let tmp = tempfile::tempdir()?;
     let run = RunStore::at(tmp.path());
-    let kept =
-        PartialAnswers { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], option_scores: vec![None] };
+    let kept = PartialAnswers { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], option_scores: vec![None] };
     run.write_partial("b", &kept)?;
     assert_eq!(run.read_partial("b", "x"), kept);
     assert!(run.read_partial("b", "y").answers.is_empty());
