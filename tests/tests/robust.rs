@@ -122,7 +122,7 @@ fn signals_keep_the_state_and_say_how_to_go_on() {
     let stopped = place.path().join("it's stopped");
     let log = stopped.join("train.jsonl");
     let mut steps = 5;
-    for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
+    for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1), ("-USR1", 10)] {
         if is_ignored(number) {
             continue;
         }

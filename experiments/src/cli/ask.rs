@@ -83,13 +83,13 @@ pub fn run(args: Args) -> Result<()> {
     if args.continuation.as_deref() == Some("") {
         return Err(Error::usage("--continuation is empty").hint("give the text of an answer"));
     }
-    let device = device::parse(&args.device)?;
+    let progress = Progress::new();
+    let device = device::open(&args.device, &progress)?;
     let sampling =
         args.temperature.map(|temperature| Sampling { temperature, top_p: args.top_p, top_k: None, seed: args.seed });
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
-    let progress = Progress::new();
     let how = AnswerOptions {
         max_new_tokens: args.max_new_tokens,
         sampling,

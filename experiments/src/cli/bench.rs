@@ -116,7 +116,8 @@ fn evaluator(args: Evaluator) -> Result<()> {
             return Err(Error::usage(format!("--{option} is {value}, must be at least {least}")));
         }
     }
-    let device = device::parse(&args.how.device)?;
+    let progress = Progress::new();
+    let device = device::open(&args.how.device, &progress)?;
     let work = throughput::EvaluatorWork {
         llm: match LlmCard::find(&args.llm)? {
             Some(card) => card.config,
@@ -130,7 +131,6 @@ fn evaluator(args: Evaluator) -> Result<()> {
         text: args.text,
     };
     let effort = args.how.effort();
-    let progress = Progress::new();
     notes::print_notes(&notes::of_encoders([&work.card]), &progress);
     let _bar = progress.bar("measuring the evaluator", 0);
     if !args.how.json {
@@ -156,13 +156,13 @@ fn encoders(args: Encoders) -> Result<()> {
     if args.batch.contains(&0) {
         return Err(Error::usage("--batch must be at least 1").hint("as in --batch 1,8"));
     }
-    let device = device::parse(&args.how.device)?;
+    let progress = Progress::new();
+    let device = device::open(&args.how.device, &progress)?;
     let cards = match args.ids.as_slice() {
         [] => throughput::representatives()?,
         ids => ids.iter().map(|id| EncoderCard::open(id)).collect::<Result<_>>()?,
     };
     let effort = args.how.effort();
-    let progress = Progress::new();
     notes::print_notes(&notes::of_encoders(&cards), &progress);
     // The numbers take 66 characters; an id that does not fit beside them is printed on a line of its own.
     let longest = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());

@@ -91,7 +91,8 @@ pub fn run(args: Args) -> Result<()> {
         check_grid(grid).map_err(|e| e.context("--grid"))?;
     }
     card.architecture.check_tap(&card.tap)?;
-    let device = device::parse(&args.device)?;
+    let progress = Progress::new();
+    let device = device::open(&args.device, &progress)?;
     let encoder = match args.weights.as_deref() {
         None => chosen.load(card.clone(), &device)?,
         weights => Encoder::load(card.clone(), weights, &device)?,
@@ -106,7 +107,7 @@ pub fn run(args: Args) -> Result<()> {
             .hint(format!("use the prefix `{}`, under which they fit", found.as_deref().unwrap_or_default())));
     }
     let names: Vec<String> = args.images.iter().map(|p| image_files::encode_name(p)).collect();
-    let bar = Progress::new().bar("encoding images", names.len() as u64);
+    let bar = progress.bar("encoding images", names.len() as u64);
     let encoded = encode::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
     drop(bar);
     if encoded.not_square > 0 {

@@ -109,8 +109,8 @@ fn probe(id: &str, args: &Args) -> Result<()> {
     for note in notes::of_encoders([&card]) {
         terminal::eprint_line(&format!("note: {note}"));
     }
-    let device = device::parse(&args.device)?;
     let progress = Progress::new();
+    let device = device::open(&args.device, &progress)?;
     let probed = probes::probe_encoder(&chosen.load(card.clone(), &device)?, args.limit, &progress)?;
     let random = if chosen == ArmEncoder::plain(probes::RANDOM) {
         Vec::new()

@@ -70,6 +70,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
         return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
+    let progress = Progress::new();
     let options = ModelEvalOptions {
         name: args.name.clone().unwrap_or_else(|| default_name(&args.model)),
         model: args.model,
@@ -85,10 +86,10 @@ pub fn run(args: Args) -> Result<()> {
         },
         chat: args.chat,
         out: args.out,
-        device: device::parse(&args.device)?,
+        device: device::open(&args.device, &progress)?,
         device_name: args.device,
     };
-    let (results, dir) = evaluate_model(&options, &Progress::new())?;
+    let (results, dir) = evaluate_model(&options, &progress)?;
     if args.json {
         return print_json(&results);
     }

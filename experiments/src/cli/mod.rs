@@ -21,7 +21,7 @@ mod study;
 mod study_args;
 mod train;
 
-use crate::machine::{stop, terminal};
+use crate::machine::{device, stop, terminal};
 use burgess_base::{Error, ErrorKind};
 use burgess_encoders::shipped::{self, EmbeddedFile};
 use clap::{Parser, Subcommand};
@@ -97,6 +97,7 @@ static ZOO: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
 /// Parses the command line, runs the verb, prints errors and returns the exit code.
 pub fn main() -> ExitCode {
     shipped::embed(ZOO);
+    device::register_program(doctor::child_command);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return answered(&e),

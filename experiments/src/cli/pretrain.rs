@@ -44,8 +44,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = device::parse(&args.device)?;
     let progress = Progress::new();
+    let device = device::open(&args.device, &progress)?;
     let id = if is_path(&args.id) { args.id } else { args.id.replacen('/', "-", 1) };
     if args.probes_only {
         return probe(&id, args.out, &device, &progress);

@@ -69,7 +69,7 @@ pub struct PlannedRun {
 /// # Errors
 /// Something on this machine is invalid or does not fit, so that a run would fail.
 pub fn plan(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyPlan> {
-    let device = device::parse(&options.device)?;
+    let device = device::open(&options.device, progress)?;
     study.evaluator.check()?;
     let costs = costs(study)?;
     let directory = options.out.join(&study.name);

@@ -81,7 +81,7 @@ pub struct RunCounts {
 
 /// Does the runs of a study in its directory, continuing where an earlier call stopped.
 pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
-    let device = device::parse(&options.device)?;
+    let device = device::open(&options.device, progress)?;
     checks::check_writable(dir)?;
     let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
     // An existing study is compared before the checks; the directory of a new one is created only after they pass.

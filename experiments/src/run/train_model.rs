@@ -52,7 +52,7 @@ struct CheckedRun {
 
 /// Opens the parts of a run and makes all checks that are possible before the first step.
 fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<CheckedRun> {
-    let device = device::parse(&options.device)?;
+    let device = device::open(&options.device, progress)?;
     let data = data::open(&run.evaluator.data, progress)?;
     let encoders: Vec<PreparedEncoder> =
         run.encoders.iter().map(|e| PreparedEncoder::open(e, &run.evaluator, &data.dir)).collect::<Result<_>>()?;
