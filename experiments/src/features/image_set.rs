@@ -12,6 +12,7 @@ pub struct ImageSet<'a> {
     pub images: &'a [String],
     /// Device that computes the features.
     pub device: &'a Device,
-    /// Name of the device; features of different devices are cached separately.
-    pub device_name: &'a str,
+    /// What determines the bits that the device computes ([`crate::machine::device::fingerprint`]); features of devices
+    /// with different ones are cached separately.
+    pub fingerprint: &'a str,
 }

@@ -88,6 +88,7 @@ pub fn run_arm(
         config,
         digests: all_digests(evaluator, digests),
         device: &evaluator.device_name,
+        fingerprint: &evaluator.fingerprint,
         notes,
     };
     let results = measurements.results()?;

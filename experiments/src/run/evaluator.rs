@@ -4,7 +4,7 @@ use crate::data::digests::{self, DigestCache, Manifest};
 use crate::data::examples::{self, ExampleSet};
 use crate::data::{DataDirectory, ImageIndex, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
-use crate::machine::paths;
+use crate::machine::{device, paths};
 use crate::machine::progress::Progress;
 use crate::machine::workers::Parallelism;
 use crate::run::eval_task::EvalTask;
@@ -34,6 +34,8 @@ pub struct Evaluator {
     pub device: Device,
     /// Name of the device.
     pub device_name: String,
+    /// What determines the bits that the device computes ([`device::fingerprint`]).
+    pub fingerprint: String,
     /// Number of threads of a run, which can affect the numerical results.
     pub threads: usize,
     pub(crate) llm: LlmFiles,
@@ -177,6 +179,7 @@ impl Evaluator {
             images: images.names,
             device,
             device_name: device_name.to_string(),
+            fingerprint: device::fingerprint(device_name)?,
             threads: Parallelism::of_this_machine(None).threads,
             llm,
             align,
@@ -212,7 +215,7 @@ impl Evaluator {
 
     /// Returns the images of the study, for features of its encoders.
     pub fn image_set(&self) -> ImageSet<'_> {
-        ImageSet { data: &self.data, images: &self.images, device: &self.device, device_name: &self.device_name }
+        ImageSet { data: &self.data, images: &self.images, device: &self.device, fingerprint: &self.fingerprint }
     }
 
     /// Returns the connector of an arm: its own, or the evaluator's.
@@ -235,7 +238,7 @@ impl Evaluator {
             "data": self.data.digest,
             "benchmarks": versions,
             "evaluator": serde_json::to_value(&self.config)?,
-            "device": self.device_name,
+            "device": self.fingerprint,
             "threads": self.threads,
         });
         // Generated questions are determined by the digest of the data.

@@ -326,6 +326,18 @@ pub fn report_stage(study: &StudyConfig, out: &Path) -> Result<StudyOutcome> {
     report(&dir, None, Some(&runs_of(study)))
 }
 
+/// Says that the runs of a report were made on devices that compute different bits; `None` if they were not.
+fn mixed_devices(data: &StudyData) -> Option<String> {
+    let mut devices: BTreeMap<&str, usize> = BTreeMap::new();
+    for run in &data.runs {
+        *devices.entry(run.results.versions.get("device").unwrap_or(&run.results.device)).or_default() += 1;
+    }
+    let shown: Vec<String> = devices.iter().map(|(device, runs)| format!("{runs} on {device}")).collect();
+    (shown.len() > 1).then(|| {
+        format!("the runs were made on {} devices, whose results differ in rounding: {}", shown.len(), shown.join("; "))
+    })
+}
+
 /// Collects title, question, command and evidence of a study for its report, and sets the directories in which the
 /// report looks for images.
 fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
@@ -353,7 +365,7 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
         command,
-        notes: Vec::new(),
+        notes: mixed_devices(data).into_iter().collect(),
         evidence,
     })
 }

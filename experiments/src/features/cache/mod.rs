@@ -102,9 +102,9 @@ impl FeatureCache {
         parallelism: Parallelism,
         progress: &Progress,
     ) -> Result<Vec<Result<CachedFeatures>>> {
-        let ImageSet { data, images, device_name, .. } = set;
+        let ImageSet { data, images, fingerprint, .. } = set;
         let mut entries: Vec<Result<CacheEntry>> =
-            encoders.iter().map(|e| self.entry(e, data, images, device_name)).collect();
+            encoders.iter().map(|e| self.entry(e, data, images, fingerprint)).collect();
         // Chunks that this process encoded, by encoder, each with the number of times.
         let mut own: BTreeMap<usize, BTreeMap<usize, usize>> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
@@ -157,7 +157,7 @@ impl FeatureCache {
         encoder: &PreparedEncoder,
         data: &DataDirectory,
         images: &[String],
-        device_name: &str,
+        fingerprint: &str,
     ) -> Result<CacheEntry> {
         // Features are addressed by image index, so other benchmarks, or another order, need another entry.
         let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
@@ -172,7 +172,7 @@ impl FeatureCache {
                 "grid": card.grid,
                 "data": data,
                 "pictures": images_digest,
-                "device": device_name,
+                "device": fingerprint,
             }),
             // The oracle's card holds the digest of the ground truth.
             ArmCard::Oracle(card) => json!({
@@ -181,7 +181,7 @@ impl FeatureCache {
                 "oracle": card,
                 "data": data,
                 "pictures": images_digest,
-                "device": device_name,
+                "device": fingerprint,
             }),
         };
         let key = digest::of_value(&what)?;
@@ -191,7 +191,7 @@ impl FeatureCache {
         // The modification time of this file is the time of last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
         let chunks = (0..images.len().div_ceil(CHUNK)).map(|_| None).collect();
-        Ok(CacheEntry { key, dir, in_use, device: device_name.to_string(), chunks })
+        Ok(CacheEntry { key, dir, in_use, device: fingerprint.to_string(), chunks })
     }
 }
 
