@@ -364,3 +364,6 @@ impl Drop for CountedChunk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,3 +121,9 @@ fn record(entry: &CacheEntry) -> PathBuf {
     let who = digest::of_bytes(format!("{} {program:?} {}", process::machine(), entry.device).as_bytes());
     entry.dir.join("checked").join(who.get(..16).unwrap_or(&who))
 }
+
+/// Forgets that an entry was checked, as in a new process.
+#[cfg(test)]
+pub(super) fn forget(dir: &std::path::Path) {
+    CHECKED.lock().unwrap_or_else(PoisonError::into_inner).remove(dir);
+}
