@@ -71,7 +71,7 @@ pub(super) fn choose<'a>(
     None
 }
 
-/// Encodes the image again and compares.
+/// Encodes the image again, on the device with index `on`, and compares.
 ///
 /// # Errors
 /// The image cannot be encoded, or its features differ by more than [`LIMIT`]; the error names both devices.
@@ -80,8 +80,10 @@ pub(super) fn check(
     encoder: &PreparedEncoder,
     sample: &Sample<'_>,
     set: ImageSet<'_>,
+    on: usize,
 ) -> Result<()> {
-    let ImageSet { data, images, device, .. } = set;
+    let ImageSet { data, images, devices, .. } = set;
+    let device = devices.get(on).ok_or_else(|| Error::failed(format!("there is no device number {on}")))?;
     let name = images.get(sample.image).ok_or_else(|| Error::failed(format!("no image {}", sample.image)))?;
     let step = || format!("comparing a sample of the cached features {}", entry.dir.display());
     let extractor = FeatureExtractor::open(&encoder.encoder, &encoder.card, &data.dir, device).with_context(step)?;

@@ -32,11 +32,10 @@ impl Place {
     }
 
     fn features(&self, encoder: &PreparedEncoder, lines: &Progress) -> Result<CachedFeatures> {
-        let device = Device::flex();
-        let set = ImageSet { data: &self.data, images: &self.names, device: &device, fingerprint: "flex" };
+        let devices = [Device::flex()];
+        let set = ImageSet { data: &self.data, images: &self.names, devices: &devices, fingerprint: "flex" };
         let cache = FeatureCache::open(self.cache.path(), 1 << 30)?;
-        let two = Parallelism { workers: 2, threads: 1 };
-        cache.features(&[encoder], set, two, lines)?.pop().unwrap_or_else(|| Err(Error::failed("no features")))
+        cache.features(&[encoder], set, &Workers::over(1, 2, 1), lines)?.pop().unwrap_or_else(|| Err(Error::failed("no features")))
     }
 
     fn entry(&self) -> PathBuf {
