@@ -8,7 +8,7 @@ mod training_state;
 pub(crate) use finite::{diverged, finite_weights};
 use loss::{BatchImages, build_batch};
 pub use loss::{TrainingBatch, read_batch};
-pub use training_state::{SavedState, StateSaver};
+pub use training_state::{SavePermit, SavedState, StateSaver};
 
 use crate::connector::ImageSize;
 use crate::data::{Example, Examples, collate};
