@@ -49,8 +49,11 @@ pub const INTERVAL: Duration = Duration::from_secs(10);
 pub const MISSED: u32 = 5;
 /// Number of intervals for which a heartbeat is watched at least before a lease of another machine is stale.
 pub const WATCHED: u32 = 2;
-/// Number of times that a lease is tried if other processes take it and release it at the same time.
-const TRIES: usize = 1000;
+/// Time for which a lease is tried if other processes take it and release it at the same time, or if this machine
+/// remembers a name that does not exist any more: file systems remember names for a minute at most.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest pause between two such tries.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Exclusive ownership, kept by a thread that writes heartbeats, until this value is dropped.
 #[derive(Debug)]
@@ -102,23 +105,30 @@ impl Lease {
     pub fn attempt_every(path: &Path, interval: Duration) -> Result<Attempt> {
         let step = || format!("taking the lease on {}", path.display());
         fs::create_dir_all(directory(path)).with_context(step)?;
-        for _ in 0..TRIES {
+        let (deadline, mut pause) = (Instant::now() + PATIENCE, Duration::from_micros(100));
+        while Instant::now() < deadline {
             let generation = match newest(path).with_context(step)? {
-                None => 1,
+                None => Some(1),
                 Some(generation) => match watch::look(&file_of(path, generation)).with_context(step)? {
                     watch::Look::Held(owner) => return Ok(Attempt::Busy(owner)),
-                    watch::Look::Free => generation + 1,
-                    watch::Look::Gone => {
-                        watch::server_time(directory(path)).with_context(step)?;
-                        continue;
-                    }
+                    watch::Look::Free => Some(generation + 1),
+                    watch::Look::Gone => None,
                 },
             };
-            if let Some(lease) = Self::create(path, generation, interval).with_context(step)? {
+            if let Some(generation) = generation
+                && let Some(lease) = Self::create(path, generation, interval).with_context(step)?
+            {
                 return Ok(Attempt::Acquired(lease));
             }
+            // A change of the directory makes this machine list it anew.
+            watch::server_time(directory(path)).with_context(step)?;
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(PAUSE);
         }
-        Err(Error::failed(format!("{TRIES} other processes took the lease at the same time")).context(step()))
+        let tried = PATIENCE.as_secs();
+        Err(Error::failed(format!("for {tried} s other processes took and released the lease, or its file was not found"))
+            .context(step())
+            .hint("start the command again; if this happens again, name files on another file system"))
     }
 
     /// Waits for the lease on `path`. `waiting` is called with its present owner each time that it is not free, about
@@ -146,14 +156,22 @@ impl Lease {
     /// The directory cannot be read or written.
     pub fn owner(path: &Path) -> Result<Option<Owner>> {
         let step = || format!("reading the lease on {}", path.display());
-        loop {
-            let Some(generation) = newest(path).with_context(step)? else { return Ok(None) };
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(generation) = newest(path).with_context(step)? {
             match watch::look(&file_of(path, generation)).with_context(step)? {
                 watch::Look::Held(owner) => return Ok(Some(owner)),
-                watch::Look::Free => return Ok(None),
-                watch::Look::Gone => {}
+                watch::Look::Free => break,
+                watch::Look::Gone if Instant::now() > deadline => {
+                    return Err(Error::failed("its file is listed, but not found").context(step()));
+                }
+                watch::Look::Gone => {
+                    // This machine may list an old directory until it changes it; one that only reads waits.
+                    let _ = watch::server_time(directory(path));
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
+        Ok(None)
     }
 
     /// Checks on the file system that this process still owns the lease. Call it before writing what the lease
