@@ -194,8 +194,10 @@ impl Lease {
     pub fn remove(mut self) {
         self.end();
         let record = self.held.record.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if record.is_some() && !self.is_lost() {
-            let _ = fs::remove_file(file_of(&self.held.path, self.held.generation));
+        if let Some(record) = record
+            && self.held.is_named(&record).unwrap_or(false)
+        {
+            let _ = fs::remove_file(self.held.file());
         }
     }
 
@@ -262,12 +264,13 @@ impl Drop for Lease {
     }
 }
 
-/// Whether a process holds any of the leases whose files lie in `dir`; false if there is no such directory. A process of
-/// another machine counts until its heartbeat is `limit` old by the clock of the file server.
+/// Whether a process holds any of the leases whose files lie in `dir`, except those of the name `but`; false if there is
+/// no such directory. A process of another machine counts until its heartbeat is `limit` old by the clock of the file
+/// server.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn any_held(dir: &Path, limit: Duration) -> std::io::Result<bool> {
+pub fn any_held(dir: &Path, but: &str, limit: Duration) -> std::io::Result<bool> {
     if !dir.is_dir() {
         return Ok(false);
     }
@@ -275,7 +278,8 @@ pub fn any_held(dir: &Path, limit: Duration) -> std::io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         // A lease that is being taken has a temporary name; its owner looks again when it has it.
-        if path.extension().is_some_and(|e| e == "tmp") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".tmp") || name.starts_with(&format!(".{but}-")) {
             continue;
         }
         let Some(record) = Record::read(&path)? else { continue };
@@ -326,15 +330,24 @@ impl Held {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(record) = record.as_mut() else { return Ok(false) };
         record.beat += 1;
-        let name = file_of(&self.path, self.generation);
-        if Record::read(&name)?.is_some_and(|found| found.token == record.token) {
-            match File::options().write(true).open(&name).and_then(|mut file| write(&mut file, record)) {
+        if self.is_named(record)? {
+            match File::options().write(true).open(self.file()).and_then(|mut file| write(&mut file, record)) {
                 Err(e) if record::is_gone(&e) => {}
                 other => return other.map(|()| true),
             }
         }
         let _ = self.lost.set(self.successor());
         Ok(false)
+    }
+
+    /// Path of the lease file.
+    fn file(&self) -> PathBuf {
+        file_of(&self.path, self.generation)
+    }
+
+    /// Whether the lease file is still the one that this process wrote.
+    fn is_named(&self, record: &Record) -> std::io::Result<bool> {
+        Ok(Record::read(&self.file())?.is_some_and(|found| found.token == record.token))
     }
 
     fn check(&self) -> Result<()> {
@@ -371,10 +384,11 @@ impl Held {
     /// Marks the lease as released.
     fn release(&self) {
         let Some(mut record) = self.record.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        record.released = true;
-        let name = file_of(&self.path, self.generation);
         // If this fails, the lease becomes stale.
-        let _ = File::options().write(true).open(name).and_then(|mut file| write(&mut file, &record));
+        if self.is_named(&record).unwrap_or(false) {
+            record.released = true;
+            let _ = File::options().write(true).open(self.file()).and_then(|mut file| write(&mut file, &record));
+        }
     }
 }
 
