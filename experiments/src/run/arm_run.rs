@@ -36,6 +36,7 @@ pub fn run_arm(
     let model = match store.has_model(&|text| bar.line(text))? {
         true => {
             bar.message(&format!("{name}: loading the model"));
+            store.check_owned()?;
             model_cards::write(&store.model(), encoders)?;
             Mllm::load(&store.model(), &evaluator.device)?.0
         }

@@ -200,6 +200,16 @@ impl Evaluator {
         store.write_or_compare_config(&notes::with_notes(config, notes))
     }
 
+    /// Checks that `config.json` of a run, if it exists, has the same inputs. Another device is no error for a finished
+    /// run: `note` receives what differs.
+    ///
+    /// # Errors
+    /// As [`write_or_compare_config`](Self::write_or_compare_config).
+    pub fn compare_config(&self, store: &RunStore, config: &Value, finished: bool, note: &dyn Fn(&str)) -> Result<()> {
+        digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
+        store.compare_config(config, finished.then_some(note)).map(drop)
+    }
+
     /// Returns the images of the study, for features of its encoders.
     pub fn image_set(&self) -> ImageSet<'_> {
         ImageSet { data: &self.data, images: &self.images, device: &self.device, device_name: &self.device_name }
