@@ -103,12 +103,14 @@ struct ListArgs {
 
 /// Run one task of a stage by its number, for indexed jobs
 #[derive(clap::Args)]
-#[command(after_help = "The numbers count all tasks of the stage from 0, done or not, so that they stay the same while \
+#[command(
+    after_help = "The numbers count all tasks of the stage from 0, done or not, so that they stay the same while \
 a study runs: `burgess launch list --all --stage STAGE` shows them in this order. A task that is done succeeds at once.
 
 Examples:
   burgess launch run nano --stage train --index 3
-  burgess launch run nano --stage train          in a Kubernetes job with completionMode: Indexed")]
+  burgess launch run nano --stage train          in a Kubernetes job with completionMode: Indexed"
+)]
 struct RunArgs {
     #[command(flatten)]
     common: Common,
@@ -246,7 +248,7 @@ fn job_file(args: &HqArgs) -> Result<()> {
     match &args.output {
         None => print_raw(&text),
         Some(file) => {
-            burgess_base::output::check_file(file)?;
+            burgess_base::output::check(file)?;
             burgess_base::atomic::write(file, text.as_bytes())?;
             terminal::eprint_line(&format!("wrote {}; submit it: hq job submit-file {0}", file.display()));
             Ok(())

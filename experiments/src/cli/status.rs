@@ -86,7 +86,9 @@ fn of_study(args: &Args) -> Result<(PathBuf, Vec<WantedRun>, Vec<String>)> {
     // Runs of other arms and seeds, which were chosen on the command line.
     if args.encoders.is_empty() && args.seeds.is_empty() && directory.is_dir() {
         let more = status::runs_in(&directory)?;
-        wanted.extend(more.into_iter().filter(|run| !study.runs().iter().any(|(a, s)| a.name() == run.arm && *s == run.seed)));
+        wanted.extend(
+            more.into_iter().filter(|run| !study.runs().iter().any(|(a, s)| a.name() == run.arm && *s == run.seed)),
+        );
     }
     Ok((directory, wanted, study.evaluator.benchmarks))
 }

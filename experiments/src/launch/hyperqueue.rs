@@ -145,6 +145,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_job_file_has_dependencies_and_resources() -> Result<()> {
+        let place = tempfile::tempdir()?;
+        let list = crate::launch::tasks::tests::example(place.path())?;
+        let resources =
+            Resources { encode_cpus: 4, run_cpus: 1, gpus: 0.5, gpu_name: "gpus/nvidia".into(), crash_limit: 20 };
+        let environment = Environment {
+            directory: "/home/a b".into(),
+            variables: vec![("BURGESS_CACHE".into(), "/scratch/it's/cache".into())],
+        };
+        let report = list.find("report").map(|task| task.command.clone()).unwrap_or_default();
+        let text = job_file(&list, &environment, &resources, Path::new("/data/runs/mine/hq"), &report)?;
+        insta::assert_snapshot!("job-file", text);
+        // Every dependency is a task of the file that comes before.
+        let file: toml::Table = toml::from_str(&text).map_err(|e| Error::failed(e.to_string()))?;
+        let tasks = file["task"].as_array().expect("tasks");
+        for (number, task) in tasks.iter().enumerate() {
+            assert_eq!(task["id"].as_integer(), Some(number as i64));
+            for id in task.get("deps").and_then(|deps| deps.as_array()).into_iter().flatten() {
+                assert!(id.as_integer().is_some_and(|id| (id as usize) < number), "{task}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn fractions_are_exact_and_numbers_out_of_range_are_refused() {
         for (number, text) in [(1.0, "1"), (0.5, "0.5"), (0.3333, "0.3333"), (10.0, "10"), (2.25, "2.25")] {
             assert_eq!(decimal(number), text);

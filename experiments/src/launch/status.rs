@@ -111,7 +111,7 @@ impl StudyStatus {
         }
         let mut text = text_table::table(&rows, &sides, "", width);
         text += &format!("\n{}\n", self.summary());
-        for run in &self.runs {
+        for run in self.runs.iter().filter(|run| run.stored.phase == RunPhase::Failed) {
             let Some(failure) = &run.stored.failure else { continue };
             text += &format!("\n{} (seed {}): {}\n", run.arm, run.seed, excerpt(&failure.cause, CAUSE));
             if let Some(hint) = &failure.hint {
@@ -156,7 +156,8 @@ impl RunStatus {
         let mut slurm: Vec<SlurmTask> = [StudyStage::Train, StudyStage::Eval].into_iter().filter_map(find).collect();
         let encoding = run.encoders.iter().filter_map(|e| queued.get(&format!("{}/{e}", StudyStage::Encode)));
         let encoding: Vec<&QueuedTask> = encoding.collect();
-        let waits = matches!(stored.phase, RunPhase::ToDo | RunPhase::Failed) && !slurm.iter().any(SlurmTask::is_running);
+        let waits =
+            matches!(stored.phase, RunPhase::ToDo | RunPhase::Failed) && !slurm.iter().any(SlurmTask::is_running);
         let mut state = stored.phase.as_str().to_string();
         if waits && let Some(task) = encoding.iter().find(|task| task.state == "RUNNING") {
             state = "encoding".into();
@@ -171,7 +172,8 @@ impl RunStatus {
         let done = stored.phase == RunPhase::Done;
         let training = stored.training.as_ref();
         // Once the model is saved, the last step of the training tells nothing any more.
-        let training = training.filter(|_| matches!(self.state.as_str(), "training" | "stopped" | "stale owner" | "failed"));
+        let training =
+            training.filter(|_| matches!(self.state.as_str(), "training" | "stopped" | "stale owner" | "failed"));
         let step = training.map(|t| match t.steps {
             Some(steps) => format!("{} {} of {steps}", t.stage, t.step),
             None => format!("{} {}", t.stage, t.step),
@@ -263,4 +265,115 @@ pub fn benchmarks_in(directory: &Path) -> Result<Vec<String>> {
     let study: Value = atomic::read_json(&path)?;
     let ids = study.pointer("/evaluator/benchmarks").and_then(Value::as_array);
     Ok(ids.into_iter().flatten().filter_map(|id| id.as_str().map(String::from)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::run_state::{RunOwner, TrainingProgress};
+    use burgess_reports::schema::MissingRun;
+
+    fn stored(phase: RunPhase) -> RunState {
+        RunState { phase, training: None, benchmarks: 0, average: None, failure: None, owner: None }
+    }
+
+    fn training(step: usize) -> Option<TrainingProgress> {
+        let (stage, steps, seconds_left) = ("tune".to_string(), Some(1300), Some(4210.0));
+        Some(TrainingProgress { stage, step, steps, loss: 1.2345, seconds_left })
+    }
+
+    fn owner(seconds_silent: f64) -> Option<RunOwner> {
+        Some(RunOwner { process: "node12:4711".into(), job: Some("101_3".into()), seconds_silent })
+    }
+
+    fn run(arm: &str, seed: u64, stored: RunState, slurm: &[(StudyStage, &str, &str, &str)]) -> RunStatus {
+        let slurm = slurm.iter().map(|(stage, job, state, reason)| SlurmTask {
+            stage: *stage,
+            job: job.to_string(),
+            state: state.to_string(),
+            reason: reason.to_string(),
+        });
+        RunStatus { arm: arm.into(), seed, state: stored.phase.as_str().into(), stored, slurm: slurm.collect() }
+    }
+
+    #[test]
+    fn table() {
+        let failure = MissingRun {
+            arm: "nano-mae".into(),
+            seed: 0,
+            cause: "the loss of step 17 of tune is NaN".into(),
+            hint: Some("lower `lr`".into()),
+        };
+        let waiting = (StudyStage::Eval, "102_3", "PENDING", "Dependency");
+        let mut status = StudyStatus {
+            directory: "runs/nano".into(),
+            benchmarks: 4,
+            ranking: false,
+            runs: vec![
+                run("nano-sup", 0, RunState { average: Some(61.25), benchmarks: 4, ..stored(RunPhase::Done) }, &[]),
+                run("nano-mae", 0, RunState { failure: Some(failure), ..stored(RunPhase::Failed) }, &[]),
+                run(
+                    "nano-mae+nano-sup",
+                    0,
+                    RunState { training: training(420), owner: owner(3.0), ..stored(RunPhase::Training) },
+                    &[(StudyStage::Train, "101_3", "RUNNING", "None"), waiting],
+                ),
+                run(
+                    "oracle",
+                    0,
+                    RunState {
+                        training: training(1300),
+                        benchmarks: 2,
+                        owner: owner(3.0),
+                        ..stored(RunPhase::Answering)
+                    },
+                    &[],
+                ),
+                run(
+                    "nano-sup",
+                    7,
+                    RunState { training: training(12), owner: owner(400.0), ..stored(RunPhase::StaleOwner) },
+                    &[],
+                ),
+                run(
+                    "oracle",
+                    7,
+                    stored(RunPhase::ToDo),
+                    &[(StudyStage::Train, "101_7", "PENDING", "JobArrayTaskLimit")],
+                ),
+            ],
+        };
+        insta::assert_snapshot!("status", status.text(200));
+        for run in &mut status.runs {
+            run.slurm.clear();
+        }
+        status.runs.truncate(2);
+        status.ranking = true;
+        insta::assert_snapshot!("status-without-slurm", status.text(100));
+    }
+
+    #[test]
+    fn a_run_waits_while_its_features_are_computed() -> Result<()> {
+        let place = tempfile::tempdir()?;
+        let wanted = WantedRun { arm: "a".into(), seed: 0, encoders: vec!["nano-sup".into()] };
+        let task = QueuedTask { job: "5".into(), index: Some(0), state: "RUNNING".into(), reason: "None".into() };
+        let queued = BTreeMap::from([("encode/nano-sup".to_string(), task)]);
+        let status = StudyStatus::read(place.path(), &[wanted], &[], &queued)?;
+        assert_eq!(status.runs[0].state, "encoding");
+        assert_eq!(status.runs[0].slurm[0].job, "5_0");
+        Ok(())
+    }
+
+    #[test]
+    fn runs_of_a_directory_are_found() -> Result<()> {
+        let place = tempfile::tempdir()?;
+        for name in ["b/seed-0", "a/seed-1", "a/seed-0", "report", "slurm/logs", ".hidden/seed-0", "a/seed-0.1-2.tmp"] {
+            fs::create_dir_all(place.path().join(name))?;
+        }
+        let found: Vec<(String, u64)> = runs_in(place.path())?.into_iter().map(|run| (run.arm, run.seed)).collect();
+        assert_eq!(found, [("a".to_string(), 0), ("b".to_string(), 0), ("a".to_string(), 1)]);
+        let e = benchmarks_in(place.path()).unwrap_err();
+        assert!(e.exit_code() == 2 && e.hint_text().is_some_and(|h| h.contains("runs/nano")), "{e}");
+        Ok(())
+    }
 }

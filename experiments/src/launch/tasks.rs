@@ -2,6 +2,7 @@
 
 use crate::launch::run_state::{RunPhase, RunState};
 use crate::run::stages::{StudyStage, choose_encoders};
+use crate::run::store::run_dir;
 use crate::study::{Arm, FeatureSourceKind, StudyConfig};
 use burgess_base::Result;
 use serde::Serialize;
@@ -98,7 +99,8 @@ impl TaskList {
         };
         let encoders: Vec<String> = encoders.iter().map(ToString::to_string).collect();
         for (index, encoder) in encoders.iter().enumerate() {
-            let needed = runs.iter().any(|run| run.needs(encoder) && run.state_of(StudyStage::Train) != TaskState::Done);
+            let needed =
+                runs.iter().any(|run| run.needs(encoder) && run.state_of(StudyStage::Train) != TaskState::Done);
             let state = if needed { TaskState::ToDo } else { TaskState::Done };
             add(StudyStage::Encode, TaskSubject::Encoder(encoder.clone()), index, Task::with(state, vec![], vec![]))?;
         }
@@ -169,7 +171,7 @@ struct StudyRun {
 
 impl StudyRun {
     fn read((arm, seed): (Arm, u64), study: &StudyConfig, directory: &Path) -> Result<Self> {
-        let dir = directory.join(arm.name()).join(format!("seed-{seed}"));
+        let dir = run_dir(directory, &arm.name(), seed);
         let state = RunState::read(&dir, &study.evaluator.benchmarks)?;
         Ok(Self { arm, seed, has_model: dir.join("model").is_dir(), dir, state })
     }
@@ -212,5 +214,99 @@ fn report_state(outputs: &[PathBuf], runs: &[StudyRun]) -> TaskState {
     match all_done && newest.flatten().all(|time| time <= written) {
         true => TaskState::Done,
         false => TaskState::ToDo,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Makes a study with a plain, a combined, an unfrozen and an oracle arm and two seeds, in states that differ.
+    pub(crate) fn example(directory: &Path) -> Result<TaskList> {
+        let mut study = StudyConfig::open("nano")?;
+        study.name = "mine".into();
+        study.arms = ["nano-sup", "nano-mae+nano-sup@grid=2", "nano-random:unfrozen", "oracle"]
+            .map(|arm| Arm::parse(arm))
+            .into_iter()
+            .collect::<Result<_>>()?;
+        study.seeds = vec![0, 7];
+        let run = |arm: &str, seed: u64| run_dir(directory, arm, seed);
+        // Finished; trained; failed in its training; failed in its evaluation.
+        fs::create_dir_all(run("oracle", 0))?;
+        fs::write(run("oracle", 0).join("results.json"), r#"{"average": 99.5}"#)?;
+        fs::create_dir_all(run("nano-sup", 0).join("model"))?;
+        let failed = r#"{"arm":"a","seed":0,"cause":"the loss is not finite","hint":null}"#;
+        fs::create_dir_all(run("nano-random-unfrozen", 0))?;
+        fs::write(run("nano-random-unfrozen", 0).join("failed.json"), failed)?;
+        fs::create_dir_all(run("oracle", 7).join("model"))?;
+        fs::write(run("oracle", 7).join("failed.json"), failed)?;
+        let command = |stage: StudyStage, subject: &TaskSubject| {
+            let words = ["/opt/my burgess/burgess", "rank", "/data/it's.toml", "--out", "/data/runs", "--stage"];
+            let mut words: Vec<String> = words.map(String::from).to_vec();
+            words.push(stage.to_string());
+            match subject {
+                TaskSubject::Encoder(encoder) => words.extend(["--arm".into(), encoder.clone()]),
+                TaskSubject::Run { arm, seed } => {
+                    words.extend(["--arm".into(), arm.clone(), "--seeds".into(), seed.to_string()]);
+                }
+                TaskSubject::Study => {}
+            }
+            Ok(words)
+        };
+        TaskList::of(&study, directory, &command)
+    }
+
+    #[test]
+    fn tasks_come_after_those_they_need_and_know_what_is_left() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let list = example(dir.path())?;
+        let mut seen: Vec<&str> = Vec::new();
+        for task in &list.tasks {
+            assert!(task.depends_on.iter().all(|id| seen.contains(&id.as_str())), "{}", task.id);
+            seen.push(&task.id);
+        }
+        let state = |id: &str| list.find(id).map(|task| task.state);
+        // Features that no training needs any more are not computed again.
+        assert_eq!(state("encode/nano-sup"), Some(TaskState::ToDo), "the seed 7 needs it");
+        assert_eq!(state("encode/oracle"), Some(TaskState::Done));
+        assert_eq!(state("train/oracle/seed-0"), Some(TaskState::Done));
+        assert_eq!(state("train/nano-sup/seed-0"), Some(TaskState::Done));
+        assert_eq!(state("eval/nano-sup/seed-0"), Some(TaskState::ToDo));
+        assert_eq!(state("train/nano-random-unfrozen/seed-0"), Some(TaskState::Failed));
+        assert_eq!(state("eval/nano-random-unfrozen/seed-0"), Some(TaskState::ToDo));
+        assert_eq!(state("eval/oracle/seed-7"), Some(TaskState::Failed));
+        assert_eq!(state("report"), Some(TaskState::ToDo));
+        let combined = list.find("train/nano-mae+nano-sup@grid=2/seed-7").expect("a task");
+        assert_eq!(combined.depends_on, ["encode/nano-mae", "encode/nano-sup@grid=2"]);
+        assert_eq!(combined.index, 5);
+        assert_eq!(list.find("eval/nano-mae+nano-sup@grid=2/seed-7").map(|task| task.index), Some(5));
+        assert_eq!(combined.outputs, [run_dir(dir.path(), "nano-mae+nano-sup@grid=2", 7).join("model")]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_report_is_done_until_a_result_is_newer() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let mut study = StudyConfig::open("nano")?;
+        study.arms = vec![Arm::parse("oracle")?];
+        study.seeds = vec![0];
+        let run = run_dir(dir.path(), "oracle", 0);
+        let state = || -> Result<TaskState> {
+            let list = TaskList::of(&study, dir.path(), &|_, _| Ok(Vec::new()))?;
+            Ok(list.find("report").map_or(TaskState::ToDo, |task| task.state))
+        };
+        assert_eq!(state()?, TaskState::ToDo);
+        fs::create_dir_all(&run)?;
+        fs::write(run.join("results.json"), r#"{"average": 99.5}"#)?;
+        assert_eq!(state()?, TaskState::ToDo);
+        fs::create_dir_all(dir.path().join("report"))?;
+        fs::write(dir.path().join("ranking.json"), "{}")?;
+        fs::write(dir.path().join("report/index.html"), "")?;
+        assert_eq!(state()?, TaskState::Done);
+        let later = SystemTime::now() + std::time::Duration::from_secs(60);
+        fs::File::options().write(true).open(run.join("results.json"))?.set_modified(later)?;
+        assert_eq!(state()?, TaskState::ToDo);
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::machine::progress::Progress;
 use crate::machine::terminal;
 use crate::run::evaluator::Evaluator;
 use crate::run::ranking::{self, StudyOptions};
-use crate::run::store::RunStore;
+use crate::run::store::{RunStore, run_dir};
 use crate::run::{checks, notes};
 use crate::study::{Arm, ArmEncoder, FeatureSourceKind, Freeze, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result};
@@ -176,7 +176,7 @@ fn encode(
         progress.line("nothing to encode: the study has features = \"computed\", so that runs compute them as needed");
         return Ok(StageOutcome { stage: StudyStage::Encode, total, failed: Vec::new() });
     }
-    let device = device::parse(&options.device)?;
+    let device = device::open(&options.device, progress)?;
     let data = data::open(&study.evaluator.data, progress)?;
     let alone = encoders.iter().map(|encoder| Arm::new(vec![encoder.clone()], Freeze::Frozen));
     let alone = StudyConfig { arms: alone.collect(), ..study.clone() };
@@ -207,7 +207,7 @@ fn encode(
 fn record(study: &StudyConfig, dir: &Path, failure: &StageFailure, progress: &Progress) {
     let needing = |arm: &Arm| arm.encoders.iter().any(|e| e.to_string() == failure.name);
     for (arm, seed) in study.runs().into_iter().filter(|(arm, _)| needing(arm)) {
-        let run = RunStore::at(&dir.join(arm.name()).join(format!("seed-{seed}")));
+        let run = RunStore::at(&run_dir(dir, &arm.name(), seed));
         if run.dir().join("results.json").exists() || run.model().exists() {
             continue;
         }

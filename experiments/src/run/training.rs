@@ -63,7 +63,8 @@ pub fn planned_steps(dir: &Path) -> Vec<(String, usize)> {
 fn write_planned_steps(job: &TrainJob<'_>, store: &RunStore) -> Result<()> {
     let (recipe, sets) = (&job.evaluator.config.recipe, (&job.evaluator.align, &job.evaluator.tune));
     let align = recipe.align.as_ref().zip(sets.0.as_ref());
-    let stages = align.into_iter().map(|(stage, set)| (STAGES[0], stage, set)).chain([(STAGES[1], &recipe.tune, sets.1)]);
+    let stages =
+        align.into_iter().map(|(stage, set)| (STAGES[0], stage, set)).chain([(STAGES[1], &recipe.tune, sets.1)]);
     let steps: Vec<(String, usize)> =
         stages.map(|(name, stage, set)| (name.to_string(), stage.total_steps(set.examples.len()))).collect();
     if planned_steps(store.dir()) == steps { Ok(()) } else { atomic::write_json(&store.dir().join(STEPS), &steps) }

@@ -69,7 +69,9 @@ fn run(program: &str, arguments: &[String]) -> Result<String> {
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_string();
         let message = if message.is_empty() { output.status.to_string() } else { message };
-        return Err(Error::failed(message).context(format!("running {program} {}", arguments.join(" "))).hint(hint(program)));
+        return Err(Error::failed(message)
+            .context(format!("running {program} {}", arguments.join(" ")))
+            .hint(hint(program)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -65,8 +65,9 @@ impl SubmittedJobs {
         if !path.is_file() {
             return Ok(Self::default());
         }
-        atomic::read_json(&path)
-            .map_err(|e| e.hint(format!("see `squeue --me`; if no job of this study is queued, remove {}", path.display())))
+        atomic::read_json(&path).map_err(|e| {
+            e.hint(format!("see `squeue --me`; if no job of this study is queued, remove {}", path.display()))
+        })
     }
 
     /// Writes the record.

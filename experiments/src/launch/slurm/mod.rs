@@ -112,3 +112,6 @@ pub fn queued(record: &SubmittedJobs, slurm: &Slurm) -> Result<BTreeMap<String, 
 pub fn script_path(dir: &Path, stage: StudyStage) -> PathBuf {
     dir.join(format!("{stage}.sh"))
 }
+
+#[cfg(test)]
+mod tests;

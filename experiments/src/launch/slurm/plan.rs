@@ -132,11 +132,7 @@ pub fn plan(
 }
 
 /// The jobs in which tasks of these stages are queued, each once.
-fn queued_jobs(
-    list: &TaskList,
-    queued: &BTreeMap<String, QueuedTask>,
-    stages: &[StudyStage],
-) -> Vec<JobReference> {
+fn queued_jobs(list: &TaskList, queued: &BTreeMap<String, QueuedTask>, stages: &[StudyStage]) -> Vec<JobReference> {
     let tasks = list.tasks.iter().filter(|task| stages.contains(&task.stage));
     let jobs: BTreeSet<&String> = tasks.filter_map(|task| Some(&queued.get(&task.id)?.job)).collect();
     jobs.into_iter().cloned().map(JobReference::Known).collect()
@@ -170,8 +166,9 @@ impl Submission {
         let one = |dependency: &Dependency| {
             let jobs = dependency.jobs.iter().map(|job| match job {
                 JobReference::Known(id) => Ok(id.clone()),
-                JobReference::New(number) => name(*number)
-                    .ok_or_else(|| Error::failed(format!("submission number {number} has no job id"))),
+                JobReference::New(number) => {
+                    name(*number).ok_or_else(|| Error::failed(format!("submission number {number} has no job id")))
+                }
             });
             Ok(format!("{}:{}", dependency.kind, jobs.collect::<Result<Vec<_>>>()?.join(":")))
         };

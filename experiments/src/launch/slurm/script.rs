@@ -63,7 +63,9 @@ pub fn script(
 fn title(list: &TaskList, stage: StudyStage, count: usize) -> String {
     let study = &list.study;
     match stage {
-        StudyStage::Encode => format!("Study {study}, stage encode: features of {count} encoders, one array task each."),
+        StudyStage::Encode => {
+            format!("Study {study}, stage encode: features of {count} encoders, one array task each.")
+        }
         StudyStage::Train => format!("Study {study}, stage train: {count} runs (arms × seeds), one array task each."),
         StudyStage::Eval => {
             format!("Study {study}, stage eval: {count} runs; index i is the same run as index i of the stage train.")
