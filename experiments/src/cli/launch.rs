@@ -4,6 +4,7 @@ use crate::cli::study_args::StudyArgs;
 use crate::launch::slurm::{self, AfterEncode, Slurm, SlurmOptions};
 use crate::launch::tasks::{Task, TaskList, TaskSubject};
 use crate::launch::{Environment, hyperqueue, path_text, shell_lines};
+use crate::machine::device;
 use crate::machine::terminal::{self, print, print_json, print_raw};
 use crate::run::stages::StudyStage;
 use crate::study::{Arm, Freeze, StudyConfig};
@@ -234,7 +235,7 @@ fn run_one(args: &RunArgs) -> Result<()> {
 fn job_file(args: &HqArgs) -> Result<()> {
     let encode_jobs = (args.encode_cpus > 1).then_some(args.encode_cpus as usize);
     let launch = Launch::open(&args.common, &TaskFlags { keep_going: false, encode_jobs })?;
-    let on_cpu = args.common.study.device() == "flex";
+    let on_cpu = device::is_cpu(&args.common.study.device());
     let resources = hyperqueue::Resources {
         encode_cpus: args.encode_cpus,
         run_cpus: args.cpus,
