@@ -7,7 +7,7 @@ use crate::data::digests::{self, DigestCache};
 use crate::data::{self, ImageIndex, benchmarks, image_files};
 use crate::features::model_cards::{self, ModelEncoder};
 use crate::features::{self, ArmCard, EncoderInputs, FrozenFeatures, VisualSource};
-use crate::machine::paths;
+use crate::machine::{device, paths};
 use crate::machine::progress::Progress;
 use crate::run::ask::MultimodalModel;
 use crate::run::eval_task::EvalTask;
@@ -146,7 +146,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         }
     }
     digests.extend(tasks.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
-    let config = json!({"device": options.device_name, "shared": shared});
+    let fingerprint = device::fingerprint(&options.device_name)?;
+    let config = json!({"device": fingerprint, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
     Provenance::record(study.dir(), Some(&dir), None, Some(provenance::command()))?;
     let store = study.run(&options.name, 0).claim_alone()?;
@@ -211,6 +212,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         config,
         digests,
         device: &options.device_name,
+        fingerprint: &fingerprint,
         notes,
     };
     let results = measurements.results()?;
@@ -283,7 +285,10 @@ fn digest_by_metadata(model: &Path) -> Result<String> {
 }
 
 fn computed(encoders: &[ModelEncoder], dir: &Path, images: &[String], device: &Device) -> Result<Vec<FrozenFeatures>> {
-    encoders.iter().map(|e| FrozenFeatures::computed(&e.encoder, &e.card, dir, images, device)).collect()
+    encoders
+        .iter()
+        .map(|e| FrozenFeatures::computed(&e.encoder, &e.card, dir, images, std::slice::from_ref(device)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::features::encode::FeatureExtractor;
 use crate::features::image_set::ImageSet;
 use crate::features::prepared::PreparedEncoder;
 use crate::machine::progress::{Bar, Progress};
-use crate::machine::workers::{self, Parallelism};
+use crate::machine::workers::{self, Workers};
 use crate::machine::{lease, stop};
 use crate::study::ORACLE;
 use burgess_base::{Context, Error, ErrorKind, Result, atomic, digest, temporary};
@@ -32,6 +32,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -99,12 +100,12 @@ impl FeatureCache {
         &self,
         encoders: &[&PreparedEncoder],
         set: ImageSet<'_>,
-        parallelism: Parallelism,
+        workers: &Workers,
         progress: &Progress,
     ) -> Result<Vec<Result<CachedFeatures>>> {
-        let ImageSet { data, images, device_name, .. } = set;
+        let ImageSet { data, images, fingerprint, .. } = set;
         let mut entries: Vec<Result<CacheEntry>> =
-            encoders.iter().map(|e| self.entry(e, data, images, device_name)).collect();
+            encoders.iter().map(|e| self.entry(e, data, images, fingerprint)).collect();
         // Chunks that this process encoded, by encoder, each with the number of times.
         let mut own: BTreeMap<usize, BTreeMap<usize, usize>> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
@@ -125,7 +126,7 @@ impl FeatureCache {
                 break;
             }
             let mut busy = waiting.still_busy(&entries, &mut tasks)?;
-            for (number, chunk, outcome) in encode_chunks(encoders, &entries, tasks, set, parallelism, progress)? {
+            for (number, chunk, outcome) in encode_chunks(encoders, &entries, tasks, set, workers, progress)? {
                 match outcome {
                     Ok(ChunkOutcome::Encoded) => *own.entry(number).or_default().entry(chunk).or_default() += 1,
                     Ok(ChunkOutcome::Found) => {}
@@ -146,7 +147,7 @@ impl FeatureCache {
             let (encoders, seconds) = (own.len(), clock.elapsed().as_secs_f64());
             progress.line(&format!("encoded {images} images with {encoders} encoders in {seconds:.1} s"));
         }
-        check_samples(encoders, &mut entries, &own, set, parallelism)?;
+        check_samples(encoders, &mut entries, &own, set, workers)?;
         let found = entries.into_iter().map(|entry| entry?.open(images)).collect();
         self.evict(progress);
         Ok(found)
@@ -157,7 +158,7 @@ impl FeatureCache {
         encoder: &PreparedEncoder,
         data: &DataDirectory,
         images: &[String],
-        device_name: &str,
+        fingerprint: &str,
     ) -> Result<CacheEntry> {
         // Features are addressed by image index, so other benchmarks, or another order, need another entry.
         let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
@@ -172,7 +173,7 @@ impl FeatureCache {
                 "grid": card.grid,
                 "data": data,
                 "pictures": images_digest,
-                "device": device_name,
+                "device": fingerprint,
             }),
             // The oracle's card holds the digest of the ground truth.
             ArmCard::Oracle(card) => json!({
@@ -181,7 +182,7 @@ impl FeatureCache {
                 "oracle": card,
                 "data": data,
                 "pictures": images_digest,
-                "device": device_name,
+                "device": fingerprint,
             }),
         };
         let key = digest::of_value(&what)?;
@@ -191,7 +192,7 @@ impl FeatureCache {
         // The modification time of this file is the time of last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
         let chunks = (0..images.len().div_ceil(CHUNK)).map(|_| None).collect();
-        Ok(CacheEntry { key, dir, in_use, device: device_name.to_string(), chunks })
+        Ok(CacheEntry { key, dir, in_use, device: fingerprint.to_string(), chunks })
     }
 }
 
@@ -208,26 +209,26 @@ fn encode_chunks(
     entries: &[Result<CacheEntry>],
     tasks: Vec<(usize, usize)>,
     set: ImageSet<'_>,
-    parallelism: Parallelism,
+    workers: &Workers,
     progress: &Progress,
 ) -> Result<Vec<(usize, usize, Result<ChunkOutcome>)>> {
-    let ImageSet { data, images, device, .. } = set;
+    let ImageSet { data, images, devices, .. } = set;
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
     let left: usize = tasks.iter().map(|(_, c)| rows_of(*c, images.len())).sum();
     let bar = progress.bar("encoding images", left as u64);
-    let loaded: Vec<Mutex<LoadedEncoder>> = (0..encoders.len())
-        .map(|n| Mutex::new(LoadedEncoder { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
+    let loaded: Vec<LoadedEncoder> = (0..encoders.len())
+        .map(|n| LoadedEncoder::new(tasks.iter().filter(|(m, _)| *m == n).count(), devices.len()))
         .collect();
-    let outcomes = workers::each(parallelism, tasks.clone(), |(number, chunk)| {
+    let outcomes = workers::each_on(workers, tasks.clone(), |on, (number, chunk)| {
         stop::check()?;
         let (encoder, Ok(entry)) = (&encoders[number], &entries[number]) else {
             return Err(Error::failed(format!("the feature cache has no entry for encoder number {number}")));
         };
         bar.message(&format!("encoding images with {}", encoder.encoder.name()));
-        let _counted = LoadedEncoder::count(&loaded[number]);
-        let extractor = || LoadedEncoder::get(&loaded[number], encoder, &data.dir, device);
+        let _counted = loaded[number].count();
+        let extractor = || loaded[number].get(encoder, &data.dir, devices, on);
         entry.compute(chunk, extractor, data, images, &|n| bar.add(n))
     })?;
     // Encoded chunks are kept; the next start of the command encodes the rest.
@@ -295,7 +296,7 @@ fn check_samples(
     entries: &mut [Result<CacheEntry>],
     own: &BTreeMap<usize, BTreeMap<usize, usize>>,
     set: ImageSet<'_>,
-    parallelism: Parallelism,
+    workers: &Workers,
 ) -> Result<()> {
     let none = BTreeMap::new();
     let mut samples = Vec::new();
@@ -305,9 +306,9 @@ fn check_samples(
         samples.extend(sample.map(|sample| (number, entry, sample)));
     }
     let numbers: Vec<usize> = samples.iter().map(|(number, ..)| *number).collect();
-    let outcomes = workers::each(parallelism, samples, |(number, entry, sample)| {
+    let outcomes = workers::each_on(workers, samples, |on, (number, entry, sample)| {
         stop::check()?;
-        sample_check::check(entry, encoders[number], &sample, set)
+        sample_check::check(entry, encoders[number], &sample, set, on)
     })?;
     stop::check()?;
     for (number, outcome) in numbers.into_iter().zip(outcomes) {
@@ -324,43 +325,55 @@ fn rows_of(chunk: usize, images: usize) -> usize {
 
 /// An encoder that is loaded only between its first and its last chunk, to save memory.
 struct LoadedEncoder {
-    /// Number of chunks not yet done.
-    left: usize,
-    extractor: Option<Arc<FeatureExtractor>>,
+    /// Number of chunks not yet done, on any device.
+    left: AtomicUsize,
+    /// The encoder on each device; `None` where it is not loaded.
+    extractors: Vec<Mutex<Option<Arc<FeatureExtractor>>>>,
 }
 
 impl LoadedEncoder {
-    /// Counts a chunk as begun. Once the returned value of the last one is dropped, so is the encoder.
-    fn count(slot: &Mutex<Self>) -> CountedChunk<'_> {
-        CountedChunk(slot)
+    fn new(chunks: usize, devices: usize) -> Self {
+        Self { left: AtomicUsize::new(chunks), extractors: (0..devices).map(|_| Mutex::default()).collect() }
     }
 
-    /// Returns the encoder; loads it for the first chunk.
+    /// Counts a chunk. Once the returned value of the last one is dropped, so is the encoder, on all devices.
+    fn count(&self) -> CountedChunk<'_> {
+        CountedChunk(self)
+    }
+
+    /// Returns the encoder on the device with index `on`; loads it for the device's first chunk.
     fn get(
-        slot: &Mutex<Self>,
+        &self,
         encoder: &PreparedEncoder,
         data: &Path,
-        device: &Device,
+        devices: &[Device],
+        on: usize,
     ) -> Result<Arc<FeatureExtractor>> {
-        let mut this = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let extractor = match this.extractor.take() {
+        let (Some(device), Some(slot)) = (devices.get(on), self.extractors.get(on)) else {
+            return Err(Error::failed(format!("there is no device number {on} for the encoder")));
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let extractor = match slot.take() {
             Some(extractor) => extractor,
             None => Arc::new(FeatureExtractor::open(&encoder.encoder, &encoder.card, data, device)?),
         };
-        this.extractor = Some(extractor.clone());
+        *slot = Some(extractor.clone());
         Ok(extractor)
     }
 }
 
 /// A chunk that is begun, whether this process encodes it or another one does.
-struct CountedChunk<'a>(&'a Mutex<LoadedEncoder>);
+struct CountedChunk<'a>(&'a LoadedEncoder);
 
 impl Drop for CountedChunk<'_> {
     fn drop(&mut self) {
-        let mut this = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        this.left = this.left.saturating_sub(1);
-        if this.left == 0 {
-            this.extractor = None;
+        if self.0.left.fetch_sub(1, Ordering::Relaxed) <= 1 {
+            for slot in &self.0.extractors {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

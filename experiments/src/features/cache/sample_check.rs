@@ -71,7 +71,7 @@ pub(super) fn choose<'a>(
     None
 }
 
-/// Encodes the image again and compares.
+/// Encodes the image again, on the device with index `on`, and compares.
 ///
 /// # Errors
 /// The image cannot be encoded, or its features differ by more than [`LIMIT`]; the error names both devices.
@@ -80,8 +80,10 @@ pub(super) fn check(
     encoder: &PreparedEncoder,
     sample: &Sample<'_>,
     set: ImageSet<'_>,
+    on: usize,
 ) -> Result<()> {
-    let ImageSet { data, images, device, .. } = set;
+    let ImageSet { data, images, devices, .. } = set;
+    let device = devices.get(on).ok_or_else(|| Error::failed(format!("there is no device number {on}")))?;
     let name = images.get(sample.image).ok_or_else(|| Error::failed(format!("no image {}", sample.image)))?;
     let step = || format!("comparing a sample of the cached features {}", entry.dir.display());
     let extractor = FeatureExtractor::open(&encoder.encoder, &encoder.card, &data.dir, device).with_context(step)?;
@@ -120,4 +122,10 @@ fn record(entry: &CacheEntry) -> PathBuf {
     let program = program.map(|m| (m.len(), m.modified().ok())).ok();
     let who = digest::of_bytes(format!("{} {program:?} {}", process::machine(), entry.device).as_bytes());
     entry.dir.join("checked").join(who.get(..16).unwrap_or(&who))
+}
+
+/// Forgets that an entry was checked, as in a new process.
+#[cfg(test)]
+pub(super) fn forget(dir: &std::path::Path) {
+    CHECKED.lock().unwrap_or_else(PoisonError::into_inner).remove(dir);
 }

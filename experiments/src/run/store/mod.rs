@@ -105,6 +105,11 @@ pub struct RunStore {
     lease: Option<Arc<Lease>>,
 }
 
+/// Whether a difference of two configurations is that of the devices: their names, or what determines their bits.
+fn is_device(difference: &String) -> bool {
+    difference.starts_with("device: ") || difference.starts_with("fingerprint: ")
+}
+
 /// The outcome of [`RunStore::claim`].
 #[derive(Debug)]
 pub enum Claim {
@@ -229,7 +234,7 @@ impl RunStore {
             return Err(damage.hint(remove()));
         }
         if let Some(note) = note {
-            let (device, others) = differences.into_iter().partition(|d| d.starts_with("device: "));
+            let (device, others) = differences.into_iter().partition(is_device);
             let device: Vec<String> = device;
             differences = others;
             if let (Some(device), true) = (device.first(), differences.is_empty()) {
@@ -242,7 +247,7 @@ impl RunStore {
             n => format!(" (and {} more)", n - 1),
         };
         let e = Error::failed(format!("{} was made from other inputs: {first}{more}", self.dir.display()));
-        Err(match first.starts_with("device: ") {
+        Err(match is_device(first) {
             true => e.hint(format!("continue it on the device where it began, or {}", remove())),
             false => e.hint(remove()),
         })
