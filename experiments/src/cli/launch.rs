@@ -51,8 +51,8 @@ struct Common {
 /// Write batch scripts and submit what is left, as job arrays that depend on one another
 #[derive(clap::Args)]
 #[command(after_help = "Writes OUT/<study>/slurm/{encode,train,eval,report}.sh and submits them: the training waits \
-for the features, the evaluation of a run for its own training, the report for the end of all. Called again, it submits \
-what is left and not queued. Options for sbatch come after `--` and hold for all arrays.
+for the features, the evaluation of a run for its own training, the report for the end of all. Called again, it \
+submits what is left and not queued. Options for sbatch come after `--` and hold for all arrays.
 
 Examples:
   burgess launch slurm my-study.toml --max-parallel 8 -- --partition=gpu --gres=gpu:1 --mem=32G --time=8:00:00
