@@ -176,7 +176,7 @@ fn encode(
         progress.line("nothing to encode: the study has features = \"computed\", so that runs compute them as needed");
         return Ok(StageOutcome { stage: StudyStage::Encode, total, failed: Vec::new() });
     }
-    let device = device::parse(&options.device)?;
+    let device = device::open(&options.device, progress)?;
     let data = data::open(&study.evaluator.data, progress)?;
     let alone = encoders.iter().map(|encoder| Arm::new(vec![encoder.clone()], Freeze::Frozen));
     let alone = StudyConfig { arms: alone.collect(), ..study.clone() };
