@@ -28,7 +28,7 @@ pub struct StudyArgs {
     /// Output directory [default: runs]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0 [default: flex]
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0; several of one kind as cuda:0,cuda:1 or cuda:all [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }

@@ -17,7 +17,7 @@ use crate::features::prepared::PreparedEncoder;
 use crate::machine::progress::Progress;
 use crate::machine::stop;
 use crate::machine::workers;
-use crate::machine::workers::Parallelism;
+use crate::machine::workers::Workers;
 use burgess_base::temporary::{self, TemporaryPath};
 use burgess_base::{Context, Error, ErrorKind, Result, atomic, digest};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -28,6 +28,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -105,7 +106,7 @@ impl FeatureCache {
         &self,
         encoders: &[&PreparedEncoder],
         set: ImageSet<'_>,
-        parallelism: Parallelism,
+        workers: &Workers,
         progress: &Progress,
     ) -> Result<Vec<Result<CachedFeatures>>> {
         let ImageSet { data, images, device_name, .. } = set;
@@ -129,7 +130,7 @@ impl FeatureCache {
             for (number, chunk) in &tasks {
                 *encoded.entry(*number).or_default() += rows_of(*chunk, images.len());
             }
-            let failures = encode_chunks(encoders, &entries, &tasks, set, parallelism, progress)?;
+            let failures = encode_chunks(encoders, &entries, &tasks, set, workers, progress)?;
             for (number, e) in failures {
                 entries[number] = Err(e.context(format!("encoding images with {}", encoders[number].encoder.name())));
             }
@@ -284,22 +285,22 @@ fn encode_chunks(
     entries: &[Result<CacheEntry>],
     tasks: &[(usize, usize)],
     set: ImageSet<'_>,
-    parallelism: Parallelism,
+    workers: &Workers,
     progress: &Progress,
 ) -> Result<BTreeMap<usize, Error>> {
-    let ImageSet { data, images, device, .. } = set;
+    let ImageSet { data, images, devices, .. } = set;
     let left: usize = tasks.iter().map(|(_, c)| rows_of(*c, images.len())).sum();
     let bar = progress.bar("encoding images", left as u64);
-    let loaded: Vec<Mutex<LoadedEncoder>> = (0..encoders.len())
-        .map(|n| Mutex::new(LoadedEncoder { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
+    let loaded: Vec<LoadedEncoder> = (0..encoders.len())
+        .map(|n| LoadedEncoder::new(tasks.iter().filter(|(m, _)| *m == n).count(), devices.len()))
         .collect();
-    let outcomes = workers::each(parallelism, tasks.to_vec(), |(number, chunk)| {
+    let outcomes = workers::each_on(workers, tasks.to_vec(), |on, (number, chunk)| {
         stop::check()?;
         let (encoder, Ok(entry)) = (&encoders[number], &entries[number]) else {
             return Err(Error::failed(format!("the feature cache has no entry for encoder number {number}")));
         };
         bar.message(&format!("encoding images with {}", encoder.encoder.name()));
-        let extractor = LoadedEncoder::take(&loaded[number], encoder, &data.dir, device)?;
+        let extractor = loaded[number].take(encoder, &data.dir, devices, on)?;
         entry.compute(&extractor, chunk, data, images, &|n| bar.add(n))
     })?;
     // Encoded chunks are kept; the next start of the command encodes the rest.
@@ -320,29 +321,44 @@ fn rows_of(chunk: usize, images: usize) -> usize {
 
 /// An encoder that is loaded only between its first and its last chunk, to save memory.
 struct LoadedEncoder {
-    /// Number of chunks not yet begun.
-    left: usize,
-    extractor: Option<Arc<FeatureExtractor>>,
+    /// Number of chunks not yet begun, on any device.
+    left: AtomicUsize,
+    /// The encoder on each device; `None` where it is not loaded.
+    extractors: Vec<Mutex<Option<Arc<FeatureExtractor>>>>,
 }
 
 impl LoadedEncoder {
-    /// Returns the encoder for one more chunk: loads it for the first chunk and drops it after the last.
+    fn new(chunks: usize, devices: usize) -> Self {
+        Self { left: AtomicUsize::new(chunks), extractors: (0..devices).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Returns the encoder on the device with index `on` for one more chunk: loads it for the device's first chunk and
+    /// drops it, on all devices, after the last chunk of all.
     fn take(
-        slot: &Mutex<Self>,
+        &self,
         encoder: &PreparedEncoder,
         data: &Path,
-        device: &Device,
+        devices: &[Device],
+        on: usize,
     ) -> Result<Arc<FeatureExtractor>> {
-        let mut this = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        this.left = this.left.saturating_sub(1);
-        let extractor = match this.extractor.take() {
-            Some(extractor) => extractor,
-            None => Arc::new(FeatureExtractor::open(&encoder.encoder, &encoder.card, data, device)?),
+        let (Some(device), Some(slot)) = (devices.get(on), self.extractors.get(on)) else {
+            return Err(Error::failed(format!("there is no device number {on} for the encoder")));
         };
-        if this.left > 0 {
-            this.extractor = Some(extractor.clone());
+        let extractor = {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = || FeatureExtractor::open(&encoder.encoder, &encoder.card, data, device).map(Arc::new);
+            let extractor = slot.take().map_or_else(open, Ok);
+            if let Ok(extractor) = &extractor {
+                *slot = Some(extractor.clone());
+            }
+            extractor
+        };
+        if self.left.fetch_sub(1, Ordering::Relaxed) <= 1 {
+            for slot in &self.extractors {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
         }
-        Ok(extractor)
+        extractor
     }
 }
 

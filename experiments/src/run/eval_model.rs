@@ -283,7 +283,10 @@ fn digest_by_metadata(model: &Path) -> Result<String> {
 }
 
 fn computed(encoders: &[ModelEncoder], dir: &Path, images: &[String], device: &Device) -> Result<Vec<FrozenFeatures>> {
-    encoders.iter().map(|e| FrozenFeatures::computed(&e.encoder, &e.card, dir, images, device)).collect()
+    encoders
+        .iter()
+        .map(|e| FrozenFeatures::computed(&e.encoder, &e.card, dir, images, std::slice::from_ref(device)))
+        .collect()
 }
 
 #[cfg(test)]

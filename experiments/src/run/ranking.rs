@@ -2,10 +2,14 @@
 
 use crate::data;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
+use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::progress::Progress;
-use crate::machine::workers::{self, Parallelism};
-use crate::machine::{device, paths, shell, stop, terminal};
+use crate::machine::workers;
+use crate::machine::{paths, shell, stop, terminal};
 use crate::run::arm_run::run_arm;
+use crate::run::cost::CorpusSize;
+use crate::run::cost::arms::ArmModel;
+use crate::run::cost::fit::{FreeMemory, PeakMemory};
 use crate::run::evaluator::Evaluator;
 use crate::run::provenance::{self, Provenance};
 use crate::run::stages::StudyStage;
@@ -28,10 +32,11 @@ use std::sync::Arc;
 pub struct StudyOptions {
     /// Output directory; results are written to `out/<study>`.
     pub out: PathBuf,
-    /// Device name, as on the command line.
+    /// Devices, as on the command line: a name, or a list such as `cuda:0,cuda:1` or `wgpu:all`.
     pub device: String,
-    /// Number of parallel runs, and of threads per run.
-    pub parallelism: Parallelism,
+    /// Number of runs side by side, over all devices; `None` for one on each GPU, or on a CPU as many as cores and
+    /// memory allow.
+    pub jobs: Option<usize>,
     /// The only stage that is done, `train` or `eval`; `None` for all of a run's work.
     pub stage: Option<StudyStage>,
 }
@@ -58,6 +63,13 @@ fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
     }))
 }
 
+/// Name of the devices in an existing study's `study.json`; `None` for a new study, and if an earlier version wrote none.
+fn recorded_device(dir: &Path) -> Result<Option<String>> {
+    let path = dir.join("study.json");
+    let there: Value = if path.exists() { atomic::read_json(&path)? } else { Value::Null };
+    Ok(there.get("device").and_then(Value::as_str).map(String::from))
+}
+
 /// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
 pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
@@ -79,13 +91,16 @@ pub struct RunCounts {
 
 /// Does the runs of a study in its directory, continuing where an earlier call stopped.
 pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
-    let device = device::open(&options.device, progress)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
     checks::check_writable(dir)?;
-    let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
+    let label = devices.label(recorded_device(dir)?.as_deref());
+    let open = || StudyStore::open(dir, &evaluator_json(study, &label)?);
     // An existing study is locked before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
-    let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
+    let mut evaluator = Evaluator::open(&study.name, &study.evaluator, data, &devices, progress)?;
+    evaluator.device_name.clone_from(&label);
+    let evaluator = evaluator;
     let encoders = prepare_all(study, &evaluator.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::print_notes(&evaluator.notes(cards), progress);
@@ -101,8 +116,14 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             (arm, seed, s)
         })
         .collect();
-    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders)));
-    let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
+    let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
+    if free.device.is_none() {
+        let names = devices.names().join(", ");
+        progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
+    }
+    let fits =
+        study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, corpora, free, options.stage)));
+    let fits: BTreeMap<String, Result<ArmFit>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
     let mut left = Vec::new();
@@ -111,7 +132,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let check = || -> Result<bool> {
             let notes = match fits.get(&arm.name()) {
                 Some(Err(e)) => return Err(copy_error(e)),
-                Some(Ok(notes)) => notes.as_slice(),
+                Some(Ok(fit)) => fit.notes.as_slice(),
                 None => &[],
             };
             let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
@@ -120,7 +141,11 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             let note = |text: &str| progress.line(text);
             let results = run.results(&note)?;
             let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note));
-            Ok(done || (options.stage == Some(StudyStage::Train) && run.has_model(&note)?))
+            let done = done || (options.stage == Some(StudyStage::Train) && run.has_model(&note)?);
+            match fits.get(&arm.name()) {
+                Some(Ok(ArmFit { peak: Err(e), .. })) if !done => Err(copy_error(e)),
+                _ => Ok(done),
+            }
         };
         match check() {
             Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&|text| progress.line(text))? => {
@@ -143,13 +168,21 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.encoder)))
             .collect();
         let source = evaluator.config.features;
-        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), options.parallelism, progress)?;
+        let peaks = left.iter().filter_map(|(arm, ..)| fits.get(&arm.name())?.as_ref().ok()?.peak.as_ref().ok());
+        let largest = peaks.map(|peak| peak.estimate.device).fold(0.0, f64::max);
+        let need = free.device.map(|free| MemoryNeed { run: largest as u64, free });
+        let workers = devices.workers(options.jobs, runs.len(), need);
+        if let Some(note) = devices.memory_note(&workers, runs.len().min(left.len()), need) {
+            progress.line(&note);
+        }
+        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), &workers, progress)?;
         let features: BTreeMap<String, std::result::Result<Arc<FrozenFeatures>, Error>> =
             needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
 
         let bar = progress.bar("runs", left.len() as u64);
-        let outcomes = workers::each(options.parallelism, left.clone(), |(arm, seed, store)| {
+        let outcomes = workers::each_on(&workers, left.clone(), |on, (arm, seed, store)| {
             stop::check()?;
+            let device = devices.get(on);
             let parts: Vec<EncoderFeatures> = arm
                 .encoders
                 .iter()
@@ -161,8 +194,8 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome =
-                run_arm(&evaluator, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, options.stage, progress);
+            let digests = digests(&arm, &encoders)?;
+            let outcome = run_arm(&evaluator, &device, &arm, seed, &parts, &digests, &store, options.stage, progress);
             bar.add(1);
             outcome
         })?;
@@ -181,22 +214,47 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     Ok(RunCounts { runs: runs.len(), failures, samples })
 }
 
-/// Checks that an arm fits the language model, recipe and data. Returns the assumptions that were made.
+/// An arm that fits.
+struct ArmFit {
+    /// Assumptions that were made.
+    notes: Vec<String>,
+    /// Estimate of the memory that a run needs, or why it does not fit. Finished runs need none.
+    peak: Result<PeakMemory>,
+}
+
+/// Checks that an arm fits the language model, recipe, data and memory.
 fn check_fit(
     evaluator: &Evaluator,
     arm: &Arm,
     encoders: &BTreeMap<String, Result<PreparedEncoder>>,
-) -> Result<Vec<String>> {
+    corpora: (Option<CorpusSize>, CorpusSize),
+    free: FreeMemory,
+    stage: Option<StudyStage>,
+) -> Result<ArmFit> {
     let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
         Some(Ok(p)) => Ok(&p.card),
         Some(Err(e)) => Err(copy_error(e)),
         None => Err(Error::failed(format!("{encoder} is not in the study"))),
     });
     let cards: Vec<&ArmCard> = cards.collect::<Result<_>>()?;
-    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.device)?;
+    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(arm, positions)?;
     evaluator.check_truth(&cards)?;
-    Ok(evaluator.notes(cards))
+    let model = ArmModel::new(
+        &evaluator.config,
+        arm,
+        cards.iter().map(|card| (*card).clone()).collect(),
+        &evaluator.llm.config,
+    )?;
+    let (config, asked) = (&evaluator.config, evaluator.longest_question(&model));
+    let mut memory = model.run_memory(config, arm, &evaluator.llm.config, corpora, asked, &evaluator.devices);
+    match stage {
+        Some(StudyStage::Train) => memory.asked = None,
+        Some(StudyStage::Eval) => memory.stages.clear(),
+        _ => {}
+    }
+    let peak = memory.check(free).map_err(|e| e.context(format!("the arm {}", arm.name())));
+    Ok(ArmFit { notes: evaluator.notes(cards), peak })
 }
 
 fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> Result<BTreeMap<String, String>> {

@@ -23,6 +23,8 @@ use std::time::Duration;
 pub struct TrainJob<'a> {
     /// Evaluator that trains the model.
     pub evaluator: &'a Evaluator,
+    /// Device that computes.
+    pub device: &'a Device,
     /// Arm of the run.
     pub arm: &'a Arm,
     /// Seed of the run.
@@ -53,8 +55,7 @@ const ALIGNED: &str = "connector.safetensors";
 pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore, bar: &Bar) -> Result<Mllm> {
     // After a signal, the state of the stage is saved before the process ends.
     let _section = stop::section()?;
-    let TrainJob { evaluator, arm, seed, .. } = *job;
-    let device = &evaluator.device;
+    let TrainJob { evaluator, device, arm, seed, .. } = *job;
     let recipe = &evaluator.config.recipe;
     bar.message(&format!("{}: loading the language model", job.title()));
     let (llm, _) = load_llm(&evaluator.llm.dir, device)?;
@@ -156,7 +157,7 @@ fn train_stage(
     // Keep the log lines of earlier stages, and those of this stage up to the saved state.
     let earlier = STAGES.iter().take_while(|s| **s != name).map(|s| (*s, usize::MAX));
     let mut log = store.train_log(&earlier.chain([(name, done)]).collect::<Vec<_>>())?;
-    if let Some(note) = truncation_note(stage, &model, examples, source, &job.evaluator.device)? {
+    if let Some(note) = truncation_note(stage, &model, examples, source, job.device)? {
         bar.line(&format!("note: {}, {name}: {note}", job.title()));
     }
     bar.begin(done as u64, stage.total_steps(examples.len()) as u64);
@@ -195,7 +196,7 @@ fn train_stage(
         name,
         stage,
         seed: job.seed,
-        device: &job.evaluator.device,
+        device: job.device,
         on_step: &mut on_step,
         stop: &stop::requested,
         saver: Some(&saver),
