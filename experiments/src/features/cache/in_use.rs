@@ -52,9 +52,9 @@ impl InUse {
             std::thread::sleep(Duration::from_millis(5));
         }
         let removed = || Error::failed(format!("{} is being removed again and again", dir.display()));
-        Err(failure.unwrap_or_else(removed).hint(
-            "set BURGESS_CACHE to another directory, or raise BURGESS_CACHE_GB, the limit of the cache",
-        ))
+        Err(failure
+            .unwrap_or_else(removed)
+            .hint("set BURGESS_CACHE to another directory, or raise BURGESS_CACHE_GB, the limit of the cache"))
     }
 
     /// Leaves the mark and looks for a process that removes the entry; `None` if there is one or was one.

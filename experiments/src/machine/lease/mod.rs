@@ -126,9 +126,11 @@ impl Lease {
             pause = (2 * pause).min(PAUSE);
         }
         let tried = PATIENCE.as_secs();
-        Err(Error::failed(format!("for {tried} s other processes took and released the lease, or its file was not found"))
-            .context(step())
-            .hint("start the command again; if this happens again, name files on another file system"))
+        Err(Error::failed(format!(
+            "for {tried} s other processes took and released the lease, or its file was not found"
+        ))
+        .context(step())
+        .hint("start the command again; if this happens again, name files on another file system"))
     }
 
     /// Waits for the lease on `path`. `waiting` is called with its present owner each time that it is not free, about
