@@ -3,6 +3,7 @@
 pub mod device;
 pub mod device_set;
 pub mod kernels;
+pub mod lease;
 pub mod memory;
 pub mod paths;
 pub mod progress;

@@ -6,7 +6,7 @@ use crate::machine::device_set::DeviceSet;
 use crate::machine::progress::Progress;
 use crate::machine::workers::{self, Parallelism};
 use crate::run::evaluator::Evaluator;
-use crate::run::store::{self, RunStore};
+use crate::run::store::RunStore;
 use crate::run::training::{TrainJob, train};
 use crate::run::{checks, notes};
 use crate::study::RunConfig;
@@ -112,12 +112,12 @@ pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progres
 pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<TrainOutcome> {
     let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
     checks::check_writable(&dir)?;
-    // An existing run is locked before the checks; the directory of a new run is created only after they pass.
-    let begun = dir.join("config.json").exists().then(|| store::lock(&dir)).transpose()?;
+    // An existing run is claimed before the checks; the directory of a new run is created only after they pass.
+    let store = RunStore::at(&dir);
+    let begun = store.has_config().then(|| store.claim_alone()).transpose()?;
     let (arm, ready) = (run.arm(), check(run, options, progress)?);
     let CheckedRun { evaluator, encoders, notes, .. } = ready;
-    let _lock = begun.map_or_else(|| store::lock(&dir), Ok)?;
-    let store = RunStore::at(&dir);
+    let store = begun.map_or_else(|| store.claim_alone(), Ok)?;
     let digests: BTreeMap<String, String> =
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = evaluator.resolved_config(&arm, run.seed, &digests)?;
