@@ -3,7 +3,7 @@
 use crate::cli::study_args::StudyArgs;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
-use crate::machine::workers::Parallelism;
+use crate::run::cost::time;
 use crate::run::learning_curve;
 use crate::run::plan;
 use crate::run::ranking;
@@ -45,7 +45,8 @@ pub struct Args {
     /// them, whose training tries again
     #[arg(long, requires = "stage")]
     keep_going: bool,
-    /// Number of parallel runs [default: one per core, or all runs if there are at most 1.5 per core]
+    /// Number of parallel runs, over all devices [default: on GPUs one per device; on a CPU one per core, or all runs if
+    /// there are at most 1.5 per core, as far as they fit into memory]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Also train the arms on these fractions of the align and tune samples (1 stands for the study's own runs), each
@@ -55,9 +56,13 @@ pub struct Args {
     /// After the ranking, test the claims of the study's [check] table; exit code 1 if a claim does not hold
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
-    /// Print the resolved study and the plan of its runs, and stop
+    /// Print the resolved study and the plan of its runs with estimates of memory and time, and stop
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: estimate the time from this training throughput of each device, in TFLOP/s, instead of a short
+    /// measurement on this device
+    #[arg(long, value_name = "TFLOPS", requires = "dry_run")]
+    throughput: Option<f64>,
     /// Print the ranking as JSON; with --check, the ranking and the claims
     #[arg(long)]
     json: bool,
@@ -70,25 +75,21 @@ pub fn run(args: Args) -> Result<()> {
         stages::choose_arms(&mut study, &args.arms)?;
     }
     if args.jobs == Some(0) {
-        return Err(Error::usage("--jobs must be at least 1").hint("leave it out for one run per core"));
+        return Err(Error::usage("--jobs must be at least 1").hint("leave it out for one run per core or GPU"));
     }
     if args.check && study.claims.is_empty() {
         return Err(Error::usage(format!("--check: the study {} has no claims", study.name))
             .hint("state its claims in a [check] table; `burgess rank nano --dry-run` shows one"));
     }
-    let options = StudyOptions {
-        out: args.study.out(),
-        device: args.study.device(),
-        parallelism: Parallelism::for_runs(args.jobs, study.arms.len() * study.seeds.len()),
-        stage: None,
-    };
+    let options = StudyOptions { out: args.study.out(), device: args.study.device(), jobs: args.jobs, stage: None };
     match stage {
         None => {}
         Some(StudyStage::Report) => return report(study, &args.arms, &options, args.check, args.json),
         Some(stage) => return part(&study, stage, &args, &options),
     }
     if args.dry_run {
-        let plan = plan::plan(&study, &options, &Progress::new())?;
+        let stated = args.throughput.map(time::throughput).transpose()?;
+        let plan = plan::plan_with_time(&study, &options, stated, &Progress::new())?;
         return if args.json { print_json(&plan) } else { print(&plan.text(terminal::list_width())?) };
     }
     let outcome = match args.learning_curve.is_empty() {

@@ -28,7 +28,7 @@ pub struct StudyArgs {
     /// Output directory [default: runs]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0 [default: flex]
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0; several of one kind as cuda:0,cuda:1 or cuda:all [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }
@@ -48,7 +48,18 @@ impl StudyArgs {
     /// # Errors
     /// There is no such study, or it is not valid with these arms and seeds.
     pub fn open(&self) -> Result<StudyConfig> {
-        let mut study = StudyConfig::open(&self.name()?)?;
+        self.choose(StudyConfig::open(&self.name()?)?)
+    }
+
+    /// As [`open`](Self::open), but does not require the data to exist.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_without_data(&self) -> Result<StudyConfig> {
+        self.choose(StudyConfig::open_without_data(&self.name()?)?)
+    }
+
+    fn choose(&self, mut study: StudyConfig) -> Result<StudyConfig> {
         if !self.encoders.is_empty() {
             study.arms = self.encoders.iter().map(|a| Arm::parse(a)).collect::<Result<_>>()?;
         }

@@ -25,7 +25,40 @@ pub struct ExampleSet {
     left_out: Vec<String>,
 }
 
+/// Numbers of text tokens of a set of conversations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenCounts {
+    /// Mean length of a conversation.
+    pub mean: f64,
+    /// Length of the longest conversation.
+    pub longest: usize,
+    /// Mean number of supervised tokens of a conversation.
+    pub supervised: f64,
+}
+
+/// Number of conversations whose supervised tokens are counted.
+const COUNTED: usize = 1000;
+
 impl ExampleSet {
+    /// Counts the tokens: lengths of all conversations, supervised tokens of at most a thousand of them.
+    ///
+    /// # Errors
+    /// The file of tokenised conversations cannot be read.
+    pub fn token_counts(&self) -> Result<TokenCounts> {
+        let count = self.examples.len();
+        let lengths = || (0..count).map(|i| self.examples.length(i));
+        let (mut supervised, mut counted) = (0usize, 0usize);
+        for i in (0..count).step_by(count.div_ceil(COUNTED).max(1)) {
+            supervised += self.examples.get(i)?.loss_mask.iter().filter(|supervised| **supervised).count();
+            counted += 1;
+        }
+        Ok(TokenCounts {
+            mean: lengths().sum::<usize>() as f64 / count.max(1) as f64,
+            longest: lengths().max().unwrap_or(0),
+            supervised: supervised as f64 / counted.max(1) as f64,
+        })
+    }
+
     /// Notes on the conversations that are left out, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let file = self.file.display();

@@ -136,6 +136,22 @@ impl EncodedImages {
         digest(owner, self.shape, self.grid, &self.bytes)
     }
 
+    /// Difference ‖a−b‖/‖b‖ of these features to those of the same images in `bytes`, little-endian f32; infinite if their
+    /// numbers differ.
+    pub fn difference(&self, bytes: &[u8]) -> f64 {
+        if self.bytes.len() != bytes.len() {
+            return f64::INFINITY;
+        }
+        let value = |bytes: &[u8; 4]| f64::from(f32::from_le_bytes(*bytes));
+        let pairs = self.bytes.as_chunks::<4>().0.iter().zip(bytes.as_chunks::<4>().0);
+        let (mut apart, mut all) = (0.0, 0.0);
+        for (a, b) in pairs {
+            apart += (value(a) - value(b)).powi(2);
+            all += value(b).powi(2);
+        }
+        if apart == 0.0 { 0.0 } else { (apart / all).sqrt() }
+    }
+
     /// Packs the features into a safetensors file with `features` f32 and `grid` `[2]` u64.
     pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
         let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();

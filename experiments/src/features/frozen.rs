@@ -13,7 +13,7 @@ use crate::features::image_set::ImageSet;
 use crate::features::prepared::PreparedEncoder;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
-use crate::machine::workers::Parallelism;
+use crate::machine::workers::Workers;
 use crate::study::{ArmEncoder, FeatureSourceKind};
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::{EncodedBatch, Encoder};
@@ -35,8 +35,8 @@ pub enum FrozenFeatures {
 
 /// An encoder that computes the features of images on demand.
 pub struct ComputedFeatures {
-    extractor: FeatureExtractor,
-    device: Device,
+    /// The encoder on each device.
+    extractors: Vec<(Device, FeatureExtractor)>,
     dir: PathBuf,
     images: Vec<String>,
     grid: [usize; 2],
@@ -46,29 +46,32 @@ pub struct ComputedFeatures {
 }
 
 impl ComputedFeatures {
-    /// Makes the source for images named relative to `dir`; `card` is the encoder's, which was loaded on `device`.
+    /// Makes the source for images named relative to `dir`; `card` is the encoder's, which was loaded on the devices.
     ///
     /// # Errors
     /// The card's tap does not fit its architecture.
     pub fn new(
-        extractor: FeatureExtractor,
+        extractors: Vec<(Device, FeatureExtractor)>,
         card: &ArmCard,
         dir: PathBuf,
         images: Vec<String>,
-        device: &Device,
     ) -> Result<Self> {
-        let (grid, width, device) = (card.used_grid()?, card.width()?, device.clone());
-        Ok(Self { extractor, device, dir, images, grid, width, spent: Mutex::default() })
+        let (grid, width) = (card.used_grid()?, card.width()?);
+        Ok(Self { extractors, dir, images, grid, width, spent: Mutex::default() })
     }
 
-    fn batch(&self, numbers: &[usize]) -> Result<FeatureMap> {
+    /// Computes the features of images by index, on `device` if the encoder was loaded there, else on the first device.
+    fn batch(&self, numbers: &[usize], device: &Device) -> Result<FeatureMap> {
         let name = |n: &usize| self.images.get(*n).ok_or_else(|| Error::failed(format!("no image {n}")));
         let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
-        match &self.extractor {
+        // Devices compare by their hardware: with or without autodiff they are equal.
+        let found = self.extractors.iter().find(|(there, _)| there == device).or(self.extractors.first());
+        let (device, extractor) = found.ok_or_else(|| Error::failed("the encoder was loaded on no device"))?;
+        match extractor {
             FeatureExtractor::Encoder(encoder) => self.encoded(encoder, &names),
             FeatureExtractor::Oracle(truth) => {
                 let shape = [names.len(), truth.cells(), self.width];
-                let tokens = Tensor::from_data(TensorData::new(truth.features(&names)?, shape), &self.device);
+                let tokens = Tensor::from_data(TensorData::new(truth.features(&names)?, shape), device);
                 Ok(FeatureMap { tokens, grid: self.grid })
             }
         }
@@ -115,23 +118,23 @@ impl FrozenFeatures {
         encoders: &[&PreparedEncoder],
         source: FeatureSourceKind,
         set: ImageSet<'_>,
-        parallelism: Parallelism,
+        workers: &Workers,
         progress: &Progress,
     ) -> Result<Vec<Result<Self>>> {
         match source {
             FeatureSourceKind::Cached => {
                 let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
-                let features = cache.features(encoders, set, parallelism, progress)?;
+                let features = cache.features(encoders, set, workers, progress)?;
                 Ok(features.into_iter().map(|f| f.map(Self::Cached)).collect())
             }
             FeatureSourceKind::Computed => Ok(encoders
                 .iter()
-                .map(|p| Self::computed(&p.encoder, &p.card, &set.data.dir, set.images, set.device))
+                .map(|p| Self::computed(&p.encoder, &p.card, &set.data.dir, set.images, set.devices))
                 .collect()),
         }
     }
 
-    /// Loads an encoder that computes the features of images on demand; image names are relative to `dir`.
+    /// Loads an encoder on each device to compute the features of images on demand; image names are relative to `dir`.
     ///
     /// # Errors
     /// The weights are not on this machine or do not fit, or the ground truth changed since the card was made.
@@ -140,12 +143,11 @@ impl FrozenFeatures {
         card: &ArmCard,
         dir: &Path,
         images: &[String],
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Self> {
-        let extractor = FeatureExtractor::open(encoder, card, dir, device)?;
-        ComputedFeatures::new(extractor, card, dir.to_path_buf(), images.to_vec(), device)
-            .map(Box::new)
-            .map(Self::Computed)
+        let open = |device: &Device| Ok((device.clone(), FeatureExtractor::open(encoder, card, dir, device)?));
+        let extractors = devices.iter().map(open).collect::<Result<Vec<_>>>()?;
+        ComputedFeatures::new(extractors, card, dir.to_path_buf(), images.to_vec()).map(Box::new).map(Self::Computed)
     }
 
     /// Token grid, `[rows, columns]`.
@@ -183,7 +185,7 @@ impl FrozenFeatures {
         match self {
             Self::Cached(c) => Ok(FeatureMap { tokens: c.batch(images, device)?, grid: c.grid }),
             Self::Computed(c) => {
-                let map = c.batch(images)?;
+                let map = c.batch(images, device)?;
                 Ok(FeatureMap { tokens: map.tokens.to_device(device), grid: map.grid })
             }
         }

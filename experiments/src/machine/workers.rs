@@ -34,6 +34,35 @@ impl Parallelism {
     }
 }
 
+/// Workers that belong to devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// Index of each worker's device; in turn over the devices, so that the first workers use different ones.
+    pub devices: Vec<usize>,
+    /// Number of CPU threads of each worker.
+    pub threads: usize,
+}
+
+impl Workers {
+    /// `workers` workers in turn over `devices` devices; at least one of each.
+    pub fn over(devices: usize, workers: usize, threads: usize) -> Self {
+        let devices = (0..workers.max(1)).map(|worker| worker % devices.max(1)).collect();
+        Workers { devices, threads }
+    }
+
+    /// Largest number of workers of one device.
+    pub fn per_device(&self) -> usize {
+        // The workers are dealt out in turn, so the first device has the most.
+        self.devices.iter().filter(|device| **device == 0).count()
+    }
+}
+
+impl From<Parallelism> for Workers {
+    fn from(share: Parallelism) -> Self {
+        Workers::over(1, share.workers, share.threads)
+    }
+}
+
 /// Does `work` for every task and returns the results in the order of the tasks. A panic of `work` becomes an error of
 /// its task and does not affect the others.
 pub fn each<T: Send, R: Send>(
@@ -41,22 +70,35 @@ pub fn each<T: Send, R: Send>(
     tasks: Vec<T>,
     work: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<Result<R>>> {
+    each_on(&share.into(), tasks, |_, task| work(task))
+}
+
+/// As [`each`], with workers that belong to devices: `work` gets the index of its worker's device. Each worker takes the
+/// next task as soon as it has done its last, so a faster device does more tasks.
+pub fn each_on<T: Send, R: Send>(
+    workers: &Workers,
+    tasks: Vec<T>,
+    work: impl Fn(usize, T) -> Result<R> + Sync,
+) -> Result<Vec<Result<R>>> {
     let count = tasks.len();
     let queue: Mutex<VecDeque<(usize, T)>> = Mutex::new(tasks.into_iter().enumerate().collect());
     let outcomes: Mutex<Vec<Option<Result<R>>>> = Mutex::new((0..count).map(|_| None).collect());
-    let pools: Vec<rayon::ThreadPool> = (0..share.workers.min(count))
-        .map(|_| rayon::ThreadPoolBuilder::new().num_threads(share.threads).build())
+    let pool = |device: &usize| {
+        rayon::ThreadPoolBuilder::new().num_threads(workers.threads).build().map(|pool| (*device, pool))
+    };
+    let pools: Vec<(usize, rayon::ThreadPool)> = (workers.devices.iter().take(count).map(pool))
         .collect::<std::result::Result<_, _>>()
         .map_err(|e| Error::failed(e.to_string()))
         .context("starting worker threads")?;
     std::thread::scope(|scope| {
-        for pool in &pools {
-            scope.spawn(|| {
+        let (queue, outcomes, work) = (&queue, &outcomes, &work);
+        for (device, pool) in &pools {
+            scope.spawn(move || {
                 pool.install(|| {
                     loop {
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                         let Some((index, task)) = next else { break };
-                        let outcome = guarded(|| work(task));
+                        let outcome = guarded(|| work(*device, task));
                         outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
                     }
                 });
@@ -96,6 +138,24 @@ mod tests {
         assert_eq!(Parallelism::for_runs(None, half_more + 1).workers, cores);
         assert_eq!(Parallelism::for_runs(None, 1).workers, cores);
         assert_eq!(Parallelism::for_runs(Some(2), 3).workers, 2);
+    }
+
+    #[test]
+    fn workers_are_dealt_out_over_the_devices() -> Result<()> {
+        let workers = Workers::over(2, 3, 1);
+        assert_eq!((workers.devices.as_slice(), workers.per_device()), (&[0, 1, 0][..], 2));
+        assert_eq!(Workers::over(4, 2, 1).devices, [0, 1]);
+        assert_eq!(Workers::over(1, 0, 1).devices, [0]);
+        let both = std::sync::Barrier::new(2);
+        // Two tasks that wait for each other are done only by two workers.
+        let devices = each_on(&Workers::over(2, 2, 1), vec![(), ()], |device, ()| {
+            both.wait();
+            Ok(device)
+        })?;
+        let mut devices = devices.into_iter().collect::<Result<Vec<_>>>()?;
+        devices.sort_unstable();
+        assert_eq!(devices, [0, 1]);
+        Ok(())
     }
 
     #[test]

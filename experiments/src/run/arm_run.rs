@@ -13,13 +13,15 @@ use crate::study::Arm;
 use burgess_base::Result;
 use burgess_probe::mllm::Mllm;
 use burgess_reports::schema::RunId;
+use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Does a run, continuing where an earlier call stopped; in the stage `train` only up to the saved model.
+/// Does a run on `device`, continuing where an earlier call stopped; in the stage `train` only up to the saved model.
 #[allow(clippy::too_many_arguments)]
 pub fn run_arm(
     evaluator: &Evaluator,
+    device: &Device,
     arm: &Arm,
     seed: u64,
     encoders: &[EncoderFeatures],
@@ -29,15 +31,16 @@ pub fn run_arm(
     progress: &Progress,
 ) -> Result<()> {
     let config = evaluator.resolved_config(arm, seed, digests)?;
-    let job = TrainJob { evaluator, arm, seed, config: &config, save_interval: SAVE_INTERVAL };
+    let job = TrainJob { evaluator, device, arm, seed, config: &config, save_interval: SAVE_INTERVAL };
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
     let model = match store.has_model(&|text| bar.line(text))? {
         true => {
             bar.message(&format!("{name}: loading the model"));
+            store.check_owned()?;
             model_cards::write(&store.model(), encoders)?;
-            Mllm::load(&store.model(), &evaluator.device)?.0
+            Mllm::load(&store.model(), device)?.0
         }
         false => train(&job, encoders, store, &bar)?,
     };
@@ -55,7 +58,7 @@ pub fn run_arm(
         model: &model,
         chat: &evaluator.llm.chat,
         tokenizer: &evaluator.llm.tokenizer,
-        device: &evaluator.device,
+        device,
         source: &source,
         encoders: &model_encoders,
         options: evaluator.config.eval_options(),
@@ -87,6 +90,7 @@ pub fn run_arm(
         config,
         digests: all_digests(evaluator, digests),
         device: &evaluator.device_name,
+        fingerprint: evaluator.devices.fingerprint(),
         notes,
     };
     let results = measurements.results()?;

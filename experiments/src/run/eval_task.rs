@@ -4,7 +4,7 @@ use crate::data::{ImageIndex, benchmarks, image_files};
 use crate::study::EvalOptions;
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, digest};
-use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
+use burgess_probe::bench::{self, AnswerScore, Benchmark, Question, Rules};
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use burgess_reports::schema::{self, BenchmarkResult, MostFrequentAnswer, Sample};
 use std::ops::Range;
@@ -131,10 +131,13 @@ impl EvalTask {
             return Err(Error::failed(format!("the samples of {} belong to other questions", b.id()))
                 .hint("remove the run's samples/ directory and run the command again"));
         }
-        let judged: Vec<Judged> = samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
+        let judged: Vec<AnswerScore> =
+            samples.iter().map(|s| AnswerScore { parsed: s.parsed.clone(), score: s.score }).collect();
         // Samples do not record whether a blind answer could be parsed; only its score counts.
-        let blind: Vec<Judged> =
-            samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();
+        let blind: Vec<AnswerScore> = samples
+            .iter()
+            .map(|s| AnswerScore { parsed: Some(s.blind_answer.clone()), score: s.blind_score })
+            .collect();
         let outcome = b.aggregate(&self.questions, &judged, rules)?;
         let blind = b.aggregate(&self.questions, &blind, rules)?;
         // Open questions have no options and keep the score of the generated answer.
@@ -143,8 +146,8 @@ impl EvalTask {
             .any(|s| s.likelihoods.is_some())
             .then(|| {
                 let taken = |s: &Sample| match &s.likelihoods {
-                    Some(l) => Judged { parsed: Some(l.answer.clone()), score: l.score },
-                    None => Judged { parsed: s.parsed.clone(), score: s.score },
+                    Some(l) => AnswerScore { parsed: Some(l.answer.clone()), score: l.score },
+                    None => AnswerScore { parsed: s.parsed.clone(), score: s.score },
                 };
                 b.aggregate(&self.questions, &samples.iter().map(taken).collect::<Vec<_>>(), rules)
             })

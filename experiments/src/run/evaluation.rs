@@ -65,7 +65,7 @@ pub fn evaluate(
     for task in benchmarks {
         let id = task.benchmark.id();
         bar.message(&format!("{title}: {id}"));
-        let samples = match store.read_samples(id, &|text| bar.line(text))? {
+        let samples = match store.read_samples(id, &|text| bar.line(text)) {
             Some(samples) => samples,
             None => {
                 if blind.is_none() && context.options.blind == BlindInput::Grey {
@@ -73,6 +73,7 @@ pub fn evaluate(
                 }
                 let clock = Instant::now();
                 let samples = answer_questions(context, task, blind.as_ref(), store, bar)?;
+                store.check_owned()?;
                 // The time is written first, so that samples never exist without it.
                 atomic::write_json(&seconds(store, id), &clock.elapsed().as_secs_f64())?;
                 store.write_samples(id, &samples)?;

@@ -4,6 +4,7 @@ use crate::data::digests::{self, DigestCache, Manifest};
 use crate::data::examples::{self, ExampleSet};
 use crate::data::{DataDirectory, ImageIndex, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
+use crate::machine::device_set::DeviceSet;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::machine::workers::Parallelism;
@@ -12,10 +13,9 @@ use crate::run::llm_files::LlmFiles;
 use crate::run::notes;
 use crate::run::store::RunStore;
 use crate::study::{Arm, EvaluatorConfig, FeatureSourceKind, Freeze};
-use burgess_base::{Error, Result, digest};
+use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
-use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,9 +30,9 @@ pub struct Evaluator {
     pub data: DataDirectory,
     /// Names of all images, relative to the data directory; features use the same indices.
     pub images: Vec<String>,
-    /// Device that computes.
-    pub device: Device,
-    /// Name of the device.
+    /// Devices that compute; each run uses one of them.
+    pub devices: DeviceSet,
+    /// Name of the devices in configurations and results, see [`DeviceSet::label`].
     pub device_name: String,
     /// Number of threads of a run, which can affect the numerical results.
     pub threads: usize,
@@ -89,8 +89,7 @@ impl Evaluator {
         study: &str,
         evaluator: &EvaluatorConfig,
         mut data: DataDirectory,
-        device_name: &str,
-        device: Device,
+        devices: &DeviceSet,
         progress: &Progress,
     ) -> Result<Self> {
         let evaluator = evaluator.clone();
@@ -175,8 +174,8 @@ impl Evaluator {
             config: evaluator,
             data,
             images: images.names,
-            device,
-            device_name: device_name.to_string(),
+            device_name: devices.label(None),
+            devices: devices.clone(),
             threads: Parallelism::of_this_machine(None).threads,
             llm,
             align,
@@ -197,12 +196,38 @@ impl Evaluator {
     /// The inputs differ; the error names the first difference, and for data the files that changed.
     pub fn write_or_compare_config(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
         digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
-        store.write_or_compare_config(&notes::with_notes(config, notes))
+        store.write_or_compare_config(&self.noted(store, config, notes))
+    }
+
+    /// The configuration of a run with notes, and with what determines the bits of its device.
+    fn noted(&self, store: &RunStore, config: &Value, notes: &[String]) -> Value {
+        let mut config = notes::with_notes(config, notes);
+        // Runs of earlier versions have no fingerprint, and those on flex need none.
+        let file = store.dir().join("config.json");
+        let recorded = || Ok::<_, Error>(atomic::read_json::<Value>(&file)?.get("fingerprint").is_some());
+        if self.devices.fingerprint() != self.device_name
+            && (!file.exists() || recorded().unwrap_or(true))
+            && let Some(fields) = config.as_object_mut()
+        {
+            fields.insert("fingerprint".into(), self.devices.fingerprint().into());
+        }
+        config
+    }
+
+    /// Checks that `config.json` of a run, if it exists, has the same inputs. Another device is no error for a finished
+    /// run: `note` receives what differs.
+    ///
+    /// # Errors
+    /// As [`write_or_compare_config`](Self::write_or_compare_config).
+    pub fn compare_config(&self, store: &RunStore, config: &Value, finished: bool, note: &dyn Fn(&str)) -> Result<()> {
+        digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
+        store.compare_config(&self.noted(store, config, &[]), finished.then_some(note)).map(drop)
     }
 
     /// Returns the images of the study, for features of its encoders.
     pub fn image_set(&self) -> ImageSet<'_> {
-        ImageSet { data: &self.data, images: &self.images, device: &self.device, device_name: &self.device_name }
+        let fingerprint = self.devices.fingerprint();
+        ImageSet { data: &self.data, images: &self.images, devices: self.devices.all(), fingerprint }
     }
 
     /// Returns the connector of an arm: its own, or the evaluator's.

@@ -3,25 +3,30 @@
 
 use crate::data::{self, benchmarks, field};
 use crate::features::ArmCard;
+use crate::machine::device_set::{DeviceSet, MemoryNeed};
+use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::machine::text_table;
 use crate::machine::text_table::Align;
-use crate::machine::{device, paths};
-use crate::run::cost::{CorpusSize, CostEstimate, CostInputs, gigabytes, millions, petaflops};
+use crate::machine::workers::Workers;
+use crate::run::cost::arms::ArmModel;
+use crate::run::cost::fit::{FreeMemory, PeakMemory};
+use crate::run::cost::time::{self, StudyTime, TimeInputs, TimedArm, duration};
+use crate::run::cost::{CorpusSize, CostEstimate, gigabytes, millions, petaflops};
 use crate::run::evaluator::Evaluator;
 use crate::run::llm_files::LlmFiles;
 use crate::run::ranking::StudyOptions;
+use crate::run::store::RunStore;
 use crate::run::{checks, notes, training};
-use crate::study::{Arm, DataSource, FeatureSourceKind, PublishedCorpus, StudyConfig};
+use crate::study::{Arm, DataSource, PublishedCorpus, StudyConfig};
 use burgess_base::{Error, Result};
-use burgess_encoders::checkpoint;
+use burgess_field::FieldSpec;
 use burgess_probe::bench;
-use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::llm::card::LlmCard;
 use burgess_probe::llm::{LlmConfig, Weights, weights};
-use burn::tensor::Device;
+use burgess_world::dataset::WorldSpec;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Plan of a study.
 #[derive(Serialize)]
@@ -38,6 +43,10 @@ pub struct StudyPlan {
     pub runs: Vec<PlannedRun>,
     /// Estimated cost of a run of each arm, if the size of the data is known beforehand.
     pub costs: Vec<PlannedCost>,
+    /// Memory in which a run must fit.
+    pub free_memory: FreeMemory,
+    /// Estimated wall-clock time, if it was asked for and the size of the data is known beforehand.
+    pub time: Option<StudyTime>,
     /// Weights and data that are not on this machine, and how to get them.
     pub missing: Vec<String>,
     /// Assumptions about encoders, language model and recipe.
@@ -51,6 +60,10 @@ pub struct PlannedCost {
     pub arm: String,
     /// Estimated cost of one run.
     pub cost: CostEstimate,
+    /// Estimated memory of the part of the run that needs most, on the devices of the plan.
+    pub memory: PeakMemory,
+    /// Why a run does not fit into the free memory, and what would help; `None` if it fits.
+    pub problem: Option<String>,
 }
 
 /// One run of a plan, with its state.
@@ -69,12 +82,46 @@ pub struct PlannedRun {
 /// # Errors
 /// Something on this machine is invalid or does not fit, so that a run would fail.
 pub fn plan(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyPlan> {
-    let device = device::open(&options.device, progress)?;
+    make(study, options, None, progress)
+}
+
+/// As [`plan`], with an estimate of the wall-clock time: from `stated`, the operations per second of each worker, or
+/// from finished runs or a short measurement on the device.
+///
+/// # Errors
+/// As [`plan`], or the measurement fails.
+pub fn plan_with_time(
+    study: &StudyConfig,
+    options: &StudyOptions,
+    stated: Option<f64>,
+    progress: &Progress,
+) -> Result<StudyPlan> {
+    make(study, options, Some(stated), progress)
+}
+
+fn make(
+    study: &StudyConfig,
+    options: &StudyOptions,
+    time: Option<Option<f64>>,
+    progress: &Progress,
+) -> Result<StudyPlan> {
+    let devices = DeviceSet::open(&options.device, progress)?;
     study.evaluator.check()?;
-    let costs = costs(study)?;
+    let free_memory = devices.free_for_runs()?;
+    let llm = llm_config(&study.evaluator.llm)?;
+    let models = models(study, &llm)?;
     let directory = options.out.join(&study.name);
     checks::check_writable(&directory)?;
-    let notes = fits(study, options, device, progress)?;
+    let (notes, opened) = fits(study, &devices, progress)?;
+    let corpora = match &opened {
+        Some(evaluator) => Some(evaluator.corpora()?),
+        None => corpora(study),
+    };
+    let view = PlanView { study, llm: &llm, evaluator: opened.as_ref(), devices: &devices };
+    let costs = match corpora {
+        Some(corpora) => view.costs(&models, corpora, free_memory)?,
+        None => Vec::new(),
+    };
     let runs = study
         .runs()
         .into_iter()
@@ -93,15 +140,106 @@ pub fn plan(study: &StudyConfig, options: &StudyOptions, progress: &Progress) ->
         })
         .collect();
     let missing = missing(study);
-    let (device, workers) = (options.device.clone(), options.parallelism.workers);
-    Ok(StudyPlan { directory, device, workers, study: study.clone(), runs, costs, missing, notes })
+    let device = devices.names().join(", ");
+    let largest = costs.iter().map(|c: &PlannedCost| c.memory.estimate.device).fold(0.0, f64::max);
+    let need = free_memory.device.map(|free| MemoryNeed { run: largest as u64, free });
+    let workers = devices.workers(options.jobs, study.arms.len() * study.seeds.len(), need);
+    let time = match (time, corpora) {
+        (Some(stated), Some(corpora)) => {
+            let _bar = progress.bar("measuring the speed of this device", 0);
+            Some(view.time(&models, &costs, corpora, &workers, stated, &directory)?)
+        }
+        _ => None,
+    };
+    let (workers, study) = (workers.devices.len(), study.clone());
+    Ok(StudyPlan { directory, device, workers, study, runs, costs, free_memory, time, missing, notes })
+}
+
+/// What the estimates of a plan are made from.
+struct PlanView<'a> {
+    study: &'a StudyConfig,
+    llm: &'a LlmConfig,
+    /// The opened evaluator, if weights and data are on this machine.
+    evaluator: Option<&'a Evaluator>,
+    devices: &'a DeviceSet,
+}
+
+impl PlanView<'_> {
+    /// Estimates cost and memory of a run of every arm.
+    fn costs(
+        &self,
+        models: &[ArmModel],
+        corpora: (Option<CorpusSize>, CorpusSize),
+        free: FreeMemory,
+    ) -> Result<Vec<PlannedCost>> {
+        let evaluator = &self.study.evaluator;
+        let mut costs = Vec::with_capacity(models.len());
+        for (arm, model) in self.study.arms.iter().zip(models) {
+            let asked = self.evaluator.and_then(|e| e.longest_question(model));
+            let memory = model.run_memory(evaluator, arm, self.llm, corpora, asked, self.devices);
+            let tuned = training::tune_stage(&evaluator.recipe.tune, arm.freeze);
+            let cost = memory.inputs.cost(evaluator.recipe.align.as_ref().zip(corpora.0), (&tuned, corpora.1))?;
+            let peak = memory.peak()?;
+            let said = |e: Error| e.hint_text().map_or_else(|| e.to_string(), |hint| format!("{e}; {hint}"));
+            costs.push(PlannedCost {
+                arm: arm.name(),
+                cost,
+                memory: peak,
+                problem: memory.check(free).err().map(said),
+            });
+        }
+        Ok(costs)
+    }
+
+    /// Estimates the wall-clock time of the study.
+    fn time(
+        &self,
+        models: &[ArmModel],
+        costs: &[PlannedCost],
+        corpora: (Option<CorpusSize>, CorpusSize),
+        workers: &Workers,
+        stated: Option<f64>,
+        directory: &Path,
+    ) -> Result<StudyTime> {
+        let run = |arm: &Arm, seed: &u64| RunStore::at(&directory.join(arm.name()).join(format!("seed-{seed}")));
+        let arms = self.study.arms.iter().zip(models).zip(costs).map(|((arm, model), cost)| TimedArm {
+            arm,
+            model,
+            cost: &cost.cost,
+            runs: self.study.seeds.iter().map(|seed| run(arm, seed)).collect(),
+        });
+        let arms: Vec<TimedArm<'_>> = arms.collect();
+        let config = &self.study.evaluator;
+        let questions = match (self.evaluator, &config.data) {
+            (Some(evaluator), _) => evaluator.question_counts(),
+            (None, DataSource::World(WorldSpec { per_benchmark, .. }))
+            | (None, DataSource::Field(FieldSpec { per_benchmark, .. })) => {
+                [per_benchmark * config.benchmarks.len(); 2]
+            }
+            _ => [0, 0],
+        };
+        let samples = corpora.0.map_or(0, |c| c.samples) + corpora.1.samples;
+        let inputs = TimeInputs {
+            config,
+            evaluator: self.evaluator,
+            llm: self.llm,
+            text_tokens: [corpora.0.map_or(0, |c| c.text_tokens), corpora.1.text_tokens],
+            questions,
+            images: self.evaluator.map_or(samples as usize + questions[0], |e| e.images.len()),
+            devices: self.devices,
+            workers,
+            stated,
+        };
+        time::estimate(&inputs, &arms)
+    }
 }
 
 /// Makes the checks that a run makes before its first step, as far as weights and data exist; no data are rendered.
-fn fits(study: &StudyConfig, options: &StudyOptions, device: Device, progress: &Progress) -> Result<Vec<String>> {
+/// Returns the assumptions, and the evaluator if its data are on this machine.
+fn fits(study: &StudyConfig, devices: &DeviceSet, progress: &Progress) -> Result<(Vec<String>, Option<Evaluator>)> {
     let evaluator = &study.evaluator;
     if field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)).is_err() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let data = match &evaluator.data {
         DataSource::World(spec) if !data::is_rendered(spec)? => None,
@@ -110,14 +248,14 @@ fn fits(study: &StudyConfig, options: &StudyOptions, device: Device, progress: &
         data => Some(data::open(data, progress)?),
     };
     let opened = match data {
-        Some(data) => Some(Evaluator::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?),
+        Some(data) => Some(Evaluator::open(&study.name, evaluator, data, devices, progress)?),
         None => None,
     };
     let llm = match &opened {
         Some(_) => None,
         None => Some(LlmFiles::open(evaluator)?),
     };
-    let Some(llm) = opened.as_ref().map(|i| &i.llm).or(llm.as_ref()) else { return Ok(Vec::new()) };
+    let Some(llm) = opened.as_ref().map(|i| &i.llm).or(llm.as_ref()) else { return Ok((Vec::new(), None)) };
     let mut all = notes::of_llm(&llm.notes, &evaluator.recipe);
     for arm in &study.arms {
         let step = |e: Error| e.context(format!("the arm {}", arm.name()));
@@ -132,14 +270,14 @@ fn fits(study: &StudyConfig, options: &StudyOptions, device: Device, progress: &
             }
         }
         let cards: Vec<&ArmCard> = cards.iter().collect();
-        let positions = checks::check_arm(evaluator, llm, arm, &cards, &device)?;
+        let positions = checks::check_arm(evaluator, llm, arm, &cards, &devices.get(0))?;
         if let Some(opened) = &opened {
             opened.check_lengths(arm, positions)?;
             opened.check_truth(&cards).map_err(step)?;
         }
         all.extend(notes::of_cards(cards));
     }
-    Ok(notes::distinct(all))
+    Ok((notes::distinct(all), opened))
 }
 
 /// Configuration of the language model: from its files, or from its card if they are not on this machine.
@@ -156,51 +294,38 @@ fn llm_config(name: &str) -> Result<LlmConfig> {
 fn corpora(study: &StudyConfig) -> Option<(Option<CorpusSize>, CorpusSize)> {
     let share = study.evaluator.share.unwrap_or(1.0);
     let part = |samples: u64| (samples as f64 * share).round() as u64;
-    let of = |samples: usize, text_tokens: usize| CorpusSize { samples: part(samples as u64), text_tokens };
+    let of = |samples: usize, text_tokens: usize| CorpusSize {
+        samples: part(samples as u64),
+        text_tokens,
+        longest: Some(text_tokens),
+        supervised: text_tokens as f64 / 2.0,
+    };
     match &study.evaluator.data {
-        // Approximate token counts: a caption, and turns of a question and an answer.
+        // Approximate token counts of the longer conversations: a caption, and turns of a question and an answer.
         DataSource::World(spec) => Some((Some(of(spec.align, 30)), of(spec.tune, 20 * spec.turns))),
         DataSource::Field(spec) => Some((Some(of(spec.align, 40)), of(spec.tune, 40 + 30 * spec.turns))),
         DataSource::Published(data) => {
-            let of = |c: &PublishedCorpus| CorpusSize { samples: part(c.samples), text_tokens: c.text_tokens };
+            let of = |c: &PublishedCorpus| CorpusSize {
+                samples: part(c.samples),
+                text_tokens: c.text_tokens,
+                longest: None,
+                supervised: c.text_tokens as f64,
+            };
             Some((data.align.as_ref().map(of), of(&data.tune)))
         }
         DataSource::Directory(_) | DataSource::Files(_) => None,
     }
 }
 
-/// Estimates the cost of a run of every arm.
-fn costs(study: &StudyConfig) -> Result<Vec<PlannedCost>> {
+/// Describes the models of all arms.
+fn models(study: &StudyConfig, llm: &LlmConfig) -> Result<Vec<ArmModel>> {
     let evaluator = &study.evaluator;
-    let llm = llm_config(&evaluator.llm)?;
-    evaluator.recipe.check_llm(&llm).map_err(|e| e.context("[recipe]"))?;
-    let mut costs = Vec::with_capacity(study.arms.len());
-    for arm in &study.arms {
-        let step = || format!("the arm {}", arm.name());
-        let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, evaluator)).collect::<Result<Vec<_>>>();
-        let cards = cards.map_err(|e| e.context(step()))?;
-        let mut shapes = Vec::with_capacity(cards.len());
-        for card in &cards {
-            shapes.push((card.width()?, card.used_grid()?));
-        }
-        let kind = evaluator.connector_of(arm).clone();
-        let connector = ConnectorConfig::new(kind, &shapes, llm.hidden_size).map_err(|e| e.context(step()))?;
-        let module = connector.init(&Device::flex())?;
-        let parameters = checkpoint::parameters(&module)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
-        let grids: Vec<[usize; 2]> = shapes.iter().map(|t| t.1).collect();
-        let inputs = CostInputs {
-            cards: &cards,
-            llm: &llm,
-            connector_parameters: parameters,
-            tokens: connector.image_tokens(&grids),
-            cached: evaluator.features == FeatureSourceKind::Cached,
-        };
-        let Some((align, tune)) = corpora(study) else { continue };
-        let tuned = training::tune_stage(&evaluator.recipe.tune, arm.freeze);
-        let cost = inputs.cost(evaluator.recipe.align.as_ref().zip(align), (&tuned, tune))?;
-        costs.push(PlannedCost { arm: arm.name(), cost });
-    }
-    Ok(costs)
+    evaluator.recipe.check_llm(llm).map_err(|e| e.context("[recipe]"))?;
+    let model = |arm: &Arm| {
+        let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, evaluator)).collect::<Result<Vec<_>>>()?;
+        ArmModel::new(evaluator, arm, cards, llm)
+    };
+    study.arms.iter().map(|arm| model(arm).map_err(|e| e.context(format!("the arm {}", arm.name())))).collect()
 }
 
 /// Lists the weights and data of a study that are not on this machine.
@@ -270,29 +395,81 @@ impl StudyPlan {
         if let Some(first) = self.costs.first() {
             let devices = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
             text += "#\n";
-            text += &said(&format!("Estimates for one run; memory is that of a tune step: {devices}"));
+            text += &said(&format!("Estimates for one run; memory is that of a tune step: {devices} | host of a GPU"));
             let head = ["arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features", "memory"];
             let mut rows = vec![head.map(String::from).to_vec()];
             rows.extend(self.costs.iter().map(row));
             let mut sides = [Align::Right; 8];
             (sides[0], sides[7]) = (Align::Left, Align::Left);
             text += &text_table::table(&rows, &sides, "#   ", width);
+            text += "#\n";
+            text += &self.memory_text(&said, width);
+        }
+        if let Some(time) = &self.time {
+            text += "#\n";
+            text += &time_text(time, &said, width);
         }
         text += &self.missing.iter().map(|m| said(&format!("not on this machine: {m}"))).collect::<String>();
         text += &self.notes.iter().map(|n| said(&format!("note: {n}"))).collect::<String>();
         let study = toml::to_string(&self.study).map_err(|e| Error::failed(e.to_string()))?;
         Ok(format!("{text}\n{study}"))
     }
+
+    /// Formats whether the runs fit into memory, a line for each arm.
+    fn memory_text(&self, said: &dyn Fn(&str) -> String, width: usize) -> String {
+        let place = if self.free_memory.host.is_some() { "the device with the least" } else { "the device" };
+        let mut text = said(&match self.free_memory.device {
+            Some(free) => {
+                format!("Peak memory of one run on {}; {} are free on {place}", self.device, gigabytes(free as f64))
+            }
+            None => format!("Peak memory of one run on {}, whose free memory is not known", self.device),
+        });
+        let rows = self.costs.iter().map(|planned| {
+            let PeakMemory { part, estimate } = planned.memory;
+            let beside = format!("{}, {} on the host", gigabytes(estimate.device), gigabytes(estimate.host));
+            let need = if self.free_memory.host.is_some() { beside } else { gigabytes(estimate.device) };
+            let verdict = match (&planned.problem, self.free_memory.device) {
+                (Some(_), _) => "does not fit",
+                (None, Some(_)) => "fits",
+                (None, None) => "not checked",
+            };
+            vec![planned.arm.clone(), need, format!("in {part}"), verdict.to_string()]
+        });
+        text += &text_table::table(&rows.collect::<Vec<_>>(), &[Align::Left; 4], "#   ", width);
+        let problems = self.costs.iter().filter_map(|c| Some((&c.arm, c.problem.as_ref()?)));
+        text + &problems.map(|(arm, problem)| said(&format!("{arm} does not fit: {problem}"))).collect::<String>()
+    }
+}
+
+/// Formats the estimate of the wall-clock time.
+fn time_text(time: &StudyTime, said: &dyn Fn(&str) -> String, width: usize) -> String {
+    let encoding = if time.encoding > 0.0 {
+        format!(" ({} of it for encoding, unless the features are cached)", duration(time.encoding))
+    } else {
+        String::new()
+    };
+    let mut text =
+        said(&format!("Estimated time from now on: {}{encoding}, from {}", duration(time.total), time.basis));
+    let rows = time.arms.iter().map(|t| {
+        let runs = if t.left == 0 { "done".to_string() } else { format!("{} to do", t.left) };
+        let parts = format!("training {}, answering {}", duration(t.training), duration(t.answering));
+        vec![t.arm.clone(), format!("{} a run", duration(t.training + t.answering)), parts, runs]
+    });
+    let sides = [Align::Left, Align::Right, Align::Left, Align::Left];
+    text += &text_table::table(&rows.collect::<Vec<_>>(), &sides, "#   ", width);
+    text
 }
 
 /// Table row of an arm's cost.
-fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
+fn row(PlannedCost { arm, cost, .. }: &PlannedCost) -> Vec<String> {
     let steps = match &cost.align {
         Some(align) => format!("{} + {}", align.steps, cost.tune.steps),
         None => cost.tune.steps.to_string(),
     };
     let flops = cost.align.as_ref().map_or(0.0, |s| s.flops) + cost.tune.flops + cost.encoding_flops;
-    let memory = cost.tune.memory.iter().map(|(_, b)| gigabytes(*b)).collect::<Vec<_>>().join(" | ");
+    let host = cost.tune.memory.last().map(|(_, estimate)| estimate.host);
+    let memory = cost.tune.memory.iter().map(|(_, estimate)| estimate.device).chain(host).map(gigabytes);
+    let memory = memory.collect::<Vec<_>>().join(" | ");
     vec![
         arm.clone(),
         if cost.encoder_parameters == 0 { "none".into() } else { millions(cost.encoder_parameters) },
@@ -308,7 +485,6 @@ fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::workers::Parallelism;
     use crate::study::BUILT_IN;
 
     /// Checks the memory figures in the comments of the paper's studies against the estimates.
@@ -321,8 +497,11 @@ mod tests {
                     .then(|| toml::from_str("rank = 128\nalpha = 256"))
                     .transpose()
                     .map_err(|e| Error::failed(e.to_string()))?;
-                let costs = costs(&study)?;
-                let most = costs.iter().filter_map(|c| Some(c.cost.tune.memory.last()?.1 / 1e9));
+                let (llm, devices) = (llm_config(&study.evaluator.llm)?, DeviceSet::open("flex", &Progress::silent())?);
+                let corpora = corpora(&study).ok_or_else(|| Error::failed("the sizes of the data are not known"))?;
+                let view = PlanView { study: &study, llm: &llm, evaluator: None, devices: &devices };
+                let costs = view.costs(&models(&study, &llm)?, corpora, FreeMemory { device: None, host: None })?;
+                let most = costs.iter().filter_map(|c| Some(c.cost.tune.memory.last()?.1.device / 1e9));
                 Ok(most.fold((f64::MAX, 0.0), |(least, most), gb| (gb.min(least), gb.max(most))))
             };
             let said = |before: &str| -> Option<(f64, f64)> {
@@ -344,12 +523,7 @@ mod tests {
 
     #[test]
     fn the_papers_tables_are_resolved_without_weights() -> Result<()> {
-        let options = StudyOptions {
-            out: "runs".into(),
-            device: "flex".into(),
-            parallelism: Parallelism { workers: 1, threads: 1 },
-            stage: None,
-        };
+        let options = StudyOptions { out: "runs".into(), device: "flex".into(), jobs: Some(1), stage: None };
         let papers: Vec<&str> =
             BUILT_IN.iter().map(|(name, _)| *name).filter(|name| name.starts_with("cambrian-1/")).collect();
         assert_eq!(papers.len(), 8);

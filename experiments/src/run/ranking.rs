@@ -2,14 +2,20 @@
 
 use crate::data;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
+use crate::machine::device_set::{DeviceSet, MemoryNeed};
+use crate::machine::lease::Owner;
 use crate::machine::progress::Progress;
-use crate::machine::workers::{self, Parallelism};
-use crate::machine::{device, paths, shell, stop, terminal};
+use crate::machine::workers;
+use crate::machine::{paths, shell, stop};
 use crate::run::arm_run::run_arm;
+use crate::run::cost::CorpusSize;
+use crate::run::cost::arms::ArmModel;
+use crate::run::cost::fit::{FreeMemory, PeakMemory};
 use crate::run::evaluator::Evaluator;
 use crate::run::provenance::{self, Provenance};
+use crate::run::sharing::{self, OpenRun, RunFate};
 use crate::run::stages::StudyStage;
-use crate::run::store::{RunStore, StudyStore};
+use crate::run::store::{self, RunStore, StudyStore};
 use crate::run::{checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result, atomic};
@@ -28,10 +34,11 @@ use std::sync::Arc;
 pub struct StudyOptions {
     /// Output directory; results are written to `out/<study>`.
     pub out: PathBuf,
-    /// Device name, as on the command line.
+    /// Devices, as on the command line: a name, or a list such as `cuda:0,cuda:1` or `wgpu:all`.
     pub device: String,
-    /// Number of parallel runs, and of threads per run.
-    pub parallelism: Parallelism,
+    /// Number of runs side by side, over all devices; `None` for one on each GPU, or on a CPU as many as cores and
+    /// memory allow.
+    pub jobs: Option<usize>,
     /// The only stage that is done, `train` or `eval`; `None` for all of a run's work.
     pub stage: Option<StudyStage>,
 }
@@ -58,6 +65,13 @@ fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
     }))
 }
 
+/// Name of the devices in an existing study's `study.json`; `None` for a new study, and if an earlier version wrote none.
+fn recorded_device(dir: &Path) -> Result<Option<String>> {
+    let path = dir.join("study.json");
+    let there: Value = if path.exists() { atomic::read_json(&path)? } else { Value::Null };
+    Ok(there.get("device").and_then(Value::as_str).map(String::from))
+}
+
 /// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
 pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
@@ -79,13 +93,16 @@ pub struct RunCounts {
 
 /// Does the runs of a study in its directory, continuing where an earlier call stopped.
 pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
-    let device = device::open(&options.device, progress)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
     checks::check_writable(dir)?;
-    let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
-    // An existing study is locked before the checks; the directory of a new one is created only after they pass.
+    let label = devices.label(recorded_device(dir)?.as_deref());
+    let open = || StudyStore::open(dir, &evaluator_json(study, &label)?);
+    // An existing study is compared before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
-    let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
+    let mut evaluator = Evaluator::open(&study.name, &study.evaluator, data, &devices, progress)?;
+    evaluator.device_name.clone_from(&label);
+    let evaluator = evaluator;
     let encoders = prepare_all(study, &evaluator.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::print_notes(&evaluator.notes(cards), progress);
@@ -101,34 +118,45 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             (arm, seed, s)
         })
         .collect();
-    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders)));
-    let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
+    let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
+    if free.device.is_none() {
+        let names = devices.names().join(", ");
+        progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
+    }
+    let fits =
+        study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, corpora, free, options.stage)));
+    let fits: BTreeMap<String, Result<ArmFit>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
+    let note = |text: &str| progress.line(text);
+    let is_finished = |run: &RunStore, note: &dyn Fn(&str)| -> Result<bool> {
+        let results = run.results(note).filter(|_| run.has_config());
+        let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), note));
+        Ok(done || (options.stage == Some(StudyStage::Train) && run.has_model(note)?))
+    };
     let mut left = Vec::new();
     let mut failures: Vec<MissingRun> = Vec::new();
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
-            let notes = match fits.get(&arm.name()) {
-                Some(Err(e)) => return Err(copy_error(e)),
-                Some(Ok(notes)) => notes.as_slice(),
-                None => &[],
-            };
+            if let Some(Err(e)) = fits.get(&arm.name()) {
+                return Err(copy_error(e));
+            }
             let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
-            evaluator.write_or_compare_config(run, &config, notes)?;
-            run.note_missing_checksums(&|text| progress.line(text))?;
-            let note = |text: &str| progress.line(text);
-            let results = run.results(&note)?;
-            let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note));
-            Ok(done || (options.stage == Some(StudyStage::Train) && run.has_model(&note)?))
+            let done = is_finished(run, &note)?;
+            evaluator.compare_config(run, &config, done, &note)?;
+            run.note_missing_checksums(&note)?;
+            match fits.get(&arm.name()) {
+                Some(Ok(ArmFit { peak: Err(e), .. })) if !done => Err(copy_error(e)),
+                _ => Ok(done),
+            }
         };
         match check() {
-            Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&|text| progress.line(text))? => {
+            Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&note)? => {
                 failures.push(not_trained(&arm.name(), *seed, run, progress));
             }
             Ok(true) => {}
-            Ok(false) => left.push((arm.clone(), *seed, run.clone())),
-            Err(e) => record_failure(&mut failures, arm, *seed, run, e, progress)?,
+            Ok(false) => left.push(OpenRun::new(arm.clone(), *seed, run.clone())),
+            Err(e) => failures.push(sharing::record_failure(arm, *seed, run, &e, progress)),
         }
     }
     let done = runs.len() - left.len() - failures.len();
@@ -140,16 +168,22 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let needed: Vec<&PreparedEncoder> = encoders
             .values()
             .flatten()
-            .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.encoder)))
+            .filter(|p| left.iter().any(|run| run.arm.encoders.contains(&p.encoder)))
             .collect();
         let source = evaluator.config.features;
-        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), options.parallelism, progress)?;
+        let peaks = left.iter().filter_map(|run| fits.get(&run.arm.name())?.as_ref().ok()?.peak.as_ref().ok());
+        let largest = peaks.map(|peak| peak.estimate.device).fold(0.0, f64::max);
+        let need = free.device.map(|free| MemoryNeed { run: largest as u64, free });
+        let workers = devices.workers(options.jobs, runs.len(), need);
+        if let Some(note) = devices.memory_note(&workers, runs.len().min(left.len()), need) {
+            progress.line(&note);
+        }
+        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), &workers, progress)?;
         let features: BTreeMap<String, std::result::Result<Arc<FrozenFeatures>, Error>> =
             needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
 
-        let bar = progress.bar("runs", left.len() as u64);
-        let outcomes = workers::each(options.parallelism, left.clone(), |(arm, seed, store)| {
-            stop::check()?;
+        let work = |on: usize, run: &OpenRun, store: &RunStore| -> Result<()> {
+            let (arm, seed) = (&run.arm, run.seed);
             let parts: Vec<EncoderFeatures> = arm
                 .encoders
                 .iter()
@@ -161,42 +195,86 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome =
-                run_arm(&evaluator, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, options.stage, progress);
-            bar.add(1);
-            outcome
-        })?;
-        drop(bar);
-        for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
-            match outcome {
-                Err(e) if e.kind() != ErrorKind::Interrupted => {
-                    record_failure(&mut failures, arm, *seed, run, e, progress)?
+            let digests = digests(arm, &encoders)?;
+            let notes = fits.get(&arm.name()).and_then(|fit| Some(fit.as_ref().ok()?.notes.as_slice()));
+            let config = evaluator.resolved_config(arm, seed, &digests)?;
+            evaluator.write_or_compare_config(store, &config, notes.unwrap_or_default())?;
+            run_arm(&evaluator, &devices.get(on), arm, seed, &parts, &digests, store, options.stage, progress)
+        };
+        // Runs on which other processes work are left to them; this process takes over those whose process ends.
+        let bar = progress.bar("runs", left.len() as u64);
+        let mut told = false;
+        let mut elsewhere: Vec<OpenRun> = Vec::new();
+        while !left.is_empty() {
+            let fates = workers::each_on(&workers, left.clone(), |on, run| {
+                stop::check()?;
+                let finished = |store: &RunStore| is_finished(store, &|_| ());
+                let fate = run.attempt(&finished, |store| work(on, &run, store), progress)?;
+                bar.add(u64::from(!matches!(fate, RunFate::Elsewhere(_))));
+                Ok(fate)
+            })?;
+            for (run, fate) in left.drain(..).zip(fates) {
+                match fate {
+                    Ok(RunFate::Finished) => {}
+                    Ok(RunFate::Failed(missing)) => failures.push(missing),
+                    Ok(RunFate::Elsewhere(_)) => elsewhere.push(run),
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    Err(e) => {
+                        failures.push(sharing::record_failure(&run.arm, run.seed, &run.store, &e, progress));
+                    }
                 }
-                _ => {}
+            }
+            stop::check()?;
+            if !elsewhere.is_empty() {
+                (left, elsewhere) = sharing::wait_for_any(elsewhere, &mut told, progress)?;
             }
         }
-        stop::check()?;
     }
     let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune.examples.len());
     Ok(RunCounts { runs: runs.len(), failures, samples })
 }
 
-/// Checks that an arm fits the language model, recipe and data. Returns the assumptions that were made.
+/// An arm that fits.
+struct ArmFit {
+    /// Assumptions that were made.
+    notes: Vec<String>,
+    /// Estimate of the memory that a run needs, or why it does not fit. Finished runs need none.
+    peak: Result<PeakMemory>,
+}
+
+/// Checks that an arm fits the language model, recipe, data and memory.
 fn check_fit(
     evaluator: &Evaluator,
     arm: &Arm,
     encoders: &BTreeMap<String, Result<PreparedEncoder>>,
-) -> Result<Vec<String>> {
+    corpora: (Option<CorpusSize>, CorpusSize),
+    free: FreeMemory,
+    stage: Option<StudyStage>,
+) -> Result<ArmFit> {
     let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
         Some(Ok(p)) => Ok(&p.card),
         Some(Err(e)) => Err(copy_error(e)),
         None => Err(Error::failed(format!("{encoder} is not in the study"))),
     });
     let cards: Vec<&ArmCard> = cards.collect::<Result<_>>()?;
-    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.device)?;
+    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(arm, positions)?;
     evaluator.check_truth(&cards)?;
-    Ok(evaluator.notes(cards))
+    let model = ArmModel::new(
+        &evaluator.config,
+        arm,
+        cards.iter().map(|card| (*card).clone()).collect(),
+        &evaluator.llm.config,
+    )?;
+    let (config, asked) = (&evaluator.config, evaluator.longest_question(&model));
+    let mut memory = model.run_memory(config, arm, &evaluator.llm.config, corpora, asked, &evaluator.devices);
+    match stage {
+        Some(StudyStage::Train) => memory.asked = None,
+        Some(StudyStage::Eval) => memory.stages.clear(),
+        _ => {}
+    }
+    let peak = memory.check(free).map_err(|e| e.context(format!("the arm {}", arm.name())));
+    Ok(ArmFit { notes: evaluator.notes(cards), peak })
 }
 
 fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> Result<BTreeMap<String, String>> {
@@ -221,24 +299,6 @@ pub(crate) fn copy_error(e: &Error) -> Error {
         Some(name) => again.downloadable(name),
         None => again,
     }
-}
-
-fn record_failure(
-    failures: &mut Vec<MissingRun>,
-    arm: &Arm,
-    seed: u64,
-    run: &RunStore,
-    e: Error,
-    progress: &Progress,
-) -> Result<()> {
-    progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(&e) };
-    // A full disk may be the cause, so a failed write does not stop the report.
-    if let Err(e) = run.write_failure(&missing) {
-        progress.line(&format!("failed.json could not be written: {e}"));
-    }
-    failures.push(missing);
-    Ok(())
 }
 
 /// The failure of a run that the stage `eval` finds without a model. It is not recorded in the run's directory, which
@@ -267,7 +327,16 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
             .hint("give the directory of a study, OUT/<study>, such as runs/nano"));
     }
+    // Of several processes that finish a study at once, each reads all results after the one before has written.
+    let waiting = |owner: &Owner| Progress::new().line(&format!("waiting for {owner}, which writes the report"));
+    let _lease = out.is_none().then(|| store::claim_study(dir, "report", &waiting)).transpose()?;
     let mut data = StudyData::load(dir)?;
+    for missing in &mut data.missing {
+        if let Some(owner) = RunStore::at(&store::run_dir(dir, &missing.arm, missing.seed)).owner()? {
+            missing.cause = format!("not finished: it is being worked on by {owner}");
+            missing.hint = Some("run the same command again when it has ended".into());
+        }
+    }
     if let Some(only) = only {
         let wanted = |arm: &str, seed: u64| only.iter().any(|(a, s)| a == arm && *s == seed);
         data.runs.retain(|r| wanted(&r.results.run.arm, r.results.run.seed));
@@ -314,6 +383,18 @@ pub fn report_stage(study: &StudyConfig, out: &Path) -> Result<StudyOutcome> {
     report(&dir, None, Some(&runs_of(study)))
 }
 
+/// Says that the runs of a report were made on devices that compute different bits; `None` if they were not.
+fn mixed_devices(data: &StudyData) -> Option<String> {
+    let mut devices: BTreeMap<&str, usize> = BTreeMap::new();
+    for run in &data.runs {
+        *devices.entry(run.results.versions.get("device").unwrap_or(&run.results.device)).or_default() += 1;
+    }
+    let shown: Vec<String> = devices.iter().map(|(device, runs)| format!("{runs} on {device}")).collect();
+    (shown.len() > 1).then(|| {
+        format!("the runs were made on {} devices, whose results differ in rounding: {}", shown.len(), shown.join("; "))
+    })
+}
+
 /// Collects title, question, command and evidence of a study for its report, and sets the directories in which the
 /// report looks for images.
 fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
@@ -341,7 +422,7 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
         command,
-        notes: Vec::new(),
+        notes: mixed_devices(data).into_iter().collect(),
         evidence,
     })
 }

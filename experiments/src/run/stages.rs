@@ -5,12 +5,12 @@
 
 use crate::data;
 use crate::features::{FrozenFeatures, PreparedEncoder, prepare_all};
-use crate::machine::device;
+use crate::machine::device_set::DeviceSet;
 use crate::machine::progress::Progress;
 use crate::machine::terminal;
 use crate::run::evaluator::Evaluator;
 use crate::run::ranking::{self, StudyOptions};
-use crate::run::store::RunStore;
+use crate::run::store::{RunStore, run_dir};
 use crate::run::{checks, notes};
 use crate::study::{Arm, ArmEncoder, FeatureSourceKind, Freeze, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result};
@@ -176,16 +176,17 @@ fn encode(
         progress.line("nothing to encode: the study has features = \"computed\", so that runs compute them as needed");
         return Ok(StageOutcome { stage: StudyStage::Encode, total, failed: Vec::new() });
     }
-    let device = device::parse(&options.device)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
     let data = data::open(&study.evaluator.data, progress)?;
     let alone = encoders.iter().map(|encoder| Arm::new(vec![encoder.clone()], Freeze::Frozen));
     let alone = StudyConfig { arms: alone.collect(), ..study.clone() };
     let encoders = prepare_all(&alone, &data.dir, progress);
-    let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
+    let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &devices, progress)?;
     let prepared: Vec<&PreparedEncoder> = encoders.values().flatten().collect();
     notes::print_notes(&evaluator.notes(prepared.iter().map(|p| &p.card)), progress);
     let source = evaluator.config.features;
-    let features = FrozenFeatures::open_all(&prepared, source, evaluator.image_set(), options.parallelism, progress)?;
+    let workers = devices.workers(options.jobs, total, None);
+    let features = FrozenFeatures::open_all(&prepared, source, evaluator.image_set(), &workers, progress)?;
     let encoded = prepared.iter().zip(features).filter_map(|(p, f)| Some((p.encoder.to_string(), f.err()?)));
     let encoded: Vec<(String, Error)> = encoded.collect();
     let unprepared =
@@ -207,7 +208,7 @@ fn encode(
 fn record(study: &StudyConfig, dir: &Path, failure: &StageFailure, progress: &Progress) {
     let needing = |arm: &Arm| arm.encoders.iter().any(|e| e.to_string() == failure.name);
     for (arm, seed) in study.runs().into_iter().filter(|(arm, _)| needing(arm)) {
-        let run = RunStore::at(&dir.join(arm.name()).join(format!("seed-{seed}")));
+        let run = RunStore::at(&run_dir(dir, &arm.name(), seed));
         if run.dir().join("results.json").exists() || run.model().exists() {
             continue;
         }

@@ -2,15 +2,15 @@
 
 use crate::data;
 use crate::features::{EncoderFeatures, FrozenFeatures, PreparedEncoder};
-use crate::machine::device;
+use crate::machine::device_set::DeviceSet;
 use crate::machine::progress::Progress;
 use crate::machine::workers::{self, Parallelism};
 use crate::run::evaluator::Evaluator;
-use crate::run::store::{self, RunStore};
+use crate::run::store::RunStore;
 use crate::run::training::{TrainJob, train};
 use crate::run::{checks, notes};
 use crate::study::RunConfig;
-use burgess_base::Result;
+use burgess_base::{Error, Result};
 use burgess_probe::data::Examples;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,14 +52,18 @@ struct CheckedRun {
 
 /// Opens the parts of a run and makes all checks that are possible before the first step.
 fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<CheckedRun> {
-    let device = device::open(&options.device, progress)?;
+    let devices = DeviceSet::open(&options.device, progress)?;
+    if let [_, second, ..] = devices.names() {
+        return Err(Error::usage(format!("one model is trained on one device, but {second} is named too"))
+            .hint("name one device; `burgess rank` runs the arms of a study on several"));
+    }
     let data = data::open(&run.evaluator.data, progress)?;
     let encoders: Vec<PreparedEncoder> =
         run.encoders.iter().map(|e| PreparedEncoder::open(e, &run.evaluator, &data.dir)).collect::<Result<_>>()?;
-    let mut evaluator = Evaluator::open(&run.name, &run.evaluator, data, &options.device, device, progress)?;
+    let mut evaluator = Evaluator::open(&run.name, &run.evaluator, data, &devices, progress)?;
     evaluator.threads = options.threads;
     let (arm, cards) = (run.arm(), encoders.iter().map(|p| &p.card).collect::<Vec<_>>());
-    let positions = checks::check_arm(&run.evaluator, &evaluator.llm, &arm, &cards, &evaluator.device)?;
+    let positions = checks::check_arm(&run.evaluator, &evaluator.llm, &arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(&arm, positions)?;
     evaluator.check_truth(&cards)?;
     let notes = evaluator.notes(cards);
@@ -108,12 +112,12 @@ pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progres
 pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<TrainOutcome> {
     let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
     checks::check_writable(&dir)?;
-    // An existing run is locked before the checks; the directory of a new run is created only after they pass.
-    let begun = dir.join("config.json").exists().then(|| store::lock(&dir)).transpose()?;
+    // An existing run is claimed before the checks; the directory of a new run is created only after they pass.
+    let store = RunStore::at(&dir);
+    let begun = store.has_config().then(|| store.claim_alone()).transpose()?;
     let (arm, ready) = (run.arm(), check(run, options, progress)?);
     let CheckedRun { evaluator, encoders, notes, .. } = ready;
-    let _lock = begun.map_or_else(|| store::lock(&dir), Ok)?;
-    let store = RunStore::at(&dir);
+    let store = begun.map_or_else(|| store.claim_alone(), Ok)?;
     let digests: BTreeMap<String, String> =
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = evaluator.resolved_config(&arm, run.seed, &digests)?;
@@ -124,8 +128,8 @@ pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress)
         progress.line(&format!("{} is already trained", run.name));
     } else {
         let needed: Vec<&PreparedEncoder> = encoders.iter().collect();
-        let (source, all_cores) = (run.evaluator.features, Parallelism::of_this_machine(None));
-        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), all_cores, progress)?;
+        let (source, all_cores) = (run.evaluator.features, evaluator.devices.workers(None, 1, None));
+        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), &all_cores, progress)?;
         let encoder_features: Vec<EncoderFeatures> = encoders
             .iter()
             .zip(features)
@@ -133,8 +137,10 @@ pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress)
                 Ok(EncoderFeatures { encoder: p.encoder.clone(), card: p.card.clone(), features: Arc::new(f?) })
             })
             .collect::<Result<_>>()?;
+        let device = evaluator.devices.get(0);
         let job = TrainJob {
             evaluator: &evaluator,
+            device: &device,
             arm: &arm,
             seed: run.seed,
             config: &config,

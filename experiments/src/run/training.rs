@@ -12,10 +12,11 @@ use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Examples, PackedExamples};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
 use burgess_probe::recipe::{ParameterGroup, Stage};
-use burgess_probe::train::{self, FeatureSource, SavedState, StageOutcome, StateSaver, StepLog};
+use burgess_probe::train::{self, FeatureSource, SavePermit, SavedState, StageOutcome, StateSaver, StepLog};
 use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 
 /// The run that is trained.
@@ -23,6 +24,8 @@ use std::time::Duration;
 pub struct TrainJob<'a> {
     /// Evaluator that trains the model.
     pub evaluator: &'a Evaluator,
+    /// Device that computes.
+    pub device: &'a Device,
     /// Arm of the run.
     pub arm: &'a Arm,
     /// Seed of the run.
@@ -49,12 +52,32 @@ const STATISTICS_BATCH: usize = 64;
 /// File name of the aligned connector in its directory.
 const ALIGNED: &str = "connector.safetensors";
 
+/// File of the number of steps of each stage, in order, for whoever watches the training.
+pub const STEPS: &str = "steps.json";
+
+/// Reads the number of steps of each stage of the run in a directory, in order; empty before its training begins.
+pub fn planned_steps(dir: &Path) -> Vec<(String, usize)> {
+    let path = dir.join(STEPS);
+    if path.is_file() { atomic::read_json(&path).unwrap_or_default() } else { Vec::new() }
+}
+
+/// Writes the number of steps of each stage of a run.
+fn write_planned_steps(job: &TrainJob<'_>, store: &RunStore) -> Result<()> {
+    let (recipe, sets) = (&job.evaluator.config.recipe, (&job.evaluator.align, &job.evaluator.tune));
+    let align = recipe.align.as_ref().zip(sets.0.as_ref());
+    let stages =
+        align.into_iter().map(|(stage, set)| (STAGES[0], stage, set)).chain([(STAGES[1], &recipe.tune, sets.1)]);
+    let steps: Vec<(String, usize)> =
+        stages.map(|(name, stage, set)| (name.to_string(), stage.total_steps(set.examples.len()))).collect();
+    if planned_steps(store.dir()) == steps { Ok(()) } else { atomic::write_json(&store.dir().join(STEPS), &steps) }
+}
+
 /// Trains the model of a run, starting from the last saved state, and saves the model.
 pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore, bar: &Bar) -> Result<Mllm> {
     // After a signal, the state of the stage is saved before the process ends.
     let _section = stop::section()?;
-    let TrainJob { evaluator, arm, seed, .. } = *job;
-    let device = &evaluator.device;
+    let TrainJob { evaluator, device, arm, seed, .. } = *job;
+    write_planned_steps(job, store)?;
     let recipe = &evaluator.config.recipe;
     bar.message(&format!("{}: loading the language model", job.title()));
     let (llm, _) = load_llm(&evaluator.llm.dir, device)?;
@@ -82,6 +105,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
         } else {
             standardise(&mut model, &set.examples, &frozen, device)?;
             model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
+            store.check_owned()?;
             atomic::create_dir_with(&store.aligned(), |dir| {
                 checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &dir.join(ALIGNED))?;
                 checksums::record_all(dir)
@@ -113,6 +137,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
             train_stage(job, "tune", &tune, model, examples, &pixels, store, bar)?
         }
     };
+    store.check_owned()?;
     // Saved in f32, so that a resumed run answers with exactly the same weights.
     model.save(&evaluator.llm.tokenizer, &store.model(), Precision::F32)?;
     model_cards::write(&store.model(), encoders)?;
@@ -144,7 +169,9 @@ fn train_stage(
     bar: &Bar,
 ) -> Result<Mllm> {
     let identity = json!({"stage": stage, "examples": examples.len(), "of": job.config});
-    let saver = StateSaver { every: job.save_interval, ..StateSaver::new(&store.state(name), identity) };
+    let owned = store.clone();
+    let permit = Some(SavePermit::new(move || owned.check_owned()));
+    let saver = StateSaver { every: job.save_interval, permit, ..StateSaver::new(&store.state(name), identity) };
     let saved = saver.open()?;
     let done = saved.as_ref().map_or(0, SavedState::step);
     if saved.as_ref().is_some_and(|s| !s.checked()) {
@@ -156,7 +183,7 @@ fn train_stage(
     // Keep the log lines of earlier stages, and those of this stage up to the saved state.
     let earlier = STAGES.iter().take_while(|s| **s != name).map(|s| (*s, usize::MAX));
     let mut log = store.train_log(&earlier.chain([(name, done)]).collect::<Vec<_>>())?;
-    if let Some(note) = truncation_note(stage, &model, examples, source, &job.evaluator.device)? {
+    if let Some(note) = truncation_note(stage, &model, examples, source, job.device)? {
         bar.line(&format!("note: {}, {name}: {note}", job.title()));
     }
     bar.begin(done as u64, stage.total_steps(examples.len()) as u64);
@@ -195,9 +222,9 @@ fn train_stage(
         name,
         stage,
         seed: job.seed,
-        device: &job.evaluator.device,
+        device: job.device,
         on_step: &mut on_step,
-        stop: &stop::requested,
+        stop: &|| stop::requested() || store.is_lost(),
         saver: Some(&saver),
         resume: saved,
     };

@@ -3,7 +3,7 @@
 use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field};
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules};
+use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, Rules};
 use divan::counter::{BytesCount, ItemsCount};
 use parquet::arrow::ArrowWriter;
 use std::fs::File;
@@ -50,7 +50,7 @@ fn score(bencher: divan::Bencher<'_, '_>, id: &str, accepted: usize) {
     let qs = questions(bench, accepted);
     bencher.counter(ItemsCount::new(ANSWERS)).bench_local(|| {
         let judge = |(i, q): (usize, &Question)| bench.judge(q, SAID[i % 7], Rules::Official);
-        let judged: Vec<Judged> = qs.iter().enumerate().map(judge).collect();
+        let judged: Vec<AnswerScore> = qs.iter().enumerate().map(judge).collect();
         bench.aggregate(&qs, &judged, Rules::Official).map(|outcome| outcome.score)
     });
 }

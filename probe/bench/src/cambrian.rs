@@ -6,7 +6,7 @@
 
 use crate::labels::choice_letter;
 use crate::question::Question;
-use crate::score::{Judged, judge_choice_letter, plain_number};
+use crate::score::{AnswerScore, judge_choice_letter, plain_number};
 
 /// The line with which some benchmarks of `cambrian-1` ask for a letter.
 pub(crate) const ONLY_LETTER_LINE: &str =
@@ -63,12 +63,12 @@ pub(crate) fn offered(text: &str, q: &Question) -> Option<char> {
 }
 
 /// Judges the letter that is the [`first_character`] of the announced text.
-pub(crate) fn judge_first_character(q: &Question, answer: &str, stops: &[char]) -> Judged {
+pub(crate) fn judge_first_character(q: &Question, answer: &str, stops: &[char]) -> AnswerScore {
     judge_choice_letter(q, first_character(answer, stops).and_then(|c| offered(&c.to_string(), q)))
 }
 
 /// Judges the letter that is the [`first_word`].
-pub(crate) fn judge_first_word(q: &Question, answer: &str) -> Judged {
+pub(crate) fn judge_first_word(q: &Question, answer: &str) -> AnswerScore {
     judge_choice_letter(q, first_word(answer).and_then(|word| offered(&word, q)))
 }
 

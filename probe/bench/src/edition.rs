@@ -6,20 +6,20 @@ use crate::vlmevalkit;
 use burgess_base::Result;
 use std::path::Path;
 
-/// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `kit` or contains it),
+/// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `tsv` or contains it),
 /// else it is the hub's.
-pub fn open(root: &Path, source: &DatasetSource<'_>, kit: &str) -> Result<(DatasetTable, bool)> {
-    match vlmevalkit::table(root, kit) {
+pub fn open(root: &Path, source: &DatasetSource<'_>, tsv: &str) -> Result<(DatasetTable, bool)> {
+    match vlmevalkit::table(root, tsv) {
         Some(table) => Ok((table, true)),
         None => Ok((DatasetTable::open(root, source)?, false)),
     }
 }
 
 /// Opens the table as [`open`] does, where the authors' own edition is a single file called `name`.
-pub fn open_named(root: &Path, source: &DatasetSource<'_>, kit: &str, name: &str) -> Result<(DatasetTable, bool)> {
-    match vlmevalkit::table(root, kit) {
+pub fn open_named(root: &Path, source: &DatasetSource<'_>, tsv: &str, name: &str) -> Result<(DatasetTable, bool)> {
+    match vlmevalkit::table(root, tsv) {
         None if root.is_file() || table::is_there(&root.join(name)) => Ok((DatasetTable::named(root, &[name])?, false)),
-        _ => open(root, source, kit),
+        _ => open(root, source, tsv),
     }
 }
 

@@ -16,7 +16,7 @@
 //!
 //! Three rules hold for every benchmark. An answer that cannot be parsed is never guessed: it is counted
 //! ([`BenchmarkOutcome::n_unparsed`]) and scores 0. The model's reasoning is removed before its answer is read
-//! ([`reasoning`]). Questions about the same image, or of the same pair, form one [`ScoredUnit`], so that standard
+//! ([`reasoning`]). Questions about the same image, or of the same pair, form one [`UnitTotals`], so that standard
 //! errors are computed over independent units and not over questions.
 //!
 //! ```
@@ -72,5 +72,5 @@ pub use predictions::{
 };
 pub use question::{Question, QuestionSet};
 pub use rules::Rules;
-pub use score::{BenchmarkOutcome, Judged, ScoredItem, ScoredUnit};
+pub use score::{AnswerScore, BenchmarkOutcome, ScoredItem, UnitTotals};
 pub use skipped::{SkippedRows, SkippedRowsTally};

@@ -5,7 +5,7 @@
 //! answers 31 were judged differently; all of them contain one of the control characters U+001C to U+001F, which Python
 //! counts as white space. `tests/reference/scorers_lmms_eval.py` generates the golden verdicts.
 
-use crate::score::{Judged, plain_number};
+use crate::score::{AnswerScore, plain_number};
 
 /// The line, without a full stop, with which the task of MMStar asks for a letter.
 pub(crate) const MMSTAR_LINE: &str = "Answer with the option's letter from the given choices directly";
@@ -43,8 +43,8 @@ pub(crate) fn cleaned(answer: &str) -> String {
 }
 
 /// Returns the verdict on a text; an empty text that is not right is unparsed.
-pub(crate) fn on_text(said: &str, right: bool) -> Judged {
-    if said.is_empty() && !right { Judged::unparsed() } else { Judged::new(said, right) }
+pub(crate) fn on_text(said: &str, right: bool) -> AnswerScore {
+    if said.is_empty() && !right { AnswerScore::unparsed() } else { AnswerScore::new(said, right) }
 }
 
 /// Returns the line with which the prompts of BLINK and CV-Bench begin.

@@ -10,14 +10,14 @@ pub use crate::letter::letter;
 
 /// The verdict on one answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Judged {
+pub struct AnswerScore {
     /// The parsed answer; `None` if the answer could not be parsed (then `score` is 0).
     pub parsed: Option<String>,
     /// The score, from 0 (wrong) to 1 (right).
     pub score: f64,
 }
 
-impl Judged {
+impl AnswerScore {
     /// Returns the verdict on an answer that could not be parsed.
     pub fn unparsed() -> Self {
         Self { parsed: None, score: 0.0 }
@@ -32,7 +32,7 @@ impl Judged {
 /// A group of questions that are not independent of each other. A score is `100 · Σ sum / Σ weight` over units, so
 /// bootstrap resampling needs only the units.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ScoredUnit {
+pub struct UnitTotals {
     /// The [`Question::unit`] of its questions.
     pub id: String,
     /// Weighted sum of the scores of its questions or pairs.
@@ -55,7 +55,7 @@ pub struct BenchmarkOutcome {
     /// Number of answers that could not be parsed.
     pub n_unparsed: usize,
     /// The units for resampling, sorted by id.
-    pub units: Vec<ScoredUnit>,
+    pub units: Vec<UnitTotals>,
     /// The same metric on each subtask alone.
     pub subtasks: BTreeMap<String, f64>,
 }
@@ -88,26 +88,26 @@ pub fn short_answer_prompt(question: &str) -> String {
 }
 
 /// Judges an answer to a question with lettered choices; `parsed` is the upper-case letter.
-pub fn judge_letter(q: &Question, answer: &str) -> Judged {
+pub fn judge_letter(q: &Question, answer: &str) -> AnswerScore {
     match letter(answer, &q.options) {
-        Some(said) => Judged::new(choice_label(said), choice_index(&q.answer) == Some(said)),
-        None => Judged::unparsed(),
+        Some(said) => AnswerScore::new(choice_label(said), choice_index(&q.answer) == Some(said)),
+        None => AnswerScore::unparsed(),
     }
 }
 
 /// Judges a letter that was read from an answer; it may be a letter of no choice. `None` is an unparsed answer.
-pub fn judge_choice_letter(q: &Question, said: Option<char>) -> Judged {
+pub fn judge_choice_letter(q: &Question, said: Option<char>) -> AnswerScore {
     match said {
-        Some(said) => Judged::new(said, choice_letter(&q.answer) == Some(said)),
-        None => Judged::unparsed(),
+        Some(said) => AnswerScore::new(said, choice_letter(&q.answer) == Some(said)),
+        None => AnswerScore::unparsed(),
     }
 }
 
 /// Judges yes (`true`) or no (`false`) that was read from an answer; `None` is an unparsed answer.
-pub fn judge_yes_no(q: &Question, said: Option<bool>) -> Judged {
+pub fn judge_yes_no(q: &Question, said: Option<bool>) -> AnswerScore {
     match said {
-        Some(said) => Judged::new(if said { "yes" } else { "no" }, yes_no(&q.answer) == Some(said)),
-        None => Judged::unparsed(),
+        Some(said) => AnswerScore::new(if said { "yes" } else { "no" }, yes_no(&q.answer) == Some(said)),
+        None => AnswerScore::unparsed(),
     }
 }
 
@@ -128,11 +128,11 @@ pub fn normalise(answer: &str) -> String {
 }
 
 /// Judges by exact match after [`normalise`]; an empty answer is unparsed.
-pub fn judge_exact(q: &Question, answer: &str) -> Judged {
+pub fn judge_exact(q: &Question, answer: &str) -> AnswerScore {
     let said = normalise(answer);
     match said.is_empty() {
-        true => Judged::unparsed(),
-        false => Judged::new(&*said, said == normalise(&q.answer)),
+        true => AnswerScore::unparsed(),
+        false => AnswerScore::new(&*said, said == normalise(&q.answer)),
     }
 }
 
@@ -324,7 +324,7 @@ pub fn aggregate_items(mut items: Vec<ScoredItem>, n: usize, n_unparsed: usize) 
     }
     // Floating-point sums depend on the order, so items are sorted first.
     items.sort_by(|a, b| (&a.unit, &a.subtask).cmp(&(&b.unit, &b.subtask)).then(a.score.total_cmp(&b.score)));
-    let mut units: Vec<ScoredUnit> = Vec::new();
+    let mut units: Vec<UnitTotals> = Vec::new();
     let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for item in items {
         let (sum, weight) = (item.weight * item.score, item.weight);
@@ -338,7 +338,7 @@ pub fn aggregate_items(mut items: Vec<ScoredItem>, n: usize, n_unparsed: usize) 
                 unit.sum += sum;
                 unit.weight += weight;
             }
-            None => units.push(ScoredUnit { id: item.unit, sum, weight }),
+            None => units.push(UnitTotals { id: item.unit, sum, weight }),
         }
     }
     if units.is_empty() {
@@ -359,7 +359,7 @@ fn percent(fraction: f64) -> f64 {
 
 /// Computes the linearised standard error of a ratio of sums over independent units, in percent: 100 · √(k/(k−1)
 /// · Σ(sum − mean·weight)²) / Σ weight.
-fn stderr(units: &[ScoredUnit], mean: f64, total: f64) -> f64 {
+fn stderr(units: &[UnitTotals], mean: f64, total: f64) -> f64 {
     let k = units.len() as f64;
     if units.len() < 2 {
         return 50.0;

@@ -9,7 +9,7 @@
 use crate::lmms;
 use crate::question::Question;
 use crate::rules::Rules;
-use crate::score::Judged;
+use crate::score::AnswerScore;
 use crate::score::decimal_digit;
 use burgess_base::{Error, Result};
 use std::borrow::Cow;
@@ -147,14 +147,14 @@ pub(crate) const JUDGED: &str = "The answer and the answers of ten annotators ar
     answer that no annotator gave is unparsed.";
 
 /// Judges by consensus. An empty answer that no annotator gave is unparsed.
-pub fn judge(q: &Question, answer: &str, rules: Rules) -> Judged {
+pub fn judge(q: &Question, answer: &str, rules: Rules) -> AnswerScore {
     let cleaned = (rules == Rules::LmmsEval).then(|| lmms::cleaned(answer));
     let answer = cleaned.as_deref().unwrap_or(answer);
     let said = normalise(answer);
     let score = consensus(&said, &q.accepted);
     match answer.trim().is_empty() && score == 0.0 {
-        true => Judged::unparsed(),
-        false => Judged { parsed: Some(said), score },
+        true => AnswerScore::unparsed(),
+        false => AnswerScore { parsed: Some(said), score },
     }
 }
 

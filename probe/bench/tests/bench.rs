@@ -2,8 +2,8 @@
 //! what happens to broken files.
 
 use burgess_bench::{
-    self as bench, AnswerForm, Benchmark, BenchmarkOutcome, Category, ImageLocation, Judged, Predictions, Question,
-    Rules, labels, score,
+    self as bench, AnswerForm, AnswerScore, Benchmark, BenchmarkOutcome, Category, ImageLocation, Predictions,
+    Question, Rules, labels, score,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -65,7 +65,8 @@ fn right(b: &dyn Benchmark, q: &Question) -> String {
 }
 
 fn outcome(b: &dyn Benchmark, qs: &[Question], answer: impl Fn(usize, &Question) -> String) -> BenchmarkOutcome {
-    let judged: Vec<Judged> = qs.iter().enumerate().map(|(i, q)| b.judge(q, &answer(i, q), Rules::Official)).collect();
+    let judged: Vec<AnswerScore> =
+        qs.iter().enumerate().map(|(i, q)| b.judge(q, &answer(i, q), Rules::Official)).collect();
     b.aggregate(qs, &judged, Rules::Official).expect("complete pairs")
 }
 
@@ -151,7 +152,7 @@ fn pair_sums_are_those_of_the_goldens() {
                     (q.unit, q.image_id, q.subtask) =
                         (text(pair, "unit").into(), text(pair, "unit").into(), text(pair, "subtask").into());
                     qs.push(q);
-                    judged.push(Judged::new("yes", right == 1.0));
+                    judged.push(AnswerScore::new("yes", right == 1.0));
                 }
             }
             let ours = bench(id).aggregate(&qs, &judged, Rules::Official).expect("pairs").score;
@@ -306,7 +307,7 @@ fn incomplete_pairs_and_wrong_lengths_are_errors() {
     for id in ["nano-mme", "nano-mmvp"] {
         let b = bench(id);
         let qs = sample(b);
-        let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, "yes", Rules::Official)).collect();
+        let judged: Vec<AnswerScore> = qs.iter().map(|q| b.judge(q, "yes", Rules::Official)).collect();
         let error = b.aggregate(&qs[1..], &judged[1..], Rules::Official).expect_err("half a pair");
         assert!(error.to_string().contains("question `q1`") && error.hint_text().is_some(), "{error}");
         assert!(

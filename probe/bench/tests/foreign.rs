@@ -29,7 +29,7 @@ fn row(index: &str, image: &str, choices: [&str; 3], answer: &str) -> Vec<String
 }
 
 /// VLMEvalKit's editions with choices, by benchmark.
-const KITS: [(&str, &str); 11] = [
+const VLMEVALKIT_TABLES: [(&str, &str); 11] = [
     ("ai2d", "AI2D_TEST.tsv"),
     ("scienceqa", "ScienceQA_TEST.tsv"),
     ("seed-bench", "SEEDBench_IMG.tsv"),
@@ -60,7 +60,7 @@ fn unusable_rows_are_skipped_and_counted() -> Checked {
         vec!["16".into(), p1.clone()],
         row("17", &p2, ["left", "right", ""], "B"),
     ];
-    for (id, name) in KITS {
+    for (id, name) in VLMEVALKIT_TABLES {
         let dir = tempfile::tempdir()?;
         let line = |cells: &[String]| format!("{}\n", cells.join("\t"));
         let header: Vec<String> = HEADER.map(String::from).to_vec();

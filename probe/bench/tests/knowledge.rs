@@ -1,7 +1,7 @@
 //! The benchmarks of perception and knowledge against the scorers of their authors, lmms-eval and the `cambrian-1` code
 //! (goldens from `tests/reference/scorers_knowledge.py`), and in the editions in which they are published.
 
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, read_images};
+use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, Rules, read_images};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::fs;
@@ -120,7 +120,7 @@ fn every_difference_to_a_published_scorer_has_a_reason() {
 }
 
 /// The questions of a case of sums, and the verdicts on them.
-fn summed(case: &Value) -> (Vec<Question>, Vec<Judged>) {
+fn summed(case: &Value) -> (Vec<Question>, Vec<AnswerScore>) {
     let questions = case["questions"].as_array().expect("questions");
     let text = |q: &Value, field: &str| q[field].as_str().unwrap_or_default().to_string();
     let of = |(i, q): (usize, &Value)| {
@@ -133,7 +133,7 @@ fn summed(case: &Value) -> (Vec<Question>, Vec<Judged>) {
             facts: facts(&q["facts"]).collect(),
             ..Question::default()
         };
-        (question, Judged::new(q["said"].as_str().unwrap_or("A"), q["score"] == 1.0))
+        (question, AnswerScore::new(q["said"].as_str().unwrap_or("A"), q["score"] == 1.0))
     };
     questions.iter().enumerate().map(of).unzip()
 }
@@ -175,7 +175,7 @@ proptest! {
                     facts: names.map(|(k, v)| (k.to_string(), v)).into(),
                     ..Question::default()
                 });
-                judged.push(Judged::new("A", *right));
+                judged.push(AnswerScore::new("A", *right));
             }
         }
         let plain = 100.0 * judged.iter().map(|j| j.score).sum::<f64>() / judged.len() as f64;
@@ -259,7 +259,7 @@ fn questions_are_filtered_grouped_and_shown_as_published() {
 
     let mme = find("mme");
     let qs = read(mme, &fixture("mme"));
-    let judged: Vec<Judged> = qs.iter().map(|q| Judged::new("yes", q.subtask != "code_reasoning")).collect();
+    let judged: Vec<AnswerScore> = qs.iter().map(|q| AnswerScore::new("yes", q.subtask != "code_reasoning")).collect();
     let outcome = mme.aggregate(&qs, &judged, Rules::Official).expect("pairs");
     assert_eq!((outcome.score, outcome.subtasks["code_reasoning"]), (100.0, 0.0), "cognition does not count");
 }

@@ -1,7 +1,7 @@
 //! The rules `lmms-eval` against the verdicts, prompts and printed numbers of lmms-eval 0.7.3 (goldens of
 //! `tests/reference/scorers_lmms_eval.py`, which calls that library).
 
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules};
+use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, Rules};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,7 +66,7 @@ fn problem(id: &str, case: &Value, scores: &Value) -> Option<String> {
     let (questions, scores) = (questions(case), scores.as_array().cloned().unwrap_or_default());
     assert_eq!(questions.len(), scores.len(), "{id}: {case}");
     questions.iter().zip(&scores).find_map(|(q, score)| {
-        let Judged { parsed, score: ours } = of(id).judge(q, answer, Rules::LmmsEval);
+        let AnswerScore { parsed, score: ours } = of(id).judge(q, answer, Rules::LmmsEval);
         let same = match score.as_f64() {
             Some(score) => (ours - score).abs() <= 1e-12,
             None => ours == 0.0 && parsed.is_none(),
@@ -124,7 +124,7 @@ fn numbers_are_those_that_the_library_prints() -> Checked {
         for run in table["runs"].as_array().expect("runs") {
             runs += 1;
             let said = |q: &Question| run["answers"][q.row.to_string()].as_str().unwrap_or_default().to_string();
-            let judged: Vec<Judged> = qs.iter().map(|q| of(id).judge(q, &said(q), Rules::LmmsEval)).collect();
+            let judged: Vec<AnswerScore> = qs.iter().map(|q| of(id).judge(q, &said(q), Rules::LmmsEval)).collect();
             let outcome = of(id).aggregate(&qs, &judged, Rules::LmmsEval)?;
             for (name, number) in run["numbers"].as_object().expect("numbers") {
                 let ours = outcome.subtasks.get(&format!("lmms-eval {name}")).copied().unwrap_or(f64::NAN);
@@ -154,7 +154,7 @@ fn only_tasks_of_lmms_eval_have_its_rules() -> Checked {
     }
     for id in ["docvqa-test", "st-vqa"] {
         let qs = of(id).read(&golden("benchmarks").join(id)).unwrap_or_else(|e| panic!("{e}"));
-        let judged: Vec<Judged> = qs.iter().map(|q| of(id).judge(q, "x", Rules::LmmsEval)).collect();
+        let judged: Vec<AnswerScore> = qs.iter().map(|q| of(id).judge(q, "x", Rules::LmmsEval)).collect();
         assert!(of(id).aggregate(&qs, &judged, Rules::LmmsEval).is_err(), "a server scores it");
     }
     Ok(())

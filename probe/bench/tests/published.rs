@@ -1,7 +1,7 @@
 //! Properties of every published benchmark, tested on a small fixture in its published schema
 //! (`tests/golden/benchmarks/<id>/`, made by `tests/reference/benchmarks_*.py`).
 
-use burgess_bench::{self as bench, Benchmark, Category, Judged, Question, Rules, read_images};
+use burgess_bench::{self as bench, AnswerScore, Benchmark, Category, Question, Rules, read_images};
 use std::path::PathBuf;
 
 const RULES: [Rules; 3] = [Rules::Official, Rules::Cambrian1, Rules::LmmsEval];
@@ -34,7 +34,7 @@ fn score(
     rules: Rules,
     answer: impl Fn(&Question) -> String,
 ) -> bench::BenchmarkOutcome {
-    let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, &answer(q), rules)).collect();
+    let judged: Vec<AnswerScore> = qs.iter().map(|q| b.judge(q, &answer(q), rules)).collect();
     b.aggregate(qs, &judged, rules).unwrap_or_else(|e| panic!("{}: {e}", b.id()))
 }
 

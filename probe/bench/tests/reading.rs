@@ -2,7 +2,7 @@
 //! scorers (goldens of `tests/reference/scorers_reading.py`), and reading of their tables (fixtures of
 //! `benchmarks_reading.py`).
 
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules};
+use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, Rules};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,7 +63,7 @@ fn verdicts_are_those_of_the_published_scorers() -> Checked {
         for case in &cases {
             let answer = case["answer"].as_str().unwrap_or_default();
             for rules in [Rules::Official, Rules::Cambrian1] {
-                let Judged { parsed, score } = of(id).judge(&question(&case["gold"]), answer, rules);
+                let AnswerScore { parsed, score } = of(id).judge(&question(&case["gold"]), answer, rules);
                 let expected = case[rules.as_str()].as_f64().unwrap_or(f64::NAN);
                 if (score - expected).abs() > 1e-12 || (parsed.is_none() && score != 0.0) {
                     wrong.push(format!("{id} {}: {score} for {parsed:?}: {case}", rules.as_str()));
@@ -89,7 +89,7 @@ fn every_difference_to_a_published_scorer_has_a_reason() -> Checked {
 }
 
 /// `vizwiz` and the hub's edition of others number or name their rows otherwise than VLMEvalKit.
-const KITS: [(&str, &str); 9] = [
+const VLMEVALKIT_TABLES: [(&str, &str); 9] = [
     ("chartqa", "ChartQA_TEST"),
     ("ocrbench", "OCRBench"),
     ("textvqa", "TextVQA_VAL"),
@@ -103,22 +103,22 @@ const KITS: [(&str, &str); 9] = [
 
 #[test]
 fn vlmevalkits_edition_asks_the_same() -> Checked {
-    for (id, name) in KITS {
+    for (id, name) in VLMEVALKIT_TABLES {
         let b = of(id);
         let own = b.read(&golden("benchmarks").join(id))?;
-        let kit = b.read(&golden("benchmarks").join(id).join("vlmevalkit").join(format!("{name}.tsv")))?;
-        assert!(kit.len() >= 2, "{id}");
-        for (own, kit) in own.iter().zip(&kit) {
+        let theirs = b.read(&golden("benchmarks").join(id).join("vlmevalkit").join(format!("{name}.tsv")))?;
+        assert!(theirs.len() >= 2, "{id}");
+        for (own, theirs) in own.iter().zip(&theirs) {
             let told = |q: &Question| (q.row, q.question.clone(), q.options.clone(), q.accepted.clone());
-            assert_eq!(told(own), told(kit), "{id}");
+            assert_eq!(told(own), told(theirs), "{id}");
             assert_eq!(
                 own.answer.trim_matches(['(', ')']).to_lowercase(),
-                kit.answer.trim_matches(['(', ')']).to_lowercase(),
+                theirs.answer.trim_matches(['(', ')']).to_lowercase(),
                 "{id}"
             );
-            assert_eq!(b.prompt(own, Rules::Official), b.prompt(kit, Rules::Official), "{id}");
+            assert_eq!(b.prompt(own, Rules::Official), b.prompt(theirs, Rules::Official), "{id}");
         }
-        let bytes = bench::read_images(&kit.iter().flat_map(|q| &q.images).collect::<Vec<_>>());
+        let bytes = bench::read_images(&theirs.iter().flat_map(|q| &q.images).collect::<Vec<_>>());
         assert!(bytes.iter().all(|b| b.as_ref().is_ok_and(|b| b.starts_with(b"\x89PNG"))), "{id}");
     }
     // Questions that share an image there are one unit.
@@ -155,7 +155,7 @@ fn wrong_labels_of_mmvp_are_put_right_for_official_scores_only() -> Checked {
     let b = of("mmvp");
     let qs = b.read(&golden("benchmarks/mmvp"))?;
     let by_label = |rules, label: Label| -> Result<f64, Box<dyn std::error::Error>> {
-        let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, label(q), rules)).collect();
+        let judged: Vec<AnswerScore> = qs.iter().map(|q| b.judge(q, label(q), rules)).collect();
         Ok(b.aggregate(&qs, &judged, rules)?.score)
     };
     let (right, published): (Label, Label) = (|q| &q.answer, |q| q.fact("published"));
@@ -176,7 +176,7 @@ fn secret_answers_are_handed_in_and_not_scored() -> Checked {
     for (id, key, first) in [("docvqa-test", "questionId", 57344), ("st-vqa", "question_id", 0)] {
         let b = of(id);
         let qs = b.read(&golden("benchmarks").join(id))?;
-        let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, "x", Rules::Official)).collect();
+        let judged: Vec<AnswerScore> = qs.iter().map(|q| b.judge(q, "x", Rules::Official)).collect();
         let error = b.aggregate(&qs, &judged, Rules::Official).expect_err("the answers are secret");
         assert!(error.hint_text().is_some_and(|hint| hint.contains("rrc.cvc.uab.es")), "{error}");
         assert!(b.chance(&qs, Rules::Official).is_nan() && b.constant_baseline(&qs, Rules::Official).is_nan());
@@ -198,7 +198,7 @@ fn sources_of_cv_bench_count_the_same() -> Checked {
     // One question of ADE20K, three of COCO; the first of COCO is right.
     let said = |q: &Question| if q.fact("source") == "ADE20K" || q.id == "1" { q.answer.clone() } else { "E".into() };
     for rules in [Rules::Official, Rules::Cambrian1] {
-        let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, &said(q), rules)).collect();
+        let judged: Vec<AnswerScore> = qs.iter().map(|q| b.judge(q, &said(q), rules)).collect();
         let outcome = b.aggregate(&qs, &judged, rules)?;
         assert!((outcome.score - (100.0 + 100.0 / 3.0) / 2.0).abs() < 1e-9, "{outcome:?}");
         assert_eq!(outcome.subtasks["COCO Relation"], 0.0);

@@ -1,6 +1,6 @@
 //! The sets of rules: their names, their descriptions in words, and judging answers whose reasoning is removed.
 
-use burgess_bench::{self as bench, Benchmark, Judged, Predictions, Question, Rules};
+use burgess_bench::{self as bench, AnswerScore, Benchmark, Predictions, Question, Rules};
 use std::collections::HashMap;
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
@@ -105,7 +105,7 @@ fn reasoning_is_removed_by_all_official_and_strict_rules() {
             assert_eq!(judged.score, 1.0, "{id}: {answer}: {judged:?}");
         }
         for cut in ["<think>The answer is C", "◁think▷C", "<think>A</think><think>C", "[THINK]C"] {
-            assert_eq!(of(id).judge(&q, cut, Rules::Official), Judged::unparsed(), "{id}: {cut}");
+            assert_eq!(of(id).judge(&q, cut, Rules::Official), AnswerScore::unparsed(), "{id}: {cut}");
         }
     }
     for (id, q, said, thought) in [
@@ -133,12 +133,12 @@ fn reasoning_is_removed_by_all_official_and_strict_rules() {
             assert_eq!(of(id).judge(&q, &answer, Rules::Official).score, 1.0, "{id}: {answer}");
         }
         let cut = format!("<think>It is {said}");
-        assert_eq!(of(id).judge(&q, &cut, Rules::Official), Judged::unparsed(), "{id}: {cut}");
+        assert_eq!(of(id).judge(&q, &cut, Rules::Official), AnswerScore::unparsed(), "{id}: {cut}");
     }
     // Strict rules read a box; the rules of others get the answer as it is.
     assert_eq!(of("ai2d").judge(&question(&lettered, "C"), "So $\\boxed{\\text{C}}$", Rules::Official).score, 1.0);
     let said = of("ai2d").judge(&question(&lettered, "A"), "</think>A", Rules::Cambrian1);
-    assert_eq!(said, Judged::unparsed(), "`cambrian-1` takes the first character");
+    assert_eq!(said, AnswerScore::unparsed(), "`cambrian-1` takes the first character");
 }
 
 #[test]

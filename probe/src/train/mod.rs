@@ -7,7 +7,7 @@ mod training_state;
 
 pub(crate) use finite::{diverged, finite_weights};
 pub use loss::{TrainingBatch, read_batch};
-pub use training_state::{SavedState, StateSaver};
+pub use training_state::{SavePermit, SavedState, StateSaver};
 
 use crate::connector::ImageSize;
 use crate::data::{Example, Examples, collate};

@@ -15,9 +15,11 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Version of the format; increase it when the contents change under the same names.
@@ -42,6 +44,25 @@ pub struct StateSaver {
     pub every: Duration,
     /// Number of steps between two states, in addition to `every`; `None` = by time only.
     pub every_steps: Option<usize>,
+    /// Whether the state may be written, asked before each write; `None` = always.
+    pub permit: Option<SavePermit>,
+}
+
+/// A check that is made before a training state is written: its error prevents the write and ends the training.
+#[derive(Clone)]
+pub struct SavePermit(Arc<dyn Fn() -> Result<()> + Send + Sync>);
+
+impl SavePermit {
+    /// Makes a permit of a check.
+    pub fn new(check: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+}
+
+impl fmt::Debug for SavePermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SavePermit")
+    }
 }
 
 /// The contents of `__metadata__`, stored as one string.
@@ -66,7 +87,7 @@ pub struct SavedState {
 impl StateSaver {
     /// Creates a saver that writes to the file `path` once a minute.
     pub fn new(path: &Path, identity: Value) -> Self {
-        Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None }
+        Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None, permit: None }
     }
 
     /// Opens the saved state; `None` if there is none.
@@ -150,6 +171,7 @@ impl SaveTimer<'_> {
         optimiser: &Optimiser,
     ) -> Result<()> {
         let clock = Instant::now();
+        self.saver.permit.as_ref().map_or(Ok(()), |permit| (permit.0)())?;
         let state = State { format: FORMAT, step, updates: optimiser.steps(), identity: self.saver.identity.clone() };
         write(&self.saver.path, model, stage, optimiser, &state).context("saving the training state")?;
         (self.last, self.cost) = (Instant::now(), clock.elapsed());

@@ -9,7 +9,7 @@ use crate::labels::choice_label;
 use crate::question::{Question, QuestionSet};
 use crate::reasoning;
 use crate::rules::Rules;
-use crate::score::{self, BenchmarkOutcome, Judged, ScoredItem};
+use crate::score::{self, AnswerScore, BenchmarkOutcome, ScoredItem};
 use crate::table::TableRow;
 use burgess_base::{Category, Error, Result};
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ pub trait Benchmark: Sync {
     fn build_prompt(&self, q: &Question, rules: Rules) -> String;
 
     /// Judges an answer whose reasoning is already removed where the rules ask for it; see [`Benchmark::judge`].
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged;
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore;
 
     /// Reads the questions in the published data in `data`. A benchmark with a [`BenchmarkCard::source`] must implement
     /// this method; the default is an error.
@@ -64,13 +64,13 @@ pub trait Benchmark: Sync {
 
     /// Returns further numbers by name, in percent, that are reported with the subtasks under all rules but
     /// lmms-eval's.
-    fn further_numbers(&self, _: &[Question], _: &[Judged]) -> Vec<(String, f64)> {
+    fn further_numbers(&self, _: &[Question], _: &[AnswerScore]) -> Vec<(String, f64)> {
         Vec::new()
     }
 
     /// Returns the numbers that lmms-eval prints for these verdicts, by its names and on its scales; by default the
     /// score as a fraction. They are reported with the subtasks.
-    fn lmms_eval_numbers(&self, _: &[Question], _: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         let task = self.card().lmms_eval;
         task.map(|task| (task.metric.to_string(), outcome.score / 100.0)).into_iter().collect()
     }
@@ -186,14 +186,14 @@ pub trait Benchmark: Sync {
     /// Judges one raw answer. Official and strict rules remove the reasoning first, and an answer that ends inside its
     /// reasoning is unparsed; strict rules also open `\boxed{…}`. The rules of `cambrian-1` and lmms-eval get the raw
     /// answer, as the original code does.
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match self.applied_rules(rules) {
             rules @ (Rules::Cambrian1 | Rules::LmmsEval) => self.verdict(q, answer, rules),
             Rules::Official | Rules::Strict => {
                 let rules = self.card().own_rules();
                 let split = reasoning::split(answer);
                 match reasoning::boxed(&split.answer).filter(|_| rules == Rules::Strict) {
-                    _ if split.unfinished => Judged::unparsed(),
+                    _ if split.unfinished => AnswerScore::unparsed(),
                     Some(inner) => self.verdict(q, inner, rules),
                     None => self.verdict(q, &split.answer, rules),
                 }
@@ -203,7 +203,7 @@ pub trait Benchmark: Sync {
 
     /// Aggregates the verdicts, where `judged[i]` is the verdict on `qs[i]`: sums [`Benchmark::items`], computes the
     /// standard error, and adds the further numbers of the rules.
-    fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<BenchmarkOutcome> {
+    fn aggregate(&self, qs: &[Question], judged: &[AnswerScore], rules: Rules) -> Result<BenchmarkOutcome> {
         if qs.len() != judged.len() {
             let message = format!("{}: {} questions but {} verdicts", self.id(), qs.len(), judged.len());
             return Err(Error::failed(message));
@@ -238,7 +238,7 @@ pub trait Benchmark: Sync {
     /// where [`Benchmark::aggregate`] would fail.
     fn constant_baseline(&self, qs: &[Question], rules: Rules) -> f64 {
         let of = |answer: &String| {
-            let judged: Vec<Judged> = qs.iter().map(|q| self.judge(q, answer, rules)).collect();
+            let judged: Vec<AnswerScore> = qs.iter().map(|q| self.judge(q, answer, rules)).collect();
             self.aggregate(qs, &judged, rules).map_or(f64::NAN, |o| o.score)
         };
         self.constant_candidates(qs).iter().map(of).fold(f64::NAN, f64::max)

@@ -7,8 +7,8 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, cambrian, explain, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, cambrian, explain, lmms, score, vlmevalkit,
 };
 use burgess_base::Result;
 use std::path::Path;
@@ -125,7 +125,7 @@ impl Benchmark for Ai2d {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             _ if self.card.source.is_none() => score::judge_letter(q, answer),
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),

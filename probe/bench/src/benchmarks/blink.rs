@@ -11,8 +11,8 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, ScoredItem, cambrian, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, ScoredItem, cambrian, lmms, score, vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -218,7 +218,7 @@ impl Benchmark for Blink {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         let said = match rules {
             Rules::LmmsEval => {
                 let letters: Vec<char> = lmms::labels(q.options.len()).collect();

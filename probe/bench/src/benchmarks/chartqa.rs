@@ -13,8 +13,8 @@
 use crate::benchmark::{CONSTANTS, read};
 use crate::table::TableColumns;
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, edition, lmms, score,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, edition, lmms, score,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -78,34 +78,43 @@ impl Benchmark for ChartQa {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open(data, source, "ChartQA_TEST.tsv")?;
+        let (table, from_vlmevalkit) = edition::open(data, source, "ChartQA_TEST.tsv")?;
         let values: &[&str] =
-            if kit { &["index", "question", "answer", "split?"] } else { &["type", "question", "answer"] };
+            if from_vlmevalkit { &["index", "question", "answer", "split?"] } else { &["type", "question", "answer"] };
         read::published(self, &table, TableColumns { values, images: &["image"] }, |row| {
             let image = row.image("image")?;
             let name = image.name_in_table();
-            let id = if kit { row.text("index")? } else { row.number.to_string() };
+            let id = if from_vlmevalkit { row.text("index")? } else { row.number.to_string() };
             // VLMEvalKit writes an answer either as plain text or as a list with one element.
-            let answer = match kit.then(|| row.list("answer").ok()).flatten().as_deref() {
+            let answer = match from_vlmevalkit.then(|| row.list("answer").ok()).flatten().as_deref() {
                 Some([answer]) => answer.clone(),
                 _ => row.text("answer")?,
             };
             Ok(Some(Question {
-                unit: if kit { name.clone() } else { id.clone() },
+                unit: if from_vlmevalkit { name.clone() } else { id.clone() },
                 id,
                 row: row.number,
                 images: vec![image],
                 image_id: name,
                 question: row.text("question")?,
                 answer,
-                subtask: if kit { row.maybe("split").unwrap_or_else(|| "all".into()) } else { row.text("type")? },
+                subtask: if from_vlmevalkit {
+                    row.maybe("split").unwrap_or_else(|| "all".into())
+                } else {
+                    row.text("type")?
+                },
                 ..Question::default()
             }))
         })
     }
 
     /// Returns relaxed accuracy overall, and for the human and the augmented questions alone.
-    fn lmms_eval_numbers(&self, qs: &[Question], judged: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(
+        &self,
+        qs: &[Question],
+        judged: &[AnswerScore],
+        outcome: &BenchmarkOutcome,
+    ) -> Vec<(String, f64)> {
         let of = |human: bool| {
             let kind = |q: &Question| (q.subtask == "human_test") == human;
             score::mean(qs.iter().zip(judged).filter(|(q, _)| kind(q)).map(|(_, j)| j.score))
@@ -153,15 +162,15 @@ impl Benchmark for ChartQa {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         if rules == Rules::LmmsEval {
             let said = lmms::cleaned(answer);
             return lmms::on_text(&said, score::relaxed_equal(&said, &q.answer));
         }
         match answer.trim() {
-            "" => Judged::unparsed(),
-            said if rules == Rules::Cambrian1 => Judged::new(said, cambrian_equal(said, &q.answer)),
-            said => Judged::new(said, score::relaxed_equal(said, &q.answer)),
+            "" => AnswerScore::unparsed(),
+            said if rules == Rules::Cambrian1 => AnswerScore::new(said, cambrian_equal(said, &q.answer)),
+            said => AnswerScore::new(said, score::relaxed_equal(said, &q.answer)),
         }
     }
 

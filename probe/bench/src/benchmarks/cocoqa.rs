@@ -3,7 +3,7 @@
 //! Accuracy is the first of the paper's three metrics; the other two, WUPS at two thresholds, need WordNet and are not
 //! computed. An answer is right if it equals the expected word after lower-casing and removal of trailing full stops.
 
-use crate::{AnswerForm, Benchmark, BenchmarkCard, Category, Judged, Question, Rules, RulesDescription, score};
+use crate::{AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, Question, Rules, RulesDescription, score};
 
 /// A benchmark of the COCO-QA family.
 pub struct CocoQa {
@@ -45,7 +45,7 @@ impl Benchmark for CocoQa {
         score::short_answer_prompt(&q.question)
     }
 
-    fn verdict(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, _: Rules) -> AnswerScore {
         score::judge_exact(q, answer)
     }
 }

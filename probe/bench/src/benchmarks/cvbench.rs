@@ -12,8 +12,8 @@
 use crate::benchmark::read;
 use crate::table::{TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, ScoredItem, cambrian, edition, explain, labels, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, ScoredItem, cambrian, edition, explain, labels, lmms, score, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ struct PublishedHalf {
     /// Values of the column `task` in its rows.
     tasks: [&'static str; 2],
     /// File name of VLMEvalKit's edition.
-    kit: &'static str,
+    vlmevalkit_tsv: &'static str,
 }
 
 const CITATION: &str =
@@ -48,7 +48,7 @@ pub static CV_BENCH_2D: CvBench = CvBench {
         16,
         Some(source("test_2d", 1438)),
     ),
-    half: Some(PublishedHalf { kind: "2D", tasks: ["Count", "Relation"], kit: "CV-Bench-2D.tsv" }),
+    half: Some(PublishedHalf { kind: "2D", tasks: ["Count", "Relation"], vlmevalkit_tsv: "CV-Bench-2D.tsv" }),
 };
 
 /// The published 3D half: depth order and relative distance.
@@ -60,7 +60,7 @@ pub static CV_BENCH_3D: CvBench = CvBench {
         16,
         Some(source("test_3d", 1200)),
     ),
-    half: Some(PublishedHalf { kind: "3D", tasks: ["Depth", "Distance"], kit: "CV-Bench-3D.tsv" }),
+    half: Some(PublishedHalf { kind: "3D", tasks: ["Depth", "Distance"], vlmevalkit_tsv: "CV-Bench-3D.tsv" }),
 };
 
 /// The nano variant of the 2D half: counting and spatial relations.
@@ -111,20 +111,20 @@ const COLUMNS: [&str; 11] = [
 ];
 
 /// The columns that are read in VLMEvalKit's edition.
-const KIT: [&str; 12] =
+const VLMEVALKIT_COLUMNS: [&str; 12] =
     ["index", "question", "answer", "prompt", "source", "task?", "category?", "A", "B", "C?", "D?", "E?"];
 
 impl CvBench {
-    fn question(&self, row: &TableRow, kit: bool) -> Result<Question> {
+    fn question(&self, row: &TableRow, from_vlmevalkit: bool) -> Result<Question> {
         let image = row.image("image")?;
-        let options = if kit { vlmevalkit::choices(row)? } else { row.choices("choices")? };
+        let options = if from_vlmevalkit { vlmevalkit::choices(row)? } else { row.choices("choices")? };
         let answer = row.text("answer")?;
         if !labels::choice_letter(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l))
         {
             let message = format!("the answer {answer:?} is not one of the {} choices", options.len());
             return Err(Error::failed(message).hint("answers are letters such as (A)"));
         }
-        let task = match (&self.half, kit) {
+        let task = match (&self.half, from_vlmevalkit) {
             (Some(PublishedHalf { kind, tasks, .. }), false) => {
                 let (found, task) = (row.text("type")?, row.text("task")?);
                 if found != *kind || !tasks.contains(&task.as_str()) {
@@ -138,12 +138,12 @@ impl CvBench {
         };
         let source = row.text("source")?;
         // Rows with different drawn boxes have different files, although they show the same source image.
-        let image_id = match kit {
+        let image_id = match from_vlmevalkit {
             true => image.name_in_table(),
             false => row.maybe("source_filename").map_or_else(|| row.text("filename"), Ok)?,
         };
         Ok(Question {
-            id: row.text(if kit { "index" } else { "idx" })?,
+            id: row.text(if from_vlmevalkit { "index" } else { "idx" })?,
             row: row.number,
             images: vec![image],
             unit: image_id.clone(),
@@ -164,10 +164,11 @@ impl Benchmark for CvBench {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open(data, source, self.half.as_ref().map_or("", |half| half.kit))?;
-        let values: &[&str] = if kit { &KIT } else { &COLUMNS };
+        let (table, from_vlmevalkit) =
+            edition::open(data, source, self.half.as_ref().map_or("", |half| half.vlmevalkit_tsv))?;
+        let values: &[&str] = if from_vlmevalkit { &VLMEVALKIT_COLUMNS } else { &COLUMNS };
         read::published(self, &table, TableColumns { values, images: &["image"] }, |row| {
-            Ok(Some(self.question(row, kit)?))
+            Ok(Some(self.question(row, from_vlmevalkit)?))
         })
     }
 
@@ -221,7 +222,7 @@ impl Benchmark for CvBench {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match (&self.card.source, rules) {
             (Some(_), Rules::LmmsEval) => {
                 let said = lmms::cleaned(answer);

@@ -11,8 +11,8 @@
 use crate::benchmark::read;
 use crate::table::{TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, ScoredItem, edition, lmms, score,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, ScoredItem, edition, lmms, score,
 };
 use burgess_base::{Context, Error, Result};
 use serde_json::json;
@@ -27,7 +27,7 @@ pub struct Documents {
     /// URL of the server that scores the answers; `None` if they are scored here.
     server: Option<&'static str>,
     /// File name of VLMEvalKit's edition; empty if there is none.
-    kit: &'static str,
+    vlmevalkit_tsv: &'static str,
 }
 
 /// Names of the columns in the hub's edition.
@@ -51,7 +51,7 @@ pub static DOCVQA: Documents = Documents {
     schema: DOCUMENTS,
     cambrian_line: DIRECTLY,
     server: None,
-    kit: "DocVQA_VAL.tsv",
+    vlmevalkit_tsv: "DocVQA_VAL.tsv",
 };
 
 /// DocVQA's test split, scored by the server.
@@ -65,7 +65,7 @@ pub static DOCVQA_TEST: Documents = Documents {
     schema: DOCUMENTS,
     cambrian_line: DIRECTLY,
     server: Some("https://rrc.cvc.uab.es/?ch=17"),
-    kit: "DocVQA_TEST.tsv",
+    vlmevalkit_tsv: "DocVQA_TEST.tsv",
 };
 
 /// InfographicVQA's validation split, scored here.
@@ -79,7 +79,7 @@ pub static INFOVQA: Documents = Documents {
     schema: Schema { id: "questionId", image: &["image_url"], kinds: Some("answer_type") },
     cambrian_line: score::SHORT_LINE,
     server: None,
-    kit: "InfoVQA_VAL.tsv",
+    vlmevalkit_tsv: "InfoVQA_VAL.tsv",
 };
 
 /// ST-VQA's test split (task 3, without a dictionary), scored by the server.
@@ -99,7 +99,7 @@ pub static ST_VQA: Documents = Documents {
     schema: Schema { id: "question_id", image: &[], kinds: None },
     cambrian_line: score::SHORT_LINE,
     server: Some("https://rrc.cvc.uab.es/?ch=11"),
-    kit: "",
+    vlmevalkit_tsv: "",
 };
 
 const DOCVQA_SOURCE: DatasetSource<'static> = DatasetSource {
@@ -133,9 +133,9 @@ const fn card(
 }
 
 impl Documents {
-    fn question(&self, row: &TableRow, kit: bool) -> Result<Question> {
+    fn question(&self, row: &TableRow, from_vlmevalkit: bool) -> Result<Question> {
         let image = row.image("image")?;
-        let accepted = match (self.server, kit) {
+        let accepted = match (self.server, from_vlmevalkit) {
             (Some(_), _) => Vec::new(),
             (None, true) => row.list("answer")?,
             (None, false) => row.list("answers")?,
@@ -144,18 +144,18 @@ impl Documents {
             return Err(Error::failed("the question has no accepted answer")
                 .hint("check that this is the split whose answers are published"));
         }
-        let parts: Vec<String> = match kit {
+        let parts: Vec<String> = match from_vlmevalkit {
             true => Vec::new(),
             false => self.schema.image.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
         };
         let image_id = if parts.is_empty() { image.name_in_table() } else { parts.join("_") };
         // A question can have several kinds; their combination is the subtask.
-        let kinds = match self.schema.kinds.filter(|_| !kit) {
+        let kinds = match self.schema.kinds.filter(|_| !from_vlmevalkit) {
             Some(column) if row.value(column).is_some() => row.list(column)?.join(" + "),
             _ => String::new(),
         };
         Ok(Question {
-            id: row.text(if kit { "index" } else { self.schema.id })?,
+            id: row.text(if from_vlmevalkit { "index" } else { self.schema.id })?,
             row: row.number,
             images: vec![image],
             unit: image_id.clone(),
@@ -179,18 +179,18 @@ impl Benchmark for Documents {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open(data, source, self.kit)?;
+        let (table, from_vlmevalkit) = edition::open(data, source, self.vlmevalkit_tsv)?;
         let kinds = self.schema.kinds.map(|column| format!("{column}?"));
-        let mut values = match kit {
+        let mut values = match from_vlmevalkit {
             true => vec!["index", "question"],
             false => [&[self.schema.id, "question"], self.schema.image].concat(),
         };
-        values.extend(kinds.as_deref().filter(|_| !kit));
+        values.extend(kinds.as_deref().filter(|_| !from_vlmevalkit));
         if self.server.is_none() {
-            values.push(if kit { "answer" } else { "answers" });
+            values.push(if from_vlmevalkit { "answer" } else { "answers" });
         }
         read::published_without_answers(self, &table, TableColumns { values: &values, images: &["image"] }, |row| {
-            self.question(row, kit).map(Some)
+            self.question(row, from_vlmevalkit).map(Some)
         })
     }
 
@@ -264,12 +264,12 @@ impl Benchmark for Documents {
         format!("{}\n{line}", q.question)
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         let cleaned = (rules == Rules::LmmsEval).then(|| lmms::cleaned(answer));
         let answer = cleaned.as_deref().unwrap_or(answer);
         match answer.trim() {
-            "" => Judged::unparsed(),
-            said => Judged { parsed: Some(said.to_string()), score: score::anls(said, &q.accepted) },
+            "" => AnswerScore::unparsed(),
+            said => AnswerScore { parsed: Some(said.to_string()), score: score::anls(said, &q.accepted) },
         }
     }
 

@@ -16,7 +16,7 @@
 //! - `field-count`, `field-relation`, `field-occlusion` (Vision-centric): how many of a kind, where, what is in front?
 //!   Held-out objects, called by their kind.
 
-use crate::{AnswerForm, Benchmark, BenchmarkCard, Category, Judged, Question, Rules, RulesDescription, score};
+use crate::{AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, Question, Rules, RulesDescription, score};
 
 /// A benchmark of the field study.
 pub struct Field {
@@ -121,7 +121,7 @@ impl Benchmark for Field {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, _: Rules) -> AnswerScore {
         if self.card.form == AnswerForm::YesNo {
             return score::judge_yes_no(q, score::yes_no(answer));
         }

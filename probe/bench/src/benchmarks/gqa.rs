@@ -6,7 +6,7 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, ImageLocation, Judged, LmmsEvalTask, Question,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, ImageLocation, LmmsEvalTask, Question,
     QuestionSet, Rules, RulesDescription, lmms, score, vlmevalkit,
 };
 use burgess_base::{Error, Result};
@@ -138,7 +138,7 @@ impl Benchmark for Gqa {
         score::short_answer_prompt(&q.question)
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::Official | Rules::Strict => score::judge_exact(q, answer),
             Rules::LmmsEval => {
@@ -146,8 +146,8 @@ impl Benchmark for Gqa {
                 lmms::on_text(&said, lmms::exact(&said, &q.answer))
             }
             Rules::Cambrian1 => match answer.trim().to_lowercase().trim_end_matches('.') {
-                "" => Judged::unparsed(),
-                said => Judged::new(said, said == q.answer.to_lowercase()),
+                "" => AnswerScore::unparsed(),
+                said => AnswerScore::new(said, said == q.answer.to_lowercase()),
             },
         }
     }

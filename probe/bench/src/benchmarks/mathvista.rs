@@ -20,8 +20,8 @@ use crate::benchmark::read;
 use crate::score::{edit_distance, plain_number};
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, cambrian, labels, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, cambrian, labels, lmms, score, vlmevalkit,
 };
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
@@ -260,13 +260,13 @@ fn lmms_prompt(q: &Question) -> String {
 }
 
 /// Judges an answer by those of lmms-eval's rules that need no language model.
-fn lmms_verdict(q: &Question, answer: &str) -> Judged {
+fn lmms_verdict(q: &Question, answer: &str) -> AnswerScore {
     if !q.options.is_empty() {
         let extraction = match answer.is_empty() {
             true => "",
             false => match q.options.iter().find(|option| *option == answer) {
                 Some(option) => lmms::trimmed(option),
-                None => return Judged::unparsed(),
+                None => return AnswerScore::unparsed(),
             },
         };
         let letter = in_parentheses(extraction).map(String::from).unwrap_or_else(|| extraction.to_string());
@@ -275,20 +275,21 @@ fn lmms_verdict(q: &Question, answer: &str) -> Judged {
         let alike = || nearest_choice(q, &letter);
         let right = labels::choice_letter(&q.answer).and_then(|letter| choice(q, letter)).map(|o| lmms::trimmed(o));
         return match lettered.map(|(_, option)| option).or_else(alike) {
-            Some(option) => Judged::new(option.as_str(), Some(lmms::trimmed(option)) == right),
-            None => Judged::unparsed(),
+            Some(option) => AnswerScore::new(option.as_str(), Some(lmms::trimmed(option)) == right),
+            None => AnswerScore::unparsed(),
         };
     }
     let said = match q.fact(KIND) {
         "integer" => lmms::integer(answer).filter(|v| v.is_finite()).map(|v| format!("{:.0}", v.trunc() + 0.0)),
         // lmms-eval rounds to a number of decimals that is a float, which is an error in Python: never right.
         "float" if !q.fact(PRECISION).is_empty() => {
-            return plain_number(answer).map_or_else(Judged::unparsed, |value| Judged::new(printed(value), false));
+            return plain_number(answer)
+                .map_or_else(AnswerScore::unparsed, |value| AnswerScore::new(printed(value), false));
         }
         "float" => plain_number(answer).filter(|v| v.is_finite()).map(|v| format!("{:.0}", v.round_ties_even() + 0.0)),
         _ => None,
     };
-    said.map_or_else(Judged::unparsed, |said| Judged::new(&*said, said == lmms::trimmed(&q.answer)))
+    said.map_or_else(AnswerScore::unparsed, |said| AnswerScore::new(&*said, said == lmms::trimmed(&q.answer)))
 }
 
 /// Returns the choice with the least edit distance to a text; ties go to the first.
@@ -331,7 +332,7 @@ impl Benchmark for MathVista {
     }
 
     /// Returns lmms-eval's percentage, rounded to two decimals.
-    fn lmms_eval_numbers(&self, _: &[Question], _: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         vec![("llm_as_judge_eval".into(), (outcome.score * 100.0).round_ties_even() / 100.0)]
     }
 
@@ -380,33 +381,33 @@ impl Benchmark for MathVista {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         if rules == Rules::LmmsEval {
             return lmms_verdict(q, &lmms::cleaned(answer));
         }
         let answer = answer.trim();
         match (rules, q.options.is_empty()) {
-            _ if answer.is_empty() => Judged::unparsed(),
+            _ if answer.is_empty() => AnswerScore::unparsed(),
             (Rules::Official | Rules::Strict, false) => match extracted_choice(q, answer) {
                 Some(option) => {
                     let right = labels::choice_letter(&q.answer).and_then(|letter| choice(q, letter)) == Some(option);
-                    Judged::new(option.as_str(), right)
+                    AnswerScore::new(option.as_str(), right)
                 }
-                None => Judged::unparsed(),
+                None => AnswerScore::unparsed(),
             },
             (Rules::Official | Rules::Strict, true) => {
                 match extracted_value(answer).iter().find_map(|text| normalised(q, text)) {
                     Some(said) => {
                         let right = said == q.answer;
-                        Judged::new(said, right)
+                        AnswerScore::new(said, right)
                     }
-                    None => Judged::unparsed(),
+                    None => AnswerScore::unparsed(),
                 }
             }
             (Rules::Cambrian1 | Rules::LmmsEval, _) => {
                 let (said, expected) = (answer.to_lowercase(), q.answer.to_lowercase());
                 let right = said == expected || cambrian::near(&expected, &said);
-                Judged::new(said, right)
+                AnswerScore::new(said, right)
             }
         }
     }

@@ -16,7 +16,7 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, ImageLocation, Judged,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, ImageLocation,
     LmmsEvalTask, Question, QuestionSet, Rules, RulesDescription, ScoredItem, cambrian, lmms, read_images, score,
     vlmevalkit,
 };
@@ -301,7 +301,7 @@ impl Benchmark for MmBench {
     }
 
     /// Returns the score as a percentage, as lmms-eval prints it.
-    fn lmms_eval_numbers(&self, _: &[Question], _: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         vec![("gpt_eval_score".into(), outcome.score)]
     }
 
@@ -417,7 +417,7 @@ impl Benchmark for MmBench {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::Official | Rules::Strict => score::judge_choice_letter(q, matched(answer.trim(), &q.options)),
             Rules::LmmsEval => score::judge_choice_letter(q, self.lmms_letter(q, &lmms::cleaned(answer))),

@@ -15,8 +15,8 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, ScoredItem, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, ScoredItem, lmms, score, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -143,7 +143,7 @@ impl Benchmark for Mme {
     }
 
     /// Returns the sums of acc% + acc⁺% over the perception and over the cognition subtasks.
-    fn lmms_eval_numbers(&self, _: &[Question], _: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         [("mme_perception_score", true), ("mme_cognition_score", false)]
             .into_iter()
             .filter_map(|(name, kind)| {
@@ -201,7 +201,7 @@ impl Benchmark for Mme {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         let said = match rules {
             Rules::Official | Rules::Strict => score::yes_no(answer),
             Rules::LmmsEval => lmms_yes_no(&lmms::cleaned(answer)),

@@ -11,8 +11,8 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, ScoredItem, cambrian, explain, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, ScoredItem, cambrian, explain, lmms, score, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,7 +131,12 @@ impl Benchmark for MmStar {
     }
 
     /// Returns the mean over the finer categories, for each category and overall.
-    fn lmms_eval_numbers(&self, qs: &[Question], judged: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(
+        &self,
+        qs: &[Question],
+        judged: &[AnswerScore],
+        outcome: &BenchmarkOutcome,
+    ) -> Vec<(String, f64)> {
         let mut kinds: BTreeMap<(&str, &str), (f64, f64)> = BTreeMap::new();
         for (q, j) in qs.iter().zip(judged) {
             let (n, sum) = kinds.entry((&q.subtask, q.fact(KIND))).or_default();
@@ -189,7 +194,7 @@ impl Benchmark for MmStar {
         format!("{}{choices}\n{line}", q.question)
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::LmmsEval => {
                 score::judge_choice_letter(q, lmms::extracted(&lmms::cleaned(answer), &['A', 'B', 'C', 'D']))

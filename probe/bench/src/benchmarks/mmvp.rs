@@ -11,7 +11,7 @@
 use crate::benchmark::read;
 use crate::table::{TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, ImageLocation, Judged,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, ImageLocation,
     LmmsEvalTask, Question, QuestionSet, Rules, RulesDescription, ScoredItem, cambrian, edition, explain, labels, lmms,
     score, vlmevalkit,
 };
@@ -71,21 +71,21 @@ pub const ERRATA: [(u64, &str); 4] = [(99, "short"), (100, "long"), (279, "sitti
 const LABELS: [&str; 2] = ["(a)", "(b)"];
 
 impl Mmvp {
-    fn published(&self, row: &TableRow, file: &Path, kit: bool) -> Result<Question> {
+    fn published(&self, row: &TableRow, file: &Path, from_vlmevalkit: bool) -> Result<Question> {
         // Some editions misspell the header as `lndex`.
-        let index = match (kit, row.value("Index")) {
+        let index = match (from_vlmevalkit, row.value("Index")) {
             (true, _) => row.number + 1,
             (false, Some(_)) => positive(row.int("Index")?)?,
             (false, None) => positive(row.int("lndex")?)?,
         };
-        let image = match kit {
+        let image = match from_vlmevalkit {
             true => row.image("image")?,
             false => {
                 let dir = file.parent().unwrap_or(Path::new(""));
                 ImageLocation::File(dir.join("MMVP Images").join(format!("{index}.jpg")))
             }
         };
-        let (line, options) = match kit {
+        let (line, options) = match from_vlmevalkit {
             true => {
                 let options = vlmevalkit::choices(row)?;
                 (None, options)
@@ -99,7 +99,7 @@ impl Mmvp {
         if options.len() != LABELS.len() {
             return Err(Error::failed(format!("the question has {} choices instead of 2", options.len())));
         }
-        let said = row.text(if kit { "answer" } else { "Correct Answer" })?;
+        let said = row.text(if from_vlmevalkit { "answer" } else { "Correct Answer" })?;
         let published = labels::choice_letter(said.trim())
             .and_then(|l| LABELS.iter().zip('A'..).find(|(_, c)| *c == l).map(|(label, _)| (*label).to_string()))
             .ok_or_else(|| Error::failed(format!("the right answer {said:?} is neither (a) nor (b)")))?;
@@ -120,7 +120,7 @@ impl Mmvp {
         let options = line.as_deref().map_or(options, in_line);
         let line = line.unwrap_or_else(|| labelled(&options));
         Ok(Question {
-            id: if kit { row.text("index")? } else { index.to_string() },
+            id: if from_vlmevalkit { row.text("index")? } else { index.to_string() },
             row: row.number,
             images: vec![image],
             image_id: index.to_string(),
@@ -166,21 +166,27 @@ impl Benchmark for Mmvp {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open_named(data, source, "MMVP.tsv", "Questions.csv")?;
+        let (table, from_vlmevalkit) = edition::open_named(data, source, "MMVP.tsv", "Questions.csv")?;
         let file = table.files().first().cloned().unwrap_or_default();
-        let columns = match kit {
+        let columns = match from_vlmevalkit {
             true => TableColumns { values: &["index", "question", "A", "B", "answer"], images: &["image"] },
             false => {
                 TableColumns { values: &["Index?", "lndex?", "Question", "Options", "Correct Answer"], images: &[] }
             }
         };
-        let questions = read::published(self, &table, columns, |row| Ok(Some(self.published(row, &file, kit)?)))?;
+        let questions =
+            read::published(self, &table, columns, |row| Ok(Some(self.published(row, &file, from_vlmevalkit)?)))?;
         read::check_images(&file, &questions)?;
         Ok(questions)
     }
 
     /// Returns the accuracies over questions and over pairs.
-    fn lmms_eval_numbers(&self, _: &[Question], judged: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(
+        &self,
+        _: &[Question],
+        judged: &[AnswerScore],
+        outcome: &BenchmarkOutcome,
+    ) -> Vec<(String, f64)> {
         let single = score::mean(judged.iter().map(|j| j.score)).map(|mean| ("mmvp_accuracy".to_string(), mean));
         [("mmvp_pair_accuracy".to_string(), outcome.score / 100.0)].into_iter().chain(single).collect()
     }
@@ -234,7 +240,7 @@ impl Benchmark for Mmvp {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         if rules == Rules::Cambrian1 {
             return judge_as_cambrian(q, answer);
         }
@@ -242,7 +248,7 @@ impl Benchmark for Mmvp {
             return score::judge_choice_letter(q, lmms_letter(&lmms::cleaned(answer)));
         }
         let judged = score::judge_letter(q, answer);
-        Judged { parsed: judged.parsed.map(|l| format!("({})", l.to_lowercase())), ..judged }
+        AnswerScore { parsed: judged.parsed.map(|l| format!("({})", l.to_lowercase())), ..judged }
     }
 
     fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<ScoredItem>> {
@@ -316,14 +322,14 @@ fn lmms_letter(answer: &str) -> Option<char> {
 }
 
 /// Judges by `cambrian-1` rules: the letter alone, or the text of the choice, against the published label.
-fn judge_as_cambrian(q: &Question, answer: &str) -> Judged {
+fn judge_as_cambrian(q: &Question, answer: &str) -> AnswerScore {
     let said = cambrian::choice(answer, &cambrian::STOPS);
     let options = cambrian_options(q.fact("Options"));
     let right = LABELS.iter().position(|label| *label == q.fact("published"));
     let letter = ('a'..='b').position(|l| said.chars().eq([l]));
     let fits = |i: usize| letter == Some(i) || options.get(i).is_some_and(|text| *text == said);
     match (0..LABELS.len()).any(fits) {
-        true => Judged::new(&*said, right.is_some_and(fits)),
-        false => Judged::unparsed(),
+        true => AnswerScore::new(&*said, right.is_some_and(fits)),
+        false => AnswerScore::unparsed(),
     }
 }

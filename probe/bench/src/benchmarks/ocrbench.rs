@@ -12,8 +12,8 @@
 use crate::benchmark::read;
 use crate::table::TableColumns;
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, edition, lmms, score,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, edition, lmms, score,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -93,21 +93,21 @@ impl Benchmark for OcrBench {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open(data, source, "OCRBench.tsv")?;
-        let values: &[&str] = match kit {
+        let (table, from_vlmevalkit) = edition::open(data, source, "OCRBench.tsv")?;
+        let values: &[&str] = match from_vlmevalkit {
             true => &["index", "question", "answer", "category"],
             false => &["dataset", "question", "question_type", "answer"],
         };
         read::published(self, &table, TableColumns { values, images: &["image"] }, |row| {
             let image = row.image("image")?;
             let name = image.name_in_table();
-            let id = if kit { row.text("index")? } else { row.number.to_string() };
+            let id = if from_vlmevalkit { row.text("index")? } else { row.number.to_string() };
             let accepted = row.list("answer")?;
             let Some(answer) = accepted.first().filter(|_| !accepted.iter().any(|a| a.trim().is_empty())) else {
                 return Err(Error::failed("the column `answer` holds no text, or an empty text"));
             };
             Ok(Some(Question {
-                unit: if kit { name.clone() } else { id.clone() },
+                unit: if from_vlmevalkit { name.clone() } else { id.clone() },
                 id,
                 row: row.number,
                 images: vec![image],
@@ -115,7 +115,7 @@ impl Benchmark for OcrBench {
                 question: row.text("question")?,
                 answer: answer.clone(),
                 accepted,
-                subtask: row.text(if kit { "category" } else { "question_type" })?,
+                subtask: row.text(if from_vlmevalkit { "category" } else { "question_type" })?,
                 facts: row.maybe("dataset").map(|d| ("dataset".to_string(), d)).into_iter().collect(),
                 ..Question::default()
             }))
@@ -123,7 +123,7 @@ impl Benchmark for OcrBench {
     }
 
     /// Returns the number of right answers divided by 1000, the number of questions of the published benchmark.
-    fn lmms_eval_numbers(&self, _: &[Question], judged: &[Judged], _: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], judged: &[AnswerScore], _: &BenchmarkOutcome) -> Vec<(String, f64)> {
         vec![("ocrbench_accuracy".into(), judged.iter().map(|j| j.score).sum::<f64>() / 1000.0)]
     }
 
@@ -185,11 +185,11 @@ impl Benchmark for OcrBench {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         let cleaned = (rules == Rules::LmmsEval).then(|| lmms::cleaned(answer));
         let said = cleaned.as_deref().unwrap_or_else(|| answer.trim());
         if said.is_empty() {
-            return Judged::unparsed();
+            return AnswerScore::unparsed();
         }
         let formula = match (q.fact("dataset"), rules) {
             ("", _) | (_, Rules::Cambrian1) => q.subtask == FORMULAS.0,
@@ -208,6 +208,6 @@ impl Benchmark for OcrBench {
             false => compared.contains(&plain(expected)),
         };
         let right = if q.accepted.is_empty() { fits(&q.answer) } else { q.accepted.iter().any(|a| fits(a)) };
-        Judged::new(said, right)
+        AnswerScore::new(said, right)
     }
 }

@@ -9,8 +9,8 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, cambrian, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, cambrian, lmms, score, vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -75,7 +75,7 @@ fn yes_or_no(word: &str) -> Option<bool> {
 }
 
 /// Returns the four other metrics of the authors' script, by name, in percent; 0 where the denominator is 0.
-fn other_metrics<'a>(judged: impl Iterator<Item = (&'a Question, &'a Judged)>) -> [(&'static str, f64); 4] {
+fn other_metrics<'a>(judged: impl Iterator<Item = (&'a Question, &'a AnswerScore)>) -> [(&'static str, f64); 4] {
     let (mut hits, mut said, mut there, mut all) = (0.0, 0.0, 0.0, 0.0);
     for (q, j) in judged {
         let (yes, expected) = (j.parsed.as_deref() == Some("yes"), q.answer.eq_ignore_ascii_case("yes"));
@@ -141,7 +141,7 @@ impl Benchmark for Pope {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         let said = match rules {
             Rules::Official | Rules::Strict => first_sentence(answer),
             Rules::Cambrian1 => cambrian::first_word(answer).and_then(|word| yes_or_no(&word)),
@@ -151,7 +151,7 @@ impl Benchmark for Pope {
     }
 
     /// Returns the other metrics of the authors' script, per subtask and overall.
-    fn further_numbers(&self, qs: &[Question], judged: &[Judged]) -> Vec<(String, f64)> {
+    fn further_numbers(&self, qs: &[Question], judged: &[AnswerScore]) -> Vec<(String, f64)> {
         let pairs = || qs.iter().zip(judged);
         let subtasks: BTreeSet<&str> = qs.iter().map(|q| q.subtask.as_str()).collect();
         let mut numbers = Vec::new();
@@ -165,7 +165,12 @@ impl Benchmark for Pope {
 
     /// Returns lmms-eval's five metrics. Answers that are neither yes nor no are in no denominator but accuracy's; its
     /// "yes ratio" is the fraction of yes among the expected answers.
-    fn lmms_eval_numbers(&self, qs: &[Question], judged: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(
+        &self,
+        qs: &[Question],
+        judged: &[AnswerScore],
+        outcome: &BenchmarkOutcome,
+    ) -> Vec<(String, f64)> {
         let count = |holds: &dyn Fn(bool, Option<&str>) -> bool| {
             let pairs = qs.iter().zip(judged);
             pairs.filter(|(q, j)| holds(q.answer.eq_ignore_ascii_case("yes"), j.parsed.as_deref())).count() as f64

@@ -8,7 +8,7 @@
 use crate::benchmark::read;
 use crate::table::{self, DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, ImageLocation, Judged,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, ImageLocation,
     LmmsEvalTask, Question, QuestionSet, Rules, RulesDescription, cambrian, explain, lmms, score, vlmevalkit,
 };
 use burgess_base::text::excerpt;
@@ -119,7 +119,7 @@ impl Benchmark for QBench {
     }
 
     /// Returns lmms-eval's accuracy, rounded to five decimals.
-    fn lmms_eval_numbers(&self, _: &[Question], _: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         vec![("qbench_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
     }
 
@@ -164,7 +164,7 @@ impl Benchmark for QBench {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),
             Rules::LmmsEval => score::judge_choice_letter(q, lmms::last_named(&lmms::cleaned(answer), &q.options)),

@@ -9,8 +9,8 @@
 use crate::benchmark::read;
 use crate::table::{TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, cambrian, edition, explain, labels, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, cambrian, edition, explain, labels, lmms, score, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -46,13 +46,13 @@ pub static REALWORLDQA: RealWorldQa = RealWorldQa {
 const INSTRUCTION: &str = "Please answer directly with";
 
 impl RealWorldQa {
-    /// Reads a question from a row of VLMEvalKit's edition if `kit`, else of the hub's.
-    fn question(row: &TableRow, kit: bool) -> Result<Question> {
+    /// Reads a question from a row of VLMEvalKit's edition if `from_vlmevalkit`, else of the hub's.
+    fn question(row: &TableRow, from_vlmevalkit: bool) -> Result<Question> {
         let image = row.image("image")?;
         let image_id = image.name_in_table();
         let text = row.text("question")?;
         let answer = row.text("answer")?.trim().to_string();
-        let (stem, options) = match kit {
+        let (stem, options) = match from_vlmevalkit {
             true => (text.trim().to_string(), vlmevalkit::choices(row)?),
             false => edition::choices_within(&text, |l| format!("\n{l}. ").split_off(1)),
         };
@@ -65,7 +65,7 @@ impl RealWorldQa {
         }
         let (stem, options) = if lettered { (stem, options) } else { (text.clone(), Vec::new()) };
         let asked = stem.split_once(INSTRUCTION).map_or(stem.as_str(), |(asked, _)| asked).trim().to_string();
-        let prompt = match (kit, lettered) {
+        let prompt = match (from_vlmevalkit, lettered) {
             (false, _) => text.trim().to_string(),
             (true, true) => {
                 let lines: String = ('A'..='Z').zip(&options).map(|(l, o)| format!("{l}. {o}\n")).collect();
@@ -74,7 +74,7 @@ impl RealWorldQa {
             (true, false) => format!("{asked}\n{INSTRUCTION} a single word or number."),
         };
         Ok(Question {
-            id: if kit { row.text("index")? } else { row.number.to_string() },
+            id: if from_vlmevalkit { row.text("index")? } else { row.number.to_string() },
             row: row.number,
             images: vec![image],
             unit: image_id.clone(),
@@ -102,13 +102,13 @@ impl Benchmark for RealWorldQa {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open(data, source, "RealWorldQA.tsv")?;
-        let values: &[&str] = match kit {
+        let (table, from_vlmevalkit) = edition::open(data, source, "RealWorldQA.tsv")?;
+        let values: &[&str] = match from_vlmevalkit {
             true => &["index", "question", "answer", "A?", "B?", "C?", "D?", "E?", "F?"],
             false => &["question", "answer"],
         };
         read::published(self, &table, TableColumns { values, images: &["image"] }, |row| {
-            Ok(Some(Self::question(row, kit)?))
+            Ok(Some(Self::question(row, from_vlmevalkit)?))
         })
     }
 
@@ -144,14 +144,14 @@ impl Benchmark for RealWorldQa {
         q.fact("prompt").to_string()
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::LmmsEval => {
                 let (said, expected) = (lmms::cleaned(answer), lmms::trimmed(&q.answer));
                 match labels::choice_letter(expected).filter(|l| expected.len() == 1 && ('A'..='D').contains(l)) {
                     Some(right) => {
                         let found = lmms::extracted(&said, &['A', 'B', 'C', 'D']);
-                        found.map_or_else(Judged::unparsed, |letter| Judged::new(letter, letter == right))
+                        found.map_or_else(AnswerScore::unparsed, |letter| AnswerScore::new(letter, letter == right))
                     }
                     None => {
                         let low = said.to_lowercase();
@@ -165,8 +165,8 @@ impl Benchmark for RealWorldQa {
             Rules::Cambrian1 => {
                 let text = cambrian::announced(answer);
                 match text.trim_end_matches('.').split_whitespace().next() {
-                    Some(word) => Judged::new(word, word == q.answer.to_lowercase()),
-                    None => Judged::unparsed(),
+                    Some(word) => AnswerScore::new(word, word == q.answer.to_lowercase()),
+                    None => AnswerScore::unparsed(),
                 }
             }
         }

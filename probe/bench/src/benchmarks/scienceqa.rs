@@ -9,8 +9,8 @@
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, cambrian, explain, labels, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, cambrian, explain, labels, lmms, score, vlmevalkit,
 };
 use burgess_base::Result;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn words(text: &str) -> String {
 }
 
 /// Judges an answer that is not blank by `cambrian-1` rules.
-fn judge_as_cambrian(q: &Question, answer: &str) -> Judged {
+fn judge_as_cambrian(q: &Question, answer: &str) -> AnswerScore {
     let announced = cambrian::announced(answer);
     let text = announced.trim_end_matches('.');
     let before_stop = text.split_once('.').map_or(text, |(before, _)| before);
@@ -94,7 +94,7 @@ fn judge_as_cambrian(q: &Question, answer: &str) -> Judged {
     let right = labels::choice_letter(&q.answer);
     let right_text = right.and_then(|l| q.options.get(l as usize - 'A' as usize));
     match right.filter(|_| right_text.is_some_and(|t| same_text(&t)) || letter == right) {
-        Some(right) => Judged::new(right, true),
+        Some(right) => AnswerScore::new(right, true),
         None => {
             let by_text = || ('A'..='Z').zip(&q.options).find(|(_, option)| same_text(option)).map(|(l, _)| l);
             score::judge_choice_letter(q, letter.or_else(by_text))
@@ -103,7 +103,7 @@ fn judge_as_cambrian(q: &Question, answer: &str) -> Judged {
 }
 
 /// Judges by lmms-eval's rule: the letter alone in either case, or a capital followed by a full stop at the beginning.
-fn lmms_verdict(q: &Question, answer: &str) -> Judged {
+fn lmms_verdict(q: &Question, answer: &str) -> AnswerScore {
     let alone = labels::choice_letter(answer).filter(|_| answer.len() == 1);
     let mut chars = answer.chars();
     let first = chars.next().filter(|c| c.is_uppercase());
@@ -167,11 +167,11 @@ impl Benchmark for ScienceQa {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),
             Rules::LmmsEval => lmms_verdict(q, &lmms::cleaned(answer)),
-            Rules::Cambrian1 if answer.trim().is_empty() => Judged::unparsed(),
+            Rules::Cambrian1 if answer.trim().is_empty() => AnswerScore::unparsed(),
             Rules::Cambrian1 => judge_as_cambrian(q, answer),
         }
     }

@@ -7,8 +7,8 @@
 use crate::benchmark::read;
 use crate::table::{self, DatasetTable, TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, cambrian, explain, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, cambrian, explain, lmms, score, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -146,7 +146,7 @@ impl Benchmark for SeedBench {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),
             Rules::LmmsEval => {

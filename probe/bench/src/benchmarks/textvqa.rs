@@ -10,8 +10,8 @@
 use crate::benchmark::read;
 use crate::table::TableColumns;
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, edition, lmms, score, vqa,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, edition, lmms, score, vqa,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -56,8 +56,8 @@ impl Benchmark for TextVqa {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open(data, source, "TextVQA_VAL.tsv")?;
-        let values: &[&str] = match (kit, self.tokens) {
+        let (table, from_vlmevalkit) = edition::open(data, source, "TextVQA_VAL.tsv")?;
+        let values: &[&str] = match (from_vlmevalkit, self.tokens) {
             (true, true) => {
                 let message = format!("{} needs OCR tokens, which VLMEvalKit's edition does not have", self.card.id);
                 return Err(
@@ -69,11 +69,11 @@ impl Benchmark for TextVqa {
         };
         read::published(self, &table, TableColumns { values, images: &["image"] }, |row| {
             let image = row.image("image")?;
-            let image_id = if kit { image.name_in_table() } else { row.text("image_id")? };
-            let accepted = vqa::ten_answers(row.list(if kit { "answer" } else { "answers" })?)?;
-            let tokens = if kit { Vec::new() } else { row.list("ocr_tokens")? };
+            let image_id = if from_vlmevalkit { image.name_in_table() } else { row.text("image_id")? };
+            let accepted = vqa::ten_answers(row.list(if from_vlmevalkit { "answer" } else { "answers" })?)?;
+            let tokens = if from_vlmevalkit { Vec::new() } else { row.list("ocr_tokens")? };
             Ok(Some(Question {
-                id: row.text(if kit { "index" } else { "question_id" })?,
+                id: row.text(if from_vlmevalkit { "index" } else { "question_id" })?,
                 row: row.number,
                 images: vec![image],
                 unit: image_id.clone(),
@@ -148,7 +148,7 @@ impl Benchmark for TextVqa {
         score::short_answer_prompt(&format!("{asked}{tokens}"))
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         vqa::judge(q, answer, rules)
     }
 }

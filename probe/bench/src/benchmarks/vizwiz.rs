@@ -8,8 +8,8 @@
 use crate::benchmark::read;
 use crate::table::TableColumns;
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, Category, DatasetSource, Judged, LmmsEvalTask, Question, QuestionSet, Rules,
-    RulesDescription, edition, lmms, score, vqa,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
+    Rules, RulesDescription, edition, lmms, score, vqa,
 };
 use burgess_base::Result;
 use std::path::Path;
@@ -48,8 +48,8 @@ impl Benchmark for VizWiz {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open(data, source, "VizWiz.tsv")?;
-        let values: &[&str] = match kit {
+        let (table, from_vlmevalkit) = edition::open(data, source, "VizWiz.tsv")?;
+        let values: &[&str] = match from_vlmevalkit {
             true => &["index", "question", "answers"],
             false => &["question_id", "question", "answers", "category"],
         };
@@ -57,7 +57,7 @@ impl Benchmark for VizWiz {
             let image = row.image("image")?;
             let accepted = vqa::ten_answers(row.list("answers")?)?;
             // Every question has its own image, by whose number it is named.
-            let id = row.text(if kit { "index" } else { "question_id" })?;
+            let id = row.text(if from_vlmevalkit { "index" } else { "question_id" })?;
             Ok(Some(Question {
                 row: row.number,
                 images: vec![image],
@@ -67,7 +67,7 @@ impl Benchmark for VizWiz {
                 question: row.text("question")?,
                 answer: vqa::best(&accepted).cloned().unwrap_or_default(),
                 accepted,
-                subtask: if kit { "all".into() } else { row.text("category")? },
+                subtask: if from_vlmevalkit { "all".into() } else { row.text("category")? },
                 ..Question::default()
             }))
         })
@@ -108,7 +108,7 @@ impl Benchmark for VizWiz {
         score::short_answer_prompt(&format!("{asked}\n{offer}"))
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         vqa::judge(q, answer, rules)
     }
 }

@@ -8,8 +8,8 @@
 use crate::benchmark::read;
 use crate::table::{TableColumns, TableRow};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, cambrian, edition, explain, labels, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, cambrian, edition, explain, labels, lmms, score, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -42,20 +42,20 @@ pub static V_STAR: VStar = VStar {
 };
 
 impl VStar {
-    fn question(row: &TableRow, kit: bool) -> Result<Question> {
+    fn question(row: &TableRow, from_vlmevalkit: bool) -> Result<Question> {
         let image = row.image("image")?;
-        let text = row.text(if kit { "question" } else { "text" })?;
-        let (stem, options) = match kit {
+        let text = row.text(if from_vlmevalkit { "question" } else { "text" })?;
+        let (stem, options) = match from_vlmevalkit {
             true => (text.trim().to_string(), vlmevalkit::choices(row)?),
             false => edition::choices_within(&text, |l| format!("({l})")),
         };
-        let answer = row.text(if kit { "answer" } else { "label" })?.trim().to_string();
+        let answer = row.text(if from_vlmevalkit { "answer" } else { "label" })?.trim().to_string();
         if !labels::choice_letter(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l))
         {
             let message = format!("the label {answer:?} is not one of the {} choices in the text", options.len());
             return Err(Error::failed(message).hint("choices are written as (A) …"));
         }
-        let prompt = match kit {
+        let prompt = match from_vlmevalkit {
             true => {
                 let lines: String = ('A'..='Z').zip(&options).map(|(l, o)| format!("({l}) {o}\n")).collect();
                 format!("{stem}\n{lines}{}", score::LETTER_LINE)
@@ -64,7 +64,7 @@ impl VStar {
         };
         let image_id = image.name_in_table();
         Ok(Question {
-            id: row.text(if kit { "index" } else { "question_id" })?,
+            id: row.text(if from_vlmevalkit { "index" } else { "question_id" })?,
             row: row.number,
             images: vec![image],
             unit: image_id.clone(),
@@ -156,20 +156,20 @@ impl Benchmark for VStar {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        let (table, kit) = edition::open_named(data, source, "VStarBench.tsv", "test_questions.jsonl")?;
-        let values: &[&str] = match kit {
+        let (table, from_vlmevalkit) = edition::open_named(data, source, "VStarBench.tsv", "test_questions.jsonl")?;
+        let values: &[&str] = match from_vlmevalkit {
             true => &["index", "question", "A", "B", "C?", "D?", "answer", "category"],
             false => &["question_id", "text", "label", "category"],
         };
         let questions = read::published(self, &table, TableColumns { values, images: &["image"] }, |row| {
-            Ok(Some(Self::question(row, kit)?))
+            Ok(Some(Self::question(row, from_vlmevalkit)?))
         })?;
         read::check_images(table.files().first().map_or(data, |f| f.as_path()), &questions)?;
         Ok(questions)
     }
 
     /// Returns lmms-eval's percentages, over all questions and per category.
-    fn lmms_eval_numbers(&self, _: &[Question], _: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         let kinds = outcome.subtasks.iter().map(|(kind, score)| (format!("vstar_{kind}_acc"), *score));
         kinds.chain([("vstar_overall_acc".to_string(), outcome.score)]).collect()
     }
@@ -211,7 +211,7 @@ impl Benchmark for VStar {
         }
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),
             Rules::LmmsEval => score::judge_choice_letter(q, lmms_letter(&lmms::cleaned(answer).to_uppercase())),

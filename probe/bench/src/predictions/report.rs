@@ -6,7 +6,7 @@ use crate::labels::choice_letter;
 use crate::question::Question;
 use crate::reasoning;
 use crate::rules::Rules;
-use crate::score::{BenchmarkOutcome, Judged};
+use crate::score::{AnswerScore, BenchmarkOutcome};
 use crate::skipped::SkippedRows;
 use crate::table::python_list;
 use burgess_base::text::excerpt;
@@ -137,12 +137,12 @@ pub fn judge_predictions(
     let usable = |name: &String| predictions.answers.get(name).filter(|_| !mismatched.contains(name.as_str()));
     let judge = |(q, name): (&Question, &String)| match usable(name) {
         Some(answer) => bench.judge(q, &answer.text, rules),
-        None => Judged::unparsed(),
+        None => AnswerScore::unparsed(),
     };
-    let judged: Vec<Judged> = questions.iter().zip(&names).map(judge).collect();
+    let judged: Vec<AnswerScore> = questions.iter().zip(&names).map(judge).collect();
     let thoughts: Vec<reasoning::SplitAnswer<'_>> =
         names.iter().filter_map(usable).map(|a| reasoning::split(&a.text)).filter(|s| s.reasoning).collect();
-    let verdict = |((q, name), judged): ((&Question, &String), &Judged)| PredictionVerdict {
+    let verdict = |((q, name), judged): ((&Question, &String), &AnswerScore)| PredictionVerdict {
         id: q.id.clone(),
         row: q.row,
         unit: q.unit.clone(),

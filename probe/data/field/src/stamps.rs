@@ -1,4 +1,5 @@
-//! Reads the stamps of Tux Paint: images of single objects with transparent surroundings and a caption.
+//! Reads the stamps of Tux Paint, a drawing program: images of single objects on a transparent background, each with a
+//! caption.
 //!
 //! The caption of `frog.png` is the first line of `frog.txt`; the lines after it are translations (`de.utf8=Ein
 //! Frosch.`). An optional `frog.dat` has a line `nomirror` if the object must not be mirrored. The folder `symbols/` is

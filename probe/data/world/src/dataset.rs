@@ -20,6 +20,7 @@ use crate::{VERSION, caption, dice};
 /// Seed and sizes of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct WorldSpec {
     /// Seed of every image and text.
     pub seed: u64,

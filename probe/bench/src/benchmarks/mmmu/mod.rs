@@ -16,8 +16,8 @@ mod open;
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow, python_list};
 use crate::{
-    AnswerForm, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, Judged, LmmsEvalTask, Question,
-    QuestionSet, Rules, RulesDescription, cambrian, explain, labels, lmms, score, vlmevalkit,
+    AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
+    Question, QuestionSet, Rules, RulesDescription, cambrian, explain, labels, lmms, score, vlmevalkit,
 };
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
@@ -168,7 +168,7 @@ fn without_names(text: &str) -> String {
 
 /// Judges by lmms-eval's copy of the authors' code, which takes a list of accepted answers, as written, for one
 /// expected text.
-fn lmms_verdict(q: &Question, answer: &str) -> Judged {
+fn lmms_verdict(q: &Question, answer: &str) -> AnswerScore {
     if !q.options.is_empty() {
         return score::judge_choice_letter(q, lmms::last_named(answer, &q.options));
     }
@@ -198,7 +198,7 @@ impl Benchmark for Mmmu {
     }
 
     /// Returns lmms-eval's accuracy, rounded to five decimals.
-    fn lmms_eval_numbers(&self, _: &[Question], _: &[Judged], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
+    fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         vec![("mmmu_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
     }
 
@@ -254,13 +254,13 @@ impl Benchmark for Mmmu {
         self.named(&asked, rules)
     }
 
-    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         if rules == Rules::LmmsEval {
             return lmms_verdict(q, &lmms::cleaned(answer));
         }
         let answer = answer.trim();
         match (rules, q.options.is_empty()) {
-            _ if answer.is_empty() => Judged::unparsed(),
+            _ if answer.is_empty() => AnswerScore::unparsed(),
             (Rules::Official | Rules::Strict, false) => {
                 score::judge_choice_letter(q, letter::last_named(answer, &q.options))
             }
@@ -268,7 +268,7 @@ impl Benchmark for Mmmu {
                 let candidates = open::candidates(answer);
                 let right = open::fits(&candidates, &q.accepted);
                 let texts: Vec<String> = candidates.iter().map(ToString::to_string).collect();
-                Judged::new(texts.join(" | "), right)
+                AnswerScore::new(texts.join(" | "), right)
             }
             (Rules::Cambrian1 | Rules::LmmsEval, false) => cambrian::judge_first_character(q, answer, &cambrian::STOPS),
             (Rules::Cambrian1, true) => {
@@ -276,8 +276,8 @@ impl Benchmark for Mmmu {
                 let expected = if q.fact(WRITTEN).is_empty() { &q.answer } else { q.fact(WRITTEN) };
                 let expected = expected.to_lowercase();
                 match announced.trim_end_matches('.') {
-                    "" => Judged::unparsed(),
-                    said => Judged::new(said, said == expected || cambrian::near(&expected, said)),
+                    "" => AnswerScore::unparsed(),
+                    said => AnswerScore::new(said, said == expected || cambrian::near(&expected, said)),
                 }
             }
         }

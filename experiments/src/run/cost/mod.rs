@@ -2,33 +2,54 @@
 //! operations (FLOPs), memory per device, disk.
 //!
 //! FLOPs count matrix products only (2 per multiply-add). The backward pass costs one forward pass for the gradients of
-//! activations and one more for those of weights. Memory is what is resident at the peak of a training step: weights,
-//! gradients and AdamW moments of trained parameters, and the activations that the backward pass needs. Allocator
-//! overhead and library workspaces are not included.
+//! activations and one more for those of weights. [`memory`] describes the estimate of memory.
+
+pub mod arms;
+pub mod fit;
+pub mod memory;
+pub mod speed;
+pub mod time;
 
 use crate::features::ArmCard;
+use crate::machine::device;
 use burgess_base::Result;
-use burgess_probe::llm::LlmConfig;
+use burgess_probe::llm::{Compute, LlmConfig};
 use burgess_probe::recipe::{ParameterGroup, Stage};
+use memory::{BatchShape, MemoryEstimate};
 use serde::Serialize;
 
-/// A kind of device and how it stores numbers.
-#[derive(Debug, Clone, Copy)]
+/// A kind of device: which kernels it runs and how it stores numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceProfile {
     /// Name in tables.
     pub name: &'static str,
+    /// Whether it computes in the memory of this process.
+    pub cpu: bool,
+    /// Whether it runs the fused kernels of `flex`.
+    pub fused: bool,
     /// Whether the language model computes in bf16 (`precision = "bf16"` of a stage); weights are f32 in any case.
-    bf16: bool,
+    pub bf16: bool,
     /// Whether gradient checkpointing is used in any case, even if the stage does not ask for it.
-    checkpointing: bool,
+    pub checkpointing: bool,
 }
 
+const FLEX: DeviceProfile =
+    DeviceProfile { name: "flex (f32)", cpu: true, fused: true, bf16: false, checkpointing: false };
+const GPU: DeviceProfile =
+    DeviceProfile { name: "GPU (bf16)", cpu: false, fused: false, bf16: true, checkpointing: false };
+
 /// The devices of the estimates: CPU, GPU, and GPU with gradient checkpointing.
-pub const DEVICES: [DeviceProfile; 3] = [
-    DeviceProfile { name: "flex (f32)", bf16: false, checkpointing: false },
-    DeviceProfile { name: "GPU (bf16)", bf16: true, checkpointing: false },
-    DeviceProfile { name: "GPU (bf16, checkpointing)", bf16: true, checkpointing: true },
-];
+pub const DEVICES: [DeviceProfile; 3] =
+    [FLEX, GPU, DeviceProfile { name: "GPU (bf16, checkpointing)", checkpointing: true, ..GPU }];
+
+impl DeviceProfile {
+    /// The profile of the device with this name, if the language model computes in this precision.
+    pub fn of(device: &str, precision: Compute) -> Self {
+        let bf16 = precision == Compute::Bf16;
+        let (cpu, flex) = (device::is_cpu(device), device == "flex");
+        Self { name: "", cpu, fused: flex && !bf16, bf16, checkpointing: false }
+    }
+}
 
 /// Size of the data of one stage.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +58,10 @@ pub struct CorpusSize {
     pub samples: u64,
     /// Mean number of text tokens of a conversation.
     pub text_tokens: usize,
+    /// Largest number of text tokens of a conversation; `None` if it is not known, which is taken for `max_length`.
+    pub longest: Option<usize>,
+    /// Mean number of supervised tokens of a conversation.
+    pub supervised: f64,
 }
 
 /// The configuration of a run, as far as it determines the cost.
@@ -61,8 +86,8 @@ pub struct StageCost {
     pub steps: u64,
     /// FLOPs of all steps, including the encoders where they are trained.
     pub flops: f64,
-    /// Peak memory of a step in bytes, for each device of [`DEVICES`].
-    pub memory: Vec<(&'static str, f64)>,
+    /// Peak memory of a step, for each device of [`DEVICES`].
+    pub memory: Vec<(&'static str, MemoryEstimate)>,
 }
 
 /// Cost of a run.
@@ -122,6 +147,15 @@ impl CostInputs<'_> {
         stage.total_steps(corpus.samples as usize) as f64 * stage.batch as f64
     }
 
+    /// The largest micro-batch of a stage.
+    pub fn shape(&self, stage: &Stage, corpus: CorpusSize) -> BatchShape {
+        let rows = stage.batch.div_ceil(stage.accumulate.max(1));
+        let most = stage.max_length.unwrap_or(self.llm.max_position_embeddings);
+        // The image takes the place of a token, and the last token is no input.
+        let longest = corpus.longest.or(stage.max_length).unwrap_or(corpus.text_tokens).saturating_sub(2);
+        BatchShape { rows, length: (self.tokens + longest).min(most), supervised: rows as f64 * corpus.supervised }
+    }
+
     fn stage(&self, stage: &Stage, corpus: CorpusSize, image_flops: f64) -> Result<StageCost> {
         let most = stage.max_length.unwrap_or(self.llm.max_position_embeddings);
         let length = (self.tokens + corpus.text_tokens).min(most);
@@ -133,61 +167,13 @@ impl CostInputs<'_> {
         let connector = 2.0 * 3.0 * (self.connector_parameters * self.tokens) as f64;
         let encoding = if stage.trains(ParameterGroup::Encoder) { 3.0 * image_flops } else { 0.0 };
         let sample = passes * (self.llm.forward_flops(length) + head) + connector + encoding;
-        let memory = DEVICES.iter().map(|device| (device.name, self.memory(stage, corpus, length, *device)));
+        let shape = self.shape(stage, corpus);
+        let memory = DEVICES.iter().map(|device| Ok((device.name, self.training_memory(stage, shape, *device)?)));
         Ok(StageCost {
             steps: stage.total_steps(corpus.samples as usize) as u64,
             flops: sample * self.trained_samples(stage, corpus),
-            memory: memory.collect(),
+            memory: memory.collect::<Result<_>>()?,
         })
-    }
-
-    /// Peak memory of a training step, in bytes.
-    fn memory(&self, stage: &Stage, corpus: CorpusSize, length: usize, device: DeviceProfile) -> f64 {
-        // f32 parameters take 4 bytes; trained ones 16, with gradient and two moments.
-        let held = |parameters: f64, trained: bool| parameters * if trained { 16.0 } else { 4.0 };
-        let encoders: u64 = self.cards.iter().map(ArmCard::parameters).sum();
-        let llm = self.llm.parameters() as f64;
-        let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
-        let tunes = stage.trains(ParameterGroup::Llm);
-        let mut bytes = held(llm, tunes && stage.lora.is_none());
-        if tunes {
-            bytes += held(adapters, true);
-        }
-        bytes += held(self.connector_parameters as f64, stage.trains(ParameterGroup::Connector));
-        // Encoders whose features are cached are not loaded.
-        if stage.trains(ParameterGroup::Encoder) || !self.cached {
-            bytes += held(encoders as f64, stage.trains(ParameterGroup::Encoder));
-        }
-        let layers = self.llm.num_hidden_layers as f64;
-        let checkpointing = device.checkpointing || stage.checkpointing;
-        if device.bf16 {
-            // bf16 copies of the weights: all are kept for the backward pass, or with checkpointing only those of one
-            // block.
-            bytes += 2.0 * llm / if checkpointing { layers } else { 1.0 };
-        }
-        let activation = if device.bf16 { 2.0 } else { 4.0 };
-        let rows = stage.batch.div_ceil(stage.accumulate.max(1)) as f64;
-        let (d, f) = (self.llm.hidden_size as f64, self.llm.intermediate_size as f64);
-        let w = self.llm.head_width() as f64;
-        let heads = (2 * self.llm.num_attention_heads + 2 * self.llm.kv_heads()) as f64 * w;
-        // Per block: residual stream, two normed inputs, q, k, v and attention output, MLP gate, up and product.
-        let block = 3.0 * d + heads + 3.0 * f;
-        let kept = if checkpointing { layers * d + block } else { layers * block };
-        let scores = 2.0 * 4.0 * (corpus.text_tokens * self.llm.vocab_size) as f64;
-        bytes + rows * (length as f64 * kept * activation + scores)
-    }
-
-    /// Number of parameters of the LoRA adapters.
-    fn adapters(&self, rank: usize, targets: &[String]) -> f64 {
-        let (d, f) = (self.llm.hidden_size, self.llm.intermediate_size);
-        let w = self.llm.head_width();
-        let (q, kv) = (self.llm.num_attention_heads * w, self.llm.kv_heads() * w);
-        let sides = |target: &String| match target.as_str() {
-            "q_proj" | "o_proj" => d + q,
-            "k_proj" | "v_proj" => d + kv,
-            _ => d + f,
-        };
-        (self.llm.num_hidden_layers * rank * targets.iter().map(sides).sum::<usize>()) as f64
     }
 }
 

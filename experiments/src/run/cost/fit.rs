@@ -1,0 +1,195 @@
+//! Whether a run fits into the free memory of its device, and what would make it fit.
+
+use super::memory::MemoryEstimate;
+use super::{CorpusSize, CostInputs, DeviceProfile, gigabytes};
+use crate::machine::memory::LIMIT_VARIABLE;
+use burgess_base::{Error, Result};
+use burgess_probe::llm::Compute;
+use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Ranks of LoRA that are offered, largest first.
+const RANKS: [usize; 5] = [128, 64, 32, 16, 8];
+
+/// A run, as far as it determines the memory that it needs.
+pub struct RunMemory<'a> {
+    /// Encoders, language model and connector.
+    pub inputs: CostInputs<'a>,
+    /// The training stages: name, settings of the arm, data.
+    pub stages: Vec<(&'static str, Stage, CorpusSize)>,
+    /// Number of positions of the longest question and number of new tokens of the longest answer; `None` if the run
+    /// answers no questions.
+    pub asked: Option<[usize; 2]>,
+    /// Name of the device.
+    pub device: &'a str,
+    /// Whether the device computes in bf16.
+    pub computes_bf16: bool,
+    /// Whether the connector has layers between the blocks of the language model, which exclude gradient checkpointing.
+    pub samplers: bool,
+}
+
+/// Free memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FreeMemory {
+    /// Of the device; `None` if it is not known.
+    pub device: Option<u64>,
+    /// Of the host; `None` if it is not known.
+    pub host: Option<u64>,
+}
+
+/// The part of a run that needs most memory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PeakMemory {
+    /// `align`, `tune` or `answering`.
+    pub part: &'static str,
+    /// The memory that it needs.
+    pub estimate: MemoryEstimate,
+}
+
+impl FreeMemory {
+    /// Whether an estimate fits; memory that is not known is taken to be enough.
+    fn holds(self, estimate: &MemoryEstimate) -> bool {
+        let fits = |free: Option<u64>, need: f64| free.is_none_or(|free| need <= free as f64);
+        fits(self.device, estimate.device) && fits(self.host, estimate.host)
+    }
+}
+
+impl RunMemory<'_> {
+    /// Estimates the part of the run that needs most memory.
+    ///
+    /// # Errors
+    /// A card's tap does not fit its architecture.
+    pub fn peak(&self) -> Result<PeakMemory> {
+        let mut parts = Vec::with_capacity(self.stages.len() + 1);
+        for (name, stage, corpus) in &self.stages {
+            parts.push(PeakMemory { part: name, estimate: self.training(stage, *corpus)? });
+        }
+        if let Some([length, answer]) = self.asked {
+            let profile = DeviceProfile::of(self.device, Compute::F32);
+            parts.push(PeakMemory {
+                part: "answering",
+                estimate: self.inputs.answering_memory(length, answer, profile)?,
+            });
+        }
+        let most = parts.into_iter().max_by(|a, b| {
+            let key = |p: &PeakMemory| p.estimate.device.max(p.estimate.host);
+            key(a).total_cmp(&key(b))
+        });
+        Ok(most.unwrap_or(PeakMemory { part: "nothing", estimate: MemoryEstimate::default() }))
+    }
+
+    fn training(&self, stage: &Stage, corpus: CorpusSize) -> Result<MemoryEstimate> {
+        let shape = self.inputs.shape(stage, corpus);
+        self.inputs.training_memory(stage, shape, DeviceProfile::of(self.device, stage.precision))
+    }
+
+    /// Checks that the run fits, and returns the memory that it needs.
+    ///
+    /// # Errors
+    /// It does not fit; the error says what needs how much, and the hint which settings would fit.
+    pub fn check(&self, free: FreeMemory) -> Result<PeakMemory> {
+        let peak = self.peak()?;
+        if free.holds(&peak.estimate) {
+            return Ok(peak);
+        }
+        let e = peak.estimate;
+        let (need, there, place) = match free.device {
+            Some(there) if e.device > there as f64 => (e.device, there, self.device),
+            _ => (e.host, free.host.unwrap_or_default(), "the host"),
+        };
+        let detail: Vec<String> = [
+            ("weights", e.weights),
+            ("moments of the optimiser", e.moments),
+            ("gradients", e.gradients),
+            ("activations", e.activations),
+            ("logits", e.logits),
+        ]
+        .into_iter()
+        .filter(|(_, bytes)| *bytes >= 0.01 * need)
+        .map(|(what, bytes)| format!("{what} {}", gigabytes(bytes)))
+        .collect();
+        let what =
+            if peak.part == "answering" { "answering needs".into() } else { format!("the stage {} needs", peak.part) };
+        Err(Error::failed(format!(
+            "{what} about {} of memory on {place}, {} are free ({}; they do not all reach their peak at once)",
+            gigabytes(need),
+            gigabytes(there as f64),
+            detail.join(", ")
+        ))
+        .hint(self.advice(peak.part, free)?))
+    }
+
+    /// Settings of the stage with this name that would fit, in words.
+    fn advice(&self, part: &str, free: FreeMemory) -> Result<String> {
+        let overrule = format!("if the estimate is wrong, set {LIMIT_VARIABLE} to the memory in GB that a run may use");
+        let Some((name, stage, corpus)) = self.stages.iter().find(|(name, ..)| *name == part) else {
+            return Ok(format!("use a device with more memory; {overrule}"));
+        };
+        let (mut offered, mut seen, mut single, mut least) = (Vec::new(), BTreeSet::new(), false, f64::MAX);
+        for (settings, changed) in self.alternatives(stage) {
+            let keys: Vec<String> = settings.iter().map(|s| s.split(' ').next().unwrap_or_default().into()).collect();
+            // Of several values of one key, the first that fits changes least; pairs are offered only if no single
+            // setting fits.
+            if seen.contains(&keys) || (single && settings.len() > 1) {
+                continue;
+            }
+            let estimate = self.training(&changed, *corpus)?;
+            let need = if free.device.is_some() { estimate.device } else { estimate.host };
+            least = least.min(need);
+            if free.holds(&estimate) {
+                single |= settings.len() == 1;
+                seen.insert(keys);
+                offered.push(format!("{} ({})", settings.join(" and "), gigabytes(need)));
+            }
+        }
+        Ok(match offered.is_empty() {
+            false => format!("in the stage {name}, any of these fits: {}; {overrule}", offered.join(", ")),
+            true => format!(
+                "no gradient accumulation, checkpointing, bf16 or LoRA makes the stage {name} fit (the least is {}): use \
+                 a smaller language model or a device with more memory; {overrule}",
+                gigabytes(least)
+            ),
+        })
+    }
+
+    /// Changes of a stage that save memory, each with its keys and values: single ones first.
+    fn alternatives(&self, stage: &Stage) -> Vec<(Vec<String>, Stage)> {
+        let mut single: Vec<(Vec<String>, Stage)> = Vec::new();
+        let parts = std::iter::successors(Some(2 * stage.accumulate), |n| Some(2 * n)).take_while(|n| *n < stage.batch);
+        let parts: Vec<usize> = parts.chain([stage.batch]).filter(|n| *n > stage.accumulate).collect();
+        let accumulated = |stage: &Stage, n: usize| Stage { accumulate: n, ..stage.clone() };
+        single.extend(parts.iter().map(|n| (vec![format!("accumulate = {n}")], accumulated(stage, *n))));
+        if !stage.checkpointing && !self.samplers {
+            single.push((vec!["checkpointing = true".into()], Stage { checkpointing: true, ..stage.clone() }));
+        }
+        if stage.precision == Compute::F32 && self.computes_bf16 {
+            single.push((vec!["precision = \"bf16\"".into()], Stage { precision: Compute::Bf16, ..stage.clone() }));
+        }
+        if stage.trains(ParameterGroup::Llm) && stage.lora.is_none() {
+            let targets = burgess_probe::llm::PROJECTIONS.map(String::from).to_vec();
+            for rank in RANKS {
+                let lora = LoraConfig { rank, alpha: 2.0 * rank as f64, targets: targets.clone() };
+                let changed = Stage { lora: Some(lora), ..stage.clone() };
+                if changed.check_llm(self.inputs.llm).is_ok() {
+                    single.push((vec![format!("lora = {{ rank = {rank}, alpha = {} }}", 2 * rank)], changed));
+                }
+            }
+        }
+        // Pairs: checkpointing, bf16 or LoRA with accumulation, and checkpointing with bf16 or LoRA.
+        let mut pairs = Vec::new();
+        let others: Vec<_> = single.iter().filter(|(keys, _)| !keys[0].starts_with("accumulate")).cloned().collect();
+        for (keys, changed) in &others {
+            if !changed.checkpointing && !stage.checkpointing && !self.samplers {
+                let both = Stage { checkpointing: true, ..changed.clone() };
+                pairs.push(([keys.clone(), vec!["checkpointing = true".into()]].concat(), both));
+            }
+        }
+        for (keys, changed) in &others {
+            for n in &parts {
+                pairs.push(([keys.clone(), vec![format!("accumulate = {n}")]].concat(), accumulated(changed, *n)));
+            }
+        }
+        single.into_iter().chain(pairs).collect()
+    }
+}

@@ -1,0 +1,302 @@
+//! Estimate of a run's peak memory from its configuration, by what holds it.
+//!
+//! A training step of a language model with P parameters has three moments at which the peak can lie, each beside the
+//! weights (4 P bytes, in f32), the moments of the optimiser (8 bytes per trained parameter with AdamW, 4 for a matrix
+//! that Muon updates) and, with gradient accumulation, the sums of the gradients so far (4 bytes per trained parameter):
+//!
+//! - *forward*: the activations that the backward pass needs are complete, and the logits and their gradient exist;
+//! - *backward*: the activations are gone, and all gradients exist (4 bytes per trained parameter). The gradients of a
+//!   tied token table come from the head and from the look-up and are added, so the table's is there twice;
+//! - *encoding*: features of frozen encoders that are not cached are computed for the batch.
+//!
+//! What the backward pass needs of a decoder block, in numbers per position (hidden width d, query width q, key and
+//! value width k each, MLP width f):
+//!
+//! | kept | flex (fused kernels) | other backends |
+//! |---|---|---|
+//! | residual stream before attention and before the MLP | 2 d | 2 d |
+//! | output of the two norms, input of the projections | 2 d, if these are trained | 2 d, and 2 d inside the norms |
+//! | queries, keys, values | q + 2 k (joint projection) | q + 2 k (rotated copies) |
+//! | attention probabilities, t positions and h heads | none: computed again | h · t, and a copy in bf16 |
+//! | attention output | q | q |
+//! | gate and up projections, activation | 2 f | 4 f (slices, sigmoid, SiLU) |
+//! | product of both, input of the down projection | f, if that is trained | f |
+//!
+//! In addition: the joint weight of q, k and v and that of gate and up, which are concatenated for one product if a batch
+//! has at least as many positions as a projection has inputs; with bf16, copies of all weights. With LoRA, `rank`
+//! numbers per adapted projection, and no joint weights. With gradient checkpointing only the block inputs, d per
+//! position and block, and one block at a time. Logits and their gradient take 4 bytes per supervised token and entry of
+//! the vocabulary each.
+//!
+//! On a GPU the moments and gradient sums are not on the device but in the memory of the host, where the optimiser runs.
+//!
+//! [`ALLOCATOR`] is the share of the activations by which the heap of the C library grows beyond what is in use: batches
+//! differ in length, and the gaps that the tensors of one step leave do not fit those of the next. Blocks above
+//! [`MAPPED`] bytes are mapped one by one and leave no gaps.
+
+use super::{CostInputs, DeviceProfile};
+use crate::features::ArmCard;
+use burgess_base::Result;
+use burgess_probe::optimiser::OptimiserMethod;
+use burgess_probe::recipe::{ParameterGroup, Stage};
+use serde::Serialize;
+
+/// Memory of the process before a model is loaded, in bytes: program and libraries, tokenizer, index of the data.
+const PROCESS: f64 = 40e6;
+/// Growth of the heap beyond what is in use, as a share of the activations in blocks of at most [`MAPPED`] bytes:
+/// measured from 0.36 to 0.43 (nano, 32M and 110M parameters, batches of 16 and 8).
+const ALLOCATOR: f64 = 0.4;
+/// Largest block that glibc's allocator takes from the heap, in bytes.
+const MAPPED: f64 = 32.0 * 1024.0 * 1024.0;
+/// Number of images in a forward pass of a frozen encoder.
+const ENCODED: usize = 16;
+/// Number of questions that are answered side by side.
+const ASKED: usize = 32;
+
+/// The largest micro-batch of a stage.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchShape {
+    /// Number of sequences.
+    pub rows: usize,
+    /// Number of positions of a sequence, image tokens and padding included.
+    pub length: usize,
+    /// Number of supervised tokens in all sequences.
+    pub supervised: f64,
+}
+
+/// Peak memory of a run, in bytes, by what holds it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct MemoryEstimate {
+    /// Peak on the device that computes.
+    pub device: f64,
+    /// Peak in the memory of the host; the same memory as the device's if that is the CPU.
+    pub host: f64,
+    /// Weights of all networks that are loaded.
+    pub weights: f64,
+    /// Moments of the optimiser.
+    pub moments: f64,
+    /// Gradients of all trained parameters, and with gradient accumulation their sums.
+    pub gradients: f64,
+    /// Activations that the backward pass needs, with copies of weights that it needs.
+    pub activations: f64,
+    /// Logits of the supervised tokens and their gradient.
+    pub logits: f64,
+    /// Growth of the heap beyond what is in use.
+    pub allocator: f64,
+}
+
+/// Numbers of parameters, each in elements.
+struct Parameters {
+    all: f64,
+    trained: f64,
+    /// Bytes of the moments.
+    moments: f64,
+    /// Entries of the token table if it is tied to the head and trained.
+    tied: f64,
+}
+
+impl CostInputs<'_> {
+    /// Estimates the peak memory of a training step with its largest micro-batch.
+    ///
+    /// # Errors
+    /// A card's tap does not fit its architecture.
+    pub fn training_memory(&self, stage: &Stage, shape: BatchShape, device: DeviceProfile) -> Result<MemoryEstimate> {
+        let p = self.counts(stage);
+        let weights = 4.0 * p.all;
+        let sums = if stage.accumulate > 1 { 4.0 * p.trained } else { 0.0 };
+        let gradients = 4.0 * p.trained;
+        let positions = (shape.rows * shape.length) as f64;
+        let checkpointing = device.checkpointing || stage.checkpointing;
+        let (layers, d) = (self.llm.num_hidden_layers as f64, self.llm.hidden_size as f64);
+        let block = self.block(stage, shape, device);
+        let copies = self.weight_copies(stage, shape, device);
+        let (numbers, copies) = match checkpointing {
+            true => (4.0 * positions * layers * d + block, copies / layers.max(1.0)),
+            false => (layers * block, copies),
+        };
+        let connector = self.connector_activations(shape.rows, stage.trains(ParameterGroup::Connector));
+        let encoders = if stage.trains(ParameterGroup::Encoder) { self.encoder_activations(shape.rows)? } else { 0.0 };
+        let activations = numbers + connector + encoders + copies;
+        let logits = 2.0 * 4.0 * shape.supervised * self.llm.vocab_size as f64;
+        let allocator =
+            if device.cpu { ALLOCATOR * self.in_heap(numbers + connector + encoders, positions) } else { 0.0 };
+        let table = 4.0 * p.tied;
+        // With checkpointing the gradients of a block are taken before the next block is computed.
+        let forward = activations + logits + if checkpointing { table } else { 0.0 };
+        let backward = gradients + table + if checkpointing { block + copies } else { 0.0 };
+        let encoding = if self.cached || stage.trains(ParameterGroup::Encoder) {
+            0.0
+        } else {
+            self.encoding_activations(shape.rows.min(ENCODED))?
+        };
+        let step = forward.max(backward).max(encoding);
+        let (device_bytes, host) = match device.cpu {
+            true => {
+                let all = PROCESS + weights + p.moments + sums + step + allocator;
+                (all, all)
+            }
+            // The optimiser's update runs on the host, on a copy of one parameter after the other.
+            false => (weights + step, PROCESS + p.moments + gradients.max(sums)),
+        };
+        Ok(MemoryEstimate {
+            device: device_bytes,
+            host,
+            weights,
+            moments: p.moments,
+            gradients: gradients + sums,
+            activations,
+            logits,
+            allocator,
+        })
+    }
+
+    /// Estimates the peak memory of answering questions whose prompts take `length` positions, with `answer` new tokens.
+    ///
+    /// # Errors
+    /// A card's tap does not fit its architecture.
+    pub fn answering_memory(&self, length: usize, answer: usize, device: DeviceProfile) -> Result<MemoryEstimate> {
+        let (d, [q, k], f) = (self.llm.hidden_size as f64, self.widths(), self.llm.intermediate_size as f64);
+        let rows = ASKED as f64;
+        let cache = 4.0 * rows * (length + answer) as f64 * self.llm.num_hidden_layers as f64 * 2.0 * k;
+        // One block at a time: residual stream, normed input, joint projection and output; gate, up and product.
+        let block = 4.0 * rows * length as f64 * (3.0 * d + (q + 2.0 * k + q).max(3.0 * f));
+        let logits = 2.0 * 4.0 * rows * self.llm.vocab_size as f64;
+        let encoding = if self.cached { 0.0 } else { self.encoding_activations(ENCODED)? };
+        let mut parameters = self.llm.parameters() as f64 + self.connector_parameters as f64;
+        if !self.cached {
+            parameters += self.encoder_parameters();
+        }
+        let (weights, activations) = (4.0 * parameters, (cache + block).max(encoding));
+        let all = weights + activations + logits;
+        let host = if device.cpu { PROCESS + all } else { PROCESS };
+        let device = if device.cpu { PROCESS + all } else { all };
+        Ok(MemoryEstimate { device, host, weights, activations, logits, ..MemoryEstimate::default() })
+    }
+
+    fn encoder_parameters(&self) -> f64 {
+        self.cards.iter().map(ArmCard::parameters).sum::<u64>() as f64
+    }
+
+    /// Query width, and width of keys and of values.
+    fn widths(&self) -> [f64; 2] {
+        let w = self.llm.head_width();
+        [(self.llm.num_attention_heads * w) as f64, (self.llm.kv_heads() * w) as f64]
+    }
+
+    fn counts(&self, stage: &Stage) -> Parameters {
+        let llm = self.llm.parameters() as f64;
+        let table = (self.llm.vocab_size * self.llm.hidden_size) as f64;
+        let tables = table * if self.llm.tie_word_embeddings { 1.0 } else { 2.0 };
+        let connector = self.connector_parameters as f64;
+        let encoders = self.encoder_parameters();
+        let (trains, whole) = (stage.trains(ParameterGroup::Llm), stage.lora.is_none());
+        let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
+        let mut p = Parameters { all: llm + connector, trained: 0.0, moments: 0.0, tied: 0.0 };
+        // Muon keeps one moment for the matrices of the blocks; AdamW keeps two for all other parameters.
+        let block_moments = if stage.optimiser == OptimiserMethod::Muon { 4.0 } else { 8.0 };
+        if trains && whole {
+            p.trained += llm;
+            p.moments += 8.0 * tables + block_moments * (llm - tables);
+            p.tied = if self.llm.tie_word_embeddings { table } else { 0.0 };
+        } else if trains {
+            p.all += adapters;
+            p.trained += adapters;
+            p.moments += block_moments * adapters;
+        }
+        if stage.trains(ParameterGroup::Connector) {
+            p.trained += connector;
+            p.moments += 8.0 * connector;
+        }
+        // Encoders whose features are cached are not loaded.
+        if stage.trains(ParameterGroup::Encoder) {
+            p.all += encoders;
+            p.trained += encoders;
+            p.moments += block_moments * encoders;
+        } else if !self.cached {
+            p.all += encoders;
+        }
+        p
+    }
+
+    /// What the backward pass needs of one decoder block, in bytes.
+    fn block(&self, stage: &Stage, shape: BatchShape, device: DeviceProfile) -> f64 {
+        let positions = (shape.rows * shape.length) as f64;
+        let (d, [q, k], f) = (self.llm.hidden_size as f64, self.widths(), self.llm.intermediate_size as f64);
+        let trained = stage.trains(ParameterGroup::Llm);
+        // The input of a projection is needed only for the gradient of its weight or of its adapter.
+        let inputs = if trained { 2.0 * d + f } else { 0.0 };
+        let adapters = stage.lora.as_ref().filter(|_| trained).map_or(0.0, |l| (l.rank * l.targets.len()) as f64);
+        if device.fused {
+            return 4.0 * positions * (2.0 * d + q + 2.0 * k + q + 2.0 * f + inputs + adapters);
+        }
+        let number = if device.bf16 { 2.0 } else { 4.0 };
+        let heads = self.llm.num_attention_heads as f64 * shape.length as f64;
+        // The residual stream, norms and the softmax are f32 in any case.
+        let full = 2.0 * d + heads + if trained { 2.0 * d } else { 0.0 };
+        let short = q + 2.0 * k + q + 4.0 * f + inputs + adapters + if device.bf16 { heads } else { 0.0 };
+        positions * (4.0 * full + number * short)
+    }
+
+    /// Copies of weights that the backward pass needs, in bytes.
+    fn weight_copies(&self, stage: &Stage, shape: BatchShape, device: DeviceProfile) -> f64 {
+        let (d, [q, k], f) = (self.llm.hidden_size as f64, self.widths(), self.llm.intermediate_size as f64);
+        let layers = self.llm.num_hidden_layers as f64;
+        if device.bf16 {
+            return 2.0 * self.llm.parameters() as f64;
+        }
+        // Layers with adapters are applied one by one, and so are they if concatenating the outputs is cheaper.
+        let joint = stage.lora.is_none() && shape.rows * shape.length >= self.llm.hidden_size;
+        let gates = if self.llm.model_type.gated { 2.0 * f } else { 0.0 };
+        if joint && self.llm.experts.is_none() { 4.0 * layers * d * (q + 2.0 * k + gates) } else { 0.0 }
+    }
+
+    /// Features of a batch's images and activations of a two-layer connector, in bytes.
+    fn connector_activations(&self, images: usize, trained: bool) -> f64 {
+        let hidden = if trained { 3.0 } else { 2.0 } * self.llm.hidden_size as f64;
+        let width: usize = self.cards.iter().filter_map(|card| card.width().ok()).sum();
+        4.0 * (images * self.tokens) as f64 * (width as f64 + hidden)
+    }
+
+    /// What the backward pass needs of the encoders for these images, in bytes: of a vision transformer of width d about
+    /// 26 d per token and block beside the attention probabilities, and it does 24 d² operations there.
+    fn encoder_activations(&self, images: usize) -> Result<f64> {
+        let mut bytes = 0.0;
+        for card in self.cards {
+            bytes += 4.0 * images as f64 * card.flops()? as f64 * 26.0 / 24.0 / (card.width()?.max(1) as f64);
+        }
+        Ok(bytes)
+    }
+
+    /// Pixels, and the widest block of the widest encoder without its backward pass, in bytes.
+    fn encoding_activations(&self, images: usize) -> Result<f64> {
+        let mut most: f64 = 0.0;
+        for card in self.cards {
+            let [rows, columns] = card.native_grid()?;
+            let pixels = card.encoder().map_or(0, |card| 3 * card.preprocess.size * card.preprocess.size);
+            // Residual stream, norm, queries, keys, values and their mix; or norm and MLP of four times the width.
+            let block = (rows * columns * card.width()?) as f64 * 7.0;
+            most = most.max(4.0 * images as f64 * (2.0 * pixels as f64 + block));
+        }
+        Ok(most)
+    }
+
+    /// The part of activations that lies in blocks which the allocator takes from the heap.
+    fn in_heap(&self, bytes: f64, positions: f64) -> f64 {
+        let (d, [q, k], f) = (self.llm.hidden_size as f64, self.widths(), self.llm.intermediate_size as f64);
+        let parts = [d, d, d, d, q + 2.0 * k, q, 2.0 * f, f];
+        let heap: f64 = parts.iter().filter(|width| 4.0 * positions * **width <= MAPPED).sum();
+        bytes * heap / parts.iter().sum::<f64>()
+    }
+
+    /// Number of parameters of the LoRA adapters.
+    fn adapters(&self, rank: usize, targets: &[String]) -> f64 {
+        let (d, f) = (self.llm.hidden_size, self.llm.intermediate_size);
+        let [q, kv] = self.widths().map(|w| w as usize);
+        let sides = |target: &String| match target.as_str() {
+            "q_proj" | "o_proj" => d + q,
+            "k_proj" | "v_proj" => d + kv,
+            _ => d + f,
+        };
+        (self.llm.num_hidden_layers * rank * targets.iter().map(sides).sum::<usize>()) as f64
+    }
+}
