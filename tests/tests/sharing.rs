@@ -102,7 +102,10 @@ fn four_processes_give_the_bits_of_one_and_killed_ones_do_no_harm() {
         assert!(stdout(output).contains("nano-mae+nano-dinov2"), "each prints the whole ranking: {}", stdout(output));
         told += &stderr(output);
     }
-    assert!(told.contains("is being worked on by") && told.contains("waiting for the runs of other processes"), "{told}");
+    assert!(
+        told.contains("is being worked on by") && told.contains("waiting for the runs of other processes"),
+        "{told}"
+    );
     let root = place.path().join("shared");
     assert_eq!(results(&root), expected);
     for file in ["ranking.json", "report/index.html", "study.json", "made.json"] {

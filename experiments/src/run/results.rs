@@ -99,7 +99,12 @@ fn versions(tasks: &[EvalTask], device: &str, fingerprint: &str) -> BTreeMap<Str
     let libraries = LIBRARIES.iter().map(|(name, version)| (*name, (*version).to_string()));
     let benchmarks = tasks.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));
     let device = (device != fingerprint).then(|| ("device", fingerprint.to_string()));
-    own.into_iter().chain(libraries).chain(device).chain(benchmarks).map(|(name, version)| (name.to_string(), version)).collect()
+    own.into_iter()
+        .chain(libraries)
+        .chain(device)
+        .chain(benchmarks)
+        .map(|(name, version)| (name.to_string(), version))
+        .collect()
 }
 
 #[cfg(test)]

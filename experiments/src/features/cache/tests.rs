@@ -35,7 +35,10 @@ impl Place {
         let devices = [Device::flex()];
         let set = ImageSet { data: &self.data, images: &self.names, devices: &devices, fingerprint: "flex" };
         let cache = FeatureCache::open(self.cache.path(), 1 << 30)?;
-        cache.features(&[encoder], set, &Workers::over(1, 2, 1), lines)?.pop().unwrap_or_else(|| Err(Error::failed("no features")))
+        cache
+            .features(&[encoder], set, &Workers::over(1, 2, 1), lines)?
+            .pop()
+            .unwrap_or_else(|| Err(Error::failed("no features")))
     }
 
     fn entry(&self) -> PathBuf {
@@ -59,7 +62,8 @@ fn values(features: &CachedFeatures) -> Vec<u8> {
 fn falsify(place: &Place, factor: f32) -> Result<()> {
     let file = place.entry().join("00000.safetensors");
     let bytes = fs::read(&file)?;
-    let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::failed(e.to_string()))?;
+    let (header, metadata) =
+        safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::failed(e.to_string()))?;
     let info = metadata.info("features").ok_or_else(|| Error::failed("no features"))?.clone();
     let shape = [info.shape[0], info.shape[1], info.shape[2]];
     let first = 8 + header + info.data_offsets.0;
@@ -116,7 +120,8 @@ fn processes_share_the_chunks_of_an_entry() -> Result<()> {
     });
     let all: Vec<Vec<u8>> = all.into_iter().collect::<Result<_>>()?;
     assert!(all.len() == 3 && all.iter().all(|v| *v == all[0] && !v.is_empty()));
-    let left: Vec<_> = ["users", "writers"].iter().flat_map(|d| fs::read_dir(place.entry().join(d))).flatten().collect();
+    let left: Vec<_> =
+        ["users", "writers"].iter().flat_map(|d| fs::read_dir(place.entry().join(d))).flatten().collect();
     assert!(left.is_empty(), "no mark and no lease is left: {left:?}");
     Ok(())
 }

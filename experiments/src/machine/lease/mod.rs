@@ -11,10 +11,10 @@
 //!
 //! - `link` is atomic on the server, and fails if the name exists. A lost reply may turn success into "exists", so the
 //!   token in the file decides. Where hard links do not exist, the file is created exclusively (`O_EXCL`).
-//! - A file that is opened has the contents that were flushed before (close-to-open consistency), and a client that
-//!   changes a directory lists it anew.
-//! - A heartbeat is written in place through the open file. After a takeover that file has no name any more, so a late
-//!   heartbeat never damages the lease of the successor.
+//! - A file that is opened has the contents that were there when another machine closed it (close-to-open consistency),
+//!   and a machine that changes a directory lists it anew.
+//! - A heartbeat is written in place, into the file of the owner's generation. After a takeover there is no file of that
+//!   name any more, so a late heartbeat never damages the lease of the successor.
 //!
 //! A lease is stale, and free to be taken over, if one of these holds:
 //!
@@ -37,7 +37,7 @@ use burgess_base::temporary::TemporaryPath;
 use burgess_base::{Context, Error, Result};
 use record::Record;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -74,8 +74,8 @@ struct Held {
     /// `DIR/NAME`, as the caller gave it.
     path: PathBuf,
     generation: u64,
-    /// The lease file and its contents as last written; `None` once the lease is released.
-    file: Mutex<Option<(File, Record)>>,
+    /// Contents of the lease file as last written; `None` once the lease is released.
+    record: Mutex<Option<Record>>,
     /// Says why the lease was lost; empty while it is held.
     lost: OnceLock<String>,
     /// Whether the heartbeat ends, and the signal to look.
@@ -175,8 +175,8 @@ impl Lease {
     /// may believe to own the lease beside another.
     pub fn remove(mut self) {
         self.end();
-        let file = self.held.file.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if file.is_some() && !self.is_lost() {
+        let record = self.held.record.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if record.is_some() && !self.is_lost() {
             let _ = fs::remove_file(file_of(&self.held.path, self.held.generation));
         }
     }
@@ -185,8 +185,7 @@ impl Lease {
     fn create(path: &Path, generation: u64, interval: Duration) -> std::io::Result<Option<Self>> {
         let (name, record) = (file_of(path, generation), Record::of_this_process(interval));
         let temporary = TemporaryPath::beside(&name);
-        let mut file = File::options().create_new(true).read(true).write(true).open(temporary.path())?;
-        write(&mut file, &record)?;
+        write(&mut File::options().create_new(true).write(true).open(temporary.path())?, &record)?;
         match fs::hard_link(temporary.path(), &name) {
             Ok(()) => {}
             // The reply to a successful request may be lost: then the second request finds the file of the first.
@@ -196,14 +195,11 @@ impl Lease {
             },
             Err(e) if e.kind() == ErrorKind::NotFound => return Err(e),
             // The file system has no hard links.
-            Err(_) => {
-                file = match File::options().create_new(true).read(true).write(true).open(&name) {
-                    Ok(file) => file,
-                    Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(None),
-                    Err(e) => return Err(e),
-                };
-                write(&mut file, &record)?;
-            }
+            Err(_) => match File::options().create_new(true).write(true).open(&name) {
+                Ok(mut file) => write(&mut file, &record)?,
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(None),
+                Err(e) => return Err(e),
+            },
         }
         drop(temporary);
         // The listing is fresh, because this process has just changed the directory.
@@ -218,7 +214,7 @@ impl Lease {
         let held = Arc::new(Held {
             path: path.to_path_buf(),
             generation,
-            file: Mutex::new(Some((file, record))),
+            record: Mutex::new(Some(record)),
             lost: OnceLock::new(),
             ended: (Mutex::new(false), Condvar::new()),
         });
@@ -294,13 +290,10 @@ impl Held {
     fn beat_until_ended(&self, interval: Duration) {
         let mut ended = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = Instant::now() + interval;
-        loop {
+        while !*ended {
             let left = due.saturating_duration_since(Instant::now());
             (ended, _) = self.ended.1.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner);
-            if *ended {
-                return;
-            }
-            if Instant::now() >= due {
+            if !*ended && Instant::now() >= due {
                 drop(ended);
                 // A failed write is not the end: the next one may succeed, and `check` decides.
                 let _ = self.beat();
@@ -312,19 +305,18 @@ impl Held {
 
     /// Writes a heartbeat; returns false if the lease is released or lost.
     fn beat(&self) -> std::io::Result<bool> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((file, record)) = file.as_mut() else { return Ok(false) };
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = record.as_mut() else { return Ok(false) };
         record.beat += 1;
-        let outcome = write(file, record);
-        let named = Record::read(&file_of(&self.path, self.generation));
-        match named {
-            Ok(found) if found.as_ref().is_none_or(|found| found.token != record.token) => {
-                let _ = self.lost.set(self.successor());
-                Ok(false)
+        let name = file_of(&self.path, self.generation);
+        if Record::read(&name)?.is_some_and(|found| found.token == record.token) {
+            match File::options().write(true).open(&name).and_then(|mut file| write(&mut file, record)) {
+                Err(e) if record::is_gone(&e) => {}
+                other => return other.map(|()| true),
             }
-            Ok(_) => outcome.map(|()| true),
-            Err(e) => Err(e),
         }
+        let _ = self.lost.set(self.successor());
+        Ok(false)
     }
 
     fn check(&self) -> Result<()> {
@@ -360,20 +352,18 @@ impl Held {
 
     /// Marks the lease as released.
     fn release(&self) {
-        let Some((mut file, mut record)) = self.file.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return;
-        };
+        let Some(mut record) = self.record.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         record.released = true;
+        let name = file_of(&self.path, self.generation);
         // If this fails, the lease becomes stale.
-        let _ = write(&mut file, &record);
+        let _ = File::options().write(true).open(name).and_then(|mut file| write(&mut file, &record));
     }
 }
 
-/// Overwrites a lease file. The length stays the same, so that a reader never finds a shortened file.
+/// Overwrites a lease file. The length stays the same, so that a reader never finds a shortened file. A network file
+/// system flushes the contents when the file is closed; after a power failure no lease is worth anything.
 fn write(file: &mut File, record: &Record) -> std::io::Result<()> {
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&record.bytes()?)?;
-    file.sync_data()
+    file.write_all(&record.bytes()?)
 }
 
 fn ignore_missing(e: std::io::Error) -> std::io::Result<()> {

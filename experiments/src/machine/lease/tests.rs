@@ -27,7 +27,7 @@ fn edit(path: &Path, change: impl Fn(&str) -> String) -> Result<()> {
 fn foreign(path: &Path, interval: Duration) -> Result<()> {
     let mut lease = acquired(Lease::attempt_every(path, interval)?);
     lease.end();
-    *lease.held.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *lease.held.record.lock().unwrap_or_else(PoisonError::into_inner) = None;
     edit(path, |text| text.replace(burgess_base::process::machine(), "0badcafe"))
 }
 

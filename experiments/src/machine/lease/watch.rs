@@ -5,7 +5,6 @@ use super::{MISSED, WATCHED};
 use burgess_base::temporary::TemporaryPath;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -76,12 +75,9 @@ fn forget(path: &Path) {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
 }
 
-/// Returns the time of the file server, which the file system gives to a file that is written in `dir`. The change of
+/// Returns the time of the file server, which the file system gives to a file that is created in `dir`. The change of
 /// the directory also makes this machine list it anew.
 pub(super) fn server_time(dir: &Path) -> std::io::Result<SystemTime> {
     let probe = TemporaryPath::beside(&dir.join(".time"));
-    let mut file = File::options().create_new(true).write(true).open(probe.path())?;
-    file.write_all(b"?")?;
-    file.sync_data()?;
-    file.metadata()?.modified()
+    File::options().create_new(true).write(true).open(probe.path())?.metadata()?.modified()
 }

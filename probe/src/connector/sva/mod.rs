@@ -19,6 +19,7 @@ use crate::released::CambrianConfig;
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Dialect, Rule};
 use burgess_encoders::features::FeatureMap;
+use burgess_encoders::operands::gelu;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -191,9 +192,9 @@ pub(super) fn projector(from: usize, to: usize, device: &Device) -> Projector {
 }
 
 /// Applies an MLP to `x` `[a, b, width]`, as rows of one matrix.
-pub(super) fn project(x: Tensor<3>, (first, gelu, second): &Projector) -> Tensor<3> {
+pub(super) fn project(x: Tensor<3>, (first, _, second): &Projector) -> Tensor<3> {
     let [a, b, width] = x.dims();
-    let y = second.forward(gelu.forward(first.forward(x.reshape([a * b, width]))));
+    let y = second.forward(gelu(first.forward(x.reshape([a * b, width]))));
     let to = y.dims()[1];
     y.reshape([a, b, to])
 }
@@ -212,10 +213,10 @@ pub(super) fn project_towers(
     let maps: Vec<Tensor<3>> = towers
         .into_iter()
         .zip(projectors)
-        .map(|(tower, (first, gelu, second, norm))| {
+        .map(|(tower, (first, _, second, norm))| {
             let [images, tokens, width] = tower.tokens.dims();
             let x = tower.tokens.reshape([images * tokens, width]);
-            let y = norm.forward(second.forward(gelu.forward(first.forward(x))));
+            let y = norm.forward(second.forward(gelu(first.forward(x))));
             let hidden = y.dims()[1];
             y.reshape([images, tokens, hidden])
         })
