@@ -77,10 +77,14 @@ fn stages_one_by_one_make_the_same_as_one_process() {
     done(&place.run(&["rank", "my tiny.toml", "--out", "whole"]));
 
     // The lines of the list run from anywhere, in their order.
-    let list = |more: &[&str]| done(&place.run(&[&["launch", "list", "my tiny.toml", "--out", "parts"], more].concat()));
+    let list =
+        |more: &[&str]| done(&place.run(&[&["launch", "list", "my tiny.toml", "--out", "parts"], more].concat()));
     let lines = list(&[]);
     assert_eq!(lines.lines().count(), 2 + 2 + 2 + 1, "{lines}");
-    assert!(lines.lines().all(|line| line.contains("/burgess' rank '/") || line.contains("/burgess rank '/")), "{lines}");
+    assert!(
+        lines.lines().all(|line| line.contains("/burgess' rank '/") || line.contains("/burgess rank '/")),
+        "{lines}"
+    );
     let cache = place.path().join("cache");
     for (number, line) in lines.lines().enumerate() {
         let run = || {
@@ -103,9 +107,10 @@ fn stages_one_by_one_make_the_same_as_one_process() {
         assert_eq!(model(&dirs[0]), model(&dirs[1]), "{arm}");
     }
     let ranking = |out: &str| {
-        let mut value: Value =
-            serde_json::from_slice(&std::fs::read(place.path().join(out).join("tiny/ranking.json")).expect("a ranking"))
-                .expect("JSON");
+        let mut value: Value = serde_json::from_slice(
+            &std::fs::read(place.path().join(out).join("tiny/ranking.json")).expect("a ranking"),
+        )
+        .expect("JSON");
         value.as_object_mut().expect("an object").retain(|key, _| key == "arms");
         for arm in value["arms"].as_array_mut().expect("arms") {
             arm["cost"] = Value::Null;
@@ -134,7 +139,11 @@ fn failures_stay_with_their_arm_and_are_not_hidden() {
 
     let encode = stage(&["encode"]);
     assert_eq!(code(&encode), 1, "{}", stderr(&encode));
-    assert!(stderr(&encode).contains("openai-clip-l14-336") && stderr(&encode).contains("hint: "), "{}", stderr(&encode));
+    assert!(
+        stderr(&encode).contains("openai-clip-l14-336") && stderr(&encode).contains("hint: "),
+        "{}",
+        stderr(&encode)
+    );
     let going = stage(&["encode", "--keep-going"]);
     assert_eq!(code(&going), 0);
     assert!(stderr(&going).contains("note: 1 of 2 encoders failed"), "{}", stderr(&going));
@@ -179,8 +188,9 @@ fn fake_slurm(place: &TestDir) -> PathBuf {
     let scripts = BTreeMap::from([
         (
             "sbatch",
-            "here=$(dirname \"$0\")/..\nif [ -f \"$here/full\" ]; then echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; \
-             exit 1; fi\nid=$((100 + $(cat \"$here/submitted\" 2>/dev/null | wc -l)))\necho \"$*\" >> \"$here/submitted\"\n\
+            "here=$(dirname \"$0\")/..\n\
+             if [ -f \"$here/full\" ]; then echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1; fi\n\
+             id=$((100 + $(cat \"$here/submitted\" 2>/dev/null | wc -l)))\necho \"$*\" >> \"$here/submitted\"\n\
              echo $id",
         ),
         ("squeue", "cat \"$(dirname \"$0\")/../queue\" 2>/dev/null || exit 0"),
@@ -213,7 +223,8 @@ fn a_study_is_submitted_once() {
     let shown = done(&launch(&["--dry-run", "--max-parallel", "2", "--", "--partition=gpu"]));
     let shown = shown.replace(&slurm.display().to_string(), "SLURM");
     let expected = "encode_job=$(sbatch --parsable --partition=gpu --array=0-1%2 SLURM/encode.sh)\n\
-        train_job=$(sbatch --parsable --partition=gpu --array=0-1%2 --dependency=afterok:${encode_job} SLURM/train.sh)\n\
+        train_job=$(sbatch --parsable --partition=gpu --array=0-1%2 --dependency=afterok:${encode_job} \
+        SLURM/train.sh)\n\
         eval_job=$(sbatch --parsable --partition=gpu --array=0-1%2 --dependency=aftercorr:${train_job} SLURM/eval.sh)\n\
         report_job=$(sbatch --parsable --partition=gpu \
         --dependency=afterany:${encode_job}:${train_job}:${eval_job} SLURM/report.sh)\n";
@@ -223,7 +234,11 @@ fn a_study_is_submitted_once() {
     // A rejected job is an error with Slurm's own words; what was submitted before is known to the next call.
     place.file("full", "");
     let output = launch(&[]);
-    assert!(output.status.code() == Some(1) && stderr(&output).contains("QOSMaxSubmitJobPerUserLimit"), "{}", stderr(&output));
+    assert!(
+        output.status.code() == Some(1) && stderr(&output).contains("QOSMaxSubmitJobPerUserLimit"),
+        "{}",
+        stderr(&output)
+    );
     assert!(stderr(&output).contains("hint: options for sbatch"), "{}", stderr(&output));
     std::fs::remove_file(place.path().join("full")).expect("removed");
 
@@ -245,7 +260,10 @@ fn a_study_is_submitted_once() {
         102_0|PENDING|Dependency\n102_1|PENDING|Dependency\n103|PENDING|Dependency\n";
     place.file("queue", queue);
     let told = done(&launch(&[]));
-    assert!(told.contains("7 tasks that are left are queued already") && told.contains("nothing was submitted"), "{told}");
+    assert!(
+        told.contains("7 tasks that are left are queued already") && told.contains("nothing was submitted"),
+        "{told}"
+    );
     let status = done(&with_slurm(&place, &bin, &["status", "tiny.toml"]));
     assert!(status.contains("encoding") && status.contains("encode 100_0 running"), "{status}");
     assert!(status.contains("train 101_1 pending (Dependency)"), "{status}");
@@ -254,7 +272,8 @@ fn a_study_is_submitted_once() {
     done(&place.run(&["rank", "tiny.toml", "--arm", "nano-sup"]));
     place.file("queue", "999_0|RUNNING|None\n");
     done(&launch(&[]));
-    let last: Vec<String> = submitted().lines().skip(4).map(|line| line.replace(&slurm.display().to_string(), "SLURM")).collect();
+    let last: Vec<String> =
+        submitted().lines().skip(4).map(|line| line.replace(&slurm.display().to_string(), "SLURM")).collect();
     assert_eq!(
         last,
         [
@@ -268,7 +287,8 @@ fn a_study_is_submitted_once() {
     // Options that the scripts rely on, and a machine without Slurm.
     let output = launch(&["--", "--array=0-3"]);
     assert!(output.status.code() == Some(2) && stderr(&output).contains("--max-parallel"), "{}", stderr(&output));
-    let output = place.burgess(&["launch", "slurm", "tiny.toml"]).env("PATH", "/nowhere").output().expect("burgess starts");
+    let output =
+        place.burgess(&["launch", "slurm", "tiny.toml"]).env("PATH", "/nowhere").output().expect("burgess starts");
     assert!(output.status.code() == Some(1) && stderr(&output).contains("not on the PATH"), "{}", stderr(&output));
     let status = place.burgess(&["status", "tiny.toml"]).env("PATH", "/nowhere").output().expect("burgess starts");
     assert!(status.status.success() && stderr(&status).contains("note: the jobs of this study are not shown"));
@@ -293,7 +313,8 @@ fn batch_scripts_do_their_task_and_ask_to_be_requeued() {
     let bin = fake_slurm(&place);
     // Stands in for burgess: the exit code is that of the file `code`; USR1 gives 138 after a moment of saving.
     let fake = place.path().join("fake burgess");
-    let text = "#!/bin/bash\ntrap 'sleep 0.1; exit 138' USR1\ntrap 'sleep 0.1; exit 143' TERM\necho \"$*\" >> \"${0%/*}/calls\"\n\
+    let text = "#!/bin/bash\ntrap 'sleep 0.1; exit 138' USR1\ntrap 'sleep 0.1; exit 143' TERM\n\
+        echo \"$*\" >> \"${0%/*}/calls\"\n\
         [ -f \"${0%/*}/code\" ] && exit \"$(cat \"${0%/*}/code\")\"\ntouch \"${0%/*}/waiting\"\n\
         for i in $(seq 400); do sleep 0.05; done\n";
     std::fs::write(&fake, text).expect("a script");
@@ -341,7 +362,8 @@ fn batch_scripts_do_their_task_and_ask_to_be_requeued() {
 fn job_files_and_indices() {
     let place = TestDir::new();
     place.file("tiny.toml", STUDY);
-    let text = done(&place.run(&["launch", "hq", "tiny.toml", "--seeds", "3,4", "--gpus", "0.5", "--encode-cpus", "4"]));
+    let text =
+        done(&place.run(&["launch", "hq", "tiny.toml", "--seeds", "3,4", "--gpus", "0.5", "--encode-cpus", "4"]));
     assert!(text.contains("\"gpus/nvidia\" = \"0.5\"") && text.contains("cpus = \"4\""), "{text}");
     assert!(text.contains("\"--jobs\", \"4\"") && text.contains("BURGESS_CACHE"), "{text}");
     assert_eq!(text.matches("[[task]]").count(), 2 + 4 + 4, "{text}");

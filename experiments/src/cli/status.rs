@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 /// Show the state of each run of a study: steps, loss, time left, failures, Slurm jobs
 #[derive(clap::Args)]
 #[command(after_help = "Reads the study's directory and can be called at any time, from any machine that sees it. A \
-run is to do, encoding, starting, training, trained, answering, done, stopped (begun, and nobody continues it), failed, \
-or has a stale owner (its process has not been heard of; the next call of the study takes over). Jobs of `burgess launch \
-slurm` are asked from squeue.
+run is to do, encoding, starting, training, trained, answering, done, stopped (begun, and nobody continues it), \
+failed, or has a stale owner (its process has not been heard of; the next call of the study takes over). Jobs of `burgess \
+launch slurm` are asked from squeue.
 
 Examples:
   burgess status nano

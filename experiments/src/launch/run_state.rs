@@ -101,8 +101,8 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// Reads the state of the run in a directory; `benchmarks` are the ids of the study's benchmarks. Nothing is written
-    /// or checked by checksum: a damaged file is found by the process that uses it.
+    /// Reads the state of the run in a directory; `benchmarks` are the ids of the study's benchmarks. Checksums are not
+    /// compared: a damaged file is found by the process that uses it.
     ///
     /// # Errors
     /// The lease on the run cannot be read.

@@ -5,13 +5,14 @@
 //! `__metadata__` contains the step, the identity of the run, and a digest of the whole file. A new state is written to
 //! a temporary file, tensor by tensor, which replaces the old one when complete.
 
-use crate::optimiser::{Moments, Optimiser, to_host};
+use crate::optimiser::{Moments, Optimiser};
 use crate::recipe::Stage;
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result, atomic, differences};
 use burgess_encoders::checkpoint::Checkpoint;
+use burgess_encoders::transfer;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Float, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -341,9 +342,9 @@ impl ModuleVisitor for HeaderWriter<'_> {
         let Some(path) = self.trained_path.parameter() else { return };
         let shape = param.lazy_shape();
         self.list("weights", &path, &shape, shape.iter().product());
-        if let Some(moments) = self.optimiser.moments(param.id) {
-            self.list("first", &path, &[moments.first.len()], moments.first.len());
-            self.list("second", &path, &[moments.second.len()], moments.second.len());
+        if let Some([first, second]) = self.optimiser.moment_counts(param.id) {
+            self.list("first", &path, &[first], first);
+            self.list("second", &path, &[second], second);
         }
     }
 }
@@ -378,7 +379,15 @@ impl<W: Write> ModuleVisitor for ValueWriter<'_, W> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(path) = self.trained_path.parameter().filter(|_| self.outcome.is_ok()) else { return };
-        let values = to_host(param.val().inner());
+        let read = transfer::to_host::<f32, _, _>(param.val().inner())
+            .and_then(|values| Ok((values, self.optimiser.moments(param.id)?)));
+        let (values, moments) = match read {
+            Ok(read) => read,
+            Err(e) => {
+                self.outcome = Err(e.context(format!("reading `{path}`")));
+                return;
+            }
+        };
         // No early exit, so that the loop is vectorised.
         if !values.iter().fold(true, |finite, v| finite & v.is_finite()) {
             let e = Error::failed(format!(
@@ -388,7 +397,7 @@ impl<W: Write> ModuleVisitor for ValueWriter<'_, W> {
             return;
         }
         self.put(&values);
-        if let Some(moments) = self.optimiser.moments(param.id) {
+        if let Some(moments) = moments {
             self.put(&moments.first);
             self.put(&moments.second);
         }
@@ -454,7 +463,7 @@ impl ModuleMapper for StateReader<'_> {
         match self.parameter(param.id, &path, &shape) {
             Ok(values) => param.map(|tensor| {
                 let device = tensor.device();
-                Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
+                transfer::to_device::<D, Float>(TensorData::new(values, shape), &device).require_grad()
             }),
             Err(e) => {
                 self.outcome = Err(e);

@@ -25,6 +25,7 @@ use crate::machine::workers::{self, Workers};
 use crate::machine::{lease, stop};
 use crate::study::ORACLE;
 use burgess_base::{Context, Error, ErrorKind, Result, atomic, digest, temporary};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Tensor, TensorData};
 use entry::{CacheEntry, CachedChunk, ChunkOutcome};
 use in_use::InUse;
@@ -81,7 +82,7 @@ impl CachedFeatures {
                 .ok_or_else(|| Error::failed(format!("the feature cache has no image with index {image}")))?;
             values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
         }
-        Ok(Tensor::from_data(TensorData::new(values, [images.len(), self.tokens, self.width]), device))
+        Ok(transfer::to_device(TensorData::new(values, [images.len(), self.tokens, self.width]), device))
     }
 }
 

@@ -31,7 +31,7 @@ pub fn script(
     let mut text = format!(
         "#!/bin/bash\n\
          # {}\n\
-         # Written by `burgess launch slurm`, which submits it with sbatch --array, --dependency and the options after --.\n\
+         # Written by `burgess launch slurm`, which submits it with --array, --dependency and the options after --.\n\
          # {}\n\
          #SBATCH --job-name=burgess-{}-{stage}\n\
          #SBATCH --output={}\n\
@@ -79,26 +79,27 @@ fn dependencies(stage: StudyStage) -> &'static str {
     match stage {
         StudyStage::Encode => {
             "#\n\
-             # The training depends on this array by afterok, so one task that fails would stop all arms. Therefore an\n\
-             # encoder that alone is at fault does not make its task fail: --keep-going records the failure in the runs\n\
-             # that need the encoder, and a process that was killed is noted in the log. The training of these runs tries\n\
-             # again and fails by itself. What makes a task fail is wrong for all arms: the study's data or its file.\n\
-             # Slurm itself marks tasks that exceed their memory as failed: more memory or --after-encode end helps.\n"
+             # The training depends on this array by afterok, so one task that fails would stop all arms. Therefore\n\
+             # an encoder that alone is at fault does not make its task fail: --keep-going records the failure in the\n\
+             # runs that need the encoder, and a process that was killed is noted in the log. The training of these\n\
+             # runs tries again and fails by itself. What makes a task fail is wrong for all arms: the study's data\n\
+             # or its file. Slurm itself marks tasks that exceed their memory as failed: give more memory, or use\n\
+             # --after-encode end.\n"
         }
         StudyStage::Train => {
             "#\n\
-             # Depends on the stage encode by afterok and computes features that are missing. If the data of the study\n\
-             # cannot be used, Slurm cancels this array (kill-on-invalid-dep) instead of keeping it pending forever.\n"
+             # Depends on the stage encode by afterok and computes features that are missing. If the data of the\n\
+             # study cannot be used, Slurm cancels this array (kill-on-invalid-dep) instead of keeping it pending.\n"
         }
         StudyStage::Eval => {
             "#\n\
-             # Depends on the stage train by aftercorr: task i waits for task i only, so one failed arm stops no other.\n\
-             # Slurm cancels task i if the training i failed (kill-on-invalid-dep), so that the report can begin.\n"
+             # Depends on the stage train by aftercorr: task i waits for task i only, so one failed arm stops no\n\
+             # other. Slurm cancels task i if training i failed (kill-on-invalid-dep), so that the report can begin.\n"
         }
         StudyStage::Report => {
             "#\n\
-             # Depends on all other jobs by afterany: it begins when they have ended, whatever their outcome. Its exit\n\
-             # code is 1 if runs have no results; the ranking names them.\n"
+             # Depends on all other jobs by afterany: it begins when they have ended, whatever their outcome. Its\n\
+             # exit code is 1 if runs have no results; the ranking names them.\n"
         }
     }
 }
@@ -134,8 +135,8 @@ fn run(max_restarts: u32) -> String {
     let requeue = stop::REQUEUE;
     format!(
         "\n\
-         # Slurm sends USR1 to this shell only, and bash runs a trap only between commands: so the command runs in the\n\
-         # background, and the traps forward the signals. A trap interrupts `wait`, which then begins again.\n\
+         # Slurm sends USR1 to this shell only, and bash runs a trap only between commands: so the command runs in\n\
+         # the background, and the traps forward the signals. A trap interrupts `wait`, which then begins again.\n\
          forward() {{ interrupted=1; [ -n \"$child\" ] && kill -s \"$1\" \"$child\" 2>/dev/null; }}\n\
          trap 'forward USR1' USR1\n\
          trap 'forward TERM' TERM\n\
@@ -148,11 +149,11 @@ fn run(max_restarts: u32) -> String {
          \x20   code=$?\n\
          done\n\
          \n\
-         # Exit code {requeue}: the time is nearly over, the state is saved, the work goes on in the next run of this task.\n\
-         # After SIGTERM (exit code 143) Slurm itself requeues the task if it was preempted, and ends it after scancel.\n\
+         # Exit code {requeue}: the time is nearly over, the state is saved, the next start of this task goes on.\n\
+         # After SIGTERM (exit code 143) Slurm itself requeues the task after a preemption, and ends it after scancel.\n\
          if [ \"$code\" -eq {requeue} ]; then\n\
          \x20   if [ \"${{SLURM_RESTART_COUNT:-0}}\" -ge {max_restarts} ]; then\n\
-         \x20       echo \"not requeued: this task was restarted ${{SLURM_RESTART_COUNT}} times already (--max-restarts)\" >&2\n\
+         \x20       echo \"not requeued: restarted ${{SLURM_RESTART_COUNT}} times already (--max-restarts)\" >&2\n\
          \x20       exit \"$code\"\n\
          \x20   fi\n\
          \x20   # The last task of an array has the id of the whole array, so the id would requeue all its tasks.\n\
@@ -171,7 +172,7 @@ fn ending(stage: StudyStage) -> &'static str {
             "\n\
              # Killed by a signal (out of memory, a crash in a driver): the fault of this encoder alone, see above.\n\
              if [ \"$code\" -gt 128 ] && [ \"$code\" -ne 143 ]; then\n\
-             \x20   echo \"note: killed (exit code $code); the training of the runs that need this encoder tries again\" >&2\n\
+             \x20   echo \"note: killed (exit code $code); the training of the runs that need it tries again\" >&2\n\
              \x20   exit 0\n\
              fi\n\
              exit \"$code\"\n"

@@ -28,7 +28,8 @@
 //! position and block, and one block at a time. Logits and their gradient take 4 bytes per supervised token and entry of
 //! the vocabulary each.
 //!
-//! On a GPU the moments and gradient sums are not on the device but in the memory of the host, where the optimiser runs.
+//! On a GPU gradients, sums and moments are on the device, where the optimiser runs. It updates one parameter after the
+//! other and needs [`UPDATE`] numbers for each element of the largest, while all gradients exist.
 //!
 //! [`ALLOCATOR`] is the share of the activations by which the heap of the C library grows beyond what is in use: batches
 //! differ in length, and the gaps that the tensors of one step leave do not fit those of the next. Blocks above
@@ -48,6 +49,9 @@ const PROCESS: f64 = 40e6;
 const ALLOCATOR: f64 = 0.4;
 /// Largest block that glibc's allocator takes from the heap, in bytes.
 const MAPPED: f64 = 32.0 * 1024.0 * 1024.0;
+/// Numbers per element of a parameter that the optimiser's update needs on a GPU: the scaled gradient, new moments,
+/// their quotient and the new values.
+const UPDATE: f64 = 5.0;
 /// Number of images in a forward pass of a frozen encoder.
 const ENCODED: usize = 16;
 /// Number of questions that are answered side by side.
@@ -93,6 +97,8 @@ struct Parameters {
     moments: f64,
     /// Entries of the token table if it is tied to the head and trained.
     tied: f64,
+    /// Elements of the token table if it is trained; no other parameter of a language model is larger.
+    largest: f64,
 }
 
 impl CostInputs<'_> {
@@ -129,14 +135,15 @@ impl CostInputs<'_> {
         } else {
             self.encoding_activations(shape.rows.min(ENCODED))?
         };
-        let step = forward.max(backward).max(encoding);
+        // On the CPU the update is one pass over each parameter, in place.
+        let update = if device.cpu { 0.0 } else { gradients + 4.0 * UPDATE * p.largest };
+        let step = forward.max(backward).max(encoding).max(update);
         let (device_bytes, host) = match device.cpu {
             true => {
                 let all = PROCESS + weights + p.moments + sums + step + allocator;
                 (all, all)
             }
-            // The optimiser's update runs on the host, on a copy of one parameter after the other.
-            false => (weights + step, PROCESS + p.moments + gradients.max(sums)),
+            false => (weights + p.moments + sums + step, PROCESS),
         };
         Ok(MemoryEstimate {
             device: device_bytes,
@@ -191,12 +198,13 @@ impl CostInputs<'_> {
         let encoders = self.encoder_parameters();
         let (trains, whole) = (stage.trains(ParameterGroup::Llm), stage.lora.is_none());
         let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
-        let mut p = Parameters { all: llm + connector, trained: 0.0, moments: 0.0, tied: 0.0 };
+        let mut p = Parameters { all: llm + connector, trained: 0.0, moments: 0.0, tied: 0.0, largest: 0.0 };
         // Muon keeps one moment for the matrices of the blocks; AdamW keeps two for all other parameters.
         let block_moments = if stage.optimiser == OptimiserMethod::Muon { 4.0 } else { 8.0 };
         if trains && whole {
             p.trained += llm;
             p.moments += 8.0 * tables + block_moments * (llm - tables);
+            p.largest = table;
             p.tied = if self.llm.tie_word_embeddings { table } else { 0.0 };
         } else if trains {
             p.all += adapters;

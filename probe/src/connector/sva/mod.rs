@@ -20,6 +20,7 @@ use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Dialect, Rule};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::operands::gelu;
+use burgess_encoders::transfer;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -550,7 +551,7 @@ impl SvaContext {
         let whole =
             cells.len() == self.windows.groups * self.windows.queries && cells.iter().enumerate().all(|(i, c)| i == *c);
         let windows = if whole { self.windows.clone() } else { self.windows.select(&cells, &device) };
-        let flat_positions = Tensor::from_data(TensorData::new(flat_positions, [count]), &device);
+        let flat_positions = transfer::to_device(TensorData::new(flat_positions, [count]), &device);
         Ok(BoundSvaContext { windows, flat_positions, count })
     }
 }
