@@ -5,9 +5,9 @@ use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder,
 use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::progress::Progress;
 use crate::machine::workers;
-use crate::machine::{paths, shell, stop, terminal};
+use crate::machine::{memory, paths, shell, stop, terminal};
 use crate::run::arm_run::run_arm;
-use crate::run::cost::CorpusSize;
+use crate::run::cost::{self, CorpusSize, gigabytes};
 use crate::run::cost::arms::ArmModel;
 use crate::run::cost::fit::{FreeMemory, PeakMemory};
 use crate::run::evaluator::Evaluator;
@@ -209,6 +209,11 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             }
         }
         stop::check()?;
+        let (side, peak) = (workers.devices.len().min(left.len()), memory::peak());
+        if devices.is_cpu() && largest > 0.0 && peak > 0 {
+            let (peak, estimated) = (gigabytes(peak as f64), gigabytes(cost::memory::side_by_side(largest, side)));
+            progress.line(&format!("peak memory {peak}; the estimate for {side} runs at once was {estimated}"));
+        }
     }
     let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune.examples.len());
     Ok(RunCounts { runs: runs.len(), failures, samples })

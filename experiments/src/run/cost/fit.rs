@@ -193,3 +193,90 @@ impl RunMemory<'_> {
         single.into_iter().chain(pairs).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::ArmCard;
+    use crate::run::cost::arms::ArmModel;
+    use crate::study::{Arm, StudyConfig};
+    use burgess_probe::llm::LlmConfig;
+
+    /// Does `work` with the memory of a run that trains a language model of width 512 in this stage.
+    fn with_run<R>(stage: &str, work: impl FnOnce(RunMemory<'_>) -> Result<R>) -> Result<R> {
+        let stage: Stage =
+            toml::from_str(&format!("steps = 4\nlr = 1e-5\n{stage}")).map_err(|e| Error::failed(e.to_string()))?;
+        let llm = LlmConfig::nano(512, 8, 16_384);
+        let (evaluator, arm) = (StudyConfig::open("nano")?.evaluator, Arm::parse("nano-clip")?);
+        let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, &evaluator)).collect::<Result<Vec<_>>>()?;
+        let model = ArmModel::new(&evaluator, &arm, cards, &llm)?;
+        let corpus = CorpusSize { samples: 100, text_tokens: 200, longest: Some(300), supervised: 50.0 };
+        work(RunMemory {
+            inputs: model.inputs(&llm, true),
+            stages: vec![("tune", stage, corpus)],
+            asked: Some([100, 20]),
+            device: "flex",
+            computes_bf16: false,
+            samplers: false,
+        })
+    }
+
+    fn free(gb: f64) -> FreeMemory {
+        FreeMemory { device: Some((gb * 1e9) as u64), host: None }
+    }
+
+    const BOTH: &str = "batch = 32\ntrainable = [\"connector\", \"llm\"]";
+
+    #[test]
+    fn what_does_not_fit_says_what_would() -> Result<()> {
+        with_run(BOTH, |run| {
+            let peak = run.check(free(100.0))?;
+            assert_eq!(peak.part, "tune");
+            let need = peak.estimate.device / 1e9;
+            assert!(run.check(FreeMemory { device: None, host: None }).is_ok(), "not known is no refusal");
+            // A little less than is needed: the smallest change of each kind is offered.
+            let e = run.check(free(0.95 * need)).unwrap_err();
+            assert!(e.to_string().contains("the stage tune needs about") && e.to_string().contains("on flex"), "{e}");
+            let hint = e.hint_text().unwrap_or_default();
+            for part in ["accumulate = 2 (", "checkpointing = true (", "lora = { rank = 128, ", LIMIT_VARIABLE] {
+                assert!(hint.contains(part), "{hint}");
+            }
+            assert!(!hint.contains("accumulate = 4") && !hint.contains("bf16") && !hint.contains(" and "), "{hint}");
+            // Each setting that is offered fits when it is made.
+            let (name, stage, corpus) = &run.stages[0];
+            let changed = Stage { accumulate: 2, ..stage.clone() };
+            assert!(run.training(&changed, *corpus)?.device <= 0.95e9 * need, "{name}");
+            // Weights and moments alone do not fit: only LoRA helps, alone or with another setting.
+            let least = run.check(free(0.3)).unwrap_err();
+            let hint = least.hint_text().unwrap_or_default();
+            assert!(hint.contains("lora = {") && hint.contains(" and ") && !hint.contains("fits: accumulate"), "{hint}");
+            let none = run.check(free(0.01)).unwrap_err();
+            assert!(none.hint_text().is_some_and(|h| h.contains("no gradient accumulation")), "{none}");
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_set_already_is_not_offered() -> Result<()> {
+        let stage = format!("{BOTH}\naccumulate = 32\ncheckpointing = true");
+        with_run(&stage, |run| {
+            let need = run.peak()?.estimate.device / 1e9;
+            let e = run.check(free(0.9 * need)).unwrap_err();
+            let hint = e.hint_text().unwrap_or_default();
+            assert!(hint.contains("lora") && !hint.contains("accumulate =") && !hint.contains("checkpointing ="), "{hint}");
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn the_host_beside_a_gpu_is_checked_too() -> Result<()> {
+        with_run(BOTH, |mut run| {
+            run.device = "cuda:0";
+            let e = run.check(FreeMemory { device: Some(u64::MAX), host: Some(1) }).unwrap_err();
+            assert!(e.to_string().contains("on the host"), "{e}");
+            run.stages.clear();
+            assert_eq!(run.peak()?.part, "answering");
+            Ok(())
+        })
+    }
+}

@@ -95,6 +95,11 @@ struct Parameters {
     tied: f64,
 }
 
+/// Peak memory of `count` runs side by side in one process on a CPU, each of which alone needs `run` bytes.
+pub fn side_by_side(run: f64, count: usize) -> f64 {
+    PROCESS + count as f64 * (run - PROCESS).max(0.0)
+}
+
 impl CostInputs<'_> {
     /// Estimates the peak memory of a training step with its largest micro-batch.
     ///
@@ -298,5 +303,84 @@ impl CostInputs<'_> {
             _ => d + f,
         };
         (self.llm.num_hidden_layers * rank * targets.iter().map(sides).sum::<usize>()) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CorpusSize, FLEX};
+    use super::*;
+    use crate::run::cost::arms::ArmModel;
+    use crate::study::{Arm, StudyConfig};
+    use burgess_base::Error;
+    use burgess_probe::llm::LlmConfig;
+
+    /// A language model of this width, depth, MLP width, heads, key/value heads and vocabulary.
+    fn llm([width, depth, mlp, heads, kv, vocabulary]: [usize; 6]) -> Result<LlmConfig> {
+        let config = serde_json::json!({
+            "model_type": "llama", "hidden_size": width, "intermediate_size": mlp, "num_hidden_layers": depth,
+            "num_attention_heads": heads, "num_key_value_heads": kv, "vocab_size": vocabulary, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0, "tie_word_embeddings": true, "max_position_embeddings": 2048, "hidden_act": "silu",
+            "initializer_range": 0.02
+        });
+        Ok(serde_json::from_value(config)?)
+    }
+
+    const NANO: [usize; 6] = [128, 6, 352, 4, 2, 1024];
+    const M32: [usize; 6] = [512, 8, 1408, 8, 4, 16_384];
+    const M110: [usize; 6] = [768, 12, 2048, 12, 12, 32_000];
+
+    /// Mean number of supervised tokens of the conversations: those of the nano world with six turns.
+    const SUPERVISED: f64 = 38.0;
+
+    /// Estimates the tune stage of `burgess train` with these settings and the nano world's conversations.
+    fn estimate(size: [usize; 6], arm: &str, length: usize, cached: bool, stage: &str) -> Result<MemoryEstimate> {
+        let stage: Stage = toml::from_str(&format!("steps = 4\nlr = 1e-5\n{stage}"))
+            .map_err(|e| Error::failed(format!("{stage}: {e}")))?;
+        let llm = llm(size)?;
+        let arm = Arm::parse(arm)?;
+        let mut evaluator = StudyConfig::open("nano")?.evaluator;
+        evaluator.connector = toml::from_str::<std::collections::BTreeMap<String, _>>("c = \"mlp2x_gelu\"")
+            .map_err(|e| Error::failed(e.to_string()))?
+            .remove("c")
+            .ok_or_else(|| Error::failed("no connector"))?;
+        let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, &evaluator)).collect::<Result<Vec<_>>>()?;
+        let model = ArmModel::new(&evaluator, &arm, cards, &llm)?;
+        let inputs = model.inputs(&llm, cached);
+        let text = length + 2 - inputs.tokens;
+        let size = CorpusSize { samples: 256, text_tokens: text, longest: Some(text), supervised: SUPERVISED };
+        inputs.training_memory(&stage, inputs.shape(&stage, size), FLEX)
+    }
+
+    /// Peak resident memory (`VmHWM`) of `burgess train` on flex, in MiB, each in a process of its own, four to six
+    /// steps with one thread, glibc 2.36, against the estimate.
+    #[test]
+    fn estimates_are_within_15_percent_of_measured_peaks() -> Result<()> {
+        let both = "trainable = [\"connector\", \"llm\"]";
+        let all = "trainable = [\"connector\", \"llm\", \"encoder\"]";
+        let measured = [
+            // Name, language model, arm, positions of the longest row, features cached, stage, MiB.
+            ("nano, frozen", NANO, "nano-clip", 160, true, format!("batch = 16\n{both}"), 230.1),
+            ("nano, unfrozen", NANO, "nano-clip:unfrozen", 160, true, format!("batch = 16\n{all}"), 244.2),
+            ("32M, batch 8", M32, "nano-clip", 157, true, format!("batch = 8\n{both}"), 868.4),
+            ("110M, batch 8", M110, "nano-clip", 157, true, format!("batch = 8\n{both}"), 2540.4),
+            ("32M, checkpointing", M32, "nano-clip", 170, true, format!("batch = 32\ncheckpointing = true\n{both}"), 899.0),
+            ("32M, accumulation", M32, "nano-clip", 164, true, format!("batch = 32\naccumulate = 4\n{both}"), 1043.3),
+            (
+                "110M, LoRA",
+                M110,
+                "nano-clip",
+                157,
+                true,
+                format!("batch = 8\nlora = {{ rank = 16, alpha = 32 }}\n{both}"),
+                1660.8,
+            ),
+        ];
+        for (name, size, arm, length, cached, stage, mib) in measured {
+            let found = estimate(size, arm, length, cached, &stage)?.device / f64::from(1 << 20);
+            println!("{name}: estimated {found:.0} MiB, measured {mib:.0} MiB, {:+.1} %", 100.0 * (found / mib - 1.0));
+            assert!((found / mib - 1.0).abs() <= 0.15, "{name}: {found} MiB, measured {mib} MiB");
+        }
+        Ok(())
     }
 }
