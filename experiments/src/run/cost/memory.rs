@@ -375,6 +375,7 @@ mod tests {
                 format!("batch = 8\nlora = {{ rank = 16, alpha = 32 }}\n{both}"),
                 1660.8,
             ),
+            ("32M, computed ViT-B", M32, "mocov3-b16@random", 337, false, format!("batch = 4\n{both}"), 1233.7),
         ];
         for (name, size, arm, length, cached, stage, mib) in measured {
             let found = estimate(size, arm, length, cached, &stage)?.device / f64::from(1 << 20);
