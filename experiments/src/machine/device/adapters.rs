@@ -1,7 +1,7 @@
 //! The adapters (GPUs and software renderers) that wgpu finds on this machine.
 
 use super::child::{self, ChildRequest};
-use super::name::Api;
+use super::name::{Api, Choice};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, PoisonError};
@@ -72,6 +72,17 @@ impl Adapter {
         match api {
             Api::Any => self.wgpu_index,
             Api::Vulkan => self.vulkan_index,
+        }
+    }
+
+    /// Whether a name means the adapter.
+    pub(super) fn is_meant(&self, api: Api, choice: Choice) -> bool {
+        let Some(index) = self.index_for(api) else { return false };
+        match (choice, api) {
+            (Choice::Default, Api::Any) => self.wgpu_default,
+            (Choice::Default, Api::Vulkan) => self.vulkan_default,
+            (Choice::Software, _) => self.kind == AdapterKind::Cpu && self.kind_index == 0,
+            (Choice::Index(i), _) => index == i,
         }
     }
 

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Versions of the libraries that compute, as in Cargo.lock.
-pub(super) const VERSIONS: [(&str, &str); 4] =
-    [("burn", "0.22.1"), ("cubecl", "0.11.3"), ("wgpu", "30.0.1"), ("tch", "0.22.0")];
+pub(super) const VERSIONS: [(&str, &str); 5] =
+    [("burn", "0.22.1"), ("cubecl", "0.11.3"), ("cubek", "0.3.1"), ("wgpu", "30.0.1"), ("tch", "0.22.0")];
 
 /// Describes everything that may change the bits that a device computes, in one line: the backend and how it was
 /// compiled, the adapter, its driver and the versions of the libraries. It is exactly `flex` for flex.
@@ -25,7 +25,8 @@ pub fn fingerprint(name: &str) -> Result<String> {
     let settings = || {
         let onoff = |on: bool| if on { "on" } else { "off" };
         let (fusion, autotune) = (onoff(cfg!(feature = "fusion")), onoff(cfg!(feature = "autotune")));
-        format!("fusion {fusion}; autotune {autotune}; {}; {}", version("burn"), version("cubecl"))
+        let versions = ["burn", "cubecl", "cubek"].map(version).join("; ");
+        format!("fusion {fusion}; autotune {autotune}; {versions}")
     };
     Ok(match DeviceName::parse(name)? {
         DeviceName::Flex => "flex".to_string(),
@@ -64,12 +65,7 @@ fn describe(adapter: &Adapter) -> String {
 fn adapter(name: &str, api: Api, choice: Choice) -> Result<Adapter> {
     let found = adapters()?;
     let count = found.iter().filter(|a| a.index_for(api).is_some()).count();
-    let meant = found.into_iter().filter(|a| a.index_for(api).is_some()).find(|a| match (choice, api) {
-        (Choice::Default, Api::Any) => a.wgpu_default,
-        (Choice::Default, Api::Vulkan) => a.vulkan_default,
-        (Choice::Software, _) => a.kind == AdapterKind::Cpu,
-        (Choice::Index(i), _) => a.index_for(api) == Some(i),
-    });
+    let meant = found.into_iter().find(|a| a.is_meant(api, choice));
     meant.ok_or_else(|| match (count, choice) {
         (0, _) => Error::failed(format!("`{name}`: no adapter was found"))
             .hint("install the GPU's driver with its Vulkan part, or a software driver (Debian: mesa-vulkan-drivers)"),

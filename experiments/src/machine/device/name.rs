@@ -155,14 +155,35 @@ pub fn list(
             }
         };
         for name in found {
-            if names.contains(&name) {
-                return Err(Error::usage(format!("the list of devices `{spec}` names `{name}` twice"))
-                    .hint("name each device once"));
+            if let Some(other) = same(&name, &names, &adapters)? {
+                return Err(Error::usage(format!(
+                    "the list of devices `{spec}` names one device twice: `{other}`, `{name}`"
+                ))
+                .hint("name each device once"));
             }
             names.push(name);
         }
     }
     Ok(names)
+}
+
+/// The name in a list that means the same device as `name`.
+fn same(name: &str, names: &[String], adapters: &impl Fn() -> Result<Vec<Adapter>>) -> Result<Option<String>> {
+    let parsed = DeviceName::parse(name)?;
+    for other in names {
+        let equal = match (&parsed, &DeviceName::parse(other)?) {
+            (DeviceName::Wgpu { api: a, choice: x }, DeviceName::Wgpu { api: b, choice: y }) => {
+                let adapters = adapters()?;
+                let position = |api: &Api, choice: &Choice| adapters.iter().position(|a| a.is_meant(*api, *choice));
+                (a, x) == (b, y) || position(a, x).is_some_and(|found| position(b, y) == Some(found))
+            }
+            (parsed, other) => parsed == other,
+        };
+        if equal {
+            return Ok(Some(other.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// Names of all GPUs among the adapters; of the software adapters if there is no GPU.
@@ -235,6 +256,22 @@ mod tests {
         for wrong in ["flex,", "flex,flex", "", "flex:all", "gpu:all"] {
             let e = list(wrong, none, || Ok(0)).unwrap_err();
             assert!(e.hint_text().is_some(), "{wrong}: {e}");
+        }
+        Ok(())
+    }
+
+    #[cfg(all(feature = "wgpu", not(feature = "spirv")))]
+    #[test]
+    fn two_names_of_one_adapter_are_one_device() -> Result<()> {
+        let first = Adapter { wgpu_default: true, ..adapter("card", AdapterKind::Discrete, "vulkan", Some(0)) };
+        let second = Adapter { kind_index: 1, ..adapter("card", AdapterKind::Discrete, "vulkan", Some(1)) };
+        let machine = || Ok(vec![first.clone(), second.clone()]);
+        let listed = |spec: &str| list(spec, machine, || Ok(0));
+        assert_eq!(listed("wgpu, vulkan:1")?, ["wgpu", "vulkan:1"]);
+        assert_eq!(listed("wgpu:all")?, ["wgpu:0", "wgpu:1"]);
+        for twice in ["wgpu,wgpu:0", "wgpu:1,vulkan:1", "wgpu:all,wgpu"] {
+            let e = listed(twice).unwrap_err();
+            assert!(e.to_string().contains("one device twice"), "{e}");
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! The computations of the self-test. Each returns its results as one list of numbers.
 
-use super::{BACKWARD, FORWARD};
+use super::{BACKWARD, BFLOAT16, FORWARD};
 use burgess_base::stream::{normals, stream};
 use burgess_base::{Error, Result};
 use burgess_encoders::attention::{Bias, attend};
 use burgess_encoders::init::initialise;
-use burgess_probe::llm::{KvCache, Llm, LlmConfig, kernel};
+use burgess_probe::llm::{Compute, KvCache, Llm, LlmConfig, kernel};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
 use burn::nn::interpolate::{Interpolate2dConfig, InterpolateMode};
 use burn::nn::{EmbeddingConfig, LayerNormConfig};
@@ -13,16 +13,16 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::{gelu, silu, softmax};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// A computation on a device.
-type Compute = Box<dyn Fn(&Device) -> Result<Vec<f32>>>;
+type Computation = Box<dyn Fn(&Device) -> Result<Vec<f32>>>;
 
 /// All computations with their names and the largest accepted difference. Each kind is done in a shape whose sides are
 /// multiples of 16 and in one whose sides are not, because kernels have separate paths for the two.
-pub fn all() -> Vec<(String, f64, Compute)> {
-    let mut all: Vec<(String, f64, Compute)> = Vec::new();
-    let mut add = |name: String, limit: f64, compute: Compute| all.push((name, limit, compute));
+pub fn all() -> Vec<(String, f64, Computation)> {
+    let mut all: Vec<(String, f64, Computation)> = Vec::new();
+    let mut add = |name: String, limit: f64, compute: Computation| all.push((name, limit, compute));
     for [m, k, n] in [[64, 96, 32], [67, 37, 53], [256, 512, 256], [1, 200, 130]] {
         add(format!("matmul {m}×{k}×{n}"), FORWARD, Box::new(move |device| matmul([m, k, n], device)));
     }
@@ -37,11 +37,11 @@ pub fn all() -> Vec<(String, f64, Compute)> {
         add(format!("reductions {shape}"), FORWARD, Box::new(move |device| reductions([rows, columns], device)));
     }
     for [rows, width] in [[64, 32], [53, 21]] {
-        let compute: Compute = Box::new(move |device| lookups([rows, width], device));
+        let compute: Computation = Box::new(move |device| lookups([rows, width], device));
         add(format!("embedding and gather {rows}×{width}"), FORWARD, compute);
     }
     for [tokens, width] in [[32, 16], [37, 20]] {
-        let compute: Compute = Box::new(move |device| masked_attention([tokens, width], device));
+        let compute: Computation = Box::new(move |device| masked_attention([tokens, width], device));
         add(format!("attention with a mask, {tokens} tokens of {width}"), FORWARD, compute);
     }
     add("patch convolution 14×14".into(), FORWARD, Box::new(|device| convolution([3, 42, 32, 14, 14, 0, 1], device)));
@@ -49,12 +49,13 @@ pub fn all() -> Vec<(String, f64, Compute)> {
     add("depthwise convolution 7×7".into(), FORWARD, Box::new(|device| convolution([18, 13, 18, 7, 1, 3, 18], device)));
     add("bicubic interpolation 5×5 to 7×7".into(), FORWARD, Box::new(interpolation));
     for (t, width) in [(16, 64), (19, 72)] {
-        let compute: Compute = Box::new(move |device| causal_with_cache(t, width, device));
+        let compute: Computation = Box::new(move |device| causal_with_cache(t, width, device));
         add(format!("causal attention with a cache, a window and a soft cap, {t} tokens"), FORWARD, compute);
     }
+    add("decoder in bfloat16, where the device has it".into(), BFLOAT16, Box::new(bfloat16));
     add("gradients of convolution, norm and attention".into(), BACKWARD, Box::new(vision_gradients));
     for (t, width) in [(16, 64), (13, 40)] {
-        let compute: Compute = Box::new(move |device| training_step(t, width, device));
+        let compute: Computation = Box::new(move |device| training_step(t, width, device));
         add(format!("training steps of a decoder, width {width}"), BACKWARD, compute);
     }
     all
@@ -174,6 +175,15 @@ fn interpolation(device: &Device) -> Result<Vec<f32>> {
 /// A decoder with random weights.
 fn decoder(config: &LlmConfig, device: &Device) -> Result<Llm> {
     Ok(initialise(config.init(device)?, "self-test/decoder", 0))
+}
+
+/// Logits of a decoder in bfloat16 on a device that computes in it, in f32 on others and on flex, the reference.
+fn bfloat16(device: &Device) -> Result<Vec<f32>> {
+    let precise = *device == Device::flex() || !device.supports_dtype(Compute::Bf16.dtype());
+    let compute = if precise { Compute::F32 } else { Compute::Bf16 };
+    let model = decoder(&LlmConfig::nano(64, 2, 53), device)?.with_compute(compute);
+    let hidden = model.hidden(numbers("embeddings", [2, 16, 64], device))?.reshape([32, 64]);
+    values(model.logits(hidden).cast(DType::F32))
 }
 
 /// Logits of a decoder with grouped queries, a sliding window and soft caps: of two whole sequences, and of the same

@@ -16,6 +16,8 @@ use std::time::Instant;
 const FORWARD: f64 = 2e-3;
 /// Largest difference of losses and gradients.
 const BACKWARD: f64 = 1e-2;
+/// Largest difference of a forward pass in bfloat16, whose mantissa has 7 bits, from one in f32.
+const BFLOAT16: f64 = 5e-2;
 
 /// One comparison of the self-test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
