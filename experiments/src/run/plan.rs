@@ -207,6 +207,7 @@ impl PlanView<'_> {
             model,
             cost: &cost.cost,
             runs: self.study.seeds.iter().map(|seed| run(arm, seed)).collect(),
+            fits: cost.problem.is_none(),
         });
         let arms: Vec<TimedArm<'_>> = arms.collect();
         let config = &self.study.evaluator;
