@@ -42,10 +42,11 @@ use burgess_probe::recipe::{ParameterGroup, Stage};
 use serde::Serialize;
 
 /// Memory of the process before a model is loaded, in bytes: program and libraries, tokenizer, index of the data.
-const PROCESS: f64 = 40e6;
+const PROCESS: f64 = 45e6;
 /// Growth of the heap beyond what is in use, as a share of the activations in blocks of at most [`MAPPED`] bytes:
-/// measured from 0.36 to 0.43 (nano, 32M and 110M parameters, batches of 16 and 8).
-const ALLOCATOR: f64 = 0.4;
+/// measured from 0.2 to 0.6, more after more steps and for smaller blocks (nano, 32M and 110M parameters, batches of 8
+/// and 16); 0.05 for batches of 32, most of whose blocks are large.
+const ALLOCATOR: f64 = 0.35;
 /// Largest block that glibc's allocator takes from the heap, in bytes.
 const MAPPED: f64 = 32.0 * 1024.0 * 1024.0;
 /// Number of images in a forward pass of a frozen encoder.
@@ -352,11 +353,12 @@ mod tests {
         inputs.training_memory(&stage, inputs.shape(&stage, size), FLEX)
     }
 
-    /// Peak resident memory (`VmHWM`) of `burgess train` on flex, in MiB, each in a process of its own, four to six
+    /// Peak resident memory (`VmHWM`) of `burgess train` on flex, in MiB, each in a process of its own, four to sixty
     /// steps with one thread, glibc 2.36, against the estimate.
     #[test]
     fn estimates_are_within_15_percent_of_measured_peaks() -> Result<()> {
         let both = "trainable = [\"connector\", \"llm\"]";
+        let connector = "trainable = [\"connector\"]";
         let all = "trainable = [\"connector\", \"llm\", \"encoder\"]";
         let measured = [
             // Name, language model, arm, positions of the longest row, features cached, stage, MiB.
@@ -376,6 +378,9 @@ mod tests {
                 1660.8,
             ),
             ("32M, computed ViT-B", M32, "mocov3-b16@random", 337, false, format!("batch = 4\n{both}"), 1233.7),
+            ("32M, batch 32", M32, "nano-clip", 170, true, format!("batch = 32\n{both}"), 1983.4),
+            ("32M, connector only", M32, "nano-clip", 170, true, format!("batch = 32\n{connector}"), 1316.1),
+            ("nano, 60 steps", NANO, "nano-clip", 160, true, format!("batch = 8\n{both}"), 153.4),
         ];
         for (name, size, arm, length, cached, stage, mib) in measured {
             let found = estimate(size, arm, length, cached, &stage)?.device / f64::from(1 << 20);
