@@ -7,6 +7,7 @@
 
 use crate::kernel;
 pub use crate::operands::{Bias, Rotation};
+use crate::transfer;
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions};
 
 /// Computes `softmax(q kᵀ / √head_dim + bias) v`, with queries and keys rotated first if there is a `rotation`.
@@ -42,7 +43,7 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Bias, rotation: Op
 /// -1e9 is used instead of minus infinity: it becomes exactly 0 after the softmax and cannot turn into NaN.
 pub fn causal_bias(len: usize, device: &Device) -> Tensor<4> {
     let values: Vec<f32> = (0..len * len).map(|i| if i % len > i / len { -1e9 } else { 0.0 }).collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, len, len]), device)
+    transfer::to_device(TensorData::new(values, [1, 1, len, len]), device)
 }
 
 #[cfg(test)]

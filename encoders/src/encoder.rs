@@ -9,6 +9,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTenso
 use crate::features::FeatureMap;
 use crate::preprocess;
 use crate::resolve::weights_path;
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
@@ -82,8 +83,7 @@ impl Features {
         let [images, tokens, width] = batch.tokens.dims();
         (self.tokens, self.width, self.grid) = (tokens, width, batch.grid);
         self.images += images;
-        let data = batch.tokens.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
-        self.values.extend(data.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))?);
+        self.values.extend(transfer::to_host::<f32, _, _>(batch.tokens)?);
         Ok(())
     }
 
@@ -208,10 +208,23 @@ impl Encoder {
     /// # Errors
     /// A feature is not finite: the error names the image.
     pub fn encode_batch(&self, images: &[RgbImage], name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
-        let pixels = self.card.preprocess.pixels(images, &self.device);
+        self.encode_pixels(self.pixels(images), name)
+    }
+
+    /// Preprocesses a batch of images and copies them to the encoder's device: `[images, 3, size, size]`. Another thread
+    /// can do this while the encoder computes the batch before.
+    pub fn pixels(&self, images: &[RgbImage]) -> Tensor<4> {
+        self.card.preprocess.pixels(images, &self.device)
+    }
+
+    /// As [`Encoder::encode_batch`], for images that [`Encoder::pixels`] prepared.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_batch`].
+    pub fn encode_pixels(&self, pixels: Tensor<4>, name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
         let start = Instant::now();
+        // The check for finite values waits until the device has computed them.
         let features = self.forward_named(pixels, name)?;
-        self.device.sync().map_err(|e| Error::failed(e.to_string()))?;
         Ok(EncodedBatch { features, seconds: start.elapsed().as_secs_f64() })
     }
 

@@ -1,6 +1,7 @@
 //! Patch features on a grid: resampling to another grid and concatenation of several encoders.
 
 use crate::preprocess::Interpolation;
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -35,16 +36,12 @@ impl FeatureMap {
         if batch * tokens * width == 0 {
             return Ok(None);
         }
-        let host = |tensor: Tensor<1>| -> Result<Vec<f32>> {
-            let data = tensor.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
-            data.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))
-        };
         // The sum of 0 · x is 0 if all x are finite, otherwise NaN.
         let zeros = self.tokens.clone().detach().mul_scalar(0.0).reshape([batch, tokens * width]);
-        let sums = host(zeros.sum_dim(1).reshape([batch]))?;
+        let sums = transfer::to_host::<f32, _, _>(zeros.sum_dim(1).reshape([batch]))?;
         let Some(image) = sums.iter().position(|sum| *sum != 0.0) else { return Ok(None) };
         let one = self.tokens.clone().detach().slice([image..image + 1, 0..tokens, 0..width]);
-        let values = host(one.reshape([tokens * width]))?;
+        let values = transfer::to_host::<f32, _, _>(one.reshape([tokens * width]))?;
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
         let value = values.get(at).copied().unwrap_or(f32::NAN);
         Ok(Some(NotFinite { image, token: at / width, channel: at % width, value }))
@@ -202,7 +199,7 @@ fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &De
             }
         }
     }
-    Tensor::from_data(TensorData::new(weights, [to, from]), device)
+    transfer::to_device(TensorData::new(weights, [to, from]), device)
 }
 
 /// Keys' cubic convolution kernel at distance `x` in 0..2.

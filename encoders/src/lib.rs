@@ -42,6 +42,7 @@ pub mod pretrain;
 pub mod probe;
 pub mod resolve;
 pub mod shipped;
+pub mod transfer;
 
 pub use arch::{Architecture, ArchitectureConfig, Tap, Tokens};
 pub use burgess_base::{Error, ErrorKind, Result};

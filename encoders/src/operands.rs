@@ -1,7 +1,7 @@
 //! Operands of layers that the fused loops in [`kernel`](crate::kernel) and the ordinary tensor operations share:
 //! activations, attention biases and rotary angles.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Device, FloatDType, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 /// The activation function between the two layers of a block's MLP.
@@ -27,7 +27,7 @@ impl Activation {
     /// Applies the activation to every element; SwiGLU instead halves the last axis.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::Gelu => activation::gelu(x),
+            Self::Gelu => gelu(x),
             Self::Silu => activation::silu(x),
             Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
             Self::GeluTanh => activation::gelu_approximate(x),
@@ -44,6 +44,26 @@ impl Activation {
             Self::Swiglu => 2,
             Self::Gelu | Self::Silu | Self::QuickGelu | Self::GeluTanh => 1,
         }
+    }
+}
+
+/// Computes exact GELU, x·Φ(x), element by element, with its exact gradient on every device.
+///
+/// Where a backend has no gradient of its own, Burn 0.22 takes that of the tanh approximation with rounded constants:
+/// gradients through a layer are then off by up to 1e-3. The CPU backend has the exact one; on other devices the error
+/// function is differentiated.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if !x.is_autodiff() || x.device() == Device::flex() {
+        return activation::gelu(x);
+    }
+    let dtype = x.dtype();
+    let x = if dtype == DType::F32 { x } else { x.cast(FloatDType::F32) };
+    let twice = x.clone().mul_scalar(std::f32::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0);
+    let out = x.mul_scalar(0.5) * twice;
+    match dtype {
+        DType::BF16 => out.cast(FloatDType::BF16),
+        DType::F16 => out.cast(FloatDType::F16),
+        _ => out,
     }
 }
 

@@ -1,6 +1,9 @@
 //! Encoders against the libraries their weights come from (made by `tests/reference/encoders.py`):
 //! the same file, the same image, the same features.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::Result;
 use burgess_encoders::arch::{Architecture, Tap, Tokens};
 use burgess_encoders::card::EncoderCard;
@@ -8,7 +11,8 @@ use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Parameter, Precisi
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
+use devices::{device, limit};
 use std::path::PathBuf;
 
 /// Every folder with a card and what is expected of it.
@@ -52,7 +56,7 @@ fn features(arch: &Architecture, pixels: Tensor<4>, tap: &Tap) -> Result<Vec<f32
 
 #[test]
 fn features_equal_the_reference() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     for name in families().iter().map(String::as_str) {
         let expected = Checkpoint::open(&golden(name).join("expected.safetensors"))?;
         let (encoder, report) = Encoder::load_reporting(card(name)?, Some(&weights(name)), &device)?;
@@ -67,7 +71,7 @@ fn features_equal_the_reference() -> Result<()> {
         for each in whole.values.chunks_exact(reference.len()) {
             let error = difference(each, &reference);
             println!("{name:24} features {error:.1e}");
-            assert!(error < 1e-4, "{name}: features differ by {error:e}");
+            assert!(error < limit(1e-4, 1e-3), "{name}: features differ by {error:e}");
         }
 
         // At other taps, from the reference's own pixels.
@@ -81,7 +85,8 @@ fn features_equal_the_reference() -> Result<()> {
             let key = format!("features.{key}");
             if expected.shape(&key).is_some() {
                 let error = difference(&features(&encoder.arch, pixels.clone(), &tap)?, &expected.read(&key)?);
-                assert!(error < 1e-4, "{name}: {key} differ by {error:e}");
+                println!("{name:24} {key} {error:.1e}");
+                assert!(error < limit(1e-4, 1e-3), "{name}: {key} differ by {error:e}");
             }
         }
     }
@@ -104,7 +109,7 @@ impl ModuleMapper for Gradients {
 fn gradients_equal_the_reference() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     for name in families().iter().map(String::as_str) {
-        let device = Device::flex().autodiff();
+        let device = device().autodiff();
         let expected = Checkpoint::open(&golden(name).join("expected.safetensors"))?;
         let mut encoder = Encoder::load(card(name)?, Some(&weights(name)), &device)?;
         let tensor = |key: &str, shape: [usize; 3]| -> Result<Tensor<3>> {
@@ -137,7 +142,7 @@ fn saving_and_loading_changes_nothing() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     // Where a library has changed its names, today's are written.
     for name in families().iter().map(String::as_str).filter(|name| *name != "stable-diffusion-1") {
-        let device = Device::flex();
+        let device = device();
         let prefix = card(name)?.source.prefix.unwrap_or_default();
         let open = |path: &std::path::Path| {
             let file = Checkpoint::open(path)?;
@@ -180,10 +185,10 @@ fn our_own_dialect_holds_every_module() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     for name in families().iter().map(String::as_str) {
         let card = card(name)?;
-        let encoder = Encoder::load(card.clone(), Some(&weights(name)), &Device::flex())?;
+        let encoder = Encoder::load(card.clone(), Some(&weights(name)), &device())?;
         let path = dir.path().join(name);
         checkpoint::save(&encoder.arch, &checkpoint::IDENTITY, "", Precision::F32, &path)?;
-        let empty = card.architecture.init(&Device::flex())?;
+        let empty = card.architecture.init(&device())?;
         let (again, report) = checkpoint::load(empty, &Checkpoint::open(&path)?, Dialect::find("burgess")?)?;
         assert!(report.ignored.is_empty());
         let (before, after) = (contents(&encoder.arch)?, contents(&again)?);
@@ -201,15 +206,15 @@ fn a_prefix_on_the_card_finds_the_tower_in_a_larger_model() -> Result<()> {
     let renamed = tensors.tensors().into_iter().map(|(k, v)| (format!("image_encoder.{k}"), v));
     std::fs::write(dir.path().join("model.safetensors"), safetensors::serialize(renamed, None).unwrap()).unwrap();
 
-    let found = Encoder::load(card.clone(), Some(dir.path()), &Device::flex())?;
+    let found = Encoder::load(card.clone(), Some(dir.path()), &device())?;
     assert!(found.card.notes[0].contains("those under `image_encoder.`"), "{:?}", found.card.notes);
     card.source.prefix = Some("image_encoder.".into());
-    let told = Encoder::load(card.clone(), Some(dir.path()), &Device::flex())?;
+    let told = Encoder::load(card.clone(), Some(dir.path()), &device())?;
     assert!(told.card.notes.is_empty());
     // The card's own weights must be where it says.
     card.source.prefix = Some("nothing.".into());
     card.source.location = burgess_encoders::card::WeightsLocation::Directory(dir.path().into());
-    let error = Encoder::load(card, None, &Device::flex()).unwrap_err();
+    let error = Encoder::load(card, None, &device()).unwrap_err();
     assert!(error.hint_text().is_some_and(|h| h.contains("`image_encoder.`")), "{error}");
     Ok(())
 }

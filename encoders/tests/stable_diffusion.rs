@@ -1,5 +1,8 @@
 //! Stable Diffusion's own ways: folders of parts, two generations of names, the tap over all up blocks, noise.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::{Error, Result};
 use burgess_encoders::arch::{ArchitectureConfig, Tap, Tokens};
 use burgess_encoders::card::EncoderCard;
@@ -7,7 +10,8 @@ use burgess_encoders::checkpoint::Checkpoint;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
+use devices::{device, limit};
 use std::path::{Path, PathBuf};
 
 const MODELS: [&str; 2] = ["stable-diffusion", "stable-diffusion-1"];
@@ -26,7 +30,7 @@ fn expected(name: &str) -> Checkpoint {
 
 fn pixels(name: &str, batch: usize) -> Tensor<4> {
     let data = expected(name).read("pixels").unwrap();
-    let one = Tensor::<4>::from_data(TensorData::new(data, [1, 3, 64, 64]), &Device::flex());
+    let one = Tensor::<4>::from_data(TensorData::new(data, [1, 3, 64, 64]), &device());
     one.repeat_dim(0, batch)
 }
 
@@ -55,7 +59,7 @@ fn copy(name: &str) -> tempfile::TempDir {
 }
 
 fn load(directory: &Path) -> Result<Encoder> {
-    Encoder::load(card("stable-diffusion"), Some(directory), &Device::flex())
+    Encoder::load(card("stable-diffusion"), Some(directory), &device())
 }
 
 fn rename(directory: &Path, from: &str, to: &str) {
@@ -74,14 +78,15 @@ fn rewrite(path: &Path, name: impl Fn(&str) -> Option<String>, to: &Path) {
 #[test]
 fn every_up_block_can_be_tapped() -> Result<()> {
     for name in MODELS {
-        let encoder = Encoder::load(card(name), Some(&golden(name)), &Device::flex())?;
+        let encoder = Encoder::load(card(name), Some(&golden(name)), &device())?;
         let blocks = expected(name).keys().filter(|k| k.starts_with("features.block-")).count();
         for layer in 0..blocks {
             let tap = Tap { layer: i32::try_from(layer).unwrap(), ..Tap::default() };
             let key = format!("features.block-{layer}");
             let (expected, config) = (expected(name), &encoder.card.architecture);
             let error = difference(&features(&encoder, pixels(name, 1), &tap), &expected.read(&key)?);
-            assert!(error < 1e-4, "{name}: {key} differ by {error:e}");
+            println!("{name:24} {key} {error:.1e}");
+            assert!(error < limit(1e-4, 1e-3), "{name}: {key} differ by {error:e}");
             let [rows, columns] = config.grid(&tap)?;
             assert_eq!(expected.shape(&key), Some(&[rows * columns, config.width(&tap)?][..]), "{name}: {key}");
         }
@@ -110,17 +115,17 @@ fn taps_that_it_does_not_have_are_refused() {
 /// The same noise for every image: features depend neither on the batch nor on what was encoded before.
 #[test]
 fn an_image_has_the_same_features_in_every_batch() -> Result<()> {
-    let encoder = Encoder::load(card(MODELS[0]), Some(&golden(MODELS[0])), &Device::flex())?;
+    let encoder = Encoder::load(card(MODELS[0]), Some(&golden(MODELS[0])), &device())?;
     let one = features(&encoder, pixels(MODELS[0], 1), &Tap::default());
     let other = pixels(MODELS[0], 1).flip([3]);
     let both = features(&encoder, Tensor::cat(vec![other.clone(), pixels(MODELS[0], 1)], 0), &Tap::default());
     let (first, second) = both.split_at(one.len());
-    assert!(difference(second, &one) < 1e-6 && difference(first, &one) > 1e-3);
+    assert!(difference(second, &one) < limit(1e-6, 1e-5) && difference(first, &one) > 1e-3);
     let mut reseeded = card(MODELS[0]);
     if let ArchitectureConfig::StableDiffusion(config) = &mut reseeded.architecture {
         config.noise_seed = 1;
     }
-    let encoder = Encoder::load(reseeded, Some(&golden(MODELS[0])), &Device::flex())?;
+    let encoder = Encoder::load(reseeded, Some(&golden(MODELS[0])), &device())?;
     assert!(difference(&features(&encoder, pixels(MODELS[0], 1), &Tap::default()), &one) > 1e-3);
     Ok(())
 }
@@ -134,7 +139,7 @@ fn the_prompt_follows_its_weights() -> Result<()> {
             Param::initialized(param.id, param.val().mul_scalar(2.0))
         }
     }
-    let mut encoder = Encoder::load(card(MODELS[0]), Some(&golden(MODELS[0])), &Device::flex())?;
+    let mut encoder = Encoder::load(card(MODELS[0]), Some(&golden(MODELS[0])), &device())?;
     let before = features(&encoder, pixels(MODELS[0], 1), &Tap::default());
     if let burgess_encoders::arch::Architecture::StableDiffusion(mut model) = encoder.arch {
         model.text_encoder = model.text_encoder.map(&mut Double);
@@ -153,10 +158,10 @@ fn a_directory_needs_no_card() -> Result<()> {
         assert_eq!((found.tap.layer, found.preprocess.size), (-1, 64));
         // Its own padding is the mean colour, the golden's is Cambrian-1's.
         found.preprocess.pad = card(name).preprocess.pad;
-        let encoder = Encoder::load(found, None, &Device::flex())?;
+        let encoder = Encoder::load(found, None, &device())?;
         let error =
             difference(&encoder.encode(std::slice::from_ref(&image), 1)?.values, &expected(name).read("features")?);
-        assert!(error < 1e-4, "{name}: {error:e}");
+        assert!(error < limit(1e-4, 1e-3), "{name}: {error:e}");
     }
     Ok(())
 }
@@ -217,7 +222,7 @@ fn both_generations_of_names_are_read_but_not_a_mixture() -> Result<()> {
     let encoder = load(path)?;
     let error =
         difference(&features(&encoder, pixels(MODELS[0], 1), &Tap::default()), &expected(MODELS[0]).read("features")?);
-    assert!(error < 1e-4, "{error:e}");
+    assert!(error < limit(1e-4, 1e-3), "{error:e}");
 
     let bias = "encoder.mid_block.attentions.0.query.bias";
     rewrite(&vae, |key| (key != bias).then(|| key.to_string()), &vae);

@@ -1,6 +1,9 @@
 //! What encoders do in training only: stochastic depth, against the libraries it comes from (made by
 //! `tests/reference/convnets.py`), and gradients for everything that is trained.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::Result;
 use burgess_base::stream::stream;
 use burgess_encoders::arch::{ArchitectureConfig, DropPathMask, DropPathSpec};
@@ -9,6 +12,7 @@ use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::encoder::Encoder;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use devices::limit;
 use std::path::PathBuf;
 
 fn golden(name: &str) -> PathBuf {
@@ -58,7 +62,7 @@ fn stochastic_depth_leaves_out_what_the_reference_leaves_out() -> Result<()> {
     let names: Vec<&str> = expected.keys().filter_map(|key| key.strip_suffix(".kept")).collect();
     assert!(names.len() >= 6, "{names:?}");
     for name in names {
-        for device in [Device::flex(), Device::flex().autodiff()] {
+        for device in [devices::device(), devices::device().autodiff()] {
             let encoder = encoder(name, RATE, &device)?;
             let one = pixels(&encoder, name, &device)?;
             let three = Tensor::cat(vec![one.clone(), one.clone().flip([3]), one.neg()], 0);
@@ -73,7 +77,7 @@ fn stochastic_depth_leaves_out_what_the_reference_leaves_out() -> Result<()> {
             let found = encoder.arch.forward_with_drop_path(three.clone(), &encoder.card.tap, &drop_path)?.tokens;
             let error = difference(&values(found), &expected.read(&format!("{name}.features"))?);
             println!("{name:24} with stochastic depth {error:.1e}");
-            assert!(error < 1e-4, "{name}: features differ by {error:e}");
+            assert!(error < limit(1e-4, 1e-3), "{name}: features differ by {error:e}");
 
             // Nothing is left out unless it is said, whatever the rate and the device.
             let plain = values(encoder.arch.forward(three.clone(), &encoder.card.tap)?.tokens);
@@ -91,7 +95,7 @@ fn stochastic_depth_leaves_out_what_the_reference_leaves_out() -> Result<()> {
 
 #[test]
 fn stochastic_depth_follows_its_seed() -> Result<()> {
-    let device = Device::flex().autodiff();
+    let device = devices::device().autodiff();
     for name in ["dinov2", "convnext", "resnet"] {
         let encoder = encoder(name, 0.9, &device)?;
         let pixels = pixels(&encoder, name, &device)?.repeat_dim(0, 8);
@@ -136,7 +140,7 @@ const UNTRAINED: &[(&[&str], &str, &str)] = &[
 
 #[test]
 fn every_parameter_that_the_reference_trains_gets_a_gradient() -> Result<()> {
-    let device = Device::flex().autodiff();
+    let device = devices::device().autodiff();
     let mut wrong = Vec::new();
     let mut excused = std::collections::BTreeSet::new();
     let folders = std::fs::read_dir(golden("")).unwrap().map(|item| item.unwrap().file_name());

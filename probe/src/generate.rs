@@ -10,6 +10,8 @@ use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
 use burgess_base::stream::{Stream, stream, uniform};
 use burgess_base::{Error, Result, digest};
+use burgess_encoders::transfer;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -201,8 +203,12 @@ pub fn score_options(
         let from: Vec<usize> = rows.iter().map(|(row, _, _)| *row).collect();
         let texts: Vec<&[u32]> =
             rows.iter().filter_map(|(_, p, o)| options.get(*p)?.get(*o)).map(Vec::as_slice).collect();
-        let first = burn::tensor::activation::log_softmax(logits, 1).select(0, indices(&from, device));
-        let mut scores = vec![first];
+        let token = |text: &[u32], k: usize| text.get(k).map_or(0, |&id| id as usize);
+        let v = logits.dims()[1];
+        let first: Vec<usize> = from.iter().zip(&texts).map(|(row, text)| row * v + token(text, 0)).collect();
+        // The log-probability of the first token of each option, `[options, 1]`.
+        let picked = log_softmax(logits, 1).flatten::<1>(0, 1).select(0, indices(&first, device));
+        let mut picked = vec![picked.reshape([texts.len(), 1])];
         let longest = texts.iter().map(|t| t.len()).max().unwrap_or(1);
         if longest > 1 {
             let mut state = state.select(&from, &model.llm);
@@ -216,19 +222,15 @@ pub fn score_options(
                 .collect();
             let hidden = state.extend(&model.llm, &inputs, &vec![longest - 1; inputs.len()], device)?;
             let [b, t, d] = hidden.dims();
-            let logits = model.llm.logits(hidden.reshape([b * t, d]));
-            let v = logits.dims()[1];
-            let log = burn::tensor::activation::log_softmax(logits, 1).reshape([b, t, v]);
-            scores.extend((0..t).map(|k| log.clone().narrow(1, k, 1).reshape([b, v])));
+            let log = log_softmax(model.llm.logits(hidden.reshape([b * t, d])), 1);
+            let rest: Vec<usize> = texts.iter().flat_map(|text| (1..longest).map(move |k| token(text, k))).collect();
+            let rest = indices(&rest, device).unsqueeze_dim::<2>(1);
+            picked.push(log.gather(1, rest).reshape([b, t]));
         }
-        for (k, score) in scores.into_iter().enumerate() {
-            let ids: Vec<usize> = texts.iter().map(|t| t.get(k).map_or(0, |&id| id as usize)).collect();
-            let picked = score.gather(1, indices(&ids, device).unsqueeze_dim::<2>(1));
-            let picked: Vec<f32> = picked.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
-            for (((_, p, o), text), value) in rows.iter().zip(&texts).zip(picked) {
-                if k >= text.len() {
-                    continue;
-                }
+        // One number per token of an option is copied to the host, all at once.
+        let picked: Vec<f32> = transfer::to_host(Tensor::cat(picked, 1))?;
+        for (((_, p, o), text), values) in rows.iter().zip(&texts).zip(picked.chunks(longest)) {
+            for (k, &value) in values.iter().take(text.len()).enumerate() {
                 // A logit that is not finite makes all log-probabilities of its row not finite.
                 if !value.is_finite() {
                     return Err(not_finite(&format!("token {} of option {} of prompt {}", k + 1, o + 1, p + 1), value));
@@ -407,7 +409,7 @@ fn select_rows<T: Copy>(all: &[T], rows: &[usize]) -> Vec<T> {
 fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i32> = rows.iter().map(|&r| r as i32).collect();
     let n = rows.len();
-    Tensor::from_data(TensorData::new(rows, [n]), device)
+    transfer::to_device(TensorData::new(rows, [n]), device)
 }
 
 /// Returns the error for a logit or log-probability that is not finite.
@@ -419,8 +421,7 @@ fn not_finite(place: &str, value: f32) -> Error {
 }
 
 /// Chooses the next token of each row of `logits` `[rows, vocabulary]`: sampled if there are draws, else the most
-/// likely one (of equal ones that with the lowest id, on every backend). `prompts` maps rows to prompts; `token` is the
-/// number of the token, from 1, for errors.
+/// likely one. `prompts` maps rows to prompts; `token` is the number of the token, from 1, for errors.
 ///
 /// # Errors
 /// When a logit is not finite.
@@ -430,30 +431,73 @@ fn next_tokens(
     draws: &mut [Option<(Sampling, Stream)>],
     token: usize,
 ) -> Result<Vec<u32>> {
-    let v = logits.dims()[1];
-    let values: Vec<f32> = logits.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
-    // No early exit, so that the loop is vectorised.
-    let finite = |row: &[f32]| row.iter().fold(true, |finite, x| finite & x.is_finite());
-    for (row, prompt) in values.chunks(v.max(1)).zip(prompts) {
-        if !finite(row) {
-            let bad = row.iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
-            return Err(not_finite(&format!("token {token} of the answer to prompt {}", prompt + 1), bad));
-        }
+    let sampled = |prompt: &usize| matches!(draws.get(*prompt), Some(Some(_)));
+    let place = |row: usize, bad: f32| {
+        let prompt = prompts.get(row).map_or(0, |prompt| prompt + 1);
+        not_finite(&format!("token {token} of the answer to prompt {prompt}"), bad)
+    };
+    if !prompts.iter().any(sampled) {
+        return most_likely(logits, &place);
     }
+    let v = logits.dims()[1];
+    // A draw sorts the whole row, so the rows are copied to the host.
+    let values: Vec<f32> = transfer::to_host(logits)?;
+    check_rows(&values, v, &place)?;
     Ok(values
         .chunks(v.max(1))
         .zip(prompts)
         .map(|(row, &prompt)| match draws.get_mut(prompt) {
             Some(Some((sampling, random))) => sampling.draw(row, random) as u32,
             _ => {
-                let best = row
-                    .iter()
+                row.iter()
                     .enumerate()
-                    .fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
-                best.0 as u32
+                    .fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best })
+                    .0 as u32
             }
         })
         .collect())
+}
+
+/// Returns the most likely token of each row of `logits` `[rows, vocabulary]`; of equally likely ones that with the
+/// lowest id, on every backend.
+///
+/// The rows are reduced on the device: one id and one sum per row are copied to the host, in one transfer. `bad` makes
+/// the error for a row with a logit that is not finite.
+///
+/// # Errors
+/// When a logit is not finite.
+pub(crate) fn most_likely(logits: Tensor<2>, bad: &dyn Fn(usize, f32) -> Error) -> Result<Vec<u32>> {
+    let (ids, sums) = (logits.clone().argmax(1), logits.clone().sum_dim(1));
+    let read = transfer::Downloads::default().with(ids).with(sums).read()?;
+    let [ids, sums] = <[TensorData; 2]>::try_from(read)
+        .map_err(|read| Error::failed(format!("the device returned {} tensors, expected 2", read.len())))?;
+    let converted = |e| Error::failed(format!("reading the most likely tokens: {e}"));
+    let sums = sums.try_into_vec_as::<f32>().map_err(converted)?;
+    // A sum is not finite if a logit is not, or if finite logits overflow it; the logits themselves tell.
+    if sums.iter().any(|sum| !sum.is_finite()) {
+        let v = logits.dims()[1];
+        check_rows(&transfer::to_host::<f32, _, _>(logits)?, v, bad)?;
+    }
+    let ids = ids.try_into_vec_as::<i64>().map_err(converted)?;
+    Ok(ids.into_iter().map(|id| id as u32).collect())
+}
+
+/// Returns the most likely token of each row of `logits` `[rows, vocabulary]`, as greedy decoding chooses it.
+///
+/// # Errors
+/// When a logit is not finite.
+pub fn most_likely_tokens(logits: Tensor<2>) -> Result<Vec<u32>> {
+    most_likely(logits, &|row, bad| not_finite(&format!("row {row} of the logits"), bad))
+}
+
+/// Checks that all values of rows of `v` logits are finite; `bad` makes the error from the row and the value.
+fn check_rows(values: &[f32], v: usize, bad: &dyn Fn(usize, f32) -> Error) -> Result<()> {
+    // No early exit, so that the loop is vectorised.
+    let finite = |row: &[f32]| row.iter().fold(true, |finite, x| finite & x.is_finite());
+    match values.chunks(v.max(1)).enumerate().find(|(_, row)| !finite(row)) {
+        None => Ok(()),
+        Some((row, values)) => Err(bad(row, values.iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN))),
+    }
 }
 
 #[cfg(test)]
@@ -474,6 +518,25 @@ mod tests {
                 assert!(e.hint_text().is_some());
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn of_equally_likely_tokens_the_first_is_chosen() -> Result<()> {
+        // Rows shorter and longer than those for which the backend changes its method; −0 equals 0.
+        for v in [3usize, 64, 1000] {
+            let row = |best: &[usize], top: f32| (0..v).map(|i| if best.contains(&i) { top } else { -1.0 }).collect();
+            let rows: [Vec<f32>; 4] = [row(&[1, 2], 2.0), row(&[v - 1], 0.0), vec![0.5; v], {
+                let mut zeros: Vec<f32> = row(&[1, 2], 0.0);
+                zeros[1] = -0.0;
+                zeros
+            }];
+            let logits = Tensor::from_data(TensorData::new(rows.concat(), [4, v]), &Device::flex());
+            assert_eq!(next_tokens(logits, &[0, 1, 2, 3], &mut [], 1)?, [1, v as u32 - 1, 0, 1], "{v}");
+        }
+        // Finite logits may overflow their sum.
+        let large = Tensor::from_data(TensorData::new(vec![3e38f32, 3.1e38, 1.0], [1, 3]), &Device::flex());
+        assert_eq!(next_tokens(large, &[0], &mut [], 1)?, [1]);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, DropPathMask, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
+use burgess_encoders::transfer;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -402,7 +403,7 @@ impl Mllm {
         }
         let [m, _, _] = image.dims();
         let table = Tensor::cat(vec![text.reshape([b * longest, d]), image.reshape([m * n, d])], 0);
-        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [b * t]), device);
+        let index = transfer::to_device::<1, Int>(TensorData::new(index, [b * t]), device);
         Ok(table.select(0, index).reshape([b, t, d]))
     }
 

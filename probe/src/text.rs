@@ -1,12 +1,13 @@
 //! Runs a language model on text: continues a prompt, and computes the log-probability of each token.
 
 use crate::connector::ImageTokens;
-use crate::generate::Sampling;
+use crate::generate::{Sampling, most_likely};
 use crate::llm::decoder::SequenceLayout;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::{Mllm, Sequence};
-use burgess_base::stream::stream;
+use burgess_base::stream::{Stream, stream};
 use burgess_base::{Error, Result, digest};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
@@ -37,14 +38,7 @@ impl ScoredToken {
     /// # Errors
     /// When a logit is not finite, or `id` is outside the row.
     pub fn from_logits(logits: &[f32], id: u32) -> Result<Self> {
-        if let Some(at) = logits.iter().position(|x| !x.is_finite()) {
-            let bad = logits.get(at).copied().unwrap_or(f32::NAN);
-            return Err(Error::failed(format!("the language model's logit of token id {at} is {bad}, must be finite"))
-                .hint(
-                    "check that its weights and its configuration (norms, `rope_theta`) belong together and are not \
-                     damaged",
-                ));
-        }
+        check_finite(logits)?;
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
         let log = |id: usize| logits.get(id).map(|x| f64::from(x - most) - sum.ln());
@@ -66,11 +60,22 @@ impl ScoredToken {
     }
 }
 
-fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
-    tensor.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
+/// Checks that the logits of one position are finite.
+fn check_finite(logits: &[f32]) -> Result<()> {
+    let Some(at) = logits.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+    let bad = logits.get(at).copied().unwrap_or(f32::NAN);
+    Err(Error::failed(format!("the language model's logit of token id {at} is {bad}, must be finite"))
+        .hint("check that its weights and its configuration (norms, `rope_theta`) belong together and are not damaged"))
 }
 
-/// Generates at most `max_new_tokens` tokens after `prompt`; the last one may be a token of `stop`.
+/// Returns the error for logits `[1, vocabulary]` on the device, of which one is not finite.
+fn not_finite(logits: Tensor<2>) -> Error {
+    let checked = transfer::to_host::<f32, _, _>(logits).and_then(|row| check_finite(&row));
+    checked.err().unwrap_or_else(|| Error::failed("a logit of the language model is not finite"))
+}
+
+/// Generates at most `max_new_tokens` tokens after `prompt` and returns their ids; the last one may be a token of
+/// `stop`. Greedy decoding copies one token id per step to the host.
 ///
 /// # Errors
 /// When the prompt is empty, `sampling` is invalid, the text exceeds the maximum length, or a logit is not finite.
@@ -81,7 +86,59 @@ pub fn continue_text(
     stop: &[u32],
     sampling: Option<Sampling>,
     device: &Device,
+) -> Result<Vec<u32>> {
+    generate(llm, prompt, max_new_tokens, stop, sampling, device, |logits, draws| match draws {
+        None => {
+            let whole = logits.clone();
+            let likeliest = most_likely(logits, &|_, _| not_finite(whole.clone()))?;
+            likeliest.first().map(|&id| (id, id)).ok_or_else(|| Error::failed("the model returned no logits"))
+        }
+        Some((sampling, random)) => {
+            let row: Vec<f32> = transfer::to_host(logits)?;
+            check_finite(&row)?;
+            let id = sampling.draw(&row, random) as u32;
+            Ok((id, id))
+        }
+    })
+}
+
+/// As [`continue_text`], with the log-probability of each token and the most likely alternatives. They are computed in
+/// f64 on the host, to which every row of logits is copied.
+///
+/// # Errors
+/// As [`continue_text`].
+pub fn continue_text_scored(
+    llm: &Llm,
+    prompt: &[u32],
+    max_new_tokens: usize,
+    stop: &[u32],
+    sampling: Option<Sampling>,
+    device: &Device,
 ) -> Result<Vec<ScoredToken>> {
+    generate(llm, prompt, max_new_tokens, stop, sampling, device, |logits, draws| {
+        let row: Vec<f32> = transfer::to_host(logits)?;
+        let id = match draws {
+            Some((sampling, random)) => {
+                check_finite(&row)?;
+                sampling.draw(&row, random) as u32
+            }
+            None => ScoredToken::from_logits(&row, 0)?.top.first().map_or(0, |best| best.id),
+        };
+        Ok((id, ScoredToken::from_logits(&row, id)?))
+    })
+}
+
+/// Generates tokens one by one; `choose` returns the id of the next token and what is kept of it, from the logits
+/// `[1, vocabulary]` and the random draws of sampling.
+fn generate<T>(
+    llm: &Llm,
+    prompt: &[u32],
+    max_new_tokens: usize,
+    stop: &[u32],
+    sampling: Option<Sampling>,
+    device: &Device,
+    choose: impl Fn(Tensor<2>, Option<(&Sampling, &mut Stream)>) -> Result<(u32, T)>,
+) -> Result<Vec<T>> {
     if prompt.is_empty() {
         return Err(Error::failed("the prompt has no tokens, needs at least one").hint("give a text that is not empty"));
     }
@@ -97,13 +154,9 @@ pub fn continue_text(
     while made.len() < max_new_tokens {
         let hidden = llm.extend(llm.embed_rows(&[&next], device)?, &[next.len()], &mut cache, None)?;
         let [_, t, d] = hidden.dims();
-        let logits = values(llm.logits(hidden.narrow(1, t - 1, 1).reshape([1, d])))?;
-        let likeliest = ScoredToken::from_logits(&logits, 0)?.top.first().map_or(0, |best| best.id);
-        let id = match &mut draws {
-            Some((sampling, random)) => sampling.draw(&logits, random) as u32,
-            None => likeliest,
-        };
-        made.push(ScoredToken::from_logits(&logits, id)?);
+        let logits = llm.logits(hidden.narrow(1, t - 1, 1).reshape([1, d]));
+        let (id, kept) = choose(logits, draws.as_mut().map(|(sampling, random)| (&*sampling, random)))?;
+        made.push(kept);
         if stop.contains(&id) {
             break;
         }
@@ -156,7 +209,7 @@ fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Res
     let n = continuation.len();
     let logits = llm.logits(hidden.narrow(1, start - 1, n).reshape([n, d]));
     let width = logits.dims()[1].max(1);
-    let values = values(logits)?;
+    let values: Vec<f32> = transfer::to_host(logits)?;
     values.chunks(width).zip(continuation).map(|(row, id)| ScoredToken::from_logits(row, *id)).collect()
 }
 

@@ -1,11 +1,14 @@
 //! Every decoder family against `transformers` (goldens of `tests/reference/llm.py`).
 
 mod common;
+#[path = "../../tests/devices.rs"]
+mod devices;
 
 use burgess_base::{Error, Result, atomic};
 use burgess_probe::llm::{KvCache, Llm, LlmConfig, Weights};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use common::{difference, values};
+use devices::{device, limit};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +26,7 @@ fn names() -> Result<Vec<String>> {
 }
 
 fn load(name: &str) -> Result<Llm> {
-    Ok(Weights::open_path(&golden().join(name))?.load(&Device::flex())?.0)
+    Ok(Weights::open_path(&golden().join(name))?.load(&device())?.0)
 }
 
 struct Golden {
@@ -62,7 +65,7 @@ fn last_logits(llm: &Llm, hidden: Tensor<3>) -> Result<Vec<f32>> {
 
 #[test]
 fn logits_are_those_of_transformers() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     for name in names()? {
         let (llm, golden) = (load(&name)?, expected(&name)?);
         let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
@@ -80,7 +83,8 @@ fn logits_are_those_of_transformers() -> Result<()> {
         let e =
             difference(&last_logits(&llm, Tensor::cat(pieces, 1))?, golden.pieces.as_ref().unwrap_or(&golden.logits));
         println!("{name:<20} {d:.1e} {e:.1e}");
-        assert!(d < 1e-5 && e < 1e-5, "{name}: relative difference {d}, with a cache {e}");
+        let most = limit(1e-5, 1e-4);
+        assert!(d < most && e < most, "{name}: relative difference {d}, with a cache {e}");
     }
     Ok(())
 }
@@ -88,7 +92,7 @@ fn logits_are_those_of_transformers() -> Result<()> {
 #[test]
 fn the_portable_way_gives_the_same() -> Result<()> {
     // On an autodiff device the cache stores tensors instead of rows, and some steps use the portable kernels.
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     for name in names()? {
         let (llm, golden) = (burn::module::Module::train(load(&name)?), expected(&name)?);
         let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
@@ -98,14 +102,15 @@ fn the_portable_way_gives_the_same() -> Result<()> {
         let d = difference(&last_logits(&llm, hidden)?, &golden.logits);
         let hidden = llm.hidden(llm.embed_rows(&rows, &device)?)?;
         let e = difference(&last_logits(&llm, hidden)?, &golden.logits);
-        assert!(d < 1e-5 && e < 1e-5, "{name}: relative difference {d}, whole {e}");
+        let most = limit(1e-5, 1e-4);
+        assert!(d < most && e < most, "{name}: relative difference {d}, whole {e}");
     }
     Ok(())
 }
 
 #[test]
 fn greedy_tokens_are_those_of_transformers() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     for name in names()? {
         let (llm, golden) = (load(&name)?, expected(&name)?);
         let mut cache = KvCache::new();
@@ -126,7 +131,7 @@ fn greedy_tokens_are_those_of_transformers() -> Result<()> {
 
 /// Greedy decoding of each row by itself, after prompts of different lengths that are read in one batch.
 fn continued(llm: &Llm, prompts: &[&[u32]], steps: usize) -> Result<Vec<Vec<u32>>> {
-    let device = llm.model.norm.weight.as_ref().map_or_else(Device::flex, |w| w.val().device());
+    let device = llm.model.norm.weight.as_ref().map_or_else(device, |w| w.val().device());
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let padded: Vec<Vec<u32>> = prompts
         .iter()
@@ -175,14 +180,14 @@ fn a_sequence_that_grows_past_where_its_angles_change_goes_on_as_in_transformers
         assert_eq!(&continued(&llm, &[row], grown.len())?[0], together);
     }
     // A row that is selected from its batch before it crosses the length.
-    let device = Device::flex();
+    let device = device();
     let mut cache = KvCache::new();
     llm.extend(llm.embed_rows(&[&golden.ids[1][..30], prompt], &device)?, &[30; 2], &mut cache, None)?;
     let mut picked = cache.select(&[1], llm.config().kv_heads());
     let hidden = llm.extend(llm.embed_rows(&[&grown[..30]], &device)?, &[30], &mut picked, None)?;
     let whole = [prompt, &grown[..30]].concat();
     let wanted = llm.hidden(llm.embed_rows(&[&whole], &device)?)?.narrow(1, 52, 8);
-    assert!(difference(&values(hidden.narrow(1, 22, 8))?, &values(wanted)?) < 1e-5);
+    assert!(difference(&values(hidden.narrow(1, 22, 8))?, &values(wanted)?) < limit(1e-5, 1e-4));
     // Changes by a connector between the blocks cannot be recomputed.
     let mut cache = KvCache::new();
     let mut after = |_: usize, x: Tensor<3>| Ok(x);
@@ -228,14 +233,14 @@ fn both_versions_of_the_library_write_the_same_model() -> Result<()> {
 
 #[test]
 fn adapters_change_nothing_until_they_learn_and_merge_without_a_trace() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     let (llm, golden) = (load("qwen2-yarn")?, expected("qwen2-yarn")?);
     let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
     let read = |llm: &Llm| values(llm.hidden(llm.embed_rows(&rows, &device)?)?);
     let plain = read(&llm)?;
     let targets = ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"].map(String::from);
     let mut adapted = llm.clone().with_lora(3, 6.0, &targets, 1)?;
-    assert!(difference(&read(&adapted)?, &plain) < 1e-6);
+    assert!(difference(&read(&adapted)?, &plain) < limit(1e-6, 1e-5));
     for block in &mut adapted.model.layers {
         let inner = block.mlp.iter_mut().map(|mlp| &mut mlp.down_proj);
         for layer in [&mut block.self_attn.q_proj, &mut block.self_attn.v_proj].into_iter().chain(inner) {
@@ -246,7 +251,7 @@ fn adapters_change_nothing_until_they_learn_and_merge_without_a_trace() -> Resul
     }
     let changed = read(&adapted)?;
     assert!(difference(&changed, &plain) > 1e-2);
-    assert!(difference(&read(&adapted.merge_lora())?, &changed) < 1e-5);
+    assert!(difference(&read(&adapted.merge_lora())?, &changed) < limit(1e-5, 1e-4));
     let bad = llm.with_lora(3, 6.0, &["lm_head".to_string()], 1);
     assert!(bad.err().is_some_and(|e| e.hint_text().is_some_and(|h| h.contains("gate_proj"))));
     Ok(())

@@ -2,6 +2,8 @@
 //! other.
 
 mod common;
+#[path = "../../tests/devices.rs"]
+mod devices;
 
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
@@ -13,8 +15,9 @@ use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, score_options}
 use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
 use burgess_probe::mllm::{EncoderConfig, ImageBatch, Mllm, MllmConfig, Sequence};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use common::{difference, values};
+use devices::{device, limit};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +28,7 @@ fn golden(name: &str) -> PathBuf {
 fn load(name: &str) -> Result<Llm> {
     let config: LlmConfig = atomic::read_json(&golden(name).join("config.json"))?;
     let weights = Checkpoint::open(&golden(name).join("model.safetensors"))?;
-    Ok(checkpoint::load(config.init(&Device::flex())?, &weights, &IDENTITY)?.0)
+    Ok(checkpoint::load(config.init(&device())?, &weights, &IDENTITY)?.0)
 }
 
 struct Golden {
@@ -50,7 +53,7 @@ fn expected(name: &str) -> Result<Golden> {
 }
 
 fn logits_of(llm: &Llm, rows: &[&[u32]]) -> Result<Vec<f32>> {
-    let hidden = llm.hidden(llm.embed_rows(rows, &Device::flex())?)?;
+    let hidden = llm.hidden(llm.embed_rows(rows, &device())?)?;
     let [b, t, d] = hidden.dims();
     values(llm.logits(hidden.reshape([b * t, d])))
 }
@@ -70,17 +73,17 @@ fn mllm(name: &str) -> Result<Mllm> {
         encoders: Vec::new(),
         grid: None,
     };
-    Mllm::assemble(config, Vec::new(), llm, 5, &Device::flex())
+    Mllm::assemble(config, Vec::new(), llm, 5, &device())
 }
 
 fn images(n: usize) -> Tensor<3> {
     let values: Vec<f32> = (0..n * 4 * 6).map(|i| ((i * 37 % 23) as f32 - 11.0) / 4.0).collect();
-    Tensor::from_data(TensorData::new(values, [n, 4, 6]), &Device::flex())
+    Tensor::from_data(TensorData::new(values, [n, 4, 6]), &device())
 }
 
 #[test]
 fn encoders_leave_branches_out_in_training_only() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     let numbers = "image_size = 16\npatch = 8\nwidth = 6\ndepth = 3\nheads = 2\nmlp_hidden = 12\ndrop_path = 0.9";
     let see = |numbers: &str, seed: Option<u64>| -> Result<Vec<f32>> {
         let architecture: ArchitectureConfig = toml::from_str(&format!("architecture = \"vit\"\n{numbers}")).unwrap();
@@ -113,7 +116,8 @@ fn logits_are_those_of_transformers() -> Result<()> {
         let (llm, golden) = (load(name)?, expected(name)?);
         let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
         let d = difference(&logits_of(&llm, &rows)?, &golden.logits);
-        assert!(d < 1e-5, "{name}: relative difference {d}");
+        println!("{name:<20} {d:.1e}");
+        assert!(d < limit(1e-5, 1e-4), "{name}: relative difference {d}");
     }
     Ok(())
 }
@@ -127,7 +131,7 @@ fn right_padding_changes_no_real_token() -> Result<()> {
     short.resize(11, 0);
     let together = logits_of(&llm, &[long, &short])?;
     let v = llm.config().vocab_size;
-    assert!(difference(&together[11 * v..17 * v], &alone) < 1e-6);
+    assert!(difference(&together[11 * v..17 * v], &alone) < limit(1e-6, 1e-5));
     Ok(())
 }
 
@@ -135,7 +139,7 @@ fn right_padding_changes_no_real_token() -> Result<()> {
 fn the_cache_equals_the_full_pass() -> Result<()> {
     for name in ["tied", "untied"] {
         let (llm, golden) = (load(name)?, expected(name)?);
-        let device = Device::flex();
+        let device = device();
         let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
         let full = values(llm.hidden(llm.embed_rows(&rows, &device)?)?)?;
         let mut cache = KvCache::new();
@@ -146,7 +150,7 @@ fn the_cache_equals_the_full_pass() -> Result<()> {
             parts.push(llm.extend(llm.embed_rows(&piece, &device)?, &[to - from; 3], &mut cache, None)?);
         }
         assert_eq!(cache.lengths(), [11; 3]);
-        assert!(difference(&values(Tensor::cat(parts, 1))?, &full) < 1e-6);
+        assert!(difference(&values(Tensor::cat(parts, 1))?, &full) < limit(1e-6, 1e-5));
     }
     Ok(())
 }
@@ -157,7 +161,7 @@ fn greedy_tokens_are_those_of_transformers() -> Result<()> {
         let golden = expected(name)?;
         let prompt = Prompt { ids: &golden.ids[0], image: None };
         let how = Decoding { max_new_tokens: 32, stop: &[], sampling: None };
-        let out = answer(&mllm(name)?, None, &[prompt], &how, &Device::flex())?;
+        let out = answer(&mllm(name)?, None, &[prompt], &how, &device())?;
         assert_eq!(out, [golden.greedy], "{name}");
     }
     Ok(())
@@ -165,7 +169,7 @@ fn greedy_tokens_are_those_of_transformers() -> Result<()> {
 
 #[test]
 fn batching_changes_no_answer() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     let model = mllm("tied")?;
     let golden = expected("tied")?;
     let token = 5;
@@ -242,7 +246,7 @@ fn batching_changes_no_answer() -> Result<()> {
 
 #[test]
 fn errors_name_what_is_wrong() -> Result<()> {
-    let device = Device::flex();
+    let device = device();
     let model = mllm("tied")?;
     assert!(model.llm.embed_rows(&[&[61]], &device).unwrap_err().to_string().contains("61"));
     let long = vec![1; 65];
@@ -269,7 +273,7 @@ fn a_model_directory_comes_back() -> Result<()> {
     let model = mllm("untied")?;
     let tokenizer = Tokenizer::train(["a cup", "a dog"].iter(), 262, &SPECIALS)?;
     model.save(&tokenizer, &path, Precision::F32)?;
-    let (again, _) = Mllm::load(&path, &Device::flex())?;
+    let (again, _) = Mllm::load(&path, &device())?;
     assert_eq!(again.config(), model.config());
     let see = |m: &Mllm| values(m.encode_images(ImageBatch::Features(images(2)))?.tokens);
     assert_eq!(see(&model)?, see(&again)?);
@@ -277,6 +281,6 @@ fn a_model_directory_comes_back() -> Result<()> {
     let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
     assert_eq!(logits_of(&model.llm, &rows)?, logits_of(&again.llm, &rows)?);
     std::fs::write(path.join("connector.safetensors"), "cut")?;
-    assert!(Mllm::load(&path, &Device::flex()).is_err());
+    assert!(Mllm::load(&path, &device()).is_err());
     Ok(())
 }

@@ -2,6 +2,9 @@
 //! weights at the end, with the encoder frozen or unfrozen, with and without LoRA. Also: an interrupted stage ends with
 //! the same bits as one that was not.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Tap};
@@ -14,6 +17,7 @@ use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
 use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StateSaver, StepLog, train_stage};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use devices::{cases, device};
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
@@ -70,7 +74,7 @@ impl FeatureSource for Images {
         Ok(match &self.frozen {
             None => ImageBatch::Pixels(vec![Tensor::from_data(data, device)]),
             Some(encoder) => {
-                let features = encoder.forward(Tensor::from_data(data, &Device::flex()), &tap()?)?.tokens;
+                let features = encoder.forward(Tensor::from_data(data, &devices::device()), &tap()?)?.tokens;
                 ImageBatch::Features(Tensor::from_data(features.into_data(), device))
             }
         })
@@ -88,7 +92,7 @@ fn dinov2() -> Result<&'static Dialect> {
 /// The model before training, its images, examples, and goldens.
 fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>, Golden)> {
     let golden: Golden = atomic::read_json(&file("golden.json"))?;
-    let device = Device::flex();
+    let device = device();
     let architecture: ArchitectureConfig = toml::from_str(
         "architecture = \"vit\"\nimage_size = 21\npatch = 7\nwidth = 16\ndepth = 2\nheads = 2\nmlp_hidden = \
              32\nlayer_scale = 1.0\nqkv_bias = false\nnorm_eps = 1e-6",
@@ -158,7 +162,7 @@ fn run(
 ) -> Result<(Option<Mllm>, Vec<StepLog>)> {
     let mut log = Vec::new();
     let mut on_step = |s: &StepLog| log.push(s.clone());
-    let device = Device::flex();
+    let device = device();
     let saved = saver.map(StateSaver::open).transpose()?.flatten();
     let mut run =
         StageRun { name: "tune", stage, seed: 3, device: &device, on_step: &mut on_step, stop, saver, resume: saved };
@@ -201,12 +205,13 @@ fn compare(case: &str, log: &[StepLog], expected: &Losses) {
 #[test]
 fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
     let never = || false;
-    for (case, unfrozen, adapted) in [
+    let all = [
         ("frozen", false, false),
         ("unfrozen", true, false),
         ("frozen-lora", false, true),
         ("unfrozen-lora", true, true),
-    ] {
+    ];
+    for (case, unfrozen, adapted) in cases(&all, &[1, 2]) {
         let (model, images, examples, golden) = setting(unfrozen, adapted)?;
         let align = stage(&[ParameterGroup::Connector], false, golden.most);
         // The LoRA matrices of the next stage have no effect in this one: B is zero and is not trained.
@@ -252,6 +257,11 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
         .0;
         let parts = [ParameterGroup::Connector, ParameterGroup::Llm];
         let stage = Stage { precision: Compute::Bf16, checkpointing, ..stage(&parts, adapted, golden.most) };
+        if !device().supports_dtype(DType::BF16) {
+            let e = run(model, &images, &examples, &stage, None, &|| false).map(|_| ()).unwrap_err();
+            assert!(e.to_string().contains("does not support") && e.hint_text().is_some(), "{e}");
+            continue;
+        }
         let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
         let model = model.ok_or_else(|| Error::failed("interrupted"))?;
         let (mut off, mut apart) = (0f64, 0f64);
@@ -289,13 +299,14 @@ fn timeless(log: &[StepLog]) -> Vec<StepLog> {
 #[test]
 fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
     let all = [ParameterGroup::Connector, ParameterGroup::Llm, ParameterGroup::Encoder];
-    for (case, optimiser, unfrozen, lora) in [
+    let settings = [
         ("AdamW, frozen", "adamw", false, false),
         ("AdamW, unfrozen", "adamw", true, false),
         ("AdamW, adapters", "adamw", true, true),
         ("Muon, frozen", "muon", false, false),
         ("Muon, unfrozen", "muon", true, false),
-    ] {
+    ];
+    for (case, optimiser, unfrozen, lora) in cases(&settings, &[4]) {
         // Three examples per step in two micro-batches: the eight examples of an epoch end in a shorter batch.
         let stage = Stage {
             optimiser: serde_json::from_value(json!(optimiser))?,
@@ -390,7 +401,7 @@ fn a_step_in_parts_is_the_same_step() -> Result<()> {
         Ok((weights(&model.ok_or_else(|| Error::failed("interrupted"))?)?, log))
     };
     let (whole, log) = ends(1)?;
-    for parts in [2, 3, 8] {
+    for parts in cases(&[2, 3, 8], &[1]) {
         let (in_parts, log_in_parts) = ends(parts)?;
         for (a, b) in log.iter().zip(&log_in_parts) {
             assert!((a.loss - b.loss).abs() < 1e-4 * a.loss, "{parts} parts, step {}", a.step);
@@ -406,9 +417,9 @@ fn a_step_in_parts_is_the_same_step() -> Result<()> {
 #[test]
 fn blocks_computed_again_give_the_same_gradients() -> Result<()> {
     let all = [ParameterGroup::Connector, ParameterGroup::Llm, ParameterGroup::Encoder];
-    for (unfrozen, lora, parts) in
-        [(false, false, &all[..1]), (false, false, &all[..2]), (true, true, &all[..]), (false, true, &all[1..2])]
-    {
+    let settings =
+        [(false, false, &all[..1]), (false, false, &all[..2]), (true, true, &all[..]), (false, true, &all[1..2])];
+    for (unfrozen, lora, parts) in cases(&settings, &[2]) {
         let ends = |checkpointing| -> Result<(Weights, Vec<StepLog>)> {
             let (model, images, examples, golden) = setting(unfrozen, false)?;
             let stage = Stage { checkpointing, ..stage(parts, lora, golden.most) };

@@ -1,5 +1,8 @@
 //! Training compared to PyTorch (goldens of `tests/reference/train.py`), and the guarantees of a stage.
 
+#[path = "../../tests/devices.rs"]
+mod devices;
+
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
@@ -12,6 +15,7 @@ use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StateSaver, StepLog, train_stage};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use devices::{device, limit};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +47,7 @@ struct Held(Tensor<3>);
 impl FeatureSource for Held {
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         let rows: Vec<i32> = images.iter().map(|&i| i as i32).collect();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [images.len()]), &Device::flex());
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [images.len()]), &self.0.device());
         let picked = self.0.clone().select(0, rows).into_data();
         Ok(ImageBatch::Features(Tensor::from_data(picked, device)))
     }
@@ -55,7 +59,7 @@ fn golden(name: &str) -> PathBuf {
 
 fn start(name: &str) -> Result<(Mllm, Held, Vec<Example>, Golden)> {
     let golden_file: Golden = atomic::read_json(&golden(name).join("golden.json"))?;
-    let device = Device::flex();
+    let device = device();
     let weights = golden(name).join("start.safetensors");
     let llm = golden_file.llm.init(&device)?;
     let config = MllmConfig {
@@ -96,7 +100,7 @@ fn train(
     seed: u64,
 ) -> Result<(StageOutcome<Mllm>, Vec<StepLog>)> {
     let mut log = Vec::new();
-    let device = Device::flex();
+    let device = device();
     let mut on_step = |s: &StepLog| log.push(s.clone());
     let mut run = StageRun {
         name: "tune",
@@ -121,12 +125,14 @@ fn done<M>(outcome: StageOutcome<M>) -> Result<M> {
 
 fn compare(what: &str, log: &[StepLog], expected: &Losses) {
     assert_eq!(log.len(), expected.loss.len());
+    let mut worst = [0f64; 2];
     for (ours, (loss, norm)) in log.iter().zip(expected.loss.iter().zip(&expected.norm)) {
-        let off = (ours.loss - loss).abs() / loss;
-        assert!(off < 1e-4, "{what} step {}: loss {} instead of {loss}", ours.step, ours.loss);
-        let off = (ours.grad_norm - norm).abs() / norm;
-        assert!(off < 1e-3, "{what} step {}: norm {} instead of {norm}", ours.step, ours.grad_norm);
+        let off = [(ours.loss - loss).abs() / loss, (ours.grad_norm - norm).abs() / norm];
+        worst = [worst[0].max(off[0]), worst[1].max(off[1])];
+        assert!(off[0] < limit(1e-4, 1e-3), "{what} step {}: loss {} instead of {loss}", ours.step, ours.loss);
+        assert!(off[1] < limit(1e-3, 1e-2), "{what} step {}: norm {} instead of {norm}", ours.step, ours.grad_norm);
     }
+    println!("{what:<14} loss within {:.1e}, gradient norm within {:.1e}", worst[0], worst[1]);
 }
 
 #[test]
@@ -213,7 +219,7 @@ fn a_diverging_or_empty_stage_is_an_error_and_a_stopped_one_is_interrupted() -> 
     let e = train(model.clone(), &examples, &features, &wild, 0).unwrap_err();
     assert!(e.to_string().contains("stage tune, step 2 (learning rate"), "{e}");
     assert!(e.hint_text().is_some());
-    let device = Device::flex();
+    let device = device();
     let calm = stage("steps = 30\nbatch = 6\nlr = 1e-3\ntrainable = [\"connector\"]")?;
     let mut steps = 0;
     let asked = std::cell::Cell::new(0);
@@ -276,7 +282,7 @@ fn the_saved_state_stays_when_a_stage_diverges() -> Result<()> {
     let mut saver = StateSaver::new(&dir.path().join("state.safetensors"), serde_json::json!({}));
     saver.every_steps = Some(1);
     let wild = stage("steps = 30\nbatch = 6\nlr = 1e30\nwarmup = 0.1\ntrainable = [\"connector\"]")?;
-    let device = Device::flex();
+    let device = device();
     let mut run = StageRun {
         name: "tune",
         stage: &wild,
@@ -300,7 +306,7 @@ fn the_saved_state_stays_when_a_stage_diverges() -> Result<()> {
 #[test]
 fn a_model_that_diverged_answers_with_an_error() -> Result<()> {
     let (mut model, _, _, _) = start("front")?;
-    let device = Device::flex();
+    let device = device();
     let ids = [1, 2, 3];
     let prompts = [Prompt { ids: &ids, image: None }];
     let options = [vec![vec![4, 5], vec![6]]];
@@ -334,7 +340,7 @@ fn a_language_model_learns_text() -> Result<()> {
         Ok(())
     };
     let chat = ChatTemplate::nano();
-    let device = Device::flex();
+    let device = device();
     let pretraining =
         Pretraining { config: &config, llm: &llm, tokenizer: &tokenizer, chat: &chat, device: &device, seed: 0 };
     done(pretraining.run(None, documents, &mut on_step, &|| false)?)?;

@@ -241,7 +241,7 @@ fn outputs_keep_links_and_refuse_what_is_no_file() {
     // A second process in the same directory fails with an error.
     let child = started(&place, &["train", "run.toml", "--out", "held"]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !at("held/.lock").exists() && Instant::now() < deadline {
+    while !at("held/.lease-1").exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(2));
     }
     let second = place.run(&["train", "run.toml", "--out", "held"]);

@@ -58,6 +58,37 @@ pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, &text)
 }
 
+/// Writes a file, unless it exists: of several processes, also on several machines that share a file system, one writes
+/// it. Returns whether this one did. A reader finds the whole file or none. Parent directories are created.
+///
+/// # Errors
+/// An error of the file system.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let step = || format!("writing {}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(step)?;
+    }
+    let whole = TemporaryPath::beside(path);
+    write(whole.path(), bytes)?;
+    match fs::hard_link(whole.path(), path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        // The file system has no hard links: only processes that write at the same time may overwrite each other.
+        Err(_) if path.exists() => Ok(false),
+        Err(_) => fs::rename(whole.path(), path).with_context(step).map(|()| true),
+    }
+}
+
+/// Writes a value as indented JSON, unless the file exists; see [`create`].
+///
+/// # Errors
+/// An error of the file system.
+pub fn create_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<bool> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    create(path, &text)
+}
+
 /// Reads a JSON file; an error names the file, line and column.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let step = || format!("reading {}", path.display());
@@ -112,6 +143,19 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read(&path)?, b"old");
+        assert_eq!(fs::read_dir(dir.path().join("a"))?.count(), 1, "no temporary file is left");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_is_created_once() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("a/study.json");
+        let created = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|n| (n, scope.spawn(|| create_json(&path, &"x")))).collect();
+            all.into_iter().filter_map(|(_, one)| one.join().ok()?.ok()).filter(|created| *created).count()
+        });
+        assert_eq!((created, read_json::<String>(&path)?), (1, "x".into()));
         assert_eq!(fs::read_dir(dir.path().join("a"))?.count(), 1, "no temporary file is left");
         Ok(())
     }

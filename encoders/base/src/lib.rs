@@ -4,9 +4,11 @@
 //! - [`stream`]: named, seeded random streams;
 //! - [`digest`]: digests of files and configurations; [`differences`]: differences between two configurations;
 //! - [`atomic`]: atomic writes; [`output`]: writing to a file or standard output; [`temporary`]: temporary files;
+//! - [`process`]: processes and the machine they run on;
 //! - [`checksums`]: checksums of cached files;
 //! - [`files`]: opening untrusted paths; [`compressed`]: plain, gzip and zstd files;
 //! - [`json`]: a lenient reader of JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
+//! - [`prefetch`]: items that a second thread prepares while earlier ones are used;
 //! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -23,6 +25,8 @@ pub mod files;
 pub mod guard;
 pub mod json;
 pub mod output;
+pub mod prefetch;
+pub mod process;
 pub mod protobuf;
 pub mod stream;
 pub mod temporary;

@@ -4,11 +4,12 @@
 //! A temporary file or directory is named `NAME.<machine>-<process>-<number>.tmp`. `<machine>` identifies the host, its
 //! boot and its PID namespace, because process IDs of another host or container have no meaning here.
 
+use crate::process::{self, ProcessState, machine};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// Age at which a temporary file is stale, whichever process created it: no write takes that long.
@@ -16,8 +17,9 @@ const STALE_AGE: Duration = Duration::from_hours(24);
 /// Age at which a temporary file without a machine in its name (as earlier versions wrote) is stale, if no process with
 /// its number runs here.
 const STALE_AGE_WITHOUT_MACHINE: Duration = Duration::from_hours(1);
-/// Tolerance between the clocks of file systems and the process table.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+/// Tolerance between the clock of a file server and that of this machine. The file of a running process must never look
+/// older than the process; a file that stays because its process ID was reused soon does no harm.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Maximum length in bytes of the file name that is repeated in a temporary name; file systems allow 255.
 const MAX_NAME: usize = 180;
 
@@ -151,45 +153,21 @@ impl Owner {
     }
 }
 
-/// Returns an identifier of this host, its boot and its PID namespace: eight hexadecimal digits.
-fn machine() -> &'static str {
-    static MACHINE: OnceLock<String> = OnceLock::new();
-    MACHINE.get_or_init(|| {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        let host = read("/proc/sys/kernel/hostname");
-        let boot = read("/proc/sys/kernel/random/boot_id");
-        let all = format!("{host} {boot} {}", namespace.display());
-        crate::digest::of_bytes(all.as_bytes()).get(..8).unwrap_or("00000000").to_string()
-    })
-}
-
 /// Whether the process that wrote a file at this time still runs; `None` if that cannot be determined.
-#[cfg(target_os = "linux")]
 fn runs(process: u32, written: SystemTime, file: &fs::Metadata) -> Option<bool> {
-    use std::os::unix::fs::MetadataExt;
-    // Processes of other users may be hidden.
-    if fs::metadata("/proc/self").ok()?.uid() != file.uid() {
-        return None;
-    }
-    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return Some(false) };
-    // The program's name, in parentheses, may contain anything. The next field is the state, the 20th the start time.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    if matches!(fields.first(), Some(&("Z" | "X" | "x"))) {
-        return Some(false);
-    }
-    let ticks: u64 = fields.get(19)?.parse().ok()?;
+    let started = match process::state(process, file) {
+        ProcessState::Ended => return Some(false),
+        ProcessState::Unknown => return None,
+        ProcessState::Runs { .. } if process == std::process::id() && cfg!(not(target_os = "linux")) => {
+            return Some(true);
+        }
+        ProcessState::Runs { started } => Duration::from_millis(started * 10),
+    };
     let boot = fs::read_to_string("/proc/stat").ok()?;
     let boot: u64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    // The kernel reports hundredths of a second to programs, whatever its own clock rate is.
-    let started = SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + Duration::from_millis(ticks * 10);
+    let started = SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + started;
     // A process that started later only reuses the ID.
     Some(started <= written + CLOCK_TOLERANCE)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn runs(process: u32, _written: SystemTime, _file: &fs::Metadata) -> Option<bool> {
-    (process == std::process::id()).then_some(true)
 }
 
 #[cfg(test)]

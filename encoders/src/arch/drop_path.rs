@@ -5,6 +5,7 @@
 //! The caller draws the drop-path mask before the forward pass; without a mask no branch is dropped.
 
 use crate::kernel;
+use crate::transfer;
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::nn::Linear;
@@ -71,7 +72,7 @@ impl DropPathMask {
             let factor = (1.0 / (1.0 - rate)) as f32;
             let values: Vec<f32> = kept.iter().map(|kept| if *kept { factor } else { 0.0 }).collect();
             let images = values.len();
-            (rate > 0.0 && images > 0).then(|| Tensor::from_data(TensorData::new(values, [images]), device))
+            (rate > 0.0 && images > 0).then(|| transfer::to_device(TensorData::new(values, [images]), device))
         });
         Self { factors: factors.collect(), branches }
     }

@@ -3,8 +3,9 @@
 
 use super::fields::is_default;
 use crate::operands::Rotation;
+use crate::transfer;
 use burgess_base::{Error, Result};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, TensorData};
 use serde::{Deserialize, Serialize};
 
 /// Options of the two-dimensional rotary position embedding of queries and keys. The frequencies are `temperature`^(-j
@@ -97,7 +98,7 @@ impl Rotary {
                 }
             }
         }
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [tokens, head_dim]), device);
+        let tensor = |values| transfer::to_device(TensorData::new(values, [tokens, head_dim]), device);
         Rotation { cos: tensor(cos), sin: tensor(sin) }
     }
 

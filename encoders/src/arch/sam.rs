@@ -12,6 +12,7 @@ use super::vit::PatchEmbed;
 use crate::attention::attend;
 use crate::features::FeatureMap;
 use crate::operands::{Activation, Bias};
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
@@ -229,7 +230,7 @@ impl Attention {
 fn by_difference(queries: Tensor<5>, table: &Param<Tensor<2>>) -> Tensor<5> {
     let [batch, heads, along, other, head_dim] = queries.dims();
     let rows: Vec<i64> = (0..along * along).map(|i| (i / along + along - 1 - i % along) as i64).collect();
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [along * along]), &queries.device());
+    let rows = transfer::to_device::<1, Int>(TensorData::new(rows, [along * along]), &queries.device());
     let vectors = table.val().select(0, rows).reshape([along, along, head_dim]);
     // One matrix product per position on the axis, because queries at one position share their vectors.
     let queries = queries.permute([2, 0, 1, 3, 4]).reshape([along, batch * heads * other, head_dim]);

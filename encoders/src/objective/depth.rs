@@ -12,10 +12,10 @@ use super::{
 };
 use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, NetworkConfig, Vit};
 use crate::init::initialise;
+use crate::operands::gelu;
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 

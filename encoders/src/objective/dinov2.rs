@@ -16,11 +16,12 @@ use super::{
 };
 use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, DropPathMask, NetworkConfig, Vit};
 use crate::init::initialise;
+use crate::operands::gelu;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::{gelu, log_softmax};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 

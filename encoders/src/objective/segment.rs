@@ -14,11 +14,12 @@ use super::{
 use crate::arch::{Activation, Architecture, ArchitectureConfig, AttentionPositions, Mlp, NetworkConfig, Vit};
 use crate::attention::{Bias, attend};
 use crate::init::{initialise, truncated_normal};
+use crate::operands::gelu;
 use burgess_base::stream::{Stream, stream, uniform};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, log_sigmoid, sigmoid};
+use burn::tensor::activation::{log_sigmoid, sigmoid};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;

@@ -15,6 +15,7 @@ pub use burgess_images::{
 };
 pub use fit::Fit;
 
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burgess_images::PaddedSquare;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -198,7 +199,7 @@ impl Preprocess {
         } else {
             images.par_iter().map(|p| self.apply(p)).collect()
         };
-        Tensor::from_data(TensorData::new(each.concat(), [images.len(), 3, self.size, self.size]), device)
+        transfer::to_device(TensorData::new(each.concat(), [images.len(), 3, self.size, self.size]), device)
     }
 }
 

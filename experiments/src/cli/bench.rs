@@ -20,7 +20,7 @@ Examples:
   burgess bench encoders                                   one per dialect, at batch 1 and 8
   burgess bench encoders openai-clip-l14-336 --batch 1,4
   burgess bench encoders mae-l16 --device tch --json
-  burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, training")]
+  burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, answering, training")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -45,7 +45,11 @@ struct Encoders {
     how: How,
 }
 
-/// Tokens per second of prefill and decoding, samples per second of training
+/// Tokens, questions and training samples per second; copies between host and device
+///
+/// The copies, the times that the host waits for the device, and the kernel launches depend only on the work, not on the
+/// speed of the machine. flex computes in host memory and has no kernels: there the copies only move buffers, and
+/// launches are not counted.
 #[derive(clap::Args)]
 struct Evaluator {
     /// A published language model (vicuna-7b, llama-3-8b-instruct …) or a directory with a config.json
@@ -60,7 +64,7 @@ struct Evaluator {
     /// Number of tokens of a prompt
     #[arg(long, value_name = "N", default_value_t = 512)]
     prompt: usize,
-    /// Batch sizes of decoding, in sequences
+    /// Batch sizes of decoding and answering, in sequences
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
     batch: Vec<usize>,
     /// Number of sequences of a training step
@@ -137,19 +141,44 @@ fn evaluator(args: Evaluator) -> Result<()> {
         print(&format!("device {}, {} threads\n", args.how.device, rayon::current_num_threads()))?;
         print("work             batch  per second           peak GB\n")?;
     }
+    let mut transfers = String::new();
     throughput::measure_evaluator(&work, &device, effort, |m| {
         if args.how.json {
             return print(&(serde_json::to_string(&m)? + "\n"));
         }
-        let unit = if matches!(m.work, "prompt" | "decode") { "tokens" } else { "samples" };
+        transfers += &transfer_line(m);
         print(&format!(
-            "{:<16} {:>5}  {:>10.2} {unit:<9} {:>7.2}\n",
+            "{:<16} {:>5}  {:>10.2} {:<9} {:>7.2}\n",
             m.work,
             m.batch,
             m.per_second,
+            m.unit,
             m.peak_bytes as f64 / 1e9
         ))
-    })
+    })?;
+    if args.how.json {
+        return Ok(());
+    }
+    print("\nCopies between host and device, times the host waits, and kernel launches\n")?;
+    print("work             batch  per        uploads        kB  downloads        kB  waits  launches\n")?;
+    print(&transfers)
+}
+
+/// Formats the copies between host and device of one kind of work as a line of the table.
+fn transfer_line(m: &throughput::EvaluatorThroughput) -> String {
+    let t = &m.transfers;
+    format!(
+        "{:<16} {:>5}  {:<9} {:>8.2} {:>9.2}  {:>9.2} {:>9.2}  {:>5.2}  {:>8}\n",
+        m.work,
+        m.batch,
+        t.per,
+        t.uploads,
+        t.uploaded_bytes / 1e3,
+        t.downloads,
+        t.downloaded_bytes / 1e3,
+        t.synchronisations,
+        t.launches.map_or("-".into(), |n| format!("{n:.1}"))
+    )
 }
 
 fn encoders(args: Encoders) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::data::directory::{DataDirectory, check_checksums, check_directory, check_file, verification_record};
 use crate::data::{digests, field, published};
+use crate::machine::lease::Lease;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::study::DataSource;
@@ -51,7 +52,8 @@ pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
             let dir = paths::cache()?.join("worlds").join(&digest);
             match dir.is_dir() {
                 true => repair(&dir, spec, &digest, progress)?,
-                false => render(&dir, spec, progress)?,
+                // Another process may have rendered the world while this one waited.
+                false => alone(&dir, progress, || if dir.is_dir() { Ok(()) } else { render(&dir, spec, progress) })?,
             }
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
             Ok(DataDirectory { dir, align, tune, digest, earlier: None, generated: true, per_source: None })
@@ -133,11 +135,35 @@ fn repair(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Re
         }
     };
     let Some(first) = bad.first() else { return Ok(()) };
+    alone(dir, progress, || replace(dir, spec, digest, (bad.len(), first), progress))
+}
+
+/// Does work on a world while no other process does; says so if it has to wait.
+fn alone(dir: &Path, progress: &Progress, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut told = false;
+    let lease = Lease::acquire(dir, &mut |owner| {
+        if !std::mem::replace(&mut told, true) {
+            progress.line(&format!("waiting for {owner}, which renders the nano world"));
+        }
+        Ok(())
+    })?;
+    let outcome = work();
+    lease.remove();
+    outcome
+}
+
+/// Renders a world again and replaces its files, unless another process has done so; `bad` is the number of damaged files
+/// and the first of them.
+fn replace(dir: &Path, spec: &WorldSpec, digest: &str, bad: (usize, &String), progress: &Progress) -> Result<()> {
+    if checksums::damaged(dir, &verification_record(digest)?).is_ok_and(|(_, bad)| bad.is_empty()) {
+        return Ok(());
+    }
     progress.line(&format!(
         "note: files of {1} are missing or differ from their checksums ({0}, first: {first}); the world is rendered \
          again",
-        bad.len(),
-        dir.display()
+        bad.0,
+        dir.display(),
+        first = bad.1
     ));
     let fresh = dir.with_file_name(format!("{digest}-again"));
     render(&fresh, spec, progress)?;

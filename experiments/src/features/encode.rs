@@ -7,9 +7,11 @@ use crate::features::oracle::GroundTruth;
 use crate::machine::stop;
 use crate::study::{ArmEncoder, ORACLE};
 use burgess_base::digest::Digest;
+use burgess_base::prefetch::prefetch;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::{EncodedBatch, Encoder};
-use burn::tensor::Device;
+use burgess_encoders::transfer;
+use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::HashMap;
@@ -48,7 +50,7 @@ impl FeatureExtractor {
     ///
     /// # Errors
     /// As [`encode`]; or an image has no ground truth.
-    pub fn encode<S: AsRef<str>>(
+    pub fn encode<S: AsRef<str> + Sync>(
         &self,
         dir: &Path,
         images: &[S],
@@ -91,7 +93,7 @@ pub struct EncodedImages {
 ///
 /// # Errors
 /// An image cannot be read, a feature is not finite, or a signal asked to stop.
-pub fn encode<S: AsRef<str>>(
+pub fn encode<S: AsRef<str> + Sync>(
     encoder: &Encoder,
     dir: &Path,
     images: &[S],
@@ -100,26 +102,45 @@ pub fn encode<S: AsRef<str>>(
 ) -> Result<EncodedImages> {
     let mut all =
         EncodedImages { bytes: Vec::new(), shape: [images.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
-    for names in images.chunks(batch.max(1)) {
-        stop::check()?;
+    // On the CPU the same cores read images and encode them, so nothing is gained by reading ahead.
+    let concurrent = !transfer::is_host(encoder.device());
+    let read = |names: &[S]| -> Result<(Tensor<4>, usize)> {
         let opened = image_files::open_all(dir, names, encoder.card.preprocess.orientation());
         let opened: Vec<RgbImage> = opened.into_iter().collect::<Result<_>>()?;
-        all.not_square += opened.iter().filter(|image| image.width() != image.height()).count();
+        let not_square = opened.iter().filter(|image| image.width() != image.height()).count();
+        Ok((encoder.pixels(&opened), not_square))
+    };
+    let batches = images.chunks(batch.max(1));
+    prefetch(concurrent, batches.clone(), read, |pixels| {
+        for names in batches {
+            stop::check()?;
+            let read = pixels.next().ok_or_else(|| Error::failed("reading images ended early"))?;
+            all.add_batch(encoder, names, read?)?;
+            advance(names.len() as u64);
+        }
+        Ok(all)
+    })
+}
+
+impl EncodedImages {
+    /// Encodes the pixels of one batch, of which `not_square` images are not square, and appends their features.
+    fn add_batch<S: AsRef<str>>(
+        &mut self,
+        encoder: &Encoder,
+        names: &[S],
+        (pixels, not_square): (Tensor<4>, usize),
+    ) -> Result<()> {
         let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name.as_ref()));
-        let EncodedBatch { features, seconds } = encoder.encode_batch(&opened, &name)?;
+        let EncodedBatch { features, seconds } = encoder.encode_pixels(pixels, &name)?;
         let [_, tokens, width] = features.tokens.dims();
         let start = Instant::now();
-        let host: Vec<f32> = features
-            .tokens
-            .into_data()
-            .try_into_vec_as()
-            .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
-        all.seconds += seconds + start.elapsed().as_secs_f64();
-        (all.shape[1], all.shape[2], all.grid) = (tokens, width, features.grid);
-        all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
-        advance(names.len() as u64);
+        let host: Vec<f32> = transfer::to_host(features.tokens)?;
+        self.not_square += not_square;
+        self.seconds += seconds + start.elapsed().as_secs_f64();
+        (self.shape[1], self.shape[2], self.grid) = (tokens, width, features.grid);
+        self.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
+        Ok(())
     }
-    Ok(all)
 }
 
 /// Digest of features with their shape and grid; `owner` identifies the cache entry or file that contains them.
@@ -134,6 +155,22 @@ impl EncodedImages {
     /// Digest of these features, see [`digest`].
     pub fn digest(&self, owner: &str) -> String {
         digest(owner, self.shape, self.grid, &self.bytes)
+    }
+
+    /// Difference ‖a−b‖/‖b‖ of these features to those of the same images in `bytes`, little-endian f32; infinite if their
+    /// numbers differ.
+    pub fn difference(&self, bytes: &[u8]) -> f64 {
+        if self.bytes.len() != bytes.len() {
+            return f64::INFINITY;
+        }
+        let value = |bytes: &[u8; 4]| f64::from(f32::from_le_bytes(*bytes));
+        let pairs = self.bytes.as_chunks::<4>().0.iter().zip(bytes.as_chunks::<4>().0);
+        let (mut apart, mut all) = (0.0, 0.0);
+        for (a, b) in pairs {
+            apart += (value(a) - value(b)).powi(2);
+            all += value(b).powi(2);
+        }
+        if apart == 0.0 { 0.0 } else { (apart / all).sqrt() }
     }
 
     /// Packs the features into a safetensors file with `features` f32 and `grid` `[2]` u64.

@@ -18,12 +18,16 @@ use crate::study::{ArmEncoder, FeatureSourceKind};
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::{EncodedBatch, Encoder};
 use burgess_encoders::features::FeatureMap;
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Number of images in a forward pass.
 const BATCH: usize = 16;
+
+/// Features whose inputs are read, which are computed when it is called.
+pub type PendingFeatures<'a> = Box<dyn FnOnce() -> Result<FeatureMap> + Send + 'a>;
 
 /// The features of one encoder for the images of a study.
 pub enum FrozenFeatures {
@@ -60,31 +64,37 @@ impl ComputedFeatures {
         Ok(Self { extractors, dir, images, grid, width, spent: Mutex::default() })
     }
 
-    /// Computes the features of images by index, on `device` if the encoder was loaded there, else on the first device.
-    fn batch(&self, numbers: &[usize], device: &Device) -> Result<FeatureMap> {
+    /// Reads images by index and prepares them for the encoder, on `device` if it was loaded there, else on the first
+    /// device; the returned function encodes them.
+    fn prepare(&self, numbers: &[usize], device: &Device) -> Result<PendingFeatures<'_>> {
         let name = |n: &usize| self.images.get(*n).ok_or_else(|| Error::failed(format!("no image {n}")));
         let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
         // Devices compare by their hardware: with or without autodiff they are equal.
         let found = self.extractors.iter().find(|(there, _)| there == device).or(self.extractors.first());
         let (device, extractor) = found.ok_or_else(|| Error::failed("the encoder was loaded on no device"))?;
         match extractor {
-            FeatureExtractor::Encoder(encoder) => self.encoded(encoder, &names),
+            FeatureExtractor::Encoder(encoder) => {
+                let orientation = encoder.card.preprocess.orientation();
+                let read = |names: &[&String]| {
+                    let opened = image_files::open_all(&self.dir, names, orientation);
+                    Ok(encoder.pixels(&opened.into_iter().collect::<Result<Vec<_>>>()?))
+                };
+                let pixels: Vec<Tensor<4>> = names.chunks(BATCH).map(read).collect::<Result<_>>()?;
+                Ok(Box::new(move || self.encoded(encoder, &names, pixels)))
+            }
             FeatureExtractor::Oracle(truth) => {
                 let shape = [names.len(), truth.cells(), self.width];
-                let tokens = Tensor::from_data(TensorData::new(truth.features(&names)?, shape), device);
-                Ok(FeatureMap { tokens, grid: self.grid })
+                let tokens = transfer::to_device(TensorData::new(truth.features(&names)?, shape), device);
+                Ok(Box::new(move || Ok(FeatureMap { tokens, grid: self.grid })))
             }
         }
     }
 
-    fn encoded(&self, encoder: &Encoder, names: &[&String]) -> Result<FeatureMap> {
+    fn encoded(&self, encoder: &Encoder, names: &[&String], pixels: Vec<Tensor<4>>) -> Result<FeatureMap> {
         let mut maps = Vec::new();
-        for names in names.chunks(BATCH) {
-            let orientation = encoder.card.preprocess.orientation();
-            let opened =
-                image_files::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
+        for (names, pixels) in names.chunks(BATCH).zip(pixels) {
             let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name));
-            let EncodedBatch { features, seconds } = encoder.encode_batch(&opened, &name)?;
+            let EncodedBatch { features, seconds } = encoder.encode_pixels(pixels, &name)?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
             spent.0 += names.len() as f64;
             spent.1 += seconds;
@@ -182,11 +192,26 @@ impl FrozenFeatures {
     /// # Errors
     /// An image cannot be read, or there is no image with that index.
     pub fn batch(&self, images: &[usize], device: &Device) -> Result<FeatureMap> {
+        self.prepare(images, device)?()
+    }
+
+    /// As [`batch`](Self::batch) in two parts: this call reads cached features or images and copies them to the device,
+    /// which a second thread can do; the returned function computes what is not cached.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub fn prepare(&self, images: &[usize], device: &Device) -> Result<PendingFeatures<'_>> {
         match self {
-            Self::Cached(c) => Ok(FeatureMap { tokens: c.batch(images, device)?, grid: c.grid }),
+            Self::Cached(c) => {
+                let map = FeatureMap { tokens: c.batch(images, device)?, grid: c.grid };
+                Ok(Box::new(move || Ok(map)))
+            }
             Self::Computed(c) => {
-                let map = c.batch(images, device)?;
-                Ok(FeatureMap { tokens: map.tokens.to_device(device), grid: map.grid })
+                let (pending, device) = (c.prepare(images, device)?, device.clone());
+                Ok(Box::new(move || {
+                    let map = pending()?;
+                    Ok(FeatureMap { tokens: map.tokens.to_device(&device), grid: map.grid })
+                }))
             }
         }
     }

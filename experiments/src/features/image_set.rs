@@ -12,6 +12,7 @@ pub struct ImageSet<'a> {
     pub images: &'a [String],
     /// Devices that compute the features; all compute the same bits.
     pub devices: &'a [Device],
-    /// Name of the devices; features of different kinds of devices are cached separately.
-    pub device_name: &'a str,
+    /// What determines the bits that the devices compute ([`crate::machine::device::fingerprint`]); features of devices
+    /// with different ones are cached separately.
+    pub fingerprint: &'a str,
 }

@@ -10,6 +10,7 @@ use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::preprocess::Orientation;
+use burgess_encoders::transfer;
 use burgess_probe::mllm::ImageBatch;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
@@ -102,7 +103,7 @@ pub fn blank_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, d
     match encoders {
         [ModelEncoder { card: ArmCard::Oracle(card), .. }] => {
             let shape = [1, card.grid[0] * card.grid[1], card.width];
-            let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
+            let tokens = transfer::to_device(TensorData::new(oracle::background(card), shape), device);
             Ok(ImageBatch::FeatureMaps(vec![FeatureMap { tokens, grid: card.grid }]))
         }
         _ => image_batch(image, encoders, trained, device),

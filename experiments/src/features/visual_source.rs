@@ -4,10 +4,11 @@ use crate::data::image_files;
 use crate::features::frozen::FrozenFeatures;
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{Orientation, Preprocess};
+use burgess_encoders::transfer;
 use burgess_probe::connector::ImageSize;
 use burgess_probe::mllm::ImageBatch;
-use burgess_probe::train::FeatureSource;
-use burn::tensor::{Device, Tensor, TensorData};
+use burgess_probe::train::{FeatureSource, PendingImages};
+use burn::tensor::{Device, TensorData};
 use std::path::Path;
 
 /// Source of the visual input of a model.
@@ -41,18 +42,26 @@ impl VisualSource<'_> {
 
 impl FeatureSource for VisualSource<'_> {
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
+        self.prepare(images, device)?()
+    }
+
+    fn prepare(&self, images: &[usize], device: &Device) -> Result<PendingImages<'_>> {
         match &self.encoders {
             EncoderInputs::Frozen(features) => {
-                features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps)
+                let pending: Vec<_> = features.iter().map(|f| f.prepare(images, device)).collect::<Result<_>>()?;
+                Ok(Box::new(move || {
+                    pending.into_iter().map(|f| f()).collect::<Result<_>>().map(ImageBatch::FeatureMaps)
+                }))
             }
             EncoderInputs::Trained(preprocess) => {
                 let opened = image_files::open_all(self.dir, &self.names(images)?, self.orientation);
                 let opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
                 let pixels = |p: &&Preprocess| {
                     let all: Vec<f32> = opened.iter().flat_map(|image| p.apply(image)).collect();
-                    Tensor::from_data(TensorData::new(all, [images.len(), 3, p.size, p.size]), device)
+                    transfer::to_device(TensorData::new(all, [images.len(), 3, p.size, p.size]), device)
                 };
-                Ok(ImageBatch::Pixels(preprocess.iter().map(pixels).collect()))
+                let pixels = ImageBatch::Pixels(preprocess.iter().map(pixels).collect());
+                Ok(Box::new(move || Ok(pixels)))
             }
         }
     }

@@ -1,7 +1,9 @@
-//! This machine: devices, memory, worker threads, directories, progress, signals and terminal output.
+//! This machine: devices and their kernels, memory, worker threads, directories, progress, signals and terminal output.
 
 pub mod device;
 pub mod device_set;
+pub mod kernels;
+pub mod lease;
 pub mod memory;
 pub mod paths;
 pub mod progress;

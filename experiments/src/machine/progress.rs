@@ -1,9 +1,10 @@
 //! Progress display on stderr: bars on a terminal, lines elsewhere, with the estimated time left.
 //!
 //! Without a terminal, each long step prints a line at least every [`LINE_INTERVAL`], even while it works on a single
-//! item; a background thread checks the steps once a second.
+//! item; a background thread checks the steps once a second. It also shows when the device compiles kernels, during
+//! which the first step of a training or the first batch of images takes much longer than the following ones.
 
-use crate::machine::terminal;
+use crate::machine::{kernels, terminal};
 use burgess_base::text::{escaped, escaped_lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -66,8 +67,8 @@ impl Progress {
         let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
         let lines = terminal::eprint_line;
         let this = Self::with(form, target, move || started.elapsed(), lines);
-        if !shown {
-            watch(&this.shared);
+        if !shown || kernels::RUN_TIME {
+            watch(&this);
         }
         this
     }
@@ -138,11 +139,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Starts the background thread, which runs as long as the display is in use.
-fn watch(shared: &Arc<Shared>) {
-    let shared = Arc::downgrade(shared);
+fn watch(progress: &Progress) {
+    let (shared, bars) = (Arc::downgrade(&progress.shared), progress.bars.clone());
     let watcher = move || {
+        let mut compilation = Compilation::default();
         while let Some(shared) = shared.upgrade() {
             shared.report_due();
+            let event = compilation.observe(kernels::compiled(), (shared.clock)());
+            shared.report_kernels(event, kernels::device().unwrap_or("the device"), &bars, &mut compilation.bar);
             drop(shared);
             std::thread::sleep(Duration::from_secs(1));
         }
@@ -166,6 +170,102 @@ impl Shared {
         for step in steps {
             step.report_due(self);
         }
+    }
+
+    /// Shows an event of the compilation of kernels: on a terminal in a bar of its own, elsewhere in a line at its
+    /// beginning and its end.
+    fn report_kernels(&self, event: Event, device: &str, bars: &MultiProgress, bar: &mut Option<ProgressBar>) {
+        match (event, self.form) {
+            (Event::Nothing, _) => {}
+            (Event::Begun, DisplayForm::Lines) => {
+                self.line(&format!("compiling kernels for {device}, each on its first use"));
+            }
+            (Event::Compiled { kernels, seconds }, DisplayForm::Lines) => {
+                self.line(&format!("compiled {kernels} kernels for {device} within {seconds} s"));
+            }
+            (Event::Compiling { .. }, DisplayForm::Lines) => {}
+            (Event::Begun, DisplayForm::Bars) => {
+                let added = bars.add(ProgressBar::new_spinner());
+                added.set_message(format!("compiling kernels for {device}, each on its first use"));
+                *bar = Some(added);
+            }
+            (Event::Compiling { kernels }, DisplayForm::Bars) => {
+                if let Some(bar) = bar {
+                    bar.set_message(format!("compiling kernels for {device}: {kernels} so far"));
+                }
+            }
+            (Event::Compiled { .. }, DisplayForm::Bars) => {
+                if let Some(bar) = bar.take() {
+                    bar.finish_and_clear();
+                }
+            }
+            #[cfg(test)]
+            (_, DisplayForm::Nothing) => {}
+        }
+    }
+}
+
+/// Time without a new kernel after which their compilation counts as finished.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Observes the number of kernels compiled so far, to tell when compilation keeps a step waiting.
+#[derive(Default)]
+struct Compilation {
+    /// Number of kernels at the last observation.
+    seen: u64,
+    /// The kernels compiled one after another at present.
+    series: Option<Series>,
+    /// The bar that shows the series on a terminal.
+    bar: Option<ProgressBar>,
+}
+
+/// Kernels compiled one after another.
+struct Series {
+    /// When the first and the last of them were observed.
+    begun: Duration,
+    last: Duration,
+    /// Number of kernels before them.
+    before: u64,
+    /// Whether [`Event::Begun`] was returned.
+    shown: bool,
+}
+
+/// What an observation of the number of kernels shows.
+#[derive(Debug, PartialEq)]
+enum Event {
+    /// Nothing that is worth showing.
+    Nothing,
+    /// Kernels are being compiled, for longer than between two observations.
+    Begun,
+    /// Their compilation goes on; this many were compiled so far.
+    Compiling { kernels: u64 },
+    /// No kernel was compiled for [`QUIET`]; this many were within this time.
+    Compiled { kernels: u64, seconds: u64 },
+}
+
+impl Compilation {
+    /// Takes the number of kernels compiled so far, at the time `now`.
+    fn observe(&mut self, count: u64, now: Duration) -> Event {
+        let before = std::mem::replace(&mut self.seen, count);
+        let fresh = count > before;
+        let Some(series) = &mut self.series else {
+            self.series = fresh.then_some(Series { begun: now, last: now, before, shown: false });
+            return Event::Nothing;
+        };
+        let kernels = count - series.before;
+        if fresh {
+            series.last = now;
+            return match std::mem::replace(&mut series.shown, true) {
+                true => Event::Compiling { kernels },
+                false => Event::Begun,
+            };
+        }
+        if now.saturating_sub(series.last) < QUIET {
+            return Event::Nothing;
+        }
+        let (shown, seconds) = (series.shown, series.last.saturating_sub(series.begun).as_secs());
+        self.series = None;
+        if shown { Event::Compiled { kernels, seconds } } else { Event::Nothing }
     }
 }
 
@@ -350,6 +450,31 @@ mod tests {
                 "[  71.0 s] step 60",
                 "[ 110.0 s] step 70",
                 "[ 150.0 s] b: tune: 60 of 100, 7m 56s left",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_compilation_of_kernels_is_shown() {
+        let (progress, _, lines) = kept();
+        let mut compilation = Compilation::default();
+        let counts = [0, 0, 5, 20, 30, 30, 30, 30, 30, 31, 31, 31, 31];
+        let mut events = Vec::new();
+        for (second, count) in (0..).zip(counts) {
+            let event = compilation.observe(count, Duration::from_secs(second));
+            if event != Event::Nothing {
+                events.push(format!("{second}: {event:?}"));
+            }
+            progress.shared.report_kernels(event, "wgpu", &progress.bars, &mut compilation.bar);
+        }
+        // A single kernel, at second 9, is not worth a line.
+        let found = ["3: Begun", "4: Compiling { kernels: 30 }", "7: Compiled { kernels: 30, seconds: 2 }"];
+        assert_eq!(events, found);
+        assert_eq!(
+            *locked(&lines),
+            [
+                "[   0.0 s] compiling kernels for wgpu, each on its first use",
+                "[   0.0 s] compiled 30 kernels for wgpu within 2 s",
             ]
         );
     }

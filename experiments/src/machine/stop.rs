@@ -113,6 +113,7 @@ pub fn listen(resumes: bool) {
 #[cfg(unix)]
 mod unix {
     use super::{Ordering, SECTIONS, SIGNAL, exit_code, message, terminal};
+    use crate::machine::lease;
     use burgess_base::temporary;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::{flag, iterator::Signals};
@@ -141,6 +142,7 @@ mod unix {
                 // is nearly over asks to be requeued, also if SIGTERM follows.
                 let first = SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok();
                 if SECTIONS.load(Ordering::SeqCst) == 0 {
+                    lease::release_all();
                     temporary::remove_all();
                     terminal::eprint_line(&message());
                     std::process::exit(exit_code().map_or(1, i32::from));

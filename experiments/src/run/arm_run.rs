@@ -38,6 +38,7 @@ pub fn run_arm(
     let model = match store.has_model(&|text| bar.line(text))? {
         true => {
             bar.message(&format!("{name}: loading the model"));
+            store.check_owned()?;
             model_cards::write(&store.model(), encoders)?;
             Mllm::load(&store.model(), device)?.0
         }
@@ -89,6 +90,7 @@ pub fn run_arm(
         config,
         digests: all_digests(evaluator, digests),
         device: &evaluator.device_name,
+        fingerprint: evaluator.devices.fingerprint(),
         notes,
     };
     let results = measurements.results()?;

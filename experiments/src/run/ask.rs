@@ -155,9 +155,16 @@ impl TextModel {
             let scored = text::score_text(&self.llm, &ids, &given, &self.device)?;
             return answer(&self.tokenizer, &given, ids.len(), &scored, options);
         }
-        let generated =
-            text::continue_text(&self.llm, &ids, options.max_new_tokens, &stop, options.sampling, &self.device)?;
-        let answer_ids: Vec<u32> = generated.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
+        let (most, sampling, device) = (options.max_new_tokens, options.sampling, &self.device);
+        let generated = match options.logprobs {
+            true => text::continue_text_scored(&self.llm, &ids, most, &stop, sampling, device)?,
+            false => Vec::new(),
+        };
+        let mut answer_ids: Vec<u32> = match options.logprobs {
+            true => generated.iter().map(|s| s.token.id).collect(),
+            false => text::continue_text(&self.llm, &ids, most, &stop, sampling, device)?,
+        };
+        answer_ids.retain(|id| !stop.contains(id));
         let mut answer = answer(&self.tokenizer, &answer_ids, ids.len(), &generated, options)?;
         if self.chat.is_some() {
             answer.answer = answer.answer.trim().to_string();

@@ -7,8 +7,8 @@ use crate::data::digests::{self, DigestCache};
 use crate::data::{self, ImageIndex, benchmarks, image_files};
 use crate::features::model_cards::{self, ModelEncoder};
 use crate::features::{self, ArmCard, EncoderInputs, FrozenFeatures, VisualSource};
-use crate::machine::paths;
 use crate::machine::progress::Progress;
+use crate::machine::{device, paths};
 use crate::run::ask::MultimodalModel;
 use crate::run::eval_task::EvalTask;
 use crate::run::evaluation::{self, EvalContext};
@@ -111,7 +111,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         },
     });
     let open = || StudyStore::open(&root, &shared);
-    // An existing evaluation is locked before the checks; a new one is created only after they pass.
+    // An existing evaluation is compared before the checks; a new one is created only after they pass.
     let begun = root.join("study.json").exists().then(open).transpose()?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let mut answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
@@ -146,10 +146,11 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         }
     }
     digests.extend(tasks.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
-    let config = json!({"device": options.device_name, "shared": shared});
+    let fingerprint = device::fingerprint(&options.device_name)?;
+    let config = json!({"device": fingerprint, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
     Provenance::record(study.dir(), Some(&dir), None, Some(provenance::command()))?;
-    let store = study.run(&options.name, 0);
+    let store = study.run(&options.name, 0).claim_alone()?;
     let by_metadata = digest_by_metadata(&options.model).ok();
     digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, by_metadata.as_deref())?;
     store.write_or_compare_config(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
@@ -211,6 +212,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         config,
         digests,
         device: &options.device_name,
+        fingerprint: &fingerprint,
         notes,
     };
     let results = measurements.results()?;

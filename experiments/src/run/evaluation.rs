@@ -7,16 +7,19 @@ use crate::machine::stop;
 use crate::run::eval_task::EvalTask;
 use crate::run::store::{PartialAnswers, RunStore, SAVE_INTERVAL};
 use crate::study::{BlindInput, EvalOptions};
+use burgess_base::prefetch::prefetch;
 use burgess_base::{Context, Result, atomic, digest};
-use burgess_probe::connector::ImageTokens;
+use burgess_encoders::transfer;
+use burgess_probe::connector::{ImageSize, ImageTokens};
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use burgess_probe::mllm::Mllm;
-use burgess_probe::train::FeatureSource;
+use burgess_probe::train::{FeatureSource, PendingImages};
 use burgess_reports::schema::{BenchmarkResult, Likelihoods, Sample};
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -65,7 +68,7 @@ pub fn evaluate(
     for task in benchmarks {
         let id = task.benchmark.id();
         bar.message(&format!("{title}: {id}"));
-        let samples = match store.read_samples(id, &|text| bar.line(text))? {
+        let samples = match store.read_samples(id, &|text| bar.line(text)) {
             Some(samples) => samples,
             None => {
                 if blind.is_none() && context.options.blind == BlindInput::Grey {
@@ -73,6 +76,7 @@ pub fn evaluate(
                 }
                 let clock = Instant::now();
                 let samples = answer_questions(context, task, blind.as_ref(), store, bar)?;
+                store.check_owned()?;
                 // The time is written first, so that samples never exist without it.
                 atomic::write_json(&seconds(store, id), &clock.elapsed().as_secs_f64())?;
                 store.write_samples(id, &samples)?;
@@ -134,42 +138,20 @@ fn answer_questions(
         Decoding { max_new_tokens: task.benchmark.max_new_tokens(), stop: &stop, sampling: options.sampling };
     let total = task.questions.len() as u64;
     let mut done = AnswerProgress::open(store, task, options)?;
-    for first in (done.now.answers.len()..task.questions.len()).step_by(BATCH) {
-        done.save_or_stop()?;
-        let range = first..(first + BATCH).min(task.questions.len());
-        // An image with several consecutive questions is encoded once.
-        let mut images: Vec<usize> = task.images[range.clone()].to_vec();
-        images.dedup();
-        let sizes = source.sizes(&images)?;
-        let step = || format!("asking {}, {}", task.benchmark.id(), task.named(range.clone()));
-        let image_tokens =
-            source.batch(&images, device).and_then(|visual| model.encode_images_with(visual, sizes.as_deref(), None));
-        let image_tokens = image_tokens.with_context(step)?;
-        let prompts: Vec<Prompt<'_>> = range
-            .clone()
-            .map(|i| {
-                let at = task.image_prompts[i].iter().position(|id| *id == image_id);
-                let image = images.iter().position(|p| *p == task.images[i]).zip(at);
-                Prompt { ids: &task.image_prompts[i], image }
-            })
-            .collect();
-        if options.likelihoods {
-            done.now
-                .option_scores
-                .extend(score_options(context, &image_tokens, &prompts, task, first).with_context(step)?);
+    let batches = (done.now.answers.len()..task.questions.len()).step_by(BATCH);
+    let batches = batches.map(|first| first..(first + BATCH).min(task.questions.len()));
+    // On other devices than the CPU, a second thread prepares the images of the next batch meanwhile.
+    let prefetches = !transfer::is_host(device);
+    let images: &[usize] = &task.images;
+    let make = |range: Range<usize>| AskedBatch::prepare(range, images, source, device);
+    prefetch(prefetches, batches, make, |batches| -> Result<()> {
+        for asked in batches {
+            done.save_or_stop()?;
+            answer_batch(context, task, asked?, &decoding, image_id, &mut done.now)?;
+            bar.set(done.now.answers.len() as u64, 2 * total);
         }
-        let found = generate::answer(model, Some(&image_tokens), &prompts, &decoding, device);
-        done.now.answers.extend(found.map_err(|e| {
-            // Ask each question of the batch alone to find the one that fails.
-            let one = |p: &Prompt<'_>| {
-                generate::answer(model, Some(&image_tokens), std::slice::from_ref(p), &decoding, device).err()
-            };
-            let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
-            let (e, range) = culprit.map_or((e, range.clone()), |(e, i)| (e, i..i + 1));
-            e.context(format!("asking {}, {}", task.benchmark.id(), task.named(range)))
-        })?);
-        bar.set(done.now.answers.len() as u64, 2 * total);
-    }
+        Ok(())
+    })?;
     // Blind prompts of many questions have the same text: each text is asked once.
     let asked_blind = if grey.is_some() { &task.image_prompts } else { &task.blind_prompts };
     let texts: BTreeSet<&Vec<u32>> = asked_blind.iter().collect();
@@ -215,6 +197,74 @@ fn answer_questions(
         });
     }
     Ok(samples)
+}
+
+/// A batch of questions whose images are read.
+struct AskedBatch<'a> {
+    /// Indices of the questions.
+    questions: Range<usize>,
+    /// Indices of their images, without repetitions of consecutive ones.
+    images: Vec<usize>,
+    sizes: Option<Vec<ImageSize>>,
+    /// The images, or why they could not be read.
+    read: Result<PendingImages<'a>>,
+}
+
+impl<'a> AskedBatch<'a> {
+    /// Reads the images of some questions; `images` are those of all questions.
+    fn prepare(
+        questions: Range<usize>,
+        images: &[usize],
+        source: &'a dyn FeatureSource,
+        device: &Device,
+    ) -> Result<Self> {
+        // An image with several consecutive questions is encoded once.
+        let mut images = images.get(questions.clone()).unwrap_or_default().to_vec();
+        images.dedup();
+        let sizes = source.sizes(&images)?;
+        let read = source.prepare(&images, device);
+        Ok(Self { questions, images, sizes, read })
+    }
+}
+
+/// Answers a batch of questions with their images, and scores their options if that is asked for.
+fn answer_batch(
+    context: &EvalContext<'_>,
+    task: &EvalTask,
+    asked: AskedBatch<'_>,
+    decoding: &Decoding<'_>,
+    image_id: u32,
+    now: &mut PartialAnswers,
+) -> Result<()> {
+    let EvalContext { model, device, options, .. } = *context;
+    let AskedBatch { questions: range, images, sizes, read } = asked;
+    let step = || format!("asking {}, {}", task.benchmark.id(), task.named(range.clone()));
+    let image_tokens =
+        read.and_then(|images| images()).and_then(|images| model.encode_images_with(images, sizes.as_deref(), None));
+    let image_tokens = image_tokens.with_context(step)?;
+    let prompts: Vec<Prompt<'_>> = range
+        .clone()
+        .map(|i| {
+            let at = task.image_prompts[i].iter().position(|id| *id == image_id);
+            let image = images.iter().position(|p| *p == task.images[i]).zip(at);
+            Prompt { ids: &task.image_prompts[i], image }
+        })
+        .collect();
+    if options.likelihoods {
+        let scores = score_options(context, &image_tokens, &prompts, task, range.start);
+        now.option_scores.extend(scores.with_context(step)?);
+    }
+    let found = generate::answer(model, Some(&image_tokens), &prompts, decoding, device);
+    now.answers.extend(found.map_err(|e| {
+        // Ask each question of the batch alone to find the one that fails.
+        let one = |p: &Prompt<'_>| {
+            generate::answer(model, Some(&image_tokens), std::slice::from_ref(p), decoding, device).err()
+        };
+        let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
+        let (e, range) = culprit.map_or((e, range.clone()), |(e, i)| (e, i..i + 1));
+        e.context(format!("asking {}, {}", task.benchmark.id(), task.named(range)))
+    })?);
+    Ok(())
 }
 
 /// The answers to a benchmark so far, which are written once a minute and when a signal asks to stop.

@@ -196,6 +196,11 @@ impl Evaluator {
     /// The inputs differ; the error names the first difference, and for data the files that changed.
     pub fn write_or_compare_config(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
         digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
+        store.write_or_compare_config(&self.noted(store, config, notes))
+    }
+
+    /// The configuration of a run with notes, and with what determines the bits of its device.
+    fn noted(&self, store: &RunStore, config: &Value, notes: &[String]) -> Value {
         let mut config = notes::with_notes(config, notes);
         // Runs of earlier versions have no fingerprint, and those on flex need none.
         let file = store.dir().join("config.json");
@@ -206,12 +211,23 @@ impl Evaluator {
         {
             fields.insert("fingerprint".into(), self.devices.fingerprint().into());
         }
-        store.write_or_compare_config(&config)
+        config
+    }
+
+    /// Checks that `config.json` of a run, if it exists, has the same inputs. Another device is no error for a finished
+    /// run: `note` receives what differs.
+    ///
+    /// # Errors
+    /// As [`write_or_compare_config`](Self::write_or_compare_config).
+    pub fn compare_config(&self, store: &RunStore, config: &Value, finished: bool, note: &dyn Fn(&str)) -> Result<()> {
+        digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
+        store.compare_config(&self.noted(store, config, &[]), finished.then_some(note)).map(drop)
     }
 
     /// Returns the images of the study, for features of its encoders.
     pub fn image_set(&self) -> ImageSet<'_> {
-        ImageSet { data: &self.data, images: &self.images, devices: self.devices.all(), device_name: &self.device_name }
+        let fingerprint = self.devices.fingerprint();
+        ImageSet { data: &self.data, images: &self.images, devices: self.devices.all(), fingerprint }
     }
 
     /// Returns the connector of an arm: its own, or the evaluator's.

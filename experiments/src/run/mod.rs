@@ -18,6 +18,7 @@ pub mod probes;
 pub mod provenance;
 pub mod ranking;
 pub mod results;
+pub mod sharing;
 pub mod stages;
 pub mod store;
 pub mod train_model;

@@ -2,6 +2,7 @@
 //! Unlike `study.json`, it may change from one call to the next.
 
 use crate::machine::shell;
+use crate::run::store;
 use crate::study::StudyConfig;
 use burgess_base::{Result, atomic};
 use burgess_reports::check::Claims;
@@ -47,6 +48,8 @@ impl Provenance {
         study: Option<&StudyConfig>,
         command: Option<String>,
     ) -> Result<()> {
+        // Read and written again by one process at a time.
+        let _lease = store::claim_study(dir, "made", &|_| ())?;
         let before = Self::read(dir)?.unwrap_or_default();
         let command = command.unwrap_or_else(|| before.command.clone());
         let (claims, validity) = study.map(|s| (s.claims.clone(), s.validity.clone())).unwrap_or_default();

@@ -3,17 +3,19 @@
 use crate::data;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
 use crate::machine::device_set::{DeviceSet, MemoryNeed};
+use crate::machine::lease::Owner;
 use crate::machine::progress::Progress;
 use crate::machine::workers;
-use crate::machine::{memory, paths, shell, stop, terminal};
+use crate::machine::{memory, paths, shell, stop};
 use crate::run::arm_run::run_arm;
 use crate::run::cost::{self, CorpusSize, gigabytes};
 use crate::run::cost::arms::ArmModel;
 use crate::run::cost::fit::{FreeMemory, PeakMemory};
 use crate::run::evaluator::Evaluator;
 use crate::run::provenance::{self, Provenance};
+use crate::run::sharing::{self, OpenRun, RunFate};
 use crate::run::stages::StudyStage;
-use crate::run::store::{RunStore, StudyStore};
+use crate::run::store::{self, RunStore, StudyStore};
 use crate::run::{checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result, atomic};
@@ -95,7 +97,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     checks::check_writable(dir)?;
     let label = devices.label(recorded_device(dir)?.as_deref());
     let open = || StudyStore::open(dir, &evaluator_json(study, &label)?);
-    // An existing study is locked before the checks; the directory of a new one is created only after they pass.
+    // An existing study is compared before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
     let mut evaluator = Evaluator::open(&study.name, &study.evaluator, data, &devices, progress)?;
@@ -117,7 +119,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         })
         .collect();
     let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
-    if free.device.is_none() {
+    if free.is_none() {
         let names = devices.names().join(", ");
         progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
     }
@@ -126,34 +128,35 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     let fits: BTreeMap<String, Result<ArmFit>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
+    let note = |text: &str| progress.line(text);
+    let is_finished = |run: &RunStore, note: &dyn Fn(&str)| -> Result<bool> {
+        let results = run.results(note).filter(|_| run.has_config());
+        let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), note));
+        Ok(done || (options.stage == Some(StudyStage::Train) && run.has_model(note)?))
+    };
     let mut left = Vec::new();
     let mut failures: Vec<MissingRun> = Vec::new();
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
-            let notes = match fits.get(&arm.name()) {
-                Some(Err(e)) => return Err(copy_error(e)),
-                Some(Ok(fit)) => fit.notes.as_slice(),
-                None => &[],
-            };
+            if let Some(Err(e)) = fits.get(&arm.name()) {
+                return Err(copy_error(e));
+            }
             let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
-            evaluator.write_or_compare_config(run, &config, notes)?;
-            run.note_missing_checksums(&|text| progress.line(text))?;
-            let note = |text: &str| progress.line(text);
-            let results = run.results(&note)?;
-            let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), &note));
-            let done = done || (options.stage == Some(StudyStage::Train) && run.has_model(&note)?);
+            let done = is_finished(run, &note)?;
+            evaluator.compare_config(run, &config, done, &note)?;
+            run.note_missing_checksums(&note)?;
             match fits.get(&arm.name()) {
                 Some(Ok(ArmFit { peak: Err(e), .. })) if !done => Err(copy_error(e)),
                 _ => Ok(done),
             }
         };
         match check() {
-            Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&|text| progress.line(text))? => {
+            Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&note)? => {
                 failures.push(not_trained(&arm.name(), *seed, run, progress));
             }
             Ok(true) => {}
-            Ok(false) => left.push((arm.clone(), *seed, run.clone())),
-            Err(e) => record_failure(&mut failures, arm, *seed, run, e, progress)?,
+            Ok(false) => left.push(OpenRun::new(arm.clone(), *seed, run.clone())),
+            Err(e) => failures.push(sharing::record_failure(arm, *seed, run, &e, progress)),
         }
     }
     let done = runs.len() - left.len() - failures.len();
@@ -165,12 +168,12 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let needed: Vec<&PreparedEncoder> = encoders
             .values()
             .flatten()
-            .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.encoder)))
+            .filter(|p| left.iter().any(|run| run.arm.encoders.contains(&p.encoder)))
             .collect();
         let source = evaluator.config.features;
-        let peaks = left.iter().filter_map(|(arm, ..)| fits.get(&arm.name())?.as_ref().ok()?.peak.as_ref().ok());
+        let peaks = left.iter().filter_map(|run| fits.get(&run.arm.name())?.as_ref().ok()?.peak.as_ref().ok());
         let largest = peaks.map(|peak| peak.estimate.device).fold(0.0, f64::max);
-        let need = free.device.map(|free| MemoryNeed { run: largest as u64, free });
+        let need = free.map(|free| MemoryNeed { run: largest as u64, free });
         let workers = devices.workers(options.jobs, runs.len(), need);
         if let Some(note) = devices.memory_note(&workers, runs.len().min(left.len()), need) {
             progress.line(&note);
@@ -179,10 +182,8 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let features: BTreeMap<String, std::result::Result<Arc<FrozenFeatures>, Error>> =
             needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
 
-        let bar = progress.bar("runs", left.len() as u64);
-        let outcomes = workers::each_on(&workers, left.clone(), |on, (arm, seed, store)| {
-            stop::check()?;
-            let device = devices.get(on);
+        let work = |on: usize, run: &OpenRun, store: &RunStore| -> Result<()> {
+            let (arm, seed) = (&run.arm, run.seed);
             let parts: Vec<EncoderFeatures> = arm
                 .encoders
                 .iter()
@@ -194,22 +195,42 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let digests = digests(&arm, &encoders)?;
-            let outcome = run_arm(&evaluator, &device, &arm, seed, &parts, &digests, &store, options.stage, progress);
-            bar.add(1);
-            outcome
-        })?;
-        drop(bar);
-        for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
-            match outcome {
-                Err(e) if e.kind() != ErrorKind::Interrupted => {
-                    record_failure(&mut failures, arm, *seed, run, e, progress)?
+            let digests = digests(arm, &encoders)?;
+            let notes = fits.get(&arm.name()).and_then(|fit| Some(fit.as_ref().ok()?.notes.as_slice()));
+            let config = evaluator.resolved_config(arm, seed, &digests)?;
+            evaluator.write_or_compare_config(store, &config, notes.unwrap_or_default())?;
+            run_arm(&evaluator, &devices.get(on), arm, seed, &parts, &digests, store, options.stage, progress)
+        };
+        // Runs on which other processes work are left to them; this process takes over those whose process ends.
+        let side = workers.devices.len().min(left.len());
+        let bar = progress.bar("runs", left.len() as u64);
+        let mut told = false;
+        let mut elsewhere: Vec<OpenRun> = Vec::new();
+        while !left.is_empty() {
+            let fates = workers::each_on(&workers, left.clone(), |on, run| {
+                stop::check()?;
+                let finished = |store: &RunStore| is_finished(store, &|_| ());
+                let fate = run.attempt(&finished, |store| work(on, &run, store), progress)?;
+                bar.add(u64::from(!matches!(fate, RunFate::Elsewhere(_))));
+                Ok(fate)
+            })?;
+            for (run, fate) in left.drain(..).zip(fates) {
+                match fate {
+                    Ok(RunFate::Finished) => {}
+                    Ok(RunFate::Failed(missing)) => failures.push(missing),
+                    Ok(RunFate::Elsewhere(_)) => elsewhere.push(run),
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    Err(e) => {
+                        failures.push(sharing::record_failure(&run.arm, run.seed, &run.store, &e, progress));
+                    }
                 }
-                _ => {}
+            }
+            stop::check()?;
+            if !elsewhere.is_empty() {
+                (left, elsewhere) = sharing::wait_for_any(elsewhere, &mut told, progress)?;
             }
         }
-        stop::check()?;
-        let (side, peak) = (workers.devices.len().min(left.len()), memory::peak());
+        let peak = memory::peak();
         if devices.is_cpu() && largest > 0.0 && peak > 0 {
             let (peak, estimated) = (gigabytes(peak as f64), gigabytes(cost::memory::side_by_side(largest, side)));
             progress.line(&format!("peak memory {peak}; the estimate for {side} runs at once was {estimated}"));
@@ -286,24 +307,6 @@ pub(crate) fn copy_error(e: &Error) -> Error {
     }
 }
 
-fn record_failure(
-    failures: &mut Vec<MissingRun>,
-    arm: &Arm,
-    seed: u64,
-    run: &RunStore,
-    e: Error,
-    progress: &Progress,
-) -> Result<()> {
-    progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(&e) };
-    // A full disk may be the cause, so a failed write does not stop the report.
-    if let Err(e) = run.write_failure(&missing) {
-        progress.line(&format!("failed.json could not be written: {e}"));
-    }
-    failures.push(missing);
-    Ok(())
-}
-
 /// The failure of a run that the stage `eval` finds without a model. It is not recorded in the run's directory, which
 /// keeps the cause that its training met.
 fn not_trained(arm: &str, seed: u64, run: &RunStore, progress: &Progress) -> MissingRun {
@@ -330,7 +333,16 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
             .hint("give the directory of a study, OUT/<study>, such as runs/nano"));
     }
+    // Of several processes that finish a study at once, each reads all results after the one before has written.
+    let waiting = |owner: &Owner| Progress::new().line(&format!("waiting for {owner}, which writes the report"));
+    let _lease = out.is_none().then(|| store::claim_study(dir, "report", &waiting)).transpose()?;
     let mut data = StudyData::load(dir)?;
+    for missing in &mut data.missing {
+        if let Some(owner) = RunStore::at(&store::run_dir(dir, &missing.arm, missing.seed)).owner()? {
+            missing.cause = format!("not finished: it is being worked on by {owner}");
+            missing.hint = Some("run the same command again when it has ended".into());
+        }
+    }
     if let Some(only) = only {
         let wanted = |arm: &str, seed: u64| only.iter().any(|(a, s)| a == arm && *s == seed);
         data.runs.retain(|r| wanted(&r.results.run.arm, r.results.run.seed));
@@ -377,6 +389,18 @@ pub fn report_stage(study: &StudyConfig, out: &Path) -> Result<StudyOutcome> {
     report(&dir, None, Some(&runs_of(study)))
 }
 
+/// Says that the runs of a report were made on devices that compute different bits; `None` if they were not.
+fn mixed_devices(data: &StudyData) -> Option<String> {
+    let mut devices: BTreeMap<&str, usize> = BTreeMap::new();
+    for run in &data.runs {
+        *devices.entry(run.results.versions.get("device").unwrap_or(&run.results.device)).or_default() += 1;
+    }
+    let shown: Vec<String> = devices.iter().map(|(device, runs)| format!("{runs} on {device}")).collect();
+    (shown.len() > 1).then(|| {
+        format!("the runs were made on {} devices, whose results differ in rounding: {}", shown.len(), shown.join("; "))
+    })
+}
+
 /// Collects title, question, command and evidence of a study for its report, and sets the directories in which the
 /// report looks for images.
 fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
@@ -404,7 +428,7 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
         command,
-        notes: Vec::new(),
+        notes: mixed_devices(data).into_iter().collect(),
         evidence,
     })
 }

@@ -36,6 +36,8 @@ pub struct Measurements<'a> {
     pub digests: BTreeMap<String, String>,
     /// Name of the device.
     pub device: &'a str,
+    /// What determines the bits that the device computes ([`crate::machine::device::fingerprint`]).
+    pub fingerprint: &'a str,
     /// Notes on assumptions.
     pub notes: Vec<String>,
 }
@@ -55,7 +57,7 @@ impl Measurements<'_> {
             average: 0.0,
             cost,
             config: self.config,
-            versions: versions(self.tasks),
+            versions: versions(self.tasks, self.device, self.fingerprint),
             digests: self.digests,
             date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             device: self.device.into(),
@@ -89,13 +91,20 @@ fn finite_or_zero(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 
-/// Versions of Burgess, the libraries and the benchmarks, by name.
-fn versions(tasks: &[EvalTask]) -> BTreeMap<String, String> {
+/// Versions of Burgess, the libraries and the benchmarks, by name; and of the device with its driver, if its name does
+/// not say everything that determines what it computes.
+fn versions(tasks: &[EvalTask], device: &str, fingerprint: &str) -> BTreeMap<String, String> {
     let world = burgess_world::VERSION.to_string();
     let own = [("burgess", env!("CARGO_PKG_VERSION").to_string()), ("burgess-world", world)];
     let libraries = LIBRARIES.iter().map(|(name, version)| (*name, (*version).to_string()));
     let benchmarks = tasks.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));
-    own.into_iter().chain(libraries).chain(benchmarks).map(|(name, version)| (name.to_string(), version)).collect()
+    let device = (device != fingerprint).then(|| ("device", fingerprint.to_string()));
+    own.into_iter()
+        .chain(libraries)
+        .chain(device)
+        .chain(benchmarks)
+        .map(|(name, version)| (name.to_string(), version))
+        .collect()
 }
 
 #[cfg(test)]
@@ -105,12 +114,14 @@ mod tests {
     #[test]
     fn versions_are_those_of_the_lock_file() {
         let lock = include_str!("../../../Cargo.lock");
-        let versions = versions(&[]);
+        let versions = versions(&[], "flex", "flex");
         for name in ["burn", "tokenizers", "image"] {
             let entry = format!("name = \"{name}\"\nversion = \"{}\"\n", versions[name]);
             assert!(lock.contains(&entry), "{entry}");
         }
         assert_eq!(versions["burgess"], env!("CARGO_PKG_VERSION"));
+        assert!(!versions.contains_key("device"));
+        assert_eq!(super::versions(&[], "wgpu", "wgpu WGSL; llvmpipe")["device"], "wgpu WGSL; llvmpipe");
         assert!(versions["rustc"].starts_with("rustc "), "{versions:?}");
         assert!(LIBRARIES.iter().all(|(_, version)| !version.is_empty()));
     }

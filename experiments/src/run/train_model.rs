@@ -8,7 +8,7 @@ use crate::machine::workers::{self, Parallelism};
 use crate::run::cost::arms::ArmModel;
 use crate::run::cost::fit::PeakMemory;
 use crate::run::evaluator::Evaluator;
-use crate::run::store::{self, RunStore};
+use crate::run::store::RunStore;
 use crate::run::training::{TrainJob, train};
 use crate::run::{checks, notes};
 use crate::study::RunConfig;
@@ -78,7 +78,7 @@ fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result
     evaluator.check_truth(&cards)?;
     let model = ArmModel::new(&run.evaluator, &arm, cards.iter().map(|card| (*card).clone()).collect(), &evaluator.llm.config)?;
     let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
-    if free.device.is_none() {
+    if free.is_none() {
         progress.line(&format!("note: the free memory of {} is not known: whether the run fits is not checked", options.device));
     }
     let memory = model.run_memory(&run.evaluator, &arm, &evaluator.llm.config, corpora, None, &devices);
@@ -132,12 +132,12 @@ pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progres
 pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<TrainOutcome> {
     let dir = options.directory(run);
     checks::check_writable(&dir)?;
-    // An existing run is locked before the checks; the directory of a new run is created only after they pass.
-    let begun = dir.join("config.json").exists().then(|| store::lock(&dir)).transpose()?;
+    // An existing run is claimed before the checks; the directory of a new run is created only after they pass.
+    let store = RunStore::at(&dir);
+    let begun = store.has_config().then(|| store.claim_alone()).transpose()?;
     let (arm, ready) = (run.arm(), check(run, options, progress)?);
     let CheckedRun { evaluator, encoders, notes, .. } = ready;
-    let _lock = begun.map_or_else(|| store::lock(&dir), Ok)?;
-    let store = RunStore::at(&dir);
+    let store = begun.map_or_else(|| store.claim_alone(), Ok)?;
     let digests: BTreeMap<String, String> =
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = evaluator.resolved_config(&arm, run.seed, &digests)?;

@@ -12,7 +12,7 @@ use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Examples, PackedExamples};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
 use burgess_probe::recipe::{ParameterGroup, Stage};
-use burgess_probe::train::{self, FeatureSource, SavedState, StageOutcome, StateSaver, StepLog};
+use burgess_probe::train::{self, FeatureSource, SavePermit, SavedState, StageOutcome, StateSaver, StepLog};
 use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
@@ -83,6 +83,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
         } else {
             standardise(&mut model, &set.examples, &frozen, device)?;
             model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
+            store.check_owned()?;
             atomic::create_dir_with(&store.aligned(), |dir| {
                 checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &dir.join(ALIGNED))?;
                 checksums::record_all(dir)
@@ -114,6 +115,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
             train_stage(job, "tune", &tune, model, examples, &pixels, store, bar)?
         }
     };
+    store.check_owned()?;
     // Saved in f32, so that a resumed run answers with exactly the same weights.
     model.save(&evaluator.llm.tokenizer, &store.model(), Precision::F32)?;
     model_cards::write(&store.model(), encoders)?;
@@ -145,7 +147,9 @@ fn train_stage(
     bar: &Bar,
 ) -> Result<Mllm> {
     let identity = json!({"stage": stage, "examples": examples.len(), "of": job.config});
-    let saver = StateSaver { every: job.save_interval, ..StateSaver::new(&store.state(name), identity) };
+    let owned = store.clone();
+    let permit = Some(SavePermit::new(move || owned.check_owned()));
+    let saver = StateSaver { every: job.save_interval, permit, ..StateSaver::new(&store.state(name), identity) };
     let saved = saver.open()?;
     let done = saved.as_ref().map_or(0, SavedState::step);
     if saved.as_ref().is_some_and(|s| !s.checked()) {
@@ -198,7 +202,7 @@ fn train_stage(
         seed: job.seed,
         device: job.device,
         on_step: &mut on_step,
-        stop: &stop::requested,
+        stop: &|| stop::requested() || store.is_lost(),
         saver: Some(&saver),
         resume: saved,
     };

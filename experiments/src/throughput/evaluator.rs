@@ -1,12 +1,15 @@
-//! Throughput of an evaluator at full size with random weights, in tokens and training samples per second.
+//! Throughput of an evaluator at full size with random weights, in tokens, questions and training samples per second,
+//! and its copies between host and device.
 
 use crate::machine::memory;
 use crate::throughput::measure::{Effort, median, noise, random_weights};
 use burgess_base::{Error, Result};
 use burgess_encoders::arch::Architecture;
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::transfer::{self, LaunchCounter, TransferCounts};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
+use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
 use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
@@ -28,7 +31,7 @@ pub struct EvaluatorWork {
     pub grid: Option<usize>,
     /// Number of tokens of the prompt.
     pub prompt: usize,
-    /// Batch sizes of decoding, in sequences.
+    /// Batch sizes of decoding and of answering, in sequences.
     pub batches: Vec<usize>,
     /// Number of samples of a training step.
     pub samples: usize,
@@ -39,17 +42,69 @@ pub struct EvaluatorWork {
 /// Measurement of one kind of work.
 #[derive(Debug, Clone, Serialize)]
 pub struct EvaluatorThroughput {
-    /// Kind of work: `prompt` (prefill), `decode`, or a training step of the align stage with given features (`align`),
-    /// of the align stage with features computed from images (`align, encoding`), or of the tune stage (`tune`).
+    /// Kind of work: `prompt` (prefill), `decode`, answers to questions about images from given features (`answer`),
+    /// log-likelihoods of four options per question (`options`), or a training step of the align stage with given
+    /// features (`align`), of the align stage with features computed from images (`align, encoding`), or of the tune
+    /// stage (`tune`).
     pub work: &'static str,
     /// Batch size in sequences.
     pub batch: usize,
-    /// Median throughput per second: tokens for `prompt` and `decode`, samples for the others.
+    /// What `per_second` counts: `tokens`, `questions` or `samples`.
+    pub unit: &'static str,
+    /// Median throughput per second.
     pub per_second: f64,
     /// Number of measured runs, after one warm-up run.
     pub runs: usize,
     /// Peak memory of the process so far in bytes; 0 if the system does not report it.
     pub peak_bytes: u64,
+    /// Copies between host and device.
+    pub transfers: MeanTransfers,
+}
+
+/// Mean numbers of copies between host and device for one unit of work.
+#[derive(Debug, Clone, Serialize)]
+pub struct MeanTransfers {
+    /// The unit of work: a `prompt`, a `token` of each sequence of the batch, a `question`, or a training `step`.
+    pub per: &'static str,
+    /// Number of copies from host to device.
+    pub uploads: f64,
+    /// Size of these copies in bytes.
+    pub uploaded_bytes: f64,
+    /// Number of copies from device to host; tensors that are read together count once.
+    pub downloads: f64,
+    /// Size of these copies in bytes.
+    pub downloaded_bytes: f64,
+    /// Number of times that the host waits for the device.
+    pub synchronisations: f64,
+    /// Number of kernel launches; `None` on backends without kernels (flex, LibTorch).
+    pub launches: Option<f64>,
+}
+
+impl MeanTransfers {
+    /// Returns the means over `count` units of the counts of one run.
+    fn new(per: &'static str, count: usize, run: &TransferCounts) -> Self {
+        let mean = |n: u64| n as f64 / count.max(1) as f64;
+        Self {
+            per,
+            uploads: mean(run.uploads),
+            uploaded_bytes: mean(run.uploaded_bytes),
+            downloads: mean(run.downloads),
+            downloaded_bytes: mean(run.downloaded_bytes),
+            synchronisations: mean(run.synchronisations),
+            // Any work on a backend with kernels launches some.
+            launches: (run.launches > 0).then(|| mean(run.launches)),
+        }
+    }
+}
+
+/// One kind of work: its name, its batch size, and the units of one run.
+struct Work {
+    name: &'static str,
+    batch: usize,
+    /// Unit of the throughput, and the number of them.
+    unit: (&'static str, usize),
+    /// Unit of the copies, and the number of them.
+    per: (&'static str, usize),
 }
 
 /// Measures each kind of work and passes the measurement to `each`.
@@ -64,12 +119,28 @@ pub fn measure_evaluator(
 ) -> Result<()> {
     memory::reset_peak();
     let llm = random_weights(work.llm.init(device)?)?.no_grad();
-    let mut measure = |work: &'static str, batch: usize, units: usize, pass: &mut dyn FnMut() -> Result<f64>| {
-        let seconds = effort.measure(pass)?;
-        let per_second = units as f64 / median(&seconds);
-        each(&EvaluatorThroughput { work, batch, per_second, runs: seconds.len(), peak_bytes: memory::peak() })
+    let _launches = LaunchCounter::start();
+    let mut measure = |work: Work, pass: &mut dyn FnMut() -> Result<f64>| {
+        let Work { name, batch, unit: (unit, units), per: (per, count) } = work;
+        let mut run = TransferCounts::default();
+        let seconds = effort.measure(|| {
+            let before = TransferCounts::now();
+            let seconds = pass()?;
+            run = TransferCounts::now().since(&before);
+            Ok(seconds)
+        })?;
+        each(&EvaluatorThroughput {
+            work: name,
+            batch,
+            unit,
+            per_second: units as f64 / median(&seconds),
+            runs: seconds.len(),
+            peak_bytes: memory::peak(),
+            transfers: MeanTransfers::new(per, count, &run),
+        })
     };
-    measure("prompt", 1, work.prompt, &mut || {
+    let prompt = Work { name: "prompt", batch: 1, unit: ("tokens", work.prompt), per: ("prompt", 1) };
+    measure(prompt, &mut || {
         let start = Instant::now();
         read(&llm, &mut KvCache::new(), &[ids(work.prompt, 0, &work.llm)], device)?;
         Ok(start.elapsed().as_secs_f64())
@@ -78,7 +149,8 @@ pub fn measure_evaluator(
         let mut cache = KvCache::new();
         let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(work.prompt / 4, b, &work.llm)).collect();
         read(&llm, &mut cache, &rows, device)?;
-        measure("decode", batch, batch * DECODED, &mut || {
+        let decode = Work { name: "decode", batch, unit: ("tokens", batch * DECODED), per: ("token", DECODED) };
+        measure(decode, &mut || {
             let mut cache = cache.clone();
             let start = Instant::now();
             for step in 0..DECODED {
@@ -88,11 +160,19 @@ pub fn measure_evaluator(
             Ok(start.elapsed().as_secs_f64())
         })?;
     }
-    let mut trained = TrainingBenchmark::new(work, llm, device)?;
+    let (model, images) = multimodal_model(work, llm, device)?;
+    for &batch in &work.batches {
+        let questions = |name| Work { name, batch, unit: ("questions", batch), per: ("question", batch) };
+        let asked = Questions { model: &model, images: &images, prompt: work.prompt / 4, batch, device };
+        measure(questions("answer"), &mut || asked.answer())?;
+        measure(questions("options"), &mut || asked.score_options())?;
+    }
+    let mut trained = TrainingBenchmark::new(work, model, images, device);
     let parts = [("align", false, false), ("align, encoding", true, false), ("tune", false, true)];
     for (name, encodes, tunes) in parts {
         trained = trained.with_trainable_llm(tunes);
-        measure(name, work.samples, work.samples, &mut || trained.step(encodes))?;
+        let step = Work { name, batch: work.samples, unit: ("samples", work.samples), per: ("step", 1) };
+        measure(step, &mut || trained.step(encodes))?;
     }
     Ok(())
 }
@@ -105,14 +185,80 @@ fn ids(count: usize, salt: usize, llm: &LlmConfig) -> Vec<u32> {
     (0..count).map(|i| ((i * 7919 + salt * 104_729) % llm.vocab_size) as u32).collect()
 }
 
-/// Runs rows of equal length through the model and reads the logits of the next token, as decoding does.
+/// Runs rows of equal length through the model and reads the most likely next token of each, as decoding does.
 fn read(llm: &Llm, cache: &mut KvCache, rows: &[Vec<u32>], device: &Device) -> Result<()> {
     let slices: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let real: Vec<usize> = rows.iter().map(Vec::len).collect();
     let hidden = llm.extend(llm.embed_rows(&slices, device)?, &real, cache, None)?;
     let [b, t, d] = hidden.dims();
-    let scores = llm.logits(hidden.narrow(1, t - 1, 1).reshape([b, d]));
-    scores.try_into_data().map(|_| ()).map_err(|e| Error::failed(e.to_string()))
+    generate::most_likely_tokens(llm.logits(hidden.narrow(1, t - 1, 1).reshape([b, d]))).map(|_| ())
+}
+
+/// Builds the multimodal model around a language model, and the source of its images.
+fn multimodal_model(work: &EvaluatorWork, llm: Llm, device: &Device) -> Result<(Mllm, RandomImages)> {
+    let encoder = random_weights(work.card.architecture.init(device)?)?.no_grad();
+    let size = work.card.preprocess.size;
+    let blank = Tensor::<4>::zeros([1, 3, size, size], device);
+    let [_, tokens, width] = patch_features(&encoder, blank, &work.card, work.grid)?.dims();
+    let side = tokens.isqrt();
+    let config = MllmConfig {
+        connector: ConnectorConfig::new(ConnectorKind::default(), &[(width, [side, side])], work.llm.hidden_size)?,
+        llm: work.llm.clone(),
+        chat: ChatTemplate::nano(),
+        encoders: Vec::new(),
+        grid: None,
+    };
+    let model = Mllm::assemble(config, Vec::new(), llm, 0, device)?;
+    let features = (0..tokens * width).map(|i| noise(i as u64)).collect();
+    let shape = [tokens, width];
+    let images = RandomImages { encoder, card: work.card.clone(), grid: work.grid, features, shape, encodes: false };
+    Ok((model, images))
+}
+
+/// A batch of questions, each about an image of its own.
+struct Questions<'a> {
+    model: &'a Mllm,
+    images: &'a RandomImages,
+    /// Number of text tokens of a question.
+    prompt: usize,
+    batch: usize,
+    device: &'a Device,
+}
+
+/// Number of options of a question, and of tokens of the longest option.
+const OPTIONS: usize = 4;
+
+impl Questions<'_> {
+    fn ids(&self) -> Vec<Vec<u32>> {
+        // The first token stands for the image.
+        (0..self.batch).map(|b| ids(self.prompt + 1, b, &self.model.config().llm)).collect()
+    }
+
+    /// Answers the questions with [`DECODED`] tokens each and returns the duration in seconds.
+    fn answer(&self) -> Result<f64> {
+        let (start, ids) = (Instant::now(), self.ids());
+        let prompts: Vec<Prompt<'_>> =
+            ids.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
+        let images: Vec<usize> = (0..self.batch).collect();
+        let images = self.model.encode_images(self.images.batch(&images, self.device)?)?;
+        let decoding = Decoding { max_new_tokens: DECODED, stop: &[], sampling: None };
+        generate::answer(self.model, Some(&images), &prompts, &decoding, self.device)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Scores [`OPTIONS`] options of one to [`OPTIONS`] tokens and returns the duration in seconds.
+    fn score_options(&self) -> Result<f64> {
+        let (start, ids) = (Instant::now(), self.ids());
+        let prompts: Vec<Prompt<'_>> =
+            ids.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
+        let option = |i, o| self::ids(o + 1, i + o, &self.model.config().llm);
+        let options: Vec<Vec<Vec<u32>>> =
+            (0..self.batch).map(|i| (0..OPTIONS).map(|o| option(i, o)).collect()).collect();
+        let images: Vec<usize> = (0..self.batch).collect();
+        let images = self.model.encode_images(self.images.batch(&images, self.device)?)?;
+        generate::score_options(self.model, Some(&images), &prompts, &options, self.device)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
 }
 
 /// A multimodal model in training, on random images.
@@ -128,20 +274,23 @@ struct RandomImages {
     encoder: Architecture,
     card: EncoderCard,
     grid: Option<usize>,
-    /// Features `[samples, tokens, width]`, in place of cached ones.
-    features: TensorData,
+    /// Features of every image, in place of cached ones; `shape` is their `[tokens, width]`.
+    features: Vec<f32>,
+    shape: [usize; 2],
     encodes: bool,
 }
 
 impl FeatureSource for RandomImages {
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         if !self.encodes {
-            return Ok(ImageBatch::Features(Tensor::from_data(self.features.clone(), device)));
+            let [tokens, width] = self.shape;
+            let data = TensorData::new(self.features.repeat(images.len()), [images.len(), tokens, width]);
+            return Ok(ImageBatch::Features(transfer::to_device(data, device)));
         }
         let size = self.card.preprocess.size;
         let values: Vec<f32> = (0..images.len() * 3 * size * size).map(|i| noise(i as u64)).collect();
-        let pixels =
-            Tensor::<4>::from_data(TensorData::new(values, [images.len(), 3, size, size]), &device.clone().inner());
+        let values = TensorData::new(values, [images.len(), 3, size, size]);
+        let pixels: Tensor<4> = transfer::to_device(values, &device.clone().inner());
         Ok(ImageBatch::Features(Tensor::from_inner(patch_features(&self.encoder, pixels, &self.card, self.grid)?)))
     }
 }
@@ -161,22 +310,7 @@ fn patch_features(
 }
 
 impl TrainingBenchmark {
-    fn new(work: &EvaluatorWork, llm: Llm, device: &Device) -> Result<Self> {
-        let encoder = random_weights(work.card.architecture.init(device)?)?.no_grad();
-        let size = work.card.preprocess.size;
-        let blank = Tensor::<4>::zeros([1, 3, size, size], device);
-        let [_, tokens, width] = patch_features(&encoder, blank, &work.card, work.grid)?.dims();
-        let features: Vec<f32> = (0..work.samples * tokens * width).map(|i| noise(i as u64)).collect();
-        let side = tokens.isqrt();
-        let connector = ConnectorConfig::new(ConnectorKind::default(), &[(width, [side, side])], work.llm.hidden_size)?;
-        let config = MllmConfig {
-            connector,
-            llm: work.llm.clone(),
-            chat: ChatTemplate::nano(),
-            encoders: Vec::new(),
-            grid: None,
-        };
-        let model = Mllm::assemble(config, Vec::new(), llm, 0, device)?.train();
+    fn new(work: &EvaluatorWork, model: Mllm, images: RandomImages, device: &Device) -> Self {
         let examples = (0..work.samples)
             .map(|i| {
                 let ids = ids(work.text, i, &work.llm);
@@ -184,10 +318,8 @@ impl TrainingBenchmark {
                 Example { image: Some(i), ids, loss_mask, image_at: Some(0) }
             })
             .collect();
-        let features = TensorData::new(features, [work.samples, tokens, width]);
-        let images = RandomImages { encoder, card: work.card.clone(), grid: work.grid, features, encodes: false };
         let optimiser = Optimiser::new(OptimiserMethod::AdamW, [0.9, 0.999]);
-        Ok(Self { model, optimiser, examples, images, device: device.clone().autodiff() })
+        Self { model: model.train(), optimiser, examples, images, device: device.clone().autodiff() }
     }
 
     fn with_trainable_llm(mut self, trainable: bool) -> Self {
@@ -205,9 +337,11 @@ impl TrainingBenchmark {
         let loss = batch.ok_or_else(|| Error::failed("the batch has no supervised token"))?.loss(&self.model)?;
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
         self.optimiser.collect(&self.model, gradients, 1.0);
+        let measured = self.optimiser.measure(&self.model, vec![loss.inner()])?;
         let settings = StepSettings { rate: &|_| Some(1e-5), total: 1.0, clip: 1.0, weight_decay: 0.0 };
-        self.model = self.optimiser.step(self.model.clone(), &settings)?.0;
-        loss.into_scalar::<f32>();
+        self.model = self.optimiser.step_measured(self.model.clone(), &settings, &measured)?.0;
+        // Training goes on without waiting for the update; its duration belongs to the step.
+        self.device.sync().map_err(|e| Error::failed(e.to_string()))?;
         Ok(start.elapsed().as_secs_f64())
     }
 }

@@ -5,5 +5,5 @@ mod evaluator;
 mod measure;
 
 pub use encoder::{EncoderThroughput, measure_encoder, representatives};
-pub use evaluator::{EvaluatorThroughput, EvaluatorWork, measure_evaluator};
+pub use evaluator::{EvaluatorThroughput, EvaluatorWork, MeanTransfers, measure_evaluator};
 pub use measure::Effort;

@@ -2,8 +2,8 @@
 
 use super::grid::{GridConnector, TokenProjection, by_row};
 use burgess_base::{Error, Result};
+use burgess_encoders::operands::gelu;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 
 /// The connector `mlp2x_gelu`: two linear layers with an exact GELU between them, which checkpoints name

@@ -10,6 +10,7 @@
 
 use crate::llm::Llm;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Root mean square of a position embedding, as a fraction of that of the language model's token embeddings.
@@ -75,7 +76,7 @@ fn sines([rows, columns]: [usize; 2], width: usize, device: &Device) -> Tensor<2
             values.extend(std::iter::repeat_n(0.0, width - 4 * quarter));
         }
     }
-    Tensor::from_data(TensorData::new(values, [rows * columns, width]), device)
+    transfer::to_device(TensorData::new(values, [rows * columns, width]), device)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::grid::{GridConnector, TokenProjection};
 use super::sva::{Projector, project, projector};
 use burgess_base::Result;
+use burgess_encoders::operands::gelu;
 use burn::module::Module;
 use burn::nn::{Gelu, Linear, LinearConfig};
 use burn::tensor::activation::sigmoid;
@@ -36,9 +37,9 @@ impl TokenProjection for Gated {
     }
 
     fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>> {
-        let (first, gelu, second) = &self.se;
+        let (first, _, second) = &self.se;
         let means: Tensor<2> = x.clone().mean_dim(1).squeeze_dim(1);
-        let gate = sigmoid(second.forward(gelu.forward(first.forward(means))));
+        let gate = sigmoid(second.forward(gelu(first.forward(means))));
         let x = x.clone() * gate.unsqueeze_dim::<3>(1) + x;
         Ok(project(x, &self.proj))
     }

@@ -9,7 +9,7 @@
 use super::config::LlmConfig;
 use super::experts::Moe;
 use super::family::{BlockLayout, NormScale, QkNorm};
-use super::kernel::{self, AttentionSpec, PaddingMask};
+use super::kernel::{self, AttentionSpec, CausalMasks, PaddingMask};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, concat_linear};
 use super::mlp::Mlp;
@@ -17,6 +17,7 @@ use super::parts::{Block, Norm, SelfAttention};
 use super::precision::cast;
 use super::rope::{Rope, RopeConfig};
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -91,6 +92,14 @@ impl SequenceLayout<'_> {
             None => rotation.for_length(t, device),
         }
     }
+}
+
+/// What all blocks share on the device for a batch of whole sequences: rotary angles and causal masks.
+#[derive(Debug)]
+pub struct SequenceTensors<'a> {
+    /// Cosines and sines of each layer.
+    ropes: Vec<Rope>,
+    masks: CausalMasks<'a>,
 }
 
 /// A hook called after each decoder block with its index and the residual stream `[b, t, d]`; returns the new stream.
@@ -194,7 +203,7 @@ impl Llm {
                 .hint("use the tokenizer and the language model of the same directory"));
         }
         let flat: Vec<i32> = rows.iter().flat_map(|r| r.iter().map(|&id| id as i32)).collect();
-        Ok(self.embed(Tensor::from_data(TensorData::new(flat, [rows.len(), t]), device)))
+        Ok(self.embed(transfer::to_device(TensorData::new(flat, [rows.len(), t]), device)))
     }
 
     /// Runs the decoder on whole sequences from position 0: `[b, t, d]` → `[b, t, d]` after the final norm.
@@ -225,12 +234,27 @@ impl Llm {
         if lists.len() != given * b || lists.iter().any(|n| *n != t) {
             return Err(Error::failed("positions or padding mask must have an entry for each token of each row"));
         }
-        self.check_length(layout.end(t))?;
-        let ropes = self.ropes(|rotation| layout.rope(rotation, t, &device));
+        let shared = self.sequence_tensors(layout, t, &device)?;
         let attend = |layer: usize, rope: &Rope, qkv| {
-            Ok(kernel::causal_attention(qkv, rope, self.attention_spec(layer, b, t), layout.padding_mask))
+            Ok(kernel::causal_attention(qkv, rope, self.attention_spec(layer, b, t), &shared.masks))
         };
-        self.run_blocks(embeddings, &ropes, attend, after)
+        self.run_blocks(embeddings, &shared.ropes, attend, after)
+    }
+
+    /// Makes what all blocks share for a batch of whole sequences of `t` tokens, so that it is copied to the device once
+    /// and not per block.
+    ///
+    /// # Errors
+    /// When a position reaches `max_position_embeddings`.
+    pub fn sequence_tensors<'a>(
+        &self,
+        layout: SequenceLayout<'a>,
+        t: usize,
+        device: &Device,
+    ) -> Result<SequenceTensors<'a>> {
+        self.check_length(layout.end(t))?;
+        let ropes = self.ropes(|rotation| layout.rope(rotation, t, device));
+        Ok(SequenceTensors { ropes, masks: CausalMasks::new(layout.padding_mask) })
     }
 
     /// Runs all blocks and the final norm; `attend` computes attention from a block's query–key–value projection.
@@ -258,19 +282,18 @@ impl Llm {
         self.model.layers.len()
     }
 
-    /// Runs one block of [`Llm::hidden_with`]: `[b, t, d]` → `[b, t, d]`.
+    /// Runs one block of [`Llm::hidden_with`]: `[b, t, d]` → `[b, t, d]`. `shared` is from [`Llm::sequence_tensors`] for
+    /// sequences of `t` tokens on the device of `x`.
     ///
     /// # Errors
-    /// When there is no such block, or a position reaches `max_position_embeddings`.
-    pub fn block(&self, layer: usize, x: Tensor<3>, layout: SequenceLayout<'_>) -> Result<Tensor<3>> {
-        let ([b, t, d], device) = (x.dims(), x.device());
-        let block =
-            self.model.layers.get(layer).ok_or_else(|| Error::failed(format!("there is no decoder block {layer}")))?;
-        self.check_length(layout.end(t))?;
-        let rope = layout.rope(self.config.rotation(layer), t, &device);
+    /// When there is no such block.
+    pub fn block(&self, layer: usize, x: Tensor<3>, shared: &SequenceTensors<'_>) -> Result<Tensor<3>> {
+        let [b, t, d] = x.dims();
+        let (block, rope) = (self.model.layers.get(layer).zip(shared.ropes.get(layer)))
+            .ok_or_else(|| Error::failed(format!("there is no decoder block {layer}")))?;
         let x = x.reshape([b * t, d]);
         let qkv = self.project(block, x.clone());
-        let attended = kernel::causal_attention(qkv, &rope, self.attention_spec(layer, b, t), layout.padding_mask);
+        let attended = kernel::causal_attention(qkv, rope, self.attention_spec(layer, b, t), &shared.masks);
         Ok(self.finish_block(block, x, attended)?.reshape([b, t, d]))
     }
 
@@ -336,7 +359,7 @@ impl Llm {
         let longest = counts.iter().copied().max().unwrap_or(0);
         let pick = |rows: Vec<i32>| {
             let n = rows.len();
-            Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &device)
+            transfer::to_device::<1, Int>(TensorData::new(rows, [n]), &device)
         };
         // Rows are right-padded with their first token.
         let index = places.iter().enumerate().flat_map(|(row, places)| {

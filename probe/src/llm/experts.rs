@@ -6,7 +6,8 @@ use super::config::MoeConfig;
 use super::linear::Linear;
 use super::mlp::Mlp;
 use super::precision::cast;
-use burgess_base::{Error, Result};
+use burgess_base::Result;
+use burgess_encoders::transfer;
 use burn::module::Module;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -37,8 +38,7 @@ impl Moe {
         let (device, [rows, _]) = (x.device(), x.dims());
         let scores = cast(self.gate.forward(x.clone()), DType::F32);
         let probabilities = softmax(scores, 1);
-        let values: Vec<f32> =
-            probabilities.clone().detach().try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
+        let values: Vec<f32> = transfer::to_host(probabilities.clone().detach())?;
         let mut chosen = vec![0f32; values.len()];
         let mut rows_of = vec![Vec::<i32>::new(); experts.count];
         for (row, values) in values.chunks(experts.count).enumerate() {
@@ -50,7 +50,7 @@ impl Moe {
                 rows_of[expert].push(row as i32);
             }
         }
-        let chosen = Tensor::<2>::from_data(TensorData::new(chosen, [rows, experts.count]), &device);
+        let chosen = transfer::to_device::<2, _>(TensorData::new(chosen, [rows, experts.count]), &device);
         let mut weights = probabilities * chosen;
         if experts.normalised {
             weights = weights.clone() / weights.sum_dim(1);
@@ -60,7 +60,7 @@ impl Moe {
             if rows.is_empty() {
                 continue;
             }
-            let index = Tensor::<1, Int>::from_data(TensorData::new(rows.clone(), [rows.len()]), &device);
+            let index = transfer::to_device::<1, Int>(TensorData::new(rows.clone(), [rows.len()]), &device);
             let part = mlp.forward(x.clone().select(0, index.clone()), activation);
             let weight = weights.clone().narrow(1, number, 1).select(0, index.clone());
             let part = part.clone() * cast(weight, part.dtype());

@@ -4,8 +4,9 @@
 use super::kernel::{self, AttentionSpec, CachedRows};
 use super::rope::Rope;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 /// Keys (already rotated) and values of every layer, for a batch of sequences of different lengths.
 ///
@@ -192,7 +193,7 @@ impl KvCache {
                 );
             }
         }
-        Tensor::from_data(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
+        transfer::to_device(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
     }
 
     /// Returns a cache whose row `i` is a copy of this cache's row `rows[i]`. This repeats one image's prefix for all
@@ -200,9 +201,14 @@ impl KvCache {
     ///
     /// `kv` is the number of key/value heads of the model.
     pub fn select(&self, rows: &[usize], kv: usize) -> Self {
+        // All layers share one index on the device; the rows of the CPU backend need none.
+        let made: OnceCell<Tensor<1, Int>> = OnceCell::new();
         let index = |device: &Device| {
-            let index: Vec<i32> = rows.iter().map(|&r| r as i32).collect();
-            Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), device)
+            let make = || {
+                let index: Vec<i32> = rows.iter().map(|&r| r as i32).collect();
+                transfer::to_device(TensorData::new(index, [rows.len()]), device)
+            };
+            made.get_or_init(make).clone()
         };
         let pick = |t: &Tensor<4>| t.clone().select(0, index(&t.device()));
         let layers = self.layers.iter().map(|layer| match layer {

@@ -8,6 +8,7 @@
 
 use super::precision::cast;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
@@ -334,7 +335,7 @@ impl RopeConfig<'_> {
                 }
             }
         }
-        let make = |values| Tensor::from_data(TensorData::new(values, [rows.len(), t, half]), device);
+        let make = |values| transfer::to_device(TensorData::new(values, [rows.len(), t, half]), device);
         Rope { cos: make(cos), sin: make(sin) }
     }
 }

@@ -4,6 +4,7 @@ use super::{FeatureSource, read_batch};
 use crate::data::Example;
 use crate::mllm::Mllm;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -24,7 +25,7 @@ pub(crate) fn finite_weights<M: Module>(module: &M, checked: &dyn Fn(&[String]) 
     if sums.is_empty() {
         return Ok(());
     }
-    let values: Vec<f32> = Tensor::cat(sums, 0).try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
+    let values: Vec<f32> = transfer::to_host(Tensor::cat(sums, 0))?;
     let bad: Vec<&str> = names.iter().zip(&values).filter(|(_, v)| !v.is_finite()).map(|(n, _)| n.as_str()).collect();
     match bad.as_slice() {
         [] => Ok(()),
@@ -73,7 +74,7 @@ pub(super) fn last_loss(
 ) -> Result<()> {
     let part: Vec<&Example> = part.iter().collect();
     let Some(batch) = read_batch(model, &part, features, max_length, None, device)? else { return Ok(()) };
-    let loss = batch.loss(model)?.try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
+    let loss = transfer::scalar(batch.loss(model)?)?;
     match loss.is_finite() {
         true => Ok(()),
         false => Err(diverged(Error::failed(format!(

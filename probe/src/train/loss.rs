@@ -1,12 +1,13 @@
 //! The loss of a batch: cross-entropy over the supervised tokens of images with text.
 
-use super::FeatureSource;
-use crate::connector::ImageTokens;
+use super::{FeatureSource, PendingImages};
+use crate::connector::{ImageSize, ImageTokens};
 use crate::data::Example;
 use crate::llm::kernel;
 use crate::mllm::{Mllm, Sequence, Spliced};
 use burgess_base::Result;
 use burgess_base::stream::Stream;
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A training batch: embeddings and the supervised tokens that are to be predicted.
@@ -59,13 +60,43 @@ pub fn read_batch(
     draws: Option<&mut Stream>,
     device: &Device,
 ) -> Result<Option<TrainingBatch>> {
-    let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
-    let image_tokens = match images.is_empty() {
-        true => None,
-        false => {
-            let sizes = features.sizes(&images)?;
-            Some(model.encode_images_with(features.batch(&images, device)?, sizes.as_deref(), draws)?)
+    let images = BatchImages::prepare(examples, features, device)?;
+    build_batch(model, examples, images, max_length, draws, device)
+}
+
+/// The images of a batch, which may be prepared on another thread, before the weights of the step are known.
+pub(super) struct BatchImages<'a> {
+    /// The images and their sizes; `None` for a batch of text.
+    images: Option<(PendingImages<'a>, Option<Vec<ImageSize>>)>,
+}
+
+impl<'a> BatchImages<'a> {
+    /// Reads the images of these examples and copies them to the device.
+    ///
+    /// # Errors
+    /// When a feature or an image cannot be read.
+    pub fn prepare(examples: &[&Example], features: &'a dyn FeatureSource, device: &Device) -> Result<Self> {
+        let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
+        if images.is_empty() {
+            return Ok(Self { images: None });
         }
+        let sizes = features.sizes(&images)?;
+        Ok(Self { images: Some((features.prepare(&images, device)?, sizes)) })
+    }
+}
+
+/// As [`read_batch`], with the images of the examples prepared.
+pub(super) fn build_batch(
+    model: &Mllm,
+    examples: &[&Example],
+    images: BatchImages<'_>,
+    max_length: Option<usize>,
+    draws: Option<&mut Stream>,
+    device: &Device,
+) -> Result<Option<TrainingBatch>> {
+    let image_tokens = match images.images {
+        None => None,
+        Some((images, sizes)) => Some(model.encode_images_with(images()?, sizes.as_deref(), draws)?),
     };
     let n = image_tokens.as_ref().map_or(0, ImageTokens::tokens_per_image);
     let cut: Vec<Example> = match max_length {
@@ -109,7 +140,7 @@ pub fn read_batch(
         return Ok(None);
     }
     let supervised_tokens = targets.len();
-    let predicting = Tensor::<1, Int>::from_data(TensorData::new(positions, [supervised_tokens]), device);
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [supervised_tokens]), device);
+    let predicting = transfer::to_device::<1, Int>(TensorData::new(positions, [supervised_tokens]), device);
+    let targets = transfer::to_device::<1, Int>(TensorData::new(targets, [supervised_tokens]), device);
     Ok(Some(TrainingBatch { spliced, predicting, targets, supervised_tokens }))
 }

@@ -6,8 +6,9 @@ mod recompute;
 mod training_state;
 
 pub(crate) use finite::{diverged, finite_weights};
+use loss::{BatchImages, build_batch};
 pub use loss::{TrainingBatch, read_batch};
-pub use training_state::{SavedState, StateSaver};
+pub use training_state::{SavePermit, SavedState, StateSaver};
 
 use crate::connector::ImageSize;
 use crate::data::{Example, Examples, collate};
@@ -15,13 +16,19 @@ use crate::llm::Compute;
 use crate::mllm::{ImageBatch, Mllm};
 use crate::optimiser::{Optimiser, StepSettings};
 use crate::recipe::{ParameterGroup, Stage};
+use burgess_base::prefetch::prefetch;
 use burgess_base::stream::stream as named;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::time::Instant;
+
+/// Images that are read, whose remaining work is done when it is called.
+pub type PendingImages<'a> = Box<dyn FnOnce() -> Result<ImageBatch> + Send + 'a>;
 
 /// A source of the images of a batch: cached or computed features, or pixels for unfrozen encoders.
 pub trait FeatureSource: Sync {
@@ -30,6 +37,17 @@ pub trait FeatureSource: Sync {
     /// # Errors
     /// When an image cannot be read or encoded.
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch>;
+
+    /// As [`FeatureSource::batch`] in two parts. This call does what a second thread can do while the device computes
+    /// the batch before: it reads, decodes and pads on the host, and copies to the device. The returned function does the
+    /// rest, such as a forward pass of an encoder, on the thread that computes. Default: everything is the rest.
+    ///
+    /// # Errors
+    /// As [`FeatureSource::batch`].
+    fn prepare(&self, images: &[usize], device: &Device) -> Result<PendingImages<'_>> {
+        let (images, device) = (images.to_vec(), device.clone());
+        Ok(Box::new(move || self.batch(&images, &device)))
+    }
 
     /// Returns the sizes of these images before padding to squares, for connectors that mask padding; `None` if the
     /// images are square or the connector does not need sizes.
@@ -99,6 +117,10 @@ pub struct StageRun<'a> {
 /// A resumed stage ends with the same bits as one that was never interrupted: the order of the examples and all other
 /// random draws depend only on the seed and the step number.
 ///
+/// On other devices than the CPU, a second thread prepares the images of the next micro-batch while the device computes
+/// the present one; at most one waits. The loss and the gradient norm of a step are copied to the host together, which
+/// is the only time in a step that the host waits for the device.
+///
 /// # Errors
 /// When the stage is invalid, there are no examples, one exceeds the maximum length, a feature cannot be read, loss
 /// or gradient is not finite (the error names stage, step and learning rate), the weights after the last step are not
@@ -142,7 +164,6 @@ pub fn train_stage(
     let mut optimiser = Optimiser::new(stage.optimiser, stage.betas);
     let total = stage.total_steps(examples.len());
     let stream = format!("train/{}", run.name);
-    let per_epoch = examples.len().div_ceil(stage.batch);
     let mut first = 0;
     if let Some(saved) = run.resume.take() {
         first = saved.step();
@@ -155,30 +176,61 @@ pub fn train_stage(
         }
         model = saved.restore(model, stage, &mut optimiser)?;
     }
-    // The examples of the last forward pass.
+    let prefetches = !transfer::is_host(&device);
+    let micro_batches =
+        MicroBatches { examples, stage, stream: &stream, seed: run.seed, step: first, total, left: None };
+    let make = |part: MicroBatch| part.prepare(examples, features, &device);
+    let trained = prefetch(prefetches, micro_batches, make, |parts| {
+        run_steps(run, model, &mut optimiser, first..total, parts, &stream, &device)
+    })?;
+    let StageOutcome::Done((model, last)) = trained else { return Ok(StageOutcome::Interrupted) };
+    // Freezing, LoRA and precision apply to this stage only.
+    let mut model = model.unfreeze().valid();
+    model.llm = model.llm.merge_lora().with_compute(Compute::F32);
+    let trained = |path: &[String]| ParameterGroup::of_path(path).is_some_and(|group| stage.trains(group));
+    finite_weights(&model, &trained)
+        .map_err(diverged)
+        .and_then(|()| finite::last_loss(&model, &last, features, stage.max_length, run.device))
+        .map_err(|e| e.context(format!("stage {}, after its last step (`lr` = {:e})", run.name, stage.lr)))?;
+    Ok(StageOutcome::Done(model))
+}
+
+/// Takes the steps of a stage; returns the model and the examples of the last forward pass.
+fn run_steps(
+    run: &mut StageRun,
+    mut model: Mllm,
+    optimiser: &mut Optimiser,
+    steps: Range<usize>,
+    parts: &mut dyn Iterator<Item = PreparedPart<'_>>,
+    stream: &str,
+    device: &Device,
+) -> Result<StageOutcome<(Mllm, Vec<Example>)>> {
+    let (stage, Range { start: first, end: total }) = (run.stage, steps);
     let mut last: Vec<Example> = Vec::new();
     let mut timer = run.saver.map(StateSaver::begin);
-    let mut batches = Vec::new();
     for step in first..total {
         if (run.stop)() {
             if let Some(timer) = timer.as_mut().filter(|_| step > first) {
-                timer.save(step, &model, stage, &optimiser)?;
+                timer.save(step, &model, stage, optimiser)?;
             }
             return Ok(StageOutcome::Interrupted);
         }
         let clock = Instant::now();
-        if batches.is_empty() || step.is_multiple_of(per_epoch) {
-            batches = collate::epoch_batches(examples, stage.batch, stage.order, &stream, run.seed, step / per_epoch);
-        }
-        let chosen: &[usize] = batches.get(step % per_epoch).map_or(&[], Vec::as_slice);
         // Drop path applies only to encoders that are trained.
         let trains = stage.trains(ParameterGroup::Encoder);
         let mut draws = trains.then(|| named(&format!("{stream}/drop-path/step-{step}"), run.seed));
-        let (mut loss, mut weight, mut positions) = (0.0, 0.0, 0);
-        for micro_batch in chosen.chunks(stage.batch.div_ceil(stage.accumulate)) {
-            let read: Vec<Example> = micro_batch.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
+        // The mean loss of each micro-batch, `[1]`, with its factor.
+        let (mut losses, mut factors) = (Vec::new(), Vec::new());
+        let (mut weight, mut positions, mut ended) = (0.0, 0, false);
+        while !ended {
+            let part = parts.next().ok_or_else(|| Error::failed("the batches ended before the steps"))?;
+            ended = part.ends_step;
+            let (read, images) = part.read?;
+            if read.is_empty() {
+                continue;
+            }
             let examples: Vec<&Example> = read.iter().collect();
-            let batch = read_batch(&model, &examples, features, stage.max_length, draws.as_mut(), &device)?;
+            let batch = build_batch(&model, &examples, images, stage.max_length, draws.as_mut(), device)?;
             let Some(batch) = batch else { continue };
             last = read;
             // With a single micro-batch the gradient is already that of the mean; several are combined as weighted
@@ -193,16 +245,20 @@ pub fn train_stage(
             } else {
                 let mean = batch.loss(&model)?;
                 take(mean.backward());
-                mean.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?
+                mean.inner()
             };
-            loss += f64::from(mean) * factor;
+            losses.push(mean);
+            factors.push(factor);
             weight += factor;
             positions += batch.positions();
         }
         if weight == 0.0 {
             continue;
         }
-        let loss = loss / weight;
+        let measured = optimiser.measure(&model, losses)?;
+        let sum =
+            measured.scalars.iter().zip(&factors).fold(0.0, |sum, (mean, factor)| sum + f64::from(*mean) * factor);
+        let loss = sum / weight;
         let factor = stage.lr_factor(step, total);
         let diverged_here = |e: Error| {
             let rate = stage.highest_lr() * factor;
@@ -217,7 +273,7 @@ pub fn train_stage(
             clip: stage.clip,
             weight_decay: stage.weight_decay,
         };
-        let (updated, grad_norm) = optimiser.step(model, &settings).map_err(diverged_here)?;
+        let (updated, grad_norm) = optimiser.step_measured(model, &settings, &measured).map_err(diverged_here)?;
         model = updated;
         (run.on_step)(&StepLog {
             stage: run.name.to_string(),
@@ -230,18 +286,82 @@ pub fn train_stage(
             seconds: clock.elapsed().as_secs_f64(),
         });
         if let Some(timer) = timer.as_mut().filter(|_| step + 1 < total) {
-            timer.save_if_due(step + 1, &model, stage, &optimiser)?;
+            timer.save_if_due(step + 1, &model, stage, optimiser)?;
         }
     }
-    // Freezing, LoRA and precision apply to this stage only.
-    let mut model = model.unfreeze().valid();
-    model.llm = model.llm.merge_lora().with_compute(Compute::F32);
-    let trained = |path: &[String]| ParameterGroup::of_path(path).is_some_and(|group| stage.trains(group));
-    finite_weights(&model, &trained)
-        .map_err(diverged)
-        .and_then(|()| finite::last_loss(&model, &last, features, stage.max_length, run.device))
-        .map_err(|e| e.context(format!("stage {}, after its last step (`lr` = {:e})", run.name, stage.lr)))?;
-    Ok(StageOutcome::Done(model))
+    Ok(StageOutcome::Done((model, last)))
+}
+
+/// The examples of one micro-batch, by index.
+struct MicroBatch {
+    chosen: Vec<usize>,
+    /// Whether it is the last micro-batch of its step.
+    ends_step: bool,
+}
+
+/// A micro-batch whose examples and images are read.
+struct PreparedPart<'a> {
+    read: Result<(Vec<Example>, BatchImages<'a>)>,
+    ends_step: bool,
+}
+
+impl MicroBatch {
+    /// Reads the examples and prepares their images.
+    fn prepare<'a>(
+        self,
+        examples: &dyn Examples,
+        features: &'a dyn FeatureSource,
+        device: &Device,
+    ) -> PreparedPart<'a> {
+        let read = || {
+            let read: Vec<Example> = self.chosen.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
+            let images = BatchImages::prepare(&read.iter().collect::<Vec<_>>(), features, device)?;
+            Ok((read, images))
+        };
+        PreparedPart { read: read(), ends_step: self.ends_step }
+    }
+}
+
+/// The micro-batches of the steps of a stage, in order; at least one per step, which may be empty.
+struct MicroBatches<'a> {
+    examples: &'a dyn Examples,
+    stage: &'a Stage,
+    /// Name of the random stream that orders the examples.
+    stream: &'a str,
+    seed: u64,
+    /// The next step, from 0.
+    step: usize,
+    /// Number of steps of the stage.
+    total: usize,
+    /// Batches of the current epoch, and the micro-batches of the current step that are left, last first.
+    left: Option<(Vec<Vec<usize>>, Vec<Vec<usize>>)>,
+}
+
+impl Iterator for MicroBatches<'_> {
+    type Item = MicroBatch;
+
+    fn next(&mut self) -> Option<MicroBatch> {
+        let Self { examples, stage, .. } = *self;
+        let (mut batches, mut parts) = self.left.take().unwrap_or_default();
+        if parts.is_empty() {
+            if self.step >= self.total {
+                return None;
+            }
+            let per_epoch = examples.len().div_ceil(stage.batch).max(1);
+            let (epoch, place) = (self.step / per_epoch, self.step % per_epoch);
+            if batches.is_empty() || place == 0 {
+                batches = collate::epoch_batches(examples, stage.batch, stage.order, self.stream, self.seed, epoch);
+            }
+            let chosen: &[usize] = batches.get(place).map_or(&[], Vec::as_slice);
+            let size = stage.batch.div_ceil(stage.accumulate).max(1);
+            parts = chosen.chunks(size).rev().map(<[usize]>::to_vec).collect();
+            self.step += 1;
+        }
+        let chosen = parts.pop().unwrap_or_default();
+        let ends_step = parts.is_empty();
+        self.left = Some((batches, parts));
+        Some(MicroBatch { chosen, ends_step })
+    }
 }
 
 /// Checks that the LoRA rank is at most the largest matrix dimension: a higher rank has no effect.

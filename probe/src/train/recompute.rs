@@ -10,12 +10,17 @@ use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-/// Computes the loss of a batch and returns it, in nats; passes the gradients of all trained parameters to `take`,
+/// Computes the loss of a batch and returns it, `[1]` in nats; passes the gradients of all trained parameters to `take`,
 /// block by block. `below` tells whether parameters before the decoder are trained.
 ///
 /// # Errors
 /// When the sequences exceed the model's maximum length, or the connector has samplers inside the decoder.
-pub fn backward(batch: &TrainingBatch, model: &Mllm, below: bool, take: &mut dyn FnMut(Gradients)) -> Result<f32> {
+pub fn backward(
+    batch: &TrainingBatch,
+    model: &Mllm,
+    below: bool,
+    take: &mut dyn FnMut(Gradients),
+) -> Result<Tensor<1>> {
     if batch.spliced.has_samplers() {
         return Err(Error::usage(
             "`checkpointing` is not supported for a connector with samplers between the blocks of the decoder",
@@ -34,12 +39,13 @@ pub fn backward(batch: &TrainingBatch, model: &Mllm, below: bool, take: &mut dyn
     let top = leaf(inputs.pop().ok_or_else(lost)?);
     let loss = batch.loss_of(model, model.llm.final_norm(top.clone()));
     let gradients = loss.backward();
+    let value = loss.inner();
     let mut grad = top.grad(&gradients).ok_or_else(lost)?;
     take(gradients);
-    let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
+    let shared = model.llm.sequence_tensors(layout, embeddings.dims()[1], &embeddings.device())?;
     for i in (0..model.llm.blocks()).rev() {
         let x = leaf(inputs.pop().ok_or_else(lost)?);
-        let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), layout)?, grad);
+        let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), &shared)?, grad);
         grad = x.grad(&gradients).ok_or_else(lost)?;
         take(gradients);
     }

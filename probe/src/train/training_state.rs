@@ -5,19 +5,22 @@
 //! `__metadata__` contains the step, the identity of the run, and a digest of the whole file. A new state is written to
 //! a temporary file, tensor by tensor, which replaces the old one when complete.
 
-use crate::optimiser::{Moments, Optimiser, to_host};
+use crate::optimiser::{Moments, Optimiser};
 use crate::recipe::Stage;
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result, atomic, differences};
 use burgess_encoders::checkpoint::Checkpoint;
+use burgess_encoders::transfer;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Float, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Version of the format; increase it when the contents change under the same names.
@@ -42,6 +45,25 @@ pub struct StateSaver {
     pub every: Duration,
     /// Number of steps between two states, in addition to `every`; `None` = by time only.
     pub every_steps: Option<usize>,
+    /// Whether the state may be written, asked before each write; `None` = always.
+    pub permit: Option<SavePermit>,
+}
+
+/// A check that is made before a training state is written: its error prevents the write and ends the training.
+#[derive(Clone)]
+pub struct SavePermit(Arc<dyn Fn() -> Result<()> + Send + Sync>);
+
+impl SavePermit {
+    /// Makes a permit of a check.
+    pub fn new(check: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+}
+
+impl fmt::Debug for SavePermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SavePermit")
+    }
 }
 
 /// The contents of `__metadata__`, stored as one string.
@@ -66,7 +88,7 @@ pub struct SavedState {
 impl StateSaver {
     /// Creates a saver that writes to the file `path` once a minute.
     pub fn new(path: &Path, identity: Value) -> Self {
-        Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None }
+        Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None, permit: None }
     }
 
     /// Opens the saved state; `None` if there is none.
@@ -150,6 +172,7 @@ impl SaveTimer<'_> {
         optimiser: &Optimiser,
     ) -> Result<()> {
         let clock = Instant::now();
+        self.saver.permit.as_ref().map_or(Ok(()), |permit| (permit.0)())?;
         let state = State { format: FORMAT, step, updates: optimiser.steps(), identity: self.saver.identity.clone() };
         write(&self.saver.path, model, stage, optimiser, &state).context("saving the training state")?;
         (self.last, self.cost) = (Instant::now(), clock.elapsed());
@@ -319,9 +342,9 @@ impl ModuleVisitor for HeaderWriter<'_> {
         let Some(path) = self.trained_path.parameter() else { return };
         let shape = param.lazy_shape();
         self.list("weights", &path, &shape, shape.iter().product());
-        if let Some(moments) = self.optimiser.moments(param.id) {
-            self.list("first", &path, &[moments.first.len()], moments.first.len());
-            self.list("second", &path, &[moments.second.len()], moments.second.len());
+        if let Some([first, second]) = self.optimiser.moment_counts(param.id) {
+            self.list("first", &path, &[first], first);
+            self.list("second", &path, &[second], second);
         }
     }
 }
@@ -356,7 +379,15 @@ impl<W: Write> ModuleVisitor for ValueWriter<'_, W> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(path) = self.trained_path.parameter().filter(|_| self.outcome.is_ok()) else { return };
-        let values = to_host(param.val().inner());
+        let read = transfer::to_host::<f32, _, _>(param.val().inner())
+            .and_then(|values| Ok((values, self.optimiser.moments(param.id)?)));
+        let (values, moments) = match read {
+            Ok(read) => read,
+            Err(e) => {
+                self.outcome = Err(e.context(format!("reading `{path}`")));
+                return;
+            }
+        };
         // No early exit, so that the loop is vectorised.
         if !values.iter().fold(true, |finite, v| finite & v.is_finite()) {
             let e = Error::failed(format!(
@@ -366,7 +397,7 @@ impl<W: Write> ModuleVisitor for ValueWriter<'_, W> {
             return;
         }
         self.put(&values);
-        if let Some(moments) = self.optimiser.moments(param.id) {
+        if let Some(moments) = moments {
             self.put(&moments.first);
             self.put(&moments.second);
         }
@@ -432,7 +463,7 @@ impl ModuleMapper for StateReader<'_> {
         match self.parameter(param.id, &path, &shape) {
             Ok(values) => param.map(|tensor| {
                 let device = tensor.device();
-                Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
+                transfer::to_device::<D, Float>(TensorData::new(values, shape), &device).require_grad()
             }),
             Err(e) => {
                 self.outcome = Err(e);

@@ -2,10 +2,11 @@
 //! the prompt (`Transformer2DModel` and `BasicTransformerBlock`).
 
 use super::parts::{attend_rows, group_norm, map, tokens};
+use crate::operands::gelu;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, DropoutConfig, GroupNorm, LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, activation::gelu, module::linear};
+use burn::tensor::{Device, Tensor, module::linear};
 
 /// Epsilons added to the variance in the group norm and in the blocks' layer norms.
 const MAP_EPS: f64 = 1e-6;

@@ -9,6 +9,7 @@ use super::super::rotary::Rotary;
 use super::super::tap::Tap;
 use super::{PatchEmbed, Vit};
 use crate::operands::Activation;
+use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
 use burn::nn::{LayerNorm, LayerNormConfig};
@@ -344,5 +345,5 @@ fn relative_position_index(grid: [usize; 2], device: &Device) -> Tensor<1, Int> 
         }
     };
     let values: Vec<i64> = (0..tokens * tokens).map(|pair| index(pair / tokens, pair % tokens) as i64).collect();
-    Tensor::from_data(TensorData::new(values, [tokens * tokens]), device)
+    transfer::to_device(TensorData::new(values, [tokens * tokens]), device)
 }

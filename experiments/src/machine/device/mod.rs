@@ -18,6 +18,7 @@ pub use identity::{fingerprint, free_memory};
 pub use self_test::{Check, SelfTest, self_test};
 pub use verify::{Verdict, verdict, verify};
 
+use crate::machine::kernels;
 use crate::machine::progress::Progress;
 use burgess_base::Result;
 use burn::tensor::Device;
@@ -74,9 +75,14 @@ pub const BACKENDS: &[Backend] = &[
 /// Opens the device with this name.
 ///
 /// # Errors
-/// The name or index is invalid, this binary does not contain the backend, or there is no adapter with this index.
+/// The name or index is invalid, this binary does not contain the backend, there is no adapter with this index, or the
+/// cache directory, in which drivers keep compiled kernels, cannot be created.
 pub fn parse(name: &str) -> Result<Device> {
-    name::open(&DeviceName::parse(name)?, name)
+    let parsed = DeviceName::parse(name)?;
+    if !is_cpu(name) && BACKENDS.iter().any(|b| b.compiled && name.split(':').next() == Some(b.name)) {
+        kernels::prepare(name)?;
+    }
+    name::open(&parsed, name)
 }
 
 /// Opens the device with this name after [`verify`]: nothing is computed on a device that computes wrong results.

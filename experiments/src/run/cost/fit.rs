@@ -29,14 +29,8 @@ pub struct RunMemory<'a> {
     pub samplers: bool,
 }
 
-/// Free memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct FreeMemory {
-    /// Of the device; `None` if it is not known.
-    pub device: Option<u64>,
-    /// Of the host; `None` if it is not known.
-    pub host: Option<u64>,
-}
+/// Free memory of a device in bytes; `None` if it is not known.
+pub type FreeMemory = Option<u64>;
 
 /// The part of a run that needs most memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -47,12 +41,9 @@ pub struct PeakMemory {
     pub estimate: MemoryEstimate,
 }
 
-impl FreeMemory {
-    /// Whether an estimate fits; memory that is not known is taken to be enough.
-    fn holds(self, estimate: &MemoryEstimate) -> bool {
-        let fits = |free: Option<u64>, need: f64| free.is_none_or(|free| need <= free as f64);
-        fits(self.device, estimate.device) && fits(self.host, estimate.host)
-    }
+/// Whether an estimate fits; memory that is not known is taken to be enough.
+fn fits(free: FreeMemory, estimate: &MemoryEstimate) -> bool {
+    free.is_none_or(|free| estimate.device <= free as f64)
 }
 
 impl RunMemory<'_> {
@@ -72,10 +63,7 @@ impl RunMemory<'_> {
                 estimate: self.inputs.answering_memory(length, answer, profile)?,
             });
         }
-        let most = parts.into_iter().max_by(|a, b| {
-            let key = |p: &PeakMemory| p.estimate.device.max(p.estimate.host);
-            key(a).total_cmp(&key(b))
-        });
+        let most = parts.into_iter().max_by(|a, b| a.estimate.device.total_cmp(&b.estimate.device));
         Ok(most.unwrap_or(PeakMemory { part: "nothing", estimate: MemoryEstimate::default() }))
     }
 
@@ -90,14 +78,8 @@ impl RunMemory<'_> {
     /// It does not fit; the error says what needs how much, and the hint which settings would fit.
     pub fn check(&self, free: FreeMemory) -> Result<PeakMemory> {
         let peak = self.peak()?;
-        if free.holds(&peak.estimate) {
-            return Ok(peak);
-        }
         let e = peak.estimate;
-        let (need, there, place) = match free.device {
-            Some(there) if e.device > there as f64 => (e.device, there, self.device),
-            _ => (e.host, free.host.unwrap_or_default(), "the host"),
-        };
+        let Some(there) = free.filter(|_| !fits(free, &e)) else { return Ok(peak) };
         let detail: Vec<String> = [
             ("weights", e.weights),
             ("moments of the optimiser", e.moments),
@@ -106,14 +88,15 @@ impl RunMemory<'_> {
             ("logits", e.logits),
         ]
         .into_iter()
-        .filter(|(_, bytes)| *bytes >= 0.01 * need)
+        .filter(|(_, bytes)| *bytes >= 0.01 * e.device)
         .map(|(what, bytes)| format!("{what} {}", gigabytes(bytes)))
         .collect();
         let what =
             if peak.part == "answering" { "answering needs".into() } else { format!("the stage {} needs", peak.part) };
         Err(Error::failed(format!(
-            "{what} about {} of memory on {place}, {} are free ({}; they do not all reach their peak at once)",
-            gigabytes(need),
+            "{what} about {} of memory on {}, {} are free ({}; they do not all reach their peak at once)",
+            gigabytes(e.device),
+            self.device,
             gigabytes(there as f64),
             detail.join(", ")
         ))
@@ -135,12 +118,11 @@ impl RunMemory<'_> {
                 continue;
             }
             let estimate = self.training(&changed, *corpus)?;
-            let need = if free.device.is_some() { estimate.device } else { estimate.host };
-            least = least.min(need);
-            if free.holds(&estimate) {
+            least = least.min(estimate.device);
+            if fits(free, &estimate) {
                 single |= settings.len() == 1;
                 seen.insert(keys);
-                offered.push(format!("{} ({})", settings.join(" and "), gigabytes(need)));
+                offered.push(format!("{} ({})", settings.join(" and "), gigabytes(estimate.device)));
             }
         }
         Ok(match offered.is_empty() {
@@ -222,7 +204,7 @@ mod tests {
     }
 
     fn free(gb: f64) -> FreeMemory {
-        FreeMemory { device: Some((gb * 1e9) as u64), host: None }
+        Some((gb * 1e9) as u64)
     }
 
     const BOTH: &str = "batch = 32\ntrainable = [\"connector\", \"llm\"]";
@@ -233,7 +215,7 @@ mod tests {
             let peak = run.check(free(100.0))?;
             assert_eq!(peak.part, "tune");
             let need = peak.estimate.device / 1e9;
-            assert!(run.check(FreeMemory { device: None, host: None }).is_ok(), "not known is no refusal");
+            assert!(run.check(None).is_ok(), "not known is no refusal");
             // A little less than is needed: the smallest change of each kind is offered.
             let e = run.check(free(0.95 * need)).unwrap_err();
             assert!(e.to_string().contains("the stage tune needs about") && e.to_string().contains("on flex"), "{e}");
@@ -269,12 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn the_host_beside_a_gpu_is_checked_too() -> Result<()> {
+    fn a_run_that_only_answers_needs_less() -> Result<()> {
         with_run(BOTH, |mut run| {
-            run.device = "cuda:0";
-            let e = run.check(FreeMemory { device: Some(u64::MAX), host: Some(1) }).unwrap_err();
-            assert!(e.to_string().contains("on the host"), "{e}");
+            let before = run.peak()?.estimate.device;
             run.stages.clear();
+            assert!(run.peak()?.estimate.device < before);
             assert_eq!(run.peak()?.part, "answering");
             Ok(())
         })

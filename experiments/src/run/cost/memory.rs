@@ -28,7 +28,8 @@
 //! position and block, and one block at a time. Logits and their gradient take 4 bytes per supervised token and entry of
 //! the vocabulary each.
 //!
-//! On a GPU the moments and gradient sums are not on the device but in the memory of the host, where the optimiser runs.
+//! On a GPU gradients, sums and moments are on the device, where the optimiser runs. It updates one parameter after the
+//! other and needs [`UPDATE`] numbers for each element of the largest, while all gradients exist.
 //!
 //! [`ALLOCATOR`] is the share of the activations by which the heap of the C library grows beyond what is in use: batches
 //! differ in length, and the gaps that the tensors of one step leave do not fit those of the next. Blocks above
@@ -49,6 +50,9 @@ const PROCESS: f64 = 45e6;
 const ALLOCATOR: f64 = 0.35;
 /// Largest block that glibc's allocator takes from the heap, in bytes.
 const MAPPED: f64 = 32.0 * 1024.0 * 1024.0;
+/// Numbers per element of a parameter that the optimiser's update needs on a GPU: the scaled gradient, new moments,
+/// their quotient and the new values.
+const UPDATE: f64 = 5.0;
 /// Number of images in a forward pass of a frozen encoder.
 const ENCODED: usize = 16;
 /// Number of questions that are answered side by side.
@@ -68,10 +72,8 @@ pub struct BatchShape {
 /// Peak memory of a run, in bytes, by what holds it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct MemoryEstimate {
-    /// Peak on the device that computes.
+    /// Peak on the device that computes; on a CPU that of the whole process.
     pub device: f64,
-    /// Peak in the memory of the host; the same memory as the device's if that is the CPU.
-    pub host: f64,
     /// Weights of all networks that are loaded.
     pub weights: f64,
     /// Moments of the optimiser.
@@ -94,6 +96,8 @@ struct Parameters {
     moments: f64,
     /// Entries of the token table if it is tied to the head and trained.
     tied: f64,
+    /// Elements of the token table if it is trained; no other parameter of a language model is larger.
+    largest: f64,
 }
 
 /// Peak memory of `count` runs side by side in one process on a CPU, each of which alone needs `run` bytes.
@@ -135,18 +139,12 @@ impl CostInputs<'_> {
         } else {
             self.encoding_activations(shape.rows.min(ENCODED))?
         };
-        let step = forward.max(backward).max(encoding);
-        let (device_bytes, host) = match device.cpu {
-            true => {
-                let all = PROCESS + weights + p.moments + sums + step + allocator;
-                (all, all)
-            }
-            // The optimiser's update runs on the host, on a copy of one parameter after the other.
-            false => (weights + step, PROCESS + p.moments + gradients.max(sums)),
-        };
+        // On the CPU the update is one pass over each parameter, in place.
+        let update = if device.cpu { 0.0 } else { gradients + 4.0 * UPDATE * p.largest };
+        let step = forward.max(backward).max(encoding).max(update);
+        let process = if device.cpu { PROCESS } else { 0.0 };
         Ok(MemoryEstimate {
-            device: device_bytes,
-            host,
+            device: process + weights + p.moments + sums + step + allocator,
             weights,
             moments: p.moments,
             gradients: gradients + sums,
@@ -173,10 +171,9 @@ impl CostInputs<'_> {
             parameters += self.encoder_parameters();
         }
         let (weights, activations) = (4.0 * parameters, (cache + block).max(encoding));
-        let all = weights + activations + logits;
-        let host = if device.cpu { PROCESS + all } else { PROCESS };
-        let device = if device.cpu { PROCESS + all } else { all };
-        Ok(MemoryEstimate { device, host, weights, activations, logits, ..MemoryEstimate::default() })
+        let process = if device.cpu { PROCESS } else { 0.0 };
+        let device = process + weights + activations + logits;
+        Ok(MemoryEstimate { device, weights, activations, logits, ..MemoryEstimate::default() })
     }
 
     fn encoder_parameters(&self) -> f64 {
@@ -197,12 +194,13 @@ impl CostInputs<'_> {
         let encoders = self.encoder_parameters();
         let (trains, whole) = (stage.trains(ParameterGroup::Llm), stage.lora.is_none());
         let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
-        let mut p = Parameters { all: llm + connector, trained: 0.0, moments: 0.0, tied: 0.0 };
+        let mut p = Parameters { all: llm + connector, trained: 0.0, moments: 0.0, tied: 0.0, largest: 0.0 };
         // Muon keeps one moment for the matrices of the blocks; AdamW keeps two for all other parameters.
         let block_moments = if stage.optimiser == OptimiserMethod::Muon { 4.0 } else { 8.0 };
         if trains && whole {
             p.trained += llm;
             p.moments += 8.0 * tables + block_moments * (llm - tables);
+            p.largest = table;
             p.tied = if self.llm.tie_word_embeddings { table } else { 0.0 };
         } else if trains {
             p.all += adapters;

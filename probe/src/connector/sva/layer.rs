@@ -16,9 +16,10 @@
 use super::windows::{EPSILON, Keys, Windows, normalised};
 use burgess_base::{Error, Result};
 use burgess_encoders::attention::{Bias, attend};
+use burgess_encoders::operands::gelu;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
 

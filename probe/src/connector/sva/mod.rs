@@ -19,6 +19,8 @@ use crate::released::CambrianConfig;
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Dialect, Rule};
 use burgess_encoders::features::FeatureMap;
+use burgess_encoders::operands::gelu;
+use burgess_encoders::transfer;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -191,9 +193,9 @@ pub(super) fn projector(from: usize, to: usize, device: &Device) -> Projector {
 }
 
 /// Applies an MLP to `x` `[a, b, width]`, as rows of one matrix.
-pub(super) fn project(x: Tensor<3>, (first, gelu, second): &Projector) -> Tensor<3> {
+pub(super) fn project(x: Tensor<3>, (first, _, second): &Projector) -> Tensor<3> {
     let [a, b, width] = x.dims();
-    let y = second.forward(gelu.forward(first.forward(x.reshape([a * b, width]))));
+    let y = second.forward(gelu(first.forward(x.reshape([a * b, width]))));
     let to = y.dims()[1];
     y.reshape([a, b, to])
 }
@@ -212,10 +214,10 @@ pub(super) fn project_towers(
     let maps: Vec<Tensor<3>> = towers
         .into_iter()
         .zip(projectors)
-        .map(|(tower, (first, gelu, second, norm))| {
+        .map(|(tower, (first, _, second, norm))| {
             let [images, tokens, width] = tower.tokens.dims();
             let x = tower.tokens.reshape([images * tokens, width]);
-            let y = norm.forward(second.forward(gelu.forward(first.forward(x))));
+            let y = norm.forward(second.forward(gelu(first.forward(x))));
             let hidden = y.dims()[1];
             y.reshape([images, tokens, hidden])
         })
@@ -549,7 +551,7 @@ impl SvaContext {
         let whole =
             cells.len() == self.windows.groups * self.windows.queries && cells.iter().enumerate().all(|(i, c)| i == *c);
         let windows = if whole { self.windows.clone() } else { self.windows.select(&cells, &device) };
-        let flat_positions = Tensor::from_data(TensorData::new(flat_positions, [count]), &device);
+        let flat_positions = transfer::to_device(TensorData::new(flat_positions, [count]), &device);
         Ok(BoundSvaContext { windows, flat_positions, count })
     }
 }

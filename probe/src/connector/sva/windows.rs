@@ -3,6 +3,7 @@
 
 use super::super::token_layout::{ImageRegion, ImageSize};
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -125,7 +126,7 @@ impl Windows {
     pub fn select(&self, chosen: &[usize], device: &Device) -> Self {
         let index = |values: Vec<i32>| {
             let count = values.len();
-            Tensor::<1, Int>::from_data(TensorData::new(values, [count]), device)
+            transfer::to_device::<1, Int>(TensorData::new(values, [count]), device)
         };
         let windows = index(chosen.iter().map(|&i| i as i32).collect());
         let groups = index(chosen.iter().map(|&i| (i / self.queries.max(1)) as i32).collect());
@@ -171,5 +172,5 @@ fn cell_bias(
         return Ok(None);
     }
     let shape = [images.len() * grid * grid, keys];
-    Ok(Some(Tensor::from_data(TensorData::new(values, shape), device)))
+    Ok(Some(transfer::to_device(TensorData::new(values, shape), device)))
 }

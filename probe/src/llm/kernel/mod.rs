@@ -12,7 +12,8 @@ pub use portable::{attend, attend_causal};
 use crate::llm::activation::Activation;
 use crate::llm::precision::cast;
 use crate::llm::rope::Rope;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
+use std::cell::RefCell;
 
 /// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
 pub type PaddingMask<'a> = Option<&'a [Vec<bool>]>;
@@ -80,10 +81,40 @@ pub fn gated(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
     }
 }
 
-/// Rotary causal self-attention of whole sequences; see [`portable::causal_attention`].
-pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, padding_mask: PaddingMask<'_>) -> Tensor<2> {
-    flex::causal_attention(&qkv, rope, s, padding_mask)
-        .unwrap_or_else(|| portable::causal_attention(qkv, rope, s, padding_mask))
+/// The causal masks of one batch of whole sequences, which all layers share. A bias is copied to the device once per
+/// window size, when a layer first needs it; the CPU backend needs none.
+#[derive(Debug, Default)]
+pub struct CausalMasks<'a> {
+    padding_mask: PaddingMask<'a>,
+    /// Additive biases by window size.
+    biases: RefCell<Vec<(Option<usize>, Tensor<4>)>>,
+}
+
+impl<'a> CausalMasks<'a> {
+    /// Makes the masks of sequences with this padding mask.
+    pub fn new(padding_mask: PaddingMask<'a>) -> Self {
+        Self { padding_mask, biases: RefCell::default() }
+    }
+
+    /// Returns the additive bias for the window of `s`, which is made on first use.
+    fn bias(&self, s: AttentionSpec, device: &Device) -> Tensor<4> {
+        let mut made = self.biases.borrow_mut();
+        if let Some((_, bias)) = made.iter().find(|(window, _)| *window == s.window) {
+            return bias.clone();
+        }
+        let bias = portable::causal_bias(s, self.padding_mask, device);
+        made.push((s.window, bias.clone()));
+        bias
+    }
+}
+
+/// Rotary causal self-attention of whole sequences; see [`portable::causal_attention`]. All calls with the same `masks`
+/// must have the same batch size, length and device.
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, masks: &CausalMasks<'_>) -> Tensor<2> {
+    flex::causal_attention(&qkv, rope, s, masks.padding_mask).unwrap_or_else(|| {
+        let bias = masks.bias(s, &qkv.device());
+        portable::causal_attention(qkv, rope, s, bias)
+    })
 }
 
 /// Computes `x · weight + bias`, `[rows, in]` → `[rows, out]`, for a weight of `[in, out]`.
@@ -120,7 +151,7 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 mod tests {
     use super::*;
     use crate::llm::rope::RopeConfig;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
 
     fn numbers<const D: usize>(shape: [usize; D], salt: usize, device: &Device) -> Tensor<D> {
         let count: usize = shape.iter().product();
@@ -253,7 +284,8 @@ mod tests {
                 },
                 |x, _| {
                     let rope = rotation.for_positions(&rows, &x.device());
-                    portable::causal_attention(x.mul_scalar(2.0), &rope, s, padding_mask)
+                    let bias = portable::causal_bias(s, padding_mask, &x.device());
+                    portable::causal_attention(x.mul_scalar(2.0), &rope, s, bias)
                 },
             );
         }

@@ -5,7 +5,9 @@ use super::{AttentionSpec, PaddingMask};
 use crate::llm::activation::Activation;
 use crate::llm::precision::cast;
 use crate::llm::rope::Rope;
-use burn::tensor::activation::{gelu, gelu_approximate, log_softmax, relu, silu, softmax};
+use burgess_encoders::operands::gelu;
+use burgess_encoders::transfer;
+use burn::tensor::activation::{gelu_approximate, log_softmax, relu, silu, softmax};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -131,15 +133,14 @@ pub fn causal_bias(s: AttentionSpec, padding_mask: PaddingMask<'_>, device: &bur
             values.extend((0..t).map(|k| if attends(k) { 0.0 } else { f32::NEG_INFINITY }));
         }
     }
-    Tensor::from_data(TensorData::new(values, [rows, 1, t, t]), device)
+    transfer::to_device(TensorData::new(values, [rows, 1, t, t]), device)
 }
 
-/// Rotates queries and keys, then applies causal attention with the window and the padding mask.
+/// Rotates queries and keys, then applies causal attention with the bias of [`causal_bias`].
 ///
 /// `qkv`: `[batch · tokens, columns]`; result `[batch · tokens, query · width]`. Right padding needs no mask: real
 /// tokens never attend to later ones, and outputs at padding are ignored.
-pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, padding_mask: PaddingMask<'_>) -> Tensor<2> {
-    let bias = causal_bias(s, padding_mask, &qkv.device());
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, bias: Tensor<4>) -> Tensor<2> {
     let (q, k, v) = split_qkv(qkv, rope, s);
     attend(q, k, v, Some(bias), s)
 }

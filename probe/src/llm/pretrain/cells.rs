@@ -5,6 +5,7 @@ use crate::connector::position_embedding;
 use crate::llm::Llm;
 use burgess_base::stream::{Stream, normal_pair, uniform};
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 /// Maximum standard deviation of the noise on a cell, relative to the root mean square of the cells' embeddings.
@@ -57,7 +58,7 @@ pub(super) fn replace(
         }
     }
     let words: Vec<&[u32]> = ids.chunks(most).collect();
-    let weights = Tensor::<3>::from_data(TensorData::new(weights, [n, most, 1]), device);
+    let weights = transfer::to_device::<3, _>(TensorData::new(weights, [n, most, 1]), device);
     let mut bags = (model.embed_rows(&words, device)? * weights).sum_dim(1).reshape([n, d]);
     if let Some(stream) = noise {
         let length = bags.clone().detach().square().mean().sqrt();
@@ -69,13 +70,13 @@ pub(super) fn replace(
             }
             values.extend((0..d).map(|_| (strength * normal_pair(stream)[0]) as f32));
         }
-        bags = bags + Tensor::<2>::from_data(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
+        bags = bags + transfer::to_device::<2, _>(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
     }
     let within: Vec<i32> = cells.iter().map(|(_, i, _)| *i as i32).collect();
-    let within = Tensor::from_data(TensorData::new(within, [n]), device);
+    let within = transfer::to_device(TensorData::new(within, [n]), device);
     let bags = position_embedding::add_at(bags, within, grid, model);
     let places: Vec<i32> = cells.iter().map(|(place, _, _)| *place as i32).collect();
-    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), device);
+    let places = transfer::to_device::<1, Int>(TensorData::new(places, [n]), device);
     let flat = embeddings.reshape([b * t, d]);
     // `select_assign` can only add, so the placeholder's embedding is subtracted first.
     let bags = bags - flat.clone().select(0, places.clone());

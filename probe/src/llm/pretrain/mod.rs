@@ -165,16 +165,17 @@ impl Pretraining<'_> {
             let mut noise = stream(&format!("llm/noise-{step}"), seed);
             let loss = predict::supervised(&model, &rows, Some(&mut noise), &device)?.cross_entropy();
             let gradients = loss.backward();
-            let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
-            if !value.is_finite() {
-                return Err(diverged(Error::failed(format!("pretraining: the loss is {value} at step {}", step + 1))));
-            }
             let lr = config.lr * stage.lr_factor(step, config.steps);
             let settings =
                 StepSettings { rate: &|_| Some(lr), total: 1.0, clip: config.clip, weight_decay: config.weight_decay };
             optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), 1.0);
+            let measured = optimiser.measure(&model, vec![loss.inner()])?;
+            let value = measured.scalars.first().copied().unwrap_or(f32::NAN);
+            if !value.is_finite() {
+                return Err(diverged(Error::failed(format!("pretraining: the loss is {value} at step {}", step + 1))));
+            }
             let (moved, grad_norm) = optimiser
-                .step(model, &settings)
+                .step_measured(model, &settings, &measured)
                 .map_err(|e| diverged(e.context(format!("pretraining, step {} (learning rate {lr:e})", step + 1))))?;
             model = moved;
             let log = StepLog {

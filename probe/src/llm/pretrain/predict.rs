@@ -4,6 +4,7 @@ use super::{PretrainRow, cells};
 use crate::llm::{Llm, kernel};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A model's predictions for the supervised tokens of a batch.
@@ -21,7 +22,7 @@ impl Predictions {
     pub fn cross_entropy(self) -> Tensor<1> {
         let device = self.logits.device();
         let count = self.targets.len();
-        kernel::cross_entropy(self.logits, Tensor::from_data(TensorData::new(self.targets, [count]), &device))
+        kernel::cross_entropy(self.logits, transfer::to_device(TensorData::new(self.targets, [count]), &device))
     }
 
     /// Returns for each of `count` rows whether every supervised token has the highest logit, in which case greedy
@@ -82,6 +83,6 @@ pub(super) fn supervised(
     let hidden = model.hidden(embeddings)?;
     let [b, t, d] = hidden.dims();
     let count = positions.len();
-    let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), device);
+    let positions = transfer::to_device::<1, Int>(TensorData::new(positions, [count]), device);
     Ok(Predictions { logits: model.logits(hidden.reshape([b * t, d]).select(0, positions)), targets, rows: row_of })
 }
