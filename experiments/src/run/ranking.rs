@@ -211,14 +211,14 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
                 stop::check()?;
                 let finished = |store: &RunStore| is_finished(store, &|_| ());
                 let fate = run.attempt(&finished, |store| work(on, &run, store), progress)?;
-                bar.add(u64::from(!matches!(fate, RunFate::Elsewhere(_))));
+                bar.add(u64::from(!matches!(fate, RunFate::Elsewhere)));
                 Ok(fate)
             })?;
             for (run, fate) in left.drain(..).zip(fates) {
                 match fate {
                     Ok(RunFate::Finished) => {}
                     Ok(RunFate::Failed(missing)) => failures.push(missing),
-                    Ok(RunFate::Elsewhere(_)) => elsewhere.push(run),
+                    Ok(RunFate::Elsewhere) => elsewhere.push(run),
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
                     Err(e) => {
                         failures.push(sharing::record_failure(&run.arm, run.seed, &run.store, &e, progress));
