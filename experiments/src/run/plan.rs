@@ -419,7 +419,9 @@ impl StudyPlan {
     /// Formats whether the runs fit into memory, a line for each arm.
     fn memory_text(&self, said: &dyn Fn(&str) -> String, width: usize) -> String {
         let mut text = said(&match self.free_memory {
-            Some(free) => format!("Peak memory of one run on {}, where {} are free", self.device, gigabytes(free as f64)),
+            Some(free) => {
+                format!("Peak memory of one run on {}, where {} are free", self.device, gigabytes(free as f64))
+            }
             None => format!("Peak memory of one run on {}, whose free memory is not known", self.device),
         });
         let rows = self.costs.iter().map(|planned| {

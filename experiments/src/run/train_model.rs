@@ -76,10 +76,14 @@ fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result
     let positions = checks::check_arm(&run.evaluator, &evaluator.llm, &arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(&arm, positions)?;
     evaluator.check_truth(&cards)?;
-    let model = ArmModel::new(&run.evaluator, &arm, cards.iter().map(|card| (*card).clone()).collect(), &evaluator.llm.config)?;
+    let model =
+        ArmModel::new(&run.evaluator, &arm, cards.iter().map(|card| (*card).clone()).collect(), &evaluator.llm.config)?;
     let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
     if free.is_none() {
-        progress.line(&format!("note: the free memory of {} is not known: whether the run fits is not checked", options.device));
+        progress.line(&format!(
+            "note: the free memory of {} is not known: whether the run fits is not checked",
+            options.device
+        ));
     }
     let memory = model.run_memory(&run.evaluator, &arm, &evaluator.llm.config, corpora, None, &devices);
     let trained = options.directory(run).join("model").is_dir();

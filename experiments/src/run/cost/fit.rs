@@ -231,7 +231,10 @@ mod tests {
             // Weights and moments alone do not fit: only LoRA helps, alone or with another setting.
             let least = run.check(free(0.3)).unwrap_err();
             let hint = least.hint_text().unwrap_or_default();
-            assert!(hint.contains("lora = {") && hint.contains(" and ") && !hint.contains("fits: accumulate"), "{hint}");
+            assert!(
+                hint.contains("lora = {") && hint.contains(" and ") && !hint.contains("fits: accumulate"),
+                "{hint}"
+            );
             let none = run.check(free(0.01)).unwrap_err();
             assert!(none.hint_text().is_some_and(|h| h.contains("no gradient accumulation")), "{none}");
             Ok(())
@@ -245,7 +248,10 @@ mod tests {
             let need = run.peak()?.estimate.device / 1e9;
             let e = run.check(free(0.9 * need)).unwrap_err();
             let hint = e.hint_text().unwrap_or_default();
-            assert!(hint.contains("lora") && !hint.contains("accumulate =") && !hint.contains("checkpointing ="), "{hint}");
+            assert!(
+                hint.contains("lora") && !hint.contains("accumulate =") && !hint.contains("checkpointing ="),
+                "{hint}"
+            );
             Ok(())
         })
     }

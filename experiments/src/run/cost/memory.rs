@@ -364,7 +364,15 @@ mod tests {
             ("nano, unfrozen", NANO, "nano-clip:unfrozen", 160, true, format!("batch = 16\n{all}"), 244.2),
             ("32M, batch 8", M32, "nano-clip", 157, true, format!("batch = 8\n{both}"), 868.4),
             ("110M, batch 8", M110, "nano-clip", 157, true, format!("batch = 8\n{both}"), 2540.4),
-            ("32M, checkpointing", M32, "nano-clip", 170, true, format!("batch = 32\ncheckpointing = true\n{both}"), 899.0),
+            (
+                "32M, checkpointing",
+                M32,
+                "nano-clip",
+                170,
+                true,
+                format!("batch = 32\ncheckpointing = true\n{both}"),
+                899.0,
+            ),
             ("32M, accumulation", M32, "nano-clip", 164, true, format!("batch = 32\naccumulate = 4\n{both}"), 1043.3),
             (
                 "110M, LoRA",
