@@ -4,8 +4,8 @@ use crate::cli::study_args::StudyArgs;
 use crate::launch::slurm::{self, AfterEncode, Slurm, SlurmOptions};
 use crate::launch::tasks::{Task, TaskList, TaskSubject};
 use crate::launch::{Environment, hyperqueue, path_text, shell_lines};
-use crate::machine::device;
 use crate::machine::terminal::{self, print, print_json, print_raw};
+use crate::machine::{device, memory};
 use crate::run::stages::StudyStage;
 use crate::study::{Arm, Freeze, StudyConfig};
 use burgess_base::{Error, Result};
@@ -371,12 +371,20 @@ fn arm_text(arm: &Arm, here: &Path) -> Result<String> {
 /// files.
 fn variables(here: &Path) -> Result<Vec<(String, String)>> {
     let paths = ["BURGESS_CACHE", "BURGESS_ZOO", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"];
-    let plain =
-        ["BURGESS_CACHE_GB", "BURGESS_MAX_PIXELS", "BURGESS_MAX_DECODE_SECONDS", "HF_ENDPOINT", "HF_HUB_OFFLINE"];
+    let plain = [
+        "BURGESS_CACHE_GB",
+        memory::LIMIT_VARIABLE,
+        "BURGESS_MAX_PIXELS",
+        "BURGESS_MAX_DECODE_SECONDS",
+        "HF_ENDPOINT",
+        "HF_HUB_OFFLINE",
+    ];
     let mut found = Vec::new();
     for name in paths.into_iter().chain(plain) {
         let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { continue };
-        let value = if paths.contains(&name) { path_text(&here.join(value))? } else { path_text(Path::new(&value))? };
+        // The hub's variables may begin with `~`, which is resolved where they are read.
+        let is_relative = paths.contains(&name) && !Path::new(&value).starts_with("~");
+        let value = if is_relative { path_text(&here.join(value))? } else { path_text(Path::new(&value))? };
         found.push((name.to_string(), value));
     }
     Ok(found)
