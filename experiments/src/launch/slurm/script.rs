@@ -116,6 +116,11 @@ fn commands(tasks: &[&Task], is_array: bool) -> String {
         1 => 0,
         _ => (0..first.command.len()).take_while(in_common).count(),
     };
+    // The name of an option stays with its value.
+    let common = match common.checked_sub(1).and_then(|last| first.command.get(last)) {
+        Some(word) if word.starts_with("--") => common - 1,
+        _ => common,
+    };
     let mut text = String::new();
     if common > 0 {
         let _ = writeln!(text, "command=({})", line(&first.command[..common]));
