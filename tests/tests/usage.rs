@@ -15,9 +15,12 @@ fn help() {
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
     for verb in [
         "rank", "report", "study", "data", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench",
-        "doctor",
+        "doctor", "launch", "status",
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
+    }
+    for form in ["slurm", "list", "run", "hq"] {
+        insta::assert_snapshot!(format!("help-launch-{form}"), stdout(&place.run(&["launch", form, "--help"])));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line, one file per verb, which parses the arguments, calls the library and prints.
 //!
-//! Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + N after signal
+//! N; after SIGUSR1 138, which asks to be started again.
 
 mod ask;
 mod bench;
@@ -11,12 +12,14 @@ mod encode;
 mod encoders;
 mod eval;
 mod fetch;
+mod launch;
 mod leaks;
 mod pretrain;
 mod prompts;
 mod rank;
 mod report;
 mod score;
+mod status;
 mod study;
 mod study_args;
 mod train;
@@ -49,6 +52,8 @@ struct Cli {
 enum Verb {
     // The main job.
     Rank(rank::Args),
+    Launch(launch::Args),
+    Status(status::Args),
     Report(report::Args),
     Study(study::Args),
     Data(data::Args),
@@ -73,6 +78,8 @@ impl Verb {
     fn name(&self) -> &'static str {
         match self {
             Verb::Rank(_) => "rank",
+            Verb::Launch(_) => "launch",
+            Verb::Status(_) => "status",
             Verb::Report(_) => "report",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
@@ -107,6 +114,8 @@ pub fn main() -> ExitCode {
     stop::listen(matches!(verb, Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_)));
     let outcome = match verb {
         Verb::Rank(args) => rank::run(args),
+        Verb::Launch(args) => launch::run(args),
+        Verb::Status(args) => status::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),

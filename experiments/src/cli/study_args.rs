@@ -48,7 +48,18 @@ impl StudyArgs {
     /// # Errors
     /// There is no such study, or it is not valid with these arms and seeds.
     pub fn open(&self) -> Result<StudyConfig> {
-        let mut study = StudyConfig::open(&self.name()?)?;
+        self.choose(StudyConfig::open(&self.name()?)?)
+    }
+
+    /// As [`open`](Self::open), but does not require the data to exist.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_without_data(&self) -> Result<StudyConfig> {
+        self.choose(StudyConfig::open_without_data(&self.name()?)?)
+    }
+
+    fn choose(&self, mut study: StudyConfig) -> Result<StudyConfig> {
         if !self.encoders.is_empty() {
             study.arms = self.encoders.iter().map(|a| Arm::parse(a)).collect::<Result<_>>()?;
         }

@@ -1,6 +1,5 @@
 //! The runs of a study among several processes: each run is done by the process that claims it first.
 
-use crate::machine::lease::Owner;
 use crate::machine::progress::Progress;
 use crate::machine::{stop, terminal};
 use crate::run::store::{Claim, RunStore};
@@ -32,8 +31,8 @@ pub enum RunFate {
     Finished,
     /// It failed, here or in another process since this one began; the failure is recorded in its directory.
     Failed(MissingRun),
-    /// Another process works on it.
-    Elsewhere(Owner),
+    /// Another process works on it, or took it over from this one: what became of it there is to be looked up later.
+    Elsewhere,
 }
 
 impl OpenRun {
@@ -63,7 +62,7 @@ impl OpenRun {
             Claim::Owned(store) => store,
             Claim::Busy(owner) => {
                 progress.line(&format!("{} is being worked on by {owner}", self.title()));
-                return Ok(RunFate::Elsewhere(owner));
+                return Ok(RunFate::Elsewhere);
             }
         };
         if finished(&store)? {
@@ -76,13 +75,10 @@ impl OpenRun {
             return Ok(RunFate::Failed(missing));
         }
         match work(&store) {
-            // The successor continues the run: here it is neither finished nor failed.
+            // The successor continues the run, or has already ended with it: here it is neither finished nor failed.
             Err(e) if store.is_lost() => {
                 progress.line(&format!("{} is given up: {e}", self.title()));
-                match store.owner()? {
-                    Some(owner) => Ok(RunFate::Elsewhere(owner)),
-                    None => Err(e),
-                }
+                Ok(RunFate::Elsewhere)
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
             // Recorded while this process owns the run, so that the others do not try it again.
@@ -133,4 +129,32 @@ pub fn record_failure(arm: &Arm, seed: u64, run: &RunStore, e: &Error, progress:
         progress.line(&format!("failed.json could not be written: {e}"));
     }
     missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_run_that_was_taken_over_is_no_failure() -> Result<()> {
+        let place = tempfile::tempdir()?;
+        let store = RunStore::at(&place.path().join("a/seed-0"));
+        let run = OpenRun::new(Arm::parse("nano-sup")?, 0, store.clone());
+        // The successor has finished the run and ended before this process, which was suspended, goes on.
+        let work = |owned: &RunStore| {
+            for entry in fs::read_dir(owned.dir())? {
+                fs::remove_file(entry?.path())?;
+            }
+            owned.check_owned()
+        };
+        let fate = run.attempt(&|_| Ok(false), work, &Progress::silent())?;
+        assert!(matches!(fate, RunFate::Elsewhere), "{fate:?}");
+        assert!(store.failure().is_none(), "the successor's run is not marked as failed");
+        let (free, busy) = wait_for_any(vec![run], &mut false, &Progress::silent())?;
+        assert_eq!((free.len(), busy.len()), (1, 0));
+        let fate = free[0].attempt(&|_| Ok(true), |_| Ok(()), &Progress::silent())?;
+        assert!(matches!(fate, RunFate::Finished), "{fate:?}");
+        Ok(())
+    }
 }

@@ -10,7 +10,7 @@ use crate::machine::progress::Progress;
 use crate::machine::terminal;
 use crate::run::evaluator::Evaluator;
 use crate::run::ranking::{self, StudyOptions};
-use crate::run::store::RunStore;
+use crate::run::store::{RunStore, run_dir};
 use crate::run::{checks, notes};
 use crate::study::{Arm, ArmEncoder, FeatureSourceKind, Freeze, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result};
@@ -208,7 +208,7 @@ fn encode(
 fn record(study: &StudyConfig, dir: &Path, failure: &StageFailure, progress: &Progress) {
     let needing = |arm: &Arm| arm.encoders.iter().any(|e| e.to_string() == failure.name);
     for (arm, seed) in study.runs().into_iter().filter(|(arm, _)| needing(arm)) {
-        let run = RunStore::at(&dir.join(arm.name()).join(format!("seed-{seed}")));
+        let run = RunStore::at(&run_dir(dir, &arm.name(), seed));
         if run.dir().join("results.json").exists() || run.model().exists() {
             continue;
         }

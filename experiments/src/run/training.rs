@@ -16,6 +16,7 @@ use burgess_probe::train::{self, FeatureSource, SavePermit, SavedState, StageOut
 use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 
 /// The run that is trained.
@@ -51,11 +52,32 @@ const STATISTICS_BATCH: usize = 64;
 /// File name of the aligned connector in its directory.
 const ALIGNED: &str = "connector.safetensors";
 
+/// File of the number of steps of each stage, in order, for whoever watches the training.
+pub const STEPS: &str = "steps.json";
+
+/// Reads the number of steps of each stage of the run in a directory, in order; empty before its training begins.
+pub fn planned_steps(dir: &Path) -> Vec<(String, usize)> {
+    let path = dir.join(STEPS);
+    if path.is_file() { atomic::read_json(&path).unwrap_or_default() } else { Vec::new() }
+}
+
+/// Writes the number of steps of each stage of a run.
+fn write_planned_steps(job: &TrainJob<'_>, store: &RunStore) -> Result<()> {
+    let (recipe, sets) = (&job.evaluator.config.recipe, (&job.evaluator.align, &job.evaluator.tune));
+    let align = recipe.align.as_ref().zip(sets.0.as_ref());
+    let stages =
+        align.into_iter().map(|(stage, set)| (STAGES[0], stage, set)).chain([(STAGES[1], &recipe.tune, sets.1)]);
+    let steps: Vec<(String, usize)> =
+        stages.map(|(name, stage, set)| (name.to_string(), stage.total_steps(set.examples.len()))).collect();
+    if planned_steps(store.dir()) == steps { Ok(()) } else { atomic::write_json(&store.dir().join(STEPS), &steps) }
+}
+
 /// Trains the model of a run, starting from the last saved state, and saves the model.
 pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore, bar: &Bar) -> Result<Mllm> {
     // After a signal, the state of the stage is saved before the process ends.
     let _section = stop::section()?;
     let TrainJob { evaluator, device, arm, seed, .. } = *job;
+    write_planned_steps(job, store)?;
     let recipe = &evaluator.config.recipe;
     bar.message(&format!("{}: loading the language model", job.title()));
     let (llm, _) = load_llm(&evaluator.llm.dir, device)?;

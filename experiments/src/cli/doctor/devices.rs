@@ -46,7 +46,12 @@ fn of_wgpu(backend: &Backend, adapters: &Result<Vec<Adapter>>, progress: &Progre
         // `vulkan` has no adapters that are not listed with `wgpu`.
         lines.extend(adapters.iter().map(|a| {
             let names = index(a).map_or_else(|| "adapter".to_string(), |i| format!("adapter {name}:{i}"));
-            let mut line = Line::new(names, State::Ok, describe(a, is_default(a).then_some(name)));
+            let meant = match (index(a), is_default(a)) {
+                (_, true) => format!("; --device {name} takes this one"),
+                (None, _) => format!("; {name} does not use this API here"),
+                (Some(_), false) => String::new(),
+            };
+            let mut line = Line::new(names, State::Ok, describe(a) + &meant);
             line.adapter = Some(a.clone());
             line
         }));
@@ -69,8 +74,8 @@ fn of_wgpu(backend: &Backend, adapters: &Result<Vec<Adapter>>, progress: &Progre
     lines
 }
 
-/// Name, kind, driver, memory and limits of an adapter; `default` is the device that means it.
-fn describe(adapter: &Adapter, default: Option<&str>) -> String {
+/// Name, kind, driver, memory and limits of an adapter.
+fn describe(adapter: &Adapter) -> String {
     let kind = match adapter.kind {
         AdapterKind::Discrete => "graphics card",
         AdapterKind::Integrated => "integrated GPU",
@@ -86,14 +91,18 @@ fn describe(adapter: &Adapter, default: Option<&str>) -> String {
         other => other,
     };
     let memory = adapter.memory_bytes.map_or_else(String::new, |bytes| format!(", {} of memory", gib(bytes)));
-    let Adapter { name, driver, driver_version, max_binding_bytes, workgroup_bytes, workgroup_threads, .. } = adapter;
+    let Adapter { name, driver, driver_version, workgroup_bytes, workgroup_threads, .. } = adapter;
+    let words = [driver.as_str(), driver_version].join(" ");
+    let driver = if words.trim().is_empty() { "unknown" } else { words.trim() };
+    let largest = match adapter.max_binding_bytes >> 20 {
+        mib @ 0..1024 => format!("{mib} MiB"),
+        _ => gib(adapter.max_binding_bytes),
+    };
     let [least, most] = adapter.subgroup;
     let subgroup = if least == most { format!("{least}") } else { format!("{least} to {most}") };
-    let chosen = default.map_or_else(String::new, |name| format!("; --device {name} takes this one"));
     format!(
-        "{name}: {kind}, {api}, driver {driver} {driver_version}{memory}, tensors up to {}, workgroups of \
-         {workgroup_threads} threads and {} KiB, subgroups of {subgroup}{chosen}",
-        gib(*max_binding_bytes),
+        "{name}: {kind}, {api}, driver {driver}{memory}, tensors up to {largest}, workgroups of {workgroup_threads} \
+         threads and {} KiB, subgroups of {subgroup}",
         workgroup_bytes / 1024,
     )
 }

@@ -176,7 +176,7 @@ mod wgpu_adapters {
                 let all = adapters()?;
                 let found = all.iter().find(|a| a.index_for(api) == Some(index)).ok_or_else(|| {
                     let count = all.iter().filter(|a| a.index_for(api).is_some()).count();
-                    Error::usage(format!("there is no `{text}`: {count} adapters were found, counted from 0"))
+                    Error::usage(format!("there is no `{text}`: the number of adapters is {count}, counted from 0"))
                         .hint("`burgess doctor` lists the adapters with their names")
                 })?;
                 if !found.is_reachable(api) {

@@ -71,7 +71,7 @@ fn adapter(name: &str, api: Api, choice: Choice) -> Result<Adapter> {
             .hint("install the GPU's driver with its Vulkan part, or a software driver (Debian: mesa-vulkan-drivers)"),
         (_, Choice::Software) => Error::usage(format!("`{name}`: none of the {count} adapters is a software adapter"))
             .hint("`burgess doctor` lists the adapters"),
-        _ => Error::usage(format!("there is no `{name}`: {count} adapters were found, counted from 0"))
+        _ => Error::usage(format!("there is no `{name}`: the number of adapters is {count}, counted from 0"))
             .hint("`burgess doctor` lists the adapters with their names"),
     })
 }

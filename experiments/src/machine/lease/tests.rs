@@ -204,9 +204,10 @@ fn child() -> Result<()> {
             continue;
         };
         // A killed process leaves its file; a living one must not be inside.
+        let own = fs::metadata(&dir)?;
         if let Ok(other) = fs::read_to_string(&inside)
-            && Path::new("/proc").join(&other).exists()
-            && !other.is_empty()
+            && let Ok(id) = other.parse()
+            && burgess_base::process::state(id, &own) != burgess_base::process::ProcessState::Ended
         {
             return Err(Error::failed(format!("{mine} and {other} are inside at once")));
         }

@@ -5,12 +5,13 @@ use burgess_base::stream::{normals, stream};
 use burgess_base::{Error, Result};
 use burgess_encoders::attention::{Bias, attend};
 use burgess_encoders::init::initialise;
+use burgess_encoders::operands::gelu;
 use burgess_probe::llm::{Compute, KvCache, Llm, LlmConfig, kernel};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
 use burn::nn::interpolate::{Interpolate2dConfig, InterpolateMode};
 use burn::nn::{EmbeddingConfig, LayerNormConfig};
 use burn::optim::GradientsParams;
-use burn::tensor::activation::{gelu, silu, softmax};
+use burn::tensor::activation::{silu, softmax};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -54,9 +55,9 @@ pub fn all() -> Vec<(String, f64, Computation)> {
     }
     add("decoder in bfloat16, where the device has it".into(), BFLOAT16, Box::new(bfloat16));
     add("gradients of convolution, norm and attention".into(), BACKWARD, Box::new(vision_gradients));
-    for (t, width) in [(16, 64), (13, 40)] {
-        let compute: Computation = Box::new(move |device| training_step(t, width, device));
-        add(format!("training steps of a decoder, width {width}"), BACKWARD, compute);
+    for (t, width, method) in [(16, 64, OptimiserMethod::AdamW), (13, 40, OptimiserMethod::Muon)] {
+        let compute: Computation = Box::new(move |device| training_steps(t, width, method, device));
+        add(format!("training steps of a decoder, {method:?}, width {width}"), BACKWARD, compute);
     }
     all
 }
@@ -225,11 +226,11 @@ fn vision_gradients(device: &Device) -> Result<Vec<f32>> {
     Ok(found)
 }
 
-/// Two steps of AdamW on a tiny LLaMA: losses, gradient norms, and the logits afterwards.
-fn training_step(t: usize, width: usize, device: &Device) -> Result<Vec<f32>> {
+/// Two steps of an optimiser on a tiny LLaMA: losses, gradient norms, and the logits afterwards.
+fn training_steps(t: usize, width: usize, method: OptimiserMethod, device: &Device) -> Result<Vec<f32>> {
     let device = device.clone().autodiff();
     let mut model = decoder(&LlmConfig::nano(width, 2, 53), &device)?;
-    let mut optimiser = Optimiser::new(OptimiserMethod::AdamW, [0.9, 0.95]);
+    let mut optimiser = Optimiser::new(method, [0.9, 0.95]);
     let settings = StepSettings { rate: &|_| Some(1e-2), total: 1.0, clip: 1.0, weight_decay: 0.1 };
     let (ids, targets) = (indices([2, t], 53, &device), indices([2 * t], 50, &device));
     let mut out = Vec::new();
