@@ -231,6 +231,7 @@ impl Lease {
             return Ok(None);
         }
         for older in all.iter().filter(|n| **n < generation) {
+            watch::forget(&file_of(path, *older));
             fs::remove_file(file_of(path, *older)).or_else(ignore_missing)?;
         }
         let held = Arc::new(Held {

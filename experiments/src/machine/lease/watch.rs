@@ -48,8 +48,9 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
     let now = server_time(super::directory(path)).unwrap_or(modified);
     let age = now.duration_since(modified).unwrap_or_default();
     let (limit, unchanged) = (record.interval() * MISSED, unchanged(path, &record, modified));
+    // What was seen is kept until the lease is taken over: whoever asks for the owner before the takeover must not make
+    // the takeover watch anew.
     if unchanged >= limit || (age >= limit && unchanged >= record.interval() * WATCHED) {
-        forget(path);
         return Ok(Look::Free);
     }
     Ok(Look::Held(record.owner(age)))
@@ -71,7 +72,8 @@ fn unchanged(path: &Path, record: &Record, modified: SystemTime) -> Duration {
     seen.unchanged
 }
 
-fn forget(path: &Path) {
+/// Forgets what was seen of a lease file that is released, or that has a successor.
+pub(super) fn forget(path: &Path) {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
 }
 
