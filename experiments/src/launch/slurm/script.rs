@@ -163,7 +163,9 @@ fn run(max_restarts: u32) -> String {
          \x20       echo \"not requeued: restarted ${{SLURM_RESTART_COUNT}} times already (--max-restarts)\" >&2\n\
          \x20       exit \"$code\"\n\
          \x20   fi\n\
-         \x20   scontrol requeue \"$SLURM_JOB_ID\" && exit 0\n\
+         \x20   # The last task of an array has the id of the whole array, so the id would requeue all its tasks.\n\
+         \x20   task=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}\n\
+         \x20   scontrol requeue \"$task\" && exit 0\n\
          \x20   echo \"scontrol requeue failed: submit what is left with burgess launch slurm\" >&2\n\
          \x20   exit \"$code\"\n\
          fi\n"
