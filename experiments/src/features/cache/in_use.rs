@@ -1,10 +1,10 @@
 //! Which entries of the cache are in use, and the removal of those that are not.
 //!
 //! A process that uses an entry keeps a lease of its own in `ENTRY/users/`, whose heartbeat shows other machines that it
-//! is alive: a file that is mapped into memory must not be removed on a network file system, or its reader crashes. An
-//! entry is removed in three steps: it is unused, it is renamed, and it is still unused. A process that begins to use an
-//! entry looks, after it has left its mark, whether the entry has still its name. So either the one that removes finds
-//! the mark and gives the entry its name back, or the one that uses it finds that the entry is gone and makes it anew.
+//! is alive: a file that is mapped into memory must not be removed on a network file system, or its reader crashes. A
+//! process that removes an entry takes the lease `evict` there first. Each of the two leaves its own mark, and then looks
+//! for that of the other: a user that finds a remover waits, and a remover that finds a user gives up. So an entry is
+//! never removed under a user, whatever the order.
 
 use super::FeatureCache;
 use crate::machine::lease::{self, Attempt, Lease};
@@ -14,18 +14,20 @@ use burgess_base::{Error, Result, process};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Time between two heartbeats of a process that uses an entry.
 const HEARTBEAT: Duration = Duration::from_mins(10);
 /// Age of a heartbeat of another machine, by the clock of the file server, at which its process no longer counts. It is
 /// long, because a process that was suspended goes on using what it has mapped.
 const FORGOTTEN: Duration = Duration::from_hours(24);
-/// Number of times that an entry is made anew because another process has just removed it.
-const TRIES: usize = 20;
+/// Time for which a process waits for those that remove an entry.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Name of the directory of marks in an entry.
 const USERS: &str = "users";
+/// Name of the lease of the process that removes the entry.
+const EVICT: &str = "evict";
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -39,30 +41,38 @@ impl InUse {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}-{number}", process::machine(), std::process::id());
         let path = dir.join(USERS).join(name);
-        let mut failure = None;
-        for _ in 0..TRIES {
-            let lease = match Lease::attempt_every(&path, HEARTBEAT) {
-                Ok(Attempt::Acquired(lease)) => lease,
-                Ok(Attempt::Busy(owner)) => {
-                    return Err(Error::failed(format!("{} is marked as used by {owner}", path.display())));
-                }
-                // Another process may have just removed the entry.
-                Err(e) => {
-                    failure = Some(e);
-                    continue;
-                }
-            };
-            lease::refresh(root)?;
-            match lease.check() {
-                Ok(()) => return Ok(Self(Some(lease))),
-                Err(e) if !lease.is_lost() => return Err(e),
-                Err(_) => failure = None,
+        let (deadline, mut failure) = (Instant::now() + PATIENCE, None);
+        while Instant::now() < deadline {
+            match Self::attempt(root, dir, &path) {
+                Ok(Some(mark)) => return Ok(mark),
+                Ok(None) => failure = None,
+                // Another process may have just removed the directory.
+                Err(e) => failure = Some(e),
             }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        let removed = || Error::failed(format!("{} was removed {TRIES} times before it was used", dir.display()));
+        let removed = || Error::failed(format!("{} is being removed again and again", dir.display()));
         Err(failure
             .unwrap_or_else(removed)
             .hint("set BURGESS_CACHE to another directory, or raise BURGESS_CACHE_GB, the limit of the cache"))
+    }
+
+    /// Leaves the mark and looks for a process that removes the entry; `None` if there is one or was one.
+    fn attempt(root: &Path, dir: &Path, path: &Path) -> Result<Option<Self>> {
+        let lease = match Lease::attempt_every(path, HEARTBEAT)? {
+            Attempt::Acquired(lease) => lease,
+            Attempt::Busy(owner) => {
+                return Err(Error::failed(format!("{} is marked as used by {owner}", path.display())));
+            }
+        };
+        let mark = Self(Some(lease));
+        if Lease::owner(&dir.join(USERS).join(EVICT))?.is_some() {
+            return Ok(None);
+        }
+        // The entry may have been renamed and removed in between.
+        lease::refresh(root)?;
+        let there = mark.0.as_ref().is_some_and(|lease| lease.check().is_ok());
+        Ok(there.then_some(mark))
     }
 }
 
@@ -123,38 +133,26 @@ impl FeatureCache {
     }
 }
 
-/// Whether a process uses the entry in this directory. An entry that cannot be read counts as used.
-fn is_used(dir: &Path) -> bool {
-    lease::any_held(&dir.join(USERS), FORGOTTEN).unwrap_or(true)
-}
-
 /// Removes an entry that no process uses; returns whether it did.
 fn remove_unused(dir: &Path) -> bool {
-    let gone = TemporaryPath::beside(dir);
-    if is_used(dir) || fs::rename(dir, gone.path()).is_err() {
+    let users = dir.join(USERS);
+    if is_used(&users) {
         return false;
     }
-    if !is_used(gone.path()) {
-        // Dropping the temporary path removes it.
-        return true;
+    // The lease is dropped after the entry is renamed, and then changes nothing.
+    let Ok(Attempt::Acquired(lease)) = Lease::attempt(&users.join(EVICT)) else { return false };
+    let gone = TemporaryPath::beside(dir);
+    if is_used(&users) || fs::rename(dir, gone.path()).is_err() {
+        lease.remove();
+        return false;
     }
-    // A process began to use the entry just before it was renamed.
-    if fs::rename(gone.path(), dir).is_err() {
-        give_back(gone.path(), dir);
-    }
-    false
+    // Dropping the temporary path removes it.
+    true
 }
 
-/// Moves the files of a renamed entry back, if the entry was made anew in between. Their contents stay where they are.
-fn give_back(from: &Path, to: &Path) {
-    for (from, to) in [(from.to_path_buf(), to.to_path_buf()), (from.join(USERS), to.join(USERS))] {
-        for file in fs::read_dir(from).into_iter().flatten().flatten() {
-            let path = to.join(file.file_name());
-            if file.file_type().is_ok_and(|kind| kind.is_file()) && !path.exists() {
-                let _ = fs::rename(file.path(), path);
-            }
-        }
-    }
+/// Whether a process uses the entry with this directory of users. One that cannot be read counts as used.
+fn is_used(users: &Path) -> bool {
+    lease::any_held(users, EVICT, FORGOTTEN).unwrap_or(true)
 }
 
 #[cfg(test)]
@@ -187,7 +185,8 @@ mod tests {
         cache.evict(&Progress::silent());
         assert!(a.exists() && !b.exists() && !c.exists() && d.exists(), "a is in use, d fits");
         drop(used);
-        assert!(fs::read_dir(a.join(USERS))?.next().is_none(), "the mark is gone");
+        let left: Vec<_> = fs::read_dir(a.join(USERS))?.flatten().map(|e| e.file_name()).collect();
+        assert!(left.is_empty(), "the mark is gone: {left:?}");
         entry(&cache, "e", 0)?;
         cache.evict(&Progress::silent());
         assert!(!a.exists() && d.exists());
@@ -208,25 +207,9 @@ mod tests {
             Ok(fs::File::options().write(true).open(&file)?.set_modified(SystemTime::now() - age)?)
         };
         write(Duration::from_hours(23))?;
-        assert!(is_used(&dir) && !remove_unused(&dir));
+        assert!(is_used(&dir.join(USERS)) && !remove_unused(&dir));
         write(Duration::from_hours(25))?;
-        assert!(!is_used(&dir) && remove_unused(&dir) && !dir.exists());
-        Ok(())
-    }
-
-    #[test]
-    fn an_entry_that_was_made_anew_gets_its_files_back() -> Result<()> {
-        let (_tmp, cache) = cache(0)?;
-        let dir = entry(&cache, "a", 0)?;
-        let mark = InUse::mark(&cache.root, &dir)?;
-        let gone = cache.root.join("gone");
-        fs::rename(&dir, &gone)?;
-        fs::create_dir_all(dir.join(USERS))?;
-        fs::write(dir.join("what.json"), "new")?;
-        give_back(&gone, &dir);
-        assert!(dir.join("00000.safetensors").exists() && is_used(&dir));
-        assert_eq!(fs::read_to_string(dir.join("what.json"))?, "new");
-        drop(mark);
+        assert!(!is_used(&dir.join(USERS)) && remove_unused(&dir) && !dir.exists());
         Ok(())
     }
 
@@ -248,20 +231,18 @@ mod tests {
         };
         let finished = std::sync::atomic::AtomicBool::new(false);
         let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
-            let remover = scope.spawn(|| {
-                let mut removed = 0;
+            scope.spawn(|| {
                 while !finished.load(Ordering::Relaxed) {
-                    removed += usize::from(remove_unused(&dir));
+                    remove_unused(&dir);
                 }
-                removed
             });
             let users: Vec<_> = (0..3).map(|_| scope.spawn(user)).collect();
             let outcomes = users.into_iter().filter_map(|user| user.join().ok()).collect();
             finished.store(true, Ordering::Relaxed);
-            assert!(remover.join().is_ok_and(|removed| removed > 0));
             outcomes
         });
         assert_eq!(outcomes.len(), 3, "a user panicked");
+        assert!(remove_unused(&dir) && !dir.exists(), "nobody uses it any more");
         outcomes.into_iter().collect()
     }
 }

@@ -49,8 +49,11 @@ pub const INTERVAL: Duration = Duration::from_secs(10);
 pub const MISSED: u32 = 5;
 /// Number of intervals for which a heartbeat is watched at least before a lease of another machine is stale.
 pub const WATCHED: u32 = 2;
-/// Number of times that a lease is tried if other processes take it and release it at the same time.
-const TRIES: usize = 1000;
+/// Time for which a lease is tried if other processes take it and release it at the same time, or if this machine
+/// remembers a name that does not exist any more: file systems remember names for a minute at most.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest pause between two such tries.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Exclusive ownership, kept by a thread that writes heartbeats, until this value is dropped.
 #[derive(Debug)]
@@ -102,23 +105,32 @@ impl Lease {
     pub fn attempt_every(path: &Path, interval: Duration) -> Result<Attempt> {
         let step = || format!("taking the lease on {}", path.display());
         fs::create_dir_all(directory(path)).with_context(step)?;
-        for _ in 0..TRIES {
+        let (deadline, mut pause) = (Instant::now() + PATIENCE, Duration::from_micros(100));
+        while Instant::now() < deadline {
             let generation = match newest(path).with_context(step)? {
-                None => 1,
+                None => Some(1),
                 Some(generation) => match watch::look(&file_of(path, generation)).with_context(step)? {
                     watch::Look::Held(owner) => return Ok(Attempt::Busy(owner)),
-                    watch::Look::Free => generation + 1,
-                    watch::Look::Gone => {
-                        watch::server_time(directory(path)).with_context(step)?;
-                        continue;
-                    }
+                    watch::Look::Free => Some(generation + 1),
+                    watch::Look::Gone => None,
                 },
             };
-            if let Some(lease) = Self::create(path, generation, interval).with_context(step)? {
+            if let Some(generation) = generation
+                && let Some(lease) = Self::create(path, generation, interval).with_context(step)?
+            {
                 return Ok(Attempt::Acquired(lease));
             }
+            // A change of the directory makes this machine list it anew.
+            watch::server_time(directory(path)).with_context(step)?;
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(PAUSE);
         }
-        Err(Error::failed(format!("{TRIES} other processes took the lease at the same time")).context(step()))
+        let tried = PATIENCE.as_secs();
+        Err(Error::failed(format!(
+            "for {tried} s other processes took and released the lease, or its file was not found"
+        ))
+        .context(step())
+        .hint("start the command again; if this happens again, name files on another file system"))
     }
 
     /// Waits for the lease on `path`. `waiting` is called with its present owner each time that it is not free, about
@@ -146,14 +158,22 @@ impl Lease {
     /// The directory cannot be read or written.
     pub fn owner(path: &Path) -> Result<Option<Owner>> {
         let step = || format!("reading the lease on {}", path.display());
-        loop {
-            let Some(generation) = newest(path).with_context(step)? else { return Ok(None) };
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(generation) = newest(path).with_context(step)? {
             match watch::look(&file_of(path, generation)).with_context(step)? {
                 watch::Look::Held(owner) => return Ok(Some(owner)),
-                watch::Look::Free => return Ok(None),
-                watch::Look::Gone => {}
+                watch::Look::Free => break,
+                watch::Look::Gone if Instant::now() > deadline => {
+                    return Err(Error::failed("its file is listed, but not found").context(step()));
+                }
+                watch::Look::Gone => {
+                    // This machine may list an old directory until it changes it; one that only reads waits.
+                    let _ = watch::server_time(directory(path));
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
+        Ok(None)
     }
 
     /// Checks on the file system that this process still owns the lease. Call it before writing what the lease
@@ -176,8 +196,10 @@ impl Lease {
     pub fn remove(mut self) {
         self.end();
         let record = self.held.record.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if record.is_some() && !self.is_lost() {
-            let _ = fs::remove_file(file_of(&self.held.path, self.held.generation));
+        if let Some(record) = record
+            && self.held.is_named(&record).unwrap_or(false)
+        {
+            let _ = fs::remove_file(self.held.file());
         }
     }
 
@@ -210,6 +232,7 @@ impl Lease {
         }
         for older in all.iter().filter(|n| **n < generation) {
             fs::remove_file(file_of(path, *older)).or_else(ignore_missing)?;
+            watch::forget(&file_of(path, *older));
         }
         let held = Arc::new(Held {
             path: path.to_path_buf(),
@@ -244,12 +267,13 @@ impl Drop for Lease {
     }
 }
 
-/// Whether a process holds any of the leases whose files lie in `dir`; false if there is no such directory. A process of
-/// another machine counts until its heartbeat is `limit` old by the clock of the file server.
+/// Whether a process holds any of the leases whose files lie in `dir`, except those of the name `but`; false if there is
+/// no such directory. A process of another machine counts until its heartbeat is `limit` old by the clock of the file
+/// server.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn any_held(dir: &Path, limit: Duration) -> std::io::Result<bool> {
+pub fn any_held(dir: &Path, but: &str, limit: Duration) -> std::io::Result<bool> {
     if !dir.is_dir() {
         return Ok(false);
     }
@@ -257,7 +281,8 @@ pub fn any_held(dir: &Path, limit: Duration) -> std::io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         // A lease that is being taken has a temporary name; its owner looks again when it has it.
-        if path.extension().is_some_and(|e| e == "tmp") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".tmp") || name.starts_with(&format!(".{but}-")) {
             continue;
         }
         let Some(record) = Record::read(&path)? else { continue };
@@ -308,15 +333,24 @@ impl Held {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(record) = record.as_mut() else { return Ok(false) };
         record.beat += 1;
-        let name = file_of(&self.path, self.generation);
-        if Record::read(&name)?.is_some_and(|found| found.token == record.token) {
-            match File::options().write(true).open(&name).and_then(|mut file| write(&mut file, record)) {
+        if self.is_named(record)? {
+            match File::options().write(true).open(self.file()).and_then(|mut file| write(&mut file, record)) {
                 Err(e) if record::is_gone(&e) => {}
                 other => return other.map(|()| true),
             }
         }
         let _ = self.lost.set(self.successor());
         Ok(false)
+    }
+
+    /// Path of the lease file.
+    fn file(&self) -> PathBuf {
+        file_of(&self.path, self.generation)
+    }
+
+    /// Whether the lease file is still the one that this process wrote.
+    fn is_named(&self, record: &Record) -> std::io::Result<bool> {
+        Ok(Record::read(&self.file())?.is_some_and(|found| found.token == record.token))
     }
 
     fn check(&self) -> Result<()> {
@@ -353,10 +387,11 @@ impl Held {
     /// Marks the lease as released.
     fn release(&self) {
         let Some(mut record) = self.record.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        record.released = true;
-        let name = file_of(&self.path, self.generation);
         // If this fails, the lease becomes stale.
-        let _ = File::options().write(true).open(name).and_then(|mut file| write(&mut file, &record));
+        if self.is_named(&record).unwrap_or(false) {
+            record.released = true;
+            let _ = File::options().write(true).open(self.file()).and_then(|mut file| write(&mut file, &record));
+        }
     }
 }
 
