@@ -40,7 +40,6 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
         other => other?,
     };
     if record.released || record.has_ended(&meta) {
-        forget(path);
         return Ok(Look::Free);
     }
     let modified = meta.modified()?;
@@ -48,9 +47,8 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
     let now = server_time(super::directory(path)).unwrap_or(modified);
     let age = now.duration_since(modified).unwrap_or_default();
     let (limit, unchanged) = (record.interval() * MISSED, unchanged(path, &record, modified));
-    // What was seen is kept until the lease is taken over: whoever asks for the owner before the takeover must not make
-    // the takeover watch anew.
     if unchanged >= limit || (age >= limit && unchanged >= record.interval() * WATCHED) {
+        // What was seen is remembered: whoever looks next, to take the lease, need not watch again.
         return Ok(Look::Free);
     }
     Ok(Look::Held(record.owner(age)))
@@ -72,7 +70,7 @@ fn unchanged(path: &Path, record: &Record, modified: SystemTime) -> Duration {
     seen.unchanged
 }
 
-/// Forgets what was seen of a lease file that is released, or that has a successor.
+/// Forgets what was seen of a lease file that does not exist any more.
 pub(super) fn forget(path: &Path) {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
 }
