@@ -207,7 +207,7 @@ fn fake_slurm(place: &TestDir) -> PathBuf {
 /// Runs burgess with the commands in `bin` before all others.
 fn with_slurm(place: &TestDir, bin: &Path, args: &[&str]) -> Output {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    place.burgess(args).env("PATH", path).output().expect("burgess starts")
+    place.burgess(args).env("PATH", path).env("COLUMNS", "200").output().expect("burgess starts")
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line, one file per verb, which parses the arguments, calls the library and prints.
 //!
-//! Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + N after signal
+//! N; after SIGUSR1 138, which asks to be started again.
 
 mod ask;
 mod bench;

@@ -2,6 +2,8 @@
 
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{print, print_json};
+use crate::run::cost::fit::PeakMemory;
+use crate::run::cost::gigabytes;
 use crate::run::store::SAVE_INTERVAL;
 use crate::run::train_model::{TrainOptions, plan_training, train_model};
 use crate::study::RunConfig;
@@ -91,7 +93,9 @@ pub fn run(args: Args) -> Result<()> {
         };
         let stages: String = rehearsal.stages.iter().map(stage).collect();
         let (directory, tokens) = (rehearsal.directory.display(), rehearsal.tokens);
-        return print(&format!("{stages}image tokens: {tokens}\ndirectory of the run: {directory}\n"));
+        let PeakMemory { part, estimate } = rehearsal.memory;
+        let memory = format!("peak memory: about {} (stage {part})", gigabytes(estimate.device));
+        return print(&format!("{stages}image tokens: {tokens}\n{memory}\ndirectory of the run: {directory}\n"));
     }
     let outcome = train_model(&run, &options, &Progress::new())?;
     if args.json {

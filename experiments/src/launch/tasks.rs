@@ -277,11 +277,11 @@ pub(crate) mod tests {
         assert_eq!(state("eval/nano-random-unfrozen/seed-0"), Some(TaskState::ToDo));
         assert_eq!(state("eval/oracle/seed-7"), Some(TaskState::Failed));
         assert_eq!(state("report"), Some(TaskState::ToDo));
-        let combined = list.find("train/nano-mae+nano-sup@grid=2/seed-7").expect("a task");
+        let combined = list.find("train/nano-mae+nano-sup-grid2/seed-7").expect("a task");
         assert_eq!(combined.depends_on, ["encode/nano-mae", "encode/nano-sup@grid=2"]);
         assert_eq!(combined.index, 5);
-        assert_eq!(list.find("eval/nano-mae+nano-sup@grid=2/seed-7").map(|task| task.index), Some(5));
-        assert_eq!(combined.outputs, [run_dir(dir.path(), "nano-mae+nano-sup@grid=2", 7).join("model")]);
+        assert_eq!(list.find("eval/nano-mae+nano-sup-grid2/seed-7").map(|task| task.index), Some(5));
+        assert_eq!(combined.outputs, [run_dir(dir.path(), "nano-mae+nano-sup-grid2", 7).join("model")]);
         Ok(())
     }
 

@@ -207,6 +207,8 @@ impl Shared {
 
 /// Time without a new kernel after which their compilation counts as finished.
 const QUIET: Duration = Duration::from_secs(3);
+/// Duration of a compilation from which it is shown: kernels that the driver finds in its cache take less.
+const NOTICEABLE: Duration = Duration::from_secs(3);
 
 /// Observes the number of kernels compiled so far, to tell when compilation keeps a step waiting.
 #[derive(Default)]
@@ -235,7 +237,7 @@ struct Series {
 enum Event {
     /// Nothing that is worth showing.
     Nothing,
-    /// Kernels are being compiled, for longer than between two observations.
+    /// Kernels have been compiled for [`NOTICEABLE`].
     Begun,
     /// Their compilation goes on; this many were compiled so far.
     Compiling { kernels: u64 },
@@ -255,10 +257,11 @@ impl Compilation {
         let kernels = count - series.before;
         if fresh {
             series.last = now;
-            return match std::mem::replace(&mut series.shown, true) {
-                true => Event::Compiling { kernels },
-                false => Event::Begun,
-            };
+            if series.shown {
+                return Event::Compiling { kernels };
+            }
+            series.shown = now.saturating_sub(series.begun) >= NOTICEABLE;
+            return if series.shown { Event::Begun } else { Event::Nothing };
         }
         if now.saturating_sub(series.last) < QUIET {
             return Event::Nothing;
@@ -458,7 +461,7 @@ mod tests {
     fn a_long_compilation_of_kernels_is_shown() {
         let (progress, _, lines) = kept();
         let mut compilation = Compilation::default();
-        let counts = [0, 0, 5, 20, 30, 30, 30, 30, 30, 31, 31, 31, 31];
+        let counts = [0, 0, 5, 20, 30, 40, 45, 45, 45, 45, 46, 47, 47, 47, 47, 47];
         let mut events = Vec::new();
         for (second, count) in (0..).zip(counts) {
             let event = compilation.observe(count, Duration::from_secs(second));
@@ -474,7 +477,7 @@ mod tests {
             *locked(&lines),
             [
                 "[   0.0 s] compiling kernels for wgpu, each on its first use",
-                "[   0.0 s] compiled 30 kernels for wgpu within 2 s",
+                "[   0.0 s] compiled 45 kernels for wgpu within 4 s",
             ]
         );
     }

@@ -142,7 +142,7 @@ fn make(
     let missing = missing(study);
     let device = devices.names().join(", ");
     let largest = costs.iter().map(|c: &PlannedCost| c.memory.estimate.device).fold(0.0, f64::max);
-    let need = free_memory.device.map(|free| MemoryNeed { run: largest as u64, free });
+    let need = free_memory.map(|free| MemoryNeed { run: largest as u64, free });
     let workers = devices.workers(options.jobs, study.arms.len() * study.seeds.len(), need);
     let time = match (time, corpora) {
         (Some(stated), Some(corpora)) => {
@@ -207,6 +207,7 @@ impl PlanView<'_> {
             model,
             cost: &cost.cost,
             runs: self.study.seeds.iter().map(|seed| run(arm, seed)).collect(),
+            fits: cost.problem.is_none(),
         });
         let arms: Vec<TimedArm<'_>> = arms.collect();
         let config = &self.study.evaluator;
@@ -395,7 +396,7 @@ impl StudyPlan {
         if let Some(first) = self.costs.first() {
             let devices = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
             text += "#\n";
-            text += &said(&format!("Estimates for one run; memory is that of a tune step: {devices} | host of a GPU"));
+            text += &said(&format!("Estimates for one run; memory is that of a tune step: {devices}"));
             let head = ["arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features", "memory"];
             let mut rows = vec![head.map(String::from).to_vec()];
             rows.extend(self.costs.iter().map(row));
@@ -417,18 +418,16 @@ impl StudyPlan {
 
     /// Formats whether the runs fit into memory, a line for each arm.
     fn memory_text(&self, said: &dyn Fn(&str) -> String, width: usize) -> String {
-        let place = if self.free_memory.host.is_some() { "the device with the least" } else { "the device" };
-        let mut text = said(&match self.free_memory.device {
+        let mut text = said(&match self.free_memory {
             Some(free) => {
-                format!("Peak memory of one run on {}; {} are free on {place}", self.device, gigabytes(free as f64))
+                format!("Peak memory of one run on {}, where {} are free", self.device, gigabytes(free as f64))
             }
             None => format!("Peak memory of one run on {}, whose free memory is not known", self.device),
         });
         let rows = self.costs.iter().map(|planned| {
             let PeakMemory { part, estimate } = planned.memory;
-            let beside = format!("{}, {} on the host", gigabytes(estimate.device), gigabytes(estimate.host));
-            let need = if self.free_memory.host.is_some() { beside } else { gigabytes(estimate.device) };
-            let verdict = match (&planned.problem, self.free_memory.device) {
+            let need = gigabytes(estimate.device);
+            let verdict = match (&planned.problem, self.free_memory) {
                 (Some(_), _) => "does not fit",
                 (None, Some(_)) => "fits",
                 (None, None) => "not checked",
@@ -467,8 +466,7 @@ fn row(PlannedCost { arm, cost, .. }: &PlannedCost) -> Vec<String> {
         None => cost.tune.steps.to_string(),
     };
     let flops = cost.align.as_ref().map_or(0.0, |s| s.flops) + cost.tune.flops + cost.encoding_flops;
-    let host = cost.tune.memory.last().map(|(_, estimate)| estimate.host);
-    let memory = cost.tune.memory.iter().map(|(_, estimate)| estimate.device).chain(host).map(gigabytes);
+    let memory = cost.tune.memory.iter().map(|(_, estimate)| gigabytes(estimate.device));
     let memory = memory.collect::<Vec<_>>().join(" | ");
     vec![
         arm.clone(),
@@ -500,7 +498,7 @@ mod tests {
                 let (llm, devices) = (llm_config(&study.evaluator.llm)?, DeviceSet::open("flex", &Progress::silent())?);
                 let corpora = corpora(&study).ok_or_else(|| Error::failed("the sizes of the data are not known"))?;
                 let view = PlanView { study: &study, llm: &llm, evaluator: None, devices: &devices };
-                let costs = view.costs(&models(&study, &llm)?, corpora, FreeMemory { device: None, host: None })?;
+                let costs = view.costs(&models(&study, &llm)?, corpora, None)?;
                 let most = costs.iter().filter_map(|c| Some(c.cost.tune.memory.last()?.1.device / 1e9));
                 Ok(most.fold((f64::MAX, 0.0), |(least, most), gb| (gb.min(least), gb.max(most))))
             };

@@ -6,11 +6,11 @@ use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::lease::Owner;
 use crate::machine::progress::Progress;
 use crate::machine::workers;
-use crate::machine::{paths, shell, stop};
+use crate::machine::{memory, paths, shell, stop};
 use crate::run::arm_run::run_arm;
-use crate::run::cost::CorpusSize;
 use crate::run::cost::arms::ArmModel;
 use crate::run::cost::fit::{FreeMemory, PeakMemory};
+use crate::run::cost::{self, CorpusSize, gigabytes};
 use crate::run::evaluator::Evaluator;
 use crate::run::provenance::{self, Provenance};
 use crate::run::sharing::{self, OpenRun, RunFate};
@@ -119,7 +119,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         })
         .collect();
     let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
-    if free.device.is_none() {
+    if free.is_none() {
         let names = devices.names().join(", ");
         progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
     }
@@ -173,7 +173,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let source = evaluator.config.features;
         let peaks = left.iter().filter_map(|run| fits.get(&run.arm.name())?.as_ref().ok()?.peak.as_ref().ok());
         let largest = peaks.map(|peak| peak.estimate.device).fold(0.0, f64::max);
-        let need = free.device.map(|free| MemoryNeed { run: largest as u64, free });
+        let need = free.map(|free| MemoryNeed { run: largest as u64, free });
         let workers = devices.workers(options.jobs, runs.len(), need);
         if let Some(note) = devices.memory_note(&workers, runs.len().min(left.len()), need) {
             progress.line(&note);
@@ -202,6 +202,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             run_arm(&evaluator, &devices.get(on), arm, seed, &parts, &digests, store, options.stage, progress)
         };
         // Runs on which other processes work are left to them; this process takes over those whose process ends.
+        let side = workers.devices.len().min(left.len());
         let bar = progress.bar("runs", left.len() as u64);
         let mut told = false;
         let mut elsewhere: Vec<OpenRun> = Vec::new();
@@ -228,6 +229,11 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             if !elsewhere.is_empty() {
                 (left, elsewhere) = sharing::wait_for_any(elsewhere, &mut told, progress)?;
             }
+        }
+        let peak = memory::peak();
+        if devices.is_cpu() && largest > 0.0 && peak > 0 {
+            let (peak, estimated) = (gigabytes(peak as f64), gigabytes(cost::memory::side_by_side(largest, side)));
+            progress.line(&format!("peak memory {peak}; the estimate for {side} runs at once was {estimated}"));
         }
     }
     let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune.examples.len());

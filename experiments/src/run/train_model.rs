@@ -5,6 +5,8 @@ use crate::features::{EncoderFeatures, FrozenFeatures, PreparedEncoder};
 use crate::machine::device_set::DeviceSet;
 use crate::machine::progress::Progress;
 use crate::machine::workers::{self, Parallelism};
+use crate::run::cost::arms::ArmModel;
+use crate::run::cost::fit::PeakMemory;
 use crate::run::evaluator::Evaluator;
 use crate::run::store::RunStore;
 use crate::run::training::{TrainJob, train};
@@ -31,6 +33,13 @@ pub struct TrainOptions {
     pub save_interval: Duration,
 }
 
+impl TrainOptions {
+    /// Directory of a run.
+    fn directory(&self, run: &RunConfig) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name))
+    }
+}
+
 /// The outputs of `burgess train`.
 #[derive(Debug, Serialize)]
 pub struct TrainOutcome {
@@ -48,6 +57,7 @@ struct CheckedRun {
     encoders: Vec<PreparedEncoder>,
     notes: Vec<String>,
     positions: usize,
+    memory: PeakMemory,
 }
 
 /// Opens the parts of a run and makes all checks that are possible before the first step.
@@ -66,9 +76,21 @@ fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result
     let positions = checks::check_arm(&run.evaluator, &evaluator.llm, &arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(&arm, positions)?;
     evaluator.check_truth(&cards)?;
+    let model =
+        ArmModel::new(&run.evaluator, &arm, cards.iter().map(|card| (*card).clone()).collect(), &evaluator.llm.config)?;
+    let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
+    if free.is_none() {
+        progress.line(&format!(
+            "note: the free memory of {} is not known: whether the run fits is not checked",
+            options.device
+        ));
+    }
+    let memory = model.run_memory(&run.evaluator, &arm, &evaluator.llm.config, corpora, None, &devices);
+    let trained = options.directory(run).join("model").is_dir();
+    let memory = if trained { memory.peak()? } else { memory.check(free)? };
     let notes = evaluator.notes(cards);
     notes::print_notes(&notes, progress);
-    Ok(CheckedRun { evaluator, encoders, notes, positions })
+    Ok(CheckedRun { evaluator, encoders, notes, positions, memory })
 }
 
 /// Report of `burgess train --dry-run` on a run that passes all checks.
@@ -80,6 +102,8 @@ pub struct TrainPlan {
     pub stages: Vec<(String, usize, usize)>,
     /// Number of positions that an image takes in the language model.
     pub tokens: usize,
+    /// Estimated memory of the stage that needs most.
+    pub memory: PeakMemory,
     /// Assumptions about encoders, language model and recipe.
     pub notes: Vec<String>,
 }
@@ -89,9 +113,9 @@ pub struct TrainPlan {
 /// # Errors
 /// As [`train_model`], for all errors that are found before the first step.
 pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<TrainPlan> {
-    let directory = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
+    let directory = options.directory(run);
     checks::check_writable(&directory)?;
-    let CheckedRun { evaluator, notes, positions: tokens, .. } = check(run, options, progress)?;
+    let CheckedRun { evaluator, notes, positions: tokens, memory, .. } = check(run, options, progress)?;
     let recipe = &run.evaluator.recipe;
     let stages = [
         ("align", recipe.align.as_ref(), evaluator.align.as_ref()),
@@ -101,7 +125,7 @@ pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progres
         let n = set?.examples.len();
         Some((name.to_string(), n, stage?.total_steps(n)))
     });
-    Ok(TrainPlan { directory, stages: stages.collect(), tokens, notes })
+    Ok(TrainPlan { directory, stages: stages.collect(), tokens, memory, notes })
 }
 
 /// Trains a run, continuing where an earlier call stopped.
@@ -110,7 +134,7 @@ pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progres
 /// Something that the file names is missing or does not fit (found before the first step), another burgess process
 /// works in the directory, or the training fails.
 pub fn train_model(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result<TrainOutcome> {
-    let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
+    let dir = options.directory(run);
     checks::check_writable(&dir)?;
     // An existing run is claimed before the checks; the directory of a new run is created only after they pass.
     let store = RunStore::at(&dir);

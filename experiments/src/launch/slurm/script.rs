@@ -116,6 +116,11 @@ fn commands(tasks: &[&Task], is_array: bool) -> String {
         1 => 0,
         _ => (0..first.command.len()).take_while(in_common).count(),
     };
+    // The name of an option stays with its value.
+    let common = match common.checked_sub(1).and_then(|last| first.command.get(last)) {
+        Some(word) if word.starts_with("--") => common - 1,
+        _ => common,
+    };
     let mut text = String::new();
     if common > 0 {
         let _ = writeln!(text, "command=({})", line(&first.command[..common]));
@@ -156,7 +161,9 @@ fn run(max_restarts: u32) -> String {
          \x20       echo \"not requeued: restarted ${{SLURM_RESTART_COUNT}} times already (--max-restarts)\" >&2\n\
          \x20       exit \"$code\"\n\
          \x20   fi\n\
-         \x20   scontrol requeue \"$SLURM_JOB_ID\" && exit 0\n\
+         \x20   # The last task of an array has the id of the whole array, so the id would requeue all its tasks.\n\
+         \x20   task=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}\n\
+         \x20   scontrol requeue \"$task\" && exit 0\n\
          \x20   echo \"scontrol requeue failed: submit what is left with burgess launch slurm\" >&2\n\
          \x20   exit \"$code\"\n\
          fi\n"

@@ -80,12 +80,7 @@ impl DeviceSet {
     /// # Errors
     /// The environment variable with the user's limit is invalid.
     pub fn free_for_runs(&self) -> Result<FreeMemory> {
-        let (limit, host) = (memory::limit()?, memory::available());
-        Ok(FreeMemory {
-            device: limit.or_else(|| self.free_memory()),
-            // A limit overrules the estimates on the host too.
-            host: if self.is_cpu() || limit.is_some() { None } else { host },
-        })
+        Ok(memory::limit()?.or_else(|| self.free_memory()))
     }
 }
 

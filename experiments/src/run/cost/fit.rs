@@ -29,14 +29,8 @@ pub struct RunMemory<'a> {
     pub samplers: bool,
 }
 
-/// Free memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct FreeMemory {
-    /// Of the device; `None` if it is not known.
-    pub device: Option<u64>,
-    /// Of the host; `None` if it is not known.
-    pub host: Option<u64>,
-}
+/// Free memory of a device in bytes; `None` if it is not known.
+pub type FreeMemory = Option<u64>;
 
 /// The part of a run that needs most memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -47,12 +41,9 @@ pub struct PeakMemory {
     pub estimate: MemoryEstimate,
 }
 
-impl FreeMemory {
-    /// Whether an estimate fits; memory that is not known is taken to be enough.
-    fn holds(self, estimate: &MemoryEstimate) -> bool {
-        let fits = |free: Option<u64>, need: f64| free.is_none_or(|free| need <= free as f64);
-        fits(self.device, estimate.device) && fits(self.host, estimate.host)
-    }
+/// Whether an estimate fits; memory that is not known is taken to be enough.
+fn fits(free: FreeMemory, estimate: &MemoryEstimate) -> bool {
+    free.is_none_or(|free| estimate.device <= free as f64)
 }
 
 impl RunMemory<'_> {
@@ -72,10 +63,7 @@ impl RunMemory<'_> {
                 estimate: self.inputs.answering_memory(length, answer, profile)?,
             });
         }
-        let most = parts.into_iter().max_by(|a, b| {
-            let key = |p: &PeakMemory| p.estimate.device.max(p.estimate.host);
-            key(a).total_cmp(&key(b))
-        });
+        let most = parts.into_iter().max_by(|a, b| a.estimate.device.total_cmp(&b.estimate.device));
         Ok(most.unwrap_or(PeakMemory { part: "nothing", estimate: MemoryEstimate::default() }))
     }
 
@@ -90,14 +78,8 @@ impl RunMemory<'_> {
     /// It does not fit; the error says what needs how much, and the hint which settings would fit.
     pub fn check(&self, free: FreeMemory) -> Result<PeakMemory> {
         let peak = self.peak()?;
-        if free.holds(&peak.estimate) {
-            return Ok(peak);
-        }
         let e = peak.estimate;
-        let (need, there, place) = match free.device {
-            Some(there) if e.device > there as f64 => (e.device, there, self.device),
-            _ => (e.host, free.host.unwrap_or_default(), "the host"),
-        };
+        let Some(there) = free.filter(|_| !fits(free, &e)) else { return Ok(peak) };
         let detail: Vec<String> = [
             ("weights", e.weights),
             ("moments of the optimiser", e.moments),
@@ -106,14 +88,15 @@ impl RunMemory<'_> {
             ("logits", e.logits),
         ]
         .into_iter()
-        .filter(|(_, bytes)| *bytes >= 0.01 * need)
+        .filter(|(_, bytes)| *bytes >= 0.01 * e.device)
         .map(|(what, bytes)| format!("{what} {}", gigabytes(bytes)))
         .collect();
         let what =
             if peak.part == "answering" { "answering needs".into() } else { format!("the stage {} needs", peak.part) };
         Err(Error::failed(format!(
-            "{what} about {} of memory on {place}, {} are free ({}; they do not all reach their peak at once)",
-            gigabytes(need),
+            "{what} about {} of memory on {}, {} are free ({}; they do not all reach their peak at once)",
+            gigabytes(e.device),
+            self.device,
             gigabytes(there as f64),
             detail.join(", ")
         ))
@@ -135,12 +118,11 @@ impl RunMemory<'_> {
                 continue;
             }
             let estimate = self.training(&changed, *corpus)?;
-            let need = if free.device.is_some() { estimate.device } else { estimate.host };
-            least = least.min(need);
-            if free.holds(&estimate) {
+            least = least.min(estimate.device);
+            if fits(free, &estimate) {
                 single |= settings.len() == 1;
                 seen.insert(keys);
-                offered.push(format!("{} ({})", settings.join(" and "), gigabytes(need)));
+                offered.push(format!("{} ({})", settings.join(" and "), gigabytes(estimate.device)));
             }
         }
         Ok(match offered.is_empty() {
@@ -191,5 +173,97 @@ impl RunMemory<'_> {
             }
         }
         single.into_iter().chain(pairs).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::ArmCard;
+    use crate::run::cost::arms::ArmModel;
+    use crate::study::{Arm, StudyConfig};
+    use burgess_probe::llm::LlmConfig;
+
+    /// Does `work` with the memory of a run that trains a language model of width 512 in this stage.
+    fn with_run<R>(stage: &str, work: impl FnOnce(RunMemory<'_>) -> Result<R>) -> Result<R> {
+        let stage: Stage =
+            toml::from_str(&format!("steps = 4\nlr = 1e-5\n{stage}")).map_err(|e| Error::failed(e.to_string()))?;
+        let llm = LlmConfig::nano(512, 8, 16_384);
+        let (evaluator, arm) = (StudyConfig::open("nano")?.evaluator, Arm::parse("nano-clip")?);
+        let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, &evaluator)).collect::<Result<Vec<_>>>()?;
+        let model = ArmModel::new(&evaluator, &arm, cards, &llm)?;
+        let corpus = CorpusSize { samples: 100, text_tokens: 200, longest: Some(300), supervised: 50.0 };
+        work(RunMemory {
+            inputs: model.inputs(&llm, true),
+            stages: vec![("tune", stage, corpus)],
+            asked: Some([100, 20]),
+            device: "flex",
+            computes_bf16: false,
+            samplers: false,
+        })
+    }
+
+    fn free(gb: f64) -> FreeMemory {
+        Some((gb * 1e9) as u64)
+    }
+
+    const BOTH: &str = "batch = 32\ntrainable = [\"connector\", \"llm\"]";
+
+    #[test]
+    fn what_does_not_fit_says_what_would() -> Result<()> {
+        with_run(BOTH, |run| {
+            let peak = run.check(free(100.0))?;
+            assert_eq!(peak.part, "tune");
+            let need = peak.estimate.device / 1e9;
+            assert!(run.check(None).is_ok(), "not known is no refusal");
+            // A little less than is needed: the smallest change of each kind is offered.
+            let e = run.check(free(0.95 * need)).unwrap_err();
+            assert!(e.to_string().contains("the stage tune needs about") && e.to_string().contains("on flex"), "{e}");
+            let hint = e.hint_text().unwrap_or_default();
+            for part in ["accumulate = 2 (", "checkpointing = true (", "lora = { rank = 128, ", LIMIT_VARIABLE] {
+                assert!(hint.contains(part), "{hint}");
+            }
+            assert!(!hint.contains("accumulate = 4") && !hint.contains("bf16") && !hint.contains(" and "), "{hint}");
+            // Each setting that is offered fits when it is made.
+            let (name, stage, corpus) = &run.stages[0];
+            let changed = Stage { accumulate: 2, ..stage.clone() };
+            assert!(run.training(&changed, *corpus)?.device <= 0.95e9 * need, "{name}");
+            // Weights and moments alone do not fit: only LoRA helps, alone or with another setting.
+            let least = run.check(free(0.3)).unwrap_err();
+            let hint = least.hint_text().unwrap_or_default();
+            assert!(
+                hint.contains("lora = {") && hint.contains(" and ") && !hint.contains("fits: accumulate"),
+                "{hint}"
+            );
+            let none = run.check(free(0.01)).unwrap_err();
+            assert!(none.hint_text().is_some_and(|h| h.contains("no gradient accumulation")), "{none}");
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_set_already_is_not_offered() -> Result<()> {
+        let stage = format!("{BOTH}\naccumulate = 32\ncheckpointing = true");
+        with_run(&stage, |run| {
+            let need = run.peak()?.estimate.device / 1e9;
+            let e = run.check(free(0.9 * need)).unwrap_err();
+            let hint = e.hint_text().unwrap_or_default();
+            assert!(
+                hint.contains("lora") && !hint.contains("accumulate =") && !hint.contains("checkpointing ="),
+                "{hint}"
+            );
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_run_that_only_answers_needs_less() -> Result<()> {
+        with_run(BOTH, |mut run| {
+            let before = run.peak()?.estimate.device;
+            run.stages.clear();
+            assert!(run.peak()?.estimate.device < before);
+            assert_eq!(run.peak()?.part, "answering");
+            Ok(())
+        })
     }
 }

@@ -14,7 +14,7 @@ use crate::run::evaluator::Evaluator;
 use crate::run::store::RunStore;
 use crate::run::training;
 use crate::study::{Arm, EvaluatorConfig, FeatureSourceKind, Freeze};
-use burgess_base::{Error, Result};
+use burgess_base::{Error, ErrorKind, Result};
 use burgess_probe::llm::LlmConfig;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -37,6 +37,8 @@ pub struct TimedArm<'a> {
     pub cost: &'a CostEstimate,
     /// Stores of the arm's runs.
     pub runs: Vec<RunStore>,
+    /// Whether a run fits into memory; one that does not is not measured.
+    pub fits: bool,
 }
 
 /// What the estimate is made from, beside the arms.
@@ -205,16 +207,24 @@ fn speeds(
     for unfrozen in [false, true] {
         let Some(arm) = arms.iter().find(|arm| (arm.arm.freeze == Freeze::Unfrozen) == unfrozen) else { continue };
         let predicted = step_operations(arm) * from_products;
-        if predicted > LONGEST_STEP {
-            training.insert(unfrozen, from_products);
-            basis = format!(
-                "operations, {:.3} TFLOP/s of a matrix product on this device, and a factor of {OVERHEAD} for all other \
-                 work: a training step is too long to measure (about {predicted:.0} s)",
-                rate / 1e12
-            );
-            continue;
-        }
-        let (per_operation, question) = steps(inputs, arm, side)?;
+        let found = match (arm.fits, predicted <= LONGEST_STEP) {
+            (true, true) => steps(inputs, arm, side),
+            (false, _) => Err(Error::failed("it does not fit into memory")),
+            (true, false) => Err(Error::failed(format!("it would take about {predicted:.0} s"))),
+        };
+        let (per_operation, question) = match found {
+            Ok(found) => found,
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+            Err(e) => {
+                training.insert(unfrozen, from_products);
+                basis = format!(
+                    "operations, {:.3} TFLOP/s of a matrix product on this device, and a factor of {OVERHEAD} for all \
+                     other work; a training step was not measured: {e}",
+                    rate / 1e12
+                );
+                continue;
+            }
+        };
         training.insert(unfrozen, per_operation);
         if let Some(question) = question.filter(|_| !unfrozen || training.len() == 1) {
             answering = question * questions as f64;
