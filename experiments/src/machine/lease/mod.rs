@@ -232,6 +232,7 @@ impl Lease {
         }
         for older in all.iter().filter(|n| **n < generation) {
             fs::remove_file(file_of(path, *older)).or_else(ignore_missing)?;
+            watch::forget(&file_of(path, *older));
         }
         let held = Arc::new(Held {
             path: path.to_path_buf(),
