@@ -133,14 +133,19 @@ impl CostInputs<'_> {
         let table = 4.0 * p.tied;
         // With checkpointing the gradients of a block are taken before the next block is computed.
         let forward = activations + logits + if checkpointing { table } else { 0.0 };
-        let backward = gradients + table + if checkpointing { block + copies } else { 0.0 };
+        // With accumulation they are added to the sums at once, so that only those of one block exist beside the sums.
+        let own = if checkpointing && stage.accumulate > 1 { gradients / layers.max(1.0) } else { gradients };
+        let backward = own + table + if checkpointing { block + copies } else { 0.0 };
         let encoding = if self.cached || stage.trains(ParameterGroup::Encoder) {
             0.0
         } else {
             self.encoding_activations(shape.rows.min(ENCODED))?
         };
         // On the CPU the update is one pass over each parameter, in place.
-        let update = if device.cpu { 0.0 } else { gradients + 4.0 * UPDATE * p.largest };
+        let update = match device.cpu {
+            true => 0.0,
+            false => (if stage.accumulate > 1 { 0.0 } else { gradients }) + 4.0 * UPDATE * p.largest,
+        };
         let step = forward.max(backward).max(encoding).max(update);
         let process = if device.cpu { PROCESS } else { 0.0 };
         Ok(MemoryEstimate {
