@@ -65,14 +65,15 @@ pub(super) fn adamw_step(
     let decay = factors.decay(axes, rate);
     let [b1, b2] = factors.betas;
     let [step_size, root] = factors.adamw(rate);
-    let g = grad.mul_scalar(factors.scale);
-    let m = moments.first.clone();
-    let m = m.clone() + (g.clone() - m).mul_scalar(1.0 - b1);
-    let v = moments.second.take().unwrap_or_else(|| g.zeros_like());
-    let v = v.mul_scalar(b2) + g.square().mul_scalar(1.0 - b2);
+    let (scale, eps) = (factors.scale, EPSILON as f32);
+    // Each operation is a kernel launch, so that constant factors are multiplied on the host.
+    let m = moments.first.clone().mul_scalar(b1) + grad.clone().mul_scalar(scale * (1.0 - b1));
+    let v = moments.second.take().unwrap_or_else(|| grad.zeros_like());
+    let v = v.mul_scalar(b2) + grad.square().mul_scalar(scale * scale * (1.0 - b2));
     moments.first = m.clone();
     moments.second = Some(v.clone());
-    values.mul_scalar(decay) - m.mul_scalar(step_size) / v.sqrt().div_scalar(root).add_scalar(EPSILON as f32)
+    let values = if decay == 1.0 { values } else { values.mul_scalar(decay) };
+    values - m.mul_scalar(step_size * root) / v.sqrt().add_scalar(eps * root)
 }
 
 /// Applies one Muon step to a matrix of `shape`; returns its new values, `[elements]`.

@@ -3,6 +3,8 @@
 mod finite;
 mod loss;
 mod recompute;
+#[cfg(test)]
+mod tests;
 mod training_state;
 
 pub(crate) use finite::{diverged, finite_weights};
@@ -127,10 +129,23 @@ pub struct StageRun<'a> {
 /// finite or give a loss that is not, or the state cannot be saved. A state that was saved
 /// earlier stays.
 pub fn train_stage(
+    model: Mllm,
+    examples: &dyn Examples,
+    features: &dyn FeatureSource,
+    run: &mut StageRun,
+) -> Result<StageOutcome<Mllm>> {
+    // On the CPU the same cores read and compute, so nothing is gained by reading ahead.
+    let prefetches = !transfer::is_host(run.device);
+    train(model, examples, features, run, prefetches)
+}
+
+/// [`train_stage`], where `prefetches` says whether a second thread prepares the micro-batches.
+fn train(
     mut model: Mllm,
     examples: &dyn Examples,
     features: &dyn FeatureSource,
     run: &mut StageRun,
+    prefetches: bool,
 ) -> Result<StageOutcome<Mllm>> {
     let stage = run.stage;
     stage.check()?;
@@ -176,7 +191,6 @@ pub fn train_stage(
         }
         model = saved.restore(model, stage, &mut optimiser)?;
     }
-    let prefetches = !transfer::is_host(&device);
     let micro_batches =
         MicroBatches { examples, stage, stream: &stream, seed: run.seed, step: first, total, left: None };
     let make = |part: MicroBatch| part.prepare(examples, features, &device);

@@ -85,7 +85,8 @@ pub fn launch(
         }
     }
     let mut record = SubmittedJobs::read(&dir)?;
-    let queued = queued(&record, slurm)?;
+    let is_left = list.left(None).next().is_some();
+    let queued = if is_left { queued(&record, slurm)? } else { BTreeMap::new() };
     let submissions = plan(list, &queued, options.max_parallel, options.after_encode);
     let waiting = list.left(None).filter(|task| queued.contains_key(&task.id)).count();
     let mut jobs: Vec<String> = Vec::new();

@@ -70,7 +70,10 @@ pub fn plan(
         plan.len() - 1
     };
 
-    let encode: Vec<&Task> = fresh(StudyStage::Encode).collect();
+    // Features that only trainings need which are queued already are made by an earlier submission, or by themselves.
+    let needed: BTreeSet<&str> =
+        fresh(StudyStage::Train).flat_map(|task| &task.depends_on).map(String::as_str).collect();
+    let encode: Vec<&Task> = fresh(StudyStage::Encode).filter(|task| needed.contains(task.id.as_str())).collect();
     let mut features: Vec<JobReference> = queued_jobs(list, queued, &[StudyStage::Encode]);
     if !encode.is_empty() {
         features.push(JobReference::New(submit("encode_job".into(), StudyStage::Encode, encode, Vec::new())));

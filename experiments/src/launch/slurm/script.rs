@@ -142,11 +142,13 @@ fn run(max_restarts: u32) -> String {
         "\n\
          # Slurm sends USR1 to this shell only, and bash runs a trap only between commands: so the command runs in\n\
          # the background, and the traps forward the signals. A trap interrupts `wait`, which then begins again.\n\
-         forward() {{ interrupted=1; [ -n \"$child\" ] && kill -s \"$1\" \"$child\" 2>/dev/null; }}\n\
+         child= signal=\n\
+         forward() {{ signal=$1; interrupted=1; [ -n \"$child\" ] && kill -s \"$1\" \"$child\" 2>/dev/null; }}\n\
          trap 'forward USR1' USR1\n\
          trap 'forward TERM' TERM\n\
          \"${{command[@]}}\" &\n\
          child=$!\n\
+         [ -n \"$signal\" ] && kill -s \"$signal\" \"$child\" 2>/dev/null\n\
          interrupted=1\n\
          while [ -n \"$interrupted\" ]; do\n\
          \x20   interrupted=\n\

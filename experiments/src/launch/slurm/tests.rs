@@ -86,6 +86,12 @@ fn what_is_left_is_submitted() -> Result<()> {
     known.insert("eval/nano-sup/seed-7".into(), queued("103", Some(4)));
     known.insert("report".into(), queued("104", None));
     insta::assert_snapshot!("commands-again", commands(&list, &known)?);
+    // The features are there and all trainings are queued: no features are computed again.
+    known.retain(|task, _| task.starts_with("eval/"));
+    for task in list.left(Some(StudyStage::Train)) {
+        known.insert(task.id.clone(), queued("101", Some(task.index)));
+    }
+    assert!(!commands(&list, &known)?.contains("encode"));
     // Everything that is left is queued: nothing to submit.
     let all = list.left(None).map(|task| (task.id.clone(), queued("9", Some(task.index)))).collect();
     assert_eq!(commands(&list, &all)?, "");
