@@ -189,9 +189,16 @@ fn stderr_and_stdout_may_be_full_or_gone() {
     }
     let error = bash(&place, "\"$0\" rank nowhere 2>/dev/full");
     assert_eq!(error.status.code(), Some(2));
-    for verb in
-        ["encoders", "encoders --json", "prompts", "doctor", "--help", "rank --help", "--version", "report out0/tiny"]
-    {
+    for verb in [
+        "encoders",
+        "encoders --json",
+        "prompts",
+        "doctor --quick",
+        "--help",
+        "rank --help",
+        "--version",
+        "report out0/tiny",
+    ] {
         let full = bash(&place, &format!("\"$0\" {verb} >/dev/full"));
         assert_eq!(full.status.code(), Some(1), "{verb}: {}", stderr(&full));
         assert!(stderr(&full).contains("standard output"), "{verb}: {}", stderr(&full));

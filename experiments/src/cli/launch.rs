@@ -19,7 +19,7 @@ training or evaluation, or the report.
 
 Examples:
   burgess launch slurm nano --out /shared/runs -- --partition=gpu --gres=gpu:1 --time=4:00:00
-  burgess launch slurm nano --dry-run            the scripts, and the commands that would submit them
+  burgess launch slurm nano --dry-run            the scripts and the sbatch commands
   burgess launch list nano | sh                  one task after the other
   for s in encode train eval report; do burgess launch list nano --stage $s | parallel -j 4; done
   burgess launch run nano --stage train --index 3   what a task of an indexed job does
@@ -55,7 +55,7 @@ for the features, the evaluation of a run for its own training, the report for t
 submits what is left and not queued. Options for sbatch come after `--` and hold for all arrays.
 
 Examples:
-  burgess launch slurm my-study.toml --max-parallel 8 -- --partition=gpu --gres=gpu:1 --mem=32G --time=8:00:00
+  burgess launch slurm my-study.toml --max-parallel 8 -- -p gpu --gres=gpu:1 --time=8:00:00
   burgess launch slurm nano --device cuda:0 --seeds 0,1,2 -- -p gpu -A project --gres=gpu:1")]
 struct SlurmArgs {
     #[command(flatten)]

@@ -28,7 +28,7 @@ Stages, for schedulers (`burgess launch` makes these commands):
   burgess rank nano --stage encode --arm nano-sup
   burgess rank nano --stage train --arm nano-sup --seeds 0
   burgess rank nano --stage eval --arm nano-sup --seeds 0
-  burgess rank nano --stage report               exit code 1 if runs have no results; the ranking names them")]
+  burgess rank nano --stage report               exit code 1 if runs have no results")]
 pub struct Args {
     #[command(flatten)]
     study: StudyArgs,

@@ -134,6 +134,8 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), note));
         Ok(done || (options.stage == Some(StudyStage::Train) && run.has_model(note)?))
     };
+    // Whether other processes work on the study.
+    let shared = runs.iter().map(|(_, _, run)| run.owner()).collect::<Result<Vec<_>>>()?.iter().any(Option::is_some);
     let mut left = Vec::new();
     let mut failures: Vec<MissingRun> = Vec::new();
     for (arm, seed, run) in &runs {
@@ -145,17 +147,23 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             let done = is_finished(run, &note)?;
             evaluator.compare_config(run, &config, done, &note)?;
             run.note_missing_checksums(&note)?;
-            match fits.get(&arm.name()) {
-                Some(Ok(ArmFit { peak: Err(e), .. })) if !done => Err(copy_error(e)),
-                _ => Ok(done),
-            }
+            Ok(done)
         };
+        let too_large = fits.get(&arm.name()).and_then(|fit| fit.as_ref().ok()?.peak.as_ref().err());
         match check() {
             Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&note)? => {
                 failures.push(not_trained(&arm.name(), *seed, run, progress));
             }
             Ok(true) => {}
-            Ok(false) => left.push(OpenRun::new(arm.clone(), *seed, run.clone())),
+            Ok(false) => match too_large {
+                // The process that works on the run has the memory for it.
+                Some(e) if run.owner()?.is_none() => match shared {
+                    // It may be the runs of others that take the memory, so that this is no failure for them.
+                    true => failures.push(sharing::failure(arm, *seed, e, progress)),
+                    false => failures.push(sharing::record_failure(arm, *seed, run, e, progress)),
+                },
+                _ => left.push(OpenRun::new(arm.clone(), *seed, run.clone())),
+            },
             Err(e) => failures.push(sharing::record_failure(arm, *seed, run, &e, progress)),
         }
     }

@@ -120,10 +120,15 @@ pub fn wait_for_any(runs: Vec<OpenRun>, told: &mut bool, progress: &Progress) ->
     }
 }
 
+/// Prints why a run failed.
+pub fn failure(arm: &Arm, seed: u64, e: &Error, progress: &Progress) -> MissingRun {
+    progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
+    MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(e) }
+}
+
 /// Prints why a run failed, and records it in the run's directory.
 pub fn record_failure(arm: &Arm, seed: u64, run: &RunStore, e: &Error, progress: &Progress) -> MissingRun {
-    progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: terminal::hint(e) };
+    let missing = failure(arm, seed, e, progress);
     // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.write_failure(&missing) {
         progress.line(&format!("failed.json could not be written: {e}"));

@@ -6,16 +6,16 @@ use crate::machine::progress::Progress;
 use crate::machine::terminal;
 use burgess_base::Result;
 
-/// Lines about all backends, their adapters and devices.
-pub fn lines(progress: &Progress) -> Vec<Line> {
+/// Lines about all backends, their adapters and devices; with `quick`, devices are not tested.
+pub fn lines(quick: bool, progress: &Progress) -> Vec<Line> {
     let adapters = device::adapters();
     let mut lines = Vec::new();
     for backend in device::BACKENDS {
         match backend.name {
             _ if !backend.compiled => lines.push(absent(backend)),
             "flex" => lines.push(Line::new("device flex", State::Ok, backend.what)),
-            "wgpu" | "vulkan" | "spirv" => lines.extend(of_wgpu(backend, &adapters, progress)),
-            name => lines.push(tested(name, progress)),
+            "wgpu" | "vulkan" | "spirv" => lines.extend(of_wgpu(backend, &adapters, quick, progress)),
+            name => lines.push(tested(name, quick, progress)),
         }
     }
     lines
@@ -28,7 +28,7 @@ pub fn absent(backend: &Backend) -> Line {
 }
 
 /// Lines about the devices of a backend on wgpu's adapters.
-fn of_wgpu(backend: &Backend, adapters: &Result<Vec<Adapter>>, progress: &Progress) -> Vec<Line> {
+fn of_wgpu(backend: &Backend, adapters: &Result<Vec<Adapter>>, quick: bool, progress: &Progress) -> Vec<Line> {
     let name = backend.name;
     let what = format!("device {name}");
     let adapters = match adapters {
@@ -65,12 +65,12 @@ fn of_wgpu(backend: &Backend, adapters: &Result<Vec<Adapter>>, progress: &Progre
     if name == "vulkan" && default.wgpu_default {
         lines.push(Line::new(what, State::Ok, "the same adapter and kernels as wgpu"));
     } else {
-        lines.push(tested(name, progress));
+        lines.push(tested(name, quick, progress));
     }
     // The other GPUs; the same adapter has the same outcome.
     let others = own.iter().filter(|a| !is_default(a) && a.kind != AdapterKind::Cpu);
     let others = others.filter(|a| name != "vulkan" || a.wgpu_index.is_none()).filter_map(|a| index(a));
-    lines.extend(others.map(|i| tested(&format!("{name}:{i}"), progress)));
+    lines.extend(others.map(|i| tested(&format!("{name}:{i}"), quick, progress)));
     lines
 }
 
@@ -108,8 +108,11 @@ fn describe(adapter: &Adapter) -> String {
 }
 
 /// The line about the self-test of a device, which is done now.
-fn tested(name: &str, progress: &Progress) -> Line {
+fn tested(name: &str, quick: bool, progress: &Progress) -> Line {
     let what = format!("device {name}");
+    if quick {
+        return Line::new(what, State::Ok, "not tested; without --quick, it is compared with flex");
+    }
     let verdict = {
         let _bar = progress.bar(&format!("testing device {name}"), 0);
         device::verdict(name, false)
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn flex_is_listed_first_and_needs_no_test() {
-        let lines = lines(&Progress::silent());
+        let lines = lines(false, &Progress::silent());
         assert_eq!((lines[0].what.as_str(), lines[0].state == State::Ok), ("device flex", true));
         assert!(lines[0].verdict.is_none() && lines.len() >= device::BACKENDS.len());
     }

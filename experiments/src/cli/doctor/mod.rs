@@ -20,11 +20,15 @@ use std::process::Command;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   burgess doctor
+  burgess doctor --quick
   burgess doctor --json")]
 pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// List adapters and devices, but do not test what they compute
+    #[arg(long)]
+    quick: bool,
     /// Print the adapters of this machine as JSON and nothing else
     #[arg(long, hide = true, conflicts_with = "self_test")]
     adapters: bool,
@@ -87,7 +91,7 @@ pub fn run(args: Args) -> Result<()> {
         return print_json(&device::self_test(name, &|what| terminal::eprint_line(&format!("self-test: {what}")))?);
     }
     let mut lines = vec![machine()];
-    lines.extend(devices::lines(&Progress::new()));
+    lines.extend(devices::lines(args.quick, &Progress::new()));
     lines.push(cache_line());
     lines.push(disk("free disk for results (runs/)", Path::new(".")));
     lines.extend(weights());

@@ -130,7 +130,7 @@ impl Lease {
             "for {tried} s other processes took and released the lease, or its file was not found"
         ))
         .context(step())
-        .hint("start the command again; if this happens again, name files on another file system"))
+        .hint("start the command again; if this happens again, use a directory on another file system"))
     }
 
     /// Waits for the lease on `path`. `waiting` is called with its present owner each time that it is not free, about
@@ -232,6 +232,7 @@ impl Lease {
         }
         for older in all.iter().filter(|n| **n < generation) {
             fs::remove_file(file_of(path, *older)).or_else(ignore_missing)?;
+            watch::forget(&file_of(path, *older));
         }
         let held = Arc::new(Held {
             path: path.to_path_buf(),

@@ -181,6 +181,21 @@ fn clocks_of_other_machines_do_not_matter() -> Result<()> {
 }
 
 #[test]
+fn who_only_looks_finds_a_stale_lease_as_well() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("lease");
+    foreign(&path, Duration::from_millis(20))?;
+    let begun = Instant::now();
+    while Lease::owner(&path)?.is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the owner has ended");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // Once it is known to be stale, it can be taken without watching it again.
+    assert!(Lease::owner(&path)?.is_none());
+    acquired(Lease::attempt(&path)?).check()
+}
+
+#[test]
 fn an_unreadable_lease_is_watched_like_any_other() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("lease");

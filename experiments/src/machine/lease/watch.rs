@@ -40,7 +40,6 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
         other => other?,
     };
     if record.released || record.has_ended(&meta) {
-        forget(path);
         return Ok(Look::Free);
     }
     let modified = meta.modified()?;
@@ -49,7 +48,7 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
     let age = now.duration_since(modified).unwrap_or_default();
     let (limit, unchanged) = (record.interval() * MISSED, unchanged(path, &record, modified));
     if unchanged >= limit || (age >= limit && unchanged >= record.interval() * WATCHED) {
-        forget(path);
+        // What was seen is remembered: whoever looks next, to take the lease, need not watch again.
         return Ok(Look::Free);
     }
     Ok(Look::Held(record.owner(age)))
@@ -71,7 +70,8 @@ fn unchanged(path: &Path, record: &Record, modified: SystemTime) -> Duration {
     seen.unchanged
 }
 
-fn forget(path: &Path) {
+/// Forgets what was seen of a lease file that does not exist any more.
+pub(super) fn forget(path: &Path) {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
 }
 
