@@ -369,8 +369,14 @@ mod tests {
 
     #[test]
     fn durations_are_readable() {
-        for (seconds, text) in [(0.4, "0 s"), (99.0, "99 s"), (257.0, "4 min 17 s"), (900.0, "15 min"), (7265.0, "2 h 1 min"), (1e6, "12 days")]
-        {
+        for (seconds, text) in [
+            (0.4, "0 s"),
+            (99.0, "99 s"),
+            (257.0, "4 min 17 s"),
+            (900.0, "15 min"),
+            (7265.0, "2 h 1 min"),
+            (1e6, "12 days"),
+        ] {
             assert_eq!(duration(seconds), text);
         }
         assert!(throughput(0.0).is_err() && throughput(f64::NAN).is_err());
