@@ -299,7 +299,8 @@ fn run_script(place: &TestDir, bin: &Path, stage: &str, index: usize, restarts: 
     let mut command = Command::new("bash");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     command.arg(place.path().join(format!("runs/tiny/slurm/{stage}.sh"))).current_dir("/").env("PATH", path);
-    command.env("SLURM_ARRAY_TASK_ID", index.to_string()).env("SLURM_JOB_ID", "555").env_remove("SLURM_CPUS_PER_TASK");
+    command.env("SLURM_ARRAY_TASK_ID", index.to_string()).env("SLURM_JOB_ID", "555");
+    command.env("SLURM_ARRAY_JOB_ID", "500").env_remove("SLURM_CPUS_PER_TASK");
     if let Some(restarts) = restarts {
         command.env("SLURM_RESTART_COUNT", restarts.to_string());
     }
@@ -343,7 +344,7 @@ fn batch_scripts_do_their_task_and_ask_to_be_requeued() {
     // A signal to the shell reaches the command; only USR1 asks for a requeue, and not without end.
     std::fs::remove_file(place.path().join("code")).expect("removed");
     for (signal, restarts, code, told) in
-        [("-USR1", None, 0, "requeue 555\n"), ("-TERM", None, 143, ""), ("-USR1", Some(100), 138, "")]
+        [("-USR1", None, 0, "requeue 500_0\n"), ("-TERM", None, 143, ""), ("-USR1", Some(100), 138, "")]
     {
         let _ = std::fs::remove_file(place.path().join("requeued"));
         let _ = std::fs::remove_file(place.path().join("waiting"));

@@ -90,8 +90,8 @@ impl DeviceSet {
 }
 
 impl DeviceSet {
-    /// Says that memory limits the number of runs side by side, or that as many as were asked for may not fit; `None` if
-    /// neither is so.
+    /// Says that memory limits the number of runs side by side, or that as many as were asked for may not fit; `None`
+    /// if neither is so.
     pub fn memory_note(&self, workers: &Workers, runs: usize, need: Option<MemoryNeed>) -> Option<String> {
         let need = need?;
         let gb = |bytes: u64| bytes as f64 / 1e9;
@@ -130,7 +130,7 @@ impl MemoryNeed {
     }
 }
 
-/// The kind of a device: its name without a trailing index. `cuda` for `cuda` and `cuda:1`, `tch:cuda` for `tch:cuda:0`.
+/// The kind of a device: its name without a trailing index, `cuda` for `cuda` and `cuda:1`.
 pub fn kind(name: &str) -> &str {
     match name.rsplit_once(':') {
         Some((kind, index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => kind,

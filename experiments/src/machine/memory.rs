@@ -37,8 +37,8 @@ fn parse_limit(text: &str) -> Result<u64> {
     Ok((number * 1e9) as u64)
 }
 
-/// Available memory of this machine in bytes, within the limit of this process's control group (a container, or a job of
-/// a cluster); `None` if the system does not report it.
+/// Available memory of this machine in bytes, within the limit of this process's control group (a container, or a job
+/// of a cluster); `None` if the system does not report it.
 pub fn available() -> Option<u64> {
     let machine = kib("/proc/meminfo", "MemAvailable:")?;
     Some(group_available().map_or(machine, |group| group.min(machine)))

@@ -73,8 +73,8 @@ pub fn each<T: Send, R: Send>(
     each_on(&share.into(), tasks, |_, task| work(task))
 }
 
-/// As [`each`], with workers that belong to devices: `work` gets the index of its worker's device. Each worker takes the
-/// next task as soon as it has done its last, so a faster device does more tasks.
+/// As [`each`], with workers that belong to devices: `work` gets the index of its worker's device. Each worker takes
+/// the next task as soon as it has done its last, so a faster device does more tasks.
 pub fn each_on<T: Send, R: Send>(
     workers: &Workers,
     tasks: Vec<T>,

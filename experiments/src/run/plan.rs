@@ -502,18 +502,19 @@ mod tests {
                 let most = costs.iter().filter_map(|c| Some(c.cost.tune.memory.last()?.1.device / 1e9));
                 Ok(most.fold((f64::MAX, 0.0), |(least, most), gb| (gb.min(least), gb.max(most))))
             };
+            let words = text.replace("\n# ", " ");
             let said = |before: &str| -> Option<(f64, f64)> {
-                let words = text.replace("\n# ", " ");
                 let numbers = words.split(before).nth(1)?.split(" GB").next()?.trim().to_string();
                 let (least, most) = numbers.split_once(" to ").unwrap_or((&numbers, &numbers));
                 Some((least.parse().ok()?, most.parse().ok()?))
             };
             let study = StudyConfig::open(name)?;
-            for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "in addition it takes", 80.0)] {
+            for (lora, before, card) in [(false, "of 2,048 tokens takes", 141), (true, "in addition it takes", 80)] {
                 let (least, most) = range(study.clone(), lora)?;
                 let rounded = (least.floor(), most.ceil());
                 assert_eq!(said(before), Some(rounded), "{name}: {least} to {most}");
-                assert!(most < card && (lora || least > 80.0), "{name}: {least} to {most}");
+                let fits = words.contains(&format!("which fits a GPU with {card} GB"));
+                assert!(fits == (most < f64::from(card)) && (lora || least > 80.0), "{name}: {least} to {most}");
             }
         }
         Ok(())

@@ -65,7 +65,7 @@ fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
     }))
 }
 
-/// Name of the devices in an existing study's `study.json`; `None` for a new study, and if an earlier version wrote none.
+/// Name of the devices in a study's `study.json`; `None` for a new study, and if an earlier version wrote none.
 fn recorded_device(dir: &Path) -> Result<Option<String>> {
     let path = dir.join("study.json");
     let there: Value = if path.exists() { atomic::read_json(&path)? } else { Value::Null };

@@ -128,8 +128,8 @@ impl RunMemory<'_> {
         Ok(match offered.is_empty() {
             false => format!("in the stage {name}, any of these fits: {}; {overrule}", offered.join(", ")),
             true => format!(
-                "no gradient accumulation, checkpointing, bf16 or LoRA makes the stage {name} fit (the least is {}): use \
-                 a smaller language model or a device with more memory; {overrule}",
+                "no gradient accumulation, checkpointing, bf16 or LoRA makes the stage {name} fit (the least is {}): \
+                 use a smaller language model or a device with more memory; {overrule}",
                 gigabytes(least)
             ),
         })
@@ -220,7 +220,7 @@ mod tests {
             let e = run.check(free(0.95 * need)).unwrap_err();
             assert!(e.to_string().contains("the stage tune needs about") && e.to_string().contains("on flex"), "{e}");
             let hint = e.hint_text().unwrap_or_default();
-            for part in ["accumulate = 2 (", "checkpointing = true (", "lora = { rank = 128, ", LIMIT_VARIABLE] {
+            for part in ["accumulate = 2 (", "checkpointing = true (", "lora = { rank = ", LIMIT_VARIABLE] {
                 assert!(hint.contains(part), "{hint}");
             }
             assert!(!hint.contains("accumulate = 4") && !hint.contains("bf16") && !hint.contains(" and "), "{hint}");
@@ -229,7 +229,7 @@ mod tests {
             let changed = Stage { accumulate: 2, ..stage.clone() };
             assert!(run.training(&changed, *corpus)?.device <= 0.95e9 * need, "{name}");
             // Weights and moments alone do not fit: only LoRA helps, alone or with another setting.
-            let least = run.check(free(0.3)).unwrap_err();
+            let least = run.check(free(0.45)).unwrap_err();
             let hint = least.hint_text().unwrap_or_default();
             assert!(
                 hint.contains("lora = {") && hint.contains(" and ") && !hint.contains("fits: accumulate"),

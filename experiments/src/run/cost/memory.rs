@@ -2,7 +2,7 @@
 //!
 //! A training step of a language model with P parameters has three moments at which the peak can lie, each beside the
 //! weights (4 P bytes, in f32), the moments of the optimiser (8 bytes per trained parameter with AdamW, 4 for a matrix
-//! that Muon updates) and, with gradient accumulation, the sums of the gradients so far (4 bytes per trained parameter):
+//! that Muon updates) and, with gradient accumulation, the sums of gradients so far (4 bytes per trained parameter):
 //!
 //! - *forward*: the activations that the backward pass needs are complete, and the logits and their gradient exist;
 //! - *backward*: the activations are gone, and all gradients exist (4 bytes per trained parameter). The gradients of a
@@ -22,16 +22,16 @@
 //! | gate and up projections, activation | 2 f | 4 f (slices, sigmoid, SiLU) |
 //! | product of both, input of the down projection | f, if that is trained | f |
 //!
-//! In addition: the joint weight of q, k and v and that of gate and up, which are concatenated for one product if a batch
+//! In addition: the joint weight of q, k and v and that of gate and up, concatenated for one product if a batch
 //! has at least as many positions as a projection has inputs; with bf16, copies of all weights. With LoRA, `rank`
 //! numbers per adapted projection, and no joint weights. With gradient checkpointing only the block inputs, d per
-//! position and block, and one block at a time. Logits and their gradient take 4 bytes per supervised token and entry of
-//! the vocabulary each.
+//! position and block, and one block at a time. Logits and their gradient take 4 bytes per supervised token and entry
+//! of the vocabulary each.
 //!
 //! On a GPU gradients, sums and moments are on the device, where the optimiser runs. It updates one parameter after the
 //! other and needs [`UPDATE`] numbers for each element of the largest, while all gradients exist.
 //!
-//! [`ALLOCATOR`] is the share of the activations by which the heap of the C library grows beyond what is in use: batches
+//! [`ALLOCATOR`] is the share of activations by which the heap of the C library grows beyond what is in use: batches
 //! differ in length, and the gaps that the tensors of one step leave do not fit those of the next. Blocks above
 //! [`MAPPED`] bytes are mapped one by one and leave no gaps.
 
@@ -113,8 +113,13 @@ impl CostInputs<'_> {
     pub fn training_memory(&self, stage: &Stage, shape: BatchShape, device: DeviceProfile) -> Result<MemoryEstimate> {
         let p = self.counts(stage);
         let weights = 4.0 * p.all;
-        let sums = if stage.accumulate > 1 { 4.0 * p.trained } else { 0.0 };
         let gradients = 4.0 * p.trained;
+        // With gradient checkpointing the gradients of a block are added to the sums before the next block is computed.
+        let (sums, new) = match (stage.accumulate > 1, device.checkpointing || stage.checkpointing) {
+            (false, _) => (0.0, gradients),
+            (true, false) => (gradients, gradients),
+            (true, true) => (gradients, gradients / self.llm.num_hidden_layers.max(1) as f64),
+        };
         let positions = (shape.rows * shape.length) as f64;
         let checkpointing = device.checkpointing || stage.checkpointing;
         let (layers, d) = (self.llm.num_hidden_layers as f64, self.llm.hidden_size as f64);
@@ -131,35 +136,29 @@ impl CostInputs<'_> {
         let allocator =
             if device.cpu { ALLOCATOR * self.in_heap(numbers + connector + encoders, positions) } else { 0.0 };
         let table = 4.0 * p.tied;
-        // With checkpointing the gradients of a block are taken before the next block is computed.
         let forward = activations + logits + if checkpointing { table } else { 0.0 };
-        // With accumulation they are added to the sums at once, so that only those of one block exist beside the sums.
-        let own = if checkpointing && stage.accumulate > 1 { gradients / layers.max(1.0) } else { gradients };
-        let backward = own + table + if checkpointing { block + copies } else { 0.0 };
+        let backward = new + table + if checkpointing { block + copies } else { 0.0 };
         let encoding = if self.cached || stage.trains(ParameterGroup::Encoder) {
             0.0
         } else {
             self.encoding_activations(shape.rows.min(ENCODED))?
         };
         // On the CPU the update is one pass over each parameter, in place.
-        let update = match device.cpu {
-            true => 0.0,
-            false => (if stage.accumulate > 1 { 0.0 } else { gradients }) + 4.0 * UPDATE * p.largest,
-        };
+        let update = if device.cpu { 0.0 } else { gradients - sums + 4.0 * UPDATE * p.largest };
         let step = forward.max(backward).max(encoding).max(update);
         let process = if device.cpu { PROCESS } else { 0.0 };
         Ok(MemoryEstimate {
             device: process + weights + p.moments + sums + step + allocator,
             weights,
             moments: p.moments,
-            gradients: gradients + sums,
+            gradients: new + sums,
             activations,
             logits,
             allocator,
         })
     }
 
-    /// Estimates the peak memory of answering questions whose prompts take `length` positions, with `answer` new tokens.
+    /// Estimates the peak memory of answering questions with prompts of `length` positions and `answer` new tokens.
     ///
     /// # Errors
     /// A card's tap does not fit its architecture.
@@ -266,8 +265,8 @@ impl CostInputs<'_> {
         4.0 * (images * self.tokens) as f64 * (width as f64 + hidden)
     }
 
-    /// What the backward pass needs of the encoders for these images, in bytes: of a vision transformer of width d about
-    /// 26 d per token and block beside the attention probabilities, and it does 24 d² operations there.
+    /// What the backward pass needs of the encoders for these images, in bytes: of a vision transformer of width d
+    /// about 26 d per token and block beside the attention probabilities, and it does 24 d² operations there.
     fn encoder_activations(&self, images: usize) -> Result<f64> {
         let mut bytes = 0.0;
         for card in self.cards {

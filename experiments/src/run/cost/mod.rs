@@ -177,15 +177,23 @@ impl CostInputs<'_> {
     }
 }
 
-/// Formats bytes with a decimal unit: `12.3 GB`, `4.6 TB`.
+/// Formats bytes with a decimal unit: `231 MB`, `12.3 GB`, `4.6 TB`.
 pub fn gigabytes(bytes: f64) -> String {
-    if bytes < 1e12 { format!("{:.1} GB", bytes / 1e9) } else { format!("{:.1} TB", bytes / 1e12) }
+    match bytes {
+        ..0.5e6 => "0".to_string(),
+        ..1e9 => format!("{:.0} MB", bytes / 1e6),
+        ..1e12 => format!("{:.1} GB", bytes / 1e9),
+        _ => format!("{:.1} TB", bytes / 1e12),
+    }
 }
 
-/// Formats a number of operations in PFLOP: `0.302`, `57251`.
+/// Formats a number of operations in PFLOP: `0.00021`, `0.302`, `57251`.
 pub fn petaflops(operations: f64) -> String {
-    let peta = operations / 1e15;
-    if peta < 100.0 { format!("{peta:.3}") } else { format!("{peta:.0}") }
+    match operations / 1e15 {
+        peta @ ..0.1 => format!("{peta:.5}"),
+        peta @ ..100.0 => format!("{peta:.3}"),
+        peta => format!("{peta:.0}"),
+    }
 }
 
 /// Formats a count with a decimal unit: `17k`, `1.2M`, `303M`.

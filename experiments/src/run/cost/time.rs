@@ -342,12 +342,13 @@ pub fn throughput(tera: f64) -> Result<f64> {
     }
 }
 
-/// Formats seconds in words: `40 s`, `12 min`, `3 h 20 min`, `4 days`.
+/// Formats seconds in words: `40 s`, `4 min 17 s`, `12 min`, `3 h 20 min`, `4 days`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..100 => format!("{whole} s"),
-        100..6000 => format!("{} min", (whole + 30) / 60),
+        100..600 => format!("{} min {} s", whole / 60, whole % 60),
+        600..6000 => format!("{} min", (whole + 30) / 60),
         6000..360_000 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
         _ => format!("{} days", (whole + 43_200) / 86_400),
     }
@@ -368,8 +369,14 @@ mod tests {
 
     #[test]
     fn durations_are_readable() {
-        for (seconds, text) in [(0.4, "0 s"), (99.0, "99 s"), (257.0, "4 min"), (7265.0, "2 h 1 min"), (1e6, "12 days")]
-        {
+        for (seconds, text) in [
+            (0.4, "0 s"),
+            (99.0, "99 s"),
+            (257.0, "4 min 17 s"),
+            (900.0, "15 min"),
+            (7265.0, "2 h 1 min"),
+            (1e6, "12 days"),
+        ] {
             assert_eq!(duration(seconds), text);
         }
         assert!(throughput(0.0).is_err() && throughput(f64::NAN).is_err());
