@@ -470,8 +470,8 @@ mod tests {
             }
             progress.shared.report_kernels(event, "wgpu", &progress.bars, &mut compilation.bar);
         }
-        // A single kernel, at second 9, is not worth a line.
-        let found = ["3: Begun", "4: Compiling { kernels: 30 }", "7: Compiled { kernels: 30, seconds: 2 }"];
+        // The two kernels from second 10 on are not worth a line.
+        let found = ["5: Begun", "6: Compiling { kernels: 45 }", "9: Compiled { kernels: 45, seconds: 4 }"];
         assert_eq!(events, found);
         assert_eq!(
             *locked(&lines),
