@@ -227,7 +227,7 @@ pub(crate) mod tests {
         let mut study = StudyConfig::open("nano")?;
         study.name = "mine".into();
         study.arms = ["nano-sup", "nano-mae+nano-sup@grid=2", "nano-random:unfrozen", "oracle"]
-            .map(|arm| Arm::parse(arm))
+            .map(Arm::parse)
             .into_iter()
             .collect::<Result<_>>()?;
         study.seeds = vec![0, 7];

@@ -71,6 +71,7 @@ pub(crate) struct Moments {
 
 /// The moments of one parameter where they were last used; restored ones are on the host.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per parameter; a tensor in a box would only add an allocation")]
 enum StoredMoments {
     Host(Moments),
     Device(device::Moments),
@@ -78,6 +79,7 @@ enum StoredMoments {
 
 /// The accumulated gradient of one parameter, in row-major order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per parameter; a tensor in a box would only add an allocation")]
 enum Gradient {
     Host(Vec<f32>),
     Device(Tensor<1>),

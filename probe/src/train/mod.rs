@@ -336,6 +336,9 @@ impl MicroBatch {
     }
 }
 
+/// Indices of the examples of each batch.
+type BatchIndices = Vec<Vec<usize>>;
+
 /// The micro-batches of the steps of a stage, in order; at least one per step, which may be empty.
 struct MicroBatches<'a> {
     examples: &'a dyn Examples,
@@ -348,7 +351,7 @@ struct MicroBatches<'a> {
     /// Number of steps of the stage.
     total: usize,
     /// Batches of the current epoch, and the micro-batches of the current step that are left, last first.
-    left: Option<(Vec<Vec<usize>>, Vec<Vec<usize>>)>,
+    left: Option<(BatchIndices, BatchIndices)>,
 }
 
 impl Iterator for MicroBatches<'_> {

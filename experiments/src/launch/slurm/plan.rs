@@ -95,7 +95,7 @@ pub fn plan(
     let mut groups: Vec<(Vec<Dependency>, Vec<&Task>)> = Vec::new();
     for task in fresh(StudyStage::Eval) {
         let before = task.depends_on.iter().find_map(|id| list.find(id));
-        let after = match before.and_then(|before| Some((before, queued.get(&before.id)))) {
+        let after = match before.map(|before| (before, queued.get(&before.id))) {
             Some((before, _)) if trained_now.contains(before.id.as_str()) => {
                 trainings.map(|number| ("aftercorr", JobReference::New(number)))
             }

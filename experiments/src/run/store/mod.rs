@@ -106,7 +106,7 @@ pub struct RunStore {
 }
 
 /// Whether a difference of two configurations is that of the devices: their names, or what determines their bits.
-fn is_device(difference: &String) -> bool {
+fn is_device(difference: &str) -> bool {
     difference.starts_with("device: ") || difference.starts_with("fingerprint: ")
 }
 
@@ -234,7 +234,7 @@ impl RunStore {
             return Err(damage.hint(remove()));
         }
         if let Some(note) = note {
-            let (device, others) = differences.into_iter().partition(is_device);
+            let (device, others) = differences.into_iter().partition(|d: &String| is_device(d));
             let device: Vec<String> = device;
             differences = others;
             if let (Some(device), true) = (device.first(), differences.is_empty()) {
