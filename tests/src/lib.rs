@@ -3,6 +3,7 @@
 //! `golden/` holds reference values from the original libraries, and `reference/` the scripts that made them. The tests
 //! of the crates read them too; no test needs Python or a network.
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -112,4 +113,32 @@ pub fn stdout(output: &Output) -> String {
 /// Standard error of a process as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All files below a directory, sorted.
+///
+/// # Panics
+/// A directory cannot be read.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Removes what may differ between two runs from the content of `results.json`: times, dates, memory, throughput.
+///
+/// # Panics
+/// The value has no results.
+pub fn remove_measured(results: &mut Value) {
+    results["date"] = Value::Null;
+    for key in ["train_seconds", "images_per_second", "peak_memory_bytes"] {
+        results["cost"][key] = Value::Null;
+    }
+    for (_, benchmark) in results["results"].as_object_mut().expect("results") {
+        benchmark["seconds"] = Value::Null;
+    }
 }

@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 
-use burgess_tests::{TestDir, stderr, stdout};
+use burgess_tests::{TestDir, remove_measured, stderr, stdout};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -56,13 +56,7 @@ fn done(output: &Output) -> String {
 fn results(run: &Path) -> Value {
     let text = std::fs::read(run.join("results.json")).expect("results");
     let mut value: Value = serde_json::from_slice(&text).expect("JSON");
-    value["date"] = Value::Null;
-    for key in ["train_seconds", "images_per_second", "peak_memory_bytes"] {
-        value["cost"][key] = Value::Null;
-    }
-    for (_, benchmark) in value["results"].as_object_mut().expect("results") {
-        benchmark["seconds"] = Value::Null;
-    }
+    remove_measured(&mut value);
     value
 }
 

@@ -1,6 +1,6 @@
 //! Several processes work on the same study at once, as on a cluster: in one directory, with one feature cache.
 
-use burgess_tests::{TestDir, stderr, stdout};
+use burgess_tests::{TestDir, files, remove_measured, stderr, stdout};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,27 +44,11 @@ lr = 1e-3
 trainable = ["connector", "llm"]
 "#;
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
-}
-
 /// Reads every `results.json` without the fields that may differ between two runs: times, dates, memory, throughput.
 fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
     let read = |path: PathBuf| {
         let mut value: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
-        value["date"] = Value::Null;
-        for key in ["train_seconds", "images_per_second", "peak_memory_bytes"] {
-            value["cost"][key] = Value::Null;
-        }
-        for (_, benchmark) in value["results"].as_object_mut().expect("results") {
-            benchmark["seconds"] = Value::Null;
-        }
+        remove_measured(&mut value);
         (path.strip_prefix(dir).expect("inside").to_path_buf(), value)
     };
     files(dir).into_iter().filter(|p| p.ends_with("results.json")).map(read).collect()

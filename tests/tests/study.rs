@@ -2,7 +2,7 @@
 
 mod unset_fields;
 
-use burgess_tests::{TestDir, stderr, stdout};
+use burgess_tests::{TestDir, files, remove_measured, stderr, stdout};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,16 +55,6 @@ trainable = ["connector", "llm"]
     "tiny.toml".into()
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
-        let path = entry.path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
-}
-
 /// Reads every `results.json` without the fields that may differ between two runs: times, dates, memory, throughput.
 fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
     files(dir)
@@ -73,13 +63,7 @@ fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
         .map(|path| {
             let mut value: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
             measured(&path, &value);
-            value["date"] = Value::Null;
-            for key in ["train_seconds", "images_per_second", "peak_memory_bytes"] {
-                value["cost"][key] = Value::Null;
-            }
-            for (_, benchmark) in value["results"].as_object_mut().expect("results") {
-                benchmark["seconds"] = Value::Null;
-            }
+            remove_measured(&mut value);
             (path.strip_prefix(dir).expect("inside").to_path_buf(), value)
         })
         .collect()
