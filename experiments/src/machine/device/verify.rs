@@ -67,7 +67,8 @@ pub fn verify(name: &str) -> Result<()> {
 }
 
 /// Runs the self-test of a device in a child process where there is a program to start, or recalls with `cached` that
-/// it succeeded before. A failure is never recalled: the driver may have been replaced, or the machine busy.
+/// it succeeded before. A failure is recalled within this process only: the driver may have been replaced, or the
+/// machine busy.
 ///
 /// # Errors
 /// The name is invalid, there is no such device, or this process was asked to stop.
