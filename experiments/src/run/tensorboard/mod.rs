@@ -262,7 +262,10 @@ mod tests {
         let expected: Vec<_> = all.iter().map(|s| (format!("{}/loss", s.stage), s.step, s.loss as f32)).collect();
         assert_eq!(losses(&whole)?, expected);
         let has_memory = memory::peak() > 0;
-        assert_eq!(scalars(&whole)?.iter().filter(|(tag, ..)| tag.ends_with(PEAK)).count(), 7 * usize::from(has_memory));
+        assert_eq!(
+            scalars(&whole)?.iter().filter(|(tag, ..)| tag.ends_with(PEAK)).count(),
+            7 * usize::from(has_memory)
+        );
 
         // A run that resumes at an earlier step: its file has the bytes of one that was never interrupted, apart from
         // the memory of the steps that are done again.
