@@ -20,13 +20,7 @@ pub fn eval_results_yaml(run: &RunResults, about: &Publication) -> Vec<(String, 
     run.results.iter().filter_map(file).collect()
 }
 
-fn entry(
-    run: &RunResults,
-    name: &str,
-    result: &BenchmarkResult,
-    dataset: &HubDataset,
-    about: &Publication,
-) -> String {
+fn entry(run: &RunResults, name: &str, result: &BenchmarkResult, dataset: &HubDataset, about: &Publication) -> String {
     let task = dataset.task.as_deref().unwrap_or("default");
     let mut text = format!("- dataset:\n    id: {}\n    task_id: {}\n", quoted(&dataset.repository), quoted(task));
     if let Some(revision) = &dataset.revision {
