@@ -16,7 +16,8 @@
 //! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed;
 //! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
 //!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper;
-//! 10. [`exchange`]: results in the formats of other tools.
+//! 10. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
+//!    [`exchange`]: results in the formats of other tools.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -35,6 +36,7 @@
 
 pub mod analysis;
 pub mod check;
+pub mod compare;
 pub mod exchange;
 pub mod figure;
 mod formatting;
@@ -44,6 +46,7 @@ pub mod page;
 pub mod paper;
 pub mod ranking;
 pub mod schema;
+pub mod sheet;
 pub mod stats;
 pub mod table;
 pub mod validity;
