@@ -66,8 +66,7 @@ fn encode(model: &Mllm, images: &[usize], device: &Device) -> Result<ImageTokens
         let shape = [images.len(), side * side, width];
         FeatureMap { tokens: Tensor::from_data(TensorData::new(values, shape), device), grid: [side, side] }
     };
-    let sizes: Vec<ImageSize> =
-        images.iter().map(|&i| ImageSize { width: SIZES[i].0, height: SIZES[i].1 }).collect();
+    let sizes: Vec<ImageSize> = images.iter().map(|&i| ImageSize { width: SIZES[i].0, height: SIZES[i].1 }).collect();
     model.encode_images_with(ImageBatch::FeatureMaps(vec![map(4, 6), map(8, 5)]), Some(&sizes), None)
 }
 

@@ -176,8 +176,7 @@ fn score_rows(
         return Ok(all);
     }
     let from: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
-    let texts: Vec<&[u32]> =
-        rows.iter().filter_map(|(row, o)| options.get(*row)?.get(*o)).map(Vec::as_slice).collect();
+    let texts: Vec<&[u32]> = rows.iter().filter_map(|(row, o)| options.get(*row)?.get(*o)).map(Vec::as_slice).collect();
     let token = |text: &[u32], k: usize| text.get(k).map_or(0, |&id| id as usize);
     let v = logits.dims()[1];
     let first: Vec<usize> = from.iter().zip(&texts).map(|(row, text)| row * v + token(text, 0)).collect();

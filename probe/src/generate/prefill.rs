@@ -152,9 +152,7 @@ pub(super) fn prefill_group(
 
 fn check_images(used: &[usize], given: usize) -> Result<()> {
     match used.iter().find(|u| **u >= given) {
-        Some(bad) => {
-            Err(Error::failed(format!("a prompt refers to image {bad} (counted from 0), got {given} images")))
-        }
+        Some(bad) => Err(Error::failed(format!("a prompt refers to image {bad} (counted from 0), got {given} images"))),
         None => Ok(()),
     }
 }
