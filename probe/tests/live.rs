@@ -90,7 +90,8 @@ struct Asked {
 impl Asked {
     fn draw(random: &mut Stream) -> Self {
         let image = (below(random, 4) > 0).then(|| below(random, IMAGES as u64) as usize);
-        let length = 1 + below(random, if below(random, 4) == 0 { 40 } else { 12 }) as usize;
+        let longest = if below(random, 4) == 0 { 40 } else { 12 };
+        let length = 1 + below(random, longest) as usize;
         let mut ids = Vec::new();
         if image.is_some() {
             // Texts of different lengths before the image.
