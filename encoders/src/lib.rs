@@ -40,6 +40,7 @@ pub mod operands;
 pub mod preprocess;
 pub mod pretrain;
 pub mod probe;
+pub mod reduce;
 pub mod resolve;
 pub mod shipped;
 pub mod transfer;

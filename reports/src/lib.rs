@@ -15,7 +15,8 @@
 //! 7. [`check`]: whether a study's results meet the thresholds that its `[check]` table states in advance;
 //! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed;
 //! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper.
+//!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper;
+//! 10. [`exchange`]: results in the formats of other tools.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -34,6 +35,7 @@
 
 pub mod analysis;
 pub mod check;
+pub mod exchange;
 pub mod figure;
 mod formatting;
 pub mod learning;

@@ -15,6 +15,7 @@ use crate::arch::{Activation, Architecture, ArchitectureConfig, AttentionPositio
 use crate::attention::{Bias, attend};
 use crate::init::{initialise, truncated_normal};
 use crate::operands::gelu;
+use crate::reduce;
 use burgess_base::stream::{Stream, stream, uniform};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -224,7 +225,7 @@ impl Learner for Segment {
         let logits = logits.reshape([total, cells * cells]);
         let masks = Tensor::<2>::from_data(TensorData::new(prompts.masks, [total, cells * cells]), &device);
         let weights = Tensor::<1>::from_data(TensorData::new(prompts.weights, [total]), &device);
-        let weights = weights.clone() / weights.sum().clamp_min(1.0);
+        let weights = weights.clone() / reduce::sum(weights).clamp_min(1.0);
         let overlap = (iou(logits.clone().detach(), masks.clone()) * weights.clone()).sum();
         let focal = (focal_loss(logits.clone(), masks.clone()) * weights.clone()).sum();
         let dice = (dice_loss(logits, masks) * weights).sum();

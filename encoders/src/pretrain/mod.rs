@@ -4,6 +4,7 @@
 
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::objective::{DataShape, Learner, LearnerVisitor, Objective, PretrainBatch, StepContext};
+use crate::reduce;
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
@@ -269,7 +270,7 @@ fn clip_gradients<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) 
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.0.get::<D>(param.id) {
-                self.1.push(grad.square().sum());
+                self.1.push(reduce::sum(grad.square()));
             }
         }
     }
@@ -286,7 +287,7 @@ fn clip_gradients<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) 
     if squares.1.is_empty() {
         return Err(Error::failed("no trainable parameter has a gradient"));
     }
-    let norm = number(&Tensor::cat(squares.1, 0).sum().sqrt())?;
+    let norm = number(&reduce::sum(Tensor::cat(squares.1, 0)).sqrt())?;
     if norm <= max_norm || !norm.is_finite() {
         return Ok((grads, norm));
     }

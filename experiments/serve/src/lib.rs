@@ -20,6 +20,7 @@ mod config;
 mod fake;
 mod metrics;
 mod model;
+mod page;
 mod server;
 
 pub use config::{Example, Limits, ServerConfig};

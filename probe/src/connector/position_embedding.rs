@@ -10,7 +10,7 @@
 
 use crate::llm::Llm;
 use burgess_base::{Error, Result};
-use burgess_encoders::transfer;
+use burgess_encoders::{reduce, transfer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Root mean square of a position embedding, as a fraction of that of the language model's token embeddings.
@@ -25,7 +25,7 @@ fn scaled_sines(grid: [usize; 2], width: usize, size: Tensor<1>, device: &Device
 
 /// Returns the root mean square of the token embeddings, `[1]`, without gradient.
 fn word_embedding_rms(llm: &Llm) -> Tensor<1> {
-    llm.model.embed_tokens.weight.val().detach().square().mean().sqrt()
+    reduce::mean(llm.model.embed_tokens.weight.val().detach().square()).sqrt()
 }
 
 /// Scales `tokens` `[images, rows * columns, width]` of a `grid` to the root mean square of word embeddings and adds

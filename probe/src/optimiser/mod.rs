@@ -9,7 +9,7 @@ mod device;
 mod host;
 
 use burgess_base::{Error, Result};
-use burgess_encoders::transfer;
+use burgess_encoders::{reduce, transfer};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
@@ -311,7 +311,9 @@ impl ModuleVisitor for SquaredNorm<'_> {
             None => return,
             Some(Gradient::Host(values)) => Some(host::sum_of_squares(values)),
             Some(Gradient::Device(values)) => {
-                self.read.push(values.clone().square().sum());
+                // Flattened above; the shape of the parameter gives the order of the sum.
+                let shape: [usize; D] = param.shape().dims();
+                self.read.push(reduce::sum(values.clone().square().reshape(shape)));
                 None
             }
         };
@@ -396,7 +398,7 @@ fn newton_schulz(x: Tensor<2>) -> Tensor<2> {
     let [rows, columns] = x.dims();
     let tall = rows > columns;
     let x = if tall { x.transpose() } else { x };
-    let norm = x.clone().square().sum().sqrt().clamp_min(1e-7).reshape([1, 1]);
+    let norm = reduce::sum(x.clone().square()).sqrt().clamp_min(1e-7).reshape([1, 1]);
     let mut x = x / norm;
     for _ in 0..5 {
         let gram = x.clone().matmul(x.clone().transpose());

@@ -5,7 +5,7 @@ mod guard;
 
 use crate::api::{self, Api, ApiError};
 use crate::metrics::Metrics;
-use crate::{ChatModel, Limits, ServerConfig};
+use crate::{ChatModel, Limits, ServerConfig, page};
 use axum::{Router, middleware};
 use burgess_base::{Context, Error, Result};
 use guard::{Guard, Realm};
@@ -45,7 +45,7 @@ impl Server {
             }
         }
         let metrics = Arc::new(Metrics::default());
-        let routes = api::router(Api::new(&config, models.clone(), metrics.clone()));
+        let routes = page::router().merge(api::router(Api::new(&config, models.clone(), metrics.clone())));
         Self::assemble(config, routes, Realm::Api, models, metrics)
     }
 

@@ -6,7 +6,7 @@ use crate::llm::activation::Activation;
 use crate::llm::precision::cast;
 use crate::llm::rope::Rope;
 use burgess_encoders::operands::gelu;
-use burgess_encoders::transfer;
+use burgess_encoders::{reduce, transfer};
 use burn::tensor::activation::{gelu_approximate, log_softmax, relu, silu, softmax};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -149,5 +149,5 @@ pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, bias: Ten
 ///
 /// `logits`: `[n, v]`, `targets`: `[n]`, each below `v`; result `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    log_softmax(cast(logits, DType::F32), 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
+    reduce::mean(log_softmax(cast(logits, DType::F32), 1).gather(1, targets.unsqueeze_dim::<2>(1))).neg()
 }

@@ -5,7 +5,7 @@ use crate::connector::position_embedding;
 use crate::llm::Llm;
 use burgess_base::stream::{Stream, normal_pair, uniform};
 use burgess_base::{Error, Result};
-use burgess_encoders::transfer;
+use burgess_encoders::{reduce, transfer};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 /// Maximum standard deviation of the noise on a cell, relative to the root mean square of the cells' embeddings.
@@ -61,7 +61,7 @@ pub(super) fn replace(
     let weights = transfer::to_device::<3, _>(TensorData::new(weights, [n, most, 1]), device);
     let mut bags = (model.embed_rows(&words, device)? * weights).sum_dim(1).reshape([n, d]);
     if let Some(stream) = noise {
-        let length = bags.clone().detach().square().mean().sqrt();
+        let length = reduce::mean(bags.clone().detach().square()).sqrt();
         let mut values = Vec::with_capacity(n * d);
         let (mut row, mut strength) = (usize::MAX, 0.0);
         for (place, _, _) in &cells {
