@@ -263,23 +263,23 @@ fn linked(study: &Path, page: &Path, name: &str) -> Result<(String, String)> {
             let up = page.components().map(|_| "..".to_string());
             up.chain(parts(image)).collect::<Vec<_>>()
         }
-        _ => std::iter::once("file://".to_string())
-            .chain(parts(&image).into_iter().filter(|part| part != "/"))
-            .collect(),
+        _ => {
+            std::iter::once("file://".to_string()).chain(parts(&image).into_iter().filter(|part| part != "/")).collect()
+        }
     };
     let file = url.pop().unwrap_or_default();
     Ok((url.iter().map(|part| format!("{part}/")).collect(), file))
 }
 
 /// Percent-encodes a part of a path, except for the separator alone.
-fn encoded(bytes: &[u8]) -> String {
+pub(super) fn encoded(bytes: &[u8]) -> String {
     if bytes == b"/" {
         return "/".into();
     }
     let mut out = String::with_capacity(bytes.len());
     for byte in bytes {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'+' | b'@' => out.push((*byte).into()),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'@' => out.push((*byte).into()),
             other => out += &format!("%{other:02X}"),
         }
     }

@@ -218,13 +218,17 @@ pub fn write(
         count(runs.len(), "run")
     );
     let style = format!("{}{}", template::style(), include_str!("../../templates/answers.css"));
-    let html =
-        template::render("answers.html", &PageValues { title, counts, style, several_seeds, data: &name })?;
+    let html = template::render("answers.html", &PageValues { title, counts, style, several_seeds, data: &name })?;
     let page = dir.join("index.html");
     atomic::write(&page, html.as_bytes())?;
     remove_old(dir, &name, &table);
     let (mode, images, served) = (table.mode, table.counts(), table.served());
     Ok(WrittenAnswers { page, questions, answers, mode, images, served, generation, problems })
+}
+
+/// Returns the fragment of the page's address that shows one benchmark.
+pub(crate) fn fragment(benchmark: &str) -> String {
+    format!("#benchmark={}", images::encoded(benchmark.as_bytes()))
 }
 
 /// Returns the runs in the order of the ranking's arms, then by seed.

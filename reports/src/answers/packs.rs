@@ -243,7 +243,13 @@ fn codes(answers: &BenchmarkAnswers) -> CodePack {
 /// Fills a pack with the texts of the questions from `start`, and returns it with the index of the question after it.
 fn texts(answers: &BenchmarkAnswers, start: usize) -> (TextPack<'_>, usize) {
     let columns = || vec![Vec::new(); answers.runs.len()];
-    let mut pack = TextPack { a: columns(), d: columns(), b: columns(), l: vec![Vec::new(); answers.runs.len()], ..Default::default() };
+    let mut pack = TextPack {
+        a: columns(),
+        d: columns(),
+        b: columns(),
+        l: vec![Vec::new(); answers.runs.len()],
+        ..Default::default()
+    };
     let mut texts = PackTexts::default();
     let text = |index: u32| answers.texts.get(index as usize).map_or("", String::as_str);
     let mut end = start;
@@ -258,7 +264,9 @@ fn texts(answers: &BenchmarkAnswers, start: usize) -> (TextPack<'_>, usize) {
         let runs = answers.runs.iter().zip(&mut pack.a).zip(&mut pack.d).zip(&mut pack.b).zip(&mut pack.l);
         for ((((run, a), d), b), l) in runs {
             let Some(answer) = run.get(place).and_then(Option::as_ref) else {
-                [a, d, b].map(|column| column.push(-1));
+                for column in [a, d, b] {
+                    column.push(-1);
+                }
                 continue;
             };
             a.push(texts.add(text(answer.text)).into());

@@ -23,6 +23,8 @@ pub(super) struct BenchmarkExamples {
     benchmark: String,
     category: Category,
     metric: String,
+    /// Fragment of the answer browser's address that shows this benchmark.
+    fragment: String,
     questions: Vec<ExampleQuestion>,
 }
 
@@ -80,6 +82,7 @@ pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<BenchmarkE
                 benchmark: benchmark.name.clone(),
                 category: benchmark.category.clone(),
                 metric: benchmark.metric.clone(),
+                fragment: crate::answers::fragment(&benchmark.name),
                 questions,
             });
         }

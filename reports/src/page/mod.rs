@@ -388,8 +388,7 @@ pub fn write_study(
     let runs = study.results();
     let ranking = ranking::rank(&runs, &study.missing, &options)?;
     let findings = Findings::of(&study, &ranking, &about.evidence)?;
-    let html =
-        filled_page(&study, &ranking, &findings, about, "answers/index.html").context("making the report")?;
+    let html = filled_page(&study, &ranking, &findings, about, "answers/index.html").context("making the report")?;
     atomic::write_json(&files.ranking, &ranking)?;
     findings.write(&files, &ranking)?;
     // Before the page, which links to it.
