@@ -17,7 +17,8 @@
 //! 9. [`answers`]: a folder in which a browser shows every question with every arm's answer; [`images`]: the files of
 //!    its images;
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper.
+//!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper;
+//! 11. [`exchange`]: results in the formats of other tools.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -38,6 +39,7 @@ pub mod analysis;
 pub mod answers;
 pub mod check;
 mod choices;
+pub mod exchange;
 pub mod figure;
 mod formatting;
 pub mod images;

@@ -5,6 +5,8 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod model;
+#[allow(dead_code, reason = "the server merges its routes")]
+mod page;
 
 pub use model::{
     ChatEvent, ChatModel, ChatRequest, Finish, ImageBytes, Message, ModelInfo, ModelStats, OptionScore, Part, Role,

@@ -5,6 +5,7 @@
 
 mod ask;
 mod bench;
+mod completions;
 mod cv_bench;
 mod data;
 mod doctor;
@@ -14,6 +15,7 @@ mod eval;
 mod fetch;
 mod launch;
 mod leaks;
+mod man;
 mod pretrain;
 mod prompts;
 mod rank;
@@ -71,6 +73,8 @@ enum Verb {
     // This machine.
     Bench(bench::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Verb {
@@ -94,6 +98,8 @@ impl Verb {
             Verb::Prompts(_) => "prompts",
             Verb::Bench(_) => "bench",
             Verb::Doctor(_) => "doctor",
+            Verb::Completions(_) => "completions",
+            Verb::Man(_) => "man",
         }
     }
 }
@@ -130,6 +136,8 @@ pub fn main() -> ExitCode {
         Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(args),
+        Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => man::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,5 +21,6 @@ pub mod results;
 pub mod sharing;
 pub mod stages;
 pub mod store;
+pub mod tensorboard;
 pub mod train_model;
 pub mod training;
