@@ -39,11 +39,8 @@
 pub mod analysis;
 pub mod answers;
 pub mod check;
-<<<<<<< HEAD
-pub mod compare;
-=======
 mod choices;
->>>>>>> house
+pub mod compare;
 pub mod exchange;
 pub mod figure;
 mod formatting;
