@@ -21,6 +21,7 @@ mod prompts;
 mod rank;
 mod report;
 mod score;
+mod serve;
 mod status;
 mod study;
 mod study_args;
@@ -68,6 +69,7 @@ enum Verb {
     Train(train::Args),
     Ask(ask::Args),
     Eval(eval::Args),
+    Serve(serve::Args),
     Score(score::Args),
     Prompts(prompts::Args),
     // This machine.
@@ -94,6 +96,7 @@ impl Verb {
             Verb::Train(_) => "train",
             Verb::Ask(_) => "ask",
             Verb::Eval(_) => "eval",
+            Verb::Serve(_) => "serve",
             Verb::Score(_) => "score",
             Verb::Prompts(_) => "prompts",
             Verb::Bench(_) => "bench",
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Serve(args) => serve::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),
