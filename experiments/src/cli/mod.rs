@@ -12,6 +12,7 @@ mod doctor;
 mod encode;
 mod encoders;
 mod eval;
+mod export;
 mod fetch;
 mod launch;
 mod leaks;
@@ -70,6 +71,7 @@ enum Verb {
     Ask(ask::Args),
     Eval(eval::Args),
     Serve(serve::Args),
+    Export(export::Args),
     Score(score::Args),
     Prompts(prompts::Args),
     // This machine.
@@ -97,6 +99,7 @@ impl Verb {
             Verb::Ask(_) => "ask",
             Verb::Eval(_) => "eval",
             Verb::Serve(_) => "serve",
+            Verb::Export(_) => "export",
             Verb::Score(_) => "score",
             Verb::Prompts(_) => "prompts",
             Verb::Bench(_) => "bench",
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
         Verb::Ask(args) => ask::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Export(args) => export::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),

@@ -9,6 +9,7 @@ pub mod eval_task;
 pub mod evaluation;
 pub mod evaluator;
 pub mod evidence;
+pub mod exported;
 pub mod learning_curve;
 pub mod llm_files;
 pub mod notes;
