@@ -5,6 +5,7 @@
 
 mod ask;
 mod bench;
+mod compare;
 mod completions;
 mod cv_bench;
 mod data;
@@ -59,6 +60,7 @@ enum Verb {
     Launch(launch::Args),
     Status(status::Args),
     Report(report::Args),
+    Compare(compare::Args),
     Study(study::Args),
     Data(data::Args),
     // Encoders.
@@ -89,6 +91,7 @@ impl Verb {
             Verb::Launch(_) => "launch",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
+            Verb::Compare(_) => "compare",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
             Verb::Encoders(_) => "encoders",
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Verb::Launch(args) => launch::run(args),
         Verb::Status(args) => status::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Compare(args) => compare::run(args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),
