@@ -185,7 +185,8 @@ fn live(model: &Mllm, asked: &[Asked], random: &mut Stream, device: &Device) -> 
                         // Images are processed together; the bits are those of one alone. An SVA computes all images
                         // of a batch at once, so its bits are those of one only if it is encoded alone.
                         let alone = model.config().connector.kind.properties().samplers.is_some();
-                        let (batch, which) = if alone { (vec![image], vec![0]) } else { (vec![0, 1, 2, 3], vec![3, image]) };
+                        let (batch, which) =
+                            if alone { (vec![image], vec![0]) } else { (vec![0, 1, 2, 3], vec![3, image]) };
                         let images = encode(model, &batch, device)?;
                         let mut all = prefill_prefixes(model, &images, &which, before, device)?;
                         let one = Arc::new(all.pop().ok_or_else(|| Error::failed("no prefix"))?);

@@ -19,7 +19,8 @@ const TOKEN: &str = "BURGESS_TOKEN";
 
 /// Serve models over HTTP: an API that OpenAI's clients can use, and a chat page
 #[derive(clap::Args)]
-#[command(after_help = "A model is the `model` directory of a run or of `burgess train`, or a directory of a released \
+#[command(
+    after_help = "A model is the `model` directory of a run or of `burgess train`, or a directory of a released \
 Cambrian model, as for `burgess ask`. The chat page is at /, the API at /v1/chat/completions, /v1/models and /v1/score, \
 counts for Prometheus at /metrics. At temperature 0 the answers are those of `burgess ask` and `burgess eval`. Ctrl-C \
 and SIGTERM end the server after the requests in progress.
@@ -32,7 +33,8 @@ Examples:
 
 A client:
   curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is a cup?\"}], \"temperature\": 0}'")]
+    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is a cup?\"}], \"temperature\": 0}'"
+)]
 pub struct Args {
     /// Directory of a model, with the name under which requests ask for it [default: from the directory's name]; may be
     /// given several times
@@ -86,16 +88,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    for (value, name) in
-        [(args.max_batch, "--max-batch"), (args.queue, "--queue"), (args.max_tokens, "--max-tokens")]
-    {
+    for (value, name) in [(args.max_batch, "--max-batch"), (args.queue, "--queue"), (args.max_tokens, "--max-tokens")] {
         if value == 0 {
             return Err(Error::usage(format!("{name} must be at least 1")).hint("leave it out for the default"));
         }
     }
     if args.timeout == 0 || args.max_image_pixels == 0 {
-        return Err(Error::usage("--timeout and --max-image-pixels must be at least 1")
-            .hint("leave them out for the defaults"));
+        return Err(
+            Error::usage("--timeout and --max-image-pixels must be at least 1").hint("leave them out for the defaults")
+        );
     }
     let named = named_models(&args.models)?;
     let token = token(args.token_file.as_deref())?;
@@ -143,8 +144,8 @@ pub fn run(args: Args) -> Result<()> {
         examples: examples::nano()?,
     };
     let shared = models.iter().map(|model| Arc::clone(model) as Arc<dyn ChatModel>).collect();
-    let server = Server::bind(config, shared)
-        .map_err(|e| e.hint("choose another port with --port, or 0 for a free one"))?;
+    let server =
+        Server::bind(config, shared).map_err(|e| e.hint("choose another port with --port, or 0 for a free one"))?;
     let url = format!("http://{}", server.address());
     progress.line(&format!("listening on {url}"));
     for model in &models {

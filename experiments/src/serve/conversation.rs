@@ -70,8 +70,10 @@ impl Conversations {
             (Some(image), Some(at)) => Some((image, at)),
             (None, _) => None,
             (Some(_), None) => {
-                return Err(messages(Error::failed("the chat template left the image out")
-                    .hint("send the image with the first question")));
+                return Err(messages(
+                    Error::failed("the chat template left the image out")
+                        .hint("send the image with the first question"),
+                ));
             }
         };
         let positions = ids.len() + if image.is_some() { self.image_tokens.saturating_sub(1) } else { 0 };

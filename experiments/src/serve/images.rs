@@ -34,7 +34,8 @@ pub struct PreparedImage {
 /// The bytes are not an image that can be decoded, or the model has the oracle, which reads no images.
 pub fn prepare(file: &ImageBytes, encoders: &[ModelEncoder], device: &Device) -> Result<PreparedImage> {
     let orientation = model_cards::orientation(encoders.iter().map(|e| &e.card));
-    let image = preprocess::decode_bytes_oriented(&file.bytes, orientation).map_err(|e| e.context("reading the image"))?;
+    let image =
+        preprocess::decode_bytes_oriented(&file.bytes, orientation).map_err(|e| e.context("reading the image"))?;
     let (width, height) = image.dimensions();
     let size = ImageSize { width: width as usize, height: height as usize };
     let pixels = |e: &ModelEncoder| Ok(e.card.encoder()?.preprocess.pixels(std::slice::from_ref(&image), device));

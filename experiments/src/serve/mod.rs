@@ -155,10 +155,10 @@ impl ServedModel {
                 drop(prefixes);
                 let prepared = match cached {
                     true => None,
-                    false => Some(prepare(&file, &self.cards, &self.device).map_err(|error| SubmitError::Invalid {
-                        error,
-                        param: "messages",
-                    })?),
+                    false => Some(
+                        prepare(&file, &self.cards, &self.device)
+                            .map_err(|error| SubmitError::Invalid { error, param: "messages" })?,
+                    ),
                 };
                 Some((JobImage { file, prepared }, at))
             }

@@ -150,9 +150,10 @@ impl Worker {
         let mut ready: Vec<ReadyJob> = Vec::with_capacity(jobs.len());
         let mut missing: Vec<ReadyJob> = Vec::new();
         for job in jobs {
-            let kept = job.image.as_ref().map(|(image, at)| {
-                self.prefixes().get(&image.file.digest, job.ids.get(..*at).unwrap_or_default())
-            });
+            let kept = job
+                .image
+                .as_ref()
+                .map(|(image, at)| self.prefixes().get(&image.file.digest, job.ids.get(..*at).unwrap_or_default()));
             match kept {
                 Some(None) => missing.push(ReadyJob { job, taken, prefix: None, cached: false }),
                 Some(prefix) => {
