@@ -13,6 +13,8 @@ mod conversation;
 pub mod examples;
 mod images;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use crate::features::model_cards::ModelEncoder;
