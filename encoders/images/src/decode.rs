@@ -56,6 +56,8 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
     decode_bytes_oriented(bytes, Orientation::AsStored)
 }
 
+const HINT: &str = "check that the file is a PNG, JPEG, WebP, BMP, GIF or TIFF; if it is, it is damaged: replace it";
+
 /// Opens a regular file. A stream is an error, because images are read twice.
 fn open(path: &Path) -> Result<File> {
     let file = files::open(path)?;
@@ -66,8 +68,6 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> Result<RgbImage> {
-    const HINT: &str =
-        "check that the file is a PNG, JPEG, WebP, BMP, GIF or TIFF; if it is, it is damaged: replace it";
     let limits = DecodeLimits::current()?;
     let deadline = limits.deadline();
     // The RIFF header states the length of the rest; the decoder would fill a few missing bytes with zeros.
@@ -141,6 +141,44 @@ pub fn dimensions_oriented(path: &Path, orientation: Orientation) -> Result<(u32
 /// As [`decode`].
 pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
     dimensions_oriented(path, Orientation::AsStored)
+}
+
+/// Returns width and height of an image in memory as its header states them, without decoding the pixels. For a TIFF
+/// that is stored rotated, the two are in the order of the file.
+///
+/// # Errors
+/// The bytes are not the header of an image of a known format.
+pub fn dimensions_of_bytes(bytes: &[u8]) -> Result<(u32, u32)> {
+    let limits = DecodeLimits::current()?;
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let found = match reader.format() {
+        Some(ImageFormat::Jpeg) => match Markers::read(Cursor::new(bytes))?.size {
+            Some((width, height)) => Ok((u32::try_from(width).ok(), u32::try_from(height).ok())),
+            None => Err(Error::failed("the JPEG states no size")),
+        },
+        Some(ImageFormat::WebP) if !has_whole_riff(bytes)? => Err(Error::failed("the file is truncated")),
+        Some(_) => guard::third_party("the header", || {
+            let mut reader = reader;
+            let mut bounds = image::Limits::default();
+            bounds.max_alloc = Some(limits.pixels.saturating_mul(8));
+            reader.limits(bounds);
+            reader.into_dimensions()
+        })?
+        .map(|(width, height)| (Some(width), Some(height)))
+        .map_err(|e| Error::failed(e.to_string())),
+        None => Err(Error::failed("the format is unknown")),
+    };
+    match found.map_err(|e| e.hint(HINT))? {
+        (Some(width), Some(height)) => Ok((width, height)),
+        _ => Err(Error::failed("the image states a size of more than 32 bits")),
+    }
+}
+
+/// Whether a RIFF file in memory is as long as it states, with all its chunks.
+fn has_whole_riff(bytes: &[u8]) -> Result<bool> {
+    let Some([_, _, _, _, says @ ..]) = bytes.first_chunk::<8>() else { return Ok(false) };
+    let end = 8 + u64::from(u32::from_le_bytes(*says));
+    Ok(bytes.len() as u64 >= end && has_whole_chunks(&mut Cursor::new(bytes), end)?)
 }
 
 fn jpeg<R: BufRead + Seek>(
