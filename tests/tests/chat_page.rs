@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Starts a server that runs until the test process ends; returns its address.
 fn serve(models: &[&Arc<FakeModel>], change: impl FnOnce(&mut ServerConfig)) -> String {
-    let mut config =
-        ServerConfig { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..ServerConfig::default() };
+    let mut config = ServerConfig { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..ServerConfig::default() };
     change(&mut config);
     let models = models.iter().map(|model| Arc::clone(model) as Arc<dyn ChatModel>).collect();
     let server = Server::bind(config, models).unwrap();
@@ -102,7 +101,8 @@ fn two_models_answer_with_the_image_and_blind() {
             assert_eq!(answers, [seen.as_str(), &blind, &seen, &blind]);
 
             // Log-probabilities of -1.5 and -2.5.
-            let bars = "[...document.querySelectorAll('.turn .options tbody tr')].map((r) => r.innerText.split(/\\s+/))";
+            let bars =
+                "[...document.querySelectorAll('.turn .options tbody tr')].map((r) => r.innerText.split(/\\s+/))";
             let rows = page.eval(bars);
             for row in 0..4 {
                 let expected = if row % 2 == 0 { ["cat", "73.1"] } else { ["zebra", "26.9"] };
@@ -242,7 +242,10 @@ fn errors_are_told_and_markup_is_text() {
     page.click("#show-tokens");
     for tokens in [true, false] {
         ask(&page, &format!("{markup}\u{202e}gnp.exe"));
-        page.wait_for(&format!("{DONE} && document.querySelectorAll('.turn:last-child .answer.done').length === 1"), 5.0);
+        page.wait_for(
+            &format!("{DONE} && document.querySelectorAll('.turn:last-child .answer.done').length === 1"),
+            5.0,
+        );
         let answer = page.text("document.querySelector('.turn:last-child .answer').innerText");
         assert!(answer.contains(&format!("{markup}\\u{{202e}}gnp.exe")), "{answer}");
         assert_eq!(page.eval("document.querySelectorAll('.turn:last-child [role=option]').length > 3"), tokens);
@@ -335,7 +338,8 @@ fn examples_images_settings_and_record() {
     page.click("#record-open");
     page.wait_for("document.querySelector('#record').open", 5.0);
     let markdown = page.text("document.querySelector('#record-text').value");
-    for line in ["# counting.png (24 × 24 px", "## How many?", "Right answer: two", "- with the image: With 1 image:"] {
+    for line in ["# counting.png (24 × 24 px", "## How many?", "Right answer: two", "- with the image: With 1 image:"]
+    {
         assert!(markdown.contains(line), "{line} is not in\n{markdown}");
     }
     page.keep_screenshot("record");
@@ -364,7 +368,10 @@ fn examples_images_settings_and_record() {
     page.eval("document.querySelector('#theme').value = 'dark'; document.querySelector('#theme').dispatchEvent(new Event('change'))");
     page.reload();
     page.wait_for("document.querySelectorAll('.column').length === 2", 5.0);
-    assert_eq!(page.text("document.querySelector('.column.b summary').textContent"), "temperature 0.1, top-p 1, seed 7, at most 256 tokens");
+    assert_eq!(
+        page.text("document.querySelector('.column.b summary').textContent"),
+        "temperature 0.1, top-p 1, seed 7, at most 256 tokens"
+    );
     assert_eq!(page.text("getComputedStyle(document.body).backgroundColor"), "rgb(21, 24, 28)");
     ask(&page, "again");
     page.wait_for(&format!("{DONE} && document.querySelectorAll('.answer.done').length === 2"), 10.0);
@@ -394,7 +401,10 @@ fn options_are_read_from_questions() {
     let page = open(&browser, &url, Viewport::DESKTOP);
     for (question, expected) in [
         ("Which?\n(a) right (b) left\nAnswer", json!({ "labels": ["(a)", "(b)"], "texts": ["right", "left"] })),
-        ("Which?\nA. ice\nB. hot desert\nC. sea", json!({ "labels": ["A", "B", "C"], "texts": ["ice", "hot desert", "sea"] })),
+        (
+            "Which?\nA. ice\nB. hot desert\nC. sea",
+            json!({ "labels": ["A", "B", "C"], "texts": ["ice", "hot desert", "sea"] }),
+        ),
         ("Which?\nA) ice\nB) sea", json!({ "labels": ["A", "B"], "texts": ["ice", "sea"] })),
         ("How many?\n3, 4, 2\nAnswer with one of the options.", json!({ "labels": null, "texts": ["3", "4", "2"] })),
         ("(A) cat, (B) dog", json!({ "labels": ["(A)", "(B)"], "texts": ["cat", "dog"] })),
