@@ -14,8 +14,7 @@ use tokio::time::{Instant, timeout_at};
 /// events, which cancels the request.
 pub(super) async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
     let deadline = Instant::now() + api.limits.request_time;
-    let (object, held) = body::read(request, &api.limits, &api.budget).await?;
-    let mut asked = Asked::completion(object, &api.limits)?;
+    let (mut asked, held) = body::read(request, &api.limits, &api.budget, Asked::completion).await?;
     let model = api.model(asked.model.as_deref())?.clone();
     let messages = until(deadline, &api, images::resolve(&mut asked, &api)).await??;
     let stream = asked.stream;

@@ -14,8 +14,7 @@ use tokio::time::Instant;
 /// Scores the options of a question.
 pub(super) async fn score(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Value>, ApiError> {
     let deadline = Instant::now() + api.limits.request_time;
-    let (object, held) = body::read(request, &api.limits, &api.budget).await?;
-    let (mut asked, options) = Asked::score(object, &api.limits)?;
+    let ((mut asked, options), held) = body::read(request, &api.limits, &api.budget, Asked::score).await?;
     let model = api.model(asked.model.as_deref())?.clone();
     let messages = until(deadline, &api, images::resolve(&mut asked, &api)).await??;
     let request = asked.into_request(messages, &api.limits, || 0);
