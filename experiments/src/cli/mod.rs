@@ -5,6 +5,7 @@
 
 mod ask;
 mod bench;
+mod compare;
 mod completions;
 mod cv_bench;
 mod data;
@@ -12,6 +13,7 @@ mod doctor;
 mod encode;
 mod encoders;
 mod eval;
+mod export;
 mod fetch;
 mod launch;
 mod leaks;
@@ -57,6 +59,7 @@ enum Verb {
     Launch(launch::Args),
     Status(status::Args),
     Report(report::Args),
+    Compare(compare::Args),
     Study(study::Args),
     Data(data::Args),
     // Encoders.
@@ -68,6 +71,7 @@ enum Verb {
     Train(train::Args),
     Ask(ask::Args),
     Eval(eval::Args),
+    Export(export::Args),
     Score(score::Args),
     Prompts(prompts::Args),
     // This machine.
@@ -85,6 +89,7 @@ impl Verb {
             Verb::Launch(_) => "launch",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
+            Verb::Compare(_) => "compare",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
             Verb::Encoders(_) => "encoders",
@@ -94,6 +99,7 @@ impl Verb {
             Verb::Train(_) => "train",
             Verb::Ask(_) => "ask",
             Verb::Eval(_) => "eval",
+            Verb::Export(_) => "export",
             Verb::Score(_) => "score",
             Verb::Prompts(_) => "prompts",
             Verb::Bench(_) => "bench",
@@ -123,6 +129,7 @@ pub fn main() -> ExitCode {
         Verb::Launch(args) => launch::run(args),
         Verb::Status(args) => status::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Compare(args) => compare::run(args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),
@@ -132,6 +139,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Export(args) => export::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),

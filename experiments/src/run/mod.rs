@@ -3,12 +3,14 @@
 pub mod arm_run;
 pub mod ask;
 pub mod checks;
+pub mod compared_sides;
 pub mod cost;
 pub mod eval_model;
 pub mod eval_task;
 pub mod evaluation;
 pub mod evaluator;
 pub mod evidence;
+pub mod exported;
 pub mod learning_curve;
 pub mod llm_files;
 pub mod notes;
