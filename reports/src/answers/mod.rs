@@ -43,6 +43,8 @@ pub struct AnswerOptions<'a> {
     pub images: ImageMode,
     /// Reads images that are stored in tables; without it they are not shown.
     pub cells: Option<&'a dyn CellReader>,
+    /// Address of the list of studies, relative to the study's page; empty if there is none.
+    pub home: &'a str,
 }
 
 /// The result of [`write`].
@@ -126,6 +128,8 @@ struct PageValues<'a> {
     several_seeds: bool,
     /// Directory of the packs, relative to the page.
     data: &'a str,
+    /// Address of the list of studies, relative to the study's page.
+    home: &'a str,
 }
 
 /// What is written of one benchmark.
@@ -217,7 +221,10 @@ pub fn write(
         grouped(runs.len(), "run")
     );
     let style = format!("{}{}", template::style(), include_str!("../../templates/answers.css"));
-    let html = template::render("answers.html", &PageValues { title, counts, style, several_seeds, data: &name })?;
+    let html = template::render(
+        "answers.html",
+        &PageValues { title, counts, style, several_seeds, data: &name, home: options.home },
+    )?;
     let page = dir.join("index.html");
     atomic::write(&page, html.as_bytes())?;
     remove_old(dir, &name, &table);

@@ -168,6 +168,7 @@ function listen() {
   on("reset", "click", () => { fromHash(state.id ? new URLSearchParams({ question: state.id }).toString() : ""); changed(); });
   on("all-arms", "click", () => { state.arms = new Set(arms.map((arm) => arm.arm)); changed(); });
   on("trained-arms", "click", () => { state.arms = defaultArms(); changed(); });
+  on("reload", "click", () => location.reload());
   on("rows", "scroll", drawRows);
   addEventListener("resize", () => { view.drawn = ""; drawRows(); });
   const wide = () => { $("filters").open = !matchMedia("(max-width: 1100px)").matches; };
@@ -219,9 +220,12 @@ async function begin() {
     if (!seeds.includes(run.seed)) seeds.push(run.seed);
   });
   seeds.sort(collator.compare);
+  // The data directory's name has the version.
+  index.generation = new URL(folder).pathname.split("/").at(-2).replace("data-", "");
   const unknown = fromHash(location.hash);
   buildFilters();
   listen();
+  watch();
   const steps = { last: 0 };
   const note = (text) => { $("message").textContent = text; $("message").hidden = !text; };
   note(unknown.length ? `The link names what this study does not have: ${unknown.join(", ")}.` : "");
@@ -252,6 +256,24 @@ async function begin() {
   if (asked && narrow.matches) openQuestion(true, true);
   changed();
   document.body.dataset.ready = "yes";
+}
+
+// Looks for new results, where a server writes the pages.
+function watch() {
+  if (study.index.images.mode !== "served") return;
+  let known = "";
+  setInterval(async () => {
+    if (document.hidden) return;
+    try {
+      const response = await fetch("../version");
+      if (!response.ok) return;
+      const found = await response.text();
+      if (known && found !== known) $("changed").hidden = false;
+      known = found;
+    } catch {
+      // The server has ended; the page stays as it is.
+    }
+  }, 5000);
 }
 
 begin().catch((e) => { $("message").textContent = e.message; $("message").hidden = false; });
