@@ -57,7 +57,7 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
 }
 
 /// Maximum number of bytes of the metadata of a PNG, decompressed.
-const MAX_METADATA: u64 = 64 << 20;
+const MAX_METADATA: u64 = 16 << 20;
 const HINT: &str = "check that the file is a PNG, JPEG, WebP, BMP, GIF or TIFF; if it is, it is damaged: replace it";
 
 /// Opens a regular file. A stream is an error, because images are read twice.

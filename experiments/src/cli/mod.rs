@@ -23,6 +23,7 @@ mod prompts;
 mod rank;
 mod report;
 mod score;
+mod serve;
 mod status;
 mod study;
 mod study_args;
@@ -73,6 +74,7 @@ enum Verb {
     Train(train::Args),
     Ask(ask::Args),
     Eval(eval::Args),
+    Serve(serve::Args),
     Export(export::Args),
     Score(score::Args),
     Prompts(prompts::Args),
@@ -102,6 +104,7 @@ impl Verb {
             Verb::Train(_) => "train",
             Verb::Ask(_) => "ask",
             Verb::Eval(_) => "eval",
+            Verb::Serve(_) => "serve",
             Verb::Export(_) => "export",
             Verb::Score(_) => "score",
             Verb::Prompts(_) => "prompts",
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Serve(args) => serve::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Prompts(args) => prompts::run(args),

@@ -87,7 +87,7 @@ pub fn json_text<T: serde::Serialize>(value: &T) -> Result<String> {
 }
 
 /// Replaces characters that `escaped` would change by `\u` escapes; in JSON they occur only inside strings.
-fn safe_json(json: &str) -> String {
+pub fn safe_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         let mut buffer = [0; 4];

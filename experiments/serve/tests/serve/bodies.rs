@@ -31,11 +31,7 @@ fn a_body_that_is_too_large_by_its_length_is_refused() {
 #[test]
 fn an_endless_chunked_body_is_cut_off() {
     let server = Running::start(small());
-    let mut stream = server.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-         Transfer-Encoding: chunked\r\n\r\n",
-        server.address
-    ));
+    let mut stream = server.send(server.head("Transfer-Encoding: chunked\r\n"));
     let mut writer = stream.try_clone().unwrap();
     let writing = std::thread::spawn(move || {
         let chunk = [b"1000\r\n".as_slice(), &[b' '; 4096], b"\r\n"].concat();
@@ -51,11 +47,7 @@ fn an_endless_chunked_body_is_cut_off() {
 fn a_client_that_sends_a_large_chunked_body_to_its_end_sees_the_error() {
     let server = Running::start(small());
     let chunks = [b"1000\r\n".as_slice(), &[b' '; 4096], b"\r\n"].concat().repeat(5);
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-         Transfer-Encoding: chunked\r\n\r\n",
-        server.address
-    );
+    let head = server.head("Transfer-Encoding: chunked\r\n");
     let reply = server.ask([head.as_bytes(), &chunks, b"0\r\n\r\n"].concat());
     assert_eq!(reply.status, 413);
 }
@@ -171,9 +163,10 @@ fn fields_that_would_change_the_answer_are_not_ignored() {
     assert!(server.model.requests().is_empty());
     let neutral = json!({
         "n": 1, "tools": null, "functions": [], "tool_choice": "none", "presence_penalty": 0, "frequency_penalty": 0.0,
-        "logit_bias": {}, "response_format": {"type": "text"}, "modalities": ["text"], "user": "a", "metadata": {"a": "b"},
-        "store": false, "service_tier": "auto", "top_k": -1, "repetition_penalty": 1.0, "min_p": 0, "stop": null,
-        "logprobs": false, "top_logprobs": null, "stream": false, "stream_options": null, "parallel_tool_calls": true,
+        "logit_bias": {}, "response_format": {"type": "text"}, "modalities": ["text"], "user": "a",
+        "metadata": {"a": "b"}, "store": false, "service_tier": "auto", "top_k": -1, "repetition_penalty": 1.0,
+        "min_p": 0, "stop": null, "logprobs": false, "top_logprobs": null, "stream": false, "stream_options": null,
+        "parallel_tool_calls": true,
     });
     let mut body = question(1);
     body.as_object_mut().unwrap().extend(neutral.as_object().unwrap().clone());
@@ -250,11 +243,7 @@ fn the_memory_for_bodies_is_limited_over_all_requests() {
     let limits = Limits { total_body_bytes: 60_000, body_time: ms(3000), ..Limits::default() };
     let server = Running::start(ServerConfig { limits, ..config() });
     // One request holds most of the memory while its body arrives.
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-         Transfer-Encoding: chunked\r\n\r\n",
-        server.address
-    );
+    let head = server.head("Transfer-Encoding: chunked\r\n");
     let mut holder = server.send([head.as_bytes(), b"6000\r\n", &[b' '; 0x6000], b"\r\n"].concat());
     std::thread::sleep(ms(100));
     let reply = server.chat_bytes(&[b' '; 20_000]);
@@ -287,10 +276,7 @@ fn other_types_of_bodies_are_refused() {
 #[test]
 fn a_body_that_ends_early_is_an_error_for_nobody_else() {
     let server = Running::start(small());
-    let stream = server.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{\"a",
-        server.address
-    ));
+    let stream = server.send(server.head("Content-Length: 500\r\n") + "{\"a");
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut rest = Vec::new();
     (&stream).read_to_end(&mut rest).ok();

@@ -38,10 +38,7 @@ fn an_idle_connection_is_closed() {
 #[test]
 fn a_trickled_body_is_cut_off() {
     let server = Running::start(quick());
-    let mut stream = server.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{",
-        server.address
-    ));
+    let mut stream = server.send(server.head("Content-Length: 1000\r\n") + "{");
     let began = Instant::now();
     let mut writer = stream.try_clone().unwrap();
     let writing = std::thread::spawn(move || {

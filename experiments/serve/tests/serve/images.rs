@@ -111,9 +111,10 @@ fn what_decompresses_to_much_more_costs_nothing() {
         let began = Instant::now();
         let reply = server.chat(&about_image(&url(&bytes)));
         assert!(matches!(reply.status, 200 | 400), "{name}: {}", reply.text());
+        assert!(began.elapsed() < Duration::from_secs(2), "{name}: {:?}", began.elapsed());
         // The decoder that models use.
         burgess_images::decode_bytes(&bytes).ok();
-        assert!(began.elapsed() < Duration::from_secs(3), "{name}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "{name}: {:?}", began.elapsed());
     }
 }
 

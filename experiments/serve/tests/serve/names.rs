@@ -12,7 +12,8 @@ fn with_token() -> ServerConfig {
 fn chat_with(server: &Running, headers: &str) -> Reply {
     let body = question(1).to_string();
     server.ask(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\n{headers}Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     ))
 }
@@ -96,7 +97,8 @@ fn pages_of_other_sites_are_kept_out() {
     // What a form or a script without permission can send.
     let body = question(1).to_string();
     let reply = server.ask(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {own}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: {own}\r\nContent-Type: text/plain\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     ));
     assert_eq!(reply.status, 415);

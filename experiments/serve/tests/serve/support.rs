@@ -98,13 +98,17 @@ impl Running {
         self.post("/v1/chat/completions", body)
     }
 
+    /// The head of a chat request, with these headers about its body.
+    pub fn head(&self, headers: &str) -> String {
+        let address = self.address;
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{headers}\r\n"
+        )
+    }
+
     /// Sends a body as it is.
     pub fn chat_bytes(&self, body: &[u8]) -> Reply {
-        let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
+        let head = self.head(&format!("Content-Length: {}\r\n", body.len()));
         self.ask([head.as_bytes(), body].concat())
     }
 
