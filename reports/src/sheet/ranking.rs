@@ -132,8 +132,8 @@ fn summary(r: &Ranking) -> Sheet {
     let mut notes = vec![
         format!(
             "Rank: {percent:.0} % interval of the rank. ±: half the width of the interval. Bold: the highest score and \
-             those that are not separable from it (paired interval of the difference excludes 0 and adjusted p of the \
-             sign-flip test below {:.2}).",
+             those that are not separable from it (separable: the interval of the paired difference excludes 0 and the \
+             adjusted p of the sign-flip test is below {:.2}).",
             1.0 - r.confidence
         ),
         r.uncertainty.clone(),
