@@ -35,6 +35,7 @@ pub use burgess_bench as bench;
 
 pub mod connector;
 pub mod data;
+pub mod exported;
 pub mod generate;
 pub mod llm;
 pub mod mllm;

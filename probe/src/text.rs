@@ -28,7 +28,7 @@ pub struct TokenLogprob {
 pub struct ScoredToken {
     /// The token at this position.
     pub token: TokenLogprob,
-    /// The [`TOP_TOKENS`] most likely tokens at this position, best first.
+    /// The most likely tokens at this position, best first: [`TOP_TOKENS`] unless another number was asked for.
     pub top: Vec<TokenLogprob>,
 }
 
@@ -38,6 +38,14 @@ impl ScoredToken {
     /// # Errors
     /// When a logit is not finite, or `id` is outside the row.
     pub fn from_logits(logits: &[f32], id: u32) -> Result<Self> {
+        Self::with_alternatives(logits, id, TOP_TOKENS)
+    }
+
+    /// As [`ScoredToken::from_logits`], with the `count` most likely tokens instead of [`TOP_TOKENS`].
+    ///
+    /// # Errors
+    /// As [`ScoredToken::from_logits`].
+    pub fn with_alternatives(logits: &[f32], id: u32, count: usize) -> Result<Self> {
         check_finite(logits)?;
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
@@ -47,12 +55,12 @@ impl ScoredToken {
                 .hint("use the tokenizer of this language model")
         })?;
         // Ties are broken by the lower id.
-        let mut best: Vec<usize> = Vec::with_capacity(TOP_TOKENS + 1);
+        let mut best: Vec<usize> = Vec::with_capacity(count.min(logits.len()) + 1);
         for (i, x) in logits.iter().enumerate() {
             let place = best.iter().position(|b| logits.get(*b).is_some_and(|b| x > b)).unwrap_or(best.len());
-            if place < TOP_TOKENS {
+            if place < count {
                 best.insert(place, i);
-                best.truncate(TOP_TOKENS);
+                best.truncate(count);
             }
         }
         let top = best.into_iter().filter_map(|i| Some(TokenLogprob { id: i as u32, logprob: log(i)? })).collect();

@@ -14,8 +14,12 @@
 //!    [`learning`]: scores by number of training samples;
 //! 7. [`check`]: whether a study's results meet the thresholds that its `[check]` table states in advance;
 //! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed;
-//! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper.
+//! 9. [`answers`]: a folder in which a browser shows every question with every arm's answer; [`images`]: the files of
+//!    its images;
+//! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
+//!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper;
+//! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
+//!     [`exchange`]: results in the formats of other tools.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -33,15 +37,21 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod analysis;
+pub mod answers;
 pub mod check;
+mod choices;
+pub mod compare;
+pub mod exchange;
 pub mod figure;
 mod formatting;
+pub mod images;
 pub mod learning;
 pub mod load;
 pub mod page;
 pub mod paper;
 pub mod ranking;
 pub mod schema;
+pub mod sheet;
 pub mod stats;
 pub mod table;
 pub mod validity;

@@ -3,6 +3,8 @@
 //! `golden/` holds reference values from the original libraries, and `reference/` the scripts that made them. The tests
 //! of the crates read them too; no test needs Python or a network.
 
+pub mod browser;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

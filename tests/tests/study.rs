@@ -164,11 +164,20 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
         assert!(table.contains(arm), "{arm} is missing in\n{table}");
     }
     assert!(
-        table.lines().all(|l| l.chars().count() <= 100 || l.starts_with("ranking") || l.starts_with("report")),
+        table.lines().all(|l| l.chars().count() <= 100
+            || l.starts_with("ranking")
+            || l.starts_with("report")
+            || l.starts_with("answers")),
         "{table}"
     );
     let root = place.path().join("whole/tiny");
-    for file in ["ranking.json", "report/index.html", "nano-sup/seed-0/config.json", "nano-sup/seed-0/train.jsonl"] {
+    for file in [
+        "ranking.json",
+        "report/index.html",
+        "report/answers/index.html",
+        "nano-sup/seed-0/config.json",
+        "nano-sup/seed-0/train.jsonl",
+    ] {
         assert!(root.join(file).is_file(), "{file}");
     }
     let page = std::fs::read_to_string(root.join("report/index.html")).expect("the report");

@@ -15,7 +15,7 @@ fn help() {
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
     for verb in [
         "rank", "report", "study", "data", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench",
-        "doctor", "launch", "status",
+        "doctor", "launch", "status", "serve",
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }

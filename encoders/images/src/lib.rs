@@ -19,7 +19,8 @@ mod resample;
 mod tiff;
 
 pub use decode::{
-    Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions, dimensions_oriented,
+    Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions, dimensions_of_bytes,
+    dimensions_oriented,
 };
 pub use hash::{DifferenceHash, HASH_SIDES, dhash};
 pub use resample::{Interpolation, PaddedSquare, resize, resize_part};

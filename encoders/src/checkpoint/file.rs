@@ -200,6 +200,25 @@ impl Checkpoint {
         self
     }
 
+    /// Keeps only the first `rows` rows of a tensor, for a table to which rows were added.
+    ///
+    /// # Errors
+    /// There is no such tensor, or it has fewer rows.
+    pub fn first_rows(mut self, key: &str, rows: usize) -> Result<Self> {
+        let entry = self.tensors.get_mut(key).map(|location| &mut location.entry);
+        let count = entry.as_ref().and_then(|e| e.shape.first()).copied().unwrap_or(0);
+        let Some(entry) = entry.filter(|e| rows <= count && e.strides.is_none()) else {
+            return Err(Error::failed(format!(
+                "{}: the tensor `{key}` has {count} rows, expected at least {rows}",
+                self.path.display()
+            )));
+        };
+        let length = (entry.bytes.end - entry.bytes.start) / count.max(1) * rows;
+        entry.bytes.end = entry.bytes.start + length;
+        entry.shape.splice(..1, [rows]);
+        Ok(self)
+    }
+
     /// Returns the prefix that [`Checkpoint::under`] prepended to all names; usually empty.
     pub fn root(&self) -> &str {
         &self.root

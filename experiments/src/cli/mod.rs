@@ -5,20 +5,25 @@
 
 mod ask;
 mod bench;
+mod compare;
+mod completions;
 mod cv_bench;
 mod data;
 mod doctor;
 mod encode;
 mod encoders;
 mod eval;
+mod export;
 mod fetch;
 mod launch;
 mod leaks;
+mod man;
 mod pretrain;
 mod prompts;
 mod rank;
 mod report;
 mod score;
+mod serve;
 mod status;
 mod study;
 mod study_args;
@@ -55,6 +60,7 @@ enum Verb {
     Launch(launch::Args),
     Status(status::Args),
     Report(report::Args),
+    Compare(compare::Args),
     Study(study::Args),
     Data(data::Args),
     // Encoders.
@@ -66,11 +72,15 @@ enum Verb {
     Train(train::Args),
     Ask(ask::Args),
     Eval(eval::Args),
+    Serve(serve::Args),
+    Export(export::Args),
     Score(score::Args),
     Prompts(prompts::Args),
     // This machine.
     Bench(bench::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Verb {
@@ -81,6 +91,7 @@ impl Verb {
             Verb::Launch(_) => "launch",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
+            Verb::Compare(_) => "compare",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
             Verb::Encoders(_) => "encoders",
@@ -90,10 +101,14 @@ impl Verb {
             Verb::Train(_) => "train",
             Verb::Ask(_) => "ask",
             Verb::Eval(_) => "eval",
+            Verb::Serve(_) => "serve",
+            Verb::Export(_) => "export",
             Verb::Score(_) => "score",
             Verb::Prompts(_) => "prompts",
             Verb::Bench(_) => "bench",
             Verb::Doctor(_) => "doctor",
+            Verb::Completions(_) => "completions",
+            Verb::Man(_) => "man",
         }
     }
 }
@@ -117,6 +132,7 @@ pub fn main() -> ExitCode {
         Verb::Launch(args) => launch::run(args),
         Verb::Status(args) => status::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Compare(args) => compare::run(args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),
@@ -126,10 +142,14 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Serve(args) => serve::run(args),
+        Verb::Export(args) => export::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(args),
+        Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => man::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use crate::machine::terminal::{self, colours, print, print_json};
 use burgess_base::{Error, Result, output, temporary};
+use burgess_reports::answers::ImageMode;
 use burgess_reports::page::WrittenReport;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:
   burgess report runs/nano                       into runs/nano/report
   burgess report runs/nano -o page               into another directory
+  burgess report runs/nano --images copy         answers with all images, to be moved or published
   burgess report runs/nano --json | jq .arms[0]
   burgess report --published                     averages, ranks and figures of Cambrian-1")]
 pub struct Args {
@@ -23,9 +25,32 @@ pub struct Args {
     /// Output directory [default: DIR and DIR/report, or runs/published]
     #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
+    /// How the answer browser shows images: not at all, by links to the files where they lie, or as copies; auto
+    /// copies up to 32 MB
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto", conflicts_with = "published")]
+    images: Images,
     /// Print the rankings, or the numbers computed from the paper's tables, as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Images {
+    Auto,
+    None,
+    Link,
+    Copy,
+}
+
+impl From<Images> for ImageMode {
+    fn from(images: Images) -> Self {
+        match images {
+            Images::Auto => Self::Auto,
+            Images::None => Self::None,
+            Images::Link => Self::Link,
+            Images::Copy => Self::Copy,
+        }
+    }
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -42,7 +67,7 @@ pub fn run(args: Args) -> Result<()> {
         temporary::remove_stale(out, 1);
     }
     for dir in &args.dirs {
-        show(&crate::run::ranking::report(dir, args.out.as_deref(), None)?.written, args.json)?;
+        show(&crate::run::ranking::report(dir, args.out.as_deref(), None, args.images.into())?.written, args.json)?;
     }
     Ok(())
 }
@@ -81,5 +106,12 @@ pub(super) fn show_with(written: &WrittenReport, check: bool, json: bool) -> Res
         print(&format!("\n{}", burgess_reports::table::check_table(&written.verdicts, terminal::width(), colours())))?;
     }
     let files = &written.files;
-    print(&format!("\nranking  {}\nreport   {}\n", files.ranking.display(), files.page.display()))
+    let answers = &written.answers;
+    print(&format!(
+        "\nranking  {}\nreport   {}\nanswers  {} ({})\n",
+        files.ranking.display(),
+        files.page.display(),
+        answers.page.display(),
+        answers.images_in_words()
+    ))
 }

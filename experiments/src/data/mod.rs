@@ -10,7 +10,9 @@ mod image_index;
 mod open;
 pub mod published;
 mod subset;
+mod table_cells;
 
 pub use directory::{DataDirectory, check_checksums};
 pub use image_index::ImageIndex;
 pub use open::{image_directory, is_rendered, open, world_digest};
+pub use table_cells::TableCells;

@@ -3,6 +3,7 @@
 
 use crate::data::field;
 use crate::features::model_cards;
+use crate::run::exported;
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess;
 use burgess_probe::connector::ImageSize;
@@ -20,7 +21,7 @@ pub struct MultimodalModel {
     pub(crate) model: Mllm,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) encoders: Vec<model_cards::ModelEncoder>,
-    device: Device,
+    pub(crate) device: Device,
 }
 
 /// Options for an answer.
@@ -184,6 +185,10 @@ impl MultimodalModel {
     pub fn open(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
         if ReleasedModel::is_model_dir(dir) {
             return Self::released(dir, chat, device);
+        }
+        if exported::is_export(dir) && chat.is_none() {
+            let (model, tokenizer, encoders) = exported::load(dir, device)?;
+            return Ok(Self { model, tokenizer, encoders, device: device.clone() });
         }
         if chat.is_some() {
             return Err(Error::usage("the chat template of this model is stored with it and cannot be replaced")

@@ -6,6 +6,7 @@ use crate::run::ranking;
 use crate::run::ranking::{StudyOptions, StudyOutcome};
 use crate::study::StudyConfig;
 use burgess_base::{Error, Result};
+use burgess_reports::answers::ImageMode;
 use burgess_reports::learning::DataShare;
 
 /// Checks and sorts the fractions, and adds 1, which stands for the study's own runs.
@@ -50,7 +51,7 @@ pub fn rank_fractions(
         let (align, tune) = counts.samples;
         DataShare { share, align, tune }.write(&dir)?;
     }
-    let mut outcome = ranking::report(&dir, None, None)?;
+    let mut outcome = ranking::report(&dir, None, None, ImageMode::Auto)?;
     (outcome.runs, outcome.failed) = (runs, failed);
     Ok(outcome)
 }

@@ -1,6 +1,6 @@
 //! Ranking a study: all its runs, then `ranking.json` and the report.
 
-use crate::data;
+use crate::data::{self, TableCells};
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
 use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::lease::Owner;
@@ -20,6 +20,7 @@ use crate::run::{checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result, atomic};
 use burgess_probe::data::Examples;
+use burgess_reports::answers::{AnswerOptions, ImageMode};
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, Evidence, ReportFiles, StudyInfo, WrittenReport};
 use burgess_reports::ranking::RankOptions;
@@ -76,7 +77,7 @@ fn recorded_device(dir: &Path) -> Result<Option<String>> {
 pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
     let counts = run_study(&dir, study, options, progress)?;
-    let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
+    let mut outcome = report(&dir, None, Some(&runs_of(study)), ImageMode::Auto)?;
     (outcome.runs, outcome.failed) = (counts.runs, counts.failures.len());
     Ok(outcome)
 }
@@ -334,9 +335,14 @@ fn runs_of(study: &StudyConfig) -> Vec<(String, u64)> {
     study.runs().iter().map(|(arm, seed)| (arm.name(), *seed)).collect()
 }
 
-/// Ranks the runs in a study directory (with `only`, just these) and writes `ranking.json` and `report/index.html`,
-/// there or under `out`.
-pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) -> Result<StudyOutcome> {
+/// Ranks the runs in a study directory (with `only`, just these) and writes `ranking.json`, `report/index.html` and the
+/// answer browser `report/answers/`, there or under `out`; `images` says how that refers to images.
+pub fn report(
+    dir: &Path,
+    out: Option<&Path>,
+    only: Option<&[(String, u64)]>,
+    images: ImageMode,
+) -> Result<StudyOutcome> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
             .hint("give the directory of a study, OUT/<study>, such as runs/nano"));
@@ -375,7 +381,8 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
     let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
     let (runs, failed) = (data.runs.len() + data.missing.len(), data.missing.len());
     let info = study_info(dir, &mut data)?;
-    let written = page::write_study(data, &info, &RankOptions::default(), files)?;
+    let browser = AnswerOptions { images, cells: Some(&TableCells) };
+    let written = page::write_study(data, &info, &RankOptions::default(), &browser, files)?;
     Ok(StudyOutcome { runs, failed, written })
 }
 
@@ -394,7 +401,7 @@ pub fn report_stage(study: &StudyConfig, out: &Path) -> Result<StudyOutcome> {
     if dir.is_dir() {
         Provenance::record(&dir, None, Some(study), Some(provenance::command()))?;
     }
-    report(&dir, None, Some(&runs_of(study)))
+    report(&dir, None, Some(&runs_of(study)), ImageMode::Auto)
 }
 
 /// Says that the runs of a report were made on devices that compute different bits; `None` if they were not.

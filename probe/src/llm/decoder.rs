@@ -320,7 +320,7 @@ impl Llm {
         after: Option<&mut BlockHook<'_>>,
     ) -> Result<Tensor<3>> {
         let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
-        let switch = self.config.rope_scaling.as_ref().and_then(super::rope::RopeScaling::length_switch);
+        let switch = self.config.length_switch();
         if let Some(switch) = switch {
             if cache.grows_past(switch, real) {
                 return self.recompute(embeddings, real, cache, switch, after.is_some());
@@ -350,7 +350,8 @@ impl Llm {
         let Some((all, places)) = cache.history(embeddings, real).filter(|_| !sampled) else {
             return Err(Error::failed(format!(
                 "a sequence grew past {switch} positions, where this model's rotary angles change, so it must be \
-                 recomputed; that is not possible after a connector changed it between the blocks"
+                 recomputed; that is not possible after a connector changed it between the blocks, or after it \
+                 joined other sequences in a batch"
             ))
             .hint(format!("generate fewer tokens, or use prompts of more than {switch} tokens")));
         };

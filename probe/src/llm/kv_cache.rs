@@ -20,6 +20,8 @@ pub struct KvCache {
     inputs: Vec<Tensor<3>>,
     /// Whether a connector changed the hidden states between the blocks, so that `inputs` alone cannot reproduce them.
     changed: bool,
+    /// Whether caches were joined, so that `inputs` does not hold the embeddings of all rows and none are stored.
+    joined: bool,
 }
 
 // A model has only some dozens of layers, so the size of the variants does not matter.
@@ -76,6 +78,9 @@ impl KvCache {
     /// recomputed when a row grows past `switch` positions. Once all rows are longer than that, nothing is stored.
     /// `changed` says that a connector changes the hidden states between the blocks.
     pub(crate) fn keep_inputs(&mut self, embeddings: &Tensor<3>, real: &[usize], switch: usize, changed: bool) {
+        if self.joined {
+            return;
+        }
         let before = |row: usize| self.rows.get(row).map_or(0, |row| row.next);
         if real.iter().enumerate().all(|(row, real)| before(row) + real > switch) {
             self.inputs.clear();
@@ -88,7 +93,7 @@ impl KvCache {
     /// Returns all stored embeddings followed by `embeddings`, `[batch, t, d]`, and the indices of each row's real
     /// tokens; `None` if the cache cannot be recomputed from them.
     pub(crate) fn history(&self, embeddings: Tensor<3>, real: &[usize]) -> Option<(Tensor<3>, Vec<Vec<usize>>)> {
-        if self.changed || self.rows.len() != real.len() || self.inputs.is_empty() {
+        if self.changed || self.joined || self.rows.len() != real.len() || self.inputs.is_empty() {
             return None;
         }
         let slots = self.inputs.iter().map(|t| t.dims()[1]).sum::<usize>();
@@ -220,6 +225,140 @@ impl KvCache {
             rows: rows.iter().map(|&r| self.rows.get(r).cloned().unwrap_or_default()).collect(),
             inputs: self.inputs.iter().map(|t| t.clone().select(0, index(&t.device()))).collect(),
             changed: self.changed,
+            joined: self.joined,
+        }
+    }
+
+    /// Returns a cache with the rows of all `parts`, in their order.
+    ///
+    /// The parts may differ in length. On other backends than the CPU backend, slots are padded to the longest part.
+    /// Embeddings for recomputing rows are not kept: if a row of a joined cache grows past the length at which the
+    /// model's rotary angles change (LongRoPE), [`Llm::extend`](super::Llm::extend) returns an error.
+    ///
+    /// # Errors
+    /// When a part is empty, or the parts belong to different models or devices.
+    pub fn join(parts: Vec<Self>) -> Result<Self> {
+        let mut parts = parts.into_iter();
+        let mut whole = parts.next().unwrap_or_default();
+        let rest: Vec<Self> = parts.collect();
+        if rest.is_empty() {
+            return Ok(whole);
+        }
+        let differ = || Error::failed("caches of different models or devices, or empty ones, cannot be joined");
+        if whole.layers.is_empty() || rest.iter().any(|part| part.layers.len() != whole.layers.len()) {
+            return Err(differ());
+        }
+        let slots = |cache: &Self| cache.rows.first().map_or(0, |row| row.slots.len());
+        let longest = rest.iter().chain([&whole]).map(slots).max().unwrap_or(0);
+        let mut layers: Vec<Vec<LayerCache>> = whole.layers.into_iter().map(|layer| vec![layer]).collect();
+        whole.rows.iter_mut().for_each(|row| row.slots.resize(longest, None));
+        for mut part in rest {
+            layers.iter_mut().zip(part.layers).for_each(|(parts, layer)| parts.push(layer));
+            part.rows.iter_mut().for_each(|row| row.slots.resize(longest, None));
+            whole.rows.append(&mut part.rows);
+            whole.changed |= part.changed;
+        }
+        let layers = layers.into_iter().map(|parts| LayerCache::join(parts, longest).ok_or_else(differ));
+        let joined = Self {
+            layers: layers.collect::<Result<_>>()?,
+            rows: whole.rows,
+            inputs: Vec::new(),
+            changed: whole.changed,
+            joined: true,
+        };
+        Ok(joined.compact())
+    }
+
+    /// Returns this joined cache without slots of padding if there are more than 1.5 times as many slots as the longest
+    /// row needs. Without this, a batch that rows join and leave would grow without end.
+    fn compact(mut self) -> Self {
+        let (slots, longest) = (self.rows.first().map_or(0, |row| row.slots.len()), self.lengths().into_iter().max());
+        let longest = longest.unwrap_or(0);
+        if 2 * slots <= 3 * longest {
+            return self;
+        }
+        let used = |row: &CachedSequence| -> Vec<usize> {
+            row.slots.iter().enumerate().filter(|(_, position)| position.is_some()).map(|(slot, _)| slot).collect()
+        };
+        let used: Vec<Vec<usize>> = self.rows.iter().map(used).collect();
+        let index: Vec<i32> = used
+            .iter()
+            .enumerate()
+            .flat_map(|(row, used)| {
+                // Padding repeats the row's first slot; it is masked.
+                (0..longest).map(move |i| (row * slots + used.get(i).or(used.first()).copied().unwrap_or(0)) as i32)
+            })
+            .collect();
+        let count = index.len();
+        let made: OnceCell<Tensor<1, Int>> = OnceCell::new();
+        let pick = |t: Tensor<4>| {
+            let [b, kv, _, w] = t.dims();
+            let index = made.get_or_init(|| transfer::to_device(TensorData::new(index.clone(), [count]), &t.device()));
+            let rows = t.swap_dims(1, 2).reshape([b * slots, kv * w]).select(0, index.clone());
+            rows.reshape([b, longest, kv, w]).swap_dims(1, 2)
+        };
+        self.layers = std::mem::take(&mut self.layers)
+            .into_iter()
+            .map(|layer| match layer {
+                LayerCache::Tensors(k, v) => LayerCache::Tensors(pick(k), pick(v)),
+                rows @ LayerCache::Rows(_) => rows,
+            })
+            .collect();
+        for row in &mut self.rows {
+            row.slots.retain(Option::is_some);
+            row.slots.resize(longest, None);
+        }
+        self
+    }
+
+    /// Returns the number of bytes of keys, values and stored embeddings.
+    pub fn bytes(&self) -> usize {
+        let of = |shape: &[usize], dtype: burn::tensor::DType| shape.iter().product::<usize>() * dtype.size();
+        let layers = self.layers.iter().map(|layer| match layer {
+            LayerCache::Tensors(k, v) => of(&k.dims(), k.dtype()) + of(&v.dims(), v.dtype()),
+            LayerCache::Rows(rows) => rows.bytes(),
+        });
+        layers.sum::<usize>() + self.inputs.iter().map(|t| of(&t.dims(), t.dtype())).sum::<usize>()
+    }
+}
+
+impl LayerCache {
+    /// Joins the rows of several caches of one layer; tensors are padded to `slots`. `None` if they differ in kind or
+    /// shape.
+    fn join(parts: Vec<Self>, slots: usize) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        match parts.next()? {
+            Self::Rows(mut rows) => {
+                for part in parts {
+                    let Self::Rows(more) = part else { return None };
+                    rows.append(more);
+                }
+                Some(Self::Rows(rows))
+            }
+            Self::Tensors(k, v) => {
+                let [_, heads, _, width] = k.dims();
+                let (mut keys, mut values) = (vec![k], vec![v]);
+                for part in parts {
+                    let Self::Tensors(k, v) = part else { return None };
+                    if k.dims()[1] != heads || k.dims()[3] != width || k.device() != v.device() {
+                        return None;
+                    }
+                    keys.push(k);
+                    values.push(v);
+                }
+                let padded = |t: Tensor<4>| {
+                    let [b, heads, own, width] = t.dims();
+                    if own == slots {
+                        return t;
+                    }
+                    // Padding is masked; zeros keep its products finite.
+                    let zeros = Tensor::<4>::zeros([b, heads, slots - own, width], (&t.device(), t.dtype()));
+                    Tensor::cat(vec![t, zeros], 2)
+                };
+                let [keys, values] =
+                    [keys, values].map(|all| Tensor::cat(all.into_iter().map(padded).collect::<Vec<_>>(), 0));
+                Some(Self::Tensors(keys, values))
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Example questions of each benchmark, with image, right answer and every arm's answer.
 
+use crate::choices::{self, Choice};
+use crate::images::{ImageProblem, ImageRoots, image_type};
 use crate::load::{RunData, StudyData, UnreadableLine};
 use crate::ranking::Ranking;
 use crate::schema::Sample;
@@ -8,7 +10,6 @@ use burgess_base::{Category, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
 
 /// Maximum size in bytes of an embedded image; larger ones are only named, to keep the page small.
 const LARGEST_IMAGE: u64 = 1_000_000;
@@ -22,6 +23,8 @@ pub(super) struct BenchmarkExamples {
     benchmark: String,
     category: Category,
     metric: String,
+    /// Fragment of the answer browser's address that shows this benchmark.
+    fragment: String,
     questions: Vec<ExampleQuestion>,
 }
 
@@ -36,14 +39,6 @@ struct ExampleQuestion {
     /// Why an image is not shown.
     no_image: Option<String>,
     answers: Vec<ExampleAnswer>,
-}
-
-/// A choice of a multiple-choice question.
-#[derive(Debug, PartialEq, Serialize)]
-struct Choice {
-    letter: char,
-    text: String,
-    right: bool,
 }
 
 #[derive(Serialize)]
@@ -87,6 +82,7 @@ pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<BenchmarkE
                 benchmark: benchmark.name.clone(),
                 category: benchmark.category.clone(),
                 metric: benchmark.metric.clone(),
+                fragment: crate::answers::fragment(&benchmark.name),
                 questions,
             });
         }
@@ -122,7 +118,7 @@ fn question(
     let (mut images, mut no_image) = (Vec::new(), None);
     // The images of a question are separated by line breaks.
     for name in sample.image.lines() {
-        match roots.image(name) {
+        match embedded(roots, name) {
             Ok(uri) => images.push(uri),
             Err(why) => {
                 *refused += usize::from(why == OUTSIDE);
@@ -143,11 +139,16 @@ fn question(
         id: id.to_string(),
         question: cut(&sample.question, LONGEST_QUESTION),
         target: cut(&sample.target, LONGEST_ANSWER),
-        choices: choices(sample),
+        choices: shortened_choices(sample),
         images,
         no_image,
         answers: answers.iter().filter_map(answer).collect(),
     })
+}
+
+fn shortened_choices(sample: &Sample) -> Vec<Choice> {
+    let choices = choices::of(sample).into_iter();
+    choices.map(|choice| Choice { text: cut(&choice.text, LONGEST_ANSWER), ..choice }).collect()
 }
 
 fn shortened(answer: &str) -> String {
@@ -162,189 +163,24 @@ fn cut(text: &str, longest: usize) -> String {
     }
 }
 
-/// Returns the choices of a multiple-choice question: those that were stored, or those in the lines of the prompt.
-fn choices(sample: &Sample) -> Vec<Choice> {
-    let kept: Vec<(char, String)> = ('A'..='Z').zip(sample.options.iter().cloned()).collect();
-    let choices = if kept.is_empty() { in_prompt(&sample.prompt) } else { kept };
-    // "B", "(b)" and "b." are letters; any other target is compared as text.
-    let mut letters = sample.target.chars().filter(char::is_ascii_alphanumeric);
-    let right = letters.next().filter(|_| letters.next().is_none()).map(|c| c.to_ascii_uppercase());
-    let is_right = |letter: char, text: &str| Some(letter) == right || (right.is_none() && text == sample.target);
-    let choice = |(letter, text): (char, String)| Choice {
-        letter,
-        right: is_right(letter, &text),
-        text: cut(&text, LONGEST_ANSWER),
-    };
-    choices.into_iter().map(choice).collect()
-}
-
-/// Returns the choices in lines `A. …`, `(B) …`, `C: …` of a prompt, if there are at least two and they are in
-/// order.
-fn in_prompt(prompt: &str) -> Vec<(char, String)> {
-    let mut found: Vec<(char, String)> = Vec::new();
-    for line in prompt.lines() {
-        let line = line.trim();
-        let rest = line.strip_prefix('(').unwrap_or(line);
-        let mut chars = rest.chars();
-        let (letter, mark) = (chars.next().map(|c| c.to_ascii_uppercase()), chars.next());
-        let next = char::from(b'A' + u8::try_from(found.len()).unwrap_or(u8::MAX).min(25));
-        if letter == Some(next) && mark.is_some_and(|m| ".):".contains(m)) && !chars.as_str().trim().is_empty() {
-            found.push((next, chars.as_str().trim().to_string()));
-        }
-    }
-    if found.len() < 2 { Vec::new() } else { found }
-}
-
 /// Message for an image outside the allowed directories.
 const OUTSIDE: &str = "the image lies outside the study's data and is not shown";
 
-/// The directories from which images may be shown. Results are untrusted files and must not embed other files of this
-/// machine into a page that is shared.
-struct ImageRoots {
-    /// Directory to which names are relative.
-    dir: PathBuf,
-    /// Allowed directories, both as given and with links resolved.
-    roots: Vec<PathBuf>,
-}
-
-impl ImageRoots {
-    fn of(study: &StudyData) -> Self {
-        let given = || std::iter::once(&study.dir).chain(&study.image_dirs);
-        let absolute = given().filter_map(|d| std::path::absolute(d).ok()).map(|d| lexical(&d));
-        let resolved = given().filter_map(|d| std::fs::canonicalize(d).ok());
-        Self { dir: study.dir.clone(), roots: absolute.chain(resolved).collect() }
+/// Returns the image as a data URI, or why it is not shown.
+fn embedded(roots: &ImageRoots, name: &str) -> std::result::Result<String, String> {
+    let file = roots.find(name).map_err(|problem| match problem {
+        // The name of such an image is not shown either.
+        ImageProblem::Outside => OUTSIDE.to_string(),
+        other => format!("image {name} {other}"),
+    })?;
+    if file.bytes > LARGEST_IMAGE {
+        return Err(format!("image {name} is too large to embed"));
     }
-
-    fn holds(&self, path: &Path) -> bool {
-        self.roots.iter().any(|root| path.starts_with(root))
-    }
-
-    /// Returns the image as a data URI, or why it is not shown. For a file outside the allowed directories the message
-    /// does not even say whether it exists.
-    fn image(&self, name: &str) -> std::result::Result<String, String> {
-        // Joining an absolute path gives that path.
-        let full = std::path::absolute(self.dir.join(name)).map_err(|_| OUTSIDE.to_string())?;
-        if !self.holds(&lexical(&full)) {
-            return Err(OUTSIDE.into());
-        }
-        let Ok(real) = std::fs::canonicalize(&full) else {
-            return Err(match name.contains('#') {
-                true => format!("image {name} is stored inside a table file and is not shown"),
-                false => format!("image {name} does not exist"),
-            });
-        };
-        if !self.holds(&real) {
-            return Err(OUTSIDE.into());
-        }
-        match std::fs::metadata(&real) {
-            Ok(found) if !found.is_file() => return Err(format!("image {name} is not a file")),
-            Ok(found) if found.len() > LARGEST_IMAGE => return Err(format!("image {name} is too large to embed")),
-            Err(e) => return Err(format!("image {name} cannot be read: {e}")),
-            Ok(_) => {}
-        }
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(&real).and_then(|f| f.take(LARGEST_IMAGE).read_to_end(&mut bytes));
-        read.map_err(|e| format!("image {name} cannot be read: {e}"))?;
-        let Some(image_type) = image_type(&bytes) else {
-            return Err(format!("image {name} has a type that browsers do not show"));
-        };
-        Ok(format!("data:image/{image_type};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
-    }
-}
-
-/// Returns the path without `.` and `..`.
-fn lexical(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => drop(out.pop()),
-            Component::CurDir => {}
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-/// Returns the type of an image that browsers support, by its first bytes.
-fn image_type(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("png"),
-        [0xff, 0xd8, 0xff, ..] => Some("jpeg"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("webp"),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("gif"),
-        // BMP has four reserved zero bytes, which text that begins with these letters does not.
-        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Some("bmp"),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
-
-    fn sample(prompt: &str, options: &[&str], target: &str) -> Sample {
-        let options: Vec<&str> = options.to_vec();
-        serde_json::from_value(serde_json::json!({
-            "id": "q", "unit": "u", "question": "?", "options": options, "prompt": prompt, "image": "", "target": target,
-            "answer": "", "parsed": null, "score": 0.0, "blind_answer": "", "blind_score": 0.0
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn choices_are_those_kept_or_those_of_the_prompt() {
-        let of = |prompt: &str, options: &[&str], target: &str| -> Vec<String> {
-            let mark = |c: Choice| format!("{}{} {}", if c.right { "*" } else { "" }, c.letter, c.text);
-            choices(&sample(prompt, options, target)).into_iter().map(mark).collect()
-        };
-        assert_eq!(of("", &["cat", "dog"], "B"), ["A cat", "*B dog"]);
-        assert_eq!(of("", &["cat", "dog"], "(a)"), ["*A cat", "B dog"]);
-        assert_eq!(of("", &["cat", "dog"], "dog"), ["A cat", "*B dog"]);
-        assert_eq!(of("What?\nA. cat\n B. dog\nAnswer with the letter.", &[], "A"), ["*A cat", "B dog"]);
-        assert_eq!(of("What?\n(a) cat\n(b) dog", &[], "b"), ["A cat", "*B dog"]);
-        assert!(of("A: is this so?\nYes or no", &[], "yes").is_empty());
-    }
-
-    #[test]
-    fn images_are_shown_from_the_data_only() {
-        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let study = data.path().join("runs/mine");
-        let images = data.path().join("images");
-        for dir in [&study, &images] {
-            std::fs::create_dir_all(dir).unwrap();
-        }
-        let put = |path: &Path, bytes: &[u8]| std::fs::write(path, bytes).unwrap();
-        put(&study.join("in.png"), PNG);
-        put(&images.join("a"), PNG);
-        put(&images.join("text.png"), b"root:x:0:0");
-        put(&data.path().join("secret.png"), PNG);
-        put(&other.path().join("x.png"), PNG);
-        let link = |to: &Path, at: &Path| std::os::unix::fs::symlink(to, at).unwrap();
-        link(&other.path().join("x.png"), &images.join("link.png"));
-        link(&images.join("a"), &images.join("inner.png"));
-        link(other.path(), &images.join("folder"));
-        let mut loaded = StudyData::load(&study).unwrap();
-        loaded.image_dirs.push(images.clone());
-        let roots = ImageRoots::of(&loaded);
-        let full = |name: &str| images.join(name).display().to_string();
-        for shown in ["in.png", "./in.png", "../mine/in.png", &full("a"), &full("inner.png"), &full("../images/a")] {
-            assert!(roots.image(shown).is_ok_and(|uri| uri.starts_with("data:image/png;base64,")), "{shown}");
-        }
-        for refused in [
-            "/etc/passwd",
-            "../../secret.png",
-            "../../../nothing.png",
-            "/nonexistent/x.png",
-            &full("link.png"),
-            &full("folder/x.png"),
-            &full("../secret.png"),
-        ] {
-            assert_eq!(roots.image(refused).unwrap_err(), OUTSIDE, "{refused}");
-        }
-        assert!(roots.image(&full("text.png")).unwrap_err().contains("type that browsers do not show"));
-        assert!(roots.image(&full("absent.png")).unwrap_err().contains("does not exist"));
-        assert!(roots.image(&full("")).unwrap_err().contains("not a file"));
-    }
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(&file.path).and_then(|f| f.take(LARGEST_IMAGE).read_to_end(&mut bytes));
+    read.map_err(|e| format!("image {name} cannot be read: {e}"))?;
+    let Some(image_type) = image_type(&bytes) else {
+        return Err(format!("image {name} has a type that browsers do not show"));
+    };
+    Ok(format!("data:image/{image_type};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
 }

@@ -1,4 +1,5 @@
-//! The ranking as one self-contained HTML file: style sheet, figures and images are embedded; no script, no network.
+//! The ranking as one self-contained HTML file: style sheet, figures and images are embedded; no script, no network. All
+//! questions and answers are in the folder of [`answers`] beside it.
 //!
 //! The text and its order are in `templates/page.html`; this module computes what fills it.
 
@@ -7,10 +8,11 @@ mod examples_section;
 pub mod paper_page;
 mod recipe_section;
 mod table_rows;
-mod template;
+pub(crate) mod template;
 mod validity_section;
 
 use crate::analysis::StudyAnalysis;
+use crate::answers::{self, AnswerOptions, WrittenAnswers};
 use crate::check::{ClaimVerdict, Claims, Measurements, TextAccuracy};
 use crate::figure::{self, COSTS};
 use crate::learning::LearningCurve;
@@ -68,6 +70,8 @@ pub struct ReportFiles {
     pub learning: PathBuf,
     /// Path of the figure of the learning curve.
     pub learning_figure: PathBuf,
+    /// Folder of the answer browser, beside the page.
+    pub answers: PathBuf,
 }
 
 impl ReportFiles {
@@ -83,7 +87,8 @@ impl ReportFiles {
             ["ranking.json", "index.html", "ranking.svg", "analysis.json"].map(|file| dir.join(file));
         let [validity, validity_figure, learning, learning_figure] =
             ["validity.json", "validity.svg", "learning-curve.json", "learning-curve.svg"].map(|file| dir.join(file));
-        Self { ranking, page, figure, analysis, validity, validity_figure, learning, learning_figure }
+        let answers = dir.join("answers");
+        Self { ranking, page, figure, analysis, validity, validity_figure, learning, learning_figure, answers }
     }
 }
 
@@ -96,6 +101,8 @@ pub struct WrittenReport {
     pub verdicts: Vec<ClaimVerdict>,
     /// Paths of the written files.
     pub files: ReportFiles,
+    /// The answer browser.
+    pub answers: WrittenAnswers,
     /// Lines of `train.jsonl` that could not be read; those of samples are reported on the page.
     pub problems: Vec<UnreadableLine>,
 }
@@ -106,7 +113,7 @@ pub struct WrittenReport {
 /// An error is returned if a file of samples cannot be opened, or if the runs are not those of the ranking. Broken
 /// lines and missing images are reported on the page instead.
 pub fn page(study: &StudyData, ranking: &Ranking, about: &StudyInfo) -> Result<String> {
-    filled_page(study, ranking, &Findings::of(study, ranking, &about.evidence)?, about)
+    filled_page(study, ranking, &Findings::of(study, ranking, &about.evidence)?, about, "")
 }
 
 /// Findings derived from a ranking and its study.
@@ -157,7 +164,14 @@ fn forget(path: &Path) -> Result<()> {
     }
 }
 
-fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about: &StudyInfo) -> Result<String> {
+/// The page; `answers` is the address of the answer browser, empty if there is none.
+fn filled_page(
+    study: &StudyData,
+    ranking: &Ranking,
+    findings: &Findings,
+    about: &StudyInfo,
+    answers: &str,
+) -> Result<String> {
     let Findings { analysis: found, validity, learning, verdicts } = findings;
     let (examples, sample_problems, refused) = examples_section::examples(study, ranking)?;
     let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(UnreadableLine::to_string).collect();
@@ -211,12 +225,9 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
         }
     }
 
-    let title = match about.title.as_str() {
-        "" => format!("Ranking of the {} study", ranking.study),
-        title => title.to_string(),
-    };
     let filled = PageValues {
-        title,
+        title: title(ranking, about),
+        answers,
         question: &about.question,
         command: &about.command,
         notes: table_rows::notes(ranking).into_iter().chain(about.notes.iter().cloned()).collect(),
@@ -268,10 +279,19 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
     template::render("page.html", &filled)
 }
 
+fn title(ranking: &Ranking, about: &StudyInfo) -> String {
+    match about.title.as_str() {
+        "" => format!("Ranking of the {} study", ranking.study),
+        title => title.to_string(),
+    }
+}
+
 /// The values that fill the template.
 #[derive(Serialize)]
 struct PageValues<'a> {
     title: String,
+    /// Address of the answer browser; empty if there is none.
+    answers: &'a str,
     question: &'a str,
     command: &'a str,
     notes: Vec<String>,
@@ -345,15 +365,19 @@ fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> LearningSection {
 /// An error is returned if the directory cannot be read, if its runs cannot be ranked (see [`ranking::rank`]), or if a
 /// file cannot be written.
 pub fn write_with(dir: &Path, info: &StudyInfo, options: &RankOptions) -> Result<WrittenReport> {
-    write_study(StudyData::load(dir)?, info, options, ReportFiles::of_study(dir))
+    write_study(StudyData::load(dir)?, info, options, &AnswerOptions::default(), ReportFiles::of_study(dir))
 }
 
-/// Ranks the runs of a loaded study, all or some of them, and writes ranking, page, figures and analysis. An empty
-/// title or study name is filled from the runs.
+/// Ranks the runs of a loaded study, all or some of them, and writes ranking, page, figures, analysis and the answer
+/// browser. An empty title or study name is filled from the runs.
+///
+/// # Errors
+/// As [`write_with`].
 pub fn write_study(
     mut study: StudyData,
     about: &StudyInfo,
     options: &RankOptions,
+    browser: &AnswerOptions<'_>,
     files: ReportFiles,
 ) -> Result<WrittenReport> {
     let mut options = options.clone();
@@ -364,10 +388,12 @@ pub fn write_study(
     let runs = study.results();
     let ranking = ranking::rank(&runs, &study.missing, &options)?;
     let findings = Findings::of(&study, &ranking, &about.evidence)?;
-    let html = filled_page(&study, &ranking, &findings, about).context("making the report")?;
+    let html = filled_page(&study, &ranking, &findings, about, "answers/index.html").context("making the report")?;
     atomic::write_json(&files.ranking, &ranking)?;
     findings.write(&files, &ranking)?;
+    // Before the page, which links to it.
+    let answers = answers::write(&study, &ranking, &title(&ranking, about), &files.answers, browser)?;
     atomic::write(&files.page, html.as_bytes())?;
     atomic::write(&files.figure, figure::ranking_svg(&ranking).as_bytes())?;
-    Ok(WrittenReport { ranking, verdicts: findings.verdicts, files, problems: study.problems })
+    Ok(WrittenReport { ranking, verdicts: findings.verdicts, files, answers, problems: study.problems })
 }

@@ -7,19 +7,20 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 /// Returns the style sheet of all pages.
-pub(super) fn style() -> String {
+pub(crate) fn style() -> String {
     format!("{}{}", figure::STYLE, include_str!("../../templates/page.css"))
 }
 
 /// The templates, by the names with which they include each other. Text is escaped because the names end in .html.
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 5] = [
     ("page.html", include_str!("../../templates/page.html")),
+    ("answers.html", include_str!("../../templates/answers.html")),
     ("paper.html", include_str!("../../templates/paper.html")),
     ("analysis.html", include_str!("../../templates/analysis.html")),
     ("validity.html", include_str!("../../templates/validity.html")),
 ];
 
-pub(super) fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
+pub(crate) fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
     let failed = |e: minijinja::Error| Error::failed(e.to_string()).context("writing the page");
     let mut env = Environment::new();
     // Names, questions and answers are untrusted: characters that would affect a browser or mislead a reader are shown

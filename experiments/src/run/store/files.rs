@@ -1,6 +1,7 @@
 //! The files of a run: results, samples, answers so far, models and the training log.
 
 use super::RunStore;
+use crate::run::tensorboard::{self, EventLog};
 use burgess_base::checksums;
 use burgess_base::{Context, Error, Result, atomic};
 use burgess_reports::schema::{Likelihoods, MissingRun, RunResults, Sample, TrainStep};
@@ -10,6 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const RESULTS: &str = "results.json";
+/// File name of the training log.
+const TRAIN_LOG: &str = "train.jsonl";
 /// File name of the record of a failure.
 const FAILURE: &str = "failed.json";
 
@@ -89,11 +92,24 @@ impl RunStore {
         }
     }
 
-    /// Writes `results.json` and removes the record of an earlier failure.
+    /// Writes `results.json`, adds the scores to the run's event file, and removes the record of an earlier failure.
+    ///
+    /// # Errors
+    /// A file cannot be written, or another process took the run over.
     pub fn write_results(&self, results: &RunResults) -> Result<()> {
         self.check_owned()?;
         checksums::write_json(&self.dir, RESULTS, results)?;
+        self.add_scores_to_events(results)?;
         self.remove_failure()
+    }
+
+    /// Adds the scores to the run's event file. An evaluated model that was not trained here has no training log, and
+    /// then no event file either.
+    fn add_scores_to_events(&self, results: &RunResults) -> Result<()> {
+        if !self.dir.join(TRAIN_LOG).is_file() {
+            return Ok(());
+        }
+        tensorboard::add_scores(&self.dir, &self.train_steps()?, results)
     }
 
     /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
@@ -200,38 +216,50 @@ impl RunStore {
         checksums::write(&self.dir, &samples_name(benchmark), &text)
     }
 
-    /// Sum of the durations of all training steps, in seconds.
-    pub fn train_seconds(&self) -> Result<f64> {
-        let path = self.dir.join("train.jsonl");
+    /// Reads `train.jsonl`. A line that was cut off is left out.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn train_steps(&self) -> Result<Vec<TrainStep>> {
+        let path = self.dir.join(TRAIN_LOG);
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(text.lines().filter_map(|l| serde_json::from_str::<TrainStep>(l).ok()).map(|s| s.seconds).sum())
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Opens `train.jsonl` for appending. Keeps the lines of the stages in `keep` up to the step given with each, and
-    /// drops the others: an interruption lost their outcome, so those steps are trained and logged again.
+    /// Sum of the durations of all training steps, in seconds.
+    ///
+    /// # Errors
+    /// `train.jsonl` cannot be read.
+    pub fn train_seconds(&self) -> Result<f64> {
+        Ok(self.train_steps()?.iter().map(|s| s.seconds).sum())
+    }
+
+    /// Opens `train.jsonl` and the event file for appending. Keeps the lines of the stages in `keep` up to the step given
+    /// with each, and drops the others: an interruption lost their outcome, so those steps are trained and logged again.
+    ///
+    /// # Errors
+    /// A file cannot be read or written, or another process took the run over.
     pub fn train_log(&self, keep: &[(&str, usize)]) -> Result<TrainLog> {
-        let path = self.dir.join("train.jsonl");
+        let path = self.dir.join(TRAIN_LOG);
         let step = || format!("writing {}", path.display());
-        let kept: Vec<String> = match fs::read_to_string(&path) {
-            Ok(text) => text
-                .lines()
-                .filter(|line| {
-                    let kept = |s: &TrainStep| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
-                    serde_json::from_str::<TrainStep>(line).is_ok_and(|s| kept(&s))
-                })
-                .map(String::from)
-                .collect(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e).with_context(step),
+        let text = match fs::read_to_string(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            other => other.with_context(step)?,
         };
-        let mut text = kept.join("\n");
-        if !text.is_empty() {
-            text.push('\n');
+        let (mut steps, mut kept) = (Vec::new(), String::new());
+        for line in text.lines() {
+            let Ok(step) = serde_json::from_str::<TrainStep>(line) else { continue };
+            if keep.iter().any(|(stage, last)| step.stage == *stage && step.step <= *last) {
+                kept += line;
+                kept.push('\n');
+                steps.push(step);
+            }
         }
         self.check_owned()?;
-        atomic::write(&path, text.as_bytes())?;
+        atomic::write(&path, kept.as_bytes())?;
+        let events = EventLog::open(&self.dir, &steps)?;
         let file = File::options().append(true).open(&path).with_context(step)?;
-        Ok(TrainLog { file, path })
+        Ok(TrainLog { file, path, events })
     }
 }
 
@@ -304,17 +332,22 @@ pub struct PartialAnswers {
     pub blind: Vec<Vec<u32>>,
 }
 
-/// Appends training steps to `train.jsonl`, one line per step, which can be read during the run.
+/// Appends training steps to `train.jsonl`, one line per step, and to the event file. Both can be read during the run.
 pub struct TrainLog {
     file: File,
     path: PathBuf,
+    events: EventLog,
 }
 
 impl TrainLog {
     /// Appends one step.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn write(&mut self, step: &TrainStep) -> Result<()> {
         let mut line = serde_json::to_vec(step)?;
         line.push(b'\n');
-        self.file.write_all(&line).with_context(|| format!("writing {}", self.path.display()))
+        self.file.write_all(&line).with_context(|| format!("writing {}", self.path.display()))?;
+        self.events.add(step)
     }
 }

@@ -8,6 +8,7 @@
 //! published code cannot read one), and an image that no turn names is placed before the first question (there the
 //! conversation would be masked).
 
+use super::template_text::{filled, turns};
 use super::{ChatFormat, EncodedChat, IMAGE_ID, MaskProblem, Role, Turn, with_placed_image};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Error, Result, nearest};
@@ -238,7 +239,7 @@ impl ConversationTemplate {
 
     /// Renders the conversation as one text. An answer before the first question is skipped; an empty message leaves
     /// only its role, like an open turn.
-    fn text(&self, turns: &[Turn], open: bool) -> Result<String> {
+    pub(super) fn text(&self, turns: &[Turn], open: bool) -> Result<String> {
         let spec = self.spec;
         let (own, turns) = match turns.split_first() {
             Some((first, rest)) if first.role == Role::System => (Some(first.text.as_str()), rest),
@@ -289,6 +290,30 @@ impl ConversationTemplate {
     }
 }
 
+/// The turns in Jinja.
+const TURNS: &str = "{%- set messages = turns.list -%}
+{%- if messages and messages[0]['role'] == 'system' -%}
+{{- @SYSTEM_PREFIX@ + messages[0]['content'] + @SYSTEM_SUFFIX@ -}}
+{%- set messages = messages[1:] -%}
+{%- else -%}
+{{- @SYSTEM_PREFIX@ + @SYSTEM_TEXT@ + @SYSTEM_SUFFIX@ -}}
+{%- endif -%}
+{%- for message in messages -%}
+{%- if message['content'] == '' -%}
+{%- if message['role'] == 'user' -%}{{- @USER_EMPTY@ -}}{%- else -%}{{- @ANSWER_EMPTY@ -}}{%- endif -%}
+{%- elif message['role'] == 'user' -%}
+{{- @USER_ROLE@ + message['content'] + @USER_END@ -}}
+{%- elif message['role'] == 'assistant' -%}
+{{- @ANSWER_ROLE@ + message['content'] + @ANSWER_END@ -}}
+{%- else -%}
+{{- raise_exception('only the first message may be a system message') -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- @ANSWER_OPEN@ -}}
+{%- endif -%}
+";
+
 impl ChatFormat for ConversationTemplate {
     fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
         let spec = self.check(tokenizer)?;
@@ -328,6 +353,29 @@ impl ChatFormat for ConversationTemplate {
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
+    }
+
+    fn to_jinja(&self) -> String {
+        let spec = self.spec;
+        let [user, answer] = spec.roles.map(|role| format!("{role}{}", spec.colon));
+        let [user_open, answer_open] = spec.roles.map(|role| format!("{role}{}", spec.colon.trim_end()));
+        let empty = |open| if spec.empty_message == EmptyMessage::Skipped { "" } else { open };
+        let body = filled(
+            TURNS,
+            &[
+                ("SYSTEM_PREFIX", spec.around_system[0]),
+                ("SYSTEM_SUFFIX", spec.around_system[1]),
+                ("SYSTEM_TEXT", self.system.as_deref().unwrap_or(spec.system)),
+                ("USER_EMPTY", empty(&user_open)),
+                ("ANSWER_EMPTY", empty(&answer_open)),
+                ("USER_ROLE", &user),
+                ("USER_END", spec.ends[0]),
+                ("ANSWER_ROLE", &answer),
+                ("ANSWER_END", spec.ends[1]),
+                ("ANSWER_OPEN", &answer_open),
+            ],
+        );
+        turns(IMAGE) + &body
     }
 
     fn set_system(&mut self, system: &str) -> Result<()> {

@@ -8,7 +8,7 @@
 use super::conversation::ConversationTemplate;
 use super::python::{self, Day};
 use super::spans::{self, AnswerSpans};
-use super::{ChatFormat, EncodedChat, IMAGE_ID, MaskProblem, Role, Turn, limits, with_placed_image};
+use super::{ChatFormat, EncodedChat, IMAGE_ID, MaskProblem, Role, Turn, limits, template_text, with_placed_image};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Context, Error, Result, guard, text};
 use minijinja::syntax::SyntaxConfig;
@@ -62,6 +62,11 @@ impl PartialEq for Compiled {
 }
 
 impl JinjaTemplate {
+    /// The special tokens that the template may write, by name: `bos_token`, `eos_token`, …
+    pub fn tokens_by_name(&self) -> &BTreeMap<String, String> {
+        &self.tokens
+    }
+
     /// Builds a template with the special tokens that it may write.
     ///
     /// # Errors
@@ -322,6 +327,10 @@ impl ChatFormat for JinjaTemplate {
             format!("the chat template asks for today's date: {} is used instead, for reproducible results", self.date)
         });
         dated.into_iter().collect()
+    }
+
+    fn to_jinja(&self) -> String {
+        template_text::wrapped(&self.jinja, self.system.as_deref())
     }
 
     fn set_system(&mut self, system: &str) -> Result<()> {

@@ -17,6 +17,7 @@ mod limits;
 mod python;
 mod spans;
 pub mod strings;
+mod template_text;
 
 pub use conversation::ConversationTemplate;
 pub use jinja::JinjaTemplate;
@@ -247,6 +248,17 @@ impl ChatTemplate {
         Ok(self.open(tokenizer, &[Turn::user(question)], with_image)?.ids)
     }
 
+    /// Returns the template in Jinja, as `chat_template.jinja` of a model for `transformers`. Messages may be texts, or
+    /// lists with parts of type `image` and `text`.
+    pub fn to_jinja(&self) -> String {
+        self.format().to_jinja()
+    }
+
+    /// The text of the image placeholder.
+    pub fn image_token(&self) -> &str {
+        self.format().image_token()
+    }
+
     /// The id of the image placeholder.
     ///
     /// # Errors
@@ -275,6 +287,12 @@ trait ChatFormat {
     fn image_id(&self, _: &Tokenizer) -> Result<u32> {
         Ok(IMAGE_ID)
     }
+
+    fn image_token(&self) -> &str {
+        IMAGE
+    }
+
+    fn to_jinja(&self) -> String;
 
     fn notes(&self) -> Vec<String> {
         Vec::new()
@@ -353,6 +371,51 @@ mod tests {
         // A blind prompt lacks only the image and the line break after it.
         assert!(prompt.contains(&t.id(IMAGE)?) && !blind.contains(&t.id(IMAGE)?));
         assert_eq!(t.decode(&prompt)?.trim(), t.decode(&blind)?.trim());
+        Ok(())
+    }
+
+    #[test]
+    fn templates_for_other_libraries_give_the_same_tokens() -> Result<()> {
+        let t = tokenizer()?;
+        let shipped = JinjaTemplate::new(
+            "{{- bos_token }}{% for message in messages %}<|user|>{{ message['role'] }}: {{ message['content'] }}<|eos|>\
+             {% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+            [("bos_token".to_string(), "<|bos|>".to_string())].into(),
+        )?;
+        let shipped = ChatTemplate::Jinja(Box::new(shipped));
+        let named: Vec<ChatTemplate> =
+            ConversationTemplate::names().into_iter().map(ChatTemplate::named).collect::<Result<_>>()?;
+        let question = |text: &str| vec![Turn::user(text)];
+        let conversations = [
+            question("How many?"),
+            question("  It's \"odd\"\nhere \\ "),
+            question("<image>\nHow many?"),
+            question("Which <image> one?"),
+            vec![Turn::user("<image>How many?"), Turn::assistant("three"), Turn::user("Which one?")],
+        ];
+        for template in [ChatTemplate::nano(), shipped.clone(), shipped.with_system("Be brief, it's late.")?] {
+            let tokens = [("bos_token".to_string(), "<|bos|>".to_string())].into();
+            let exported = ChatTemplate::Jinja(Box::new(JinjaTemplate::new(template.to_jinja(), tokens)?));
+            for turns in &conversations {
+                let (own, other) = (template.open(&t, turns, false)?, exported.open(&t, turns, false)?);
+                let image = template.image_id(&t)?;
+                let ids =
+                    |e: &EncodedChat| e.ids.iter().map(|i| if *i == image { IMAGE_ID } else { *i }).collect::<Vec<_>>();
+                assert_eq!(ids(&own), ids(&other), "{turns:?}");
+            }
+        }
+        // The formats of Cambrian-1 need other tokenizers: their text is compared.
+        for template in named {
+            let ChatTemplate::Conversation(own) = &template else { continue };
+            let exported = JinjaTemplate::new(template.to_jinja(), std::collections::BTreeMap::new())?;
+            for turns in &conversations {
+                assert_eq!(
+                    exported.text(turns, true)?,
+                    own.text(&with_placed_image(turns, false)?, true)?,
+                    "{turns:?}"
+                );
+            }
+        }
         Ok(())
     }
 

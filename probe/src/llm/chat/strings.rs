@@ -1,5 +1,6 @@
 //! Chat templates that put fixed strings around the turns; the nano study uses one.
 
+use super::template_text::{filled, turns};
 use super::{ChatFormat, EncodedChat, Role, Turn};
 use crate::llm::tokenizer::{ASSISTANT, EOS, IMAGE, Tokenizer, USER};
 use burgess_base::{Error, Result};
@@ -82,6 +83,30 @@ impl StringTemplate {
     }
 }
 
+/// The turns in Jinja: the image is in the first question, whichever turn names it.
+const TURNS: &str = "{%- set first = namespace(image=false) -%}
+{%- for message in turns.list -%}
+{%- if @IMAGE@ in message['content'] -%}{%- set first.image = true -%}{%- endif -%}
+{%- endfor -%}
+{{- @PREFIX@ -}}
+{%- for message in turns.list -%}
+{%- set text = message['content'].replace(@IMAGE@, '').strip() -%}
+{%- if message['role'] == 'user' and first.image -%}
+{%- set first.image = false -%}
+{{- @USER_PREFIX@ + @IMAGE_LINE@ + text + @USER_SUFFIX@ -}}
+{%- elif message['role'] == 'user' -%}
+{{- @USER_PREFIX@ + text + @USER_SUFFIX@ -}}
+{%- elif message['role'] == 'assistant' -%}
+{{- @ANSWER_PREFIX@ + text + @ANSWER_SUFFIX@ -}}
+{%- else -%}
+{{- raise_exception('this model does not support a system message') -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- @ANSWER_PREFIX@ -}}
+{%- endif -%}
+";
+
 impl ChatFormat for StringTemplate {
     fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
         self.build(tokenizer, turns, with_image, false)
@@ -97,6 +122,26 @@ impl ChatFormat for StringTemplate {
 
     fn image_id(&self, tokenizer: &Tokenizer) -> Result<u32> {
         tokenizer.id(&self.image)
+    }
+
+    fn image_token(&self) -> &str {
+        &self.image
+    }
+
+    fn to_jinja(&self) -> String {
+        let body = filled(
+            TURNS,
+            &[
+                ("USER_PREFIX", &self.user_prefix),
+                ("USER_SUFFIX", &self.user_suffix),
+                ("ANSWER_PREFIX", &self.assistant_prefix),
+                ("ANSWER_SUFFIX", &self.assistant_suffix),
+                ("PREFIX", &self.prefix),
+                ("IMAGE_LINE", &format!("{}\n", self.image)),
+                ("IMAGE", &self.image),
+            ],
+        );
+        turns(&self.image) + &body
     }
 
     fn set_system(&mut self, _: &str) -> Result<()> {

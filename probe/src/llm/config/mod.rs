@@ -214,6 +214,12 @@ impl LlmConfig {
         }
     }
 
+    /// The sequence length in tokens beyond which all rotary angles change, so that earlier keys must be computed again
+    /// (LongRoPE); `None` for other models.
+    pub fn length_switch(&self) -> Option<usize> {
+        self.rope_scaling.as_ref().and_then(RopeScaling::length_switch)
+    }
+
     /// Checks that sizes and factors are in range and consistent.
     ///
     /// # Errors

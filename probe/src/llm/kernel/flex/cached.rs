@@ -120,4 +120,15 @@ impl CachedRows {
         };
         Self { keys: pick(&self.keys), values: pick(&self.values) }
     }
+
+    /// Appends the rows of another cache of the same layer.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.keys.append(&mut other.keys);
+        self.values.append(&mut other.values);
+    }
+
+    /// Number of bytes of keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.iter().chain(&self.values).map(|head| head.len() * size_of::<f32>()).sum()
+    }
 }

@@ -1,0 +1,59 @@
+// An answer token by token, coloured by probability; the details of one token are shown when it has the focus.
+
+import { h, nats, percent, shown } from "./dom.js";
+
+/** The tokens of a lane; arrow keys move between them. `who` names the answer for screen readers. */
+export function tokenView(tokens, who) {
+  const details = h("p", { class: "token-details soft" }, "Point at a token, or use the arrow keys.");
+  const row = h("div", { class: "tokens", role: "listbox", "aria-orientation": "horizontal",
+    "aria-label": `Tokens of ${who}` });
+  tokens.forEach((token, i) => row.append(tokenSpan(token, i)));
+  const show = (event) => {
+    const i = [...row.children].indexOf(event.target);
+    if (i < 0) return;
+    details.replaceChildren(...describe(tokens[i]));
+    if (event.type !== "focusin") return;
+    for (const other of row.children) {
+      other.tabIndex = other === event.target ? 0 : -1;
+      other.setAttribute("aria-selected", String(other === event.target));
+    }
+  };
+  row.addEventListener("focusin", show);
+  row.addEventListener("mouseover", show);
+  row.addEventListener("keydown", (event) => {
+    const i = [...row.children].indexOf(event.target);
+    const last = row.children.length - 1;
+    const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: last }[event.key];
+    if (to === undefined || to < 0 || to > last) return;
+    event.preventDefault();
+    row.children[to].focus();
+  });
+  const sum = tokens.reduce((total, token) => total + token.logprob, 0);
+  const mean = tokens.length > 0 ? Math.exp(sum / tokens.length) : 0;
+  const total = `together ${nats(sum)} · geometric mean per token ${percent(mean)}`;
+  return h("div", { class: "token-view" }, row, details, h("p", { class: "soft facts" }, total));
+}
+
+// Not a button: a long answer of buttons would break into lines differently from its text.
+function tokenSpan(token, i) {
+  const probability = Math.exp(token.logprob);
+  const span = h("span", { class: "token", role: "option", tabIndex: i === 0 ? 0 : -1, "aria-selected": "false",
+    "aria-label": `token ${visible(token.token)}, ${percent(probability)}` }, shown(token.token));
+  span.style.setProperty("--doubt", String(Math.min(1, 1 - probability)));
+  return span;
+}
+
+function describe(token) {
+  const parts = [h("b", {}, visible(token.token)), ` ${percent(Math.exp(token.logprob))} (${nats(token.logprob)})`];
+  const others = (token.top_logprobs || []).filter((other) => other.token !== token.token);
+  if (others.length > 0) parts.push("; else ");
+  others.forEach((other, i) => {
+    parts.push(i > 0 ? ", " : "", h("b", {}, visible(other.token)), ` ${percent(Math.exp(other.logprob))}`);
+  });
+  return parts;
+}
+
+/** A token with its white space made visible. */
+function visible(text) {
+  return `“${shown(text).replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥")}”`;
+}
