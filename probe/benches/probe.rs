@@ -8,7 +8,7 @@ use burgess_base::Result;
 use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
-use burgess_probe::generate::{Decoding, Prompt, answer};
+use burgess_probe::generate::{Decoding, LiveBatch, Prompt, RowOptions, StepOutcome, answer, prefill};
 use burgess_probe::llm::{ChatTemplate, LlmConfig};
 use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
@@ -196,6 +196,28 @@ fn decode(bencher: Bencher, (width, layers): (usize, usize)) {
     bencher
         .counter(ItemsCount::new(BATCH * NEW))
         .bench_local(|| answer(&model, None, &prompts, &greedy(NEW), &Device::flex()).expect("answers"));
+}
+
+/// Tokens per second of a live batch of this many rows at the larger size, in which every row decodes 32 tokens.
+#[divan::bench(args = [1, 4, 16], sample_count = 8, sample_size = 1)]
+fn live(bencher: Bencher, rows: usize) {
+    const NEW: usize = 32;
+    let (width, layers) = SIZES[1];
+    let (model, device) = (model(width, layers).expect("a model"), Device::flex());
+    let ids: Vec<u32> = (6..46).collect();
+    bencher.counter(ItemsCount::new(rows * NEW)).bench_local(|| {
+        let mut batch = LiveBatch::new(&model, &device);
+        for id in 0..rows as u64 {
+            let name = format!("prompt {id}");
+            let row = RowOptions { id, name, draws: None, alternatives: None, max_new_tokens: NEW };
+            let prompt = prefill(&model, &[(None, &ids)], &device).expect("a prompt");
+            batch.admit(prompt, vec![row]).and_then(StepOutcome::complete).expect("a first token");
+        }
+        for _ in 1..NEW {
+            batch.step().complete().expect("tokens");
+        }
+        batch.len()
+    });
 }
 
 /// Questions per second: eight images with eight questions of forty tokens each, answers of three tokens.

@@ -182,10 +182,14 @@ fn live(model: &Mllm, asked: &[Asked], random: &mut Stream, device: &Device) -> 
                 let kept = match kept {
                     Some(kept) => kept,
                     None => {
-                        // All images are processed together; the bits are those of one alone.
-                        let images = encode(model, &[0, 1, 2, 3], device)?;
-                        let all = prefill_prefixes(model, &images, &[3, image, 0], before, device)?;
-                        let one = Arc::new(all.into_iter().nth(1).ok_or_else(|| Error::failed("no prefix"))?);
+                        // Images are processed together; the bits are those of one alone. An SVA computes all images
+                        // of a batch at once, so its bits are those of one only if it is encoded alone.
+                        let alone = model.config().connector.kind.properties().samplers.is_some();
+                        let (batch, which) =
+                            if alone { (vec![image], vec![0]) } else { (vec![0, 1, 2, 3], vec![3, image]) };
+                        let images = encode(model, &batch, device)?;
+                        let mut all = prefill_prefixes(model, &images, &which, before, device)?;
+                        let one = Arc::new(all.pop().ok_or_else(|| Error::failed("no prefix"))?);
                         prefixes.insert(&key, before, Arc::clone(&one));
                         one
                     }
@@ -195,7 +199,7 @@ fn live(model: &Mllm, asked: &[Asked], random: &mut Stream, device: &Device) -> 
             let texts: Vec<&[u32]> =
                 new.iter().map(|&i| &asked[i].ids[asked[i].placeholder().map_or(0, |at| at + 1)..]).collect();
             let lengths: Vec<usize> = texts.iter().map(|t| t.len()).collect();
-            for group in prefill_groups(&lengths, is_flex()) {
+            for group in prefill_groups(model, &lengths, device) {
                 let rows: Vec<_> = group.iter().map(|&g| (found[g].as_deref(), texts[g])).collect();
                 let prefilled = prefill(model, &rows, device)?;
                 let options = group.iter().map(|&g| asked[new[g]].options(new[g] as u64, asked[new[g]].alternatives));

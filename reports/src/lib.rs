@@ -18,7 +18,8 @@
 //!    its images;
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
 //!    [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper;
-//! 11. [`exchange`]: results in the formats of other tools.
+//! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
+//!     [`exchange`]: results in the formats of other tools.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -39,6 +40,7 @@ pub mod analysis;
 pub mod answers;
 pub mod check;
 mod choices;
+pub mod compare;
 pub mod exchange;
 pub mod figure;
 mod formatting;
@@ -49,6 +51,7 @@ pub mod page;
 pub mod paper;
 pub mod ranking;
 pub mod schema;
+pub mod sheet;
 pub mod stats;
 pub mod table;
 pub mod validity;

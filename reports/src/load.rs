@@ -76,14 +76,7 @@ impl StudyData {
                 .hint("give the directory of a study, such as runs/nano"));
         }
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut study = Self {
-            dir: dir.to_path_buf(),
-            study: name,
-            runs: vec![],
-            missing: vec![],
-            problems: vec![],
-            image_dirs: vec![],
-        };
+        let mut study = Self::empty(dir, name);
         for (arm, arm_dir) in directories(dir)? {
             for (name, run_dir) in directories(&arm_dir)? {
                 if let Some(seed) = name.strip_prefix("seed-").and_then(|s| s.parse().ok()) {
@@ -100,6 +93,40 @@ impl StudyData {
             study.study.clone_from(&run.results.run.study);
         }
         Ok(study)
+    }
+
+    /// Loads the runs of one arm from its directory, `OUT/<study>/<arm>`.
+    ///
+    /// # Errors
+    /// As [`StudyData::load`].
+    pub fn load_arm(dir: &Path) -> Result<StudyData> {
+        let (study_name, arm) = names_of(dir);
+        let mut study = Self::empty(dir, study_name);
+        for (name, run_dir) in directories(dir)? {
+            if let Some(seed) = name.strip_prefix("seed-").and_then(|s| s.parse().ok()) {
+                study.load_run(&arm, seed, run_dir)?;
+            }
+        }
+        study.runs.sort_by_key(|r| r.results.run.seed);
+        study.missing.sort_by_key(|m| m.seed);
+        Ok(study)
+    }
+
+    /// Loads one run from its directory, `OUT/<study>/<arm>/seed-<n>`.
+    ///
+    /// # Errors
+    /// As [`StudyData::load`].
+    pub fn load_single(dir: &Path) -> Result<StudyData> {
+        let (arm, name) = names_of(dir);
+        let seed = name.strip_prefix("seed-").and_then(|s| s.parse().ok()).unwrap_or(0);
+        let mut study = Self::empty(dir, arm.clone());
+        study.load_run(&arm, seed, dir.to_path_buf())?;
+        Ok(study)
+    }
+
+    fn empty(dir: &Path, study: String) -> Self {
+        let dir = dir.to_path_buf();
+        Self { dir, study, runs: vec![], missing: vec![], problems: vec![], image_dirs: vec![] }
     }
 
     fn load_run(&mut self, arm: &str, seed: u64, dir: PathBuf) -> Result<()> {
@@ -208,6 +235,16 @@ fn notes(value: &Value) -> Vec<String> {
         Value::Object(notes) => notes.iter().map(|(about, note)| format!("{about}: {}", text(note))).collect(),
         one => vec![text(one)],
     }
+}
+
+/// Returns the names of the directory's parent and of the directory itself.
+fn names_of(dir: &Path) -> (String, String) {
+    // Paths such as `.` have no names; their canonical paths do.
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    let name = |path: Option<&Path>| {
+        path.and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    (name(dir.parent()), name(Some(&dir)))
 }
 
 fn why_missing(arm: &str, seed: u64, dir: &Path) -> MissingRun {

@@ -77,7 +77,7 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
 }
 
 /// Appends a sentence, wrapped to `width`, with the prefix `first` on the first line and `rest` on the others.
-fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sentence: &str) {
+pub(crate) fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sentence: &str) {
     for (i, line) in
         formatting::wrap(&formatting::escaped(sentence, false), width.saturating_sub(rest.len())).iter().enumerate()
     {
@@ -250,7 +250,7 @@ fn share(n: &NormalisedScore) -> String {
 }
 
 /// Returns the terminal columns of the widest line, without escape codes.
-fn widest(table: &str) -> usize {
+pub(crate) fn widest(table: &str) -> usize {
     let mut widest = 0;
     for line in table.lines() {
         let (mut columns, mut escape) = (0, false);
@@ -342,7 +342,7 @@ fn standing_row(m: &RecomputedModel) -> Vec<String> {
 }
 
 /// Creates a table with its rules; without a width it is as wide as its content.
-fn ruled(width: Option<usize>, color: bool) -> Table {
+pub(crate) fn ruled(width: Option<usize>, color: bool) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
     if let Some(width) = width {
@@ -357,7 +357,7 @@ fn ruled(width: Option<usize>, color: bool) -> Table {
 }
 
 /// Aligns numbers right and the column of names left.
-fn align(table: &mut Table, names: usize) {
+pub(crate) fn align(table: &mut Table, names: usize) {
     for (i, column) in table.column_iter_mut().enumerate() {
         // Columns are already separated by a space; the column of names gets a second one.
         column.set_padding((0, u16::from(i == names)));
@@ -365,7 +365,7 @@ fn align(table: &mut Table, names: usize) {
     }
 }
 
-fn styled(text: String, attribute: Option<Attribute>) -> Cell {
+pub(crate) fn styled(text: String, attribute: Option<Attribute>) -> Cell {
     match attribute {
         Some(a) => Cell::new(text).add_attribute(a),
         None => Cell::new(text),

@@ -1,4 +1,4 @@
-//! Isolates third-party parsers: a panic on a damaged file becomes an error.
+//! Isolates third-party parsers and the requests of a service: a panic becomes an error.
 
 use crate::{Error, Result};
 use std::any::Any;
@@ -43,6 +43,18 @@ pub fn third_party<T>(what: &str, parse: impl FnOnce() -> T) -> Result<T> {
     outcome.map_err(|payload| {
         Error::failed(format!("the file is damaged: its parser failed with: {}", message(payload.as_ref())))
             .context(format!("reading {what}"))
+    })
+}
+
+/// Runs a part of the work of a long-lived service; a panic becomes an error, so that the service goes on. The panic is
+/// still reported on stderr. The caller drops what `work` may have left half-changed.
+///
+/// # Errors
+/// The errors of `work`, or that it panicked.
+pub fn recovered<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        Err(Error::failed(format!("an internal error (a panic): {}", message(payload.as_ref())))
+            .hint("report it with the request that caused it"))
     })
 }
 

@@ -6,7 +6,7 @@ use crate::{jpeg, tiff};
 use burgess_base::{Error, Result, files, guard};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Whether the EXIF orientation is applied.
@@ -56,6 +56,8 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
     decode_bytes_oriented(bytes, Orientation::AsStored)
 }
 
+/// Maximum number of bytes of the metadata of a PNG, decompressed.
+const MAX_METADATA: u64 = 16 << 20;
 const HINT: &str = "check that the file is a PNG, JPEG, WebP, BMP, GIF or TIFF; if it is, it is damaged: replace it";
 
 /// Opens a regular file. A stream is an error, because images are read twice.
@@ -149,29 +151,36 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
 /// # Errors
 /// The bytes are not the header of an image of a known format.
 pub fn dimensions_of_bytes(bytes: &[u8]) -> Result<(u32, u32)> {
-    let limits = DecodeLimits::current()?;
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let found = match reader.format() {
+        // The decoder would decompress the colour profile.
+        Some(ImageFormat::Png) => png_size(&mut Cursor::new(bytes))?.ok_or_else(|| Error::failed("it has no header")),
         Some(ImageFormat::Jpeg) => match Markers::read(Cursor::new(bytes))?.size {
-            Some((width, height)) => Ok((u32::try_from(width).ok(), u32::try_from(height).ok())),
-            None => Err(Error::failed("the JPEG states no size")),
+            Some((width, height)) => match (width.try_into(), height.try_into()) {
+                (Ok(width), Ok(height)) => Ok((width, height)),
+                _ => Err(Error::failed("its size is wrong")),
+            },
+            None => Err(Error::failed("it has no header")),
         },
         Some(ImageFormat::WebP) if !has_whole_riff(bytes)? => Err(Error::failed("the file is truncated")),
-        Some(_) => guard::third_party("the header", || {
-            let mut reader = reader;
-            let mut bounds = image::Limits::default();
-            bounds.max_alloc = Some(limits.pixels.saturating_mul(8));
-            reader.limits(bounds);
-            reader.into_dimensions()
-        })?
-        .map(|(width, height)| (Some(width), Some(height)))
-        .map_err(|e| Error::failed(e.to_string())),
+        Some(_) => {
+            guard::third_party("the header", || reader.into_dimensions())?.map_err(|e| Error::failed(e.to_string()))
+        }
         None => Err(Error::failed("the format is unknown")),
     };
-    match found.map_err(|e| e.hint(HINT))? {
-        (Some(width), Some(height)) => Ok((width, height)),
-        _ => Err(Error::failed("the image states a size of more than 32 bits")),
-    }
+    found.map_err(|e| e.hint(HINT))
+}
+
+/// Returns the size in the header of a PNG; `None` if the file does not begin with one.
+fn png_size(file: &mut impl Read) -> std::io::Result<Option<(u32, u32)>> {
+    // The signature, the length and the name of the first chunk, and its first two numbers.
+    let mut head = Vec::with_capacity(24);
+    file.take(24).read_to_end(&mut head)?;
+    let Some(size) = head.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR") else { return Ok(None) };
+    Ok(match *size {
+        [a, b, c, d, e, f, g, h] => Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))),
+        _ => None,
+    })
 }
 
 /// Whether a RIFF file in memory is as long as it states, with all its chunks.
@@ -214,7 +223,7 @@ fn decode_other<R: BufRead + Seek>(
     // Some decoders allocate the whole image when they are created.
     let mut bounds = image::Limits::default();
     bounds.max_alloc = Some(limits.pixels.saturating_mul(8));
-    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let mut decoder = bounded(reader)?.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     limits.check_size(width.into(), height.into())?;
     bounds.reserve(decoder.total_bytes()).map_err(failed)?;
@@ -226,6 +235,23 @@ fn decode_other<R: BufRead + Seek>(
     let mut image = guard::third_party("the image", || DynamicImage::from_decoder(decoder))?.map_err(failed)?;
     image.apply_orientation(turn);
     Ok(to_rgb(image))
+}
+
+/// Limits what the decoder of a PNG allocates besides the pixels: a colour profile, which is not used, is decompressed
+/// when the decoder is created.
+fn bounded<R: BufRead + Seek>(reader: ImageReader<R>) -> Result<ImageReader<R>> {
+    if reader.format() != Some(ImageFormat::Png) {
+        return Ok(reader);
+    }
+    let mut file = reader.into_inner();
+    let width = png_size(&mut file)?.map_or(0, |(width, _)| width);
+    file.rewind()?;
+    let mut bounds = image::Limits::default();
+    // A row has at most 8 bytes per pixel.
+    bounds.max_alloc = Some(MAX_METADATA + 16 * u64::from(width));
+    let mut reader = ImageReader::with_format(file, ImageFormat::Png);
+    reader.limits(bounds);
+    Ok(reader)
 }
 
 /// Converts an image as Pillow's `convert("RGB")` does.
@@ -258,6 +284,26 @@ mod tests {
         let error = decode(&path).unwrap_err();
         assert!(error.to_string().contains("x.png") && error.hint_text().is_some());
         assert!(decode(&dir.path().join("absent.png")).is_err());
+    }
+
+    /// The size in the header is that of the decoded image, for every format.
+    #[test]
+    fn the_header_states_the_size() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/preprocess");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let Ok(image) = decode_bytes(&bytes) else { continue };
+            let (width, height) = dimensions_of_bytes(&bytes).unwrap();
+            let sizes = [(width, height), (height, width)];
+            assert!(sizes.contains(&image.dimensions()), "{}: {width}×{height}", path.display());
+            count += 1;
+        }
+        assert!(count > 3);
+        for wrong in [&b""[..], b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"RIFF\xff\0\0\0WEBP", b"<svg/>"] {
+            assert!(dimensions_of_bytes(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     /// Wrong sizes of the EXIF chunk in a WebP of 830 bytes are rejected before memory is allocated.

@@ -1,6 +1,6 @@
-//! A server of two models without weights, for people who work on the chat page:
-//! `cargo run -p burgess-serve --example fake -- 8080`. The model `slow` answers with five words per second, `quick` at
-//! once; both repeat the question.
+//! A server of models without weights, for people who work on the chat page or on a client:
+//! `cargo run -p burgess-serve --example fake -- 8080 [TOKEN]`. The model `slow` answers with five words per second,
+//! `quick` at once, and `fails` breaks off after three; all repeat the question.
 
 use burgess_base::{Error, Result};
 use burgess_serve::{Example, FakeModel, Server, ServerConfig};
@@ -19,12 +19,14 @@ fn main() -> Result<()> {
     let examples = vec![example("Circle", [200, 40, 40], 0.8)?, example("Ring", [40, 90, 200], 0.5)?];
     let config = ServerConfig {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        token: std::env::args().nth(2),
         allow_remote_images: true,
         examples,
         ..ServerConfig::default()
     };
     let slow = FakeModel::new("slow").with_interval(Duration::from_millis(200));
-    let server = Server::bind(config, vec![Arc::new(slow), Arc::new(FakeModel::new("quick"))])?;
+    let fails = FakeModel::new("fails").with_interval(Duration::from_millis(50)).with_failure_at(3);
+    let server = Server::bind(config, vec![Arc::new(slow), Arc::new(FakeModel::new("quick")), Arc::new(fails)])?;
     println!("http://{}", server.address());
     server.run_blocking(async {
         // Without a handler for Ctrl-C the signal ends the process, as it should.

@@ -43,7 +43,8 @@ pub struct Limits {
     pub connections: usize,
     /// Maximum number of bytes of a request's body.
     pub body_bytes: usize,
-    /// Maximum number of bytes of the bodies of all requests in progress together.
+    /// Maximum number of bytes that the bodies of all requests in progress hold together. Each byte counts twice: in
+    /// the text, and in what is read from it.
     pub total_body_bytes: usize,
     /// Maximum depth of nested arrays and objects in a body.
     pub json_depth: usize,

@@ -10,8 +10,8 @@ pub trait ChatModel: Send + Sync + 'static {
     /// Returns the description of the model; its id is the `model` of requests.
     fn info(&self) -> &ModelInfo;
 
-    /// Queues a request and returns at once. Dropping the receiver cancels the request: its row leaves the batch before
-    /// the next token.
+    /// Checks a request, decodes its image and queues it; to be called on a thread that may block. Dropping the receiver
+    /// cancels the request: its row leaves the batch before the next token.
     ///
     /// # Errors
     /// When the request is not one that this model can answer, or the queue is full.
@@ -27,7 +27,7 @@ pub trait ChatModel: Send + Sync + 'static {
     /// Returns the state of the queue and what was computed since the start, for `/metrics`.
     fn stats(&self) -> ModelStats;
 
-    /// Stops accepting requests; those in the batch are finished.
+    /// Stops accepting requests; those that were accepted are finished.
     fn shut_down(&self);
 }
 
@@ -59,7 +59,8 @@ pub struct ModelInfo {
 pub struct ChatRequest {
     /// The conversation in order.
     pub messages: Vec<Message>,
-    /// Maximum number of new tokens; `None` for what the server allows.
+    /// Maximum number of new tokens; `None` for what the server allows. The answer ends earlier, with
+    /// [`Finish::Length`], where the model's positions end.
     pub max_tokens: Option<usize>,
     /// Temperature, 0 for greedy decoding.
     pub temperature: f64,

@@ -5,6 +5,7 @@
 
 mod ask;
 mod bench;
+mod compare;
 mod completions;
 mod cv_bench;
 mod data;
@@ -22,6 +23,7 @@ mod prompts;
 mod rank;
 mod report;
 mod score;
+mod serve;
 mod status;
 mod study;
 mod study_args;
@@ -58,6 +60,7 @@ enum Verb {
     Launch(launch::Args),
     Status(status::Args),
     Report(report::Args),
+    Compare(compare::Args),
     Study(study::Args),
     Data(data::Args),
     // Encoders.
@@ -69,6 +72,7 @@ enum Verb {
     Train(train::Args),
     Ask(ask::Args),
     Eval(eval::Args),
+    Serve(serve::Args),
     Export(export::Args),
     Score(score::Args),
     Prompts(prompts::Args),
@@ -87,6 +91,7 @@ impl Verb {
             Verb::Launch(_) => "launch",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
+            Verb::Compare(_) => "compare",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
             Verb::Encoders(_) => "encoders",
@@ -96,6 +101,7 @@ impl Verb {
             Verb::Train(_) => "train",
             Verb::Ask(_) => "ask",
             Verb::Eval(_) => "eval",
+            Verb::Serve(_) => "serve",
             Verb::Export(_) => "export",
             Verb::Score(_) => "score",
             Verb::Prompts(_) => "prompts",
@@ -126,6 +132,7 @@ pub fn main() -> ExitCode {
         Verb::Launch(args) => launch::run(args),
         Verb::Status(args) => status::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Compare(args) => compare::run(args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),
@@ -135,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Serve(args) => serve::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Prompts(args) => prompts::run(args),

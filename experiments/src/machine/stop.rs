@@ -25,6 +25,8 @@ static SECTIONS: AtomicUsize = AtomicUsize::new(0);
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// Whether the command resumes its work when it is started again.
 static RESUMES: OnceLock<bool> = OnceLock::new();
+/// What is done after a signal inside a section.
+static LAST_WORK: OnceLock<&'static str> = OnceLock::new();
 
 /// A section: work that saves its state after a signal, while this value lives.
 #[derive(Debug)]
@@ -44,6 +46,11 @@ pub fn section() -> Result<Section> {
     SECTIONS.fetch_add(1, Ordering::SeqCst);
     let section = Section(());
     check().map(|()| section)
+}
+
+/// Says what is done after a signal inside a section, for the message about it, instead of "saving the state".
+pub fn announce(last_work: &'static str) {
+    let _ = LAST_WORK.set(last_work);
 }
 
 /// Whether a signal asked to stop.
@@ -112,7 +119,7 @@ pub fn listen(resumes: bool) {
 
 #[cfg(unix)]
 mod unix {
-    use super::{Ordering, SECTIONS, SIGNAL, exit_code, message, terminal};
+    use super::{LAST_WORK, Ordering, SECTIONS, SIGNAL, exit_code, message, terminal};
     use crate::machine::lease;
     use burgess_base::temporary;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -148,7 +155,10 @@ mod unix {
                     std::process::exit(exit_code().map_or(1, i32::from));
                 }
                 if first {
-                    terminal::eprint_line("stopping after the state is saved; a second signal stops at once");
+                    terminal::eprint_line(&match LAST_WORK.get() {
+                        Some(work) => format!("stopping after {work}; a second signal stops at once"),
+                        None => "stopping after the state is saved; a second signal stops at once".to_string(),
+                    });
                 }
             }
         })?;

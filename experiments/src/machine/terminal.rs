@@ -75,11 +75,19 @@ pub fn print_foreign(text: &str) -> Result<()> {
 /// # Errors
 /// As [`print()`].
 pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
-    print_raw(&(safe_json(&serde_json::to_string_pretty(value)?) + "\n"))
+    print_raw(&json_text(value)?)
+}
+
+/// Returns a value as the JSON that [`print_json`] writes.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn json_text<T: serde::Serialize>(value: &T) -> Result<String> {
+    Ok(safe_json(&serde_json::to_string_pretty(value)?) + "\n")
 }
 
 /// Replaces characters that `escaped` would change by `\u` escapes; in JSON they occur only inside strings.
-fn safe_json(json: &str) -> String {
+pub fn safe_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         let mut buffer = [0; 4];

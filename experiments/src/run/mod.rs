@@ -3,6 +3,7 @@
 pub mod arm_run;
 pub mod ask;
 pub mod checks;
+pub mod compared_sides;
 pub mod cost;
 pub mod eval_model;
 pub mod eval_task;

@@ -67,8 +67,8 @@ pub use explain::{REASONING, RulesDescription};
 pub use image_location::{ImageCell, ImageLocation};
 pub use images::read_images;
 pub use predictions::{
-    Harness, IdExamples, PredictedAnswer, PredictionVerdict, Predictions, ScoreReport, judge_predictions,
-    read_predictions,
+    Harness, IdExamples, PredictedAnswer, PredictionVerdict, Predictions, RecordedEntry, RecordedScores, ScoreReport,
+    judge_predictions, read_predictions, read_recorded_scores,
 };
 pub use question::{Question, QuestionSet};
 pub use rules::Rules;

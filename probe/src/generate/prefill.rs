@@ -47,7 +47,7 @@ impl ImagePrefix {
 
 /// Processes the tokens `before` and then an image, for each image of `which` (indices in `images`).
 ///
-/// On the CPU backend the bits of a prefix do not depend on the other images.
+/// On the CPU backend the bits of a prefix do not depend on the other images of `which`.
 ///
 /// # Errors
 /// When an image was not given, or the prefix exceeds the model's maximum length.
@@ -62,7 +62,12 @@ pub fn prefill_prefixes(
     let heads = model.llm.config().kv_heads();
     let mut prefixes = Vec::with_capacity(which.len());
     let lengths: Vec<usize> = which.iter().map(|i| before.len() + images.visible_tokens(*i).len()).collect();
-    for group in prefill_groups(&lengths, transfer::is_host(device)) {
+    // Samplers inside the language model work on all images of a batch at once.
+    let groups = match images.context.is_some() && transfer::is_host(device) {
+        true => (0..which.len()).map(|i| vec![i]).collect(),
+        false => grouped(&lengths, transfer::is_host(device)),
+    };
+    for group in groups {
         let used: Vec<usize> = group.iter().filter_map(|g| which.get(*g).copied()).collect();
         let mut cache = KvCache::new();
         prefill_images(model, images, &used, before, &mut cache, device)?;
@@ -88,9 +93,18 @@ pub fn prefill(model: &Mllm, texts: &[(Option<&ImagePrefix>, &[u32])], device: &
 
 /// Groups prompts of these lengths (in tokens that are to be computed) into batches, of consecutive prompts each.
 ///
-/// On the CPU backend (`is_host`) short and long ones are kept apart, so that the bits of a prompt do not depend on the
-/// others: which of two ways of multiplying is used depends on the number of rows.
-pub fn prefill_groups(lengths: &[usize], is_host: bool) -> Vec<Vec<usize>> {
+/// On the CPU backend short and long ones are kept apart, so that the bits of a prompt do not depend on the others: which
+/// of two ways of multiplying is used depends on the number of rows. Prompts of a model whose rotary angles change with
+/// the length (LongRoPE) are computed one by one, because rows with joined prefixes cannot be recomputed.
+pub fn prefill_groups(model: &Mllm, lengths: &[usize], device: &Device) -> Vec<Vec<usize>> {
+    match model.llm.config().length_switch() {
+        Some(_) => (0..lengths.len()).map(|i| vec![i]).collect(),
+        None => grouped(lengths, transfer::is_host(device)),
+    }
+}
+
+/// [`prefill_groups`] for models whose rotary angles do not change.
+fn grouped(lengths: &[usize], is_host: bool) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut longest = 0;
     for (i, &length) in lengths.iter().enumerate() {
@@ -265,9 +279,9 @@ mod tests {
 
     #[test]
     fn short_and_long_prompts_are_computed_apart_on_the_cpu() {
-        assert_eq!(prefill_groups(&[8, 8, 8, 1, 30, 40, 3], true), vec![vec![0, 1, 2], vec![3], vec![4, 5], vec![6]]);
-        assert_eq!(prefill_groups(&[24, 25], true), vec![vec![0], vec![1]]);
-        assert_eq!(prefill_groups(&[5, 90, 2], false), vec![vec![0, 1, 2]]);
-        assert!(prefill_groups(&[], true).is_empty());
+        assert_eq!(grouped(&[8, 8, 8, 1, 30, 40, 3], true), vec![vec![0, 1, 2], vec![3], vec![4, 5], vec![6]]);
+        assert_eq!(grouped(&[24, 25], true), vec![vec![0], vec![1]]);
+        assert_eq!(grouped(&[5, 90, 2], false), vec![vec![0, 1, 2]]);
+        assert!(grouped(&[], true).is_empty());
     }
 }

@@ -296,8 +296,13 @@ impl PairTest {
 
     /// Sets `separable` from the interval and the adjusted p.
     pub(super) fn decide(&mut self, confidence: f64) {
-        self.separable = self.p_adjusted < 1.0 - confidence && (self.low > 0.0 || self.high < 0.0);
+        self.separable = is_separable(self.p_adjusted, self.low, self.high, confidence);
     }
+}
+
+/// Returns whether a difference with this adjusted p and this interval is separable from 0.
+pub(crate) fn is_separable(p_adjusted: f64, low: f64, high: f64, confidence: f64) -> bool {
+    p_adjusted < 1.0 - confidence && (low > 0.0 || high < 0.0)
 }
 
 impl Ranking {

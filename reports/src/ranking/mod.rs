@@ -23,6 +23,7 @@ mod boundary_correction;
 mod conclusions;
 mod content;
 mod options;
+mod paired;
 mod pairs;
 mod ranked_arms;
 mod resample;
@@ -33,12 +34,14 @@ mod warnings;
 use crate::formatting;
 use crate::schema::{self, MissingRun, RunResults};
 use baselines::Baselines;
-use burgess_base::{Error, Result};
+use burgess_base::Result;
+pub(crate) use content::is_separable;
 pub use content::{
     AVERAGE, AnswerStats, ArmRank, ArmScore, ComparedBenchmark, NormalisedScore, PairCount, PairTest, RankedArm,
     Ranking, SeedAgreement, TestFamily,
 };
 pub use options::RankOptions;
+pub(crate) use paired::{PairedArms, PairedScope, compare_arms};
 use pairs::Resamples;
 pub(crate) use pairs::unfrozen_pairs;
 use run_grid::RunGrid;
@@ -50,9 +53,7 @@ use std::collections::BTreeMap;
 /// An error is returned if there is no run, if two runs have the same arm and seed, if arms were asked different
 /// questions (it names benchmark, arms and a unit), or if a score contradicts its units.
 pub fn rank(runs: &[RunResults], missing: &[MissingRun], options: &RankOptions) -> Result<Ranking> {
-    if options.replicates == 0 || !(options.confidence > 0.0 && options.confidence < 1.0) {
-        return Err(Error::usage("a ranking needs at least one replicate and a confidence between 0 and 1"));
-    }
+    options.check()?;
     let grid = RunGrid::new(runs, options)?;
     let mut baselines = Baselines::of(&grid, options)?;
     let observed = resample::observed(&grid);
@@ -61,14 +62,7 @@ pub fn rank(runs: &[RunResults], missing: &[MissingRun], options: &RankOptions) 
     let draws = Resamples { grid: &grid, observed: &observed, replicates: &replicates, flips: &flips };
     let range = baselines.compare(&draws, options.confidence);
     let name = |arm: Option<usize>| arm.and_then(|a| grid.arms.get(a)).map(|a| a.arm.clone());
-    let benchmarks = grid.benchmarks.iter().map(|b| ComparedBenchmark {
-        name: b.name.clone(),
-        category: b.category.clone(),
-        metric: b.metric.clone(),
-        chance: b.chance,
-        n: b.n,
-        units: b.ids.len(),
-    });
+    let benchmarks = grid.benchmarks.iter().map(ComparedBenchmark::of);
     let mut ranking = Ranking {
         schema: schema::SCHEMA,
         study: options.study.clone(),

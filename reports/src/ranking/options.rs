@@ -1,5 +1,7 @@
 //! Options of a ranking.
 
+use burgess_base::{Error, Result};
+
 /// Options of the ranking.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankOptions {
@@ -19,5 +21,15 @@ pub struct RankOptions {
 impl Default for RankOptions {
     fn default() -> Self {
         Self { study: String::new(), replicates: 2000, seed: 0, confidence: 0.95, random: None }
+    }
+}
+
+impl RankOptions {
+    /// Checks the numbers.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.replicates == 0 || !(self.confidence > 0.0 && self.confidence < 1.0) {
+            return Err(Error::usage("a ranking needs at least one replicate and a confidence between 0 and 1"));
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Selects the pairs of arms to compare, and computes their tests.
 
-use super::boundary_correction::BoundaryCorrections;
+use super::boundary_correction::{BoundaryCorrections, ReadScore};
 use super::content::{PairCount, PairTest, Ranking, TestFamily};
 use super::resample::{ScopeScores, at};
 use super::run_grid::RunGrid;
@@ -22,18 +22,24 @@ impl Resamples<'_> {
         let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
         let (i, j) = (index(a)?, index(b)?);
         let between = |values: &Array2<f64>| at(values, i, s) - at(values, j, s);
-        let differences: Vec<f64> = self.replicates.iter().map(|r| between(&r.image)).collect();
-        let difference = between(&self.observed.image);
         let read = |scores: &ScopeScores, scope: usize| at(&scores.image, i, scope) - at(&scores.image, j, scope);
-        let corrections =
-            BoundaryCorrections::of_difference(self.grid, self.observed, self.replicates, confidence, &read);
-        let (low, high) = corrections.interval(self.grid, s, difference, stats::interval(&differences, confidence));
+        let (difference, low, high) = self.interval_of(s, confidence, &read);
         let threshold = difference.abs() - stats::tie_tolerance(difference);
         let extreme = self.flips.iter().filter(|f| between(f).abs() >= threshold).count();
         let p = stats::p_value(extreme, self.flips.len());
         let scope = self.grid.scopes.get(s)?.name.clone();
         let (a, b) = (a.to_string(), b.to_string());
         Some(PairTest { scope, family, a, b, difference, low, high, p, p_adjusted: p, separable: false })
+    }
+
+    /// Returns a paired difference in a scope with its interval: (value, low, high).
+    pub fn interval_of(&self, s: usize, confidence: f64, read: ReadScore<'_>) -> (f64, f64, f64) {
+        let value = read(self.observed, s);
+        let drawn: Vec<f64> = self.replicates.iter().map(|r| read(r, s)).collect();
+        let corrections =
+            BoundaryCorrections::of_difference(self.grid, self.observed, self.replicates, confidence, read);
+        let (low, high) = corrections.interval(self.grid, s, value, stats::interval(&drawn, confidence));
+        (value, low, high)
     }
 
     /// Computes the tests of some pairs in a scope, with p adjusted over them.

@@ -1,6 +1,6 @@
 //! The runs of a study as a grid, after checking that they can be compared.
 
-use super::content::{AVERAGE, AnswerStats};
+use super::content::{AVERAGE, AnswerStats, ComparedBenchmark};
 use super::options::RankOptions;
 use crate::formatting;
 use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, UnitScore};
@@ -114,6 +114,20 @@ impl RunGrid {
         }
         let scopes = scopes(&benchmarks, &categories);
         Ok(Self { benchmarks, categories, arms, scopes, left_out })
+    }
+}
+
+impl ComparedBenchmark {
+    /// Returns the description of a benchmark of a grid.
+    pub(super) fn of(b: &GridBenchmark) -> Self {
+        Self {
+            name: b.name.clone(),
+            category: b.category.clone(),
+            metric: b.metric.clone(),
+            chance: b.chance,
+            n: b.n,
+            units: b.ids.len(),
+        }
     }
 }
 

@@ -274,6 +274,23 @@ impl Page {
         );
     }
 
+    /// Runs JavaScript in every document that is loaded from now on, before the scripts of the document.
+    pub fn before_scripts(&self, js: &str) {
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": js }));
+    }
+
+    /// Writes a PNG of the window and one of the whole page into the directory that `BURGESS_SCREENSHOTS` names, for
+    /// people who want to look at them; does nothing if it is not set.
+    ///
+    /// # Panics
+    /// The files cannot be written.
+    pub fn keep_screenshot(&self, name: &str) {
+        let Some(dir) = std::env::var_os("BURGESS_SCREENSHOTS") else { return };
+        let dir = Path::new(&dir);
+        self.screenshot(&dir.join(format!("{name}.png")));
+        self.screenshot_whole(&dir.join(format!("{name}-whole.png")));
+    }
+
     /// Writes a PNG of what the window shows.
     ///
     /// # Panics

@@ -55,13 +55,14 @@ impl Drop for Held {
     }
 }
 
-/// Reads the body of a request as a JSON object. What is returned beside it is to be kept as long as the request holds
-/// memory.
-pub(super) async fn read(
+/// Reads the body of a request as a JSON object, and makes of it what `build` makes, in a thread for such work: images
+/// in the body are decoded from base64. What is returned beside it is to be kept as long as the request holds memory.
+pub(super) async fn read<T: Send + 'static>(
     request: Request,
     limits: &Limits,
     budget: &Budget,
-) -> Result<(Map<String, Value>, Held), ApiError> {
+    build: fn(Map<String, Value>, &Limits) -> Result<T, ApiError>,
+) -> Result<(T, Held), ApiError> {
     check_headers(request.headers())?;
     let stated = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let expects = request.headers().contains_key(header::EXPECT);
@@ -69,8 +70,10 @@ pub(super) async fn read(
     let reading = collect(request.into_body(), stated, expects, limits.body_bytes, &mut held);
     let bytes =
         timeout(limits.body_time, reading).await.map_err(|_| ApiError::slow_body(limits.body_time.as_secs_f64()))??;
-    let object = parse(&bytes, limits)?;
-    Ok((object, held))
+    let limits = limits.clone();
+    let work = tokio::task::spawn_blocking(move || build(parse(&bytes, &limits)?, &limits));
+    let built = work.await.map_err(|e| ApiError::internal(format!("the body cannot be read: {e}")))??;
+    Ok((built, held))
 }
 
 /// Checks that the body is said to be plain JSON. A page of another site can send other types without being asked for

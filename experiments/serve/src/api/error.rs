@@ -19,11 +19,20 @@ pub(crate) struct ApiError {
     param: Option<String>,
     code: Option<&'static str>,
     /// Seconds after which the client should try again.
-    retry_after: Option<u64>,
-    /// The `WWW-Authenticate` header.
-    authenticate: Option<&'static str>,
+    retry_after: Option<u32>,
+    /// How the client shall send the token.
+    authenticate: Option<Scheme>,
     /// Whether the connection is closed after the response, since the rest of the request is not read.
     closes: bool,
+}
+
+/// A way to send the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// In a header that programs set.
+    Bearer,
+    /// As the password that a browser asks its user for.
+    Basic,
 }
 
 const INVALID: &str = "invalid_request_error";
@@ -55,14 +64,14 @@ impl ApiError {
     }
 
     /// The token is missing or wrong: status 401.
-    pub fn unauthorized(given: bool, basic: bool) -> Self {
+    pub fn unauthorized(given: bool, scheme: Scheme) -> Self {
         let message = match given {
             true => "the token is wrong",
             false => "the token is missing",
         };
         Self {
             code: Some("invalid_api_key"),
-            authenticate: Some(if basic { "Basic realm=\"burgess\"" } else { "Bearer" }),
+            authenticate: Some(scheme),
             ..Self::new(StatusCode::UNAUTHORIZED, INVALID, message)
         }
         .with_hint("send the header `Authorization: Bearer TOKEN` with the token that the server was started with")
@@ -126,7 +135,7 @@ impl ApiError {
 
     /// All places are taken: status 429.
     pub fn busy(retry_after: u64) -> Self {
-        let seconds = retry_after.max(1);
+        let seconds = u32::try_from(retry_after).unwrap_or(u32::MAX).max(1);
         Self {
             code: Some("queue_full"),
             retry_after: Some(seconds),
@@ -220,7 +229,11 @@ impl IntoResponse for ApiError {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(scheme) = self.authenticate {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+            let value = match scheme {
+                Scheme::Bearer => "Bearer",
+                Scheme::Basic => "Basic realm=\"burgess\"",
+            };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
         }
         if self.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -12,7 +12,7 @@ mod request;
 mod respond;
 mod score;
 
-pub(crate) use error::ApiError;
+pub(crate) use error::{ApiError, Scheme};
 
 use crate::metrics::Metrics;
 use crate::{ChatModel, Example, Limits, ServerConfig};

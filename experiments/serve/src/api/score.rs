@@ -1,6 +1,6 @@
 //! `POST /v1/score`: log-probabilities of given answers.
 
-use super::chat::{refused, until};
+use super::chat::{submitted, until};
 use super::request::Asked;
 use super::respond::{Prompt, Running, finite, unexpected, usage};
 use super::{Api, ApiError, body, images};
@@ -14,13 +14,12 @@ use tokio::time::Instant;
 /// Scores the options of a question.
 pub(super) async fn score(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Value>, ApiError> {
     let deadline = Instant::now() + api.limits.request_time;
-    let (object, held) = body::read(request, &api.limits, &api.budget).await?;
-    let (mut asked, options) = Asked::score(object, &api.limits)?;
+    let ((mut asked, options), held) = body::read(request, &api.limits, &api.budget, Asked::score).await?;
     let model = api.model(asked.model.as_deref())?.clone();
     let messages = until(deadline, &api, images::resolve(&mut asked, &api)).await??;
     let request = asked.into_request(messages, &api.limits, || 0);
     let count = options.len();
-    let events = model.score(request, options).map_err(refused)?;
+    let events = submitted(deadline, &api, model.clone(), move |model| model.score(request, options)).await?;
     let mut running = Running { api, model, events, deadline, with_logprobs: false, _held: held };
     let (mut prompt, mut scores) = (Prompt::default(), Vec::new());
     loop {

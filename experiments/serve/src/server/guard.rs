@@ -6,7 +6,7 @@
 //! token needs neither: a page does not know the token, and browsers do not add it on their own.
 
 use crate::ServerConfig;
-use crate::api::ApiError;
+use crate::api::{ApiError, Scheme};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -99,7 +99,13 @@ impl Guard {
         let given = one(request.headers(), &header::AUTHORIZATION)?.and_then(|value| self.given(value));
         match given {
             Some(given) if is_equal(&given, token) => Ok(()),
-            given => Err(ApiError::unauthorized(given.is_some(), self.realm == Realm::Pages)),
+            given => {
+                let scheme = match self.realm {
+                    Realm::Api => Scheme::Bearer,
+                    Realm::Pages => Scheme::Basic,
+                };
+                Err(ApiError::unauthorized(given.is_some(), scheme))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use super::sheet;
 use crate::json_value::describe;
 use crate::rows;
 use crate::skipped::SkippedRowsTally;
-use crate::table::delimited::Records;
+use crate::table::delimited::{Record, Records};
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, files, json};
 use serde_json::{Map, Value};
@@ -149,7 +149,7 @@ impl Collected {
             self.refuse("field `id` is missing", error, place, number);
             return Ok(());
         };
-        let name = match name(object.get(form.id)) {
+        let name = match identifier(object.get(form.id)) {
             Ok(name) => name,
             Err(why) => {
                 self.refuse(
@@ -195,8 +195,8 @@ impl Collected {
         };
         let answer = PredictedAnswer {
             text,
-            question: form.question.and_then(|f| maybe(object, f)),
-            target: form.target.and_then(|f| maybe(object, f)),
+            question: form.question.and_then(|f| optional_text(object, f)),
+            target: form.target.and_then(|f| optional_text(object, f)),
         };
         let predictions = &mut self.predictions;
         if let Some(earlier) = predictions.answers.insert(name.clone(), answer.clone()) {
@@ -225,7 +225,7 @@ impl Collected {
 }
 
 /// Returns the question's id as text, without the `.0` that a column with gaps adds to integers.
-fn name(value: Option<&Value>) -> Result<String, String> {
+pub(super) fn identifier(value: Option<&Value>) -> Result<String, String> {
     let whole = |text: &str| {
         let text = text.trim();
         let number = text.strip_suffix(".0").filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
@@ -246,7 +246,7 @@ fn name(value: Option<&Value>) -> Result<String, String> {
 const NULL: &str = "is null";
 
 /// Returns the answer as text: numbers and booleans are converted, and a list of one item gives that item.
-fn said(value: Option<&Value>, depth: usize) -> Result<String, &'static str> {
+pub(super) fn said(value: Option<&Value>, depth: usize) -> Result<String, &'static str> {
     match value {
         Some(Value::String(s)) => Ok(s.clone()),
         Some(Value::Number(n)) => Ok(n.to_string()),
@@ -263,7 +263,7 @@ fn said(value: Option<&Value>, depth: usize) -> Result<String, &'static str> {
 }
 
 /// Returns an optional field as text; a list as JSON.
-fn maybe(object: &Map<String, Value>, field: &str) -> Option<String> {
+pub(super) fn optional_text(object: &Map<String, Value>, field: &str) -> Option<String> {
     match object.get(field)? {
         Value::String(s) if !s.is_empty() => Some(s.clone()),
         Value::Number(n) => Some(n.to_string()),
@@ -302,12 +302,7 @@ fn delimited(path: &Path, delimiter: u8, collected: &mut Collected) -> Result<()
     records.for_each(path, &mut |record| {
         number += 1;
         let place = format!("{} row {number}", path.display());
-        let object = || -> Result<Map<String, Value>> {
-            record.check()?;
-            let cells = header.iter().enumerate().map(|(i, name)| Ok((name.clone(), record.cell(i)?.into())));
-            cells.collect()
-        };
-        match object() {
+        match cells(&header, record) {
             Ok(object) => collected.add(&object, &place, number),
             Err(e) => {
                 let why = e.to_string();
@@ -317,6 +312,34 @@ fn delimited(path: &Path, delimiter: u8, collected: &mut Collected) -> Result<()
                 }
                 Ok(())
             }
+        }
+    })
+}
+
+/// Returns the cells of a record, by the names of their columns.
+fn cells(header: &[String], record: &Record<'_>) -> Result<Map<String, Value>> {
+    record.check()?;
+    header.iter().enumerate().map(|(i, name)| Ok((name.clone(), record.cell(i)?.into()))).collect()
+}
+
+/// Receives a row, by the names of its columns, and its place in the file.
+pub(super) type TakeRow<'a> = &'a mut dyn FnMut(&Map<String, Value>, &str) -> Result<()>;
+
+/// Calls `take` with every row of a CSV or TSV file that is not blank.
+///
+/// # Errors
+/// The file cannot be read, a row has another number of cells than the header, or `take` fails.
+pub(super) fn delimited_rows(path: &Path, delimiter: u8, take: TakeRow<'_>) -> Result<()> {
+    let mut records = Records::open(path, delimiter)?;
+    let header = records.header.clone();
+    let mut number = 0;
+    records.for_each(path, &mut |record| {
+        number += 1;
+        let place = format!("{} row {number}", path.display());
+        match cells(&header, record) {
+            Ok(object) => take(&object, &place),
+            Err(e) if e.to_string() == BLANK => Ok(()),
+            Err(e) => Err(e.context(place)),
         }
     })
 }
@@ -335,13 +358,31 @@ fn fields<'a>(path: &Path, header: impl Iterator<Item = &'a str> + Clone) -> Res
 }
 
 fn excel(path: &Path, collected: &mut Collected) -> Result<()> {
+    let check = &mut |header: &[String]| fields(path, header.iter().map(String::as_str));
+    excel_table(path, check, &mut |object, place, row| collected.add(object, place, row))
+}
+
+/// Calls `take` with every row of the first sheet of a workbook.
+///
+/// # Errors
+/// The file cannot be read, or `take` fails.
+pub(super) fn excel_rows(path: &Path, take: TakeRow<'_>) -> Result<()> {
+    excel_table(path, &mut |_| Ok(()), &mut |object, place, _| take(object, place))
+}
+
+/// Calls `check` with the names of the columns, then `take` with every row, its place and its number.
+fn excel_table(
+    path: &Path,
+    check: &mut dyn FnMut(&[String]) -> Result<()>,
+    take: &mut dyn FnMut(&Map<String, Value>, &str, usize) -> Result<()>,
+) -> Result<()> {
     let mut rows = sheet::rows(path)?.into_iter();
     let Some((_, header)) = rows.next() else { return Ok(()) };
     let header: Vec<(u32, String)> = header
         .into_iter()
         .map(|(column, name)| (column, name.as_str().unwrap_or_default().trim().to_string()))
         .collect();
-    fields(path, header.iter().map(|(_, name)| name.as_str()))?;
+    check(&header.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>())?;
     for (row, cells) in rows {
         let mut object: Map<String, Value> =
             header.iter().map(|(_, name)| (name.clone(), Value::String(String::new()))).collect();
@@ -351,7 +392,7 @@ fn excel(path: &Path, collected: &mut Collected) -> Result<()> {
             }
         }
         let place = format!("{} row {}", path.display(), row + 1);
-        collected.add(&object, &place, row as usize + 1)?;
+        take(&object, &place, row as usize + 1)?;
     }
     Ok(())
 }

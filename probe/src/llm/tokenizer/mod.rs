@@ -9,6 +9,7 @@ pub mod pre_tokenizer;
 pub mod proto;
 pub mod sentencepiece;
 pub mod special;
+mod token_bytes;
 
 pub use gguf::GgufTokenizer;
 pub use special::SpecialTokens;

@@ -186,8 +186,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x2002, high, low, ..] => embedded(high, low),
         // Protocol assignments and Teredo, documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // Only global unicast is public: not ::, ::1, mapped and compatible IPv4, local NAT64, unique local, link-local,
-        // site-local, multicast.
+        // Only global unicast is public: not ::, ::1, mapped and compatible IPv4, local NAT64, unique local,
+        // link-local, site-local, multicast.
         [0x2000..=0x3fff, ..] => true,
         _ => false,
     }

@@ -1,6 +1,6 @@
 // The record of the page: what was asked, answered and set, as JSON or Markdown.
 
-import { percent, seconds } from "./dom.js";
+import { percent, seconds, shown } from "./dom.js";
 import { facts } from "./image.js";
 
 /** All threads as plain data. */
@@ -50,7 +50,9 @@ export function asMarkdown(threads) {
     out.push(thread.image ? `# ${inline(thread.image.name)} (${facts(thread.image)})` : "# Without an image");
     if (thread.image && thread.image.digest) out.push(`SHA-256 \`${thread.image.digest}\``);
     for (const turn of thread.turns) {
-      out.push(`## ${inline(turn.question)}`);
+      const [first, ...rest] = turn.question.split("\n");
+      out.push(`## ${inline(first)}`);
+      if (rest.length > 0) out.push(rest.map((line) => `> ${inline(line)}  `.trimEnd()).join("\n>\n"));
       if (turn.right) out.push(`Right answer: ${inline(turn.right)}`);
       out.push(...turn.cells.map((cell) => cellAsMarkdown(turn, cell)));
     }
@@ -88,5 +90,5 @@ function ended(lane) {
 
 /** Text on one line in which Markdown means nothing. */
 function inline(text) {
-  return text.trim().replace(/\s*\n\s*/g, " ⏎ ").replace(/([\\`*_{}[\]<>#|!~])/g, "\\$1");
+  return shown(text.trim()).replace(/\s*\n\s*/g, " ⏎ ").replace(/([\\`*_{}[\]<>#|!~])/g, "\\$1");
 }
