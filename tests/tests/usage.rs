@@ -28,6 +28,7 @@ fn help() {
         "doctor",
         "launch",
         "status",
+        "serve",
         "export",
         "completions",
         "man",
