@@ -27,6 +27,7 @@ mod metrics;
 mod model;
 mod page;
 mod server;
+pub mod view;
 
 pub use config::{Example, Limits, ServerConfig};
 pub use fake::FakeModel;

@@ -21,7 +21,7 @@ pub struct MultimodalModel {
     pub(crate) model: Mllm,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) encoders: Vec<model_cards::ModelEncoder>,
-    device: Device,
+    pub(crate) device: Device,
 }
 
 /// Options for an answer.

@@ -13,12 +13,14 @@ mod conversation;
 pub mod examples;
 mod images;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use crate::features::model_cards::ModelEncoder;
 use crate::run::ask::MultimodalModel;
 use burgess_base::{Context, Error, Result};
-use burgess_probe::generate::{PrefixCache, Sampling};
+use burgess_probe::generate::{Draws, PrefixCache, Sampling};
 use burgess_serve::{ChatEvent, ChatModel, ChatRequest, ModelInfo, ModelStats, SubmitError};
 use burn::module::Module;
 use burn::tensor::Device;
@@ -91,7 +93,7 @@ impl ServedModel {
             created,
             encoders: cards.iter().map(|e| e.encoder.name()).collect(),
             connector: config.connector.kind.name().into(),
-            llm: format!("{:?}", config.llm.model_type).to_lowercase(),
+            llm: config.llm.model_type.name.into(),
             parameters: model.num_params() as u64 + outside,
             image_tokens: config.connector.image_tokens(&grids),
             max_positions: config.llm.longest().unwrap_or(config.llm.max_position_embeddings),
@@ -120,7 +122,7 @@ impl ServedModel {
             prefixes: Arc::clone(&prefixes),
             max_batch: options.max_batch.max(1),
         };
-        let thread = std::thread::Builder::new().name(format!("model {}", options.name)).spawn(|| worker.run());
+        let thread = std::thread::Builder::new().name(format!("model {}", options.name)).spawn(|| worker.supervise());
         let thread = Mutex::new(Some(thread.context("starting the thread of the model")?));
         let (queue_limit, device) = (options.queue, device.clone());
         Ok(Self { info, conversations, cards, device, queue, queue_limit, prefixes, thread })
@@ -174,14 +176,16 @@ impl ChatModel for ServedModel {
         &self.info
     }
 
-    fn submit(&self, mut request: ChatRequest) -> Result<UnboundedReceiver<ChatEvent>, SubmitError> {
+    fn submit(&self, request: ChatRequest) -> Result<UnboundedReceiver<ChatEvent>, SubmitError> {
         let arrived = Instant::now();
         self.queue.check_room(self.queue_limit)?;
-        check_sampling(&request)?;
+        let sampling = sampling(&request)?;
         let prompt = self.conversations.prompt(&request)?;
         let max_new_tokens = self.conversations.max_new_tokens(&request, &prompt)?;
-        request.messages = Vec::new();
-        self.enqueue(prompt, Work::Answer { request, max_new_tokens }, arrived)
+        let draws = sampling.map(|sampling| Draws::new(sampling, &prompt.ids)).transpose();
+        let draws = draws.map_err(|error| SubmitError::Invalid { error, param: "temperature" })?;
+        let ChatRequest { stop, logprobs, .. } = request;
+        self.enqueue(prompt, Work::Answer { draws, logprobs, stop, max_new_tokens }, arrived)
     }
 
     fn score(&self, request: ChatRequest, texts: Vec<String>) -> Result<UnboundedReceiver<ChatEvent>, SubmitError> {
@@ -214,8 +218,8 @@ impl Drop for ServedModel {
     }
 }
 
-/// Checks temperature and top-p.
-fn check_sampling(request: &ChatRequest) -> Result<(), SubmitError> {
+/// The sampling options of a request, which are checked; `None` for greedy decoding, which temperature 0 means.
+fn sampling(request: &ChatRequest) -> Result<Option<Sampling>, SubmitError> {
     let ChatRequest { temperature, top_p, seed, .. } = *request;
     if !(temperature >= 0.0 && temperature.is_finite()) {
         return Err(SubmitError::Invalid {
@@ -223,10 +227,11 @@ fn check_sampling(request: &ChatRequest) -> Result<(), SubmitError> {
             param: "temperature",
         });
     }
-    // At temperature 0 decoding is greedy, and top-p has no effect.
-    let temperature = if temperature > 0.0 { temperature } else { 1.0 };
-    let checked = Sampling { temperature, top_p, top_k: None, seed }.check();
-    checked.map_err(|error| SubmitError::Invalid { error, param: "top_p" })
+    let greedy = temperature == 0.0;
+    // At temperature 0, top-p has no effect, but is checked all the same.
+    let sampling = Sampling { temperature: if greedy { 1.0 } else { temperature }, top_p, top_k: None, seed };
+    sampling.check().map_err(|error| SubmitError::Invalid { error, param: "top_p" })?;
+    Ok((!greedy).then_some(sampling))
 }
 
 /// When the files of a model were written, in seconds since 1970.

@@ -2,7 +2,8 @@
 
 use super::images::JobImage;
 use burgess_base::Error;
-use burgess_serve::{ChatEvent, ChatRequest, ModelStats, SubmitError};
+use burgess_probe::generate::Draws;
+use burgess_serve::{ChatEvent, ModelStats, SubmitError};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -26,10 +27,14 @@ pub struct Job {
 
 /// What is to be computed for a request.
 pub enum Work {
-    /// Generate an answer of at most this many tokens.
+    /// Generate an answer.
     Answer {
-        /// The request, without its messages.
-        request: ChatRequest,
+        /// Sampling; `None` for greedy decoding.
+        draws: Option<Draws>,
+        /// Number of alternatives to list with each token; `None` for no log-probabilities.
+        logprobs: Option<usize>,
+        /// Texts that end the answer.
+        stop: Vec<String>,
         /// Maximum number of tokens.
         max_new_tokens: usize,
     },

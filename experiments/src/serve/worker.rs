@@ -10,8 +10,8 @@ use burgess_base::{Error, Result};
 use burgess_encoders::transfer;
 use burgess_probe::connector::ImageTokens;
 use burgess_probe::generate::{
-    Draws, ImagePrefix, LiveBatch, PrefixCache, RowOptions, Sampling, StepOutcome, prefill, prefill_groups,
-    prefill_prefixes, score_prefilled,
+    ImagePrefix, LiveBatch, PrefixCache, RowOptions, StepOutcome, prefill, prefill_groups, prefill_prefixes,
+    score_prefilled,
 };
 use burgess_probe::llm::Tokenizer;
 use burgess_probe::mllm::Mllm;
@@ -94,7 +94,20 @@ impl ReadyJob {
 
 impl Worker {
     /// Answers requests until the queue is closed and empty.
-    pub fn run(self) {
+    ///
+    /// Panics are caught where the device works. Should one happen elsewhere, the requests in progress end without an
+    /// answer, and the next ones are answered.
+    pub fn supervise(self) {
+        let run = || {
+            self.run();
+            Ok(())
+        };
+        while recovered(run).is_err() {
+            self.queue.count(|stats| stats.failed += std::mem::take(&mut stats.active) as u64);
+        }
+    }
+
+    fn run(&self) {
         let mut batch = LiveBatch::new(&self.model, &self.device);
         let mut answers: BTreeMap<u64, Answer> = BTreeMap::new();
         let mut next_id = 0;
@@ -301,26 +314,18 @@ impl Worker {
             }
         };
         let mut options = Vec::with_capacity(group.len());
-        for ready in group {
-            let Work::Answer { request, max_new_tokens } = &ready.job.work else { continue };
+        for mut ready in group {
+            let Work::Answer { draws, logprobs, stop, max_new_tokens } = &mut ready.job.work else { continue };
             let max_new_tokens = *max_new_tokens;
             *next_id += 1;
-            let sampling = (request.temperature > 0.0).then_some(Sampling {
-                temperature: request.temperature,
-                top_p: request.top_p,
-                top_k: None,
-                seed: request.seed,
-            });
-            // The sampling options were checked when the request arrived.
-            let draws = sampling.and_then(|sampling| Draws::new(sampling, &ready.job.ids).ok());
             options.push(RowOptions {
                 id: *next_id,
                 name: "the request".into(),
-                draws,
-                alternatives: request.logprobs,
+                draws: draws.take(),
+                alternatives: *logprobs,
                 max_new_tokens,
             });
-            let text = AnswerText::new(request.stop.clone());
+            let text = AnswerText::new(std::mem::take(stop));
             self.started(&ready);
             let ReadyJob { job, taken, .. } = ready;
             let times = AnswerTimes { arrived: job.arrived, taken, first_token: None };
