@@ -14,8 +14,25 @@ fn help() {
     let place = TestDir::new();
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
     for verb in [
-        "rank", "report", "compare", "study", "data", "encoders", "fetch", "encode", "pretrain", "train", "score",
-        "bench", "doctor", "launch", "status", "serve",
+        "rank",
+        "report",
+        "compare",
+        "study",
+        "data",
+        "encoders",
+        "fetch",
+        "encode",
+        "pretrain",
+        "train",
+        "score",
+        "bench",
+        "doctor",
+        "launch",
+        "status",
+        "serve",
+        "export",
+        "completions",
+        "man",
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }
