@@ -1,4 +1,3 @@
-#![cfg(any())]
 //! The chat page in a real browser, against the real server with models that echo the question.
 
 use burgess_serve::{ChatModel, ChatRequest, Example, FakeModel, Limits, Part, Server, ServerConfig};
