@@ -93,7 +93,7 @@ impl ServedModel {
             created,
             encoders: cards.iter().map(|e| e.encoder.name()).collect(),
             connector: config.connector.kind.name().into(),
-            llm: format!("{:?}", config.llm.model_type).to_lowercase(),
+            llm: config.llm.model_type.name.into(),
             parameters: model.num_params() as u64 + outside,
             image_tokens: config.connector.image_tokens(&grids),
             max_positions: config.llm.longest().unwrap_or(config.llm.max_position_embeddings),
