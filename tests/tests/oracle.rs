@@ -150,6 +150,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
     let asked = read(&place.path().join("runs/eval/again/seed-0/results.json"));
     assert_eq!(asked["results"]["nano-gqa"]["score"], first["results"]["nano-gqa"]["score"]);
     assert_eq!(asked["run"]["role"], "oracle");
+    assert_eq!(asked["run"]["llm"], "llama");
     assert!(place.run(&["ask", "--model", &model, "What colour is a box?"]).status.success());
     let refused = place.run(&["ask", "--model", &model, "--image", "data/images/0.png", "What colour is the box?"]);
     assert!(

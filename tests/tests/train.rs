@@ -1,6 +1,8 @@
 //! `burgess train` through the binary: killed and started again, on files with all kinds of entries, and with wrong
 //! input.
 
+mod events;
+
 use burgess_tests::{TestDir, stderr, stdout};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -89,6 +91,10 @@ fn a_training_that_is_killed_goes_on_with_the_same_bits() {
     assert_eq!(model(&killed), model(&whole));
     assert_eq!(log(&killed), log(&whole));
     assert_eq!(log(&whole).len(), 66);
+    // The event files have each step of their log once, however often the training was killed.
+    for run in [&whole, &killed] {
+        assert_eq!(events::logged(&events::points(run)), events::expected(run));
+    }
     assert!(!killed.join("state").exists(), "saved training states are removed at the end");
 
     // Nothing is left to do; other settings are rejected.

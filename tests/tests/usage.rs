@@ -14,8 +14,24 @@ fn help() {
     let place = TestDir::new();
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
     for verb in [
-        "rank", "report", "study", "data", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench",
-        "doctor", "launch", "status", "serve",
+        "rank",
+        "report",
+        "study",
+        "data",
+        "encoders",
+        "fetch",
+        "encode",
+        "pretrain",
+        "train",
+        "score",
+        "bench",
+        "doctor",
+        "launch",
+        "status",
+        "serve",
+        "export",
+        "completions",
+        "man",
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }

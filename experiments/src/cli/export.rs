@@ -8,7 +8,7 @@ use crate::run::provenance;
 use burgess_base::Result;
 use std::path::PathBuf;
 
-/// Write a trained model as a directory for a hub: weights, model card, licences, checksums
+/// Write a trained model as a directory for a hub: weights, model card, scores, checksums
 #[derive(clap::Args)]
 #[command(
     after_help = "A model with one CLIP- or SigLIP-shaped encoder (frozen or trained), the connector mlp2x_gelu or \
@@ -33,6 +33,9 @@ pub struct Args {
     /// The run of an arm [default: that with the lowest seed]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Name of the model's repository on the hub, for the records of its scores
+    #[arg(long, value_name = "OWNER/NAME")]
+    repository: Option<String>,
     /// Use Burgess's own layout, even if transformers could compute the model
     #[arg(long)]
     own_layout: bool,
@@ -49,6 +52,7 @@ pub fn run(args: Args) -> Result<()> {
         seed: args.seed,
         to: args.to,
         own_layout: args.own_layout,
+        repository: args.repository,
         command: provenance::command(),
     };
     let outcome = export(&options)?;

@@ -28,6 +28,7 @@ mod status;
 mod study;
 mod study_args;
 mod train;
+mod view;
 
 use crate::machine::{device, stop, terminal};
 use burgess_base::{Error, ErrorKind};
@@ -60,6 +61,7 @@ enum Verb {
     Launch(launch::Args),
     Status(status::Args),
     Report(report::Args),
+    View(view::Args),
     Compare(compare::Args),
     Study(study::Args),
     Data(data::Args),
@@ -91,6 +93,7 @@ impl Verb {
             Verb::Launch(_) => "launch",
             Verb::Status(_) => "status",
             Verb::Report(_) => "report",
+            Verb::View(_) => "view",
             Verb::Compare(_) => "compare",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Verb::Launch(args) => launch::run(args),
         Verb::Status(args) => status::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::View(args) => view::run(args),
         Verb::Compare(args) => compare::run(args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),

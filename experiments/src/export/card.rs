@@ -239,6 +239,8 @@ impl ModelCard<'_> {
             text += &format!("; trained for {:.0} s on {}", cost.train_seconds, results.device);
         }
         text += ".\n\n";
+        text += "The same scores are in `every_eval_ever.json` and, for benchmarks that are published on the hub, in \
+                 `.eval_results/`.\n\n";
         if !results.notes.is_empty() {
             text += &format!("Notes:\n\n{}\n", results.notes.iter().map(|n| format!("- {n}\n")).collect::<String>());
         }

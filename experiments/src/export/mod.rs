@@ -7,12 +7,14 @@ mod card;
 pub mod licences;
 pub mod llava;
 pub mod own;
+pub mod scores;
 pub mod shards;
 pub mod source;
 
 use crate::run::exported::{ExportLayout, is_export};
 use burgess_base::temporary::TemporaryPath;
 use burgess_base::{Context, Error, Result, atomic, checksums, output};
+use burgess_hub::Repository;
 use card::ModelCard;
 use llava::LlavaExport;
 use serde::Serialize;
@@ -31,6 +33,8 @@ pub struct ExportOptions {
     pub to: PathBuf,
     /// Burgess's own layout, even if `transformers` could compute the model.
     pub own_layout: bool,
+    /// Name of the model's repository on the hub, `owner/name`, if it is known.
+    pub repository: Option<String>,
     /// The command with which the model is exported, for the card.
     pub command: String,
 }
@@ -63,6 +67,9 @@ pub struct ExportOutcome {
 pub fn export(options: &ExportOptions) -> Result<ExportOutcome> {
     let to = &options.to;
     check_target(to)?;
+    if let Some(name) = options.repository.as_deref().filter(|name| Repository::parse(name).is_none()) {
+        return Err(Error::usage(format!("`{name}` is not the name of a repository")).hint("write it as owner/name"));
+    }
     let source = ExportSource::open(&options.from, options.seed)?;
     if source.encoders.iter().any(|e| e.encoder.is_oracle()) {
         return Err(Error::usage(format!("{} is the oracle baseline, which reads no images", source.model.display()))
@@ -96,6 +103,9 @@ pub fn export(options: &ExportOptions) -> Result<ExportOutcome> {
         }
     }
     checksums::record_all(dir)?;
+    if let Some(results) = source.results()? {
+        scores::write(&results, options.repository.as_deref(), dir)?;
+    }
     // The card is edited on the hub, so it has no checksum.
     let card = ModelCard { source: &source, outcome: &outcome, bundled: &bundled, command: &options.command };
     atomic::write(&dir.join("README.md"), card.text()?.as_bytes())?;

@@ -197,7 +197,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
             encoders: answerer.encoders.iter().map(|t| t.encoder.name()).collect(),
             freeze: freeze.as_str().into(),
             connector: model.config().connector.kind.name().into(),
-            llm: model.config().llm.model_type.name.into(),
+            llm: model.config().llm.model_type.name.to_string(),
             seed: 0,
             blind: eval_options.blind.as_str().into(),
             published: None,

@@ -343,6 +343,19 @@ pub fn report(
     only: Option<&[(String, u64)]>,
     images: ImageMode,
 ) -> Result<StudyOutcome> {
+    report_with(dir, out, only, &AnswerOptions { images, cells: Some(&TableCells), home: "" })
+}
+
+/// As [`report`], with all options of the answer browser.
+///
+/// # Errors
+/// As [`report`].
+pub fn report_with(
+    dir: &Path,
+    out: Option<&Path>,
+    only: Option<&[(String, u64)]>,
+    browser: &AnswerOptions<'_>,
+) -> Result<StudyOutcome> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
             .hint("give the directory of a study, OUT/<study>, such as runs/nano"));
@@ -381,8 +394,7 @@ pub fn report(
     let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
     let (runs, failed) = (data.runs.len() + data.missing.len(), data.missing.len());
     let info = study_info(dir, &mut data)?;
-    let browser = AnswerOptions { images, cells: Some(&TableCells) };
-    let written = page::write_study(data, &info, &RankOptions::default(), &browser, files)?;
+    let written = page::write_study(data, &info, &RankOptions::default(), browser, files)?;
     Ok(StudyOutcome { runs, failed, written })
 }
 

@@ -53,8 +53,8 @@ pub enum ServedImage {
 enum Found {
     File(ImageFile),
     Cell(String),
-    /// The name of its copy in the folder `images`.
-    Copied(String),
+    /// The name of its copy in the folder `images`, and its size in bytes.
+    Copied(String, u64),
     /// Why it is not shown, as the end of a sentence that begins with the image's name.
     Problem(String),
 }
@@ -170,13 +170,18 @@ impl ImageTable {
     /// Counts the images and those that are shown.
     pub(super) fn counts(&self) -> ImageCounts {
         let shown = self.found.iter().filter(|f| !matches!(f, Found::Problem(_))).count();
-        let bytes = self.found.iter().map(|f| if let Found::File(file) = f { file.bytes } else { 0 }).sum();
+        let bytes = |found: &Found| match found {
+            Found::File(file) => file.bytes,
+            Found::Copied(_, bytes) => *bytes,
+            _ => 0,
+        };
+        let bytes = self.found.iter().map(bytes).sum();
         ImageCounts { all: self.names.len(), shown, bytes }
     }
 
     /// Returns the names of the copied files.
     pub(super) fn copies(&self) -> BTreeSet<&str> {
-        let copied = |f| if let &Found::Copied(ref name) = f { Some(name.as_str()) } else { None };
+        let copied = |f| if let &Found::Copied(ref name, _) = f { Some(name.as_str()) } else { None };
         self.found.iter().filter_map(copied).collect()
     }
 
@@ -206,7 +211,7 @@ impl ImageTable {
                 let mut shown_dir = if dir.is_empty() { String::new() } else { format!("{dir}/") };
                 let (url_dir, url, problem) = match found {
                     Found::Problem(problem) => (String::new(), String::new(), problem.clone()),
-                    Found::Copied(copy) => {
+                    Found::Copied(copy, _) => {
                         // A folder with copies is made to be published: paths of this machine do not belong there.
                         shown_dir.clear();
                         ("images/".into(), copy.clone(), String::new())
@@ -247,7 +252,7 @@ fn store(bytes: std::result::Result<Vec<u8>, String>, folder: &Path) -> Result<F
         fs::write(whole.path(), &bytes).with_context(step)?;
         fs::rename(whole.path(), &path).with_context(step)?;
     }
-    Ok(Found::Copied(name))
+    Ok(Found::Copied(name, bytes.len() as u64))
 }
 
 /// Returns the URL of a linked image, as directory and file name: relative to the page if both lie in the study's

@@ -10,7 +10,6 @@ mod images;
 mod packs;
 
 use crate::figure;
-use crate::formatting::count;
 use crate::images::ImageRoots;
 use crate::load::{RunData, StudyData};
 use crate::page::template;
@@ -44,6 +43,8 @@ pub struct AnswerOptions<'a> {
     pub images: ImageMode,
     /// Reads images that are stored in tables; without it they are not shown.
     pub cells: Option<&'a dyn CellReader>,
+    /// Address of the list of studies, relative to the study's page; empty if there is none.
+    pub home: &'a str,
 }
 
 /// The result of [`write`].
@@ -79,7 +80,7 @@ impl WrittenAnswers {
         };
         let size = if bytes > 0 { format!(", {}", files::format_bytes(bytes)) } else { String::new() };
         let missing = if shown < all { format!("; {} not shown", all - shown) } else { String::new() };
-        format!("{} {how}{size}{missing}", count(shown, "image"))
+        format!("{} {how}{size}{missing}", grouped(shown, "image"))
     }
 }
 
@@ -127,6 +128,8 @@ struct PageValues<'a> {
     several_seeds: bool,
     /// Directory of the packs, relative to the page.
     data: &'a str,
+    /// Address of the list of studies, relative to the study's page.
+    home: &'a str,
 }
 
 /// What is written of one benchmark.
@@ -212,18 +215,34 @@ pub fn write(
     let several_seeds = seeds.any(|seed| Some(seed) != first);
     let counts = format!(
         "{} of {}, {} of {}",
-        count(questions, "question"),
-        count(entries.len(), "benchmark"),
-        count(answers, "answer"),
-        count(runs.len(), "run")
+        grouped(questions, "question"),
+        grouped(entries.len(), "benchmark"),
+        grouped(answers, "answer"),
+        grouped(runs.len(), "run")
     );
     let style = format!("{}{}", template::style(), include_str!("../../templates/answers.css"));
-    let html = template::render("answers.html", &PageValues { title, counts, style, several_seeds, data: &name })?;
+    let html = template::render(
+        "answers.html",
+        &PageValues { title, counts, style, several_seeds, data: &name, home: options.home },
+    )?;
     let page = dir.join("index.html");
     atomic::write(&page, html.as_bytes())?;
     remove_old(dir, &name, &table);
     let (mode, images, served) = (table.mode, table.counts(), table.served());
     Ok(WrittenAnswers { page, questions, answers, mode, images, served, generation, problems })
+}
+
+/// Formats a count with its noun, such as "13,200 answers".
+fn grouped(n: usize, thing: &str) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    format!("{out} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Returns the fragment of the page's address that shows one benchmark.

@@ -7,6 +7,7 @@ mod analysis_section;
 mod examples_section;
 pub mod paper_page;
 mod recipe_section;
+pub mod studies_page;
 mod table_rows;
 pub(crate) mod template;
 mod validity_section;
@@ -113,7 +114,7 @@ pub struct WrittenReport {
 /// An error is returned if a file of samples cannot be opened, or if the runs are not those of the ranking. Broken
 /// lines and missing images are reported on the page instead.
 pub fn page(study: &StudyData, ranking: &Ranking, about: &StudyInfo) -> Result<String> {
-    filled_page(study, ranking, &Findings::of(study, ranking, &about.evidence)?, about, "")
+    filled_page(study, ranking, &Findings::of(study, ranking, &about.evidence)?, about, Links::default())
 }
 
 /// Findings derived from a ranking and its study.
@@ -164,13 +165,21 @@ fn forget(path: &Path) -> Result<()> {
     }
 }
 
-/// The page; `answers` is the address of the answer browser, empty if there is none.
+/// Addresses of other pages, relative to the study's; empty if there are none.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Links<'a> {
+    /// The answer browser.
+    answers: &'a str,
+    /// The list of studies.
+    home: &'a str,
+}
+
 fn filled_page(
     study: &StudyData,
     ranking: &Ranking,
     findings: &Findings,
     about: &StudyInfo,
-    answers: &str,
+    links: Links<'_>,
 ) -> Result<String> {
     let Findings { analysis: found, validity, learning, verdicts } = findings;
     let (examples, sample_problems, refused) = examples_section::examples(study, ranking)?;
@@ -227,7 +236,7 @@ fn filled_page(
 
     let filled = PageValues {
         title: title(ranking, about),
-        answers,
+        links,
         question: &about.question,
         command: &about.command,
         notes: table_rows::notes(ranking).into_iter().chain(about.notes.iter().cloned()).collect(),
@@ -290,8 +299,8 @@ fn title(ranking: &Ranking, about: &StudyInfo) -> String {
 #[derive(Serialize)]
 struct PageValues<'a> {
     title: String,
-    /// Address of the answer browser; empty if there is none.
-    answers: &'a str,
+    #[serde(flatten)]
+    links: Links<'a>,
     question: &'a str,
     command: &'a str,
     notes: Vec<String>,
@@ -388,7 +397,8 @@ pub fn write_study(
     let runs = study.results();
     let ranking = ranking::rank(&runs, &study.missing, &options)?;
     let findings = Findings::of(&study, &ranking, &about.evidence)?;
-    let html = filled_page(&study, &ranking, &findings, about, "answers/index.html").context("making the report")?;
+    let links = Links { answers: "answers/index.html", home: browser.home };
+    let html = filled_page(&study, &ranking, &findings, about, links).context("making the report")?;
     atomic::write_json(&files.ranking, &ranking)?;
     findings.write(&files, &ranking)?;
     // Before the page, which links to it.

@@ -36,7 +36,7 @@ function update() {
   $("only-arm").hidden = !state.filters.has("only");
   for (const arm of arms) {
     const runs = arm.runs.filter((r) => isCounted(study.runs[r]));
-    const right = list.reduce((n, g) => n + (runs.length && runs.every((r) => (study.codes[r][g] & 3) === RIGHT) ? 1 : 0), 0);
+    const right = rightIn(list, runs);
     const box = $(`arm-${arm.number}`);
     box.querySelector("input").checked = state.arms.has(arm.arm);
     box.querySelector(".count").textContent = runs.length ? right.toLocaleString("en") : "";
@@ -58,6 +58,17 @@ function update() {
     if (key !== shownKey) { shownKey = key; showQuestion(before); }
   }
   writeHash();
+}
+
+// Number of questions that all of these runs answered with the full score.
+function rightIn(list, runs) {
+  let n = 0;
+  for (let i = 0; runs.length && i < list.length; i++) {
+    let all = 1;
+    for (const r of runs) if ((study.codes[r][list[i]] & 3) !== RIGHT) { all = 0; break; }
+    n += all;
+  }
+  return n;
 }
 
 // What the shown question depends on.
@@ -157,6 +168,7 @@ function listen() {
   on("reset", "click", () => { fromHash(state.id ? new URLSearchParams({ question: state.id }).toString() : ""); changed(); });
   on("all-arms", "click", () => { state.arms = new Set(arms.map((arm) => arm.arm)); changed(); });
   on("trained-arms", "click", () => { state.arms = defaultArms(); changed(); });
+  on("reload", "click", () => location.reload());
   on("rows", "scroll", drawRows);
   addEventListener("resize", () => { view.drawn = ""; drawRows(); });
   const wide = () => { $("filters").open = !matchMedia("(max-width: 1100px)").matches; };
@@ -208,9 +220,13 @@ async function begin() {
     if (!seeds.includes(run.seed)) seeds.push(run.seed);
   });
   seeds.sort(collator.compare);
+  // The data directory's name has the version.
+  index.generation = new URL(folder).pathname.split("/").at(-2).replace("data-", "");
   const unknown = fromHash(location.hash);
   buildFilters();
   listen();
+  watch();
+  const steps = { last: 0 };
   const note = (text) => { $("message").textContent = text; $("message").hidden = !text; };
   note(unknown.length ? `The link names what this study does not have: ${unknown.join(", ")}.` : "");
   const asked = state.id;
@@ -226,7 +242,8 @@ async function begin() {
       } catch (e) {
         failures.push(e.message);
       }
-      changed();
+      // The list grows while the rest is loading, but not with every benchmark.
+      if (performance.now() - steps.last > 400) { changed(); steps.last = performance.now(); }
     }
   };
   await Promise.all([worker(), worker(), worker()]);
@@ -239,6 +256,24 @@ async function begin() {
   if (asked && narrow.matches) openQuestion(true, true);
   changed();
   document.body.dataset.ready = "yes";
+}
+
+// Looks for new results, where a server writes the pages.
+function watch() {
+  if (study.index.images.mode !== "served") return;
+  let known = "";
+  setInterval(async () => {
+    if (document.hidden) return;
+    try {
+      const response = await fetch("../version");
+      if (!response.ok) return;
+      const found = await response.text();
+      if (known && found !== known) $("changed").hidden = false;
+      known = found;
+    } catch {
+      // The server has ended; the page stays as it is.
+    }
+  }, 5000);
 }
 
 begin().catch((e) => { $("message").textContent = e.message; $("message").hidden = false; });

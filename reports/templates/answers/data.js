@@ -54,7 +54,7 @@ const UNPARSED = 16;
 // All questions of all benchmarks, one after the other. `start[b]` is the first question of benchmark b.
 const study = {
   index: null, runs: [], benchmarks: [], start: [], n: 0,
-  benchmarkOf: null, loaded: [], codes: [], answers: [], scores: [], order: [], lower: [], deep: [], failed: [],
+  benchmarkOf: null, loaded: [], codes: [], answers: [], scores: [], place: null, at: null, lower: [], deep: [], failed: [],
 };
 
 function takeIndex(index) {
@@ -66,6 +66,8 @@ function takeIndex(index) {
     study.n += b.n;
   }
   study.benchmarkOf = new Uint16Array(study.n);
+  study.place = new Uint32Array(study.n);
+  study.at = new Uint32Array(study.n);
   index.benchmarks.forEach((b, i) => study.benchmarkOf.fill(i, study.start[i], study.start[i] + b.n));
   for (let r = 0; r < study.runs.length; r++) {
     study.codes.push(new Uint8Array(study.n).fill(NONE + 4 * NONE));
@@ -92,6 +94,7 @@ async function loadBenchmark(b) {
   });
   packs.delete(`b${b}-codes`);
   study.loaded[b] = questions;
+  orderById(b);
 }
 
 // The score of run r on question g, and that of its blind answer; null where there is no answer.
@@ -121,16 +124,16 @@ function packOf(b, q) {
   return { number: low, first: starts[low] };
 }
 
-// Order of the questions by benchmark and id, with numbers in ids compared as numbers.
+// Order of the questions by benchmark and id, with numbers in ids compared as numbers: `place` of each question, and the
+// question at each place.
 const collator = new Intl.Collator("en", { numeric: true });
-function rankById(b) {
-  if (!study.order[b]) {
-    const ids = study.loaded[b].id, places = Uint32Array.from(ids.keys());
-    places.sort((i, j) => collator.compare(ids[i], ids[j]) || i - j);
-    study.order[b] = new Uint32Array(ids.length);
-    places.forEach((place, rank) => { study.order[b][place] = rank; });
-  }
-  return study.order[b];
+function orderById(b) {
+  const ids = study.loaded[b].id, start = study.start[b], sorted = Uint32Array.from(ids.keys());
+  sorted.sort((i, j) => collator.compare(ids[i], ids[j]) || i - j);
+  sorted.forEach((q, place) => {
+    study.place[start + q] = start + place;
+    study.at[start + place] = start + q;
+  });
 }
 
 // Texts for the search, in lower case: id, question and right answer of each question.

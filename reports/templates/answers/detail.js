@@ -43,7 +43,7 @@ async function showQuestion(g) {
         make("b", {}, String.fromCharCode(65 + i)), make("span", { dir: "auto" }, option),
         right.has(i) ? make("em", {}, "right") : null))) : null,
       make("p", { class: "target" }, "Right answer: ", make("b", { dir: "auto" }, marked(q.target || "(empty)", looked))),
-      make("details", {}, make("summary", {}, "Prompt, image group"),
+      make("details", {}, make("summary", {}, "Prompt and image group"),
         make("pre", { dir: "auto" }, (texts.p[at][0] ? q.text : "") + text(texts.p[at][1])),
         make("p", { class: "note" }, `Scores are resampled in groups, usually of one image; this question's group is ${text(texts.u[at])}.`)))));
   body.push(answerTable(g, texts, at, text, looked));
@@ -64,9 +64,10 @@ function pictures(images, at, id) {
     const gone = (why) => make("p", { class: "gone", role: "note" }, `Image${which} ${why}`, make("code", {}, path));
     if (problem) return gone(problem + ":");
     const address = images.d[dir][1] + url + (mode === "served" ? `?g=${study.index.generation}` : "");
-    const link = make("a", { class: "image", href: address, target: "_blank", rel: "noopener noreferrer" });
+    const caption = make("figcaption", {}, path);
+    const figure = make("figure", {}), link = make("a", { class: "image", href: address, target: "_blank", rel: "noopener noreferrer" });
     const image = make("img", { alt: `Image${which} of question ${id}: ${name}`, decoding: "async" });
-    image.onerror = () => link.replaceWith(gone(mode === "link"
+    image.onerror = () => figure.replaceWith(gone(mode === "link"
       ? "cannot be shown. The file is gone, or of a type that browsers do not show, or this page is not on the machine that has it:"
       : "cannot be shown. The file is gone, or of a type that browsers do not show:"));
     image.onload = () => {
@@ -76,11 +77,12 @@ function pictures(images, at, id) {
         image.style.width = `${image.naturalWidth * factor}px`;
         image.classList.add("small");
       }
-      image.title = `${path} (${image.naturalWidth} × ${image.naturalHeight} pixels)`;
+      caption.textContent = `${path} · ${image.naturalWidth} × ${image.naturalHeight} pixels`;
     };
     image.src = address;
     link.append(image);
-    return link;
+    figure.append(link, caption);
+    return figure;
   }));
 }
 
@@ -110,7 +112,7 @@ function answerTable(g, texts, at, text, looked) {
     const code = study.codes[r][g], counted = isCounted(run), parsed = texts.d[r][at];
     return make("tr", { role: "row", class: counted ? "" : "aside" },
       make("th", { role: "rowheader", scope: "row" }, make("span", { class: `swatch ${run.kind}` }), run.label,
-        several ? make("small", {}, ` seed ${run.seed}`) : null),
+        several ? make("small", {}, ` seed ${run.seed}`) : null, counted ? null : make("small", {}, " not counted")),
       answerCell("with the image", code & 3, scoreOf(r, g), text(texts.a[r][at]), parsed < 0 ? null : text(parsed), looked),
       answerCell("without", (code >> 2) & 3, blindScoreOf(r, g), text(texts.b[r][at]), undefined, looked));
   });

@@ -122,16 +122,20 @@ function listed() {
       list.push(g);
     }
   }
-  const rank = (g) => rankById(study.benchmarkOf[g])[g - study.start[study.benchmarkOf[g]]];
-  const byId = (g, h) => study.benchmarkOf[g] - study.benchmarkOf[h] || rank(g) - rank(h);
+  return { list: sorted(list), counts, scope };
+}
+
+// Sorts questions by numbers that hold the key (at most 21 bits) and the place by id (32 bits), which is fast.
+function sorted(list) {
   const { spread, mean, different } = found;
-  list.sort({
-    disagree: (g, h) => spread[h] - spread[g] || different[h] - different[g] || byId(g, h),
-    id: byId,
-    hard: (g, h) => mean[g] - mean[h] || byId(g, h),
-    easy: (g, h) => mean[h] - mean[g] || byId(g, h),
-  }[state.sort]);
-  return { list, counts, scope };
+  const key = {
+    disagree: (g) => (25000 - Math.round(spread[g] * 1e5)) * 64 + 63 - Math.min(63, different[g]),
+    id: () => 0,
+    hard: (g) => Math.round(mean[g] * 1e6),
+    easy: (g) => 1e6 - Math.round(mean[g] * 1e6),
+  }[state.sort];
+  const keys = Float64Array.from(list, (g) => key(g) * 2 ** 32 + study.place[g]).sort();
+  return Array.from(keys, (k) => study.at[k % 2 ** 32]);
 }
 
 // The address names what differs from the start; the question is `benchmark/id`.

@@ -101,7 +101,7 @@ function makeRow(g, i) {
   make("div", { class: "text", dir: "auto" }, marked(q.text || q.id, words())),
   make("div", { class: "where" }, make("span", {}, where), make("span", { class: "id" }, q.id)),
   make("div", { class: "strip", role: "img", "aria-label": `right in ${right} of ${plural(counted.length, "counted run")}` },
-    counted.map((r) => cell(study.codes[r][g]))));
+    counted.map((r) => cell(study.codes[r][g])), make("span", { "aria-hidden": "true" }, `${right}/${counted.length}`)));
   return row;
 }
 

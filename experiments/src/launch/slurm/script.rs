@@ -13,6 +13,14 @@ use std::path::Path;
 /// Number of seconds before the time limit at which Slurm sends SIGUSR1: enough to save the state of a large model.
 const SIGNAL_SECONDS: u32 = 120;
 
+/// The first commands of a script: a signal before them would end the job, because Slurm's USR1 has no other handler.
+const TRAPS: &str = "\n\
+    # Slurm sends USR1 to this shell only: the traps forward the signals to the command, also those that come before it.\n\
+    child= signal=\n\
+    forward() { signal=$1; interrupted=1; [ -n \"$child\" ] && kill -s \"$1\" \"$child\" 2>/dev/null; }\n\
+    trap 'forward USR1' USR1\n\
+    trap 'forward TERM' TERM\n";
+
 /// Writes the batch script of a stage; `dir` is the directory of the scripts.
 ///
 /// # Errors
@@ -48,6 +56,7 @@ pub fn script(
         text += "#SBATCH --kill-on-invalid-dep=yes\n";
     }
     text += dependencies(stage);
+    text += TRAPS;
     let _ = writeln!(text, "\ncd {} || exit 1", quoted(&path_text(&environment.directory)?));
     for (name, value) in &environment.variables {
         let _ = writeln!(text, "export {name}={}", quoted(value));
@@ -140,12 +149,8 @@ fn run(max_restarts: u32) -> String {
     let requeue = stop::REQUEUE;
     format!(
         "\n\
-         # Slurm sends USR1 to this shell only, and bash runs a trap only between commands: so the command runs in\n\
-         # the background, and the traps forward the signals. A trap interrupts `wait`, which then begins again.\n\
-         child= signal=\n\
-         forward() {{ signal=$1; interrupted=1; [ -n \"$child\" ] && kill -s \"$1\" \"$child\" 2>/dev/null; }}\n\
-         trap 'forward USR1' USR1\n\
-         trap 'forward TERM' TERM\n\
+         # Bash runs a trap only between commands: so the command runs in the background. A trap interrupts `wait`,\n\
+         # which then begins again.\n\
          \"${{command[@]}}\" &\n\
          child=$!\n\
          [ -n \"$signal\" ] && kill -s \"$signal\" \"$child\" 2>/dev/null\n\

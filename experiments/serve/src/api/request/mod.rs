@@ -18,7 +18,7 @@ const STOPS: usize = 16;
 const TOP_LOGPROBS: f64 = 20.0;
 
 /// Fields that do not change the answer.
-const IGNORED: [&str; 8] = [
+const IGNORED: [&str; 9] = [
     "user",
     "metadata",
     "store",
@@ -27,6 +27,8 @@ const IGNORED: [&str; 8] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "parallel_tool_calls",
+    // VLMEvalKit sends the name of the benchmark with each question.
+    "dataset",
 ];
 
 /// Names of the fields, for "did you mean".

@@ -71,8 +71,8 @@ async function send(path, options, bodyBytes = 0) {
 async function unreachable(bodyBytes) {
   if (bodyBytes > 1e6 && (await isAlive())) {
     const size = (bodyBytes / 1e6).toFixed(1);
-    const message = `the server closed the connection while ${size} MB were sent to it: the image is probably too large.`;
-    return new ApiError(message, { hint: "use a smaller image" });
+    const message = `the server closed the connection while ${size} MB were sent to it.`;
+    return new ApiError(`${message} The image is probably too large.`, { hint: "use a smaller image" });
   }
   return new ApiError("the server cannot be reached.", {
     hint: "see whether it is running, then try again", offline: true,
@@ -101,7 +101,8 @@ export async function examples() {
 
 async function post(path, body, signal) {
   const text = JSON.stringify(body);
-  return send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: text, signal }, text.length);
+  const headers = { "Content-Type": "application/json" };
+  return send(path, { method: "POST", headers, body: text, signal }, text.length);
 }
 
 /** Log-probabilities of options as answers. */
@@ -110,11 +111,12 @@ export async function score(body, signal) {
 }
 
 /**
- * Asks for a streamed answer. `onDelta(text, tokens)` is called for each piece. Returns `finish`, `usage` and `timings`.
+ * Asks for a streamed answer. `onDelta(text, tokens)` is called for each piece. Returns `finish`, `usage` and
+ * `timings`.
  */
 export async function chat(body, { signal, onDelta }) {
-  const response = await post("/v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } },
-    signal);
+  const streamed = { ...body, stream: true, stream_options: { include_usage: true } };
+  const response = await post("/v1/chat/completions", streamed, signal);
   const end = { finish: null, usage: null, timings: null };
   let complete = false;
   for await (const data of events(response.body)) {
@@ -163,8 +165,8 @@ async function* events(stream) {
       const parts = rest.split(/\r?\n\r?\n/);
       rest = parts.pop();
       for (const part of parts) {
-        const data = part.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
-        if (data.length > 0) yield data.join("\n");
+        const data = part.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+        if (data.length > 0) yield data.map((line) => line.slice(5).trimStart()).join("\n");
       }
       if (piece.done) return;
     }

@@ -32,6 +32,7 @@ export function say(text) {
 
 /** A number of seconds. */
 export function seconds(value) {
+  if (value < 0.00005) return "<0.1\u00a0ms";
   if (value < 0.0995) return `${(value * 1000).toFixed(value < 0.00995 ? 1 : 0)}\u00a0ms`;
   return `${value.toFixed(value < 9.95 ? 2 : 1)}\u00a0s`;
 }
@@ -58,9 +59,9 @@ export function bytes(value) {
 
 /** A large count. */
 export function count(value) {
-  if (value < 1000) return String(value);
+  if (value < 1000) return String(Math.round(value));
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (value >= size) return `${(value / size).toFixed(value < 9.95 * size ? 1 : 0)} ${unit}`;
+    if (value >= size) return `${(value / size).toFixed(value < 9.95 * size ? 1 : 0)}\u00a0${unit}`;
   }
   return String(value);
 }

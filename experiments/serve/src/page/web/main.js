@@ -90,7 +90,8 @@ async function showExamples() {
   $("example-cards").replaceChildren(...list.map((item, i) => {
     const [first, ...rest] = shown(item.question).split("\n");
     return h("li", {}, h("button", { type: "button", class: "example card", onclick: () => pickExample(item, i) },
-      picture(i, 64), h("span", {}, h("span", { class: "line" }, first), h("small", { class: "line" }, rest.join(" ")))));
+      picture(i, 64),
+      h("span", {}, h("span", { class: "line" }, first), h("small", { class: "line" }, rest.join(" ")))));
   }));
 }
 

@@ -1,8 +1,8 @@
 // Options of a multiple-choice question, read from its text.
 
 /**
- * Reads the options of a question: `(A) … (B) …`, lines `A. …` or `A) …`, or a line of options before "Answer with one
- * of the options". Returns null, or `labels` (null if the options have none) and `texts`.
+ * Reads the options of a question: `(A) … (B) …`, lines `A. …` or `A) …`, or a line of options before
+ * "Answer with one of the options". Returns null, or `labels` (null if the options have none) and `texts`.
  */
 export function readOptions(question) {
   return parenthesised(question) || lettered(question) || listed(question);

@@ -1,6 +1,6 @@
 // Drawing threads, turns and answers.
 
-import { h, nats, percent, say, seconds, shown } from "./dom.js";
+import { count, h, nats, percent, say, seconds, shown } from "./dom.js";
 import { facts } from "./image.js";
 import { tokenView } from "./tokens.js";
 
@@ -14,7 +14,8 @@ export function samplingInWords({ temperature, topP, maxTokens, seed }) {
 /** The head of a thread: its image. */
 export function threadView(thread) {
   const image = thread.image;
-  const element = h("section", { class: "thread", "aria-label": image ? `About ${shown(image.name)}` : "Without an image" });
+  const name = image ? `About ${shown(image.name)}` : "Without an image";
+  const element = h("section", { class: "thread", "aria-label": name });
   if (image) {
     const small = image.width === null ? null : h("img", { src: image.url, alt: `Image: ${shown(image.name)}` });
     const digest = image.digest ? `SHA-256 ${image.digest}` : undefined;
@@ -66,12 +67,11 @@ export class TurnView {
     const list = h("div", { class: "answers" });
     const scores = h("div", { class: "scores" });
     for (const lane of cell.lanes) {
-      const kind = lane.image ? "image" : cell.lanes.length > 1 ? "blind" : "text only";
       const body = h("div", { class: "answer" });
       const under = h("p", { class: "facts soft" });
       const same = h("span", { class: "same", hidden: true }, "same as with the image");
       list.append(h("div", { class: `lane ${lane.image ? "sighted" : "blind"}` },
-        h("p", { class: "kind" }, h("span", { class: "mark" }), kind), h("div", { class: "said" }, body, same, under)));
+        h("p", { class: "kind" }, h("span", { class: "mark" }), kindOf(cell, lane)), h("div", { class: "said" }, body, same, under)));
       const who = `${cell.column}, ${cell.model}, ${lane.image ? "with the image" : "without an image"}`;
       this.lanes.set(lane, { cell, body, under, same, scores, who, retry: () => actions.retry(lane), drawn: null });
       this.draw(lane);
@@ -125,7 +125,7 @@ export class TurnView {
     if (lane.state === "waiting") parts.body.replaceChildren(h("span", { class: "soft" }, "waiting …"));
     else if (this.turn.tokens && lane.tokens.length > 0) parts.body.replaceChildren(tokenView(lane.tokens, parts.who));
     else if (lane.text !== "") parts.body.replaceChildren(shown(lane.text));
-    else parts.body.replaceChildren(h("span", { class: "soft" }, lane.state === "stopped" ? "stopped" : "(empty answer)"));
+    else parts.body.replaceChildren(h("span", { class: "soft" }, lane.state === "done" ? "(empty answer)" : "stopped"));
   }
 
   drawWait(lane, parts) {
@@ -146,6 +146,12 @@ export class TurnView {
     const same = sighted.state === "done" && blind.state === "done" && sighted.text.trim() === blind.text.trim();
     this.lanes.get(blind).same.hidden = !same;
   }
+}
+
+/** What a lane is called. */
+function kindOf(cell, lane) {
+  if (lane.image) return "image";
+  return cell.lanes.length > 1 ? "blind" : "text only";
 }
 
 function button(text, onclick, name) {
@@ -170,7 +176,9 @@ function laneFacts(lane) {
   if (lane.finish === "length") parts.push("cut at the maximum");
   if (usage) {
     const made = usage.completion_tokens;
-    const rate = timings && made > 1 && timings.generation > 0 ? `, ${((made - 1) / timings.generation).toFixed(0)}/s` : "";
+    // The time runs from the first token to the last.
+    const measured = timings && made > 1 && timings.generation >= 0.001;
+    const rate = measured ? `, ${count((made - 1) / timings.generation)}/s` : "";
     const time = timings ? ` in ${seconds(timings.generation)}${rate}` : "";
     parts.push(`${made} token${made === 1 ? "" : "s"}${time}`);
     const cached = usage.prompt_tokens_details ? usage.prompt_tokens_details.cached_tokens : 0;
@@ -194,12 +202,16 @@ function drawScores(turn, cell, box, retry) {
   }
   const best = new Map(scored.map((lane) => [lane, Math.max(...lane.scores.map((score) => score.logprob))]));
   const rows = turn.options.map((option, i) => h("tr", {},
-    h("th", { scope: "row" }, shown(option), isRight(option, turn.right) ? h("span", { class: "right" }, " ✓ right") : null),
+    h("th", { scope: "row" }, shown(option), isRight(option, turn.right) ? rightMark() : null),
     ...scored.map((lane) => barCell(lane, i, best.get(lane)))));
-  const heads = scored.map((lane) => h("th", { scope: "col" }, lane.image ? "image" : cell.lanes.length > 1 ? "blind" : "text only"));
+  const heads = scored.map((lane) => h("th", { scope: "col" }, kindOf(cell, lane)));
   box.replaceChildren(h("table", { class: "options" }, h("caption", {}, "Probability of each option as the answer"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "option"), ...heads)), h("tbody", {}, ...rows)));
   if (failed) box.append(scoreErrorView(failed, retry));
+}
+
+function rightMark() {
+  return h("span", { class: "right" }, " ✓ right");
 }
 
 /** Whether an option is the right answer: "(A)", "A." and "a" are the same. */
