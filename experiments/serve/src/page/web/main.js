@@ -314,6 +314,7 @@ async function run(thread, turn, only) {
   const view = views.get(turn);
   await answer(thread, turn, { signal: stopper.signal, only, changed: (lane) => view.changed(lane) });
   running = null;
+  view.flush();
   showRunning();
   say(view.inWords());
   const failed = turn.cells.flatMap((cell) => cell.lanes).map((lane) => lane.error).filter(Boolean);
