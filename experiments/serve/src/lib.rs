@@ -1,7 +1,7 @@
 //! HTTP server of Burgess: an OpenAI-compatible chat API, the chat page and the answer browser.
 //!
-//! This crate knows no tensor: models come behind [`ChatModel`], which the `burgess` binary implements. [`Server`] checks
-//! every request (its size, its time, where it comes from), reads it into a [`ChatRequest`], and writes the
+//! This crate knows no tensor: models come behind [`ChatModel`], which the `burgess` binary implements. [`Server`]
+//! checks every request (its size, its time, where it comes from), reads it into a [`ChatRequest`], and writes the
 //! [`ChatEvent`]s of the model as OpenAI's clients expect them. A request is cancelled by dropping the receiver of its
 //! events, which happens when its client goes away or its time is over.
 //!

@@ -49,9 +49,15 @@ impl Held {
     }
 }
 
+impl Held {
+    fn give_back(&mut self) {
+        self.free.fetch_add(std::mem::take(&mut self.bytes), Ordering::SeqCst);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        self.free.fetch_add(self.bytes, Ordering::SeqCst);
+        self.give_back();
     }
 }
 
@@ -71,7 +77,12 @@ pub(super) async fn read<T: Send + 'static>(
     let bytes =
         timeout(limits.body_time, reading).await.map_err(|_| ApiError::slow_body(limits.body_time.as_secs_f64()))??;
     let limits = limits.clone();
-    let work = tokio::task::spawn_blocking(move || build(parse(&bytes, &limits)?, &limits));
+    let work = tokio::task::spawn_blocking(move || {
+        let object = parse(&bytes, &limits)?;
+        // The values are copies.
+        drop(bytes);
+        build(object, &limits)
+    });
     let built = work.await.map_err(|e| ApiError::internal(format!("the body cannot be read: {e}")))??;
     Ok((built, held))
 }
@@ -109,18 +120,22 @@ async fn collect(
         }
         return Err(ApiError::large_body(limit));
     }
-    let mut bytes = Vec::new();
+    // What a client only announces takes address space, not memory.
+    let mut bytes = Vec::with_capacity(stated.unwrap_or(0));
     while let Some(data) = next(&mut body).await? {
-        if bytes.len() + data.len() > limit {
-            drop(std::mem::take(&mut bytes));
-            drain(&mut body, limit.saturating_mul(DRAINED)).await?;
-            return Err(ApiError::large_body(limit));
-        }
+        let error = if bytes.len() + data.len() > limit {
+            ApiError::large_body(limit)
         // The text is parsed into copies of its parts, and images are decoded.
-        if !held.take(data.len().saturating_mul(2)) {
-            return Err(ApiError::no_memory());
-        }
-        bytes.extend_from_slice(&data);
+        } else if !held.take(data.len().saturating_mul(2)) {
+            ApiError::no_memory()
+        } else {
+            bytes.extend_from_slice(&data);
+            continue;
+        };
+        drop(bytes);
+        held.give_back();
+        drain(&mut body, limit.saturating_mul(DRAINED)).await?;
+        return Err(error);
     }
     Ok(bytes)
 }

@@ -53,10 +53,11 @@ fn data(url: &str, limits: &Limits) -> Result<Arc<ImageBytes>, ApiError> {
         return Err(invalid(format!("the data URL is of the type `{}`, not an image", text::excerpt(&kind, 60))));
     }
     check_bytes(encoded.len() / 4 * 3, limits)?;
-    let mut compact = encoded.as_bytes().to_vec();
-    compact.retain(|byte| !byte.is_ascii_whitespace());
-    let bytes = BASE64.decode(&compact).map_err(|e| invalid(format!("the image is not valid base64: {e}")))?;
-    check(bytes, limits)
+    let decoded = match encoded.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        false => BASE64.decode(encoded),
+        true => BASE64.decode(encoded.split_ascii_whitespace().collect::<String>()),
+    };
+    check(decoded.map_err(|e| invalid(format!("the image is not valid base64: {e}")))?, limits)
 }
 
 fn check_bytes(bytes: usize, limits: &Limits) -> Result<(), ApiError> {

@@ -81,7 +81,7 @@ pub(super) fn error_page(error: &Error) -> Response {
     }
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>Nothing to show</title><style>html{{color-scheme:light \
+         content=\"width=device-width, initial-scale=1\"><link rel=\"icon\" href=\"data:,\"><title>Nothing to show</title><style>html{{color-scheme:light \
          dark}}body{{font:16px/1.5 system-ui,sans-serif;margin:40px auto;max-width:46em;padding:0 16px;\
          overflow-wrap:anywhere}}</style></head><body><h1>Nothing to show</h1>{text}<p><a href=\"/\">All \
          studies</a></p></body></html>"

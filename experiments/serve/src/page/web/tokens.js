@@ -2,9 +2,12 @@
 
 import { h, nats, percent, shown } from "./dom.js";
 
-/** The tokens of a lane; arrow keys move between them. `who` names the answer for screen readers. */
+/**
+ * The tokens of a lane; arrow keys move between them. Below them stand the details of the token with the focus or under
+ * the pointer, else a summary. `who` names the answer for screen readers.
+ */
 export function tokenView(tokens, who) {
-  const details = h("p", { class: "token-details soft" }, "Point at a token, or use the arrow keys.");
+  const details = h("p", { class: "token-details soft" }, summary(tokens));
   const row = h("div", { class: "tokens", role: "listbox", "aria-orientation": "horizontal",
     "aria-label": `Tokens of ${who}` });
   tokens.forEach((token, i) => row.append(tokenSpan(token, i)));
@@ -18,8 +21,14 @@ export function tokenView(tokens, who) {
       other.setAttribute("aria-selected", String(other === event.target));
     }
   };
+  const leave = () => {
+    const i = [...row.children].indexOf(document.activeElement);
+    details.replaceChildren(...(i < 0 ? [summary(tokens)] : describe(tokens[i])));
+  };
   row.addEventListener("focusin", show);
   row.addEventListener("mouseover", show);
+  row.addEventListener("mouseleave", leave);
+  row.addEventListener("focusout", () => setTimeout(leave));
   row.addEventListener("keydown", (event) => {
     const i = [...row.children].indexOf(event.target);
     const last = row.children.length - 1;
@@ -28,17 +37,22 @@ export function tokenView(tokens, who) {
     event.preventDefault();
     row.children[to].focus();
   });
+  return h("div", { class: "token-view" }, row, details);
+}
+
+function summary(tokens) {
   const sum = tokens.reduce((total, token) => total + token.logprob, 0);
-  const mean = tokens.length > 0 ? Math.exp(sum / tokens.length) : 0;
-  const total = `together ${nats(sum)} · geometric mean per token ${percent(mean)}`;
-  return h("div", { class: "token-view" }, row, details, h("p", { class: "soft facts" }, total));
+  const mean = percent(Math.exp(sum / tokens.length));
+  return tokens.length === 1 ? `log-probability ${nats(sum)}, ${mean}`
+    : `together ${nats(sum)}, geometric mean per token ${mean}`;
 }
 
 // Not a button: a long answer of buttons would break into lines differently from its text.
 function tokenSpan(token, i) {
   const probability = Math.exp(token.logprob);
+  const text = i === 0 ? token.token.trimStart() : token.token;
   const span = h("span", { class: "token", role: "option", tabIndex: i === 0 ? 0 : -1, "aria-selected": "false",
-    "aria-label": `token ${visible(token.token)}, ${percent(probability)}` }, shown(token.token));
+    "aria-label": `token ${visible(token.token)}, ${percent(probability)}` }, shown(text));
   span.style.setProperty("--doubt", String(Math.min(1, 1 - probability)));
   return span;
 }

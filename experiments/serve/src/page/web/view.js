@@ -71,7 +71,8 @@ export class TurnView {
       const under = h("p", { class: "facts soft" });
       const same = h("span", { class: "same", hidden: true }, "same as with the image");
       list.append(h("div", { class: `lane ${lane.image ? "sighted" : "blind"}` },
-        h("p", { class: "kind" }, h("span", { class: "mark" }), kindOf(cell, lane)), h("div", { class: "said" }, body, same, under)));
+        h("p", { class: "kind" }, h("span", { class: "mark" }), kindOf(cell, lane)),
+        h("div", { class: "said" }, body, same, under)));
       const who = `${cell.column}, ${cell.model}, ${lane.image ? "with the image" : "without an image"}`;
       this.lanes.set(lane, { cell, body, under, same, scores, who, retry: () => actions.retry(lane), drawn: null });
       this.draw(lane);
@@ -84,15 +85,16 @@ export class TurnView {
 
   /** Draws a lane at the next frame. */
   changed(lane) {
-    if (this.dirty.size === 0) {
-      requestAnimationFrame(() => {
-        const lanes = [...this.dirty];
-        this.dirty.clear();
-        for (const dirty of lanes) this.draw(dirty);
-        this.drawn();
-      });
-    }
+    if (this.dirty.size === 0) requestAnimationFrame(() => this.flush());
     this.dirty.add(lane);
+  }
+
+  /** Draws now what has changed. */
+  flush() {
+    const lanes = [...this.dirty];
+    this.dirty.clear();
+    for (const lane of lanes) this.draw(lane);
+    if (lanes.length > 0) this.drawn();
   }
 
   draw(lane) {
@@ -176,9 +178,10 @@ function laneFacts(lane) {
   if (lane.finish === "length") parts.push("cut at the maximum");
   if (usage) {
     const made = usage.completion_tokens;
-    // The time runs from the first token to the last.
-    const measured = timings && made > 1 && timings.generation >= 0.001;
-    const rate = measured ? `, ${count((made - 1) / timings.generation)}/s` : "";
+    // The time runs from the first token to the last, which ends the answer unless it was cut.
+    const steps = lane.finish === "length" ? made - 1 : made;
+    const measured = timings && steps > 0 && timings.generation >= 0.001;
+    const rate = measured ? `, ${count(steps / timings.generation)}/s` : "";
     const time = timings ? ` in ${seconds(timings.generation)}${rate}` : "";
     parts.push(`${made} token${made === 1 ? "" : "s"}${time}`);
     const cached = usage.prompt_tokens_details ? usage.prompt_tokens_details.cached_tokens : 0;
