@@ -7,8 +7,8 @@
 #     burgess serve --model runs/nano/nano-siglip/seed-0/model --host 0.0.0.0
 #
 # /cache holds features, rendered images and downloaded weights, /work the studies and their results. A directory of the
-# host that is mounted there must be writable for user 65532, or the container runs as its owner (--user); make it first,
-# because Docker makes a missing one as root. There is no HEALTHCHECK, because most commands are no server: `burgess
+# host that is mounted there must be writable for user 65532, or the container runs as its owner (--user); make it
+# first, because Docker makes a missing one as root. There is no HEALTHCHECK, because most commands are no server: `burgess
 # serve` answers at /healthz.
 
 FROM rust:1.95.0-slim-bookworm AS build

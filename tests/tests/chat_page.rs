@@ -234,7 +234,8 @@ fn errors_are_told_and_markup_is_text() {
     let told = page.text("document.querySelector('.error').innerText");
     assert!(told.contains("Without an image: <img") && told.contains("The fake model fails at token 4"), "{told}");
     page.click(".error button");
-    page.wait_for(DONE, 5.0);
+    page.wait_for(&format!("{DONE} && document.querySelector('.answer.failed')"), 5.0);
+    assert_eq!(failing.requests().len(), 2);
     assert_clean(&page, &url, &[]);
 
     let echo = Arc::new(FakeModel::new("<b>echo</b>"));
@@ -367,7 +368,7 @@ fn examples_images_settings_and_record() {
     page.type_text("7");
     page.press("Tab");
     page.keep_screenshot("settings");
-    page.eval("document.querySelector('#theme').value = 'dark'; document.querySelector('#theme').dispatchEvent(new Event('change'))");
+    page.eval("theme.value = 'dark'; theme.dispatchEvent(new Event('change'))");
     page.reload();
     page.wait_for("document.querySelectorAll('.column').length === 2", 5.0);
     assert_eq!(
@@ -393,6 +394,45 @@ fn examples_images_settings_and_record() {
     }
     page.click("#remove");
     assert_eq!(page.eval("document.querySelector('#no-image').hidden"), false);
+    assert_clean(&page, &url, &[]);
+}
+
+/// Every stop of the tab key shows where the focus is, and is a control of the page.
+#[test]
+fn the_focus_is_visible() {
+    let Some(browser) = Browser::launch() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["one", "two"].map(|id| Arc::new(FakeModel::new(id)));
+    let url = serve(&[&a, &b], |_| ());
+    let page = open(&browser, &url, Viewport::DESKTOP);
+    let stop = "(() => { const e = document.activeElement; \
+        if (e === document.body || e.wasHere) return null; \
+        e.wasHere = true; \
+        const shown = e.classList.contains('hidden') ? e.labels[0] : e; \
+        return [e.id || e.className || e.localName, getComputedStyle(shown).outlineStyle !== 'none']; })()";
+    let mut stops = Vec::new();
+    loop {
+        page.press("Tab");
+        match page.eval(stop) {
+            Value::Null => break,
+            found => stops.push(found),
+        }
+    }
+    assert!(stops.iter().all(|stop| stop[1] == true), "{stops:?}");
+    for id in ["file", "record-open", "clear", "theme", "question", "send", "show-blind", "show-tokens"] {
+        assert!(stops.iter().any(|stop| stop[0] == id), "the tab key does not reach {id}: {stops:?}");
+    }
+    // The tokens of an answer are one stop, inside which the arrow keys move.
+    page.click("#show-tokens");
+    page.upload("#file", &image(dir.path(), "e.png", 16));
+    page.wait_for("!document.querySelector('#has-image').hidden", 5.0);
+    ask(&page, "one two three");
+    page.wait_for(&format!("{DONE} && document.querySelectorAll('.tokens').length === 4"), 5.0);
+    page.eval("document.querySelector('.token').focus()");
+    page.press("ArrowRight");
+    let details = page.text("document.querySelector('.token-details').textContent");
+    assert!(details.starts_with("“1␣” 77.9") && details.contains("“alternative1” 28.7"), "{details}");
+    assert_eq!(page.eval("document.querySelectorAll('.tokens .token[tabindex=\"0\"]').length"), 4);
     assert_clean(&page, &url, &[]);
 }
 

@@ -194,7 +194,10 @@ fn request(question: &str, image: Option<&Path>) -> Value {
 fn asked(place: &TestDir, model: &Path, question: &str, image: Option<&Path>, more: &[&str]) -> Value {
     let (model, length) = (model.display().to_string(), LENGTH.to_string());
     let image = image.map(|image| image.display().to_string());
-    let mut args = vec!["ask", "--model", &model, question, "--max-new-tokens", &length, "--json"];
+    let mut args = vec!["ask", "--model", &model, question, "--json"];
+    if !more.contains(&"--continuation") {
+        args.extend(["--max-new-tokens", &length]);
+    }
     args.extend(image.iter().flat_map(|image| ["--image", image.as_str()]));
     args.extend(more);
     let output = place.run(&args);

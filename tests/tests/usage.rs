@@ -16,6 +16,7 @@ fn help() {
     for verb in [
         "rank",
         "report",
+        "compare",
         "study",
         "data",
         "encoders",

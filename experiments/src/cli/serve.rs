@@ -27,7 +27,7 @@ and SIGTERM end the server after the requests in progress.
 
 Examples:
   burgess serve --model runs/nano/nano-siglip/seed-0/model
-  burgess serve --model runs/nano/nano-siglip/seed-0/model --model runs/nano/nano-sup/seed-0/model     side by side
+  burgess serve --model a=runs/nano/nano-siglip/seed-0/model --model b=cambrian-8b/     side by side
   burgess serve --model cambrian=cambrian-8b/ --device cuda:0 --max-batch 32 --port 9000
   BURGESS_TOKEN=$(openssl rand -hex 16) burgess serve --model trained/model --host 0.0.0.0
 

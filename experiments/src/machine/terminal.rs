@@ -86,6 +86,14 @@ pub fn json_text<T: serde::Serialize>(value: &T) -> Result<String> {
     Ok(safe_json(&serde_json::to_string_pretty(value)?) + "\n")
 }
 
+/// Returns a value as one line of JSON.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn json_line<T: serde::Serialize>(value: &T) -> Result<String> {
+    Ok(safe_json(&serde_json::to_string(value)?) + "\n")
+}
+
 /// Replaces characters that `escaped` would change by `\u` escapes; in JSON they occur only inside strings.
 pub fn safe_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());

@@ -53,7 +53,7 @@ pub fn open_sides(a: &Path, b: &Path, scoring: &AnswerScoring) -> Result<[Compar
             Some((benchmark, questions)) => scored(*benchmark, questions, path, scoring.rules)?,
             None => recorded(path, scoring.metric.as_deref(), first_name.as_deref())?,
         };
-        Ok(ComparedSide::of_answers(&name_of(path), path, answers))
+        Ok(ComparedSide::of_answers(&name_of(path), path, vec![answers]))
     };
     Ok([open(a)?, open(b)?])
 }
@@ -105,7 +105,6 @@ fn scored(benchmark: &dyn Benchmark, questions: &[Question], path: &Path, rules:
         n: samples.len(),
         n_unparsed: report.outcome.n_unparsed.saturating_sub(questions.len() - samples.len()),
         n_reasoning: report.n_reasoning,
-        sample_of: (samples.len() < questions.len()).then_some(questions.len()),
         ..empty_result(units)
     };
     let mut results = results(path, benchmark.id(), result);

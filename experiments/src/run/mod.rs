@@ -18,6 +18,7 @@ pub mod plan;
 pub mod pretraining;
 pub mod probes;
 pub mod provenance;
+pub mod published_facts;
 pub mod ranking;
 pub mod results;
 pub mod sharing;

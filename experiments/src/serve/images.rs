@@ -33,6 +33,13 @@ pub struct PreparedImage {
 /// # Errors
 /// The bytes are not an image that can be decoded, or the model has the oracle, which reads no images.
 pub fn prepare(file: &ImageBytes, encoders: &[ModelEncoder], device: &Device) -> Result<PreparedImage> {
+    if encoders.iter().any(|e| matches!(e.card, ArmCard::Oracle(_))) {
+        return Err(Error::usage(
+            "this model is the oracle baseline, whose features are the ground truth of its study's \
+                                 data: it reads no images",
+        )
+        .hint("ask it without an image, or ask another model"));
+    }
     let orientation = model_cards::orientation(encoders.iter().map(|e| &e.card));
     let image =
         preprocess::decode_bytes_oriented(&file.bytes, orientation).map_err(|e| e.context("reading the image"))?;

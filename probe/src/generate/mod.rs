@@ -3,6 +3,10 @@
 //! An image and the text before it are processed once; all prompts with this image start from copies of that key-value
 //! cache. Prompts are right-padded; padding is masked for all later tokens and each row has its own positions, so the
 //! result of a prompt does not depend on the rest of its batch.
+//!
+//! [`answer`] decodes given prompts to their end. A server uses the same parts one by one: [`prefill_prefixes`] and
+//! [`PrefixCache`] for images, [`prefill`] for the text after them, and a [`LiveBatch`], which prompts join and leave at
+//! any time.
 
 mod choose;
 mod live;

@@ -111,7 +111,8 @@ fn grouped(lengths: &[usize], is_host: bool) -> Vec<Vec<usize>> {
         let fits = groups.last().is_some_and(|group| {
             let streamed = (group.len() + 1) * length.max(longest) <= STREAMED_ROWS;
             let packed = group.iter().chain([&i]).all(|g| lengths.get(*g).is_some_and(|l| *l > STREAMED_ROWS));
-            !is_host || streamed || packed
+            // A batch of more rows would be decoded in the other way.
+            !is_host || (streamed || packed) && group.len() < STREAMED_ROWS
         });
         match groups.last_mut() {
             Some(group) if fits => {
@@ -283,5 +284,6 @@ mod tests {
         assert_eq!(grouped(&[24, 25], true), vec![vec![0], vec![1]]);
         assert_eq!(grouped(&[5, 90, 2], false), vec![vec![0, 1, 2]]);
         assert!(grouped(&[], true).is_empty());
+        assert_eq!(grouped(&[30; 50], true).iter().map(Vec::len).collect::<Vec<_>>(), [24, 24, 2]);
     }
 }

@@ -80,12 +80,15 @@ pub(super) fn of_all(pairs: &[ArmComparison]) -> String {
     };
     let above = which(&|s| s.separable && s.difference > 0.0);
     let below = which(&|s| s.separable && s.difference < 0.0);
-    let neither = which(&|s| !s.separable);
+    let differs = |s: &ScopeComparison| s.outcomes.won + s.outcomes.lost > 0;
+    let neither = which(&|s| !s.separable && differs(s));
+    let same = which(&|s| !differs(s));
     let mut parts = Vec::new();
     for (names, what) in [
         (above, "separably higher in the first study"),
         (below, "separably lower in the first study"),
         (neither, "not separable"),
+        (same, "with the same score on every question"),
     ] {
         if !names.is_empty() {
             parts.push(format!("{} {what} ({})", names.len(), short_list(&names, NAMES)));
@@ -100,12 +103,8 @@ pub(super) fn uncertainty(pair: &ArmComparison, options: &CompareOptions) -> Str
     let [x, y] = pair.seeds.each_ref().map(Vec::len);
     let (questions, units) = pair.summary().map_or((0, 0), |s| (s.questions, s.units));
     let asked = match questions == units {
-        true => count(questions, "question"),
-        false => format!(
-            "{} about {}",
-            count(questions, "question"),
-            count(units, "image or group").replace("image or groups", "images or groups")
-        ),
+        true => counted(questions, "question"),
+        false => format!("{} about {}", counted(questions, "question"), counted(units, "image or group")),
     };
     let head = format!("{asked}; paired {percent:.0} % intervals from {} bootstrap replicates", options.replicates);
     match (x, y) {
@@ -122,6 +121,12 @@ pub(super) fn uncertainty(pair: &ArmComparison, options: &CompareOptions) -> Str
             format!("{head} over images and seeds ({seeds}); p treats the seeds as given.")
         }
     }
+}
+
+/// Formats a count with its noun, with commas between thousands.
+fn counted(n: usize, thing: &str) -> String {
+    let plural = if n == 1 { thing.to_string() } else { count(2, thing).replace("2 ", "") };
+    format!("{} {}", thousands(n as u64), plural.replace("image or groups", "images or groups"))
 }
 
 /// Formulates what could be seen, and under which assumptions.
@@ -144,17 +149,23 @@ pub(super) fn power_note(pair: &ArmComparison, options: &CompareOptions) -> Stri
         100.0 * now
     );
     let known = power.seed_variance.is_some();
+    let times = |n: u64| match n as f64 / s.questions.max(1) as f64 {
+        times if times >= 1.5 => format!(" ({times:.0} times as many)"),
+        times => format!(" ({:.0} % of them)", 100.0 * times),
+    };
     said += &match (power.questions_needed, known) {
         (Some(n), false) => format!(
-            " For {} about {} questions of the same kind would be needed, as far as questions alone decide: the variance \
-             between seeds cannot be known from one seed and would add to it.",
+            " For {} about {} questions of the same kind{} would be needed, as far as questions alone decide: the \
+             variance between seeds cannot be known from one seed and would add to it.",
             points(options.detect),
-            thousands(n)
+            about(n),
+            times(n)
         ),
         (Some(n), true) => format!(
-            " For {} about {} questions of the same kind would be needed with these seeds",
+            " For {} about {} questions of the same kind{} would be needed with these seeds",
             points(options.detect),
-            thousands(n)
+            about(n),
+            times(n)
         ),
         (None, _) => format!(
             " With these seeds no number of questions would suffice for {}, because the seeds alone vary too much",
@@ -184,8 +195,14 @@ pub(super) fn power_note(pair: &ArmComparison, options: &CompareOptions) -> Stri
     said
 }
 
+/// Formats an estimated count with three digits and commas between thousands, such as "30,700".
+pub(super) fn about(n: u64) -> String {
+    let unit = 10_u64.pow(n.checked_ilog10().unwrap_or(0).saturating_sub(2));
+    thousands(n.div_ceil(unit) * unit)
+}
+
 /// Formats a count with commas between thousands.
-pub(super) fn thousands(n: u64) -> String {
+fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {

@@ -235,7 +235,8 @@ pub struct BinaryCounts {
     pub only_b: usize,
     /// Questions that both answer wrongly.
     pub both_wrong: usize,
-    /// p of McNemar's exact test, which takes questions as independent; `None` if a unit has several questions.
+    /// p of McNemar's exact test, which takes questions as independent; `None` if a unit has several
+    /// questions, or for several benchmarks, whose questions have different weights.
     pub mcnemar_p: Option<f64>,
 }
 
@@ -249,15 +250,12 @@ impl OutcomeCounts {
             sum.lost += other.lost;
             sum.tied += other.tied;
             sum.of_units |= other.of_units;
-            sum.binary = sum.binary.zip(other.binary).map(|(x, y)| {
-                let (only_a, only_b) = (x.only_a + y.only_a, x.only_b + y.only_b);
-                BinaryCounts {
-                    both_right: x.both_right + y.both_right,
-                    only_a,
-                    only_b,
-                    both_wrong: x.both_wrong + y.both_wrong,
-                    mcnemar_p: x.mcnemar_p.and(y.mcnemar_p).map(|_| crate::stats::mcnemar(only_a, only_b)),
-                }
+            sum.binary = sum.binary.zip(other.binary).map(|(x, y)| BinaryCounts {
+                both_right: x.both_right + y.both_right,
+                only_a: x.only_a + y.only_a,
+                only_b: x.only_b + y.only_b,
+                both_wrong: x.both_wrong + y.both_wrong,
+                mcnemar_p: None,
             });
         }
         sum

@@ -258,6 +258,7 @@ fn question_outcomes(
             subtask: sample.subtask.clone(),
             question: sample.question.clone(),
             image: sample.image.clone(),
+            options: crate::choices::of(sample).into_iter().map(|c| c.text).collect(),
             target: sample.target.clone(),
             a: AnswersOfSide::of(&answers[0]),
             b: AnswersOfSide::of(&answers[1]),

@@ -38,6 +38,8 @@ pub struct DifferingQuestion {
     pub question: String,
     /// Path of the image; may be empty.
     pub image: String,
+    /// The choices in the order of their letters; empty for other questions.
+    pub options: Vec<String>,
     /// The right answer.
     pub target: String,
     /// Answers of the first arm.
@@ -46,6 +48,16 @@ pub struct DifferingQuestion {
     pub b: AnswersOfSide,
     /// Score of the first arm minus that of the second, −1 to 1.
     pub difference: f64,
+}
+
+impl DifferingQuestion {
+    /// Returns the right answer in words: a letter with the text of its choice.
+    pub(super) fn right(&self) -> String {
+        let mut letters = self.target.chars().filter(char::is_ascii_alphabetic);
+        let letter = letters.next().filter(|_| letters.next().is_none()).map(|c| c.to_ascii_uppercase());
+        let choice = letter.and_then(|l| self.options.get(usize::from(u8::try_from(l).ok()? - b'A')));
+        choice.map_or_else(|| self.target.clone(), |text| format!("{}: {text}", self.target))
+    }
 }
 
 /// The questions of one benchmark that differ most, for each arm at most a given number.

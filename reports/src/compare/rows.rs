@@ -1,6 +1,6 @@
 //! A comparison as CSV, and as tables for Markdown and LaTeX.
 
-use super::conclusion::thousands;
+use super::conclusion::about;
 use super::content::{ArmComparison, Comparison, ScopeComparison, ScopeKind};
 use super::questions::{AnswersOfSide, DifferingQuestion};
 use crate::formatting::{self, signed};
@@ -161,7 +161,7 @@ pub(super) fn p_cell(p: f64) -> String {
 pub(super) fn power_cells(s: &ScopeComparison) -> [String; 2] {
     let power = s.power.as_ref();
     let detectable = power.and_then(|p| p.detectable).map_or("–".to_string(), |d| format!("{d:.1}"));
-    [detectable, power.and_then(|p| p.questions_needed).map_or("–".to_string(), thousands)]
+    [detectable, power.and_then(|p| p.questions_needed).map_or("–".to_string(), about)]
 }
 
 fn of_pair(c: &Comparison, pair: &ArmComparison) -> Sheet {
@@ -203,7 +203,7 @@ fn of_questions(pair: &ArmComparison) -> Sheet {
             q.benchmark.clone(),
             q.id.clone(),
             excerpt(&q.question, 120),
-            excerpt(&q.target, 60),
+            excerpt(&q.right(), 60),
             answer(&q.a),
             answer(&q.b),
         ]

@@ -104,14 +104,17 @@ impl ComparedSide {
         Ok(Self { name: last_name(dir), source, arms, is_study, missing: data.missing, identities })
     }
 
-    /// Makes a side of scored answers from a file.
-    pub fn of_answers(name: &str, file: &Path, answers: GivenAnswers) -> Self {
-        let GivenAnswers { results, samples, has_blind, notes } = answers;
-        let run = ComparedRun { results, has_blind, answers: AnswerSource::Given(samples) };
+    /// Makes a side of scored answers from a file, one for each seed.
+    pub fn of_answers(name: &str, file: &Path, seeds: Vec<GivenAnswers>) -> Self {
+        let mut arm = ComparedArm { name: name.to_string(), runs: Vec::new(), notes: Vec::new() };
+        for GivenAnswers { results, samples, has_blind, notes } in seeds {
+            arm.runs.push(ComparedRun { results, has_blind, answers: AnswerSource::Given(samples) });
+            arm.notes.extend(notes);
+        }
         Self {
             name: name.to_string(),
             source: file.display().to_string(),
-            arms: vec![ComparedArm { name: name.to_string(), runs: vec![run], notes }],
+            arms: vec![arm],
             is_study: false,
             missing: Vec::new(),
             identities: BTreeSet::from([canonical(file)]),

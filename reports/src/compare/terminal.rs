@@ -64,18 +64,24 @@ pub fn comparison_text(c: &Comparison, width: usize, color: bool) -> String {
         }
         say(&mut text, &pair.conclusion);
         text.push('\n');
-        text += &table(c, pair, width, color);
+        let (table, columns) = table(c, pair, width, color);
+        text += &table;
         text.push('\n');
         let percent = 100.0 * c.options.confidence;
+        let adjusted = match pair.scopes.len() {
+            1 => "p",
+            _ => "p, adjusted by Holm's method over all benchmarks (and over all categories),",
+        };
         let mut legend = format!(
-            "Differences are {} minus {}, in points, with paired {percent:.0} % intervals; * separable: the interval \
-             excludes 0 and p, adjusted by Holm's method over all benchmarks (and over all categories), is below {:.2}. \
-             Won, lost: questions on which the first scores higher, lower.",
+            "Differences are {} minus {}, in points, with paired {percent:.0} % intervals, which are not adjusted; * \
+             separable: the interval excludes 0 and {adjusted} is below {:.2}. Won, lost: questions on which the first \
+             scores higher, lower. Detectable: the true difference that these questions show with {:.0} % probability.",
             pair.labels[0],
             pair.labels[1],
-            1.0 - c.options.confidence
+            1.0 - c.options.confidence,
+            100.0 * c.options.power
         );
-        if pair.scopes.iter().any(|s| s.blind.is_some()) {
+        if columns.contains(&Column::Blind) {
             legend += " Blind: the same difference without the images.";
         }
         for sentence in [legend, formatting::capitalised(&pair.uncertainty), pair.power_note.clone()] {
@@ -118,13 +124,13 @@ fn shown(text: &str) -> String {
     formatting::escaped(text, false).into_owned()
 }
 
-/// Formats the table of one pair, without the columns that do not fit.
-fn table(c: &Comparison, pair: &ArmComparison, width: usize, color: bool) -> String {
+/// Formats the table of one pair, without the columns that do not fit, and returns the columns that do.
+fn table(c: &Comparison, pair: &ArmComparison, width: usize, color: bool) -> (String, Vec<Column>) {
     let blind = pair.scopes.iter().any(|s| s.blind.is_some());
     let mut columns: Vec<Column> = ALL.into_iter().filter(|c| *c != Column::Blind || blind).collect();
     let mut text = table_of(c, pair, &columns, None, color);
     let mut left_out = Vec::new();
-    for droppable in [Column::Tied, Column::Blind, Column::Questions, Column::Detectable] {
+    for droppable in [Column::Tied, Column::Questions, Column::Blind, Column::Detectable] {
         if widest(&text) <= width {
             break;
         }
@@ -142,7 +148,7 @@ fn table(c: &Comparison, pair: &ArmComparison, width: usize, color: bool) -> Str
         let said = format!("Columns that do not fit this width: {} (JSON and CSV have them).", left_out.join(", "));
         paragraph_into(&mut text, width, "", "", &said);
     }
-    text
+    (text, columns)
 }
 
 fn table_of(c: &Comparison, pair: &ArmComparison, columns: &[Column], width: Option<usize>, color: bool) -> String {
@@ -165,7 +171,7 @@ fn table_of(c: &Comparison, pair: &ArmComparison, columns: &[Column], width: Opt
 }
 
 /// Largest width of a label in the header; longer ones are wrapped.
-const LABEL: usize = 12;
+const LABEL: usize = 9;
 
 fn header(c: &Comparison, pair: &ArmComparison, column: Column) -> String {
     let label =
@@ -222,7 +228,7 @@ fn questions(pair: &ArmComparison, width: usize) -> String {
                 let all: Vec<String> = side.answers.iter().map(|a| quoted(a)).collect();
                 format!("{} ({:.2})", all.join(" / "), side.score)
             };
-            let line = format!("right: {}; {a}: {}; {b}: {}", quoted(&q.target), answers(&q.a), answers(&q.b));
+            let line = format!("right: {}; {a}: {}; {b}: {}", quoted(&q.right()), answers(&q.a), answers(&q.b));
             paragraph_into(&mut text, width, "  ", "  ", &line);
         }
     }

@@ -3,10 +3,14 @@
 mod csv;
 mod latex;
 mod markdown;
+mod paper;
+mod ranking;
 
 pub(crate) use csv::{csv_number, csv_text};
 pub use latex::latex;
 pub use markdown::markdown;
+pub use paper::{paper_csv, paper_sheets};
+pub use ranking::{ranking_csv, ranking_sheets};
 
 /// A table for a paper or a page: caption, header, groups of rows, and notes.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -130,7 +130,15 @@ impl Collected {
                 }
                 other => (other, None),
             };
-            let Some(score) = number(value) else { continue };
+            // NaN is null in the JSON that is read. Where every field is a candidate, null is no score.
+            let stated = writer != "lmms-eval";
+            let score = match value {
+                Value::Null if stated => f64::NAN,
+                value => match number(value) {
+                    Some(score) => score,
+                    None => continue,
+                },
+            };
             if !score.is_finite() {
                 return Err(Error::failed(format!("the score `{name}` of question `{}` is not a number", short(&id)))
                     .context(place.to_string())

@@ -11,7 +11,7 @@ import { save, settings } from "./settings.js";
 import { TurnView, threadView } from "./view.js";
 
 let models = [];
-/** Stops the answers that are coming in; null if none are. */
+/** The answers that are coming in: { stopper, count }; null if none are. */
 let running = null;
 /** The turn that the next question replaces. */
 let editing = null;
@@ -305,16 +305,19 @@ const heights = new ResizeObserver(keepMargins);
 heights.observe($("columns"));
 heights.observe($("composer"));
 
+/** Answers a turn, or one lane of it. Several lanes may be tried again at the same time. */
 async function run(thread, turn, only) {
-  if (running) return;
-  const stopper = new AbortController();
-  running = stopper;
+  running = running || { stopper: new AbortController(), count: 0 };
+  running.count += 1;
   showRunning();
   say("The models are answering.");
   const view = views.get(turn);
-  await answer(thread, turn, { signal: stopper.signal, only, changed: (lane) => view.changed(lane) });
-  running = null;
+  const { signal } = running.stopper;
+  await answer(thread, turn, { signal, only, changed: (lane) => view.changed(lane) });
   view.flush();
+  running.count -= 1;
+  if (running.count > 0) return;
+  running = null;
   showRunning();
   say(view.inWords());
   const failed = turn.cells.flatMap((cell) => cell.lanes).map((lane) => lane.error).filter(Boolean);
@@ -340,7 +343,7 @@ function showRunning() {
 }
 
 function stop() {
-  if (running) running.abort();
+  if (running) running.stopper.abort();
 }
 $("stop").onclick = stop;
 
