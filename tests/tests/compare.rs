@@ -71,7 +71,7 @@ fn what_cannot_be_compared_is_said() {
     answers(&place, "nan.jsonl", 8, |i, _| json!({"id": format!("q{i}"), "score": null}));
     answers(&place, "twice.jsonl", 8, |i, right| verdict(i % 20, right));
     place.file("empty.jsonl", "");
-    place.file("folder/file", "");
+    std::fs::create_dir(place.path().join("folder")).expect("a directory");
     for (a, b, code, part) in [
         ("one.jsonl", "one.jsonl", 2, "are the same"),
         ("one.jsonl", "nowhere", 2, "does not exist"),
