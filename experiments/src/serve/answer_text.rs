@@ -76,7 +76,7 @@ impl AnswerText {
             return Ok(TextDelta::default());
         }
         let safe = stable.get(..stable.len() - self.held_back(stable)).unwrap_or_default().trim_end();
-        Ok(self.delta(&safe.to_string(), before + safe.len()))
+        Ok(self.delta(safe, before + safe.len()))
     }
 
     /// Returns the rest of the text when the answer is complete.
