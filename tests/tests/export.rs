@@ -220,7 +220,7 @@ fn shells_read_the_completions() {
     let place = TestDir::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = done(&place, &["completions", shell]);
-        assert!(script.contains("burgess") && script.contains("--own-layout"), "{shell}");
+        assert!(script.contains("burgess") && script.contains("own-layout"), "{shell}");
         let file = place.file(&format!("burgess.{shell}"), &script);
         if ["bash", "zsh", "fish"].contains(&shell) && has(shell) {
             let output = Command::new(shell).arg("-n").arg(&file).output().expect("the shell starts");

@@ -95,7 +95,8 @@ impl Default for Limits {
             image_pixels: 64_000_000,
             answer_tokens: 4096,
             options: 64,
-            header_time: Duration::from_secs(15),
+            // Longer than common clients keep an idle connection, so that they do not send into one that closes.
+            header_time: Duration::from_secs(20),
             body_time: Duration::from_secs(60),
             request_time: Duration::from_secs(600),
             write_time: Duration::from_secs(30),

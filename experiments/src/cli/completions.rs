@@ -15,7 +15,7 @@ use clap_complete::Shell;
 
 Examples:
   burgess completions bash > ~/.local/share/bash-completion/completions/burgess
-  burgess completions zsh > ~/.zfunc/_burgess          with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc
+  burgess completions zsh > ~/.zfunc/_burgess          a directory of $fpath
   burgess completions fish > ~/.config/fish/completions/burgess.fish
   eval \"$(burgess completions bash)\"                   in this shell only")]
 pub struct Args {

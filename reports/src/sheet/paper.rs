@@ -14,7 +14,7 @@ pub fn paper_csv(paper: &RecomputedPaper) -> String {
                 let cells = [
                     csv_text(&table.number),
                     csv_text(&table.file),
-                    csv_text(&model.model),
+                    csv_text(short(&model.model)),
                     csv_text(scope),
                     rank.map_or(String::new(), |r| r.to_string()),
                     computed.map_or(String::new(), csv_number),

@@ -74,7 +74,7 @@ pub(super) fn error_page(error: &Error) -> Response {
     let mut text = String::new();
     for part in error.chain() {
         // Writing into a string cannot fail.
-        let _ = write!(text, "<p>{}</p>", escaped(&part).replace('\n', "<br>"));
+        let _ = write!(text, "<p>{}</p>", escaped(part).replace('\n', "<br>"));
     }
     if let Some(hint) = error.hint_text() {
         let _ = write!(text, "<p>hint: {}</p>", escaped(hint));
