@@ -109,6 +109,9 @@ def compare(answers: list[str], scores: dict) -> None:
     ours = [json.loads(line) for line in args.samples.read_text().splitlines()]
     equal = sum(a.strip() == o["answer"].strip() for a, o in zip(answers, ours, strict=True))
     print(f"answers equal to those of `burgess eval`: {equal} of {len(ours)}; {len(set(answers))} different answers")
+    for a, o in zip(answers, ours):
+        if a.strip() != o["answer"].strip():
+            print(f"{o['id']}: {a!r} instead of {o['answer']!r}")
     print(json.dumps({"harness": scores, "burgess": {"correct": sum(o["score"] for o in ours), "n": len(ours)}}))
     sys.exit(equal != len(ours))
 
@@ -122,6 +125,8 @@ def lmms_eval(data: Path) -> None:
         files = {"test": str(data.resolve() / "png/bench/mme/test-00000-of-00001.parquet")}
         # The published task with its prompts and scorer; only the data are others.
         text = f"include: {task}\ntask: mme_local\ndataset_path: parquet\ndataset_kwargs:\n  data_files: {json.dumps(files)}\n"
+        # `burgess eval` allows 32 tokens, the task 16.
+        text += "generation_kwargs:\n  max_new_tokens: 32\n  temperature: 0\n  do_sample: false\n"
         (folder / "mme_local.yaml").write_text(text)
         model = f"base_url={args.url},api_key=none,model_version={args.model or 'default'},timeout=120"
         command = [sys.executable, "-m", "lmms_eval", "--model", "openai", "--model_args", model, "--tasks", "mme_local"]

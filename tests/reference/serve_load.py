@@ -5,7 +5,7 @@
     transformers serve --host 127.0.0.1 --port 8081            (transformers 5.24, fastapi, uvicorn)
     serve_load.py DATA/jpeg/bench/mme/*.parquet burgess=http://127.0.0.1:8080/v1 transformers=http://127.0.0.1:8081/v1@EXPORT
 
-Each server answers the same questions about the same images, greedily, by turns: for each number of requests at a time
+Each server answers the same questions about the same images (each image once in a run), greedily, by turns: for each number of requests at a time
 (`--concurrency`) first one server, then the other, `--rounds` times. An optional `@MODEL` is the `model` of requests.
 """
 
@@ -28,7 +28,8 @@ parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--question", help="ask this about each image, instead of the questions of the file")
 args = parser.parse_args()
 
-rows = pyarrow.parquet.read_table(args.data).to_pylist()
+# Each image once, so that no server answers a second question from what it kept of the image.
+rows = list({row["image"]["bytes"]: row for row in pyarrow.parquet.read_table(args.data).to_pylist()}.values())
 
 
 async def measure(client: AsyncOpenAI, model: str, at_once: int, first: int) -> tuple[float, list[float], int]:
@@ -59,17 +60,20 @@ async def main() -> None:
         url, _, model = rest.partition("@")
         client = AsyncOpenAI(base_url=url, api_key="none", timeout=600)
         clients.append((name, client, model or (await client.models.list()).data[0].id))
+    # Also the first questions, which load models.
     for _, client, model in clients:
-        await measure(client, model, 1, 0)
+        await client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello"}], max_tokens=1)
+    taken = 0
     print(f"{'at once':>7}  {'server':<14} {'requests/s':>10} {'tokens/s':>9} {'median s':>9} {'p95 s':>8}   of {args.rounds} rounds")
     for at_once in args.concurrency:
         seen = {name: ([], [], 0, 0.0) for name, _, _ in clients}
-        for round in range(args.rounds):
+        for _ in range(args.rounds):
             for name, client, model in clients:
-                seconds, latencies, tokens = await measure(client, model, at_once, round * args.requests)
+                seconds, latencies, tokens = await measure(client, model, at_once, taken)
                 rates, all_latencies, all_tokens, all_seconds = seen[name]
                 rates.append(args.requests / seconds)
                 seen[name] = (rates, all_latencies + latencies, all_tokens + tokens, all_seconds + seconds)
+            taken += args.requests
         for name, (rates, latencies, tokens, seconds) in seen.items():
             latencies.sort()
             p95 = latencies[min(len(latencies) - 1, int(0.95 * len(latencies)))]
