@@ -300,7 +300,11 @@ fn studies_are_paired_by_arm() {
     let found = compare(&open(0), &open(1), &options(200)).unwrap();
     assert_eq!((found.pairs.len(), found.unpaired.clone()), (8, [vec!["nano-mae".to_string()], vec![]]));
     assert!(found.conclusion.starts_with("Of 8 arms, on average: "), "{}", found.conclusion);
-    assert!(found.warnings.iter().any(|w| w.contains("nano-mae-unfrozen (seed 0)") && w.contains("not compared")));
+    assert!(
+        found.warnings.iter().any(|w| w.starts_with("nano-mae-unfrozen (seed 0) of") && w.contains("not compared"))
+    );
+    // Both directories are called `nano`.
+    assert!(found.a.name.ends_with("/nano") && found.a.name != found.b.name, "{}", found.a.name);
     // All averages are one family of tests.
     let mut averages: Vec<&ScopeComparison> = found.pairs.iter().map(|p| &p.scopes[0]).collect();
     averages.sort_by(|x, y| x.p.total_cmp(&y.p));

@@ -173,13 +173,14 @@ pub(super) fn power_note(pair: &ArmComparison, options: &CompareOptions) -> Stri
         ),
     };
     if known {
-        said += &match power.seeds_needed {
-            Some(n) => format!(", or {n} seeds per arm with these questions."),
-            None if pair.seeds[0].len() != pair.seeds[1].len() => ".".to_string(),
-            None => {
-                "; no number of seeds would suffice with these questions, because the questions alone vary too much."
-                    .to_string()
-            }
+        said += &match (power.seeds_needed, power.both_needed) {
+            (Some(n), _) => format!(", or {n} seeds per arm with these questions."),
+            (None, Some((questions, seeds))) => format!(
+                ", and the questions alone vary too much for any number of seeds: together about {} questions and {seeds} \
+                 seeds per arm would suffice.",
+                about(questions)
+            ),
+            (None, None) => ".".to_string(),
         };
         let fewest = pair.seeds.iter().map(Vec::len).min().unwrap_or(0);
         if fewest < 5 {

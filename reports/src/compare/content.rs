@@ -344,4 +344,8 @@ pub struct Power {
     pub questions_needed: Option<u64>,
     /// Number of seeds per side that find it, with these questions; `None` if no number does, or if it cannot be known.
     pub seeds_needed: Option<u64>,
+    /// Numbers of questions and of seeds per side that find it together, where neither alone does: seeds and questions
+    /// then have half of the allowed variance each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub both_needed: Option<(u64, u64)>,
 }

@@ -47,8 +47,9 @@ pub fn compare(a: &ComparedSide, b: &ComparedSide, options: &CompareOptions) -> 
     options.check()?;
     side::check_different(a, b)?;
     let (pairs, unpaired) = side::pair_arms(a, b)?;
+    let names = side::distinct_names(a, b);
     let labels = |x: &ComparedArm, y: &ComparedArm| match x.name == y.name {
-        true => [format!("{} ({})", x.name, a.name), format!("{} ({})", y.name, b.name)],
+        true => [format!("{} ({})", x.name, names[0]), format!("{} ({})", y.name, names[1])],
         false => [x.name.clone(), y.name.clone()],
     };
     let mut compared = Vec::new();
@@ -65,13 +66,14 @@ pub fn compare(a: &ComparedSide, b: &ComparedSide, options: &CompareOptions) -> 
         pair.uncertainty = conclusion::uncertainty(pair, options);
         pair.power_note = conclusion::power_note(pair, options);
     }
-    let mut warnings: Vec<String> = side::missing_runs(a).chain(side::missing_runs(b)).collect();
+    let mut warnings = [side::missing_runs(a), side::missing_runs(b)].concat();
     warnings.extend(conclusion::resolution_warning(&compared, options));
+    let [name_a, name_b] = names;
     Ok(Comparison {
         schema: content::COMPARISON_SCHEMA,
         conclusion: conclusion::of_all(&compared),
-        a: ComparedSource { name: a.name.clone(), source: a.source.clone() },
-        b: ComparedSource { name: b.name.clone(), source: b.source.clone() },
+        a: ComparedSource { name: name_a, source: a.source.clone() },
+        b: ComparedSource { name: name_b, source: b.source.clone() },
         options: options.clone(),
         pairs: compared,
         unpaired,

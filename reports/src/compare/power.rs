@@ -140,7 +140,16 @@ impl Variances {
         let seeds_needed = (differs && a > 1 && a == b && wanted > self.questions)
             .then(|| count((a as f64 * (self.interactions + self.seeds) / (wanted - self.questions)).max(1.0)))
             .flatten();
+        let together = || {
+            let more = (a as f64 * self.seeds / (wanted / 2.0)).ceil().max(a as f64);
+            let share = a as f64 / more;
+            let rest = wanted - self.seeds * share;
+            let over_questions = self.questions + self.interactions * share;
+            Some((count(questions as f64 * (over_questions / rest).max(1.0))?, count(more)?))
+        };
+        let alone = questions_needed.is_some() || seeds_needed.is_some();
         Power {
+            both_needed: (differs && a > 1 && a == b && !alone).then(together).flatten(),
             standard_error: error,
             question_variance: self.questions,
             interaction_variance: None,
@@ -195,6 +204,13 @@ mod tests {
         assert!(again.power(1000, [3, 3], &options).power.unwrap() >= 0.8);
         assert_eq!(few.power(1000, [3, 3], &options).questions_needed, None, "the seeds alone vary too much");
         assert_eq!(few.power(1000, [1, 1], &options).seeds_needed, None, "one seed shows no variance");
+        let both = Variances { questions: 0.3, interactions: 0.1, seeds: 0.3 };
+        let (questions, seeds) = both.power(1000, [3, 3], &options).both_needed.unwrap();
+        let (q, s) = (1000.0 / questions as f64, 3.0 / seeds as f64);
+        let again = Variances { questions: 0.3 * q, interactions: 0.1 * q * s, seeds: 0.3 * s };
+        let power = again.power(1000, [3, 3], &options).power.unwrap();
+        assert!((0.8..0.83).contains(&power), "{power}");
+        assert_eq!(few.power(1000, [3, 3], &options).both_needed, None, "seeds alone suffice");
     }
 
     #[test]

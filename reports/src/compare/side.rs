@@ -203,6 +203,21 @@ fn is_seed(dir: &Path) -> bool {
     name.strip_prefix("seed-").is_some_and(|n| n.parse::<u64>().is_ok())
 }
 
+/// Returns a name for each side: the last parts of their paths, as many as it takes to tell them apart.
+pub(super) fn distinct_names(a: &ComparedSide, b: &ComparedSide) -> [String; 2] {
+    let parts = |side: &ComparedSide| -> Vec<String> {
+        let path = canonical(Path::new(&side.source));
+        path.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    let (x, y) = (parts(a), parts(b));
+    let last = |parts: &[String], n: usize| parts.get(parts.len().saturating_sub(n)..).unwrap_or_default().join("/");
+    let tell_apart = |n: &usize| last(&x, *n) != last(&y, *n);
+    match (1..=x.len().max(y.len())).find(tell_apart) {
+        Some(1) | None => [a.name.clone(), b.name.clone()],
+        Some(n) => [last(&x, n), last(&y, n)],
+    }
+}
+
 /// Checks that the sides are not the same.
 pub(super) fn check_different(a: &ComparedSide, b: &ComparedSide) -> Result<()> {
     let Some(same) = a.identities.intersection(&b.identities).next() else { return Ok(()) };
@@ -256,9 +271,15 @@ pub(super) fn pair_arms<'a>(a: &'a ComparedSide, b: &'a ComparedSide) -> Result<
     Ok((vec![(single(a)?, single(b)?)], Default::default()))
 }
 
-/// Describes the runs of a side that are not compared, because they have no results.
-pub(super) fn missing_runs(side: &ComparedSide) -> impl Iterator<Item = String> + '_ {
-    side.missing.iter().map(|m| {
-        format!("{} (seed {}) of {} is not compared: {}", m.arm, m.seed, side.source, m.cause.trim_end_matches('.'))
-    })
+/// Describes the runs of a side that are not compared, because they have no results: one sentence per arm and cause.
+pub(super) fn missing_runs(side: &ComparedSide) -> Vec<String> {
+    let mut seeds: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for m in &side.missing {
+        seeds.entry((&m.arm, m.cause.trim_end_matches('.'))).or_default().push(m.seed.to_string());
+    }
+    let said = |((arm, cause), seeds): (&(&str, &str), &Vec<String>)| {
+        let seed = if seeds.len() == 1 { "seed" } else { "seeds" };
+        format!("{arm} ({seed} {}) of {} is not compared: {cause}.", seeds.join(", "), side.source)
+    };
+    seeds.iter().map(said).collect()
 }

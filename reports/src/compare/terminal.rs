@@ -56,7 +56,7 @@ pub fn comparison_text(c: &Comparison, width: usize, color: bool) -> String {
         }
     }
     for warning in &c.warnings {
-        paragraph_into(&mut text, width, "", "  ", &format!("Warning: {}", formatting::capitalised(warning)));
+        paragraph_into(&mut text, width, "", "  ", &format!("Warning: {warning}"));
     }
     for (i, pair) in c.pairs.iter().enumerate() {
         if i > 0 || !text.is_empty() {
