@@ -151,7 +151,7 @@ mod tests {
             front_matter(&[nano.clone(), world[0].clone()]),
             "license: other\nlicense_name: mit-or-apache-2.0\n"
         );
-        assert_eq!(front_matter(&[vicuna.clone()]), "license: llama2\n");
+        assert_eq!(front_matter(std::slice::from_ref(&vicuna)), "license: llama2\n");
         assert!(front_matter(&[vicuna, nano]).contains("several"));
         assert!(front_matter(&[other]).contains("partly-unknown"));
         Ok(())

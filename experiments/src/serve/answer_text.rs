@@ -17,15 +17,17 @@ pub struct TextDelta {
 /// Turns tokens into text that can be sent at once. All deltas together are the decoded answer without white space at
 /// both ends, up to the first stop text.
 ///
-/// Text is held back while it may still change: incomplete characters, white space that may be the end of the answer,
-/// and the beginning of a stop text. A stop text is searched from the first character that is not white space on.
+/// Text is held back while it may still change: incomplete characters, bytes of SentencePiece's byte fallback until
+/// another token follows, white space that may be the end of the answer, and the beginning of a stop text. A stop text is searched from the first character that is not white space on.
 #[derive(Debug)]
 pub struct AnswerText {
     ids: Vec<u32>,
     stops: Vec<String>,
     /// Text that was returned so far.
     sent: String,
-    /// Tokens that were not returned, each with the length of the text decoded up to its end.
+    /// Number of tokens at the end that are bytes of the byte fallback, or special ones after such.
+    bytes: usize,
+    /// Tokens that were not returned, each with the length of the text decoded up to its end (the maximum for `bytes`).
     pending: Vec<(usize, TokenLogprob)>,
     /// The text up to a stop text, once one was found.
     stopped: Option<Stopped>,
@@ -42,7 +44,7 @@ impl AnswerText {
     /// Makes an empty text, which ends before the first of `stops`.
     pub fn new(stops: Vec<String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Self { ids: Vec::new(), stops, sent: String::new(), pending: Vec::new(), stopped: None }
+        Self { ids: Vec::new(), stops, sent: String::new(), bytes: 0, pending: Vec::new(), stopped: None }
     }
 
     /// Number of tokens.
@@ -60,23 +62,32 @@ impl AnswerText {
     /// # Errors
     /// The tokenizer cannot decode the tokens.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32, scored: Option<&ScoredToken>) -> Result<TextDelta> {
+        // Special tokens are left out of the text, so they do not separate bytes.
+        let is_special = || tokenizer.token(id).is_some_and(|token| tokenizer.is_special(&token));
+        let is_byte = tokenizer.is_fallback_byte(id) || self.bytes > 0 && is_special();
+        if self.bytes > 0 && !is_byte {
+            let end = tokenizer.decode(&self.ids)?.len();
+            self.pending.iter_mut().filter(|(place, _)| *place == usize::MAX).for_each(|(place, _)| *place = end);
+        }
         self.ids.push(id);
-        let whole = tokenizer.decode(&self.ids)?;
+        self.bytes = if is_byte { self.bytes + 1 } else { 0 };
+        let whole = tokenizer.decode(self.ids.get(..self.ids.len() - self.bytes).unwrap_or_default())?;
         if let Some(scored) = scored {
-            self.pending.push((whole.len(), with_alternatives(tokenizer, scored)));
+            let place = if is_byte { usize::MAX } else { whole.len() };
+            self.pending.push((place, with_alternatives(tokenizer, scored)));
         }
         let visible = whole.trim_start();
         let before = whole.len() - visible.len();
         // The last character may be incomplete.
         let stable = visible.trim_end_matches(char::REPLACEMENT_CHARACTER);
-        let found = self.stops.iter().filter_map(|stop| stable.find(stop.as_str())).min();
+        let found = self.first_stop(stable);
         if let Some(at) = found {
             let text = stable.get(..at).unwrap_or_default().trim_end().to_string();
             self.stopped = Some(Stopped { text, at: before + at });
             return Ok(TextDelta::default());
         }
         let safe = stable.get(..stable.len() - self.held_back(stable)).unwrap_or_default().trim_end();
-        Ok(self.delta(&safe.to_string(), before + safe.len()))
+        Ok(self.delta(safe, before + safe.len()))
     }
 
     /// Returns the rest of the text when the answer is complete.
@@ -87,13 +98,29 @@ impl AnswerText {
     pub fn finish(mut self, tokenizer: &Tokenizer) -> Result<TextDelta> {
         let (text, end) = match self.stopped.take() {
             Some(Stopped { text, at }) => (text, at),
-            None => (tokenizer.decode(&self.ids)?.trim().to_string(), usize::MAX),
+            None => {
+                let whole = tokenizer.decode(&self.ids)?;
+                let visible = whole.trim_start();
+                // The text that was held back may contain a stop text.
+                match self.first_stop(visible) {
+                    Some(at) => {
+                        let text = visible.get(..at).unwrap_or_default().trim_end().to_string();
+                        (text, whole.len() - visible.len() + at)
+                    }
+                    None => (visible.trim_end().to_string(), usize::MAX),
+                }
+            }
         };
         if !text.starts_with(&self.sent) {
             return Err(Error::failed("the tokenizer changed text of the answer that was already sent")
                 .hint("ask again without streaming"));
         }
         Ok(self.delta(&text, end))
+    }
+
+    /// Byte offset of the first stop text.
+    fn first_stop(&self, text: &str) -> Option<usize> {
+        self.stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
     }
 
     /// Length of the longest end of `text` that begins a stop text.
@@ -207,6 +234,11 @@ mod tests {
             assert_eq!(joined(&deltas(&tokenizer, &ids, &["END", "cup is"])?), "The", "{name}");
             assert_eq!(joined(&deltas(&tokenizer, &ids, &["it!"])?), text, "{name}");
             assert_eq!(joined(&deltas(&tokenizer, &ids, &["The"])?), "", "{name}");
+            // At the end of the answer, where characters may be bytes.
+            let ids = tokenizer.encode("Yes 🦊")?;
+            if tokenizer.decode(&ids)?.trim() == "Yes 🦊" {
+                assert_eq!(joined(&deltas(&tokenizer, &ids, &["🦊"])?), "Yes", "{name}");
+            }
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ impl ServedModel {
         let config = model.config();
         let grids = cards.iter().map(|e| e.card.used_grid()).collect::<Result<Vec<_>>>()?;
         // Trained encoders are part of the model.
-        let outside = if trained { 0 } else { cards.iter().map(|e| e.card.parameters() as u64).sum() };
+        let outside = if trained { 0 } else { cards.iter().map(|e| e.card.parameters()).sum() };
         let info = ModelInfo {
             id: options.name.clone(),
             created,

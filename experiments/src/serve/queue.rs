@@ -26,6 +26,8 @@ pub struct Job {
 }
 
 /// What is to be computed for a request.
+// One value lives per request: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 pub enum Work {
     /// Generate an answer.
     Answer {

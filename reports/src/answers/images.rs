@@ -181,7 +181,12 @@ impl ImageTable {
 
     /// Returns the names of the copied files.
     pub(super) fn copies(&self) -> BTreeSet<&str> {
-        let copied = |f| if let &Found::Copied(ref name, _) = f { Some(name.as_str()) } else { None };
+        fn copied(found: &Found) -> Option<&str> {
+            match found {
+                Found::Copied(name, _) => Some(name),
+                _ => None,
+            }
+        }
         self.found.iter().filter_map(copied).collect()
     }
 

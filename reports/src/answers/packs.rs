@@ -62,6 +62,9 @@ struct QuestionPack<'a> {
     s: Vec<usize>,
 }
 
+/// Scores of a question's options: question, choices, log-probabilities, most likely choice, its score.
+type OptionScores = (usize, Vec<u32>, Vec<f32>, u32, f64);
+
 /// A pack of texts. Texts are indices into `s`.
 #[derive(Default, Serialize)]
 struct TextPack<'a> {
@@ -78,8 +81,8 @@ struct TextPack<'a> {
     a: Vec<Vec<i64>>,
     d: Vec<Vec<i64>>,
     b: Vec<Vec<i64>>,
-    /// For each run: question, choices, log-probabilities, most likely choice, its score.
-    l: Vec<Vec<(usize, Vec<u32>, Vec<f32>, u32, f64)>>,
+    /// Scores of options, for each run.
+    l: Vec<Vec<OptionScores>>,
 }
 
 /// Writes packs into a directory.

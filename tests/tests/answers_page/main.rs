@@ -42,13 +42,15 @@ struct Viewer {
 impl Viewer {
     fn start(place: &TestDir) -> Self {
         let mut command = place.burgess(&["view", "runs", "--port", "0", "--json"]);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("burgess starts");
+        let process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("burgess starts");
+        // From here on the process is ended with this value, whatever happens.
+        let mut viewer = Self { process, address: String::new() };
         let mut text = String::new();
-        for line in BufReader::new(process.stdout.take().expect("standard output is a pipe")).lines() {
+        for line in BufReader::new(viewer.process.stdout.take().expect("standard output is a pipe")).lines() {
             text += &line.expect("a line");
             if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                let address = value["address"].as_str().expect("an address").to_string();
-                return Self { process, address };
+                viewer.address = value["address"].as_str().expect("an address").to_string();
+                return viewer;
             }
         }
         panic!("the viewer has ended: {text}");

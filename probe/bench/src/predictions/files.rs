@@ -325,6 +325,9 @@ fn cells(header: &[String], record: &Record<'_>) -> Result<Map<String, Value>> {
 /// Receives a row, by the names of its columns, and its place in the file.
 pub(super) type TakeRow<'a> = &'a mut dyn FnMut(&Map<String, Value>, &str) -> Result<()>;
 
+/// As [`TakeRow`], with the number of the row.
+type TakeNumberedRow<'a> = &'a mut dyn FnMut(&Map<String, Value>, &str, usize) -> Result<()>;
+
 /// Calls `take` with every row of a CSV or TSV file that is not blank.
 ///
 /// # Errors
@@ -371,11 +374,7 @@ pub(super) fn excel_rows(path: &Path, take: TakeRow<'_>) -> Result<()> {
 }
 
 /// Calls `check` with the names of the columns, then `take` with every row, its place and its number.
-fn excel_table(
-    path: &Path,
-    check: &mut dyn FnMut(&[String]) -> Result<()>,
-    take: &mut dyn FnMut(&Map<String, Value>, &str, usize) -> Result<()>,
-) -> Result<()> {
+fn excel_table(path: &Path, check: &mut dyn FnMut(&[String]) -> Result<()>, take: TakeNumberedRow<'_>) -> Result<()> {
     let mut rows = sheet::rows(path)?.into_iter();
     let Some((_, header)) = rows.next() else { return Ok(()) };
     let header: Vec<(u32, String)> = header

@@ -17,12 +17,24 @@ impl Tokenizer {
             let bytes: Option<Vec<u8>> = piece.chars().map(|c| byte_of(c).copied()).collect();
             return Some(bytes.unwrap_or_else(|| piece.into_bytes()));
         }
-        let byte = piece.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-        if let Some(byte) = byte.filter(|hex| hex.len() == 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        if let Some(byte) = fallback_byte(&piece) {
             return Some(vec![byte]);
         }
         Some(piece.replace('\u{2581}', " ").into_bytes())
     }
+
+    /// Whether a token is a single byte of SentencePiece's byte fallback. Bytes in a row are decoded together: if they
+    /// are not valid UTF-8 as a whole, each becomes a replacement character, also those that were valid before.
+    pub fn is_fallback_byte(&self, id: u32) -> bool {
+        !self.inner.get_decoder().is_some_and(is_byte_level)
+            && self.inner.id_to_token(id).is_some_and(|piece| fallback_byte(&piece).is_some())
+    }
+}
+
+/// The byte of a piece such as `<0x0A>`.
+fn fallback_byte(piece: &str) -> Option<u8> {
+    let hex = piece.strip_prefix("<0x")?.strip_suffix('>')?;
+    u8::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 2)
 }
 
 fn is_byte_level(decoder: &DecoderWrapper) -> bool {
