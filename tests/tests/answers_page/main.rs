@@ -88,9 +88,12 @@ fn ids(page: &Page) -> Vec<String> {
     found.as_array().expect("a list").iter().map(|id| id.as_str().expect("an id").to_string()).collect()
 }
 
-/// Sizes of the shown images once all are loaded.
+/// Sizes of the shown images' files once all are loaded; none may be squeezed on the page.
 fn image_widths(page: &Page) -> Value {
     page.wait_for("[...document.querySelectorAll('#question img')].every((i) => i.complete)", 10.0);
+    let squeezed =
+        page.eval("[...document.querySelectorAll('#question img')].filter((i) => i.clientWidth < 40).length");
+    assert_eq!(squeezed, 0);
     page.eval("[...document.querySelectorAll('#question img')].map((i) => i.naturalWidth)")
 }
 
