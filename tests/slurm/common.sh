@@ -72,12 +72,13 @@ TOML
 }
 
 # comparable STUDY_DIRECTORY FOLDER: copies what must be equal, bit by bit, between two directories of one study.
-# Left out are times, dates, memory and throughput, the files made of them (checksums of runs, the page, made.json), and
-# what belongs to processes instead of results: hidden lease files, notes about failed runs, job scripts and logs.
+# Left out are times, dates, memory and throughput, the files made of them (checksums of runs, TensorBoard's events, the
+# page, made.json), and what belongs to processes instead of results: hidden lease files, notes about failed runs, job
+# scripts and logs.
 comparable() {
     local from=$1 to=$2 file
     (cd "$from" && find . -type f ! -path '*/.*' ! -path './report/*' ! -name made.json \
-        ! -name '*.seconds.json' ! -name failed.json ! -path ./checksums.json \
+        ! -name '*.seconds.json' ! -name failed.json ! -name 'events.out.tfevents.*' ! -path ./checksums.json \
         ! -path './*/seed-*/checksums.json' ! -path './slurm/*') | sort >"$to.list"
     mkdir -p "$to"
     while read -r file; do
