@@ -1,21 +1,22 @@
 //! Continuous batching: the answer to a prompt must not depend on which other prompts join and leave the batch.
 
+mod common;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
 use burgess_base::stream::{Stream, stream, uniform};
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
-use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageSize, ImageTokens};
+use burgess_probe::connector::{ConnectorKind, ImageSize, ImageTokens};
 use burgess_probe::generate::{
     Choice, Decoding, Draws, ImagePrefix, LiveBatch, PrefixCache, Prompt, RowOptions, Sampling, StepOutcome, answer,
     prefill, prefill_groups, prefill_prefixes, score_options, score_prefilled,
 };
 use burgess_probe::llm::rope::RopeScaling;
-use burgess_probe::llm::{ChatTemplate, KvCache, LlmConfig};
-use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
+use burgess_probe::llm::{KvCache, LlmConfig};
+use burgess_probe::mllm::{ImageBatch, Mllm};
 use burn::tensor::{Device, Tensor, TensorData};
+use common::two_encoder_model;
 use devices::{device, is_flex};
 use std::sync::Arc;
 
@@ -45,17 +46,7 @@ fn long_rope(original: usize) -> RopeScaling {
 }
 
 fn model(kind: ConnectorKind, scaling: Option<RopeScaling>, device: &Device) -> Result<Mllm> {
-    let llm = LlmConfig { rope_scaling: scaling, ..LlmConfig::nano(32, 4, 61) };
-    let config = MllmConfig {
-        connector: ConnectorConfig::new(kind, &[(6, [4, 4]), (5, [8, 8])], 32)?,
-        llm: llm.clone(),
-        chat: ChatTemplate::nano(),
-        encoders: Vec::new(),
-        grid: None,
-    };
-    // Larger weights than those of training, so that answers differ between images.
-    let llm = initialise(llm.init(device)?, "llm", 3);
-    Mllm::assemble(config, Vec::new(), llm, 3, device)
+    two_encoder_model(kind, LlmConfig { rope_scaling: scaling, ..LlmConfig::nano(32, 4, 61) }, device)
 }
 
 fn encode(model: &Mllm, images: &[usize], device: &Device) -> Result<ImageTokens> {

@@ -1,21 +1,22 @@
 //! Images with padding in sequences: padding tokens are masked in training and left out in generation, and both give
 //! the same results for all other tokens.
 
+mod common;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
-use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageSize, ImageTokens};
+use burgess_probe::connector::{ConnectorKind, ImageSize, ImageTokens};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{Decoding, Prompt, answer, score_options};
-use burgess_probe::llm::{ChatTemplate, LlmConfig};
-use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig, Sequence};
+use burgess_probe::llm::LlmConfig;
+use burgess_probe::mllm::{ImageBatch, Mllm, Sequence};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StepLog, train_stage};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+use common::two_encoder_model;
 use devices::{cases, device, is_flex, limit};
 
 const IMAGE: u32 = 5;
@@ -39,17 +40,7 @@ fn model(kind: ConnectorKind) -> Result<Mllm> {
 }
 
 fn model_on(kind: ConnectorKind, device: &Device) -> Result<Mllm> {
-    let llm = LlmConfig::nano(32, 4, 61);
-    let config = MllmConfig {
-        connector: ConnectorConfig::new(kind, &[(6, [4, 4]), (5, [8, 8])], 32)?,
-        llm: llm.clone(),
-        chat: ChatTemplate::nano(),
-        encoders: Vec::new(),
-        grid: None,
-    };
-    // Larger weights than those of training, so that answers differ between images.
-    let llm = initialise(llm.init(device)?, "llm", 3);
-    Mllm::assemble(config, Vec::new(), llm, 3, device)
+    two_encoder_model(kind, LlmConfig::nano(32, 4, 61), device)
 }
 
 /// Features in memory.

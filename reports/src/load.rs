@@ -79,7 +79,7 @@ impl StudyData {
         let mut study = Self::empty(dir, name);
         for (arm, arm_dir) in directories(dir)? {
             for (name, run_dir) in directories(&arm_dir)? {
-                if let Some(seed) = name.strip_prefix("seed-").and_then(|s| s.parse().ok()) {
+                if let Some(seed) = seed_of(&name) {
                     study.load_run(&arm, seed, run_dir)?;
                 }
             }
@@ -103,7 +103,7 @@ impl StudyData {
         let (study_name, arm) = names_of(dir);
         let mut study = Self::empty(dir, study_name);
         for (name, run_dir) in directories(dir)? {
-            if let Some(seed) = name.strip_prefix("seed-").and_then(|s| s.parse().ok()) {
+            if let Some(seed) = seed_of(&name) {
                 study.load_run(&arm, seed, run_dir)?;
             }
         }
@@ -118,7 +118,7 @@ impl StudyData {
     /// As [`StudyData::load`].
     pub fn load_single(dir: &Path) -> Result<StudyData> {
         let (arm, name) = names_of(dir);
-        let seed = name.strip_prefix("seed-").and_then(|s| s.parse().ok()).unwrap_or(0);
+        let seed = seed_of(&name).unwrap_or(0);
         let mut study = Self::empty(dir, arm.clone());
         study.load_run(&arm, seed, dir.to_path_buf())?;
         Ok(study)
@@ -308,7 +308,16 @@ fn sample_files(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
-fn directories(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+/// Returns the seed in the name of a run's directory, `seed-<n>`; `None` for other names.
+pub fn seed_of(name: &str) -> Option<u64> {
+    name.strip_prefix("seed-")?.parse().ok()
+}
+
+/// Lists the directories in a directory with their names, sorted; hidden and temporary ones are left out.
+///
+/// # Errors
+/// An error is returned if the directory cannot be read.
+pub fn directories(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let named = entries(dir)?.into_iter().filter(|p| p.is_dir()).filter_map(|p| {
         let name = p.file_name()?.to_string_lossy().into_owned();
         (!name.ends_with(".tmp") && !name.starts_with('.')).then_some((name, p))

@@ -17,6 +17,7 @@ mod export;
 mod fetch;
 mod launch;
 mod leaks;
+mod listen;
 mod man;
 mod pretrain;
 mod prompts;

@@ -1,5 +1,6 @@
 //! `burgess serve`: models behind an OpenAI-compatible API and a chat page.
 
+use super::listen;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{print_raw, safe_json};
 use crate::machine::{device, stop};
@@ -13,9 +14,6 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Environment variable with the token of the server.
-const TOKEN: &str = "BURGESS_TOKEN";
 
 /// Serve models over HTTP: an API that OpenAI's clients can use, and a chat page
 #[derive(clap::Args)]
@@ -99,7 +97,7 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     let named = named_models(&args.models)?;
-    let token = token(args.token_file.as_deref())?;
+    let token = listen::token(args.token_file.as_deref())?;
     let address = address(&args.host, args.port)?;
     // From here on a signal ends the server and not the process.
     let section = stop::section()?;
@@ -124,12 +122,7 @@ pub fn run(args: Args) -> Result<()> {
         models.push(Arc::new(model));
         stop::check()?;
     }
-    if token.is_none() && !address.ip().is_loopback() {
-        progress.line(&format!(
-            "warning: everyone who can reach {} can use this server: set a token with --token-file or {TOKEN}",
-            address.ip()
-        ));
-    }
+    listen::warn_if_open(address.ip(), token.as_deref(), "use this server", &progress);
     let config = ServerConfig {
         address,
         token,
@@ -165,11 +158,7 @@ pub fn run(args: Args) -> Result<()> {
         let names: Vec<&str> = models.iter().map(|model| model.info().id.as_str()).collect();
         print_raw(&(safe_json(&serde_json::to_string(&json!({"address": url, "models": names}))?) + "\n"))?;
     }
-    server.run_blocking(async {
-        while !stop::requested() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })?;
+    server.run_blocking(listen::until_stopped())?;
     for model in &models {
         model.shut_down();
         model.join();
@@ -204,27 +193,6 @@ fn named_models(models: &[String]) -> Result<Vec<(String, PathBuf)>> {
     Ok(named)
 }
 
-/// Reads the token from a file, or from the environment.
-fn token(file: Option<&Path>) -> Result<Option<String>> {
-    let (token, source) = match file {
-        Some(file) => {
-            let source = file.display().to_string();
-            (std::fs::read_to_string(file).with_context(|| format!("reading the token in {source}"))?, source)
-        }
-        None => match std::env::var(TOKEN) {
-            Ok(token) => (token, TOKEN.to_string()),
-            Err(std::env::VarError::NotPresent) => return Ok(None),
-            Err(e) => return Err(Error::usage(format!("{TOKEN}: {e}"))),
-        },
-    };
-    let token = token.trim();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(Error::usage(format!("the token in {source} is empty or has characters other than visible ASCII"))
-            .hint("make one with `openssl rand -hex 16`"));
-    }
-    Ok(Some(token.to_string()))
-}
-
 /// Resolves the address to listen on.
 fn address(host: &str, port: u16) -> Result<SocketAddr> {
     if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -252,20 +220,6 @@ mod tests {
         for wrong in [&["a/model", "a/model"][..], &["x=a", "x=b"], &["=a"], &["a b=c"]] {
             assert!(list(wrong).is_err_and(|e| e.hint_text().is_some()), "{wrong:?}");
         }
-        Ok(())
-    }
-
-    #[test]
-    fn tokens_are_visible_ascii() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let file = dir.path().join("token");
-        std::fs::write(&file, "abc-123\n")?;
-        assert_eq!(token(Some(&file))?, Some("abc-123".into()));
-        for wrong in ["", "\n", "a b", "ä"] {
-            std::fs::write(&file, wrong)?;
-            assert!(token(Some(&file)).is_err(), "{wrong:?}");
-        }
-        assert!(token(Some(Path::new("/nowhere/token"))).is_err_and(|e| e.to_string().contains("/nowhere/token")));
         Ok(())
     }
 

@@ -1,19 +1,16 @@
 //! `burgess view`: studies and their answers in a browser.
 
+use super::listen;
 use crate::machine::progress::Progress;
 use crate::machine::stop;
 use crate::machine::terminal::print_json;
 use crate::view::StudyFolder;
-use burgess_base::{Context, Error, Result};
+use burgess_base::Result;
 use burgess_serve::{Server, ServerConfig, view};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Environment variable with the token of the server.
-const TOKEN: &str = "BURGESS_TOKEN";
 
 /// Show studies in a browser: the state of their runs, their pages, and every question with every arm's answer
 #[derive(clap::Args)]
@@ -51,46 +48,26 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let folder = StudyFolder::open(&args.dir)?;
-    let token = match &args.token_file {
-        Some(file) => {
-            let read = std::fs::read_to_string(file);
-            Some(read.with_context(|| format!("reading the token in {}", file.display()))?.trim().to_string())
-        }
-        None => std::env::var(TOKEN).ok(),
-    };
-    if token.as_ref().is_some_and(|token| token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic())) {
-        return Err(Error::usage("the token is empty or has characters other than visible ASCII")
-            .hint("make one with `openssl rand -hex 16`"));
-    }
+    let token = listen::token(args.token_file.as_deref())?;
     let names: Vec<String> = folder.studies()?.into_keys().collect();
-    let open = token.is_none() && !args.host.is_loopback();
+    // From here on a signal ends the server, which removes its temporary files.
+    let section = stop::section()?;
+    let progress = Progress::new();
+    listen::warn_if_open(args.host, token.as_deref(), "read these studies", &progress);
     let config = ServerConfig {
         address: SocketAddr::new(args.host, args.port),
         token,
         hosts: args.host_names,
         ..ServerConfig::default()
     };
-    // From here on a signal ends the server, which removes its temporary files.
-    let section = stop::section()?;
-    let progress = Progress::new();
     let server = Server::bind_pages(config, view::router(Arc::new(folder)))
         .map_err(|e| e.hint("choose another port with --port, or 0 for a free one"))?;
-    if open {
-        progress.line(&format!(
-            "warning: everyone who can reach {} can read these studies: set a token with --token-file or {TOKEN}",
-            args.host
-        ));
-    }
     let url = format!("http://{}", server.address());
     progress.line(&format!("{} {} at {url}", names.len(), if names.len() == 1 { "study" } else { "studies" }));
     if args.json {
         print_json(&json!({"address": url, "studies": names}))?;
     }
-    server.run_blocking(async {
-        while !stop::requested() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })?;
+    server.run_blocking(listen::until_stopped())?;
     drop(section);
     Ok(())
 }

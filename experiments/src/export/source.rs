@@ -6,10 +6,10 @@ use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_probe::connector::Connector;
 use burgess_probe::llm::Tokenizer;
 use burgess_probe::mllm::MllmConfig;
+use burgess_reports::load::{directories, seed_of};
 use burgess_reports::schema::RunResults;
 use burn::tensor::Device;
 use serde_json::Value;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A trained model on disk; its weights are not in memory.
@@ -88,8 +88,8 @@ impl ExportSource {
     pub fn results_of_study(&self) -> Result<Vec<RunResults>> {
         let Some(study) = self.study() else { return Ok(self.results()?.into_iter().collect()) };
         let mut found = Vec::new();
-        for arm in folders(study)? {
-            for run in folders(&arm)? {
+        for (_, arm) in directories(study)? {
+            for (_, run) in directories(&arm)? {
                 let path = run.join("results.json");
                 if path.is_file()
                     && let Ok(results) = atomic::read_json::<RunResults>(&path)
@@ -123,9 +123,8 @@ fn locate(dir: &Path, seed: Option<u64>) -> Result<PathBuf> {
                 .hint("leave the seed out, or give the directory of the arm")),
         };
     }
-    let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix("seed-")?.parse::<u64>().ok();
     let mut seeds: Vec<(u64, PathBuf)> =
-        folders(dir)?.into_iter().filter_map(|path| Some((number(&path)?, run(&path)?))).collect();
+        directories(dir)?.into_iter().filter_map(|(name, path)| Some((seed_of(&name)?, run(&path)?))).collect();
     seeds.sort();
     let known: Vec<String> = seeds.iter().map(|(n, _)| n.to_string()).collect();
     let chosen = seeds.into_iter().find(|(n, _)| seed.is_none_or(|seed| seed == *n));
@@ -136,18 +135,4 @@ fn locate(dir: &Path, seed: Option<u64>) -> Result<PathBuf> {
             "give the `model` directory of a run, a run (OUT/<study>/<arm>/seed-<n>) or an arm (OUT/<study>/<arm>)",
         ),
     })
-}
-
-/// The folders in a directory, sorted.
-fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
-    let step = || format!("listing {}", dir.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).with_context(step)? {
-        let path = entry.with_context(step)?.path();
-        if path.is_dir() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }

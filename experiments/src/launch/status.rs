@@ -5,11 +5,11 @@ use crate::launch::slurm::QueuedTask;
 use crate::machine::text_table::{self, Align};
 use crate::run::stages::StudyStage;
 use burgess_base::text::excerpt;
-use burgess_base::{Context, Error, Result, atomic};
+use burgess_base::{Error, Result, atomic};
+use burgess_reports::load::{directories, seed_of};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -234,16 +234,10 @@ fn duration(seconds: f64) -> String {
 /// # Errors
 /// The directory cannot be read.
 pub fn runs_in(directory: &Path) -> Result<Vec<WantedRun>> {
-    let step = || format!("reading {}", directory.display());
     let mut found = Vec::new();
-    let folders = |dir: &Path| -> std::io::Result<Vec<(String, PathBuf)>> {
-        let entries = fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
-        let named = entries.into_iter().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
-        Ok(named.filter(|(name, path)| !name.starts_with('.') && !name.ends_with(".tmp") && path.is_dir()).collect())
-    };
-    for (arm, path) in folders(directory).with_context(step)? {
-        for (name, _) in folders(&path).with_context(step)? {
-            if let Some(seed) = name.strip_prefix("seed-").and_then(|seed| seed.parse().ok()) {
+    for (arm, path) in directories(directory)? {
+        for (name, _) in directories(&path)? {
+            if let Some(seed) = seed_of(&name) {
                 found.push(WantedRun { arm: arm.clone(), seed, encoders: Vec::new() });
             }
         }
@@ -272,6 +266,7 @@ mod tests {
     use super::*;
     use crate::launch::run_state::{RunOwner, TrainingProgress};
     use burgess_reports::schema::MissingRun;
+    use std::fs;
 
     fn stored(phase: RunPhase) -> RunState {
         RunState { phase, training: None, benchmarks: 0, average: None, failure: None, owner: None }

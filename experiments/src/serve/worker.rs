@@ -15,7 +15,7 @@ use burgess_probe::generate::{
 };
 use burgess_probe::llm::Tokenizer;
 use burgess_probe::mllm::Mllm;
-use burgess_serve::{ChatEvent, Finish, OptionScore, Timings};
+use burgess_serve::{ChatEvent, Finish, ModelStats, OptionScore, Timings};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -418,10 +418,7 @@ impl Worker {
             Ok(delta) => {
                 send(&job, delta);
                 // Counted first, so that a client that has its answer finds it in the counts.
-                self.queue.count(|stats| {
-                    stats.completed += 1;
-                    stats.active = stats.active.saturating_sub(1);
-                });
+                self.left(|stats| stats.completed += 1);
                 job.send(ChatEvent::Done { finish, completion_tokens, timings: times.finished() });
             }
             Err(error) => self.fail(&job, Arc::new(error)),
@@ -448,10 +445,7 @@ impl Worker {
                     tokens: ids.len(),
                 });
                 ready.job.send(ChatEvent::Scored(scored.collect()));
-                self.queue.count(|stats| {
-                    stats.completed += 1;
-                    stats.active = stats.active.saturating_sub(1);
-                });
+                self.left(|stats| stats.completed += 1);
                 let times = AnswerTimes { arrived: ready.job.arrived, taken: ready.taken, first_token: None };
                 let timings = times.finished();
                 ready.job.send(ChatEvent::Done { finish: Finish::Stop, completion_tokens: 0, timings });
@@ -470,18 +464,20 @@ impl Worker {
         }
     }
 
-    fn cancelled(&self) {
+    /// Counts a request that is no longer in progress; `outcome` counts how it ended.
+    fn left(&self, outcome: impl FnOnce(&mut ModelStats)) {
         self.queue.count(|stats| {
-            stats.cancelled += 1;
+            outcome(stats);
             stats.active = stats.active.saturating_sub(1);
         });
     }
 
+    fn cancelled(&self) {
+        self.left(|stats| stats.cancelled += 1);
+    }
+
     fn fail(&self, job: &Job, error: Arc<Error>) {
-        self.queue.count(|stats| {
-            stats.failed += 1;
-            stats.active = stats.active.saturating_sub(1);
-        });
+        self.left(|stats| stats.failed += 1);
         job.fail(error);
     }
 }

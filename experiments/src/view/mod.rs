@@ -9,6 +9,7 @@ use crate::run::ranking;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_reports::answers::{AnswerOptions, ImageMode};
+use burgess_reports::load::{directories, seed_of};
 use burgess_reports::page::studies_page::{ArmAverage, StudyEntry, studies_page};
 use burgess_serve::view::{StudyImages, StudyPages};
 use images::ServedImages;
@@ -121,22 +122,13 @@ impl StudyPages for StudyFolder {
 
 /// Returns the directories in a directory, without hidden and temporary ones; empty if it cannot be read.
 fn folders(dir: &Path) -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
-    let mut found: Vec<(String, PathBuf)> =
-        named.filter(|(name, path)| !name.starts_with('.') && !name.ends_with(".tmp") && path.is_dir()).collect();
-    found.sort();
-    found
+    directories(dir).unwrap_or_default()
 }
 
 /// Whether a directory is that of a study: it has `study.json`, or an arm with the directory of a run.
 fn is_study(dir: &Path) -> bool {
-    let has_run = |arm: &Path| folders(arm).iter().any(|(name, _)| is_run(name));
+    let has_run = |arm: &Path| folders(arm).iter().any(|(name, _)| seed_of(name).is_some());
     dir.join("study.json").is_file() || folders(dir).iter().any(|(_, arm)| has_run(arm))
-}
-
-fn is_run(name: &str) -> bool {
-    name.strip_prefix("seed-").is_some_and(|seed| seed.parse::<u64>().is_ok())
 }
 
 /// Returns a digest of names, sizes and times of all files that the pages are made of.
@@ -152,7 +144,7 @@ fn fingerprint(dir: &Path) -> Result<String> {
         add(&dir.join(name));
     }
     for (_, arm) in folders(dir) {
-        for (_, run) in folders(&arm).into_iter().filter(|(name, _)| is_run(name)) {
+        for (_, run) in folders(&arm).into_iter().filter(|(name, _)| seed_of(name).is_some()) {
             for name in ["config.json", "results.json", "failed.json"] {
                 add(&run.join(name));
             }

@@ -10,6 +10,7 @@ mod images;
 mod packs;
 
 use crate::figure;
+use crate::formatting;
 use crate::images::ImageRoots;
 use crate::load::{RunData, StudyData};
 use crate::page::template;
@@ -234,15 +235,7 @@ pub fn write(
 
 /// Formats a count with its noun, such as "13,200 answers".
 fn grouped(n: usize, thing: &str) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    format!("{out} {thing}{}", if n == 1 { "" } else { "s" })
+    format!("{} {thing}{}", formatting::thousands(n as u64), if n == 1 { "" } else { "s" })
 }
 
 /// Returns the fragment of the page's address that shows one benchmark.

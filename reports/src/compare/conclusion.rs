@@ -1,7 +1,7 @@
 //! Formulates what a comparison shows and what it cannot show.
 
 use super::content::{ArmComparison, CompareOptions, ScopeComparison, ScopeKind};
-use crate::formatting::{count, list, p_value, short_list, signed};
+use crate::formatting::{count, list, p_value, short_list, signed, thousands};
 use crate::ranking::AVERAGE;
 
 /// Number of benchmarks or arms that a sentence names.
@@ -200,19 +200,6 @@ pub(super) fn power_note(pair: &ArmComparison, options: &CompareOptions) -> Stri
 pub(super) fn about(n: u64) -> String {
     let unit = 10_u64.pow(n.checked_ilog10().unwrap_or(0).saturating_sub(2));
     thousands(n.div_ceil(unit) * unit)
-}
-
-/// Formats a count with commas between thousands.
-fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }
 
 /// Warns if the smallest possible p is too large for so many tests.

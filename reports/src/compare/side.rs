@@ -1,6 +1,6 @@
 //! The two sides of a comparison: studies, arms, single runs, or files of scored answers.
 
-use crate::load::{RunData, StudyData, UnreadableLine};
+use crate::load::{RunData, StudyData, UnreadableLine, seed_of};
 use crate::schema::{MissingRun, RunResults, Sample};
 use burgess_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -199,8 +199,7 @@ impl DirectoryKind {
 
 /// Whether a directory is that of a run, `seed-<n>`.
 fn is_seed(dir: &Path) -> bool {
-    let name = last_name(dir);
-    name.strip_prefix("seed-").is_some_and(|n| n.parse::<u64>().is_ok())
+    seed_of(&last_name(dir)).is_some()
 }
 
 /// Returns a name for each side: the last parts of their paths, as many as it takes to tell them apart.

@@ -5,7 +5,6 @@ use super::keys;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,8 +62,6 @@ pub struct Page {
     connection: Arc<Connection>,
     context: String,
     session: String,
-    dark: Cell<bool>,
-    reduced_motion: Cell<bool>,
 }
 
 impl Page {
@@ -78,12 +75,12 @@ impl Page {
         let target = call("Target.createTarget", json!({ "url": "about:blank", "browserContextId": context }));
         let attached = call("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
         let session = text(&attached["sessionId"]);
-        let page = Self { connection, context, session, dark: Cell::new(false), reduced_motion: Cell::new(false) };
+        let page = Self { connection, context, session };
         for domain in ["Page", "Runtime", "Network", "Log", "DOM", "Accessibility"] {
             page.call(&format!("{domain}.enable"), json!({}));
         }
         page.set_viewport(viewport);
-        page.emulate_media();
+        page.set_dark(false);
         page
     }
 
@@ -244,24 +241,12 @@ impl Page {
 
     /// Sets whether the viewer prefers a dark colour scheme.
     pub fn set_dark(&self, dark: bool) {
-        self.dark.set(dark);
-        self.emulate_media();
-    }
-
-    /// Sets whether the viewer prefers reduced motion.
-    pub fn set_reduced_motion(&self, reduced: bool) {
-        self.reduced_motion.set(reduced);
-        self.emulate_media();
-    }
-
-    fn emulate_media(&self) {
-        let scheme = if self.dark.get() { "dark" } else { "light" };
-        let motion = if self.reduced_motion.get() { "reduce" } else { "no-preference" };
+        let scheme = if dark { "dark" } else { "light" };
         self.call(
             "Emulation.setEmulatedMedia",
             json!({ "features": [
                 { "name": "prefers-color-scheme", "value": scheme },
-                { "name": "prefers-reduced-motion", "value": motion },
+                { "name": "prefers-reduced-motion", "value": "no-preference" },
             ] }),
         );
     }

@@ -12,7 +12,7 @@ use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use burgess_base::{Error, Result};
-use generation::Generations;
+use generation::{Generation, Generations};
 pub use reply::encoded;
 use reply::{error_page, file_reply, html_reply, image_reply, not_found, script_reply};
 use serde::Deserialize;
@@ -93,6 +93,13 @@ impl Viewer {
         Ok(Some((studies.entry(name.to_string()).or_default().clone(), version)))
     }
 
+    /// Returns the kept versions of a study, the latest first. Packs and images are asked for by the hundred, so whether
+    /// the results have changed is left to the pages.
+    fn kept(&self, study: &str) -> Vec<Arc<Generation>> {
+        let studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
+        studies.get(study).map(|generations| generations.all()).unwrap_or_default()
+    }
+
     /// Returns the bytes of a page of a study, which is written again if the results have changed.
     fn page(&self, name: &str, parts: &[&str]) -> Result<Option<Vec<u8>>> {
         let Some((generations, version)) = self.study(name)? else { return Ok(None) };
@@ -162,8 +169,8 @@ async fn answers_file(
     UrlPath((study, data, file)): UrlPath<(String, String, String)>,
 ) -> Response {
     let read = move || -> Result<Option<Response>> {
-        let Some((generations, _)) = viewer.study(&study)? else { return Ok(None) };
-        let found = generations.all().into_iter().find_map(|generation| generation.file(&["answers", &data, &file]));
+        let kept = viewer.kept(&study);
+        let found = kept.iter().find_map(|generation| generation.file(&["answers", &data, &file]));
         found.map(|bytes| Ok(file_reply(&file, bytes?, true))).transpose()
     };
     reply(blocking(read).await)
@@ -181,10 +188,9 @@ async fn image(
     Query(query): Query<ImageQuery>,
 ) -> Response {
     let read = move || -> Result<Option<Response>> {
-        let Some((generations, _)) = viewer.study(&study)? else { return Ok(None) };
-        let all = generations.all();
         let asked = query.g.unwrap_or_default();
-        let Some(generation) = all.iter().find(|generation| generation.images().generation() == asked) else {
+        let kept = viewer.kept(&study);
+        let Some(generation) = kept.iter().find(|generation| generation.images().generation() == asked) else {
             return Ok(None);
         };
         Ok(generation.images().read(number)?.map(|(bytes, kind)| image_reply(bytes, &kind)))

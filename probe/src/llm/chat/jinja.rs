@@ -62,11 +62,6 @@ impl PartialEq for Compiled {
 }
 
 impl JinjaTemplate {
-    /// The special tokens that the template may write, by name: `bos_token`, `eos_token`, …
-    pub fn tokens_by_name(&self) -> &BTreeMap<String, String> {
-        &self.tokens
-    }
-
     /// Builds a template with the special tokens that it may write.
     ///
     /// # Errors
