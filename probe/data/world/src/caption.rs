@@ -57,7 +57,9 @@ impl Scene {
             Content::Flat(f) => {
                 f.items.iter().max_by_key(|item| item.size).map_or("thing", |item| item.what().name.as_str())
             }
-            Content::Solids(c) => c.solids.iter().min_by_key(|solid| solid.z).map_or("thing", |solid| solid.form.name()),
+            Content::Solids(c) => {
+                c.solids.iter().min_by_key(|solid| solid.z).map_or("thing", |solid| solid.form.name())
+            }
             Content::Writing(w) if w.sign.is_some() => "sign",
             Content::Writing(w) if w.lines.first().is_some_and(|line| line.is_number()) => "number",
             Content::Writing(_) => "word",
@@ -81,7 +83,8 @@ impl Scene {
     }
 }
 
-const REQUESTS: [&str; 4] = [
+/// The wordings that ask for a caption.
+pub const REQUESTS: [&str; 4] = [
     "Describe the image.",
     "What is in the picture?",
     "Describe the picture in a few words.",

@@ -61,12 +61,17 @@ impl WorldSpec {
 /// `cells`, one list of words per cell, row by row.
 const TRUTH: &str = "truth.jsonl";
 
+/// Name of the benchmark of open questions.
+const OPEN: &str = "nano-conversation";
+
 /// Writes a dataset to the existing directory `dir`:
 ///
 /// - `align.jsonl`, `tune.jsonl`: conversations in LLaVA's format, with `images/align/*.png` and `images/tune/*.png`;
 /// - `truth.jsonl`: the words of each cell of each image; a line has `image`, `grid` (number of rows and columns) and
 ///   `cells` (one list of words per cell, row by row);
 /// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
+/// - `bench/nano-conversation.jsonl`, if the specification has open questions: requests such as "Describe the image."
+///   with a caption and a full description as reference answers;
 /// - `manifest.json`: version, specification, numbers of lines, and for each benchmark the fraction of questions whose
 ///   answer is the most frequent one.
 ///
@@ -100,6 +105,11 @@ pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync))
         let (rows, share, more) = benchmark(dir, spec, bench, &tick)?;
         counts[bench.name] = json!(rows);
         constant[bench.name] = json!(share);
+        truths.extend(more);
+    }
+    if spec.open_questions > 0 {
+        let (rows, more) = open_questions(dir, spec, &tick)?;
+        counts[OPEN] = json!(rows);
         truths.extend(more);
     }
     save_lines(&dir.join(TRUTH), &truths)?;
@@ -240,6 +250,34 @@ fn benchmark(
     Ok((rows.len(), most as f64 / rows.len().max(1) as f64, truths))
 }
 
+/// Writes test images, each with a request for a caption and two reference answers.
+fn open_questions(dir: &Path, spec: &WorldSpec, tick: &(dyn Fn() + Sync)) -> Result<(usize, Vec<Value>)> {
+    let folder = dir.join("images").join(OPEN);
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let rows: Vec<(Value, Value)> = (0..spec.open_questions)
+        .into_par_iter()
+        .map(|i| {
+            let mut s = stream(&format!("world/{}/{OPEN}/{i}", SceneSplit::Test.as_str()), spec.seed);
+            let scene = Scene::draw_from(&mut s, true);
+            let image = format!("images/{OPEN}/{i:05}.png");
+            let (caption, description) = (scene.caption(&mut s), scene.description(&mut s));
+            save(dir, &image, &scene)?;
+            tick();
+            let row = json!({
+                "id": format!("{OPEN}-{i:05}"),
+                "image": image,
+                "question": caption::REQUESTS[i % caption::REQUESTS.len()],
+                "answers": [caption, description],
+                "subtask": scene.kind(),
+            });
+            Ok((row, truth(&image, &scene)))
+        })
+        .collect::<Result<_>>()?;
+    let (rows, truths): (Vec<Value>, Vec<Value>) = rows.into_iter().unzip();
+    save_lines(&dir.join("bench").join(format!("{OPEN}.jsonl")), &rows)?;
+    Ok((rows.len(), truths))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +306,15 @@ mod tests {
 
     #[test]
     fn the_dataset_is_whole_and_the_same_on_any_number_of_threads() -> Result<()> {
-        let spec = WorldSpec { seed: 3, align: 12, tune: 12, turns: 4, per_benchmark: 14, pool: Vec::new(), open_questions: 0 };
+        let spec = WorldSpec {
+            seed: 3,
+            align: 12,
+            tune: 12,
+            turns: 4,
+            per_benchmark: 14,
+            pool: Vec::new(),
+            open_questions: 0,
+        };
         let mut all = Vec::new();
         for threads in [1, 3] {
             let dir = tempfile::tempdir()?;
@@ -319,8 +365,28 @@ mod tests {
     }
 
     #[test]
+    fn open_questions_have_two_reference_answers() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let spec =
+            WorldSpec { seed: 3, align: 1, tune: 1, turns: 1, per_benchmark: 1, pool: Vec::new(), open_questions: 9 };
+        write(dir.path(), &spec, &|_, _| ())?;
+        let rows = lines(&dir.path().join("bench/nano-conversation.jsonl"))?;
+        assert_eq!(rows.len(), 9);
+        for row in &rows {
+            assert!(dir.path().join(row["image"].as_str().unwrap_or("none")).is_file());
+            let answers: Vec<&str> =
+                row["answers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            assert!(answers.len() == 2 && answers.iter().all(|a| a.ends_with('.')), "{row}");
+        }
+        assert_eq!(rows[0]["question"], rows[4]["question"]);
+        assert_ne!(rows[0]["question"], rows[1]["question"]);
+        Ok(())
+    }
+
+    #[test]
     fn a_pool_follows_the_mixed_conversations_and_changes_nothing_else() -> Result<()> {
-        let plain = WorldSpec { seed: 3, align: 3, tune: 5, turns: 2, per_benchmark: 2, pool: vec![], open_questions: 0 };
+        let plain =
+            WorldSpec { seed: 3, align: 3, tune: 5, turns: 2, per_benchmark: 2, pool: vec![], open_questions: 0 };
         let text = serde_json::to_string(&plain)?;
         assert!(!text.contains("pool") && !text.contains("open"), "a world without them keeps its digest: {text}");
         let source = |source: &str, family: QuestionFamily, count: usize, prompted: bool| PoolSource {
@@ -346,7 +412,8 @@ mod tests {
         })?;
         assert_eq!(last.into_inner(), 38);
         let (old_files, new_files) = (files(old.path())?, files(new.path())?);
-        let changed: Vec<&String> = old_files.iter().filter(|(k, v)| new_files.get(*k) != Some(v)).map(|f| f.0).collect();
+        let changed: Vec<&String> =
+            old_files.iter().filter(|(k, v)| new_files.get(*k) != Some(v)).map(|f| f.0).collect();
         assert_eq!(changed, ["manifest.json", "truth.jsonl", "tune.jsonl"]);
         let (before, rows) = (lines(&old.path().join("tune.jsonl"))?, lines(&new.path().join("tune.jsonl"))?);
         assert_eq!((rows.len(), &rows[..5]), (19, &before[..]));
