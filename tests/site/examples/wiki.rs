@@ -7,7 +7,12 @@ fn main() {
     let port = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(8091);
     let hostile = args.iter().any(|arg| arg == "--hostile");
     let wiki = WikiSite::start(WikiOptions { port, hostile, ..WikiOptions::default() });
-    println!("api.php: {}\na page:  {}\npages:   {}", wiki.api_url(), wiki.url("/wiki/Lighthouse"), wiki.titles().join(", "));
+    println!(
+        "api.php: {}\na page:  {}\npages:   {}",
+        wiki.api_url(),
+        wiki.url("/wiki/Lighthouse"),
+        wiki.titles().join(", ")
+    );
     println!("Ctrl-C stops it.");
     loop {
         std::thread::sleep(std::time::Duration::from_secs(5));

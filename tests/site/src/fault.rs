@@ -101,7 +101,11 @@ impl Fault {
             }
             Self::Redirect(to) => return Reply::text(302, "text/plain", "moved").with("Location", to),
             Self::Html => {
-                return Reply::text(200, "text/html; charset=utf-8", "<!DOCTYPE html><title>Error</title><p>Sorry.</p>");
+                return Reply::text(
+                    200,
+                    "text/html; charset=utf-8",
+                    "<!DOCTYPE html><title>Error</title><p>Sorry.</p>",
+                );
             }
             Self::Drop => reply.body = Body::Drop,
             Self::Cut(after) => reply.body = Body::Cut(bytes(&reply), *after),

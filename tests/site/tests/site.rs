@@ -84,7 +84,10 @@ fn the_wiki_has_the_shapes_of_mediawiki() {
     let next = first["continue"]["imcontinue"].as_str().unwrap();
     let rest = api(&wiki, &format!("action=query&prop=images&titles=Lighthouse&imlimit=5&imcontinue={next}"));
     assert_eq!(rest["query"]["pages"]["1022"]["images"].as_array().unwrap().len(), 2, "{rest}");
-    let all = api(&wiki, "action=query&generator=images&titles=Lighthouse&gimlimit=50&prop=imageinfo&iiprop=url&formatversion=2");
+    let all = api(
+        &wiki,
+        "action=query&generator=images&titles=Lighthouse&gimlimit=50&prop=imageinfo&iiprop=url&formatversion=2",
+    );
     assert_eq!(all["query"]["pages"].as_array().unwrap().len(), 7, "{all}");
 
     let page = get(&wiki.url("/wiki/Lighthouse")).unwrap();
@@ -105,14 +108,17 @@ fn the_wiki_has_the_shapes_of_mediawiki() {
 #[test]
 fn faults_come_as_ordered_and_by_plan() {
     let robots = Robots::Status(500);
-    let wiki = WikiSite::start(WikiOptions { robots, hostile: true, uploads_elsewhere: true, ..WikiOptions::default() });
+    let wiki =
+        WikiSite::start(WikiOptions { robots, hostile: true, uploads_elsewhere: true, ..WikiOptions::default() });
     assert_eq!(get(&wiki.url("/robots.txt")).unwrap().status, 500);
     let page = wiki.url("/wiki/Mosaic");
     let whole = get(&page).unwrap().body;
     wiki.fail("/wiki/Mosaic", 1, Fault::retry_after(429, "7"));
     let got = get(&page).unwrap();
     assert_eq!((got.status, got.headers["retry-after"].as_str()), (429, "7"));
-    for fault in [Fault::Drop, Fault::Cut(100), Fault::WrongLength(50), Fault::LengthText("many".into()), Fault::Garbage] {
+    for fault in
+        [Fault::Drop, Fault::Cut(100), Fault::WrongLength(50), Fault::LengthText("many".into()), Fault::Garbage]
+    {
         wiki.fail("/wiki/Mosaic", 1, fault.clone());
         assert!(get(&page).is_err(), "{fault:?}");
     }
@@ -161,7 +167,8 @@ fn chat(site: &ChatSite, user: &str, schema: Option<Value>) -> Result<(u16, Valu
 #[test]
 fn the_model_answers_from_the_request_and_fails_on_demand() {
     let site = ChatSite::start(ChatOptions::default());
-    let user = json!({"caption": "The lamp room of Skerry Point", "text": "A Fresnel lens is heavy. It floats on mercury."});
+    let user =
+        json!({"caption": "The lamp room of Skerry Point", "text": "A Fresnel lens is heavy. It floats on mercury."});
     let schema = json!({"type": "object", "properties": {"question": {"type": "string"}, "answer": {"type": "string"},
         "kind": {"enum": ["what", "why"]}, "evidence": {"type": "array", "items": {"type": "string"}}}});
     let (_, first) = chat(&site, &user.to_string(), Some(schema.clone())).unwrap();
@@ -181,7 +188,8 @@ fn the_model_answers_from_the_request_and_fails_on_demand() {
     };
     let is_answer = |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|v| v["answer"].is_string());
     assert!(is_answer(&content(ChatFault::Http(Fault::Slow(Duration::from_millis(1))))));
-    for fault in [ChatFault::Malformed, ChatFault::Prose, ChatFault::Fenced, ChatFault::WrongSchema, ChatFault::Refusal] {
+    for fault in [ChatFault::Malformed, ChatFault::Prose, ChatFault::Fenced, ChatFault::WrongSchema, ChatFault::Refusal]
+    {
         assert!(!is_answer(&content(fault.clone())), "{fault:?}");
     }
     assert!(content(ChatFault::Ungrounded).contains("Zenobia"));
@@ -196,7 +204,8 @@ fn the_model_answers_from_the_request_and_fails_on_demand() {
     let site = ChatSite::start(options);
     for n in 0..4 {
         let refused = |answer: &Value| answer["choices"][0]["message"]["content"].as_str().unwrap().contains("sorry");
-        let answers: Vec<bool> = (0..3).map(|_| refused(&chat(&site, &format!("caption: {n}"), None).unwrap().1)).collect();
+        let answers: Vec<bool> =
+            (0..3).map(|_| refused(&chat(&site, &format!("caption: {n}"), None).unwrap().1)).collect();
         assert!(answers[0] && !answers[2], "{answers:?}");
     }
     let site = ChatSite::start(ChatOptions { key: Some("k".into()), schemas: false, ..ChatOptions::default() });

@@ -115,7 +115,8 @@ fn sentence(given: &Given) -> String {
 }
 
 fn asked(given: &Given) -> String {
-    let forms = ["What does this image show, and what is known about it?", "What can be said about what is shown here?"];
+    let forms =
+        ["What does this image show, and what is known about it?", "What can be said about what is shown here?"];
     forms[Stream::new(given.seed, "form").below(2) as usize].into()
 }
 

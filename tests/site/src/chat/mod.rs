@@ -195,7 +195,8 @@ fn error(status: u16, kind: &str, message: &str, param: Option<&str>) -> Reply {
 impl Chat {
     fn reply(&self, request: &Request) -> (Reply, bool) {
         if request.path == "/v1/models" {
-            let list = json!({"object": "list", "data": [{"id": "test-writer", "object": "model", "owned_by": "tests"}]});
+            let list =
+                json!({"object": "list", "data": [{"id": "test-writer", "object": "model", "owned_by": "tests"}]});
             return (Reply::json(200, &list), false);
         }
         if request.path != "/v1/chat/completions" || request.method != "POST" {
@@ -207,7 +208,10 @@ impl Chat {
             return (error(401, "invalid_request_error", "Incorrect API key provided.", None), false);
         }
         let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
-            return (error(400, "invalid_request_error", "We could not parse the JSON body of your request.", None), false);
+            return (
+                error(400, "invalid_request_error", "We could not parse the JSON body of your request.", None),
+                false,
+            );
         };
         if body["model"].as_str().is_none_or(str::is_empty) {
             return (error(400, "invalid_request_error", "you must provide a model parameter", Some("model")), false);
@@ -231,7 +235,8 @@ impl Chat {
     /// Chooses the fault of a request.
     fn fault(&self, raw: &str, body: &Value) -> Option<ChatFault> {
         let mut by_content = self.by_content.lock().expect("no thread panicked");
-        if let Some((_, times, fault)) = by_content.iter_mut().find(|(part, times, _)| *times > 0 && raw.contains(part)) {
+        if let Some((_, times, fault)) = by_content.iter_mut().find(|(part, times, _)| *times > 0 && raw.contains(part))
+        {
             *times -= 1;
             return Some(fault.clone());
         }
@@ -255,7 +260,9 @@ impl Chat {
         let long = "The answer follows. ".repeat(400_000);
         let text = match fault {
             Some(ChatFault::Malformed) => good.replacen('"', "", 1),
-            Some(ChatFault::Prose) => format!("Sure! Here is what you asked for:\n\n{good}\n\nLet me know if you need more."),
+            Some(ChatFault::Prose) => {
+                format!("Sure! Here is what you asked for:\n\n{good}\n\nLet me know if you need more.")
+            }
             Some(ChatFault::Fenced) => format!("```json\n{good}\n```"),
             Some(ChatFault::WrongSchema) => json!({"result": {"data": [1, 2, 3], "text": good}}).to_string(),
             Some(ChatFault::Ungrounded) => answer::ungrounded(body, &self.options),
@@ -286,7 +293,9 @@ impl Chat {
                 answer["usage"] = json!({"prompt_tokens": "many", "completion_tokens": -5, "total_tokens": 1e300});
             }
             Some(ChatFault::WrongBody) => answer = json!([answer]),
-            Some(ChatFault::ErrorBody) => answer = json!({"error": {"message": "The engine is overloaded.", "code": 503}}),
+            Some(ChatFault::ErrorBody) => {
+                answer = json!({"error": {"message": "The engine is overloaded.", "code": 503}})
+            }
             _ => {}
         }
         Reply::json(200, &answer)

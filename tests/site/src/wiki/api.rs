@@ -49,7 +49,8 @@ fn query(wiki: &Wiki, request: &Request, modern: bool) -> Content {
     if request.parameter("list") == "search" {
         search(wiki, request, &mut answer);
     }
-    let titles: Vec<String> = request.parameter("titles").split('|').filter(|t| !t.is_empty()).map(Into::into).collect();
+    let titles: Vec<String> =
+        request.parameter("titles").split('|').filter(|t| !t.is_empty()).map(Into::into).collect();
     if titles.len() > TITLES {
         let text = format!("Too many values supplied for parameter \"titles\". The limit is {TITLES}.");
         return Content::Value(json!({"error": {"code": "toomanyvalues", "info": text, "limit": TITLES}}));
@@ -99,7 +100,8 @@ fn query(wiki: &Wiki, request: &Request, modern: bool) -> Content {
                             let wanted = request.parameter("iiprop");
                             let wanted = if wanted.is_empty() { "timestamp|user" } else { wanted };
                             page["imagerepository"] = json!("local");
-                            page["imageinfo"] = json!([file.info(wiki.uploads(), wanted, request.number("iiurlwidth"))]);
+                            page["imageinfo"] =
+                                json!([file.info(wiki.uploads(), wanted, request.number("iiurlwidth"))]);
                         } else if title.starts_with("File:") {
                             page["imagerepository"] = json!("");
                         }
@@ -260,7 +262,8 @@ fn parse(wiki: &Wiki, request: &Request, modern: bool) -> Outcome {
             "text" => text = Some(&content),
             "revid" => parsed["revid"] = json!(article.map_or(1, |a| a.id * 10)),
             "displaytitle" => {
-                parsed["displaytitle"] = json!(format!("<span class=\"mw-page-title-main\">{}</span>", html::escaped(&title)));
+                parsed["displaytitle"] =
+                    json!(format!("<span class=\"mw-page-title-main\">{}</span>", html::escaped(&title)));
             }
             "images" => {
                 let names = images_of(wiki, &title);

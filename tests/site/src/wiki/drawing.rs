@@ -173,9 +173,7 @@ pub fn png_bomb(width: u32, height: u32) -> Vec<u8> {
     header.extend(height.to_be_bytes());
     header.extend([8, 2, 0, 0, 0]);
     let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (kind, data) in
-        [(b"IHDR", header), (b"IDAT", zeros.finish().expect("memory")), (b"IEND", Vec::new())]
-    {
+    for (kind, data) in [(b"IHDR", header), (b"IDAT", zeros.finish().expect("memory")), (b"IEND", Vec::new())] {
         let mut crc = Crc::new();
         crc.update(kind);
         crc.update(&data);

@@ -36,7 +36,12 @@ const LICENCES: [Licence; 6] = [
         "http://creativecommons.org/publicdomain/zero/1.0/deed.en",
         Some("Unknown author<span style=\"display: none;\">Unknown author</span>"),
     ),
-    ("CC BY-SA 3.0", "Creative Commons Attribution-Share Alike 3.0", "https://creativecommons.org/licenses/by-sa/3.0", None),
+    (
+        "CC BY-SA 3.0",
+        "Creative Commons Attribution-Share Alike 3.0",
+        "https://creativecommons.org/licenses/by-sa/3.0",
+        None,
+    ),
     ("GFDL", "GNU Free Documentation License", "http://www.gnu.org/copyleft/fdl.html", Some("Photo: L. Brandt")),
 ];
 

@@ -47,7 +47,9 @@ impl Hostile {
             places, counts one, two, three, four, five, six, seven, and ends only when nobody can doubt any more that \
             it is long enough to be kept by every reader.";
         let figure = |address: &str, caption: &str| {
-            format!("<figure typeof=\"mw:File/Thumb\"><a><img src=\"{address}\"></a><figcaption>{caption}</figcaption></figure>\n")
+            format!(
+                "<figure typeof=\"mw:File/Thumb\"><a><img src=\"{address}\"></a><figcaption>{caption}</figcaption></figure>\n"
+            )
         };
         let section = |title: &str, inner: &str| {
             format!("<div class=\"mw-heading mw-heading2\"><h2 id=\"x\">{title}</h2></div>\n<p>{prose}</p>\n{inner}\n")
@@ -125,8 +127,10 @@ pub(super) fn files() -> Vec<(&'static str, Vec<u8>)> {
     let plain = RgbImage::from_fn(320, 240, |x, y| Rgb([(x / 2) as u8, y as u8, ((x * y) / 400) as u8]));
     let (png, jpeg) = (drawing::png(&plain), drawing::jpeg(&plain));
     let svg = |inner: &str| {
-        format!("<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" \
-            width=\"300\" height=\"200\">{inner}<rect width=\"90\" height=\"60\" fill=\"red\"/></svg>")
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" \
+            width=\"300\" height=\"200\">{inner}<rect width=\"90\" height=\"60\" fill=\"red\"/></svg>"
+        )
         .into_bytes()
     };
     let entities: String = (1..10).fold("<!ENTITY a0 \"lollollol\">".to_string(), |text, level| {

@@ -42,9 +42,8 @@ fn section_html(html: &mut String, article: &Article, section: &ArticleSection, 
         Headings::Wrapped => html.push_str(&format!(
             "<div class=\"mw-heading mw-heading{level}\"><h{level} id=\"{id}\">{title}</h{level}>{edit}</div>\n"
         )),
-        Headings::Old => html.push_str(&format!(
-            "<h{level}><span class=\"mw-headline\" id=\"{id}\">{title}</span>{edit}</h{level}>\n"
-        )),
+        Headings::Old => html
+            .push_str(&format!("<h{level}><span class=\"mw-headline\" id=\"{id}\">{title}</span>{edit}</h{level}>\n")),
     }
     let is = |style: FigureStyle| section.figures.iter().filter(move |figure| figure.style == style);
     for figure in is(FigureStyle::Infobox) {
