@@ -1,2 +1,11 @@
 //! Training sets of conversations: pools, mixes, filters, balance, and what is in them.
+//!
+//! - [`select`]: thresholds per source and ratios of kinds, on plain summaries of entries;
+//! - [`system_prompts`]: response-format prompts for sources with short answers.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod names;
+pub mod select;
+pub mod system_prompts;
+
+pub use names::source_key;
