@@ -1,6 +1,6 @@
 //! The tune conversations of an arm with a mix: chosen once among those of the study, and kept in the cache.
 //!
-//! `CACHE/mixes/<key>/` holds `tune.jsonl` and `manifest.json`. The key is a digest of the mix, the contents of the file of
+//! `CACHE/mixes/<key>/` holds the conversations, the manifest of the mix, and `record.json`, which runs refer to. The key is a digest of the mix, the contents of the file of
 //! conversations and the version of this code, so that all studies and processes share it.
 
 use crate::data::DataDirectory;
@@ -10,11 +10,11 @@ use crate::machine::lease::Lease;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::study::ArmMix;
-use burgess_base::checksums::{self, Verification};
+use burgess_base::checksums;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_mix::mix::{Mix, MixSource};
 use burgess_mix::pool::PoolSpec;
-use burgess_mix::{Manifest, MixTable, Step};
+use burgess_mix::{DATA_FILE, Manifest, MixPlan, MixTable, Step, WriteOptions};
 use burgess_world::dataset::WorldSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,8 +23,6 @@ use std::path::{Path, PathBuf};
 
 /// Version of the cached files; it must change when the same mix gives other conversations.
 const VERSION: u32 = 1;
-/// Name of the file of conversations.
-const TUNE: &str = "tune.jsonl";
 /// Name of the record of the choice.
 const RECORD: &str = "record.json";
 
@@ -71,25 +69,21 @@ impl MixRecord {
 pub fn open(mix: &Mix, data: &DataDirectory, progress: &Progress) -> Result<MixedTune> {
     check_file(&data.tune)?;
     let cache = paths::cache()?;
-    let tune = DigestCache::open(&cache, &data.dir)?.files(&[(TUNE.to_string(), data.tune.clone())], progress)?;
+    let tune = DigestCache::open(&cache, &data.dir)?.files(&[("tune".to_string(), data.tune.clone())], progress)?;
     let key = digest::of_value(&("burgess-mix", VERSION, mix, &tune))?;
     let dir = cache.join("mixes").join(&key);
     let usable = || -> Result<bool> {
-        if !dir.is_dir() {
+        // Written last: without it, the mix is not finished, and is continued.
+        if !dir.join(RECORD).is_file() {
             return Ok(false);
         }
-        match checksums::damaged(&dir, &verification_record(&key)?) {
-            Ok((Verification::Matches, bad)) if bad.is_empty() => Ok(true),
-            Ok((_, bad)) => {
-                let first = bad.first().map_or(checksums::FILE, String::as_str);
-                progress.line(&format!("note: {} is damaged: the mix is made again", dir.join(first).display()));
-                Ok(false)
-            }
-            Err(e) => {
-                progress.line(&format!("note: {e}; the mix is made again"));
-                Ok(false)
-            }
-        }
+        let damage = match checksums::damaged(&dir, &verification_record(&key)?) {
+            Ok((_, bad)) if bad.is_empty() => return Ok(true),
+            Ok((_, bad)) => format!("{} is damaged", dir.join(bad.first().map_or("", String::as_str)).display()),
+            Err(e) => e.to_string(),
+        };
+        progress.line(&format!("note: {damage}; the mix is made again"));
+        Ok(false)
     };
     if !usable()? {
         let mut told = false;
@@ -105,33 +99,36 @@ pub fn open(mix: &Mix, data: &DataDirectory, progress: &Progress) -> Result<Mixe
         outcome?;
     }
     let record: MixRecord = atomic::read_json(&dir.join(RECORD))?;
-    Ok(MixedTune { file: dir.join(TUNE), record })
+    Ok(MixedTune { file: dir.join(DATA_FILE), record })
 }
 
-/// Chooses the conversations and writes them to `dir`, which replaces a damaged one.
+/// Chooses the conversations and writes them to `dir`; an interrupted choice is continued, a damaged one made again.
 fn make(mix: &Mix, data: &DataDirectory, dir: &Path, progress: &Progress) -> Result<()> {
-    let bar = progress.bar("choosing the conversations of a mix", 0);
-    if dir.is_dir() {
+    if dir.join(RECORD).is_file() {
         std::fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
     }
     let images = Some(data.dir.clone());
     let pool = PoolSpec { images, ..PoolSpec::new(data.tune.to_string_lossy()) };
     let mix = Mix { pools: vec![pool], ..mix.clone() };
-    atomic::create_dir_with(dir, |tmp| {
-        let mut step = |_: Step| {};
-        let plan = mix.plan(tmp, &mut step)?;
-        for line in plan.problems().lines() {
-            progress.line(&format!("note: {}: {line}", data.tune.display()));
-        }
-        if plan.is_empty() {
-            return Err(Error::failed("the mix leaves no conversation")
-                .hint("relax its rules: the table of `burgess data mix --dry-run` shows what each leaves"));
-        }
-        let manifest: Manifest = plan.write(tmp, &mut step)?;
-        let record = record(&tmp.join(TUNE), &manifest)?;
-        atomic::write_json(&tmp.join(RECORD), &record)?;
-        checksums::record_all(tmp)
-    })?;
+    let bar = progress.bar("choosing the conversations of a mix", 0);
+    let mut step = |step: Step| match step {
+        Step::Reading { entries, .. } => bar.set(entries, 0),
+        Step::Writing { entries, of } => bar.set(entries, of),
+    };
+    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    let plan = mix.plan(&MixPlan::work_directory(dir), &mut step)?;
+    for line in plan.problems().lines() {
+        progress.line(&format!("note: {}: {line}", data.tune.display()));
+    }
+    if plan.is_empty() {
+        return Err(Error::failed("the mix leaves no conversation")
+            .hint("relax its rules: the table of `burgess data mix --dry-run` shows what each leaves"));
+    }
+    let options = WriteOptions { name: "tune".into(), ..WriteOptions::default() };
+    let written = plan.write(dir, &options, &mut step)?;
+    let record = record(&dir.join(DATA_FILE), &written.manifest)?;
+    atomic::write_json(&dir.join(RECORD), &record)?;
+    checksums::record_all(dir)?;
     bar.done("chose the conversations of a mix");
     Ok(())
 }

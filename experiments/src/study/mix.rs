@@ -64,7 +64,7 @@ impl ArmMix {
         }
         let filters = &mix.filters;
         let reads_images = [
-            ("missing_images", filters.missing_images != burgess_mix::KeepOrDrop::default()),
+            ("missing_images", filters.missing_images != burgess_mix::mix::KeepOrDrop::default()),
             ("duplicate_images", filters.duplicate_images.is_some()),
             ("leaks", filters.leaks.is_some()),
         ];
