@@ -414,7 +414,7 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         let ratios = MixTable::from_published(&Mix::builtin("cambrian-ratio-5")?)?;
-        assert!(ratios.text().contains("ocr        27.22  366,006  3,494,000  366,006"), "{}", ratios.text());
+        assert!(ratios.text().contains("27.22  366,006  3,494,000  366,006"), "{}", ratios.text());
         let curve = MixTable::from_published(&Mix::builtin("cambrian-10m-t150k")?)?;
         let (before, after) = (curve.curve(false), curve.curve(true));
         assert_eq!(before.last().map(|(name, sum)| (name.as_str(), *sum)), Some(("DVQA", 9_745_500)));

@@ -134,8 +134,8 @@ mod tests {
     }
 
     /// Texts of 60 words of which the last `changed` differ from the first text.
-    fn variant(changed: usize) -> Vec<u64> {
-        (0..60).map(|i| mix(if i < 60 - changed { i } else { 1000 * changed as u64 + i })).collect()
+    fn variant(changed: u64) -> Vec<u64> {
+        (0..60).map(|i| mix(if i < 60 - changed { i } else { 1000 * changed + i })).collect()
     }
 
     #[test]
@@ -145,10 +145,8 @@ mod tests {
             let first = variant(0);
             for changed in 0..60 {
                 let other = variant(changed);
-                let (jaccard, estimate) = (
-                    exact(&first, &other, length),
-                    similarity(&minhash.signature(&first), &minhash.signature(&other)),
-                );
+                let (jaccard, estimate) =
+                    (exact(&first, &other, length), similarity(&minhash.signature(&first), &minhash.signature(&other)));
                 // Four standard errors.
                 let error = 4.0 * (jaccard * (1.0 - jaccard) / PERMUTATIONS as f64).sqrt();
                 assert!((jaccard - estimate).abs() <= error + 1e-9, "{length} {changed}: {jaccard} {estimate}");

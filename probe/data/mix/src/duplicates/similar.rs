@@ -100,7 +100,8 @@ impl SimilarTexts {
                 }
             }
         }
-        let later = (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).filter(|text| groups.first(*text) != *text);
+        let later =
+            (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).filter(|text| groups.first(*text) != *text);
         let mut removed: Vec<u32> = later.filter_map(|text| self.entries.get(text as usize)).copied().collect();
         removed.sort_unstable();
         Ok(removed)
@@ -180,7 +181,8 @@ mod tests {
         let text = |changed: usize, of: &str| -> String {
             (0..40).map(|i| if i < changed { format!("{of}x{i} ") } else { format!("{of}{i} ") }).collect()
         };
-        let texts = [text(0, "a"), text(0, "b"), text(1, "a"), text(2, "a"), text(30, "a"), text(0, "b"), String::new()];
+        let texts =
+            [text(0, "a"), text(0, "b"), text(1, "a"), text(2, "a"), text(30, "a"), text(0, "b"), String::new()];
         let minhash = MinHash::new(3);
         let mut found = SimilarTexts::create(0.8, dir.path())?;
         for (i, text) in texts.iter().enumerate() {

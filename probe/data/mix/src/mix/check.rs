@@ -51,7 +51,12 @@ impl Mix {
                 return Err(wrong("name", e));
             }
             if let Some(first) = names.insert(source_key(&source.name), at) {
-                let e = Error::usage(format!("the source `{}` is listed as number {} and {}", source.name, first + 1, at + 1));
+                let e = Error::usage(format!(
+                    "the source `{}` is listed as number {} and {}",
+                    source.name,
+                    first + 1,
+                    at + 1
+                ));
                 return Err(wrong("name", e.hint("remove one of the two")));
             }
             if source.kind.as_ref().is_some_and(|kind| kind.trim().is_empty()) {
@@ -117,11 +122,12 @@ impl Mix {
         for code in &filters.languages {
             if whatlang::Lang::from_code(code).is_none() {
                 let codes: Vec<&str> = whatlang::Lang::all().iter().map(|lang| lang.code()).collect();
-                let e = expected("languages", format!("`{code}`"), "a code of ISO 639-3 such as eng or deu")
-                    .hint(match whatlang::Lang::all().iter().find(|l| l.eng_name().eq_ignore_ascii_case(code)) {
+                let e = expected("languages", format!("`{code}`"), "a code of ISO 639-3 such as eng or deu").hint(
+                    match whatlang::Lang::all().iter().find(|l| l.eng_name().eq_ignore_ascii_case(code)) {
                         Some(lang) => format!("write `{}`", lang.code()),
                         None => format!("known: {}", codes.join(", ")),
-                    });
+                    },
+                );
                 return Err(WrongValue::new(&["filters", "languages"], e));
             }
         }

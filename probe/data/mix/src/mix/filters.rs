@@ -139,13 +139,7 @@ pub struct Duplicates {
 
 impl Default for Duplicates {
     fn default() -> Self {
-        Self {
-            how: Comparison::Exact,
-            similarity: 0.8,
-            shingle: 3,
-            images: ImageIdentity::Same,
-            within_source: false,
-        }
+        Self { how: Comparison::Exact, similarity: 0.8, shingle: 3, images: ImageIdentity::Same, within_source: false }
     }
 }
 

@@ -175,9 +175,7 @@ impl Mix {
             .map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())).hint("save it as UTF-8"))?;
         let mut mix = Self::read(text.strip_prefix('\u{feff}').unwrap_or(&text), &path.display().to_string())?;
         if let Some(dir) = path.parent() {
-            for pool in &mut mix.pools {
-                pool.relative_to(dir);
-            }
+            mix.pools = mix.pools.into_iter().map(|pool| pool.below(dir)).collect();
             for benchmark in mix.filters.leaks.iter_mut().flat_map(|leaks| leaks.benchmarks.values_mut()) {
                 *benchmark = dir.join(&*benchmark);
             }

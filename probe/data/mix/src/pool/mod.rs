@@ -167,6 +167,42 @@ impl Pool {
         Ok(report)
     }
 
+    /// Calls `each` with the entries of one file at these offsets, which are sorted, without a copy of them.
+    ///
+    /// # Errors
+    /// As [`Pool::read_at`].
+    pub fn read_file_at(
+        &self,
+        file: u32,
+        offsets: &[u64],
+        each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<ScanReport> {
+        let Some(known) = self.files.get(file as usize) else {
+            return Err(Error::failed(format!("the pool has no file number {file}")));
+        };
+        let defaults = FileDefaults {
+            file,
+            name: known.path.display().to_string(),
+            source: self.spec.source.clone(),
+            folder: known.folder.clone(),
+            kind: self.spec.kind.clone(),
+        };
+        let mut report = ScanReport { files: 1, ..ScanReport::default() };
+        let mut entries = |block: &Block, defaults: &FileDefaults, ()| block_entries(block, defaults, each);
+        let outcome = self.read_file(known, &defaults, Some(offsets), &|_, _| (), &mut entries, &mut report)?;
+        if report.entries != offsets.len() as u64 {
+            let what = outcome.err().map_or_else(String::new, |what| format!(": {what}"));
+            return Err(Error::failed(format!(
+                "{} of {} conversations of {} are not found again{what}",
+                (offsets.len() as u64).saturating_sub(report.entries),
+                offsets.len(),
+                known.path.display()
+            ))
+            .hint("read the pool again from the beginning: its files changed while they were read"));
+        }
+        Ok(report)
+    }
+
     /// Reads all files, or those that have wanted entries.
     fn read<T: Send>(
         &self,

@@ -109,11 +109,9 @@ impl EntryFilters {
 
     /// Whether a rating is below its smallest value, or absent where that is not allowed.
     fn badly_rated(&self, entry: &Entry<'_>) -> bool {
-        self.filters.ratings.iter().any(|(name, least)| {
-            match entry.ratings.get(name).and_then(|rating| rating.least) {
-                Some(rating) => f64::from(rating) < *least,
-                None => self.filters.unrated == KeepOrDrop::Drop,
-            }
+        self.filters.ratings.iter().any(|(name, least)| match entry.ratings.get(name).and_then(|rating| rating.least) {
+            Some(rating) => f64::from(rating) < *least,
+            None => self.filters.unrated == KeepOrDrop::Drop,
         })
     }
 }

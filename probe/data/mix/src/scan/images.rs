@@ -1,7 +1,8 @@
 //! The images of entries: whether their files exist, and their difference hashes.
 
+use crate::image_bytes::read_images;
 use crate::mix::{Filters, KeepOrDrop};
-use crate::pool::{PoolImage, read_images};
+use crate::pool::PoolImage;
 use burgess_base::skipped::{SkippedEntry, SkippedReport};
 use burgess_base::{Result, text};
 use burgess_bench::ImageLocation;

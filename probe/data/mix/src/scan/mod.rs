@@ -18,6 +18,7 @@ use images::{ImageStage, WaitingImages, duplicate_images};
 use registry::Origin;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 /// What is remembered of an entry.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,29 @@ pub struct Record {
 const HAS_IMAGE: u8 = 1;
 
 impl Record {
+    /// Length of a record in a file, in bytes.
+    pub const BYTES: usize = 16;
+
+    /// Returns the record as it stands in a file.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let [a, b, c, d, e, f, g, h] = self.offset.to_le_bytes();
+        let [i, j, k, l] = self.bytes.to_le_bytes();
+        let [m, n] = self.group.to_le_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, self.state, self.flags]
+    }
+
+    /// Reads a record from a file.
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, state, flags] = bytes;
+        Self {
+            offset: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            bytes: u32::from_le_bytes([i, j, k, l]),
+            group: u16::from_le_bytes([m, n]),
+            state,
+            flags,
+        }
+    }
+
     /// Returns whether no rule has left it out.
     pub fn is_alive(&self) -> bool {
         self.state == 0
@@ -177,7 +201,7 @@ pub fn scan(mix: &Mix, pools: &[Pool], scratch: &Path, progress: &mut dyn FnMut(
         duplicates: rule.map(|rule| (rule, MinHash::new(words_of_shingle(rule)))),
         images: images.is_some(),
     };
-    let registry = std::sync::RwLock::new(Registry::new(mix)?);
+    let registry = RwLock::new(Registry::new(mix)?);
     let mut scan = Scan {
         records: Vec::new(),
         files: Vec::new(),
@@ -186,12 +210,11 @@ pub fn scan(mix: &Mix, pools: &[Pool], scratch: &Path, progress: &mut dyn FnMut(
         unreadable: SkippedReport::default(),
         notes: Vec::new(),
     };
-    let poisoned = std::sync::PoisonError::into_inner;
     let drop_unlisted = mix.unlisted == KeepOrDrop::Drop;
     let mut read_bytes = 0u64;
     for (at, pool) in (0u32..).zip(pools) {
         let report = pool.scan_map(
-            &|entry| reader.read(pool, &registry.read().unwrap_or_else(std::sync::PoisonError::into_inner), entry),
+            &|entry| reader.read(pool, &registry.read().unwrap_or_else(PoisonError::into_inner), entry),
             &mut |scanned: Scanned| {
                 let number = u32::try_from(scan.records.len()).ok().filter(|number| *number < u32::MAX);
                 let number = number.ok_or_else(|| {
@@ -203,7 +226,7 @@ pub fn scan(mix: &Mix, pools: &[Pool], scratch: &Path, progress: &mut dyn FnMut(
                 }
                 let group = match scanned.group {
                     Ok(group) => group,
-                    Err(origin) => registry.write().unwrap_or_else(poisoned).register(origin),
+                    Err(origin) => registry.write().unwrap_or_else(PoisonError::into_inner).register(origin),
                 };
                 let mut record = Record {
                     offset: scanned.offset,
@@ -213,7 +236,7 @@ pub fn scan(mix: &Mix, pools: &[Pool], scratch: &Path, progress: &mut dyn FnMut(
                     flags: if scanned.has_image { HAS_IMAGE } else { 0 },
                 };
                 let (source, name) = if drop_unlisted || scanned.images.is_some() || scanned.text.is_some() {
-                    let registry = registry.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let registry = registry.read().unwrap_or_else(PoisonError::into_inner);
                     let index = registry.groups.get(usize::from(group)).map_or(0, |group| group.source);
                     let source = registry.sources.get(index);
                     if drop_unlisted && source.is_some_and(|source| !source.listed) {
@@ -248,7 +271,7 @@ pub fn scan(mix: &Mix, pools: &[Pool], scratch: &Path, progress: &mut dyn FnMut(
         scan.reports.push(report);
     }
     progress(scan.records.len() as u64, read_bytes);
-    scan.registry = registry.into_inner().unwrap_or_else(poisoned);
+    scan.registry = registry.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(stage) = &mut images {
         stage.flush();
         scan.remove(std::mem::take(&mut stage.missing), Rule::MissingImages);

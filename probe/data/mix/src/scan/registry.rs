@@ -110,6 +110,11 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Returns the kind that the mix or the catalogue states for a source.
+    pub fn kind_of(&self, source: usize) -> Option<&str> {
+        self.kinds.get(source)?.as_deref()
+    }
+
     /// Returns the group of an entry, if its origin occurred before.
     pub fn known(&self, entry: &Entry<'_>) -> Result<u16, Origin> {
         let origin = Origin {
