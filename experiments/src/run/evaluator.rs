@@ -17,6 +17,7 @@ use crate::study::{Arm, ArmMix, EvaluatorConfig, FeatureSourceKind, Freeze};
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
+use burgess_probe::data::Examples;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ fn read_mixed(
     let mut mixed: Vec<MixedSet> = Vec::new();
     for arm in arms {
         let Some(mix) = arm.mix.as_ref().filter(|mix| mixed.iter().all(|known| known.mix != **mix)) else { continue };
-        let read = || -> Result<MixedSet> {
+        let mut read = || -> Result<MixedSet> {
             let chosen = mixes::open(mix.rules()?, data, progress)?;
             let (chat, tokenizer) = (&llm.chat, &llm.tokenizer);
             let examples = examples::read(&chosen.file, None, evaluator.share, chat, tokenizer, images, progress)?;

@@ -57,7 +57,7 @@ mod tests {
             count,
             prompted: false,
         };
-        let check = |pool: Vec<PoolSource>, benchmarks: &[&str]| {
+        let checked = |pool: Vec<PoolSource>, benchmarks: &[&str]| {
             let spec = WorldSpec {
                 seed: 0,
                 align: 1,
@@ -67,9 +67,9 @@ mod tests {
                 pool,
                 open_questions: 0,
             };
-            super::check(&spec, &benchmarks.iter().map(ToString::to_string).collect::<Vec<_>>())
+            check(&spec, &benchmarks.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        assert!(check(vec![source("a", "OCR", 1), source("b", "OCR", 1)], &["nano-mme"]).is_ok());
+        assert!(checked(vec![source("a", "OCR", 1), source("b", "OCR", 1)], &["nano-mme"]).is_ok());
         for (pool, benchmarks, said) in [
             (vec![source("../a", "OCR", 1)], vec![], "source 1 of `pool`"),
             (vec![source("a", "OCR", 1), source("A", "OCR", 1)], vec![], "listed twice"),
@@ -77,7 +77,7 @@ mod tests {
             (vec![source("a", "OCR", 0)], vec![], "`count` = 0 of a"),
             (vec![], vec![OPEN], "no open questions"),
         ] {
-            let e = check(pool, &benchmarks).expect_err(said);
+            let e = checked(pool, &benchmarks).expect_err(said);
             assert!(e.exit_code() == 2 && e.hint_text().is_some() && e.to_string().contains(said), "{e}");
         }
     }
