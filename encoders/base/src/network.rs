@@ -83,9 +83,15 @@ mod tests {
 
     #[test]
     fn public_addresses_are_those_of_the_internet() {
-        for address in
-            ["1.1.1.1", "93.184.216.34", "172.32.0.1", "100.128.0.1", "192.1.0.1", "2606:4700::1111", "64:ff9b::808:808"]
-        {
+        for address in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "172.32.0.1",
+            "100.128.0.1",
+            "192.1.0.1",
+            "2606:4700::1111",
+            "64:ff9b::808:808",
+        ] {
             assert!(address.parse().is_ok_and(is_public), "{address}");
         }
         for address in [

@@ -26,7 +26,8 @@ impl Address {
     pub fn parse(address: &str) -> Result<Self, FetchFailure> {
         let bad = |why: String| {
             let shown = text::excerpt(address, 200);
-            let error = Error::failed(format!("`{shown}` {why}")).hint("write an address such as https://example.org/a");
+            let error =
+                Error::failed(format!("`{shown}` {why}")).hint("write an address such as https://example.org/a");
             FetchFailure::new(FailureReason::BadAddress, address, error)
         };
         if address.len() > MAX_LENGTH {

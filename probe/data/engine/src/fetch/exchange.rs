@@ -73,7 +73,9 @@ impl Exchange {
                 let pem = burgess_base::files::read(path, 16 << 20).with_context(step)?;
                 let mut found = Vec::new();
                 for item in parse_pem(&pem) {
-                    if let PemItem::Certificate(one) = item.map_err(|e| Error::failed(e.to_string())).with_context(step)? {
+                    if let PemItem::Certificate(one) =
+                        item.map_err(|e| Error::failed(e.to_string())).with_context(step)?
+                    {
                         found.push(one);
                     }
                 }

@@ -65,10 +65,7 @@ impl FailureReason {
 
     /// Whether the same request may succeed later, so that work that lacks it should not count as finished.
     pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::TooManyRequests | Self::ServerError | Self::Connection | Self::TooSlow | Self::UnknownHost
-        )
+        matches!(self, Self::TooManyRequests | Self::ServerError | Self::Connection | Self::TooSlow | Self::UnknownHost)
     }
 
     /// Whether every further request would fail for the same reason, so that work must stop.

@@ -239,7 +239,8 @@ impl Client {
             return self.arrive(address, answer, body.unwrap_or_default(), true);
         }
         if self.policy.offline {
-            let error = Error::failed("it is not in the cache, and `offline` is set").hint("fetch it without `offline`");
+            let error =
+                Error::failed("it is not in the cache, and `offline` is set").hint("fetch it without `offline`");
             return Err(FetchFailure::new(FailureReason::Offline, address.as_str(), error));
         }
         if let Err(e) = self.policy.check_contact_for(&address.host, address.port) {

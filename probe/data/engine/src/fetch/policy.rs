@@ -116,7 +116,9 @@ impl FetchPolicy {
     /// IPv6 in brackets.
     pub fn allows(&self, host: &str, port: u16) -> bool {
         let named = format!("{host}:{port}");
-        self.allow_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(&named))
+        self.allow_hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(&named))
     }
 
     /// Checks that a host may be asked without a contact.

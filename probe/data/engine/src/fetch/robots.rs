@@ -43,9 +43,7 @@ impl Robots {
             }
             Self::Rules(rules) => match guard::third_party("robots.txt", || rules.allowed(url)) {
                 Ok(true) => Ok(()),
-                Ok(false) => {
-                    Err((FailureReason::Robots, "robots.txt of the server disallows this address".into()))
-                }
+                Ok(false) => Err((FailureReason::Robots, "robots.txt of the server disallows this address".into())),
                 Err(e) => Err((FailureReason::Robots, e.to_string())),
             },
         }

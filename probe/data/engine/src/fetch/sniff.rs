@@ -83,10 +83,7 @@ impl Content {
 
     /// Whether it is an image that can be decoded, or drawn from SVG.
     pub fn is_image(self) -> bool {
-        matches!(
-            self,
-            Self::Jpeg | Self::Png | Self::Gif | Self::WebP | Self::Tiff | Self::Bmp | Self::Svg
-        )
+        matches!(self, Self::Jpeg | Self::Png | Self::Gif | Self::WebP | Self::Tiff | Self::Bmp | Self::Svg)
     }
 
     /// Returns the name in lower case.

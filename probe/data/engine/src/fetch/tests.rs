@@ -52,13 +52,19 @@ fn answers_are_cached_confirmed_and_renewed() {
     let new = |policy: &FetchPolicy| Client::new(policy, dir.path()).unwrap();
     let first = new(&fresh);
     let got = first.get(&server.url("/moved")).unwrap();
-    assert_eq!((got.bytes.as_slice(), got.cached, got.url.as_str()), (&b"tagged"[..], false, server.url("/tagged").as_str()));
+    assert_eq!(
+        (got.bytes.as_slice(), got.cached, got.url.as_str()),
+        (&b"tagged"[..], false, server.url("/tagged").as_str())
+    );
     assert_eq!(got.content_type.as_deref(), Some("text/plain"));
     assert_eq!(first.get(&server.url("/packed")).unwrap().bytes, b"unpacked");
     assert_eq!(first.get(&server.url("/dated")).unwrap().bytes, b"dated 0");
     assert_eq!(reason(first.get(&server.url("/absent"))), FailureReason::NotFound);
     let sent = server.requests();
-    assert!(sent.iter().all(|seen| seen.head.contains("user-agent: burgess/") && seen.head.contains("accept-encoding: gzip")));
+    assert!(
+        sent.iter()
+            .all(|seen| seen.head.contains("user-agent: burgess/") && seen.head.contains("accept-encoding: gzip"))
+    );
     // A second process asks nothing, not even for robots.txt, whose absence is known.
     let second = new(&fresh);
     assert!(second.get(&server.url("/moved")).unwrap().cached);
