@@ -61,17 +61,21 @@ fn read(response: Response<Body>, limit: u64) -> Result<Vec<u8>, ReadError> {
 /// Makes the error of a failure below HTTP: name resolution, connection, TLS, time limit.
 fn broken(error: &ureq::Error, address: &str) -> ChatError {
     let host = host_of(address);
-    let is_time = |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock);
+    let is_time =
+        |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock);
     match error {
-        ureq::Error::Timeout(_) => ChatError::new(ChatErrorKind::Timeout, format!("{host} did not reply in time ({error})"))
-            .with_hint("raise `timeout_seconds`, or set `max_tokens`"),
+        ureq::Error::Timeout(_) => {
+            ChatError::new(ChatErrorKind::Timeout, format!("{host} did not reply in time ({error})"))
+                .with_hint("raise `timeout_seconds`, or set `max_tokens`")
+        }
         ureq::Error::Io(e) if is_time(e) => {
             ChatError::new(ChatErrorKind::Timeout, format!("{host} did not reply in time ({e})"))
                 .with_hint("raise `timeout_seconds`, or set `max_tokens`")
         }
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-            ChatError::new(ChatErrorKind::NotFound, format!("no secure connection to {host}: {error}"))
-                .with_hint("check the address; behind a proxy that opens connections, set SSL_CERT_FILE to its certificates")
+            ChatError::new(ChatErrorKind::NotFound, format!("no secure connection to {host}: {error}")).with_hint(
+                "check the address; behind a proxy that opens connections, set SSL_CERT_FILE to its certificates",
+            )
         }
         ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             ChatError::new(ChatErrorKind::NotFound, format!("requesting {host}: {error}"))
@@ -110,8 +114,11 @@ fn refused(response: Response<Body>, address: &str) -> ChatError {
     let (kind, hint) = match status {
         _ if status.is_redirection() => {
             message += &format!(" (to {location})");
-            (ChatErrorKind::NotFound, "set `url` to the address where the server is: redirects are not followed, because \
-              they would carry the key elsewhere")
+            (
+                ChatErrorKind::NotFound,
+                "set `url` to the address where the server is: redirects are not followed, because \
+              they would carry the key elsewhere",
+            )
         }
         StatusCode::UNAUTHORIZED => {
             (ChatErrorKind::Unauthorized, "check the key in the environment variable that `key_variable` names")
@@ -131,7 +138,9 @@ fn refused(response: Response<Body>, address: &str) -> ChatError {
             (ChatErrorKind::Server, "start again later")
         }
         StatusCode::GATEWAY_TIMEOUT => (ChatErrorKind::Timeout, "set `max_tokens`, or use fewer workers"),
-        _ if status.is_server_error() => (ChatErrorKind::Server, "the server failed: look at its log, start again later"),
+        _ if status.is_server_error() => {
+            (ChatErrorKind::Server, "the server failed: look at its log, start again later")
+        }
         _ => (ChatErrorKind::Refused, "change the request as the server's message says"),
     };
     let param = Some(field("param")).filter(|p| !p.is_empty());

@@ -228,7 +228,8 @@ impl ChatClient {
 
 /// Makes the header with the key, which is marked as a secret.
 fn header_of(endpoint: &Endpoint, secret: &str) -> Result<(HeaderName, HeaderValue)> {
-    let wrong = || Error::usage("the key cannot be sent in an HTTP header").hint("check `key_header`, copy the key again");
+    let wrong =
+        || Error::usage("the key cannot be sent in an HTTP header").hint("check `key_header`, copy the key again");
     let name = HeaderName::from_bytes(endpoint.key_header.to_lowercase().as_bytes()).map_err(|_| wrong())?;
     let text = match name == ureq::http::header::AUTHORIZATION {
         true => format!("Bearer {secret}"),

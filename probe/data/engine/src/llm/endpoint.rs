@@ -146,10 +146,9 @@ impl Endpoint {
         if !(1..=100).contains(&self.attempts) {
             return wrong("attempts", self.attempts.to_string(), "between 1 and 100");
         }
-        for (key, value) in [
-            ("first_wait_seconds", self.first_wait_seconds),
-            ("longest_wait_seconds", self.longest_wait_seconds),
-        ] {
+        for (key, value) in
+            [("first_wait_seconds", self.first_wait_seconds), ("longest_wait_seconds", self.longest_wait_seconds)]
+        {
             if !(0.0..=86_400.0).contains(&value) {
                 return wrong(key, value.to_string(), "between 0 and 86400");
             }
@@ -204,12 +203,15 @@ impl Endpoint {
         let Some(name) = &self.key_variable else { return Ok(None) };
         let key = std::env::var(name).unwrap_or_default().trim().to_string();
         if key.is_empty() {
-            return Err(Error::usage(format!("the environment variable {name}, which should hold the key, is not set"))
-                .hint(format!("set it: export {name}=…, or remove `key_variable` if the server needs no key")));
+            return Err(Error::usage(format!(
+                "the environment variable {name}, which should hold the key, is not set"
+            ))
+            .hint(format!("set it: export {name}=…, or remove `key_variable` if the server needs no key")));
         }
         if !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Error::usage(format!("the key in {name} holds spaces or control characters"))
-                .hint("copy it again"));
+            return Err(
+                Error::usage(format!("the key in {name} holds spaces or control characters")).hint("copy it again")
+            );
         }
         Ok(Some(key))
     }

@@ -87,7 +87,8 @@ impl ScriptedServer {
 
 fn good(text: &str) -> Scripted {
     let usage = json!({"prompt_tokens": 7, "completion_tokens": 3});
-    let body = json!({"model": "m-1", "choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage});
+    let body =
+        json!({"model": "m-1", "choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage});
     Scripted::Json("200 OK", "", body)
 }
 
@@ -99,7 +100,10 @@ fn endpoint(url: &str) -> Endpoint {
     Endpoint { first_wait_seconds: 0.001, longest_wait_seconds: 0.01, timeout_seconds: 5.0, ..Endpoint::new(url, "m") }
 }
 
-fn ask(script: Vec<Scripted>, change: impl FnOnce(&mut Endpoint)) -> Result<(Result<ChatReply, ChatError>, Vec<(String, Value)>)> {
+fn ask(
+    script: Vec<Scripted>,
+    change: impl FnOnce(&mut Endpoint),
+) -> Result<(Result<ChatReply, ChatError>, Vec<(String, Value)>)> {
     let server = ScriptedServer::start(script)?;
     let mut endpoint = endpoint(&server.url);
     change(&mut endpoint);
@@ -144,7 +148,11 @@ fn what_does_not_pass_is_reported_at_once() -> Result<()> {
         (failing("402 Payment Required", "", ""), NoCredit, "402"),
         (Scripted::Endless, TooLarge, "2048"),
         (failing("429 Too Many Requests", "retry-after: 3600\r\n", "later"), RateLimited, "3600"),
-        (Scripted::Json("422 Unprocessable", "", json!({"detail": [{"msg": "field required"}]})), Refused, "field required"),
+        (
+            Scripted::Json("422 Unprocessable", "", json!({"detail": [{"msg": "field required"}]})),
+            Refused,
+            "field required",
+        ),
         (Scripted::Raw(b"HTTP/1.1 418 x\r\n\r\n<html>\x1b[31mteapot".to_vec()), Refused, "teapot"),
     ];
     for (response, kind, part) in table {
@@ -157,7 +165,8 @@ fn what_does_not_pass_is_reported_at_once() -> Result<()> {
     let (reply, _) = ask(vec![Scripted::Silent(300)], |e| (e.timeout_seconds, e.attempts) = (0.05, 1))?;
     assert_eq!(reply.expect_err("time").kind, Timeout);
     let closed = endpoint("http://127.0.0.1:9/v1");
-    let error = ChatClient::new(&Endpoint { attempts: 2, ..closed })?.chat(&ChatRequest::default()).expect_err("port 9");
+    let error =
+        ChatClient::new(&Endpoint { attempts: 2, ..closed })?.chat(&ChatRequest::default()).expect_err("port 9");
     assert_eq!((error.kind, error.attempts), (Connection, 2), "{error}");
     Ok(())
 }
@@ -176,7 +185,10 @@ fn requests_are_changed_for_servers_that_do_not_know_a_field() -> Result<()> {
     ];
     let server = ScriptedServer::start(script)?;
     let client = ChatClient::new(&Endpoint { max_tokens: Some(9), seed: Some(3), ..endpoint(&server.url) })?;
-    let request = ChatRequest { temperature: Some(0.5), ..ChatRequest::new(vec![ChatMessage::user("x").with_image("image/png", b"\x89P")]) };
+    let request = ChatRequest {
+        temperature: Some(0.5),
+        ..ChatRequest::new(vec![ChatMessage::user("x").with_image("image/png", b"\x89P")])
+    };
     let request = request.with_shape("s", json!({"type": "object"}));
     assert_eq!(client.chat(&request)?.attempts, 1, "an adapted request is no failed attempt");
     client.chat(&request)?;
@@ -222,7 +234,8 @@ fn the_key_stays_secret() -> Result<()> {
     // The variable is always set, and its value stands in no file.
     let key = std::env::var("PATH").unwrap_or_default();
     let echo = json!({"error": {"message": format!("wrong key {key}")}});
-    let (reply, requests) = ask(vec![Scripted::Json("401 Unauthorized", "", echo)], |e| e.key_variable = Some("PATH".into()))?;
+    let (reply, requests) =
+        ask(vec![Scripted::Json("401 Unauthorized", "", echo)], |e| e.key_variable = Some("PATH".into()))?;
     let error = reply.expect_err("unauthorized");
     assert!(error.message.contains("wrong key [key]"), "{error}");
     assert!(requests[0].0.contains(&format!("Bearer {key}")));
