@@ -1,12 +1,13 @@
 //! Configuration of an endpoint, and its checks.
 
 use burgess_base::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use url::Url;
 
 /// An OpenAI-compatible server and the limits that hold for requests to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Endpoint {
     /// Base address such as `http://127.0.0.1:8000/v1`; `/chat/completions` is appended unless it ends with it.
@@ -15,6 +16,7 @@ pub struct Endpoint {
     pub model: String,
     /// Name of the environment variable that holds the key; without it no key is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub key_variable: Option<String>,
     /// Header that carries the key: `authorization` (as `Bearer KEY`), or another one such as `api-key`.
     pub key_header: String,
@@ -22,12 +24,15 @@ pub struct Endpoint {
     pub json: JsonMode,
     /// Sampling temperature, 0 to 2; without it that of the request or of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub temperature: Option<f64>,
     /// Seed of the sampling; without it that of the request or of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub seed: Option<u64>,
     /// Largest number of generated tokens of a reply, unless the request says another.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub max_tokens: Option<u32>,
     /// Time limit of one attempt in seconds, from the connection to the last byte.
     pub timeout_seconds: f64,
@@ -41,6 +46,7 @@ pub struct Endpoint {
     pub longest_wait_seconds: f64,
     /// Largest number of requests per minute of this process; without it there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub requests_per_minute: Option<u32>,
     /// Further fields of the request's body, such as `top_p = 0.9`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -48,7 +54,7 @@ pub struct Endpoint {
 }
 
 /// How an endpoint is asked for JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JsonMode {
     /// By a schema; if the server refuses that, as `object`, and then as `none`.
@@ -193,6 +199,15 @@ impl Endpoint {
             url.set_path(&format!("{path}/chat/completions"));
         }
         Ok(url.into())
+    }
+
+    /// Returns what of the configuration may change replies: not the address, the key and the limits of time.
+    pub fn identity(&self) -> serde_json::Value {
+        let Self { model, json, temperature, seed, max_tokens, extra, .. } = self;
+        serde_json::json!({
+            "model": model, "json": json, "temperature": temperature, "seed": seed, "max_tokens": max_tokens,
+            "extra": extra,
+        })
     }
 
     /// Reads the key from its environment variable; `None` if the configuration names none.

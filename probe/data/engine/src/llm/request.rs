@@ -135,6 +135,12 @@ impl ChatRequest {
         self.max_tokens.or(endpoint.max_tokens)
     }
 
+    /// Returns the form of the request by which equal requests are told: the body as it is sent to a server that knows
+    /// all fields.
+    pub fn canonical(&self, endpoint: &Endpoint) -> Value {
+        self.body(endpoint, JsonMode::Schema, "max_tokens")
+    }
+
     /// Builds the body of the request.
     pub(super) fn body(&self, endpoint: &Endpoint, json: JsonMode, limit_field: &str) -> Value {
         let mut body = Map::new();
