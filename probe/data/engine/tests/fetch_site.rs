@@ -11,10 +11,10 @@ fn policy(wiki: &WikiSite) -> FetchPolicy {
     FetchPolicy {
         contact: Some("tests@example.org".into()),
         requests_per_second: 1000.0,
-        tries: 3,
+        tries: 2,
         backoff_seconds: 0.01,
         longest_wait_seconds: 2.0,
-        answer_seconds: 1.5,
+        answer_seconds: 1.0,
         max_bytes: 4 << 20,
         fresh_days: 0.0,
         allow_hosts: vec![authority(wiki.base_url()), authority(wiki.uploads_url())],
@@ -38,7 +38,7 @@ fn each_fault_has_its_reason_and_leaves_the_client_usable() {
     use FailureReason as R;
     // How often the fault happens, and the reason for which the request fails; none if it succeeds in the end.
     let faults: Vec<(usize, Fault, Option<R>)> = vec![
-        (2, Fault::status(500), None),
+        (1, Fault::status(500), None),
         (always, Fault::status(500), Some(R::ServerError)),
         (1, Fault::retry_after(429, "1"), None),
         (1, Fault::retry_after(503, &date(1)), None),
@@ -56,7 +56,7 @@ fn each_fault_has_its_reason_and_leaves_the_client_usable() {
         (always, Fault::WrongLength(9), Some(R::Connection)),
         (always, Fault::LengthText("-1".into()), Some(R::BadAnswer)),
         (always, Fault::LengthText("99999999999999999999999".into()), Some(R::BadAnswer)),
-        (always, Fault::LengthText("18446744073709551615".into()), Some(R::TooLarge)),
+        (always, Fault::LengthText("18446744073709551615".into()), Some(R::Connection)),
         (always, Fault::Garbage, Some(R::BadAnswer)),
         (1, Fault::Slow(Duration::from_secs(4)), None),
         (always, Fault::Drip(Duration::from_millis(50)), Some(R::TooSlow)),
@@ -80,6 +80,9 @@ fn each_fault_has_its_reason_and_leaves_the_client_usable() {
     for (times, fault, reason) in faults {
         wiki.recover();
         wiki.fail("GET /wiki/Mosaic", times, fault.clone());
+        // Without a cached page, whose confirmation would have no body.
+        let dir = tempfile::tempdir().expect("a directory");
+        let client = self::client(&wiki, dir.path());
         let began = Instant::now();
         let got = client.get(&url);
         let said = format!("{fault:?}: {:?}", got.as_ref().map(|f| f.bytes.len()).map_err(|e| (e.reason, e.to_string())));
@@ -109,7 +112,7 @@ fn rules_for_robots_and_waits_are_obeyed() {
     assert_eq!(get(Robots::Ordinary, "/private/page"), forbidden);
     assert_eq!(get(Robots::Ordinary, "/wiki/Mosaic"), (Ok(()), true));
     assert_eq!(get(Robots::Status(404), "/private/page"), (Ok(()), true));
-    assert_eq!(get(Robots::Status(500), "/wiki/Mosaic"), forbidden);
+    assert_eq!(get(Robots::Status(500), "/wiki/Mosaic"), (Err(FailureReason::ServerError), false));
     let text = |text: &str| Robots::Text(text.into());
     assert_eq!(get(text("User-agent: burgess\nDisallow: /wiki/\n\nUser-agent: *\nAllow: /"), "/wiki/Mosaic"), forbidden);
     assert_eq!(get(text("User-agent: other\nDisallow: /"), "/wiki/Mosaic"), (Ok(()), true));
