@@ -85,7 +85,8 @@ fn each_fault_has_its_reason_and_leaves_the_client_usable() {
         let client = self::client(&wiki, dir.path());
         let began = Instant::now();
         let got = client.get(&url);
-        let said = format!("{fault:?}: {:?}", got.as_ref().map(|f| f.bytes.len()).map_err(|e| (e.reason, e.to_string())));
+        let said =
+            format!("{fault:?}: {:?}", got.as_ref().map(|f| f.bytes.len()).map_err(|e| (e.reason, e.to_string())));
         assert!(began.elapsed() < Duration::from_secs(12), "{said} after {:?}", began.elapsed());
         match (got, reason) {
             (Ok(found), None) => assert!(found.bytes == whole, "{said}"),
@@ -114,7 +115,10 @@ fn rules_for_robots_and_waits_are_obeyed() {
     assert_eq!(get(Robots::Status(404), "/private/page"), (Ok(()), true));
     assert_eq!(get(Robots::Status(500), "/wiki/Mosaic"), (Err(FailureReason::ServerError), false));
     let text = |text: &str| Robots::Text(text.into());
-    assert_eq!(get(text("User-agent: burgess\nDisallow: /wiki/\n\nUser-agent: *\nAllow: /"), "/wiki/Mosaic"), forbidden);
+    assert_eq!(
+        get(text("User-agent: burgess\nDisallow: /wiki/\n\nUser-agent: *\nAllow: /"), "/wiki/Mosaic"),
+        forbidden
+    );
     assert_eq!(get(text("User-agent: other\nDisallow: /"), "/wiki/Mosaic"), (Ok(()), true));
     assert_eq!(get(text("\u{feff}USER-AGENT: *\r\nDISALLOW: /wiki/M*c$\r\n"), "/wiki/Mosaic"), forbidden);
     assert_eq!(get(text("<!DOCTYPE html><title>Not found</title>"), "/wiki/Mosaic"), (Ok(()), true));
