@@ -235,12 +235,8 @@ mod tests {
     use super::*;
 
     fn series(points: &[(&str, Option<f64>)]) -> ArmSeries {
-        let points = points.iter().map(|(arm, x)| SeriesPoint {
-            arm: (*arm).to_string(),
-            x: *x,
-            label: None,
-            line: None,
-        });
+        let points =
+            points.iter().map(|(arm, x)| SeriesPoint { arm: (*arm).to_string(), x: *x, label: None, line: None });
         ArmSeries { title: "T".into(), axis: "t".into(), logarithmic: true, points: points.collect() }
     }
 

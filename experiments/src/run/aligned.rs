@@ -42,7 +42,8 @@ pub fn find(store: &RunStore, config: &Value, stage: &str, steps: usize) -> Resu
     Ok(runs.into_iter().find_map(|dir| {
         let other = RunStore::at(&dir);
         // A run whose files are damaged or incomplete is passed over: this one can train the stage itself.
-        let config: Value = checksums::check(&dir, "config.json").and_then(|_| atomic::read_json(&dir.join("config.json"))).ok()?;
+        let config: Value =
+            checksums::check(&dir, "config.json").and_then(|_| atomic::read_json(&dir.join("config.json"))).ok()?;
         let same = without(&config) == wanted && other.has_aligned(&|_| ()).is_ok_and(|there| there);
         let logged: Vec<TrainStep> = other.train_steps().ok()?.into_iter().filter(|s| s.stage == stage).collect();
         let whole = logged.iter().enumerate().all(|(i, logged)| logged.step == i + 1) && logged.len() == steps;

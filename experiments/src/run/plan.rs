@@ -168,12 +168,7 @@ struct PlanView<'a> {
 
 impl PlanView<'_> {
     /// Estimates cost and memory of a run of every arm.
-    fn costs(
-        &self,
-        models: &[ArmModel],
-        corpora: &[Corpora],
-        free: FreeMemory,
-    ) -> Result<Vec<PlannedCost>> {
+    fn costs(&self, models: &[ArmModel], corpora: &[Corpora], free: FreeMemory) -> Result<Vec<PlannedCost>> {
         let evaluator = &self.study.evaluator;
         let mut costs = Vec::with_capacity(models.len());
         for ((arm, model), corpora) in self.study.arms.iter().zip(models).zip(corpora.iter().copied()) {

@@ -1,9 +1,9 @@
 //! The training of a run (align, then tune), which resumes after an interruption.
 
+use crate::data::examples::ExampleSet;
 use crate::features::{EncoderFeatures, VisualSource, model_cards};
 use crate::machine::progress::Bar;
 use crate::machine::stop;
-use crate::data::examples::ExampleSet;
 use crate::run::aligned;
 use crate::run::evaluator::Evaluator;
 use crate::run::store::RunStore;
@@ -102,7 +102,9 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
 
     let aligned = store.aligned().join(ALIGNED);
     if let (Some(stage), Some(set)) = (&recipe.align, &evaluator.align) {
-        if (store.has_aligned(&|text| bar.line(text))? && aligned.exists()) || take_aligned(job, stage, set, store, bar)? {
+        if (store.has_aligned(&|text| bar.line(text))? && aligned.exists())
+            || take_aligned(job, stage, set, store, bar)?
+        {
             model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
         } else {
             standardise(&mut model, &set.examples, &frozen, device)?;

@@ -59,8 +59,10 @@ impl ArmMix {
         let mix = self.rules()?;
         mix.validate()?;
         if !mix.pools.is_empty() {
-            return Err(Error::usage("`pools`: the mix of an arm has none: it chooses among the study's tune conversations")
-                .hint("remove `pools`; the study's data are named in [evaluator.data]"));
+            return Err(Error::usage(
+                "`pools`: the mix of an arm has none: it chooses among the study's tune conversations",
+            )
+            .hint("remove `pools`; the study's data are named in [evaluator.data]"));
         }
         let filters = &mix.filters;
         let reads_images = [
@@ -115,9 +117,8 @@ impl Serialize for ArmMix {
 fn stated(value: &Value, default: &Value) -> Value {
     let (Value::Object(fields), Value::Object(defaults)) = (value, default) else { return value.clone() };
     let differs = |(key, value): &(&String, &Value)| !value.is_null() && defaults.get(*key) != Some(*value);
-    let inner = |(key, value): (&String, &Value)| {
-        (key.clone(), stated(value, defaults.get(key).unwrap_or(&Value::Null)))
-    };
+    let inner =
+        |(key, value): (&String, &Value)| (key.clone(), stated(value, defaults.get(key).unwrap_or(&Value::Null)));
     Value::Object(fields.iter().filter(differs).map(inner).collect())
 }
 

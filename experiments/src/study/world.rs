@@ -58,15 +58,7 @@ mod tests {
             prompted: false,
         };
         let checked = |pool: Vec<PoolSource>, benchmarks: &[&str]| {
-            let spec = WorldSpec {
-                seed: 0,
-                align: 1,
-                tune: 0,
-                turns: 1,
-                per_benchmark: 1,
-                pool,
-                open_questions: 0,
-            };
+            let spec = WorldSpec { seed: 0, align: 1, tune: 0, turns: 1, per_benchmark: 1, pool, open_questions: 0 };
             check(&spec, &benchmarks.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert!(checked(vec![source("a", "OCR", 1), source("b", "OCR", 1)], &["nano-mme"]).is_ok());
