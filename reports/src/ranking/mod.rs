@@ -12,8 +12,8 @@
 //! Holm's adjusted p of the sign-flip test over images is below 1 − confidence. A score is separably above chance if
 //! its confidence interval lies above chance.
 //!
-//! **Averages.** A category's score is the mean of its benchmarks, and the average is the mean of the categories.
-//! Scores are not normalised or rescaled.
+//! **Averages.** A category's score is the mean of its benchmarks, and the average is the mean of the categories. The
+//! category `Conversation` is part of the average only if there is no other. Scores are not normalised or rescaled.
 //!
 //! **Baselines.** An arm with random weights and one that emits the ground truth (the oracle) are not ranked. They
 //! bracket the scores that the evaluator can measure; [`NormalisedScore`] gives a score's position between them.

@@ -1,6 +1,6 @@
 //! The content of `results.json`.
 
-use super::categories::category_means;
+use super::categories::{averaged, category_means};
 use super::optional_numbers::{uncounted, unknown_as_null, unmeasured};
 use crate::stats;
 use burgess_base::Category;
@@ -22,7 +22,7 @@ pub struct RunResults {
     /// Mean score of each category's benchmarks, in percent.
     pub categories: BTreeMap<Category, f64>,
     /// Mean of the category means, in percent. It equals the mean over all benchmarks if every category has the same
-    /// number of benchmarks.
+    /// number of benchmarks. The category `Conversation` is part of it only if there is no other.
     pub average: f64,
     /// Cost of the run.
     pub cost: RunCost,
@@ -240,7 +240,9 @@ impl RunResults {
     pub fn summarise(&mut self) {
         self.results.values_mut().for_each(BenchmarkResult::summarise);
         self.categories = category_means(self.results.values().map(|r| (&r.category, r.score)));
-        self.average = stats::mean(&self.categories.values().copied().collect::<Vec<_>>()).unwrap_or(0.0);
+        let counted = averaged(self.categories.keys());
+        let means: Vec<f64> = counted.into_iter().filter_map(|c| self.categories.get(c)).copied().collect();
+        self.average = stats::mean(&means).unwrap_or(0.0);
     }
 }
 
