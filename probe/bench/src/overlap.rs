@@ -38,8 +38,7 @@ const FUNCTION_WORDS: [&str; 97] = [
 ];
 
 /// Number words that count as digits, as in the normalisation of VQA.
-const NUMBERS: [&str; 11] =
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+const NUMBERS: [&str; 11] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
 /// A text as the multiset of its content words.
 #[derive(Debug, Clone, Default, PartialEq)]

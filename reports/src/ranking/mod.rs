@@ -82,6 +82,7 @@ pub fn rank(runs: &[RunResults], missing: &[MissingRun], options: &RankOptions) 
         uncertainty: String::new(),
         conclusions: Vec::new(),
         warnings: Vec::new(),
+        answer_style: None,
     };
     ranking.tests = pairs::tests(&ranking, &draws);
     ranking.tests.extend(range);

@@ -134,8 +134,29 @@ pub struct BenchmarkResult {
     /// Score of the option with the highest log-likelihood instead of the generated answer, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<f64>,
+    /// The marks of a judge, if one was asked; they are not part of `score`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgedScore>,
     /// The units for resampling; empty only if the benchmark defines none.
     pub units: Vec<UnitScore>,
+}
+
+/// The marks that a language model as judge gave to a benchmark's answers beside the reference answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgedScore {
+    /// Name of the judge.
+    pub model: String,
+    /// Sum of the answers' marks in percent of the sum of the references' marks, over the judged answers; it may exceed
+    /// 100. `None` if no reply could be read.
+    pub relative: Option<f64>,
+    /// Number of answers whose marks could be read.
+    pub judged: usize,
+    /// Number of replies in which no two marks could be read.
+    pub unparsed: usize,
+    /// Tokens that the judge read; 0 if its server does not say.
+    pub prompt_tokens: u64,
+    /// Tokens that the judge wrote; 0 if its server does not say.
+    pub completion_tokens: u64,
 }
 
 /// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.
@@ -269,6 +290,7 @@ mod tests {
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,
+            judge: None,
             units: units.map(|(i, u)| UnitScore { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! Open questions about images with reference answers, scored by the words that an answer shares with a reference: no
 //! language model judges.
 //!
-//! `conversation` reads one's own questions ([`read_own`]); `llava-bench-wild` and `llava-bench-coco` read LLaVA-Bench as
+//! `conversation` reads one's own questions ([`read_own`]), `nano-conversation` those of the nano world; `llava-bench-wild` and `llava-bench-coco` read LLaVA-Bench as
 //! its authors publish it (`questions.jsonl` and the like), as lmms-eval does (parquet on the hub), and as VLMEvalKit
 //! does (`LLaVABench.tsv`).
 //!
@@ -53,6 +53,13 @@ struct AuthorsEdition {
 /// One's own questions.
 pub static CONVERSATION: Conversation =
     Conversation { card: card("conversation", "", None), authors: None, vlmevalkit_tsv: "" };
+
+/// The nano world's requests for captions.
+pub static NANO_CONVERSATION: Conversation = Conversation {
+    card: BenchmarkCard { max_new_tokens: 64, ..card("nano-conversation", "", None) },
+    authors: None,
+    vlmevalkit_tsv: "",
+};
 
 /// LLaVA-Bench (In-the-Wild): 60 questions about 24 images.
 pub static LLAVA_BENCH_WILD: Conversation = Conversation {
@@ -274,8 +281,7 @@ fn expected(field: &str, what: &str, found: Option<&Value>) -> Error {
     })
 }
 
-const FIELDS: [&str; 9] =
-    ["id", "image", "image_id", "question", "answer", "answers", "context", "subtask", "unit"];
+const FIELDS: [&str; 9] = ["id", "image", "image_id", "question", "answer", "answers", "context", "subtask", "unit"];
 
 /// Reads one's own questions: one JSON object per line.
 ///
@@ -305,8 +311,7 @@ fn read_own(path: &Path, data: &Path) -> Result<Vec<Question>> {
     Ok(questions)
 }
 
-const OWN_HINT: &str =
-    "write one object per line: {\"id\": …, \"image\": …, \"question\": …, \"answers\": [\"…\", …]}";
+const OWN_HINT: &str = "write one object per line: {\"id\": …, \"image\": …, \"question\": …, \"answers\": [\"…\", …]}";
 
 fn own_question(object: &Map<String, Value>, data: &Path, line: usize) -> Result<Question> {
     if let Some(unknown) = object.keys().find(|k| !FIELDS.contains(&k.as_str())) {
@@ -377,9 +382,11 @@ impl Benchmark for Conversation {
                 words, zero to ten as digits, each as often as it stands in both texts. Beside it: ROUGE-L, recall, \
                 length, refusals, loops and answers of one word.",
             source: match self.card.source {
-                Some(_) => "ours; the authors let GPT-4 compare the answer with its own \
-                    (haotian-liu/LLaVA, llava/eval/eval_gpt_review_bench.py)",
-                None => "ours, for one's own questions",
+                Some(_) => {
+                    "ours; the authors let GPT-4 compare the answer with its own \
+                    (haotian-liu/LLaVA, llava/eval/eval_gpt_review_bench.py)"
+                }
+                None => "ours, for one's own questions and the nano world",
             },
             difference: match self.card.source {
                 Some(_) => "The published scores are ratios of GPT-4's marks; they cannot be compared with these.",
@@ -412,7 +419,9 @@ impl Benchmark for Conversation {
                 scores.push(overlap);
             }
         }
-        mean_in_order(scores).map_or(f64::NAN, |mean| 100.0 * mean)
+        // Questions about a single image have no other reference with which one could guess.
+        let lone = if qs.is_empty() { f64::NAN } else { 0.0 };
+        mean_in_order(scores).map_or(lone, |mean| 100.0 * mean)
     }
 
     fn further_numbers(&self, qs: &[Question], judged: &[AnswerScore]) -> Vec<(String, f64)> {

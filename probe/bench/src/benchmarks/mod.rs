@@ -72,6 +72,7 @@ static BENCHMARKS: &[&dyn Benchmark] = &[
     &blink::BLINK,
     &qbench::Q_BENCH,
     &conversation::CONVERSATION,
+    &conversation::NANO_CONVERSATION,
     &conversation::LLAVA_BENCH_WILD,
     &conversation::LLAVA_BENCH_COCO,
     &field::FIELD_PRESENCE,
