@@ -12,7 +12,7 @@ use std::path::Path;
 /// # Errors
 /// The file cannot be opened, is not a file ([`crate::files::open`]), or is compressed by another method. While
 /// reading: the data end too early, or do not match their checksum.
-pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+pub fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     let mut file = BufReader::with_capacity(1 << 16, crate::files::open(path)?);
     Ok(match file.fill_buf()? {
         [0x1f, 0x8b, ..] => Box::new(Members { member: Some(GzDecoder::new(file)), number: 1 }),

@@ -8,7 +8,9 @@
 //! - [`checksums`]: checksums of cached files;
 //! - [`files`]: opening untrusted paths; [`compressed`]: plain, gzip and zstd files;
 //! - [`json`]: a lenient reader of JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
+//! - [`network`]: addresses of the public internet, and looking up names with a deadline;
 //! - [`prefetch`]: items that a second thread prepares while earlier ones are used;
+//! - [`skipped`]: counts of skipped entries of training data;
 //! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text;
 //! - [`answer_text`]: how an answer is written, and what a question asks for; [`response_format`]: sentences that ask for
 //!   a form of answer; [`reasoning`]: an answer without its reasoning.
@@ -27,12 +29,14 @@ mod error;
 pub mod files;
 pub mod guard;
 pub mod json;
+pub mod network;
 pub mod output;
 pub mod prefetch;
 pub mod process;
 pub mod protobuf;
 pub mod reasoning;
 pub mod response_format;
+pub mod skipped;
 pub mod stream;
 pub mod temporary;
 pub mod text;

@@ -415,7 +415,15 @@ proptest! {
 fn the_nano_world_is_read_and_no_constant_answer_beats_chance() -> Checked {
     use burgess_world::dataset;
     let dir = tempfile::tempdir()?;
-    let spec = dataset::WorldSpec { seed: 7, align: 0, tune: 0, turns: 1, per_benchmark: 160 };
+    let spec = dataset::WorldSpec {
+        seed: 7,
+        align: 0,
+        tune: 0,
+        turns: 1,
+        per_benchmark: 160,
+        pool: Vec::new(),
+        open_questions: 0,
+    };
     dataset::write(dir.path(), &spec, &|_, _| {})?;
     for b in drawn().into_iter().filter(|b| b.id().starts_with("nano-") && b.category().is_averaged()) {
         let qs = b.read(dir.path())?;

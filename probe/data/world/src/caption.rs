@@ -50,6 +50,26 @@ impl Scene {
         format!("{}.", sentence(&list(&named.iter().map(part).collect::<Vec<_>>())))
     }
 
+    /// Returns a single word for the image: the largest thing or the nearest solid of it, or else what kind of image it
+    /// is.
+    pub fn gist(&self) -> String {
+        let word = match &self.content {
+            Content::Flat(f) => {
+                f.items.iter().max_by_key(|item| item.size).map_or("thing", |item| item.what().name.as_str())
+            }
+            Content::Solids(c) => {
+                c.solids.iter().min_by_key(|solid| solid.z).map_or("thing", |solid| solid.form.name())
+            }
+            Content::Writing(w) if w.sign.is_some() => "sign",
+            Content::Writing(w) if w.lines.first().is_some_and(|line| line.is_number()) => "number",
+            Content::Writing(_) => "word",
+            Content::Table(_) => "table",
+            Content::Chart(_) => "chart",
+            Content::Diagram(_) => "diagram",
+        };
+        word.to_string()
+    }
+
     /// Returns a description in sentences that answers every question about the image.
     pub fn description(&self, s: &mut Stream) -> String {
         match &self.content {
@@ -63,7 +83,8 @@ impl Scene {
     }
 }
 
-const REQUESTS: [&str; 4] = [
+/// The wordings that ask for a caption.
+pub const REQUESTS: [&str; 4] = [
     "Describe the image.",
     "What is in the picture?",
     "Describe the picture in a few words.",

@@ -60,11 +60,7 @@ fn document(index: u64, lessons: LessonCounts, s: &mut Stream) -> Document {
         39..=43 => lessons::chain(s),
         44..=47 => lessons::table(s),
         // Retelling a description in another order: every word of the answer has to be found in the question.
-        48 => {
-            let scene = Scene::draw_from(s, false);
-            let question = format!("{}\n{}", scene.description(s), caption::request(s));
-            Document::Chat(vec![QaPair { question, answer: scene.caption(s) }])
-        }
+        48 => retelling(s),
         49..=57 => {
             let scene = Scene::draw_from(s, false);
             let n = dice::within(s, 3, 7) as usize;
@@ -181,9 +177,16 @@ fn facts(s: &mut Stream) -> String {
     sentences.join(" ")
 }
 
+/// Draws a description of a training scene with the request to tell it again.
+pub(crate) fn retelling(s: &mut Stream) -> Document {
+    let scene = Scene::draw_from(s, false);
+    let question = format!("{}\n{}", scene.description(s), caption::request(s));
+    Document::Chat(vec![QaPair { question, answer: scene.caption(s) }])
+}
+
 /// Draws a conversation about a named thing with the questions that its image would get; half of the conversations
 /// state the facts first.
-fn fact_chat(s: &mut Stream) -> Document {
+pub(crate) fn fact_chat(s: &mut Stream) -> Document {
     loop {
         let t = any(s);
         let mut questions: Vec<Question> = Vec::new();
@@ -210,7 +213,7 @@ fn fact_chat(s: &mut Stream) -> Document {
 
 /// Draws a conversation about which letter stands for which option; if `bare`, the questions consist of the option or
 /// the letter alone.
-fn options(s: &mut Stream, bare: bool) -> Document {
+pub(crate) fn options(s: &mut Stream, bare: bool) -> Document {
     let words = words(s, 4);
     let letter = |i: usize| char::from(b'A' + i as u8).to_string();
     let list: Vec<String> = words.iter().enumerate().map(|(i, w)| format!("{}. {w}", letter(i))).collect();

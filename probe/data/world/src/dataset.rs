@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::grid::CELLS;
+use crate::pool::{self, PoolSource};
 use crate::questions::{AnswerForm, BENCHMARKS, NanoBenchmark, QaPair};
 use crate::scene::{Scene, SceneSplit};
 use crate::{VERSION, caption, dice};
@@ -32,11 +33,36 @@ pub struct WorldSpec {
     pub turns: usize,
     /// Number of units (images, or pairs of images) in each benchmark.
     pub per_benchmark: usize,
+    /// Sources of further conversations for the tune stage, which follow the `tune` mixed ones in `tune.jsonl`. Their
+    /// conversations also have up to `turns` questions, and state source and kind, so that a mix can balance them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub pool: Vec<PoolSource>,
+    /// Number of images with an open question, for the benchmark `nano-conversation`. Default: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub open_questions: usize,
+}
+
+// serde's `skip_serializing_if` passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+impl WorldSpec {
+    /// Returns the number of conversations of the tune stage: the mixed ones and those of the pool.
+    pub fn conversations(&self) -> usize {
+        self.tune + self.pool.iter().map(|source| source.count).sum::<usize>()
+    }
 }
 
 /// Name of the file with the ground truth, one line per image: `image`, `grid` (number of rows and columns) and
 /// `cells`, one list of words per cell, row by row.
 const TRUTH: &str = "truth.jsonl";
+
+/// Name of the benchmark of open questions.
+const OPEN: &str = "nano-conversation";
 
 /// Writes a dataset to the existing directory `dir`:
 ///
@@ -44,6 +70,8 @@ const TRUTH: &str = "truth.jsonl";
 /// - `truth.jsonl`: the words of each cell of each image; a line has `image`, `grid` (number of rows and columns) and
 ///   `cells` (one list of words per cell, row by row);
 /// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
+/// - `bench/nano-conversation.jsonl`, if the specification has open questions: requests such as "Describe the image."
+///   with a caption and a full description as reference answers;
 /// - `manifest.json`: version, specification, numbers of lines, and for each benchmark the fraction of questions whose
 ///   answer is the most frequent one.
 ///
@@ -53,7 +81,8 @@ const TRUTH: &str = "truth.jsonl";
 /// # Errors
 /// An error is returned if a directory or file cannot be written; it names the path.
 pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
-    let images = spec.align + spec.tune + spec.per_benchmark * (BENCHMARKS.len() + 1);
+    let pool = spec.pool.iter().map(PoolSource::images).sum::<usize>();
+    let images = spec.align + spec.tune + pool + spec.per_benchmark * (BENCHMARKS.len() + 1) + spec.open_questions;
     let done = AtomicU64::new(0);
     let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, images as u64);
     for name in ["align", "tune"].into_iter().chain(BENCHMARKS.iter().map(|b| b.name)) {
@@ -61,14 +90,26 @@ pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync))
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
     let (align, mut truths) = conversations(dir, spec, SceneSplit::Align, spec.align, &tick)?;
-    let (tune, more) = conversations(dir, spec, SceneSplit::Tune, spec.tune, &tick)?;
+    save_lines(&dir.join("align.jsonl"), &align)?;
+    let (mut tune, more) = conversations(dir, spec, SceneSplit::Tune, spec.tune, &tick)?;
     truths.extend(more);
-    let mut counts = json!({ "align": align, "tune": tune });
+    for source in &spec.pool {
+        let (rows, more) = pool::write_source(dir, spec, source, &tick)?;
+        tune.extend(rows);
+        truths.extend(more);
+    }
+    save_lines(&dir.join("tune.jsonl"), &tune)?;
+    let mut counts = json!({ "align": align.len(), "tune": tune.len() });
     let mut constant = json!({});
     for bench in &BENCHMARKS {
         let (rows, share, more) = benchmark(dir, spec, bench, &tick)?;
         counts[bench.name] = json!(rows);
         constant[bench.name] = json!(share);
+        truths.extend(more);
+    }
+    if spec.open_questions > 0 {
+        let (rows, more) = open_questions(dir, spec, &tick)?;
+        counts[OPEN] = json!(rows);
         truths.extend(more);
     }
     save_lines(&dir.join(TRUTH), &truths)?;
@@ -77,7 +118,7 @@ pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync))
 }
 
 /// Renders an image and writes it to `name` below `dir`.
-fn save(dir: &Path, name: &str, scene: &Scene) -> Result<()> {
+pub(crate) fn save(dir: &Path, name: &str, scene: &Scene) -> Result<()> {
     let path = dir.join(name);
     let mut bytes = std::io::Cursor::new(Vec::new());
     scene
@@ -104,7 +145,7 @@ fn conversations(
     split: SceneSplit,
     n: usize,
     tick: &(dyn Fn() + Sync),
-) -> Result<(usize, Vec<Value>)> {
+) -> Result<(Vec<Value>, Vec<Value>)> {
     let name = split.as_str();
     let rows: Vec<(Value, Value)> = (0..n)
         .into_par_iter()
@@ -134,27 +175,29 @@ fn conversations(
             let image = format!("images/{name}/{i:06}.png");
             save(dir, &image, &scene)?;
             tick();
-            Ok((row(&format!("{name}-{i:06}"), &image, &turns), truth(&image, &scene)))
+            Ok((row(&format!("{name}-{i:06}"), Some(&image), &turns), truth(&image, &scene)))
         })
         .collect::<Result<_>>()?;
-    let (rows, truths): (Vec<Value>, Vec<Value>) = rows.into_iter().unzip();
-    save_lines(&dir.join(format!("{name}.jsonl")), &rows)?;
-    Ok((rows.len(), truths))
+    Ok(rows.into_iter().unzip())
 }
 
 /// Returns the line of an image in [`TRUTH`], which the oracle baseline reads.
-fn truth(image: &str, scene: &Scene) -> Value {
+pub(crate) fn truth(image: &str, scene: &Scene) -> Value {
     json!({ "image": image, "grid": [CELLS, CELLS], "cells": scene.cells() })
 }
 
-fn row(id: &str, image: &str, turns: &[QaPair]) -> Value {
+/// Returns a conversation in LLaVA's format.
+pub(crate) fn row(id: &str, image: Option<&str>, turns: &[QaPair]) -> Value {
     let mut conversations = Vec::new();
     for (k, turn) in turns.iter().enumerate() {
-        let start = if k == 0 { "<image>\n" } else { "" };
+        let start = if k == 0 && image.is_some() { "<image>\n" } else { "" };
         conversations.push(json!({ "from": "human", "value": format!("{start}{}", turn.question) }));
         conversations.push(json!({ "from": "gpt", "value": turn.answer }));
     }
-    json!({ "id": id, "image": image, "conversations": conversations })
+    match image {
+        Some(image) => json!({ "id": id, "image": image, "conversations": conversations }),
+        None => json!({ "id": id, "conversations": conversations }),
+    }
 }
 
 fn benchmark(
@@ -207,9 +250,38 @@ fn benchmark(
     Ok((rows.len(), most as f64 / rows.len().max(1) as f64, truths))
 }
 
+/// Writes test images, each with a request for a caption and two reference answers.
+fn open_questions(dir: &Path, spec: &WorldSpec, tick: &(dyn Fn() + Sync)) -> Result<(usize, Vec<Value>)> {
+    let folder = dir.join("images").join(OPEN);
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let rows: Vec<(Value, Value)> = (0..spec.open_questions)
+        .into_par_iter()
+        .map(|i| {
+            let mut s = stream(&format!("world/{}/{OPEN}/{i}", SceneSplit::Test.as_str()), spec.seed);
+            let scene = Scene::draw_from(&mut s, true);
+            let image = format!("images/{OPEN}/{i:05}.png");
+            let (caption, description) = (scene.caption(&mut s), scene.description(&mut s));
+            save(dir, &image, &scene)?;
+            tick();
+            let row = json!({
+                "id": format!("{OPEN}-{i:05}"),
+                "image": image,
+                "question": caption::REQUESTS[i % caption::REQUESTS.len()],
+                "answers": [caption, description],
+                "subtask": scene.kind(),
+            });
+            Ok((row, truth(&image, &scene)))
+        })
+        .collect::<Result<_>>()?;
+    let (rows, truths): (Vec<Value>, Vec<Value>) = rows.into_iter().unzip();
+    save_lines(&dir.join("bench").join(format!("{OPEN}.jsonl")), &rows)?;
+    Ok((rows.len(), truths))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::questions::QuestionFamily;
 
     fn files(dir: &Path) -> Result<BTreeMap<String, String>> {
         let mut out = BTreeMap::new();
@@ -234,7 +306,15 @@ mod tests {
 
     #[test]
     fn the_dataset_is_whole_and_the_same_on_any_number_of_threads() -> Result<()> {
-        let spec = WorldSpec { seed: 3, align: 12, tune: 12, turns: 4, per_benchmark: 14 };
+        let spec = WorldSpec {
+            seed: 3,
+            align: 12,
+            tune: 12,
+            turns: 4,
+            per_benchmark: 14,
+            pool: Vec::new(),
+            open_questions: 0,
+        };
         let mut all = Vec::new();
         for threads in [1, 3] {
             let dir = tempfile::tempdir()?;
@@ -279,6 +359,74 @@ mod tests {
             for row in &rows {
                 assert!(dir.join(row["image"].as_str().unwrap_or("none")).is_file());
                 assert!(row["question"].as_str().is_some_and(|q| !q.contains('\n')));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn open_questions_have_two_reference_answers() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let spec =
+            WorldSpec { seed: 3, align: 1, tune: 1, turns: 1, per_benchmark: 1, pool: Vec::new(), open_questions: 9 };
+        write(dir.path(), &spec, &|_, _| ())?;
+        let rows = lines(&dir.path().join("bench/nano-conversation.jsonl"))?;
+        assert_eq!(rows.len(), 9);
+        for row in &rows {
+            assert!(dir.path().join(row["image"].as_str().unwrap_or("none")).is_file());
+            let answers: Vec<&str> =
+                row["answers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            assert!(answers.len() == 2 && answers.iter().all(|a| a.ends_with('.')), "{row}");
+        }
+        assert_eq!(rows[0]["question"], rows[4]["question"]);
+        assert_ne!(rows[0]["question"], rows[1]["question"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_pool_follows_the_mixed_conversations_and_changes_nothing_else() -> Result<()> {
+        let plain =
+            WorldSpec { seed: 3, align: 3, tune: 5, turns: 2, per_benchmark: 2, pool: vec![], open_questions: 0 };
+        let text = serde_json::to_string(&plain)?;
+        assert!(!text.contains("pool") && !text.contains("open"), "a world without them keeps its digest: {text}");
+        let source = |source: &str, family: QuestionFamily, count: usize, prompted: bool| PoolSource {
+            source: source.into(),
+            kind: "OCR".into(),
+            family,
+            count,
+            prompted,
+        };
+        let pool = vec![
+            source("charts", QuestionFamily::ChartValue, 7, false),
+            source("facts", QuestionFamily::Fact, 4, false),
+            source("counts", QuestionFamily::Count, 3, true),
+        ];
+        let pooled = WorldSpec { pool, ..plain.clone() };
+        assert_eq!((plain.conversations(), pooled.conversations()), (5, 19));
+        let (old, new) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        write(old.path(), &plain, &|_, _| ())?;
+        let last = AtomicU64::new(0);
+        write(new.path(), &pooled, &|done, of| {
+            assert!(done <= of && of == 3 + 5 + 10 + 2 * 10);
+            last.fetch_max(done, Ordering::Relaxed);
+        })?;
+        assert_eq!(last.into_inner(), 38);
+        let (old_files, new_files) = (files(old.path())?, files(new.path())?);
+        let changed: Vec<&String> =
+            old_files.iter().filter(|(k, v)| new_files.get(*k) != Some(v)).map(|f| f.0).collect();
+        assert_eq!(changed, ["manifest.json", "truth.jsonl", "tune.jsonl"]);
+        let (before, rows) = (lines(&old.path().join("tune.jsonl"))?, lines(&new.path().join("tune.jsonl"))?);
+        assert_eq!((rows.len(), &rows[..5]), (19, &before[..]));
+        let field = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_string();
+        let sources: Vec<String> = rows[5..].iter().map(|row| field(row, "source")).collect();
+        assert_eq!(sources, [vec!["charts"; 7], vec!["facts"; 4], vec!["counts"; 3]].concat());
+        for row in &rows[5..] {
+            assert_eq!(field(row, "kind"), "OCR");
+            let asked = row["conversations"][0]["value"].as_str().unwrap_or_default();
+            assert_eq!(row.get("image").is_some(), asked.starts_with("<image>\n"), "{row}");
+            assert_eq!(field(row, "source") == "counts", asked.contains("Answer with one of the options."), "{row}");
+            if let Some(image) = row.get("image").and_then(Value::as_str) {
+                assert!(new.path().join(image).is_file());
             }
         }
         Ok(())

@@ -48,6 +48,7 @@ mod lessons;
 mod map;
 mod page;
 mod palette;
+mod pool;
 pub mod probing;
 mod questions;
 mod raycast;
@@ -62,7 +63,8 @@ pub use document::Document;
 pub use examples::{ExampleQuestion, examples};
 pub use flat::Relation;
 pub use grid::{CELLS, SIZE};
-pub use questions::QaPair;
+pub use pool::PoolSource;
+pub use questions::{QaPair, QuestionFamily};
 pub use scene::{Scene, SceneSplit};
 
 /// Version that is incremented whenever a pixel or text of the world changes; it is part of every cache key.

@@ -89,14 +89,19 @@ impl Scene {
 
     /// Draws a scene of a random kind, from the test scenes if `test`, else from the others.
     pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
-        Self::draw_until(s, test, |s| match dice::below(s, 100) {
+        Self::draw_until(s, test, Self::draw_content)
+    }
+
+    /// Draws the contents of an image of a random kind, whatever its split.
+    pub(crate) fn draw_content(s: &mut Stream) -> Content {
+        match dice::below(s, 100) {
             0..=33 => Content::Flat(FlatScene::draw(s)),
             34..=50 => Content::Solids(SolidScene::draw(s)),
             51..=62 => Content::Writing(WritingScene::draw(s)),
             63..=72 => Content::Table(TableScene::draw(s)),
             73..=86 => Content::Chart(ChartScene::draw(s)),
             _ => Content::Diagram(DiagramScene::draw(s)),
-        })
+        }
     }
 
     /// Repeats `draw` until it returns a test scene if `test` is true, else until it returns a training scene.

@@ -1,8 +1,8 @@
 //! Parses one entry of a conversation file, which may be any valid JSON.
 
 use super::Conversation;
-use super::skipped::SkippedEntry;
 use crate::llm::chat::{Role, Turn};
+use burgess_base::skipped::SkippedEntry;
 use burgess_base::text;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;

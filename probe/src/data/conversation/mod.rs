@@ -10,9 +10,8 @@
 //! because it means that the file is truncated or damaged.
 
 mod entry;
-mod skipped;
 
-pub use skipped::{SkippedEntries, SkippedReport};
+pub use burgess_base::skipped::{SkippedEntries, SkippedReport};
 
 use crate::llm::chat::Turn;
 use burgess_base::json::LenientReader;

@@ -10,6 +10,7 @@ mod ai2d;
 mod chartqa;
 mod cvbench_2d;
 mod cvbench_3d;
+mod family;
 mod gqa;
 mod mme;
 mod mmvp;
@@ -18,6 +19,7 @@ mod question;
 mod scienceqa;
 mod unit;
 
+pub use family::QuestionFamily;
 pub use question::{AnswerForm, QaPair, Question, explained};
 pub use scienceqa::about;
 pub use unit::BenchmarkUnit;

@@ -1,6 +1,6 @@
 //! Counts skipped entries of training data by reason and source.
 
-use burgess_base::text;
+use crate::text;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,7 +40,8 @@ pub struct SkippedEntries {
 pub struct SkippedReport(BTreeMap<&'static str, BTreeMap<String, SkippedEntries>>);
 
 impl SkippedReport {
-    pub(super) fn count(&mut self, unusable: SkippedEntry, place: String) {
+    /// Counts one more entry; `place` says where it is, such as `line 3`.
+    pub fn count(&mut self, unusable: SkippedEntry, place: String) {
         let SkippedEntry { reason, detail, source } = unusable;
         let sources = self.0.entry(reason).or_default();
         let known = sources.contains_key(&source) || sources.len() < SOURCES;
@@ -55,6 +56,31 @@ impl SkippedReport {
         if left_out.first.len() < SHOWN {
             left_out.first.push(if detail.is_empty() { place } else { format!("{place}: {detail}") });
         }
+    }
+
+    /// Adds the counts of the entries that follow those counted so far.
+    pub fn append(&mut self, later: Self) {
+        for (reason, sources) in later.0 {
+            let own = self.0.entry(reason).or_default();
+            for (name, more) in sources {
+                let known = own.contains_key(&name) || own.len() < SOURCES;
+                let name = if known { name } else { OTHER_SOURCES.to_string() };
+                let left_out = own.entry(name.clone()).or_insert_with(|| SkippedEntries {
+                    reason: reason.to_string(),
+                    source: name,
+                    count: 0,
+                    first: Vec::new(),
+                });
+                left_out.count += more.count;
+                let free = SHOWN.saturating_sub(left_out.first.len());
+                left_out.first.extend(more.first.into_iter().take(free));
+            }
+        }
+    }
+
+    /// Returns whether nothing was skipped.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns the total number of skipped entries.
@@ -89,7 +115,7 @@ impl SkippedReport {
     }
 
     /// Returns all reasons with their counts on one line.
-    pub(super) fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         let reason = |(what, count, first): (&str, usize, &str)| format!("{what} ({count}, first: {first})");
         self.iter().map(reason).collect::<Vec<_>>().join("; ")
     }
@@ -120,5 +146,25 @@ mod tests {
         let many = (0..5000).map(|i| SkippedEntry { reason: "odd", detail: String::new(), source: i.to_string() });
         many.for_each(|u| problems.count(u, "line 1".into()));
         assert_eq!((problems.total(), problems.by_source().count()), (5005, 2 + SOURCES + 1));
+    }
+
+    #[test]
+    fn later_counts_are_appended_with_the_first_places_kept() {
+        let counted = |places: &[&str]| {
+            let mut report = SkippedReport::default();
+            for place in places {
+                let entry = SkippedEntry { reason: "odd", detail: String::new(), source: "gqa".into() };
+                report.count(entry, (*place).to_string());
+            }
+            report
+        };
+        let mut first = counted(&["line 1", "line 2"]);
+        first.append(counted(&["line 5", "line 6"]));
+        assert_eq!(first, {
+            let mut all = counted(&["line 1", "line 2", "line 5"]);
+            all.append(counted(&["line 6"]));
+            all
+        });
+        assert_eq!(first.notes(), ["4 conversations of gqa left out: odd (line 1, line 2, line 5, …)"]);
     }
 }
