@@ -9,6 +9,7 @@ pub mod image_files;
 mod image_index;
 mod open;
 pub mod published;
+mod response_prompts;
 mod subset;
 mod table_cells;
 

@@ -1,7 +1,7 @@
 //! The evaluator of a study with its data, opened once and shared by all runs.
 
 use crate::data::digests::{self, DigestCache, Manifest};
-use crate::data::examples::{self, ExampleSet};
+use crate::data::examples::{self, ExampleSet, ReadOptions};
 use crate::data::{DataDirectory, ImageIndex, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
 use crate::machine::device_set::DeviceSet;
@@ -105,24 +105,23 @@ impl Evaluator {
         let mut manifest = Manifest::new();
         let mut images = ImageIndex::default();
         let mut align = match &evaluator.recipe.align {
-            Some(_) => {
+            Some(stage) => {
                 let file = data.align.as_ref().ok_or_else(|| {
                     Error::usage("the recipe has an align stage, but the data have no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
-                Some(examples::read(file, None, evaluator.share, &llm.chat, &llm.tokenizer, &mut images, progress)?)
+                let options =
+                    ReadOptions { per_source: None, share: evaluator.share, prompts: &stage.response_prompts };
+                Some(examples::read(file, options, &llm.chat, &llm.tokenizer, &mut images, progress)?)
             }
             None => None,
         };
-        let mut tune = examples::read(
-            &data.tune,
-            data.per_source,
-            evaluator.share,
-            &llm.chat,
-            &llm.tokenizer,
-            &mut images,
-            progress,
-        )?;
+        let options = ReadOptions {
+            per_source: data.per_source,
+            share: evaluator.share,
+            prompts: &evaluator.recipe.tune.response_prompts,
+        };
+        let mut tune = examples::read(&data.tune, options, &llm.chat, &llm.tokenizer, &mut images, progress)?;
         if let Some(used) = &mut used {
             let files: Vec<(String, PathBuf)> =
                 align.iter().chain([&tune]).map(|set| manifest_entry(&data, set.file())).collect();
