@@ -110,6 +110,8 @@ pub struct ReadOptions<'a> {
     pub share: Option<f64>,
     /// Response-format prompts that are appended to the questions of their sources.
     pub prompts: &'a ResponsePrompts,
+    /// Whether the conversations are a selection, in which a source that `prompts` name may be missing.
+    pub is_selection: bool,
 }
 
 /// Reads and tokenises a file of conversations.
@@ -122,7 +124,7 @@ pub fn read(
     progress: &Progress,
 ) -> Result<ExampleSet> {
     check_file(file)?;
-    let ReadOptions { per_source, share, prompts } = options;
+    let ReadOptions { per_source, share, prompts, is_selection } = options;
     let bar = progress.bar(&format!("reading {}", file.display()), 0);
     let source_limit = per_source.map(|n| PerSourceLimit::of(file, n)).transpose()?;
     let mut position = 0;
@@ -168,7 +170,7 @@ pub fn read(
     if let Some(e) = first.filter(|_| rejections == position as usize) {
         return Err(e.context(format!("{}: the chat template rejects all {rejections} conversations", file.display())));
     }
-    let appended = appender.map_or(Ok(Vec::new()), |appender| appender.finish(file))?;
+    let appended = appender.map_or(Ok(Vec::new()), |appender| appender.finish(file, is_selection))?;
     let mut left_out = Vec::new();
     for (why, (count, first)) in rejected {
         left_out

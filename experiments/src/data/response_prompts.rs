@@ -74,9 +74,10 @@ impl<'a> PromptAppender<'a> {
     /// Returns a note per source with the number of its questions.
     ///
     /// # Errors
-    /// A source of one's own table does not occur in the file: it would silently have no effect.
-    pub fn finish(self, file: &Path) -> Result<Vec<String>> {
-        if let ResponsePrompts::BySource(own) = self.prompts
+    /// A source of one's own table does not occur in the file, which is no selection: it would silently have no effect.
+    pub fn finish(self, file: &Path, is_selection: bool) -> Result<Vec<String>> {
+        if !is_selection
+            && let ResponsePrompts::BySource(own) = self.prompts
             && let Some(missing) = own.keys().find(|name| !self.found.contains(name.as_str()))
         {
             let shown: Vec<String> = self.sources.iter().take(SHOWN).map(|s| format!("`{}`", excerpt(s, 60))).collect();
@@ -89,7 +90,7 @@ impl<'a> PromptAppender<'a> {
         }
         if self.counts.is_empty() {
             return Ok(vec![format!(
-                "response-format prompts: none of the paper's sources is in {}, so nothing is appended",
+                "response-format prompts: none of their sources is in {}, so nothing is appended",
                 file.display()
             )]);
         }
@@ -115,7 +116,7 @@ mod tests {
             appender.apply(source, &mut turns);
             questions.extend(turns.into_iter().filter(|t| t.role == Role::User).map(|t| t.text));
         }
-        Ok((questions, appender.finish(Path::new("c.jsonl"))?))
+        Ok((questions, appender.finish(Path::new("c.jsonl"), false)?))
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub fn rank(runs: &[RunResults], missing: &[MissingRun], options: &RankOptions) 
         warnings: Vec::new(),
         answer_style: None,
     };
-    ranking.tests = pairs::tests(&ranking, &draws);
+    ranking.tests = pairs::tests(&ranking, &draws, &options.series);
     ranking.tests.extend(range);
     ranking.pairs = pairs::all_pairs(&ranking, &draws);
     ranking.stability = stability::stability(&ranking);
