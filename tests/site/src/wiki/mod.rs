@@ -94,7 +94,7 @@ pub struct WikiSection {
     pub level: usize,
     /// Paragraphs, separated by a line feed; empty for a list of references or links.
     pub text: String,
-    /// File names and captions of the images, in the order of the source.
+    /// File names and captions of the images outside of tables, in the order of the source.
     pub figures: Vec<(String, String)>,
 }
 
@@ -223,10 +223,16 @@ impl WikiSite {
         let section = |section: &article::ArticleSection| {
             let (first, second) = section.paragraphs();
             let text = if second.is_empty() { first.to_string() } else { format!("{first}\n{second}") };
-            let figures = section.figures.iter().map(|figure| (figure.file.clone(), figure.caption.clone())).collect();
+            let figures = section.figures.iter().filter(|figure| figure.style != article::FigureStyle::Infobox);
+            let figures = figures.map(|figure| (figure.file.clone(), figure.caption.clone())).collect();
             WikiSection { title: section.title.clone(), level: section.level, text, figures }
         };
         sections.iter().map(section).collect()
+    }
+
+    /// The content of a hostile page, which need not be UTF-8.
+    pub fn hostile_page(&self, page: Hostile) -> Vec<u8> {
+        page.html(self.wiki.uploads(), self.wiki.secret())
     }
 
     /// Bytes of an image file, such as `Lamp room.png`.
