@@ -6,6 +6,7 @@
 mod component_plane;
 mod correlation_figures;
 mod cost_scatter;
+mod cumulative_counts;
 mod files;
 mod learning_panel;
 mod paper_figures;
@@ -19,6 +20,8 @@ mod vision_panel;
 pub(crate) use component_plane::{Point, plane};
 pub(crate) use correlation_figures::{correlation_map, tree};
 pub(crate) use cost_scatter::{COSTS, scatter};
+pub(crate) use cumulative_counts::cumulative_counts;
+pub use cumulative_counts::{CumulativeCounts, cumulative_counts_svg};
 pub use files::{learning_svg, ranking_svg, validity_svg};
 pub(crate) use learning_panel::{learning_in_words, learning_panel};
 pub(crate) use paper_figures::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
