@@ -8,6 +8,7 @@
 //! - [`checksums`]: checksums of cached files;
 //! - [`files`]: opening untrusted paths; [`compressed`]: plain, gzip and zstd files;
 //! - [`json`]: a lenient reader of JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
+//! - [`network`]: addresses of the public internet, and looking up names with a deadline;
 //! - [`prefetch`]: items that a second thread prepares while earlier ones are used;
 //! - [`skipped`]: counts of skipped entries of training data;
 //! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text.
@@ -25,6 +26,7 @@ mod error;
 pub mod files;
 pub mod guard;
 pub mod json;
+pub mod network;
 pub mod output;
 pub mod prefetch;
 pub mod process;

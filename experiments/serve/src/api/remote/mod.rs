@@ -7,11 +7,11 @@
 use super::ApiError;
 use super::images;
 use crate::{ImageBytes, Limits};
+use burgess_base::network::{self, Lookup, is_public};
 use burgess_base::text;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 use ureq::Agent;
 use ureq::config::Config;
@@ -30,9 +30,6 @@ const REFUSED: &str = "is not a public address";
 /// Lowest port besides 80 and 443; below are services that do not speak HTTP.
 const FIRST_PORT: u16 = 1024;
 
-/// Looks up a name and port.
-type Lookup = dyn Fn(&str, u16) -> std::io::Result<Vec<SocketAddr>> + Send + Sync;
-
 /// Downloads images from public addresses.
 pub(super) struct Remote {
     agent: Agent,
@@ -42,8 +39,7 @@ pub(super) struct Remote {
 
 impl Remote {
     pub fn new(limits: &Limits) -> Self {
-        let lookup = |host: &str, port| (host, port).to_socket_addrs().map(Iterator::collect);
-        Self::with(limits, Arc::new(lookup), is_public)
+        Self::with(limits, network::system_lookup(), is_public)
     }
 
     /// Builds a downloader with its own look-up of names and decision which addresses are allowed.
@@ -119,7 +115,10 @@ impl Resolver for PublicOnly {
         }
         let host = uri.host().ok_or_else(|| bad("it has no host".to_owned()))?;
         let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host).to_owned();
-        let found = self.look_up(host.clone(), port, *timeout.after)?;
+        let found = network::look_up(&self.lookup, &host, port, *timeout.after).map_err(|e| match e.kind() {
+            std::io::ErrorKind::TimedOut => ureq::Error::Timeout(ureq::Timeout::Resolve),
+            _ => ureq::Error::Io(e),
+        })?;
         if let Some(address) = found.iter().find(|address| !(self.allows)(address.ip())) {
             return Err(bad(format!("{} ({}) {REFUSED}", text::excerpt(&host, 100), address.ip())));
         }
@@ -131,65 +130,6 @@ impl Resolver for PublicOnly {
             true => Err(ureq::Error::HostNotFound),
             false => Ok(resolved),
         }
-    }
-}
-
-impl PublicOnly {
-    /// Looks up a name in a thread, since the system's look-up has no deadline.
-    fn look_up(&self, host: String, port: u16, time: Duration) -> Result<Vec<SocketAddr>, ureq::Error> {
-        let lookup = self.lookup.clone();
-        let (sender, receiver) = mpsc::sync_channel(1);
-        std::thread::Builder::new().name("look-up".to_owned()).spawn(move || {
-            // Nobody waits any more after the deadline.
-            sender.send(lookup(&host, port)).ok();
-        })?;
-        match receiver.recv_timeout(time) {
-            Ok(found) => Ok(found?),
-            Err(_) => Err(ureq::Error::Timeout(ureq::Timeout::Resolve)),
-        }
-    }
-}
-
-/// Whether an address belongs to the public internet: not to this machine, a private or local network, or a range with
-/// a special meaning, also not embedded in an IPv6 address.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let special = match (a, b, c) {
-        // This network; private; carrier-grade NAT; loopback; link-local.
-        (0 | 10 | 127, ..) | (100, 64..=127, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
-        // Protocol assignments, documentation, relays to IPv6, AS112, benchmarks.
-        (192, 0, 0 | 2) | (192, 88, 99) | (192, 31, 196) | (192, 52, 193) | (192, 175, 48) => true,
-        (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
-        // Multicast, reserved, broadcast.
-        (224.., ..) => true,
-        _ => false,
-    };
-    !special
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match address.segments() {
-        // NAT64: the last 32 bits are the IPv4 address.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
-        // 6to4.
-        [0x2002, high, low, ..] => embedded(high, low),
-        // Protocol assignments and Teredo, documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // Only global unicast is public: not ::, ::1, mapped and compatible IPv4, local NAT64, unique local,
-        // link-local, site-local, multicast.
-        [0x2000..=0x3fff, ..] => true,
-        _ => false,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::*;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 /// Serves fixed responses on an address of the loopback network; returns the port and the paths asked for.
 fn serve(address: &str, respond: impl Fn(&str, u16) -> Vec<u8> + Send + 'static) -> (u16, Arc<Mutex<Vec<String>>>) {
@@ -110,20 +111,6 @@ fn addresses_that_are_not_public_are_refused_in_every_spelling() {
                 ["0x", "0177", "2130706433", "//0", "//127.1", "localhost."].iter().any(|it| url.contains(it));
             assert!(error.contains(REFUSED) || unknown && error.contains("lookup"), "{url}: {error}");
         }
-    }
-}
-
-#[test]
-fn public_addresses_are_those_of_the_internet() {
-    for address in
-        ["1.1.1.1", "93.184.216.34", "172.32.0.1", "100.128.0.1", "192.1.0.1", "2606:4700::1111", "64:ff9b::808:808"]
-    {
-        assert!(is_public(address.parse().unwrap()), "{address}");
-    }
-    for address in
-        ["198.18.0.1", "203.0.113.9", "240.0.0.1", "::ffff:8.8.8.8", "2001::1", "2002:a00:1::", "3fff::1", "100::1"]
-    {
-        assert!(!is_public(address.parse().unwrap()), "{address}");
     }
 }
 
