@@ -85,6 +85,25 @@ pub struct Manifest {
     pub problems: PoolProblems,
 }
 
+impl WriteCounts {
+    /// Returns a line for each reason for which entries were left out while they were written, and for each source with
+    /// system prompts.
+    pub fn lines(&self) -> Vec<String> {
+        let left_out = |entries: &SkippedEntries| {
+            let more = if entries.count > entries.first.len() { ", …" } else { "" };
+            let first = entries.first.join(", ");
+            format!("{} of {} left out: {} ({first}{more})", entries.count, entries.source, entries.reason)
+        };
+        let prompt = |(source, count): (&String, &PromptCount)| {
+            format!(
+                "system prompt of {source}: appended to {} questions, {} had it already",
+                count.appended, count.present
+            )
+        };
+        self.left_out.iter().map(left_out).chain(self.system_prompts.iter().map(prompt)).collect()
+    }
+}
+
 impl Manifest {
     pub(crate) fn new(name: &str, mix: Mix, key: String, table: MixTable, problems: PoolProblems) -> Self {
         Self {

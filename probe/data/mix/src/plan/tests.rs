@@ -6,12 +6,12 @@ use crate::write::{DATA_FILE, OutputFormat, WORK, WriteOptions};
 use std::collections::BTreeMap;
 use std::fs;
 
-/// A pool with `gqa` (general, 40), `dvqa_2325k.json` (ocr, 30) and text only of `orca_994k.json` (language, 20).
+/// A pool with `myqa` (general, 40), `dvqa_2325k.json` (ocr, 30) and text only of `orca_994k.json` (language, 20).
 fn pool(dir: &Path) -> Result<PathBuf> {
     let mut text = String::new();
     for i in 0..90 {
         let (source, image) = match i % 9 {
-            0..=3 => ("gqa", format!("\"image\": \"gqa/{}.png\", ", i / 2)),
+            0..=3 => ("myqa", format!("\"image\": \"gqa/{}.png\", ", i / 2)),
             4..=6 => ("dvqa_2325k.json", format!("\"image\": \"dvqa/{i}.png\", ")),
             _ => ("orca_994k.json", String::new()),
         };
@@ -58,31 +58,31 @@ fn written(plan: &MixPlan, out: &Path, format: OutputFormat) -> Result<Manifest>
 fn every_filter_leaves_out_what_it_says() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let pool = pool(dir.path())?;
-    let all = [("DVQA", 30), ("OpenOrca", 20), ("gqa", 40)];
+    let all = [("DVQA", 30), ("OpenOrca", 20), ("myqa", 40)];
     for (rules, rule, expected) in [
-        ("filters.text_only = 'drop'", "text_only", vec![("DVQA", 30), ("gqa", 40)]),
+        ("filters.text_only = 'drop'", "text_only", vec![("DVQA", 30), ("myqa", 40)]),
         ("filters.text_only = 'only'", "text_only", vec![("OpenOrca", 20)]),
         ("filters.turns = {min = 2}", "turns", vec![]),
-        ("filters.answer_words = {min = 2, max = 3}", "answer_words", vec![("DVQA", 9), ("OpenOrca", 6), ("gqa", 12)]),
-        ("filters.words = {max = 5}", "words", vec![("DVQA", 9), ("OpenOrca", 6), ("gqa", 12)]),
+        ("filters.answer_words = {min = 2, max = 3}", "answer_words", vec![("DVQA", 9), ("OpenOrca", 6), ("myqa", 12)]),
+        ("filters.words = {max = 5}", "words", vec![("DVQA", 9), ("OpenOrca", 6), ("myqa", 12)]),
         ("filters.question_words = {min = 4}", "question_words", vec![]),
         ("filters.chars = {max = 10000}", "chars", all.to_vec()),
         (
             "filters.drop_matching = ['is 1\\?', 'is [2-9]\\d*\\?']",
             "drop_matching",
-            vec![("DVQA", 4), ("OpenOrca", 2), ("gqa", 5)],
+            vec![("DVQA", 4), ("OpenOrca", 2), ("myqa", 5)],
         ),
         ("filters.languages = ['jpn']\nfilters.unknown_language = 'drop'", "languages", vec![]),
         ("filters.ratings = {relevance = 3}", "ratings (quality)", all.to_vec()),
         ("filters.ratings = {relevance = 3}\nfilters.unrated = 'drop'", "ratings (quality)", vec![]),
         ("filters.missing_images = 'drop'", "missing_images", vec![("OpenOrca", 20)]),
         ("unlisted = 'drop'", "unlisted", vec![("DVQA", 30), ("OpenOrca", 20)]),
-        ("sources = [{name = 'DVQA', take = 7}]", "take", vec![("DVQA", 7), ("OpenOrca", 20), ("gqa", 40)]),
-        ("threshold = {t = 25, how = 'first'}", "threshold", vec![("DVQA", 25), ("OpenOrca", 20), ("gqa", 25)]),
-        ("threshold = {t = 5, multimodal_only = true}", "threshold", vec![("DVQA", 5), ("OpenOrca", 20), ("gqa", 5)]),
+        ("sources = [{name = 'DVQA', take = 7}]", "take", vec![("DVQA", 7), ("OpenOrca", 20), ("myqa", 40)]),
+        ("threshold = {t = 25, how = 'first'}", "threshold", vec![("DVQA", 25), ("OpenOrca", 20), ("myqa", 25)]),
+        ("threshold = {t = 5, multimodal_only = true}", "threshold", vec![("DVQA", 5), ("OpenOrca", 20), ("myqa", 5)]),
         ("ratios = {total = 30, shares = {ocr = 2, language = 1}}", "ratios", vec![("DVQA", 20), ("OpenOrca", 10)]),
     ] {
-        let mix = mix(&pool, &format!("catalogue = 'cambrian-10m'\nkinds = {{gqa = 'general'}}\n{rules}\n"))?;
+        let mix = mix(&pool, &format!("catalogue = 'cambrian-10m'\nkinds = {{myqa = 'general'}}\n{rules}\n"))?;
         let plan = plan(&mix, dir.path())?;
         assert_eq!(plan.table.before(), 90, "{rules}");
         assert_eq!(after(&plan, rule), counts(&expected), "{rules}\n{}", plan.table.text());

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 pub const DATA_FILE: &str = "mix.jsonl";
 /// Folder of an unfinished mix in its output directory.
 pub const WORK: &str = ".mix";
+/// Name of the file in the folder that one process locks.
+const LOCK: &str = "lock";
 /// Folder of images that were copied out of tables and archives.
 const IMAGES: &str = "images";
 /// Largest number of places that are kept per reason and source.
@@ -148,7 +150,8 @@ impl MixPlan {
                 .hint("choose another directory, or remove this one"));
         }
         let work = out.join(WORK);
-        if !work.is_dir() {
+        // The first pass may have made the folder for its temporary files.
+        if !work.join(LOCK).exists() {
             let there = [DATA_FILE, MANIFEST, "mix.toml", "000000.tar"].map(|name| out.join(name));
             if let Some(foreign) = there.iter().find(|path| path.symlink_metadata().is_ok()) {
                 return Err(Error::usage(format!("{} exists and is not part of a mix", foreign.display()))
@@ -378,7 +381,7 @@ impl Sink<'_> {
 
 /// Locks the folder of an unfinished mix for this process.
 fn lock(work: &Path) -> Result<File> {
-    let path = work.join("lock");
+    let path = work.join(LOCK);
     let step = || format!("locking {}", path.display());
     let file = File::options().create(true).write(true).truncate(false).open(&path).with_context(step)?;
     match file.try_lock() {
