@@ -20,6 +20,8 @@
 //! # Ok::<(), burgess_base::Error>(())
 //! ```
 
+mod array;
+mod batch;
 mod block;
 mod entry;
 mod fields;
@@ -27,8 +29,10 @@ mod parse;
 mod pipeline;
 mod ratings;
 mod report;
+mod shards;
 mod spec;
 mod split;
+mod table;
 mod turns;
 
 pub use entry::{Entry, ImageRef, PoolImage, Position, Speaker, Turn};
@@ -36,8 +40,10 @@ pub use ratings::{RATINGS, Rating, Ratings};
 pub use report::{DamagedFile, ScanReport};
 pub use spec::{Format, PoolSpec};
 
+use array::Elements;
 use block::{Block, FileDefaults};
 use burgess_base::{Error, Result, compressed};
+use burgess_bench::ImageLocation;
 use pipeline::Handling;
 use split::{Lines, Splitter};
 use std::path::{Path, PathBuf};
@@ -251,13 +257,30 @@ impl Pool {
             Ok(format) => *format,
             Err(what) => return Ok(Err(what.clone())),
         };
+        let mut count = |block: &Block| {
+            report.entries += block.entries.len() as u64;
+            report.skipped.append(block.skipped.clone());
+            report.odd.append(block.odd.clone());
+        };
+        if let Format::Parquet | Format::WebDataset = format {
+            let produce = |out: &mut batch::BatchSender<'_>| match format {
+                Format::Parquet => table::read(&file.path, out),
+                _ => shards::read(&file.path, out),
+            };
+            let (bytes, outcome) = batch::run(defaults, wanted, &produce, &mut |block| {
+                count(block);
+                each(block, defaults, work(block, defaults))
+            })?;
+            report.bytes = bytes;
+            return Ok(outcome);
+        }
         let reader = match compressed::open(&file.path) {
             Ok(reader) => reader,
             Err(e) => return Ok(Err(e.to_string())),
         };
         let mut splitter: Box<dyn Splitter> = match format {
-            Format::JsonLines => Box::new(Lines::new(reader)),
-            other => return Err(Error::failed(format!("{} is not read yet", other.name()))),
+            Format::JsonArray => Box::new(Elements::new(reader)),
+            _ => Box::new(Lines::new(reader)),
         };
         let small = file.path.metadata().is_ok_and(|m| m.len() < split::BLOCK as u64 / 4);
         let threads = if small { 1 } else { rayon::current_num_threads().clamp(1, MOST_THREADS) };
@@ -266,9 +289,7 @@ impl Pool {
             wanted,
             work: &|block: &Block| work(block, defaults),
             each: &mut |block: &Block, out: T| {
-                report.entries += block.entries.len() as u64;
-                report.skipped.append(block.skipped.clone());
-                report.odd.append(block.odd.clone());
+                count(block);
                 each(block, defaults, out)
             },
         };
@@ -276,6 +297,25 @@ impl Pool {
         report.bytes = splitter.read();
         Ok(splitter.damage().map_or(Ok(()), Err))
     }
+}
+
+/// Reads the encoded bytes of several images, in their order; those of one table column in a single pass.
+pub fn read_images(images: &[&PoolImage]) -> Vec<Result<Vec<u8>>> {
+    let located: Vec<&ImageLocation> = images
+        .iter()
+        .filter_map(|image| match image {
+            PoolImage::Located(location) => Some(location),
+            PoolImage::Member { .. } => None,
+        })
+        .collect();
+    let mut read = burgess_bench::read_images(&located).into_iter();
+    let bytes = |image: &&PoolImage| match image {
+        PoolImage::Located(_) => read.next().unwrap_or_else(|| Err(Error::failed(format!("{image} was not read")))),
+        PoolImage::Member { file, offset, size, .. } => {
+            shards::member(file, *offset, *size).map_err(|e| e.context(format!("reading {image}")))
+        }
+    };
+    images.iter().map(bytes).collect()
 }
 
 /// Maximum number of threads that parse; more would wait for the one that reads.
