@@ -20,6 +20,7 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("paper.html", include_str!("../../templates/paper.html")),
     ("analysis.html", include_str!("../../templates/analysis.html")),
     ("validity.html", include_str!("../../templates/validity.html")),
+    ("style.html", include_str!("../../templates/style.html")),
 ];
 
 pub(crate) fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {

@@ -164,6 +164,14 @@ impl Mix {
         Ok(mix)
     }
 
+    /// Checks the values of a mix that was read as a part of another file.
+    ///
+    /// # Errors
+    /// A key has a wrong value: the error names the key.
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|wrong| wrong.what.context(format!("`{}`", wrong.path.join("."))))
+    }
+
     /// Reads a mix from a TOML file; relative paths in it are relative to its directory.
     ///
     /// # Errors
