@@ -12,7 +12,7 @@ pub(crate) fn style() -> String {
 }
 
 /// The templates, by the names with which they include each other. Text is escaped because the names end in .html.
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 8] = [
     ("page.html", include_str!("../../templates/page.html")),
     ("answers.html", include_str!("../../templates/answers.html")),
     ("studies.html", include_str!("../../templates/studies.html")),
