@@ -8,6 +8,7 @@ pub mod field;
 pub mod image_files;
 mod image_index;
 pub mod mix_page;
+pub mod mix_reference;
 pub mod mixes;
 mod open;
 pub mod published;
