@@ -17,6 +17,7 @@
 mod asking;
 pub mod budget;
 pub mod claims;
+mod items;
 pub mod journal;
 mod marker;
 mod replies;
@@ -25,6 +26,7 @@ mod stage;
 mod workspace;
 
 pub(crate) use asking::{Asking, key_of, most_of};
+pub(crate) use items::{forget, process};
 pub use marker::{DoneMarker, FileMark};
 pub use replies::{ReplyStore, StoredReply, spent_in};
 pub use run::{EngineProgress, FailedTask, NoProgress, RunReport, Session, ShardContext, ShardTask, run};
@@ -33,13 +35,19 @@ pub use workspace::{ShardState, Workspace, read_records};
 
 use burgess_base::Result;
 
+/// Returns what each shard of a workspace has spent.
+///
+/// # Errors
+/// The ledger cannot be read.
+pub fn ledger_of(workspace: &Workspace) -> Result<budget::Ledger> {
+    budget::ledger(workspace.directory())
+}
+
 /// Does a shard; returns its marker, which is not yet written.
 fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
     match context.task.stage {
         Stage::Topics => crate::topics::work(context),
-        Stage::Pages => crate::collect::pages(context),
-        Stage::Images => crate::collect::images(context),
+        Stage::Pages | Stage::Images | Stage::Pack => Err(burgess_base::Error::failed("TEMP")),
         Stage::Qa => crate::qa::work(context),
-        Stage::Pack => crate::pack::work(context),
     }
 }

@@ -232,7 +232,7 @@ fn check_left_over(workspace: &Workspace, session: &Session<'_>, stages: &[Stage
     Ok(())
 }
 
-fn remove(path: &std::path::Path) -> Result<()> {
+pub(super) fn remove(path: &std::path::Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::from(e).context(format!("removing {}", path.display())))
