@@ -11,7 +11,7 @@
 //! 4. [`ranking`]: converts runs to a [`ranking::Ranking`], with confidence intervals, tests and conclusions in words;
 //! 5. [`analysis`]: whether benchmarks measure vision or language, and how they correlate;
 //! 6. [`validity`]: accuracy of linear probes on the encoders, compared with the accuracy of the model's answers;
-//!    [`learning`]: scores by number of training samples;
+//!    [`learning`]: scores by number of training samples; [`series`]: scores of arms that differ in one thing;
 //! 7. [`check`]: whether a study's results meet the thresholds that its `[check]` table states in advance;
 //! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed;
 //! 9. [`answers`]: a folder in which a browser shows every question with every arm's answer; [`images`]: the files of
@@ -51,6 +51,7 @@ pub mod page;
 pub mod paper;
 pub mod ranking;
 pub mod schema;
+pub mod series;
 pub mod sheet;
 pub mod stats;
 pub mod table;

@@ -7,6 +7,7 @@ pub mod examples;
 pub mod field;
 pub mod image_files;
 mod image_index;
+pub mod mixes;
 mod open;
 pub mod published;
 mod subset;

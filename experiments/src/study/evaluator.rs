@@ -2,7 +2,7 @@
 
 use crate::study::arm::Arm;
 use crate::study::data::{DataSource, PublishedCorpus};
-use crate::study::paths;
+use crate::study::{paths, world};
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{Pipeline, Preparation};
 use burgess_field::FieldSpec;
@@ -212,12 +212,13 @@ impl EvaluatorConfig {
                 .hint("leave `share` out to use all conversations"));
         }
         let sizes = match &self.data {
-            DataSource::World(WorldSpec { align, tune, turns, per_benchmark, .. })
-            | DataSource::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
-                // `burgess train` also accepts a world without an align stage or without questions.
-                let align = self.recipe.align.as_ref().map_or(1, |_| *align);
-                let asked = if self.benchmarks.is_empty() { 1 } else { *per_benchmark };
-                [("align", align), ("tune", *tune), ("turns", *turns), ("per_benchmark", asked)]
+            DataSource::World(spec) => {
+                world::check(spec, &self.benchmarks)?;
+                let WorldSpec { align, turns, per_benchmark, .. } = spec;
+                self.sizes(*align, spec.conversations(), *turns, *per_benchmark)
+            }
+            DataSource::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
+                self.sizes(*align, *tune, *turns, *per_benchmark)
             }
             DataSource::Published(data) => {
                 let least = |c: &PublishedCorpus| c.per_source.unwrap_or(1);
@@ -230,6 +231,14 @@ impl EvaluatorConfig {
                 .hint("give a number of at least 1"));
         }
         self.recipe.check().map_err(|e| e.context("[evaluator.recipe]").hint(RECIPE_HINT))
+    }
+
+    /// The sizes of generated data that must not be 0, by key.
+    fn sizes(&self, align: usize, tune: usize, turns: usize, asked: usize) -> [(&'static str, usize); 4] {
+        // `burgess train` also accepts a world without an align stage or without questions.
+        let align = self.recipe.align.as_ref().map_or(1, |_| align);
+        let asked = if self.benchmarks.is_empty() { 1 } else { asked };
+        [("align", align), ("tune", tune), ("turns", turns), ("per_benchmark", asked)]
     }
 }
 

@@ -261,6 +261,8 @@ pub enum TestFamily {
     Unfreezing,
     /// The oracle against the random baseline.
     Range,
+    /// Every arm of a series against the first one.
+    Series,
 }
 
 /// A paired comparison of two arms: the score of `a` minus that of `b`, in points.

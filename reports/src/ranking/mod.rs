@@ -83,7 +83,7 @@ pub fn rank(runs: &[RunResults], missing: &[MissingRun], options: &RankOptions) 
         conclusions: Vec::new(),
         warnings: Vec::new(),
     };
-    ranking.tests = pairs::tests(&ranking, &draws);
+    ranking.tests = pairs::tests(&ranking, &draws, &options.series);
     ranking.tests.extend(range);
     ranking.pairs = pairs::all_pairs(&ranking, &draws);
     ranking.stability = stability::stability(&ranking);
