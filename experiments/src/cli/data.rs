@@ -2,6 +2,7 @@
 //! for test images.
 
 use super::cv_bench::{self, CvBenchArgs};
+use super::engine::{self, EngineArgs};
 use super::leaks::{self, LeaksArgs};
 use crate::data::field;
 use crate::machine::progress::Progress;
@@ -23,6 +24,14 @@ enum What {
     Field(FieldArgs),
     CvBench(CvBenchArgs),
     Leaks(LeaksArgs),
+    Engine(EngineArgs),
+}
+
+impl Args {
+    /// Whether the command resumes its work when it is started again.
+    pub fn resumes(&self) -> bool {
+        matches!(&self.what, What::Engine(args) if args.resumes())
+    }
 }
 
 /// Prepare images, questions and weights of the field study from unpacked packages
@@ -69,6 +78,7 @@ pub fn run(args: Args) -> Result<()> {
         What::Field(args) => prepare_field(args),
         What::CvBench(args) => cv_bench::run(args),
         What::Leaks(args) => leaks::run(args),
+        What::Engine(args) => engine::run(args),
     }
 }
 

@@ -12,6 +12,7 @@ mod data;
 mod doctor;
 mod encode;
 mod encoders;
+mod engine;
 mod eval;
 mod export;
 mod fetch;
@@ -130,7 +131,11 @@ pub fn main() -> ExitCode {
     };
     let verb = cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default()));
     let name = verb.name();
-    stop::listen(matches!(verb, Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_)));
+    stop::listen(match &verb {
+        Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_) => true,
+        Verb::Data(args) => args.resumes(),
+        _ => false,
+    });
     let outcome = match verb {
         Verb::Rank(args) => rank::run(args),
         Verb::Launch(args) => launch::run(args),

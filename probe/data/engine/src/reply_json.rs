@@ -103,7 +103,7 @@ mod tests {
         ] {
             assert_eq!(find(text.trim_start_matches('\u{feff}')), Some(value.clone()), "{text}");
         }
-        for text in ["", "no", "{", "[1]", "{\"a\": [\"b\"", "```json\n```", &"[".repeat(100_000), &"{\"a\":".repeat(9999)] {
+        for text in ["", "no", "{", "see [1] and [2, 3]", "{\"a\": [\"b\"", "```json\n```", &"[".repeat(100_000), &"{\"a\":".repeat(9999)] {
             assert_eq!(find(text), None, "{}", text.get(..20).unwrap_or(text));
         }
     }

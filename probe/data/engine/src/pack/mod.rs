@@ -93,6 +93,7 @@ fn chosen(context: &ShardContext<'_>) -> Result<(Vec<QaRecord>, Vec<Rejection>)>
             item: record.id.clone(),
             reason: reason.to_string(),
             detail: detail.to_string(),
+            count: 1,
         };
         if config.require_licence && record.licence.as_ref().is_none_or(|l| l.name.trim().is_empty()) {
             rejected.push(reject("no licence", &record.image_url));

@@ -70,9 +70,9 @@ impl DoneMarker {
         }
     }
 
-    /// Counts a rejection.
-    pub fn reject(&mut self, reason: &str) {
-        *self.rejected.entry(reason.to_string()).or_default() += 1;
+    /// Counts rejections.
+    pub fn reject(&mut self, reason: &str, count: u64) {
+        *self.rejected.entry(reason.to_string()).or_default() += count;
     }
 
     /// Adds to a further count.

@@ -17,20 +17,24 @@
 mod asking;
 pub mod budget;
 pub mod claims;
+mod estimate;
 mod items;
 pub mod journal;
 mod marker;
 mod replies;
 mod run;
 mod stage;
+mod status;
 mod workspace;
 
-pub(crate) use asking::{Asking, key_of, most_of};
+pub(crate) use asking::{Asking, key_of};
 pub(crate) use items::{forget, process};
+pub use estimate::{StageEstimate, estimate};
 pub use marker::{DoneMarker, FileMark};
-pub use replies::{ReplyStore, StoredReply, spent_in};
+pub use replies::{KeptReplies, ReplyStore, StoredReply, kept_in, spent_in};
 pub use run::{EngineProgress, FailedTask, NoProgress, RunReport, Session, ShardContext, ShardTask, run};
 pub use stage::{Stage, shard_name, shard_of};
+pub use status::{StageStatus, WorkspaceStatus, status};
 pub use workspace::{ShardState, Workspace, read_records};
 
 use burgess_base::Result;
@@ -47,7 +51,8 @@ pub fn ledger_of(workspace: &Workspace) -> Result<budget::Ledger> {
 fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
     match context.task.stage {
         Stage::Topics => crate::topics::work(context),
-        Stage::Pages | Stage::Images | Stage::Pack => Err(burgess_base::Error::failed("TEMP")),
+        Stage::Pages | Stage::Images => Err(burgess_base::Error::failed("TEMP")),
+        Stage::Pack => crate::pack::work(context),
         Stage::Qa => crate::qa::work(context),
     }
 }

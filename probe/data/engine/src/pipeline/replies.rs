@@ -124,6 +124,28 @@ pub fn spent_in(path: &Path) -> Result<Spending> {
     Ok(spent(&read::<Line>(path)?.entries))
 }
 
+/// Replies by the digests of their requests.
+pub type KeptReplies = HashMap<String, Arc<StoredReply>>;
+
+/// Reads the replies of a shard without changing its file; none if there is no file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn kept_in(path: &Path) -> Result<KeptReplies> {
+    Ok(by_key(read::<Line>(path)?.entries))
+}
+
+/// The first reply to each request, so that the same file always gives the same records.
+fn by_key(lines: Vec<Line>) -> KeptReplies {
+    let mut replies = HashMap::new();
+    for line in lines {
+        if let Line::Reply(reply) = line {
+            replies.entry(reply.key.clone()).or_insert_with(|| Arc::new(reply));
+        }
+    }
+    replies
+}
+
 impl ReplyStore {
     /// Opens the file of a shard, and creates it if needed.
     ///
@@ -132,14 +154,8 @@ impl ReplyStore {
     pub fn open(path: &Path) -> Result<Self> {
         let (journal, JournalContents { entries, damaged }) = Journal::open::<Line>(path)?;
         let spent = spent(&entries);
-        let mut replies = HashMap::new();
-        for line in entries {
-            if let Line::Reply(reply) = line {
-                // The first reply counts, so that the same file always gives the same records.
-                replies.entry(reply.key.clone()).or_insert_with(|| Arc::new(reply));
-            }
-        }
-        Ok(Self { journal: Mutex::new(journal), replies: RwLock::new(replies), spent, damaged })
+        let replies = RwLock::new(by_key(entries));
+        Ok(Self { journal: Mutex::new(journal), replies, spent, damaged })
     }
 
     /// Returns what the file says was spent when it was opened.

@@ -55,6 +55,7 @@ pub(crate) fn items(
                     item: figure.image.clone(),
                     reason: reason.to_string(),
                     detail,
+                    count: 1,
                 };
                 match item {
                     // A page that was found for two topics is asked about once.
@@ -89,6 +90,23 @@ pub(crate) fn first_request(config: &QaConfig, item: &QaItem, images: &Path) -> 
         _ => "image/png",
     };
     Ok(prompt::request(config, item, Some((media_type, &bytes))))
+}
+
+/// Returns the requests of a shard that have no reply yet, as far as they are known.
+pub(crate) fn open_requests(
+    workspace: &crate::pipeline::Workspace,
+    shard: usize,
+    source: &DoneMarker,
+    kept: &crate::pipeline::KeptReplies,
+) -> Result<Vec<ChatRequest>> {
+    let (config, endpoint) = (&workspace.config().qa, workspace.config().endpoint()?);
+    let images = workspace.stage_directory(Stage::Images);
+    let reply_to = |request: &ChatRequest| Ok(kept.get(&key_of(endpoint, request)?).cloned());
+    let mut open = Vec::new();
+    for item in items(config, shard, &images, source)?.0 {
+        open.extend(follow(config, &item, &images, &reply_to)?.next);
+    }
+    Ok(open)
 }
 
 /// Does a shard.
@@ -129,6 +147,7 @@ pub(crate) fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
             item: item.id.clone(),
             reason: reason.to_string(),
             detail,
+            count: 1,
         };
         let model = followed.replies.last().map(|reply| reply.model.clone()).unwrap_or_default();
         let kept = match followed.outcome {

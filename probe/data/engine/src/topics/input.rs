@@ -79,6 +79,11 @@ impl TopicInput {
         }
     }
 
+    /// Whether a language model is asked.
+    pub fn asks(&self) -> bool {
+        matches!(self, Self::Subfields(..))
+    }
+
     /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         match self {
