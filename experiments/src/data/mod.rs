@@ -11,6 +11,7 @@ mod image_index;
 pub mod mixes;
 mod open;
 pub mod published;
+mod response_prompts;
 mod subset;
 mod table_cells;
 

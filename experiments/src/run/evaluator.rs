@@ -1,7 +1,7 @@
 //! The evaluator of a study with its data, opened once and shared by all runs.
 
 use crate::data::digests::{self, DigestCache, Manifest};
-use crate::data::examples::{self, ExampleSet};
+use crate::data::examples::{self, ExampleSet, ReadOptions};
 use crate::data::mixes::{self, MixRecord};
 use crate::data::{DataDirectory, ImageIndex, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
@@ -71,7 +71,9 @@ fn read_mixed(
         let mut read = || -> Result<MixedSet> {
             let chosen = mixes::open(mix.rules()?, data, progress)?;
             let (chat, tokenizer) = (&llm.chat, &llm.tokenizer);
-            let examples = examples::read(&chosen.file, None, evaluator.share, chat, tokenizer, images, progress)?;
+            let prompts = &evaluator.recipe.tune.response_prompts;
+            let options = ReadOptions { per_source: None, share: evaluator.share, prompts, is_selection: true };
+            let examples = examples::read(&chosen.file, options, chat, tokenizer, images, progress)?;
             Ok(MixedSet { mix: mix.clone(), examples, record: chosen.record })
         };
         mixed.push(read().map_err(|e| e.context(format!("the mix of the arm {}", arm.name())))?);
@@ -141,24 +143,24 @@ impl Evaluator {
         let mut manifest = Manifest::new();
         let mut images = ImageIndex::default();
         let mut align = match &evaluator.recipe.align {
-            Some(_) => {
+            Some(stage) => {
                 let file = data.align.as_ref().ok_or_else(|| {
                     Error::usage("the recipe has an align stage, but the data have no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
-                Some(examples::read(file, None, evaluator.share, &llm.chat, &llm.tokenizer, &mut images, progress)?)
+                let prompts = &stage.response_prompts;
+                let options = ReadOptions { per_source: None, share: evaluator.share, prompts, is_selection: false };
+                Some(examples::read(file, options, &llm.chat, &llm.tokenizer, &mut images, progress)?)
             }
             None => None,
         };
-        let mut tune = examples::read(
-            &data.tune,
-            data.per_source,
-            evaluator.share,
-            &llm.chat,
-            &llm.tokenizer,
-            &mut images,
-            progress,
-        )?;
+        let options = ReadOptions {
+            per_source: data.per_source,
+            share: evaluator.share,
+            prompts: &evaluator.recipe.tune.response_prompts,
+            is_selection: data.per_source.is_some(),
+        };
+        let mut tune = examples::read(&data.tune, options, &llm.chat, &llm.tokenizer, &mut images, progress)?;
         if let Some(used) = &mut used {
             let files: Vec<(String, PathBuf)> =
                 align.iter().chain([&tune]).map(|set| manifest_entry(&data, set.file())).collect();

@@ -3,6 +3,7 @@
 //!
 //! Panels are drawn for a width of 360 so that their text is legible on a phone; a page places several side by side.
 
+mod answer_panel;
 mod component_plane;
 mod correlation_figures;
 mod cost_scatter;
@@ -17,6 +18,7 @@ mod training_curves;
 mod validity_figure;
 mod vision_panel;
 
+pub(crate) use answer_panel::{answer_panel, answers_in_words};
 pub(crate) use component_plane::{Point, plane};
 pub(crate) use correlation_figures::{correlation_map, tree};
 pub(crate) use cost_scatter::{COSTS, scatter};

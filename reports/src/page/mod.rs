@@ -8,11 +8,13 @@ mod examples_section;
 pub mod paper_page;
 mod recipe_section;
 pub mod studies_page;
+mod style_section;
 mod table_rows;
 pub(crate) mod template;
 mod validity_section;
 
 use crate::analysis::StudyAnalysis;
+use crate::answer_style::AnswerStyle;
 use crate::answers::{self, AnswerOptions, WrittenAnswers};
 use crate::check::{ClaimVerdict, Claims, Measurements, TextAccuracy};
 use crate::figure::{self, COSTS};
@@ -247,6 +249,7 @@ fn filled_page(
     }
     sections.push(("blind", "With and without image"));
     for (there, section) in [
+        (ranking.answer_style.is_some(), ("style", "How the models answer")),
         (!unfreezing.is_empty(), ("unfreezing", "Unfreezing")),
         (true, ("analysis", "Correlations")),
         (!scatters.is_empty(), ("cost", "Cost")),
@@ -295,6 +298,7 @@ fn filled_page(
         unparsed: table_rows::unparsed(ranking),
         measured: analysis_section::measured(&found.sights),
         benchmark_panels,
+        style_section: ranking.answer_style.as_ref().map(|style| style_section::shown(style, ranking)),
         unfreezing,
         analysed: found.analysis.as_ref().map(|a| analysis_section::of_arms(a, ranking)),
         not_analysed: found.missing.as_deref().unwrap_or(""),
@@ -364,6 +368,7 @@ struct PageValues<'a> {
     unparsed: Vec<table_rows::UnparsedRow>,
     measured: analysis_section::VisionSection,
     benchmark_panels: Vec<String>,
+    style_section: Option<style_section::StyleSection>,
     unfreezing: Vec<String>,
     analysed: Option<analysis_section::AnalysisSection>,
     /// Why there is no benchmark analysis; empty if there is one.
@@ -445,7 +450,8 @@ pub fn write_study(
     options.series = about.evidence.series.iter().flat_map(ArmSeries::lines).collect();
     study.count_constant_answers()?;
     let runs = study.results();
-    let ranking = ranking::rank(&runs, &study.missing, &options)?;
+    let mut ranking = ranking::rank(&runs, &study.missing, &options)?;
+    ranking.answer_style = AnswerStyle::of_study(&study, ranking.confidence)?;
     let findings = Findings::of(&study, &ranking, &about.evidence)?;
     let links = Links { answers: "answers/index.html", home: browser.home };
     let html = filled_page(&study, &ranking, &findings, about, links).context("making the report")?;
