@@ -18,7 +18,7 @@
 //! 9. [`answers`]: a folder in which a browser shows every question with every arm's answer; [`images`]: the files of
 //!    its images;
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//!     [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper;
+//!     [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper; [`page::mix_page`]: one of a training mix;
 //! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
 //!     [`exchange`]: results in the formats of other tools.
 //!

@@ -1,9 +1,10 @@
-//! `burgess data`: prepares the data of the field study, makes benchmarks from annotations, and searches training data
-//! for test images.
+//! `burgess data`: makes training sets from pools and from pages, prepares the data of the field study, makes benchmarks from
+//! annotations, and searches training data for test images.
 
 use super::cv_bench::{self, CvBenchArgs};
 use super::engine::{self, EngineArgs};
 use super::leaks::{self, LeaksArgs};
+use super::mix::{self, MixArgs};
 use crate::data::field;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
@@ -12,7 +13,7 @@ use burgess_base::{Error, Result};
 use burgess_field::prepare::PreparedField;
 use std::path::PathBuf;
 
-/// Prepare the data of a study, make a benchmark, or search training data for test images
+/// Make training sets, prepare the data of a study, make a benchmark, or search training data for test images
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,14 +25,8 @@ enum What {
     Field(FieldArgs),
     CvBench(CvBenchArgs),
     Leaks(LeaksArgs),
+    Mix(Box<MixArgs>),
     Engine(EngineArgs),
-}
-
-impl Args {
-    /// Whether the command resumes its work when it is started again.
-    pub fn resumes(&self) -> bool {
-        matches!(&self.what, What::Engine(args) if args.resumes())
-    }
 }
 
 /// Prepare images, questions and weights of the field study from unpacked packages
@@ -73,11 +68,23 @@ struct FieldArgs {
     json: bool,
 }
 
+impl Args {
+    /// Whether the command continues its work when it is started again.
+    pub fn resumes(&self) -> bool {
+        match &self.what {
+            What::Mix(_) => true,
+            What::Engine(args) => args.resumes(),
+            What::Field(_) | What::CvBench(_) | What::Leaks(_) => false,
+        }
+    }
+}
+
 pub fn run(args: Args) -> Result<()> {
     match args.what {
         What::Field(args) => prepare_field(args),
         What::CvBench(args) => cv_bench::run(args),
         What::Leaks(args) => leaks::run(args),
+        What::Mix(args) => mix::run(*args),
         What::Engine(args) => engine::run(args),
     }
 }

@@ -8,6 +8,7 @@ pub mod examples;
 pub mod field;
 pub mod image_files;
 mod image_index;
+pub mod mix_page;
 pub mod mixes;
 mod open;
 pub mod published;

@@ -263,4 +263,4 @@ fn read(reply: &StoredReply) -> (ItemOutcome, Option<String>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -110,7 +110,7 @@ fn good_replies_become_records_and_faults_change_nothing() -> Result<()> {
     assert_eq!(estimate(&first, &[Stage::Qa], None)?[0].requests, 0);
     for (seed, faults) in [
         (0, vec![ChatFault::Malformed, ChatFault::Empty, ChatFault::WrongSchema, ChatFault::Truncated]),
-        (0, vec![ChatFault::Prose, ChatFault::Fenced, ChatFault::Null, ChatFault::Huge, ChatFault::WrongUsage]),
+        (0, vec![ChatFault::Prose, ChatFault::Fenced, ChatFault::Null, ChatFault::WrongUsage]),
     ] {
         let badly = ChatSite::start(ChatOptions { share: 0.7, seed, faults, ..ChatOptions::default() });
         let other = tempfile::tempdir()?;

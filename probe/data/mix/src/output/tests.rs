@@ -75,21 +75,19 @@ fn shards_are_whole_and_go_on() -> Result<()> {
     assert_eq!(cut.finish(json!(25))?, expected);
     for file in &expected {
         let digest = burgess_base::digest::of_file(&two.path().join(&file.file))?;
-        assert_eq!((digest.as_str(), std::fs::metadata(two.path().join(&file.file))?.len()), (file.digest.as_str(), file.bytes));
+        assert_eq!(
+            (digest.as_str(), std::fs::metadata(two.path().join(&file.file))?.len()),
+            (file.digest.as_str(), file.bytes)
+        );
     }
     assert_eq!(std::fs::read_dir(two.path())?.count(), 6);
     let mut archive = tar::Archive::new(std::fs::File::open(one.path().join("000000.tar"))?);
-    let members: Vec<String> = archive
-        .entries()?
-        .map(|entry| Ok(entry?.path()?.display().to_string()))
-        .collect::<Result<_>>()?;
-    assert_eq!(members.get(..5).unwrap_or_default(), [
-        "000000000.json",
-        "000000001.json",
-        "000000001.png",
-        "000000002.json",
-        "000000002.0.png"
-    ]);
+    let members: Vec<String> =
+        archive.entries()?.map(|entry| Ok(entry?.path()?.display().to_string())).collect::<Result<_>>()?;
+    assert_eq!(
+        members.get(..5).unwrap_or_default(),
+        ["000000000.json", "000000001.json", "000000001.png", "000000002.json", "000000002.0.png"]
+    );
     // The shards of another key are removed.
     let mut begun = WebDataset::open(two.path(), "other", 1)?;
     add(&mut begun, 0)?;

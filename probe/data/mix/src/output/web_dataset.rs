@@ -106,13 +106,7 @@ impl WebDataset {
                 Journal { key: key.to_string(), ..Journal::default() }
             }
         };
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            per_shard: per_shard.max(1),
-            entries: journal.entries,
-            journal,
-            shard: None,
-        })
+        Ok(Self { dir: dir.to_path_buf(), per_shard: per_shard.max(1), entries: journal.entries, journal, shard: None })
     }
 
     /// Removes the finished shards of an interrupted run, and its journal.

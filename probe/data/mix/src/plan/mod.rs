@@ -229,9 +229,11 @@ fn table(
             bytes: Some(*bytes),
         });
     }
-    let absent = registry.sources.iter().enumerate().filter(|(at, source)| {
-        source.published.is_some() && !shown.get(*at).copied().unwrap_or(true)
-    });
+    let absent = registry
+        .sources
+        .iter()
+        .enumerate()
+        .filter(|(at, source)| source.published.is_some() && !shown.get(*at).copied().unwrap_or(true));
     for (at, source) in absent {
         rows.push(TableRow {
             source: source.name.clone(),

@@ -5,7 +5,7 @@ mod filters;
 mod images;
 mod registry;
 
-pub use registry::{Group, Registry, Source};
+pub use registry::{Group, Registry};
 
 use crate::duplicates::{DuplicateFinder, MinHash, TextKey, hash_bytes, mix, words};
 use crate::mix::{Comparison, Duplicates, ImageIdentity, KeepOrDrop, Mix};
