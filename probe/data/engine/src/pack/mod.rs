@@ -144,8 +144,16 @@ pub(crate) fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
             Vec::new()
         }
     };
+    let is_empty = entries.is_empty();
     let mut marker = finish(context, marker, entries.into_iter(), &rejected)?;
     marker.records = total;
+    if is_empty {
+        // An empty file would count as a damaged one of the data set.
+        let name = shard_name(shard) + ".jsonl";
+        let path = directory.join(&name);
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        marker.files.remove(&name);
+    }
     for name in extra {
         marker.add_file(&directory, &name)?;
     }

@@ -52,7 +52,7 @@ fn page(dir: &Path, shard: usize, n: usize) -> Page {
         height: 8,
         bytes: png.len() as u64,
         digest: burgess_base::digest::of_bytes(&png),
-        dhash: "00ff00ff00ff0000".into(),
+        dhash: burgess_base::digest::of_bytes(&png).chars().take(16).collect(),
         original_format: "png".into(),
     };
     let figure = Figure {
