@@ -3,9 +3,9 @@
 use crate::data::engine::{EngineBars, LeaseClaims, open_tasks, session};
 use crate::launch::{path_text, shell_lines};
 use crate::machine::progress::Progress;
+use crate::machine::stop;
 use crate::machine::terminal::{self, print, print_json, print_raw};
 use crate::machine::text_table::{Align, table};
-use crate::machine::stop;
 use burgess_base::{Error, ErrorKind, Result, temporary};
 use burgess_engine::config::{Budget, thousands};
 use burgess_engine::pipeline::{self, RunReport, ShardTask, Stage, StageEstimate, Workspace, WorkspaceStatus};
@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Make visual instruction data from topics, pages and images with a language model
 #[derive(Args)]
-#[command(after_help = "The engine works in a directory with engine.toml: topics of fields (by a language model or from \
+#[command(
+    after_help = "The engine works in a directory with engine.toml: topics of fields (by a language model or from \
 a file), pages about them, their images, questions and answers (by a language model), and training data with their card \
 and attribution. Each stage works through shards and writes files that can be read in between. Any number of processes \
 may work on the same directory; what is finished is never done twice, and no reply is paid for twice.
@@ -27,7 +28,8 @@ Examples:
   burgess data engine qa my-data --shard 3         one shard of one stage
   burgess data engine status my-data
   burgess data engine list my-data --stage qa | parallel -j 4
-  burgess train run.toml                           with data = \"my-data/pack/shard-00000.jsonl\", images = \"my-data/pack\"")]
+  burgess train run.toml                           with data = \"my-data/pack/shard-00000.jsonl\", images = \"my-data/pack\""
+)]
 pub struct EngineArgs {
     #[command(subcommand)]
     what: What,
@@ -213,7 +215,8 @@ fn work(args: &StageArgs, stages: &[Stage]) -> Result<()> {
         if let Some(published) = &report.published {
             let directory = workspace.stage_directory(Stage::Pack);
             let (entries, pairs) = (thousands(published.entries), thousands(published.pairs));
-            text += &format!("{}: {entries} images with {pairs} questions; README.md is the card\n", directory.display());
+            text +=
+                &format!("{}: {entries} images with {pairs} questions; README.md is the card\n", directory.display());
         }
         print(&text)?;
     }

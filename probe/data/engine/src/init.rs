@@ -47,10 +47,13 @@ mod tests {
         assert_eq!(workspace.shards(), 18);
         assert!(init(&dir.path().join("a")).expect_err("twice").to_string().contains("exists already"));
         // Keys that are commented out show their defaults.
-        let all: String = ENGINE.lines().map(|line| match line.strip_prefix("# ") {
-            Some(key) if key.contains(" = ") && !key.contains("  ") => format!("{key}\n"),
-            _ => format!("{line}\n"),
-        }).collect();
+        let all: String = ENGINE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if key.contains(" = ") && !key.contains("  ") => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
         let shown = EngineConfig::parse(&all, "engine.toml")?;
         let default = EngineConfig::default();
         assert_eq!((&shown.qa, &shown.pack), (&default.qa, &default.pack));

@@ -184,7 +184,8 @@ impl ChatClient {
         }
         let format = field.starts_with("response_format") || field.starts_with("text.format");
         let lower = failure.message.to_lowercase();
-        let refuses_system = lower.contains("system") && ["support", "role", "allowed"].iter().any(|w| lower.contains(w));
+        let refuses_system =
+            lower.contains("system") && ["support", "role", "allowed"].iter().any(|w| lower.contains(w));
         let has_system = request.messages.iter().any(|message| message.role == ChatRole::System);
         let mut next = asked;
         let told = if format && request.shape.is_some() && shared.endpoint.json == JsonMode::Auto {

@@ -5,9 +5,8 @@ use burgess_base::{Context, Error, Result};
 use std::io::Write;
 
 /// The columns.
-const COLUMNS: [&str; 9] = [
-    "id", "image", "image_url", "file_page", "page_title", "page", "author", "licence", "licence_url",
-];
+const COLUMNS: [&str; 9] =
+    ["id", "image", "image_url", "file_page", "page_title", "page", "author", "licence", "licence_url"];
 
 /// Writes lines of attribution as CSV.
 pub(super) struct AttributionWriter<W: Write>(csv::Writer<W>);

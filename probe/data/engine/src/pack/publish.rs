@@ -66,7 +66,13 @@ pub fn publish(workspace: &Workspace, session: &Session<'_>) -> Result<Option<Pu
     atomic::write(&directory.join("README.md"), text.as_bytes())?;
     let mut files: BTreeMap<String, FileMark> = BTreeMap::new();
     for marker in &markers {
-        files.extend(marker.files.iter().filter(|(name, _)| !name.ends_with(".rejected.jsonl")).map(|(n, m)| (n.clone(), m.clone())));
+        files.extend(
+            marker
+                .files
+                .iter()
+                .filter(|(name, _)| !name.ends_with(".rejected.jsonl"))
+                .map(|(n, m)| (n.clone(), m.clone())),
+        );
     }
     for name in ["README.md", "attribution.csv"] {
         let path = directory.join(name);
@@ -111,7 +117,8 @@ fn read_back(workspace: &Workspace, directory: &Path, entries: u64) -> Result<()
         PackFormat::Llava => "shard-?????.jsonl",
         PackFormat::Webdataset => "shard-?????/*.tar",
     };
-    let spec = PoolSpec { images: Some(directory.to_path_buf()), ..PoolSpec::new(directory.join(pattern).to_string_lossy()) };
+    let spec =
+        PoolSpec { images: Some(directory.to_path_buf()), ..PoolSpec::new(directory.join(pattern).to_string_lossy()) };
     let (mut found, mut wrong) = (0u64, None);
     let pool = Pool::open(&spec).context("reading the packed data back")?;
     let report = pool.scan(&mut |entry| {

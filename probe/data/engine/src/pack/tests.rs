@@ -31,7 +31,9 @@ fn packed_data_read_back_and_have_a_card() -> Result<()> {
         })?;
         assert_eq!(seen, vec![("data-engine".to_string(), "science".to_string()); 4]);
         let card = fs::read_to_string(pack.join("README.md"))?;
-        for part in ["license: other", "| CC BY 4.0 | 4 |", "| Technology | 4 |", "Ada \\| &lt;b> | 4 |", "| no licence | 2 |"] {
+        for part in
+            ["license: other", "| CC BY 4.0 | 4 |", "| Technology | 4 |", "Ada \\| &lt;b> | 4 |", "| no licence | 2 |"]
+        {
             assert!(card.contains(part), "{part} is not in\n{card}");
         }
         let attribution = fs::read_to_string(pack.join("attribution.csv"))?;

@@ -111,7 +111,9 @@ impl DoneMarker {
         let marker: Self = atomic::read_json(path).map_err(|e| e.hint(hint))?;
         match marker.schema {
             SCHEMA => Ok(Some(marker)),
-            other => Err(Error::failed(format!("{}: `schema` is {other}, expected {SCHEMA}", path.display())).hint(hint)),
+            other => {
+                Err(Error::failed(format!("{}: `schema` is {other}, expected {SCHEMA}", path.display())).hint(hint))
+            }
         }
     }
 

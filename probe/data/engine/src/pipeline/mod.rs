@@ -28,8 +28,8 @@ mod status;
 mod workspace;
 
 pub(crate) use asking::{Asking, key_of};
-pub(crate) use items::{forget, process};
 pub use estimate::{StageEstimate, estimate};
+pub(crate) use items::{forget, process};
 pub use marker::{DoneMarker, FileMark};
 pub use replies::{KeptReplies, ReplyStore, StoredReply, kept_in, spent_in};
 pub use run::{EngineProgress, FailedTask, NoProgress, RunReport, Session, ShardContext, ShardTask, run};
@@ -51,7 +51,9 @@ pub fn ledger_of(workspace: &Workspace) -> Result<budget::Ledger> {
 fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
     match context.task.stage {
         Stage::Topics => crate::topics::work(context),
-        Stage::Pages | Stage::Images => Err(Error::failed("pages and images cannot be collected yet: there is no source")),
+        Stage::Pages | Stage::Images => {
+            Err(Error::failed("pages and images cannot be collected yet: there is no source"))
+        }
         Stage::Pack => crate::pack::work(context),
         Stage::Qa => crate::qa::work(context),
     }

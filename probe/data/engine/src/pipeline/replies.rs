@@ -228,7 +228,12 @@ mod tests {
         let path = dir.path().join("qa/shard-00000.replies.jsonl");
         let most = Usage { prompt_tokens: 10, completion_tokens: 100, estimated: false };
         let used = Usage { prompt_tokens: 9, completion_tokens: 20, estimated: false };
-        let reply = |text: &str| StoredReply { text: text.into(), error: None, usage: used, ..StoredReply::without_reply("a", String::new(), Usage::default()) };
+        let reply = |text: &str| StoredReply {
+            text: text.into(),
+            error: None,
+            usage: used,
+            ..StoredReply::without_reply("a", String::new(), Usage::default())
+        };
         let store = ReplyStore::open(&path)?;
         store.note_sent("a", most)?;
         store.note_failed("a", most)?;

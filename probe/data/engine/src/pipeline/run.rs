@@ -291,7 +291,9 @@ fn attempt(workspace: &Workspace, session: &Session<'_>, task: ShardTask) -> Res
         marker.write(&workspace.path(task.stage, task.shard, ".done"))?;
         Ok(Fate::Finished(Box::new(marker)))
     })();
-    done.map_err(|e: Error| if e.kind() == ErrorKind::Interrupted { e } else { e.context(format!("doing {}", task.name())) })
+    done.map_err(
+        |e: Error| if e.kind() == ErrorKind::Interrupted { e } else { e.context(format!("doing {}", task.name())) },
+    )
 }
 
 fn stale_error(task: ShardTask, why: &[String]) -> Error {

@@ -12,14 +12,51 @@ pub(super) type Reason = (&'static str, String);
 
 /// Texts by which a question or an answer mentions its source, folded.
 const MENTIONS: &[&str] = &[
-    "the caption", "this caption", "its caption", "image caption", "captioned", "the passage", "this passage",
-    "the article", "this article", "the paragraph", "the excerpt", "the document", "the provided", "provided text",
-    "provided context", "provided information", "the given text", "given text", "the given information", "the context",
-    "accompanying text", "contextual text", "surrounding text", "section text", "according to the text",
-    "based on the text", "in the text above", "from the text", "the text says", "the text states", "the text mentions",
-    "the text describes", "the text explains", "the text provides", "the text notes", "as described in the text",
-    "as stated in", "as mentioned in", "mentioned in the text", "described in the text", "the text,", "the text?",
-    "wikipedia", "the author of the text", "this section",
+    "the caption",
+    "this caption",
+    "its caption",
+    "image caption",
+    "captioned",
+    "the passage",
+    "this passage",
+    "the article",
+    "this article",
+    "the paragraph",
+    "the excerpt",
+    "the document",
+    "the provided",
+    "provided text",
+    "provided context",
+    "provided information",
+    "the given text",
+    "given text",
+    "the given information",
+    "the context",
+    "accompanying text",
+    "contextual text",
+    "surrounding text",
+    "section text",
+    "according to the text",
+    "based on the text",
+    "in the text above",
+    "from the text",
+    "the text says",
+    "the text states",
+    "the text mentions",
+    "the text describes",
+    "the text explains",
+    "the text provides",
+    "the text notes",
+    "as described in the text",
+    "as stated in",
+    "as mentioned in",
+    "mentioned in the text",
+    "described in the text",
+    "the text,",
+    "the text?",
+    "wikipedia",
+    "the author of the text",
+    "this section",
 ];
 
 /// Words with which polar questions begin.
@@ -71,7 +108,9 @@ pub(super) fn check(
         QaPrompt::Paper => None,
         QaPrompt::Structured => match pair.kind.as_deref().map(|name| (name, kind_of(name))) {
             Some((_, Some(kind))) if kinds.contains(&kind) => Some(kind),
-            Some((name, _)) => return Err(("another kind of question", format!("`{}`: {}", excerpt(name, 40), shown()))),
+            Some((name, _)) => {
+                return Err(("another kind of question", format!("`{}`: {}", excerpt(name, 40), shown())));
+            }
             None => return reason("no kind of question"),
         },
     };
@@ -139,9 +178,13 @@ mod tests {
             evidence: Some(evidence.into()),
         };
         let quote = "bends light of 20 lamps";
-        let good = pair("explain", "Why does this shine far?", "The lens bends the light of 20 lamps in Skagen.", quote);
+        let good =
+            pair("explain", "Why does this shine far?", "The lens bends the light of 20 lamps in Skagen.", quote);
         assert!(check(good.clone(), &config, &kinds, &grounding).is_ok());
-        assert!(check(pair("Yes-No", "Is it a lens?", "Yes, it is a Fresnel lens.", quote), &config, &kinds, &grounding).is_ok());
+        assert!(
+            check(pair("Yes-No", "Is it a lens?", "Yes, it is a Fresnel lens.", quote), &config, &kinds, &grounding)
+                .is_ok()
+        );
         let long = "x ".repeat(100);
         for (pair, reason) in [
             (pair("explain", "", "a", quote), "empty question"),
@@ -150,16 +193,25 @@ mod tests {
             (pair("explain", "a", &long, quote), "answer is too long"),
             (pair("explain", "???", "...", quote), "no words"),
             (pair("explain", "What does the caption say?", "It is a lens.", quote), "question mentions its source"),
-            (pair("explain", "What is it?", "According to the text, it is a lens.", quote), "answer mentions its source"),
+            (
+                pair("explain", "What is it?", "According to the text, it is a lens.", quote),
+                "answer mentions its source",
+            ),
             (pair("compare", "What is it?", "It is a lens.", quote), "another kind of question"),
             (pair("", "What is it?", "It is a lens.", quote), "no kind of question"),
             (pair("explain", "Is it a lens?", "Yes, it is one.", quote), "yes-no question"),
             (pair("yes-no", "Is it a lens?", "It is a lens.", quote), "yes-no question without yes or no"),
             (pair("explain", "What is it?", "Lens.", quote), "answer is too short"),
-            (pair("explain", "Is this bright lens shown here?", "This is the bright lens.", quote), "question contains its answer"),
+            (
+                pair("explain", "Is this bright lens shown here?", "This is the bright lens.", quote),
+                "question contains its answer",
+            ),
             (pair("explain", "What is it?", "It is a lens.", ""), "no evidence"),
             (pair("explain", "What is it?", "It is a lens.", "A"), "evidence is too short"),
-            (pair("explain", "What is it?", "It is a lens.", "It bends the light"), "evidence is not in caption or text"),
+            (
+                pair("explain", "What is it?", "It is a lens.", "It bends the light"),
+                "evidence is not in caption or text",
+            ),
             (pair("explain", "What is it?", "It is a lens of Paris.", quote), "ungrounded name"),
             (pair("explain", "What is it?", "It is a lens of 30 lamps.", quote), "ungrounded number"),
             (pair("explain", "What is it?", "It \"bends no light\" here.", quote), "ungrounded quotation"),

@@ -116,14 +116,50 @@ const UNITS: &[&[&str]] = &[
 ];
 
 const NUMBER_WORDS: &[(&str, &str)] = &[
-    ("two", "2"), ("three", "3"), ("four", "4"), ("five", "5"), ("six", "6"), ("seven", "7"), ("eight", "8"),
-    ("nine", "9"), ("ten", "10"), ("eleven", "11"), ("twelve", "12"), ("thirteen", "13"), ("fourteen", "14"),
-    ("fifteen", "15"), ("sixteen", "16"), ("seventeen", "17"), ("eighteen", "18"), ("nineteen", "19"),
-    ("twenty", "20"), ("thirty", "30"), ("forty", "40"), ("fifty", "50"), ("sixty", "60"), ("seventy", "70"),
-    ("eighty", "80"), ("ninety", "90"), ("third", "3"), ("fourth", "4"), ("fifth", "5"),
-    ("sixth", "6"), ("seventh", "7"), ("eighth", "8"), ("ninth", "9"), ("tenth", "10"), ("eleventh", "11"),
-    ("twelfth", "12"), ("thirteenth", "13"), ("fourteenth", "14"), ("fifteenth", "15"), ("sixteenth", "16"),
-    ("seventeenth", "17"), ("eighteenth", "18"), ("nineteenth", "19"), ("twentieth", "20"),
+    ("two", "2"),
+    ("three", "3"),
+    ("four", "4"),
+    ("five", "5"),
+    ("six", "6"),
+    ("seven", "7"),
+    ("eight", "8"),
+    ("nine", "9"),
+    ("ten", "10"),
+    ("eleven", "11"),
+    ("twelve", "12"),
+    ("thirteen", "13"),
+    ("fourteen", "14"),
+    ("fifteen", "15"),
+    ("sixteen", "16"),
+    ("seventeen", "17"),
+    ("eighteen", "18"),
+    ("nineteen", "19"),
+    ("twenty", "20"),
+    ("thirty", "30"),
+    ("forty", "40"),
+    ("fifty", "50"),
+    ("sixty", "60"),
+    ("seventy", "70"),
+    ("eighty", "80"),
+    ("ninety", "90"),
+    ("third", "3"),
+    ("fourth", "4"),
+    ("fifth", "5"),
+    ("sixth", "6"),
+    ("seventh", "7"),
+    ("eighth", "8"),
+    ("ninth", "9"),
+    ("tenth", "10"),
+    ("eleventh", "11"),
+    ("twelfth", "12"),
+    ("thirteenth", "13"),
+    ("fourteenth", "14"),
+    ("fifteenth", "15"),
+    ("sixteenth", "16"),
+    ("seventeenth", "17"),
+    ("eighteenth", "18"),
+    ("nineteenth", "19"),
+    ("twentieth", "20"),
 ];
 
 impl Grounding {
@@ -147,7 +183,8 @@ impl Grounding {
         let mut rest = self.text.as_str();
         let mut found = false;
         for part in quotation.split("...").flat_map(|part| part.split("[...]")) {
-            let part = part.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '.' | '[' | ']' | ','));
+            let part =
+                part.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '.' | '[' | ']' | ','));
             if part.is_empty() {
                 continue;
             }
@@ -242,8 +279,7 @@ fn is_marked(word: &str) -> bool {
 /// The names of an answer, each as its words; see the [module](self).
 fn names(answer: &str) -> Vec<Vec<String>> {
     let tokens = tokens(answer);
-    let inside: HashSet<&str> =
-        tokens.iter().filter(|t| !t.begins && is_capitalised(t.text)).map(|t| t.text).collect();
+    let inside: HashSet<&str> = tokens.iter().filter(|t| !t.begins && is_capitalised(t.text)).map(|t| t.text).collect();
     let (mut names, mut at) = (Vec::new(), 0);
     while let Some(first) = tokens.get(at) {
         if !is_capitalised(first.text) {
@@ -262,8 +298,8 @@ fn names(answer: &str) -> Vec<Vec<String>> {
             // Up to two small words, if a capital follows: "University of the Arts".
             let small = tokens.get(end..).unwrap_or_default().iter().take(2);
             let count = small.take_while(|t| !t.begins && !t.apart && INNER.contains(&t.text)).count();
-            let continues = count > 0
-                && tokens.get(end + count).is_some_and(|t| !t.begins && !t.apart && is_capitalised(t.text));
+            let continues =
+                count > 0 && tokens.get(end + count).is_some_and(|t| !t.begins && !t.apart && is_capitalised(t.text));
             if !continues {
                 break;
             }
@@ -318,7 +354,8 @@ fn number_value(word: &str) -> Option<String> {
 fn canonical(digits: &str) -> String {
     let groups: Vec<&str> = digits.split(',').collect();
     // 12,345 has separators; 3,5 is a decimal number.
-    let separated = groups.len() > 1 && groups.iter().skip(1).all(|group| group.split('.').next().is_some_and(|g| g.len() == 3));
+    let separated =
+        groups.len() > 1 && groups.iter().skip(1).all(|group| group.split('.').next().is_some_and(|g| g.len() == 3));
     let plain = if separated { groups.concat() } else { digits.replace(',', ".") };
     let plain = plain.trim_end_matches('.');
     match plain.split_once('.') {
@@ -428,7 +465,9 @@ mod tests {
     #[test]
     fn quotations_are_parts_of_the_source() {
         let source = Grounding::new(["A caption.", TEXT]);
-        for good in ["designed by  Emile\nSaint-Clair in 1874.", "Its Fresnel lens ... above the sea", "a candle in the dark"] {
+        for good in
+            ["designed by  Emile\nSaint-Clair in 1874.", "Its Fresnel lens ... above the sea", "a candle in the dark"]
+        {
             assert!(source.quotes(good), "{good}");
         }
         for bad in ["", "...", "designed in 1874", "above the sea ... Its Fresnel lens", "caption. designed"] {

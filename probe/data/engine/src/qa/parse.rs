@@ -99,7 +99,8 @@ fn from_lines(reply: &str) -> Option<ParsedPair> {
         let after = |names: &[&str]| {
             let lower = plain.to_lowercase();
             let name = names.iter().find(|name| lower.starts_with(**name))?;
-            let rest = plain.get(name.len()..)?.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ' ' | '*'));
+            let rest =
+                plain.get(name.len()..)?.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ' ' | '*'));
             rest.strip_prefix(':').map(|rest| rest.trim_start_matches(['*', ' ']))
         };
         // A second question begins another pair, of which the prompt does not ask.
@@ -146,7 +147,11 @@ mod tests {
 
     #[test]
     fn replies_of_many_forms_are_read() {
-        let one = |question: &str, answer: &str| ParsedPair { question: question.into(), answer: answer.into(), ..ParsedPair::default() };
+        let one = |question: &str, answer: &str| ParsedPair {
+            question: question.into(),
+            answer: answer.into(),
+            ..ParsedPair::default()
+        };
         let expected = ParsedReply::Pairs(vec![one("What?", "This.")]);
         for reply in [
             r#"{"pairs": [{"question": "What?", "answer": " This. "}]}"#,
@@ -165,7 +170,9 @@ mod tests {
         assert_eq!((pairs[0].kind.as_deref(), pairs[0].evidence.as_deref()), (Some("explain"), Some("e")));
         assert_eq!(parse(r#"{"pairs": []}"#), ParsedReply::Pairs(Vec::new()));
         assert_eq!(parse("I'm sorry, but I can’t do that."), ParsedReply::Refusal);
-        for reply in ["", "The image is nice.", r#"{"pairs": [{"question": 3}]}"#, r#"{"text": "x"}"#, "Question: What?"] {
+        for reply in
+            ["", "The image is nice.", r#"{"pairs": [{"question": 3}]}"#, r#"{"text": "x"}"#, "Question: What?"]
+        {
             assert!(matches!(parse(reply), ParsedReply::Malformed(_)), "{reply}");
         }
         assert_eq!((kind_of("Yes/No"), kind_of("other")), (Some(QuestionKind::YesNo), None));

@@ -101,7 +101,8 @@ fn structured(config: &QaConfig, item: &QaItem) -> String {
         text += &format!("- {}: {}\n", kind.as_str(), kind.about());
     }
     let context = [("Field", &item.page.field), ("Subject", &item.page.subfield), ("Page", &item.page.title)];
-    for (name, value) in context.into_iter().chain([("Section", &item.heading)]).filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in context.into_iter().chain([("Section", &item.heading)]).filter(|(_, value)| !value.is_empty())
+    {
         text += &format!("{name}: {}\n", one_line(value));
     }
     let caption = if item.caption.is_empty() { "(none)" } else { &item.caption };

@@ -65,7 +65,8 @@ fn page(dir: &Path, shard: usize, n: usize) -> Page {
     };
     let other = Figure { image: "https://x.org/n.png".into(), caption: None, ..figure.clone() };
     let gone = Figure { stored: None, ..figure.clone() };
-    let section = Section { title: "Tower".into(), level: 2, text: TEXT.into(), figures: vec![figure.clone(), other, gone] };
+    let section =
+        Section { title: "Tower".into(), level: 2, text: TEXT.into(), figures: vec![figure.clone(), other, gone] };
     let short = Section { text: "Too short.".into(), figures: vec![figure], ..Section::default() };
     Page {
         url: format!("https://x.org/{shard}-{n}"),
@@ -117,7 +118,8 @@ fn good_replies_become_records_and_faults_change_nothing() -> Result<()> {
         let second = workspace(other.path(), &badly.base_url(), "[qa]\nworkers = 3\nasks = 3\n")?;
         assert!(go(&second, Stage::Qa)?.failed.is_empty());
         let same = records(&second)?;
-        let pairs = |all: &[QaRecord]| all.iter().map(|r| (r.id.clone(), r.pairs[0].answer.clone())).collect::<Vec<_>>();
+        let pairs =
+            |all: &[QaRecord]| all.iter().map(|r| (r.id.clone(), r.pairs[0].answer.clone())).collect::<Vec<_>>();
         assert_eq!(pairs(&same), pairs(&found), "seed {seed}");
     }
     Ok(())
@@ -125,8 +127,11 @@ fn good_replies_become_records_and_faults_change_nothing() -> Result<()> {
 
 #[test]
 fn bad_pairs_are_counted_by_reason() -> Result<()> {
-    for (fault, reason) in [(ChatFault::Ungrounded, "evidence is not in caption or text"), (ChatFault::Refusal, "refused")] {
-        let site = ChatSite::start(ChatOptions { share: 1.0, attempts: 9, faults: vec![fault], ..ChatOptions::default() });
+    for (fault, reason) in
+        [(ChatFault::Ungrounded, "evidence is not in caption or text"), (ChatFault::Refusal, "refused")]
+    {
+        let site =
+            ChatSite::start(ChatOptions { share: 1.0, attempts: 9, faults: vec![fault], ..ChatOptions::default() });
         let dir = tempfile::tempdir()?;
         let workspace = workspace(dir.path(), &site.base_url(), "")?;
         go(&workspace, Stage::Qa)?;

@@ -8,7 +8,8 @@ use burgess_site::{ChatFault, ChatOptions, ChatSite, Fault};
 use std::fs;
 use std::path::Path;
 
-const FIELDS: &str = "Technology: Towers and mills, Bridges and railways, Instruments\nNature: Plants and animals, Earth\n";
+const FIELDS: &str =
+    "Technology: Towers and mills, Bridges and railways, Instruments\nNature: Plants and animals, Earth\n";
 
 /// Makes a workspace with fields and a server.
 fn workspace(dir: &Path, url: &str, more: &str) -> Result<Workspace> {
@@ -134,7 +135,11 @@ fn the_budget_stops_the_work_and_keeps_it() -> Result<()> {
     let site = ChatSite::start(ChatOptions::default());
     let dir = tempfile::tempdir()?;
     let limited = |tokens: u64| {
-        workspace(dir.path(), &site.base_url(), &format!("max_tokens = 100\nworkers = 1\n[budget]\nmax_tokens = {tokens}\n"))
+        workspace(
+            dir.path(),
+            &site.base_url(),
+            &format!("max_tokens = 100\nworkers = 1\n[budget]\nmax_tokens = {tokens}\n"),
+        )
     };
     let e = go(&limited(1000)?, false).expect_err("spent");
     assert!(crate::pipeline::budget::is_spent(&e) && e.hint_text().is_some(), "{e}");
