@@ -3,6 +3,7 @@
 pub mod benchmarks;
 pub mod digests;
 mod directory;
+pub mod engine;
 pub mod examples;
 pub mod field;
 pub mod image_files;
