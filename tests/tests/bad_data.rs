@@ -50,7 +50,10 @@ fn bad_lines() -> Vec<(&'static str, Vec<u8>)> {
         ("`value`", turns(json!([human, {"from": "gpt", "value": ["a", "list"]}]))),
         ("speaker", turns(json!([human, {"from": "narrator", "value": "a"}]))),
         ("no answer", turns(json!([human]))),
-        ("image named but not given", turns(json!([{"from": "human", "value": "<image> ?"}, {"from": "gpt", "value": "a"}]))),
+        (
+            "image named but not given",
+            turns(json!([{"from": "human", "value": "<image> ?"}, {"from": "gpt", "value": "a"}])),
+        ),
         ("the image is no path", with_image(json!(5))),
         ("the image is no path", with_image(json!({"path": "a.png"}))),
         ("not UTF-8", latin),
@@ -127,7 +130,8 @@ fn each_bad_line_is_counted_with_its_place_and_the_others_are_mixed() {
         let entry: Value = serde_json::from_str(line).expect("JSON");
         assert!(entry["id"].as_str().is_some_and(|id| id.starts_with("good-")), "{line}");
     }
-    let manifest: Value = serde_json::from_slice(&std::fs::read(place.path().join("out/manifest.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(place.path().join("out/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["entries"], good as u64);
     assert_eq!(sum(&manifest["problems"]["skipped"], "count"), bad.len() as u64);
 }
@@ -151,7 +155,11 @@ fn files_that_are_no_pools_are_refused_and_damaged_ones_are_named() {
         ("page.jsonl", b"<!DOCTYPE html><p>404".to_vec(), Err("page.jsonl")),
         ("zeros.jsonl", vec![0; 100_000], Err("zeros.jsonl")),
         ("utf16.jsonl", utf16, Err("UTF-16")),
-        ("lfs.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".to_vec(), Err("git lfs pull")),
+        (
+            "lfs.jsonl",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".to_vec(),
+            Err("git lfs pull"),
+        ),
         ("fake.parquet", b"PAR1 and nothing else PAR1".to_vec(), Ok(0)),
         ("fake.jsonl.gz", b"\x1f\x8bnot gzip".to_vec(), Err("fake.jsonl.gz")),
         ("fake.jsonl.zst", b"\x28\xb5\x2f\xfdnot zstd".to_vec(), Err("fake.jsonl.zst")),
@@ -215,7 +223,8 @@ fn images_that_are_missing_or_no_images_are_counted_in_shards() {
         let turns = json!([{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "A board."}]);
         json!({"id": image, "source": "boards", "image": image, "conversations": turns})
     };
-    let images = ["good.png", "absent.png", "text.png", "empty.png", "../secret.png", "/etc/hostname", "images", "a\u{0}b"];
+    let images =
+        ["good.png", "absent.png", "text.png", "empty.png", "../secret.png", "/etc/hostname", "images", "a\u{0}b"];
     let lines: String = images.iter().map(|image| format!("{}\n", entry(image))).collect();
     place.file("pool.jsonl", &lines);
     let mix = ["data", "mix", "cambrian-10m", "--pool", "pool.jsonl", "--images", "images"];
@@ -294,7 +303,12 @@ fn a_full_disk_and_kills_lose_nothing() {
     // Killed at moments that a seed chooses, until a run ends by itself.
     let mut kills = 0;
     for attempt in 0..60u64 {
-        let mut child = place.burgess(&["data", "mix", "mix.toml", "-o", "killed"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("burgess starts");
+        let mut child = place
+            .burgess(&["data", "mix", "mix.toml", "-o", "killed"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("burgess starts");
         std::thread::sleep(Duration::from_millis(15 + attempt.wrapping_mul(7919) % 23 * 12));
         if child.try_wait().expect("a child").is_some() {
             break;

@@ -259,7 +259,9 @@ pub(super) fn recognise(path: &Path) -> Result<Format> {
         return Err(Error::failed("the file is UTF-16, expected UTF-8").hint("convert the file to UTF-8 with iconv"));
     }
     if head.starts_with(b"version https://git-lfs") {
-        return Err(Error::failed("the file is a Git LFS pointer, not the data").hint("fetch the data with `git lfs pull`"));
+        return Err(
+            Error::failed("the file is a Git LFS pointer, not the data").hint("fetch the data with `git lfs pull`")
+        );
     }
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     match text.iter().find(|b| !b.is_ascii_whitespace()) {
