@@ -7,6 +7,7 @@ mod configs;
 mod conversations;
 mod faults;
 mod images;
+mod mixes;
 mod onnx;
 mod predictions;
 mod reports;
@@ -18,7 +19,7 @@ mod zip;
 use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[FuzzTarget]; 12] = [
+pub const TABLES: [&[FuzzTarget]; 13] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -30,6 +31,7 @@ pub const TABLES: [&[FuzzTarget]; 12] = [
     annotations::TARGETS,
     onnx::TARGETS,
     studies::TARGETS,
+    mixes::TARGETS,
     reports::TARGETS,
 ];
 
