@@ -136,7 +136,7 @@ fn arms_with_mixes_share_features_and_alignment_and_differ_in_data() {
 #[test]
 fn mixes_that_cannot_be_applied_are_refused_before_anything_runs() {
     let place = TestDir::new();
-    let refused = |study: &str, mix: &str| {
+    let refused = |study: &str, mix: &str| -> String {
         place.file("mixed.toml", study);
         place.file("asked.toml", mix);
         let output = place.run(&["rank", "mixed.toml"]);
@@ -145,17 +145,17 @@ fn mixes_that_cannot_be_applied_are_refused_before_anything_runs() {
         stderr(&output)
     };
     for (study, mix, said) in [
-        (STUDY.replace("t = 6 }", "t = 0 }"), ASKED.into(), "`mix`"),
-        (STUDY.replace("t = 6 }", "tt = 6 }"), ASKED.into(), "unknown field `tt`"),
-        (STUDY.to_string(), "[ratio]\n".into(), "asked.toml:1"),
-        (STUDY.to_string(), "[filters]\nmissing_images = \"drop\"\n".into(), "`filters.missing_images`"),
-        (STUDY.replace("\"asked.toml\"", "\"away.toml\""), ASKED.into(), "away.toml does not exist"),
-        (STUDY.replace("arm = \"all\", x", "arm = \"none\", x"), ASKED.into(), "no arm called `none`"),
-        (STUDY.replace("open_questions = 6", ""), ASKED.into(), "no open questions"),
-        (STUDY.replace("count = 9", "count = 0"), ASKED.into(), "`count` = 0 of words"),
-        (STUDY.to_string(), "[filters.answer_words]\nmin = 500\n".into(), "leaves no conversation"),
+        (STUDY.replace("t = 6 }", "t = 0 }"), ASKED, "`mix`"),
+        (STUDY.replace("t = 6 }", "tt = 6 }"), ASKED, "unknown field `tt`"),
+        (STUDY.to_string(), "[ratio]\n", "asked.toml:1"),
+        (STUDY.to_string(), "[filters]\nmissing_images = \"drop\"\n", "`filters.missing_images`"),
+        (STUDY.replace("\"asked.toml\"", "\"away.toml\""), ASKED, "away.toml does not exist"),
+        (STUDY.replace("arm = \"all\", x", "arm = \"none\", x"), ASKED, "no arm called `none`"),
+        (STUDY.replace("open_questions = 6", ""), ASKED, "no open questions"),
+        (STUDY.replace("count = 9", "count = 0"), ASKED, "`count` = 0 of words"),
+        (STUDY.to_string(), "[filters.answer_words]\nmin = 500\n", "leaves no conversation"),
     ] {
-        let told = refused(&study, &mix);
+        let told = refused(&study, mix);
         assert!(told.contains(said), "{said}: {told}");
     }
     assert!(!place.path().join("runs").exists(), "nothing was run");
