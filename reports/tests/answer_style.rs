@@ -91,7 +91,7 @@ fn the_answering_machine_is_told_from_models_that_explain() -> Result<()> {
     for text in [
         "2 questions ask for an explanation: nano-dinov2 answers 100 % of them with one word",
         "1 question asks for an explanation and the prompt for a short answer: every arm answers 100 % of them with one word",
-        "Of all answers repeat themselves: ",
+        "Answers that repeat themselves: ",
         "Runs of earlier versions did not record",
     ] {
         assert!(said.contains(text), "{text}\n{said}");
@@ -104,7 +104,7 @@ fn the_answering_machine_is_told_from_models_that_explain() -> Result<()> {
     assert!(html.contains("<section id=\"style\">") && html.contains("6 of the 8 questions are open"));
     let text = ranking_table(&written.ranking, 110, false);
     assert!(
-        text.contains("How the models answer open questions") && text.contains("asks for an explanation"),
+        text.contains("How the models answer open questions") && text.contains("explanation, short form"),
         "{text}"
     );
     let sheets = sheet::ranking_sheets(&written.ranking);
