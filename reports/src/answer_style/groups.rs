@@ -45,8 +45,8 @@ impl QuestionGroup {
         match self {
             Self::All => "all",
             Self::Open => "open",
-            Self::Explanation => "explanation",
-            Self::ExplanationShortForm => "explanation, short form",
+            Self::Explanation => "explain",
+            Self::ExplanationShortForm => "explain, short",
             Self::Free => "free form",
             Self::ShortForm => "short form",
         }

@@ -51,8 +51,7 @@ pub fn style_block(style: &AnswerStyle, arms: &[(String, String)], width: usize,
         column.set_cell_alignment(if i < 2 { CellAlignment::Left } else { CellAlignment::Right });
     }
     let mut text = String::new();
-    let title = "How the models answer open questions (short form: the prompt asks for a short answer; words: median and \
-                 10–90 %):";
+    let title = "How the models answer open questions (short: asked for a short answer; words: median, 10–90 %):";
     paragraph_into(&mut text, width, "", "", title);
     text.push_str(&format!("{}\n", table.trim_fmt()));
     for sentence in &style.said {
