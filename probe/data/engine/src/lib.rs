@@ -5,6 +5,7 @@
 //! - [`fetch`]: polite HTTP with a disk cache;
 //! - [`html`]: sections and figures of HTML pages;
 //! - [`page`]: the types of a page with its sections and figures, one per line;
+//! - [`sources`]: where pages come from: a wiki's search, dumps, crawls, folders;
 //! - [`skips`]: counts of what is left out, by reason.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -13,6 +14,7 @@ pub mod html;
 mod outline;
 pub mod page;
 pub mod skips;
+pub mod sources;
 
 pub use outline::ReadOptions;
 #[cfg(test)]

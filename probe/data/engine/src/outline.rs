@@ -1,13 +1,14 @@
 //! Builds the sections of a page in the order in which a reader of HTML or wikitext meets them.
 
 use crate::page::{Figure, Section};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Largest number of sections of a page; what follows belongs to the last.
 const MAX_SECTIONS: usize = 10_000;
 
 /// What is read of a page. Every key is optional in TOML.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadOptions {
     /// Whether the text before the first heading is kept. Cambrian-1's engine drops it.

@@ -1,11 +1,12 @@
 //! How a client fetches: who it says it is, how often it asks, and how much it takes.
 
 use burgess_base::{Error, Result, text};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Options of a [`Client`](super::Client). Every key is optional in TOML.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchPolicy {
     /// Name of the program in `User-Agent`, and the name to which rules of `robots.txt` apply.

@@ -76,6 +76,14 @@ pub fn read(html: &str, url: &str, options: &ReadOptions) -> Result<HtmlPage> {
     Ok(page)
 }
 
+/// Returns the text of a piece of HTML on one line; empty if it is nested too deeply.
+pub fn plain_text(html: &str) -> String {
+    let parsed = guard::third_party("the text", || parse::parse(html));
+    let Ok(Ok(parsed)) = parsed else { return String::new() };
+    let root = parsed.tree.root().children().find_map(ElementRef::wrap);
+    root.map_or_else(String::new, |root| text::of(root, &ReadOptions::default()))
+}
+
 /// Returns the address from which relative ones are resolved: `base href`, or else that of the page.
 fn base_of(html: &Html, url: &str) -> Option<Url> {
     let own = Url::parse(url).ok();
