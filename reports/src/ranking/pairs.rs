@@ -1,7 +1,7 @@
 //! Selects the pairs of arms to compare, and computes their tests.
 
 use super::boundary_correction::{BoundaryCorrections, ReadScore};
-use super::content::{PairCount, PairTest, Ranking, TestFamily};
+use super::content::{PairCount, PairTest, RankedArm, Ranking, TestFamily};
 use super::resample::{ScopeScores, at};
 use super::run_grid::RunGrid;
 use crate::stats;
@@ -55,8 +55,8 @@ impl Resamples<'_> {
     }
 }
 
-/// Computes the tests of a ranking: neighbours, leader, random baseline, unfreezing.
-pub(super) fn tests(ranking: &Ranking, draws: &Resamples) -> Vec<PairTest> {
+/// Computes the tests of a ranking: neighbours, leader, random baseline, unfreezing, and the arms of series.
+pub(super) fn tests(ranking: &Ranking, draws: &Resamples, series: &[Vec<String>]) -> Vec<PairTest> {
     let mut all = Vec::new();
     for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
         let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
@@ -67,6 +67,12 @@ pub(super) fn tests(ranking: &Ranking, draws: &Resamples) -> Vec<PairTest> {
             (TestFamily::Unfreezing, unfrozen_pairs(ranking)),
         ] {
             all.extend(draws.family(family, s, pairs, ranking.confidence));
+        }
+        // p is adjusted over the arms of one series.
+        for arms in series {
+            let first = arms.first();
+            let pairs = arms.iter().skip(1).filter_map(|arm| Some((arm.as_str(), first?.as_str()))).collect();
+            all.extend(draws.family(TestFamily::Series, s, pairs, ranking.confidence));
         }
     }
     all
@@ -113,12 +119,13 @@ fn with_random(ranking: &Ranking) -> Vec<(&str, &str)> {
     others.map(|a| (a.arm.as_str(), random.as_str())).collect()
 }
 
-/// Returns the pairs (unfrozen, frozen) of arms with the same encoders.
+/// Returns the pairs (unfrozen, frozen) of arms with the same encoders and data.
 pub(crate) fn unfrozen_pairs(ranking: &Ranking) -> Vec<(&str, &str)> {
     let unfrozen = ranking.arms.iter().filter(|a| a.freeze == "unfrozen");
     unfrozen
         .filter_map(|u| {
-            let frozen = ranking.arms.iter().find(|f| f.freeze == "frozen" && f.encoders == u.encoders)?;
+            let same = |f: &&RankedArm| f.freeze == "frozen" && (&f.encoders, &f.mix) == (&u.encoders, &u.mix);
+            let frozen = ranking.arms.iter().find(same)?;
             Some((u.arm.as_str(), frozen.arm.as_str()))
         })
         .collect()

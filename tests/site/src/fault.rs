@@ -34,7 +34,7 @@ pub enum Fault {
     WrongLength(i64),
     /// `Content-Length` says this text.
     LengthText(String),
-    /// The body is a gzip stream of this many MiB of zeros in front of the answer.
+    /// The body is compressed by gzip, with this many MiB of spaces in front of the answer.
     GzipBomb(usize),
     /// The answer has this content type.
     ContentType(String),
@@ -124,12 +124,9 @@ impl Fault {
             }
             Self::LengthText(text) => reply.body = Body::Declared(bytes(&reply), text.clone()),
             Self::GzipBomb(mebibytes) => {
-                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                for _ in 0..*mebibytes {
-                    gzip.write_all(&[b' '; 1 << 20]).expect("memory");
-                }
-                gzip.write_all(&bytes(&reply)).expect("memory");
-                reply.body = Body::Whole(gzip.finish().expect("memory"));
+                let mut packed = gzip(&[b' '; 1 << 20]).repeat(*mebibytes);
+                packed.extend(gzip(reply.body.bytes()));
+                reply.body = Body::Whole(packed);
                 reply = reply.with("Content-Encoding", "gzip");
             }
             Self::ContentType(kind) => reply = reply.with("Content-Type", kind),
@@ -142,6 +139,13 @@ impl Fault {
         }
         reply
     }
+}
+
+/// Compresses bytes.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
 }
 
 /// A seeded plan: a share of all addresses fails in the first few attempts, each attempt with one of the faults.

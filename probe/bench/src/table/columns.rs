@@ -16,6 +16,15 @@ pub struct TableColumns<'a> {
     pub images: &'a [&'a str],
 }
 
+/// A column that a parquet file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumn {
+    /// The name.
+    pub name: String,
+    /// Whether it holds images or lists of images as bytes.
+    pub images: bool,
+}
+
 /// Number of columns that an error lists.
 const COLUMNS_SHOWN: usize = 40;
 

@@ -20,7 +20,7 @@ use format::{FORMATS, format_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use columns::TableColumns;
+pub use columns::{TableColumn, TableColumns};
 pub use python_list::python_list;
 pub use row::{TableRow, choices};
 
@@ -188,6 +188,14 @@ impl RowPlace<'_> {
         let name = self.file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         format!("{name} row {}", self.row)
     }
+}
+
+/// Returns the columns of a parquet file.
+///
+/// # Errors
+/// An error is returned if the file cannot be read or is damaged.
+pub fn parquet_columns(file: &Path) -> Result<Vec<TableColumn>> {
+    parquet::columns(file)
 }
 
 /// Returns whether the path exists and is no directory; also true for a FIFO or a broken link.

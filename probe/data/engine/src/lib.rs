@@ -2,20 +2,28 @@
 //!
 //! The stages read and write JSON lines, so that one can look at what lies between them:
 //!
+//! - [`llm`]: a client of OpenAI-compatible endpoints;
 //! - [`fetch`]: polite HTTP with a disk cache;
 //! - [`html`]: sections and figures of HTML pages;
-//! - [`page`]: the types of a page with its sections and figures, one per line;
 //! - [`sources`]: where pages come from: a wiki's search, dumps, crawls, folders;
-//! - [`skips`]: counts of what is left out, by reason.
+//! - [`pages`]: the stage that reads pages from a source;
+//! - [`images`]: the stage that fetches, checks and converts images;
+//! - [`page`]: the types of a page with its sections and figures, one per line;
+//! - [`skips`]: counts of what is left out, by reason;
+//! - [`certificates`]: the root certificates of TLS.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod certificates;
 pub mod fetch;
 pub mod html;
+pub mod images;
+pub mod llm;
 mod outline;
 pub mod page;
+pub mod pages;
 pub mod skips;
 pub mod sources;
-
-pub use outline::ReadOptions;
 #[cfg(test)]
 mod test_server;
+
+pub use outline::ReadOptions;

@@ -8,6 +8,7 @@ mod conversations;
 mod faults;
 mod images;
 mod onnx;
+mod pages;
 mod predictions;
 mod reports;
 mod studies;
@@ -18,7 +19,7 @@ mod zip;
 use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[FuzzTarget]; 12] = [
+pub const TABLES: [&[FuzzTarget]; 13] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -29,6 +30,7 @@ pub const TABLES: [&[FuzzTarget]; 12] = [
     conversations::TARGETS,
     annotations::TARGETS,
     onnx::TARGETS,
+    pages::TARGETS,
     studies::TARGETS,
     reports::TARGETS,
 ];

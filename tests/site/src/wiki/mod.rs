@@ -284,7 +284,9 @@ impl Wiki {
             return api::reply(self, request);
         }
         if path == "/robots.txt" {
-            return cached(request, self.robots());
+            let robots = self.robots();
+            // The tag of a huge one would take longer than a client waits.
+            return if self.options.robots == Robots::Huge { robots } else { cached(request, robots) };
         }
         if path == "/redirect" {
             return moved(request.parameter("to"));
@@ -339,7 +341,11 @@ impl Wiki {
             Robots::CrawlDelay(seconds) => format!("{ordinary}Crawl-delay: {seconds}\n"),
             Robots::Text(text) => text.clone(),
             Robots::Status(status) => return Reply::text(*status, "text/plain", "no robots.txt"),
-            Robots::Huge => "Disallow: /a/path/that/is/long\n".repeat(2_000_000) + "User-agent: *\nDisallow: /\n",
+            Robots::Huge => {
+                static HUGE: OnceLock<String> = OnceLock::new();
+                let text = || "Disallow: /a/path/that/is/long\n".repeat(2_000_000) + "User-agent: *\nDisallow: /\n";
+                return Reply::text(200, "text/plain; charset=utf-8", HUGE.get_or_init(text));
+            }
         };
         Reply::text(200, "text/plain; charset=utf-8", &text)
     }

@@ -9,7 +9,7 @@
 mod check;
 mod thrift;
 
-use super::columns::{Cells, RowCallback, TableColumns, check_columns, required};
+use super::columns::{Cells, RowCallback, TableColumn, TableColumns, check_columns, required};
 use crate::image_location::{ImageCell, ImageLocation};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -162,18 +162,27 @@ pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: RowCallback<'_>
     Ok(())
 }
 
-/// Checks that a column holds images: a struct with bytes, bytes alone, or a list of one of them.
-fn check_image_column(file: &Path, name: &str, schema: &Schema) -> Result<()> {
-    fn fits(kind: &DataType) -> bool {
-        match kind {
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
-            DataType::Struct(fields) => fields.iter().any(|f| f.name() == "bytes" && fits(f.data_type())),
-            DataType::List(item) | DataType::LargeList(item) => fits(item.data_type()),
-            _ => false,
-        }
+/// Returns the columns of a file.
+pub(super) fn columns(file: &Path) -> Result<Vec<TableColumn>> {
+    let (builder, _, _) = open(file)?;
+    let of = |field: &FieldRef| TableColumn { name: field.name().clone(), images: holds_images(field.data_type()) };
+    Ok(builder.schema().fields().iter().map(of).collect())
+}
+
+/// Returns whether a column holds images: a struct with bytes, bytes alone, or a list of one of them.
+fn holds_images(kind: &DataType) -> bool {
+    match kind {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        DataType::Struct(fields) => fields.iter().any(|f| f.name() == "bytes" && holds_images(f.data_type())),
+        DataType::List(item) | DataType::LargeList(item) => holds_images(item.data_type()),
+        _ => false,
     }
+}
+
+/// Checks that a column holds images.
+fn check_image_column(file: &Path, name: &str, schema: &Schema) -> Result<()> {
     let kind = schema.field_with_name(name).map_err(|e| Error::failed(e.to_string()))?.data_type();
-    match fits(kind) {
+    match holds_images(kind) {
         true => Ok(()),
         false => {
             let found = in_words(kind);

@@ -3,7 +3,6 @@
 use burgess_base::{Error, Result, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// Options of a [`Client`](super::Client). Every key is optional in TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +12,8 @@ pub struct FetchPolicy {
     pub agent: String,
     /// A mail address or web page at which the operator of a server reaches whoever runs this program. Without it only
     /// [`FetchPolicy::allow_hosts`] are asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub contact: Option<String>,
     /// Largest number of requests per second to one host, over all processes that share the cache directory.
     pub requests_per_second: f64,
@@ -38,8 +39,6 @@ pub struct FetchPolicy {
     pub offline: bool,
     /// Hosts (`name` or `name:port`) that may have addresses outside the public internet, such as a wiki of an intranet.
     pub allow_hosts: Vec<String>,
-    /// File with further trusted certificates (PEM), instead of Mozilla's.
-    pub certificates: Option<PathBuf>,
     /// Seed of the random factors of waits.
     pub seed: u64,
 }
@@ -60,7 +59,6 @@ impl Default for FetchPolicy {
             fresh_days: 30.0,
             offline: false,
             allow_hosts: Vec::new(),
-            certificates: None,
             seed: 0,
         }
     }

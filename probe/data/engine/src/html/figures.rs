@@ -20,7 +20,9 @@ pub(super) fn are_in(element: ElementRef<'_>) -> bool {
     match value.name() {
         "figure" | "picture" | "img" => true,
         "span" | "noscript" => is_lazy(element) || value.name() == "noscript",
-        "div" | "li" | "ul" | "table" => value.classes().any(|class| matches!(class, "thumb" | "gallerybox" | "tmulti")),
+        "div" | "li" | "ul" | "table" => {
+            value.classes().any(|class| matches!(class, "thumb" | "gallerybox" | "tmulti"))
+        }
         _ => false,
     }
 }
@@ -43,7 +45,9 @@ pub(super) fn of(element: ElementRef<'_>, base: Option<&Url>, options: &ReadOpti
         return reader.figure(element, None).into_iter().collect();
     }
     let shared = below(element)
-        .find(|inner| has_class(*inner, &["thumbcaption", "thumbcaption-row"]) && !parts.iter().any(|p| holds(*p, *inner)))
+        .find(|inner| {
+            has_class(*inner, &["thumbcaption", "thumbcaption-row"]) && !parts.iter().any(|p| holds(*p, *inner))
+        })
         .map(|caption| text::of(caption, options))
         .filter(|caption| !caption.is_empty());
     parts.into_iter().filter_map(|part| reader.figure(part, shared.clone())).collect()
@@ -62,7 +66,8 @@ impl FigureReader<'_> {
             false => None,
         })?;
         let own = below(frame).find(|inner| {
-            inner.value().name() == "figcaption" || has_class(*inner, &["thumbcaption", "gallerytext", "gallerycaption"])
+            inner.value().name() == "figcaption"
+                || has_class(*inner, &["thumbcaption", "gallerytext", "gallerycaption"])
         });
         let own = own.map(|caption| text::of(caption, self.options)).filter(|caption| !caption.is_empty());
         figure.caption = own.or(shared);

@@ -8,14 +8,14 @@
 mod encoding;
 mod figures;
 mod parse;
+#[cfg(test)]
+mod tests;
 mod text;
 mod thumbnail;
 mod walk;
-#[cfg(test)]
-mod tests;
 
 pub use encoding::decode;
-pub use thumbnail::{file_name, original};
+pub use thumbnail::{file_name, original, thumbnail_of};
 
 use crate::outline::{Outline, ReadOptions};
 use crate::page::{Licence, Section};

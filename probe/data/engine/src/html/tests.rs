@@ -182,11 +182,7 @@ fn pages_of_other_sites_are_read() {
     assert_eq!(
         images,
         [
-            (
-                "https://cdn.test/seiten/a-1600.webp",
-                Some("Ein Bogen aus Stein"),
-                Some("Ein Bogen aus Stein")
-            ),
+            ("https://cdn.test/seiten/a-1600.webp", Some("Ein Bogen aus Stein"), Some("Ein Bogen aus Stein")),
             ("https://cdn.test/bilder/b.jpg", None, None),
             ("https://cdn.test/seiten/c.jpg", None, None),
             ("https://upload.test/d/d.jpg", None, Some("Mobil")),
@@ -231,7 +227,8 @@ fn hostile_pages_are_bounded() {
         write!(formatting, "<p><b id={n}></p><div></div>").unwrap();
     }
     assert!(error(&formatting).contains("more than"));
-    for html in ["", "<", "<!--", "<![CDATA[", "\0\0", "</p></div>", "<h2>", "<figure><figcaption>", "<base href='::'>"] {
+    for html in ["", "<", "<!--", "<![CDATA[", "\0\0", "</p></div>", "<h2>", "<figure><figcaption>", "<base href='::'>"]
+    {
         read(html, "not an address", &ReadOptions::default()).unwrap();
     }
 }

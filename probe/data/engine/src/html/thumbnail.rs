@@ -1,8 +1,7 @@
 //! From a thumbnail of a wiki to the original file.
 
 /// Formats of originals that are no images: videos, sounds and documents, whose thumbnail is the image.
-const NO_IMAGES: [&str; 12] =
-    ["pdf", "djvu", "webm", "ogv", "ogg", "oga", "mp4", "mpg", "mpeg", "mp3", "wav", "stl"];
+const NO_IMAGES: [&str; 12] = ["pdf", "djvu", "webm", "ogv", "ogg", "oga", "mp4", "mpg", "mpeg", "mp3", "wav", "stl"];
 
 /// Returns the address of the original file for the address of a thumbnail of MediaWiki: without the folder `thumb` and
 /// the last part, `250px-Name.jpg`. Any other address, and the thumbnail of a video or document, stays as it is.
@@ -28,6 +27,24 @@ pub fn original(url: &str) -> String {
     // Thumbnails carry a query that counts views; the original needs none.
     let kept = if query.starts_with("?utm_") { "" } else { query };
     format!("{before}/{after}{kept}")
+}
+
+/// Returns the address of the picture that MediaWiki makes of a drawing, `width` pixels wide, for the address of the
+/// original; `None` if the address is not that of an SVG in a wiki. Wikimedia serves some widths only, such as 960.
+pub fn thumbnail_of(url: &str, width: u32) -> Option<String> {
+    let (path, query) = split_query(url);
+    let (folder, name) = path.rsplit_once('/')?;
+    if !name.to_ascii_lowercase().ends_with(".svg") || folder.contains("/thumb/") {
+        return None;
+    }
+    // A page that redirects to the file takes the width as a parameter.
+    if folder.ends_with("/Special:FilePath") {
+        return Some(format!("{path}?width={width}"));
+    }
+    let (folder, second) = folder.rsplit_once('/')?;
+    let (base, first) = folder.rsplit_once('/')?;
+    let hashed = first.len() == 1 && second.len() == 2 && second.starts_with(first);
+    (hashed && query.is_empty()).then(|| format!("{base}/thumb/{first}/{second}/{name}/{width}px-{name}.png"))
 }
 
 /// Whether the last part of an address is that of a thumbnail: `250px-Oak.jpg`, `page2-250px-A.tif.jpg`,
@@ -83,7 +100,10 @@ mod tests {
             ("/commons/thumb/a/a9/Oak.svg/langde-250px-Oak.svg.png", "/commons/a/a9/Oak.svg"),
             ("/commons/thumb/a/a9/A.tif/lossy-page1-250px-A.tif.jpg", "/commons/a/a9/A.tif"),
             ("/en/thumb/a/a9/250px-x.png/120px-250px-x.png", "/en/a/a9/250px-x.png"),
-            ("/commons/thumb/a/a9/Film.webm/250px--Film.webm.jpg", "/commons/thumb/a/a9/Film.webm/250px--Film.webm.jpg"),
+            (
+                "/commons/thumb/a/a9/Film.webm/250px--Film.webm.jpg",
+                "/commons/thumb/a/a9/Film.webm/250px--Film.webm.jpg",
+            ),
             ("/commons/thumb/a/a9/B.pdf/page1-250px-B.pdf.jpg", "/commons/thumb/a/a9/B.pdf/page1-250px-B.pdf.jpg"),
             ("/commons/a/a9/Oak.jpg", "/commons/a/a9/Oak.jpg"),
             ("/commons/a/a9/250px-Oak.jpg", "/commons/a/a9/250px-Oak.jpg"),
@@ -94,8 +114,15 @@ mod tests {
         }
         // A small wiki without hashed folders.
         assert_eq!(original("http://w.test/images/thumb/A.png/120px-A.png"), "http://w.test/images/A.png");
-        for odd in ["", "/", "thumb", "?", "http://x/thumb//1px-"] {
+        let drawn = thumbnail_of(&format!("{site}/commons/a/a9/Oak.svg"), 960).unwrap();
+        assert_eq!(drawn, format!("{site}/commons/thumb/a/a9/Oak.svg/960px-Oak.svg.png"));
+        assert_eq!(original(&drawn), format!("{site}/commons/a/a9/Oak.svg"));
+        let page = "https://w.test/wiki/Special:FilePath/Oak.svg";
+        assert_eq!(thumbnail_of(page, 960), Some(format!("{page}?width=960")));
+        assert!(thumbnail_of("https://x.org/a/b/c.svg", 960).is_none() && thumbnail_of(&drawn, 960).is_none());
+        for odd in ["", "/", "thumb", "?", "http://x/thumb//1px-", ".svg", "/.svg"] {
             original(odd);
+            thumbnail_of(odd, 1);
             file_name(odd);
         }
     }

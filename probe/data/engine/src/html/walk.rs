@@ -7,8 +7,8 @@ use url::Url;
 
 /// Elements that hold no text of an article.
 const LEFT_OUT: [&str; 22] = [
-    "script", "style", "template", "nav", "footer", "form", "button", "select", "textarea", "input", "iframe", "object",
-    "embed", "svg", "canvas", "table", "audio", "video", "map", "dialog", "head", "math",
+    "script", "style", "template", "nav", "footer", "form", "button", "select", "textarea", "input", "iframe",
+    "object", "embed", "svg", "canvas", "table", "audio", "video", "map", "dialog", "head", "math",
 ];
 
 /// Classes of elements that hold no text of an article: of MediaWiki, and of common templates of its wikis.

@@ -154,9 +154,8 @@ impl MediaWiki {
         let text = |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_string);
         let path = text(&general["articlepath"]).filter(|path| path.contains("$1"));
         let article = match (text(&general["server"]), path) {
-            (Some(server), Some(path)) => {
-                html::absolute(Some(&self.api.url), &server).map(|server| server.trim_end_matches('/').to_string() + &path)
-            }
+            (Some(server), Some(path)) => html::absolute(Some(&self.api.url), &server)
+                .map(|server| server.trim_end_matches('/').to_string() + &path),
             _ => None,
         };
         let article = article.unwrap_or_else(|| {
@@ -188,7 +187,10 @@ impl PageSource for MediaWiki {
             let (pages, failing) = self.topic(topic, skips)?;
             in_a_row = if pages.is_empty() && failing > 0 { in_a_row + failing } else { 0 };
             if in_a_row >= GIVE_UP {
-                let why = format!("{in_a_row} requests in a row to {} failed; the last topic was `{}`", self.api.url, topic.topic);
+                let why = format!(
+                    "{in_a_row} requests in a row to {} failed; the last topic was `{}`",
+                    self.api.url, topic.topic
+                );
                 return Err(Error::failed(why)
                     .hint("check the network and the server, then start again: what was received is kept"));
             }
@@ -391,8 +393,12 @@ impl Api {
         ]);
         // robots.txt of Wikimedia disallows the folder of api.php to crawlers of pages; its rules for programs are the
         // contact, the rate and maxlag.
-        let options =
-            FetchOptions { accept: "application/json", robots: false, is_busy: Some(is_busy), ..FetchOptions::default() };
+        let options = FetchOptions {
+            accept: "application/json",
+            robots: false,
+            is_busy: Some(is_busy),
+            ..FetchOptions::default()
+        };
         let Fetched { bytes, .. } = self.client.get_with(url.as_str(), &options).map_err(ApiError::Fetch)?;
         // A page may hold bytes that are no UTF-8.
         let answer: Value = serde_json::from_str(&String::from_utf8_lossy(&bytes))

@@ -7,13 +7,13 @@ mod mediawiki;
 mod page_source;
 mod records;
 mod structured;
+#[cfg(test)]
+mod tests;
 mod tfrecord;
 mod warc;
 mod wikitext;
 mod wikiweb2m;
 mod xml_dump;
-#[cfg(test)]
-mod tests;
 
 pub use mediawiki::{ImageLookup, MediaWiki};
 pub use page_source::{PageSource, Part, SourceConfig};
@@ -31,4 +31,14 @@ use burgess_base::Result;
 #[doc(hidden)]
 pub fn read_bytes(kind: &str, bytes: &[u8], options: &ReadOptions) -> Result<(Vec<Page>, Skips)> {
     page_source::read_bytes(kind, bytes, options)
+}
+
+/// Parses a `tf.train.SequenceExample`, as a test of the reader of WikiWeb2M does; returns the number of its features and
+/// lists.
+///
+/// # Errors
+/// The bytes are no such message.
+#[doc(hidden)]
+pub fn read_example(bytes: &[u8]) -> Result<usize> {
+    tfrecord::Example::parse(bytes).map(|example| example.features.len() + example.lists.len())
 }

@@ -135,11 +135,14 @@ fn a_dump_is_read_in_every_compression_and_by_shards() {
     assert_eq!(plain.iter().map(|page| page.title.clone()).collect::<Vec<_>>(), site.titles());
     assert!(skips.of("the page is a redirect") > 0 && skips.of("the page is no article") == 1, "{skips:?}");
     for (name, bytes) in [("a.bz2", bzip2(&[first, second])), ("a.gz", gzip(xml.as_bytes()))] {
-        assert_eq!(read(open(name, &bytes, None).as_ref(), &ALL), (plain.clone(), {
-            // Only the names of files differ in the counts.
-            let (_, skips) = read(open(name, &bytes, None).as_ref(), &ALL);
-            skips
-        }));
+        assert_eq!(
+            read(open(name, &bytes, None).as_ref(), &ALL),
+            (plain.clone(), {
+                // Only the names of files differ in the counts.
+                let (_, skips) = read(open(name, &bytes, None).as_ref(), &ALL);
+                skips
+            })
+        );
     }
     // The shards together are the whole.
     let source = open("a.xml", xml.as_bytes(), None);
@@ -161,7 +164,9 @@ fn a_dump_is_read_in_every_compression_and_by_shards() {
 #[test]
 fn damaged_dumps_lose_only_what_is_damaged() {
     let page = |title: &str, more: &str| {
-        format!("<page><title>{title}</title><ns>0</ns><revision>{more}<text>Text of {title}.</text></revision></page>\n")
+        format!(
+            "<page><title>{title}</title><ns>0</ns><revision>{more}<text>Text of {title}.</text></revision></page>\n"
+        )
     };
     let xml = [
         "<mediawiki xml:lang='de'><siteinfo><base>https://de.w.test/wiki/Start</base></siteinfo>".to_string(),
@@ -205,7 +210,9 @@ fn structured_contents_are_read() {
     });
     let mut as_text = good.clone();
     as_text["sections"] = serde_json::json!(good["sections"].to_string());
-    let lines = format!("{good}\n\n{as_text}\n{{\"name\":\"x\"}}\nnot json\n{{\"name\":\"x\",\"url\":\"u\",\"sections\":5}}\n\u{ff}");
+    let lines = format!(
+        "{good}\n\n{as_text}\n{{\"name\":\"x\"}}\nnot json\n{{\"name\":\"x\",\"url\":\"u\",\"sections\":5}}\n\u{ff}"
+    );
     let (pages, skips) = read_bytes("structured", lines.as_bytes(), &ReadOptions::default()).unwrap();
     assert_eq!(pages.len(), 2);
     assert_eq!(pages[0], pages[1]);
@@ -215,10 +222,10 @@ fn structured_contents_are_read() {
     assert_eq!(titles, [("", 1, "An oak."), ("Use", 2, "Wood."), ("Old", 3, "x")]);
     assert_eq!(page.licence.as_ref().unwrap().name, "CC BY-SA 4.0");
     let figures: Vec<_> = page.figures().map(|f| (f.image.as_str(), f.caption.as_deref(), f.alt.as_deref())).collect();
-    assert_eq!(figures, [
-        ("https://u.test/commons/a/a1/B.jpg", Some("A barrel"), None),
-        ("https://u.test/c.png", None, Some("C")),
-    ]);
+    assert_eq!(
+        figures,
+        [("https://u.test/commons/a/a1/B.jpg", Some("A barrel"), None), ("https://u.test/c.png", None, Some("C")),]
+    );
     assert_eq!(skips.of("the line is no page"), 4, "{skips:?}");
     let first = &skips.iter().next().unwrap().1.first[0];
     assert!(first.contains("input.html:4") && first.contains("no `url`"), "{first}");
@@ -275,16 +282,20 @@ fn crawls_are_read() {
 fn wikiweb2m_is_read() {
     let list = |features: &[Vec<u8>]| features.iter().flat_map(|feature| field(1, feature)).collect::<Vec<_>>();
     let context =
-        [entry("page_title", &strings(&["Oak"])), entry("page_url", &strings(&["https://en.w.test/wiki/Oak"]))].concat();
+        [entry("page_title", &strings(&["Oak"])), entry("page_url", &strings(&["https://en.w.test/wiki/Oak"]))]
+            .concat();
     let lists = [
         entry("section_title", &list(&[strings(&["Oak"]), strings(&["Use"]), strings(&["In buildings"])])),
         entry("section_text", &list(&[strings(&["An oak."]), strings(&["Wood.\nHard."]), strings(&["Beams."])])),
         entry("section_depth", &list(&[ints(&[0]), ints(&[1]), ints(&[2])])),
-        entry("section_image_url", &list(&[
-            strings(&[]),
-            strings(&["http://u.test/commons/thumb/a/a1/B.jpg/250px-B.jpg", "http://u.test/c.png"]),
-            vec![],
-        ])),
+        entry(
+            "section_image_url",
+            &list(&[
+                strings(&[]),
+                strings(&["http://u.test/commons/thumb/a/a1/B.jpg/250px-B.jpg", "http://u.test/c.png"]),
+                vec![],
+            ]),
+        ),
         entry("section_image_clean_ref_description", &list(&[strings(&[]), strings(&["A barrel", ""]), vec![]])),
         entry("section_image_alt_text_description", &list(&[strings(&[]), strings(&["", "C"]), vec![]])),
     ];
@@ -298,10 +309,10 @@ fn wikiweb2m_is_read() {
     assert_eq!(titles, [("", 1, "An oak."), ("Use", 2, "Wood.\nHard."), ("In buildings", 3, "Beams.")]);
     let figures: Vec<_> =
         pages[0].figures().map(|f| (f.image.as_str(), f.caption.as_deref(), f.alt.as_deref())).collect();
-    assert_eq!(figures, [
-        ("http://u.test/commons/a/a1/B.jpg", Some("A barrel"), None),
-        ("http://u.test/c.png", None, Some("C")),
-    ]);
+    assert_eq!(
+        figures,
+        [("http://u.test/commons/a/a1/B.jpg", Some("A barrel"), None), ("http://u.test/c.png", None, Some("C")),]
+    );
     assert_eq!((skips.of("the record is no page"), skips.of("the file is damaged")), (2, 1), "{skips:?}");
 }
 

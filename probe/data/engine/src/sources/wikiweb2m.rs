@@ -87,10 +87,8 @@ impl WikiWeb2m {
             }
             let text = first("section_text", at).unwrap_or_default();
             text.lines().for_each(|line| outline.paragraph(&clean(line)));
-            let captions = [
-                values("section_image_clean_ref_description", at),
-                values("section_image_raw_ref_description", at),
-            ];
+            let captions =
+                [values("section_image_clean_ref_description", at), values("section_image_raw_ref_description", at)];
             let alts = values("section_image_alt_text_description", at);
             for (n, url) in values("section_image_url", at).iter().enumerate() {
                 let Some(image) = html::absolute(None, url) else { continue };

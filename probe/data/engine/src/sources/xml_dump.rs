@@ -187,7 +187,8 @@ struct DumpPage {
 
 /// Parses one element `page`; of several revisions the last is kept.
 fn parse(xml: &[u8]) -> std::result::Result<DumpPage, String> {
-    let xml = std::str::from_utf8(xml).map_err(|e| format!("it is not UTF-8 at byte {} of the page", e.valid_up_to()))?;
+    let xml =
+        std::str::from_utf8(xml).map_err(|e| format!("it is not UTF-8 at byte {} of the page", e.valid_up_to()))?;
     let mut reader = Reader::from_str(xml);
     let mut page = DumpPage::default();
     let mut path: Vec<String> = Vec::new();

@@ -9,11 +9,13 @@ pub(super) struct Sink<'b> {
     /// The text of the file.
     text: &'b str,
     pub block: &'b mut Block,
+    /// Whether the images stand outside of the entry's JSON, so that its paths are not read.
+    pub images_given: bool,
 }
 
 impl<'b> Sink<'b> {
-    pub fn new(text: &'b str, block: &'b mut Block) -> Self {
-        Self { text, block }
+    pub fn new(text: &'b str, block: &'b mut Block, images_given: bool) -> Self {
+        Self { text, block, images_given }
     }
 
     /// Returns a stored text.

@@ -20,6 +20,8 @@
 //! # Ok::<(), burgess_base::Error>(())
 //! ```
 
+mod array;
+mod batch;
 mod block;
 mod entry;
 mod fields;
@@ -27,8 +29,10 @@ mod parse;
 mod pipeline;
 mod ratings;
 mod report;
+mod shards;
 mod spec;
 mod split;
+mod table;
 mod turns;
 
 pub use entry::{Entry, ImageRef, PoolImage, Position, Speaker, Turn};
@@ -36,8 +40,10 @@ pub use ratings::{RATINGS, Rating, Ratings};
 pub use report::{DamagedFile, ScanReport};
 pub use spec::{Format, PoolSpec};
 
+use array::Elements;
 use block::{Block, FileDefaults};
 use burgess_base::{Error, Result, compressed};
+use burgess_bench::ImageLocation;
 use pipeline::Handling;
 use split::{Lines, Splitter};
 use std::path::{Path, PathBuf};
@@ -167,6 +173,42 @@ impl Pool {
         Ok(report)
     }
 
+    /// Calls `each` with the entries of one file at these offsets, which are sorted, without a copy of them.
+    ///
+    /// # Errors
+    /// As [`Pool::read_at`].
+    pub fn read_file_at(
+        &self,
+        file: u32,
+        offsets: &[u64],
+        each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<ScanReport> {
+        let Some(known) = self.files.get(file as usize) else {
+            return Err(Error::failed(format!("the pool has no file number {file}")));
+        };
+        let defaults = FileDefaults {
+            file,
+            name: known.path.display().to_string(),
+            source: self.spec.source.clone(),
+            folder: known.folder.clone(),
+            kind: self.spec.kind.clone(),
+        };
+        let mut report = ScanReport { files: 1, ..ScanReport::default() };
+        let mut entries = |block: &Block, defaults: &FileDefaults, ()| block_entries(block, defaults, each);
+        let outcome = self.read_file(known, &defaults, Some(offsets), &|_, _| (), &mut entries, &mut report)?;
+        if report.entries != offsets.len() as u64 {
+            let what = outcome.err().map_or_else(String::new, |what| format!(": {what}"));
+            return Err(Error::failed(format!(
+                "{} of {} conversations of {} are not found again{what}",
+                (offsets.len() as u64).saturating_sub(report.entries),
+                offsets.len(),
+                known.path.display()
+            ))
+            .hint("read the pool again from the beginning: its files changed while they were read"));
+        }
+        Ok(report)
+    }
+
     /// Reads all files, or those that have wanted entries.
     fn read<T: Send>(
         &self,
@@ -215,13 +257,30 @@ impl Pool {
             Ok(format) => *format,
             Err(what) => return Ok(Err(what.clone())),
         };
+        let mut count = |block: &Block| {
+            report.entries += block.entries.len() as u64;
+            report.skipped.append(block.skipped.clone());
+            report.odd.append(block.odd.clone());
+        };
+        if let Format::Parquet | Format::WebDataset = format {
+            let produce = |out: &mut batch::BatchSender<'_>| match format {
+                Format::Parquet => table::read(&file.path, out),
+                _ => shards::read(&file.path, out),
+            };
+            let (bytes, outcome) = batch::run(defaults, wanted, &produce, &mut |block| {
+                count(block);
+                each(block, defaults, work(block, defaults))
+            })?;
+            report.bytes = bytes;
+            return Ok(outcome);
+        }
         let reader = match compressed::open(&file.path) {
             Ok(reader) => reader,
             Err(e) => return Ok(Err(e.to_string())),
         };
         let mut splitter: Box<dyn Splitter> = match format {
-            Format::JsonLines => Box::new(Lines::new(reader)),
-            other => return Err(Error::failed(format!("{} is not read yet", other.name()))),
+            Format::JsonArray => Box::new(Elements::new(reader)),
+            _ => Box::new(Lines::new(reader)),
         };
         let small = file.path.metadata().is_ok_and(|m| m.len() < split::BLOCK as u64 / 4);
         let threads = if small { 1 } else { rayon::current_num_threads().clamp(1, MOST_THREADS) };
@@ -230,9 +289,7 @@ impl Pool {
             wanted,
             work: &|block: &Block| work(block, defaults),
             each: &mut |block: &Block, out: T| {
-                report.entries += block.entries.len() as u64;
-                report.skipped.append(block.skipped.clone());
-                report.odd.append(block.odd.clone());
+                count(block);
                 each(block, defaults, out)
             },
         };
@@ -240,6 +297,25 @@ impl Pool {
         report.bytes = splitter.read();
         Ok(splitter.damage().map_or(Ok(()), Err))
     }
+}
+
+/// Reads the encoded bytes of several images, in their order; those of one table column in a single pass.
+pub fn read_images(images: &[&PoolImage]) -> Vec<Result<Vec<u8>>> {
+    let located: Vec<&ImageLocation> = images
+        .iter()
+        .filter_map(|image| match image {
+            PoolImage::Located(location) => Some(location),
+            PoolImage::Member { .. } => None,
+        })
+        .collect();
+    let mut read = burgess_bench::read_images(&located).into_iter();
+    let bytes = |image: &&PoolImage| match image {
+        PoolImage::Located(_) => read.next().unwrap_or_else(|| Err(Error::failed(format!("{image} was not read")))),
+        PoolImage::Member { file, offset, size, .. } => {
+            shards::member(file, *offset, *size).map_err(|e| e.context(format!("reading {image}")))
+        }
+    };
+    images.iter().map(bytes).collect()
 }
 
 /// Maximum number of threads that parse; more would wait for the one that reads.

@@ -50,7 +50,7 @@ impl EntryParser<'_> {
         let Some(line) = self.text.get(range.clone()) else { return };
         let (turns, images) = (self.block.turns.len(), self.block.images.len());
         self.block.images.extend_from_slice(beside);
-        let mut parsed = self.json(line);
+        let mut parsed = self.json(line, !beside.is_empty());
         if parsed.as_ref().err().is_some_and(|e| e.classify() != serde_json::error::Category::Io) {
             // Python's NaN and unpaired surrogates are read as the loaders of such files read them.
             if let Cow::Owned(strict) = json::strict(line.as_bytes())
@@ -58,7 +58,7 @@ impl EntryParser<'_> {
             {
                 self.block.turns.truncate(turns);
                 self.block.images.truncate(images + beside.len());
-                parsed = self.json(strict);
+                parsed = self.json(strict, !beside.is_empty());
             }
         }
         let checked = match parsed {
@@ -98,8 +98,8 @@ impl EntryParser<'_> {
         }
     }
 
-    fn json(&mut self, line: &str) -> Result<Draft, serde_json::Error> {
-        let mut sink = Sink::new(self.text, self.block);
+    fn json(&mut self, line: &str, images_given: bool) -> Result<Draft, serde_json::Error> {
+        let mut sink = Sink::new(self.text, self.block, images_given);
         let mut parser = serde_json::Deserializer::from_str(line);
         let draft = EntrySeed(&mut sink).deserialize(&mut parser)?;
         parser.end()?;
@@ -233,6 +233,7 @@ impl<'de> Visitor<'de> for EntrySeed<'_, '_> {
                 Key::Id => draft.id = map.next_value_seed(TextSeed(sink))?.text().unwrap_or_default(),
                 Key::Source => draft.source = map.next_value_seed(TextSeed(sink))?.text(),
                 Key::Kind => draft.kind = map.next_value_seed(TextSeed(sink))?.text(),
+                Key::Image if sink.images_given => drop(map.next_value::<IgnoredAny>()?),
                 Key::Image => {
                     sink.block.images.truncate(images);
                     map.next_value_seed(ImagesSeed { sink, problem: &mut draft.problem })?;

@@ -183,9 +183,30 @@ impl<'de> Visitor<'de> for TurnsSeed<'_, '_> {
         self.other("a text")
     }
 
+    /// Reads an object of lists, as datasets stored a `Sequence` of dictionaries before its version 4.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        self.other("an object")
+        let Self { sink, problem, source } = self;
+        let mut turns: Vec<TurnFields> = Vec::new();
+        while let Some(key) = map.next_key_seed(TurnKeySeed)? {
+            let listed = map.next_value_seed(TextsSeed(sink))?;
+            let Some(listed) = listed.filter(|_| !matches!(key, TurnKey::Other)) else { continue };
+            if turns.len() < listed.len() {
+                turns.resize_with(listed.len(), TurnFields::default);
+            }
+            for (turn, field) in turns.iter_mut().zip(listed) {
+                match key {
+                    TurnKey::Source => *source = source.or(field.text()),
+                    _ => drop(turn.of_key(&key).map(|place| *place = Some(field))),
+                }
+            }
+        }
+        if turns.is_empty() {
+            note(problem, "`conversations` is no list", || "an object".to_string());
+        }
+        for (number, fields) in turns.iter().enumerate() {
+            TurnSeed { sink, problem, source, number }.take(fields);
+        }
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -195,6 +216,62 @@ impl<'de> Visitor<'de> for TurnsSeed<'_, '_> {
             number += 1;
         }
         Ok(())
+    }
+}
+
+/// Reads a list of texts; `None` if the value is no list.
+struct TextsSeed<'s, 'b>(&'s mut Sink<'b>);
+
+impl<'de> DeserializeSeed<'de> for TextsSeed<'_, '_> {
+    type Value = Option<Vec<Field>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TextsSeed<'_, '_> {
+    type Value = Option<Vec<Field>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(field) = seq.next_element_seed(TextSeed(self.0))? {
+            all.push(field);
+        }
+        Ok(Some(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 }
 
@@ -263,6 +340,19 @@ struct TurnFields {
     assistant: Option<Field>,
 }
 
+impl TurnFields {
+    /// Returns the field of a key, if turns have it.
+    fn of_key(&mut self, key: &TurnKey) -> Option<&mut Option<Field>> {
+        match key {
+            TurnKey::From => Some(&mut self.from),
+            TurnKey::Value => Some(&mut self.value),
+            TurnKey::User => Some(&mut self.user),
+            TurnKey::Assistant => Some(&mut self.assistant),
+            TurnKey::Source | TurnKey::Other => None,
+        }
+    }
+}
+
 impl TurnSeed<'_, '_> {
     fn place(&self) -> String {
         format!("turn {}", self.number + 1)
@@ -272,6 +362,14 @@ impl TurnSeed<'_, '_> {
         let place = self.place();
         note(self.problem, "a turn is not an object", || format!("{place} is {kind}"));
         Ok(())
+    }
+
+    /// Stores what a turn says.
+    fn take(mut self, fields: &TurnFields) {
+        match fields.user.is_some() || fields.assistant.is_some() {
+            true => self.pair(fields),
+            false => self.turn(fields),
+        }
     }
 
     /// Stores a turn; the first may be one of the system, or of another speaker, which is left out as LLaVA's loader
@@ -345,31 +443,19 @@ impl<'de> Visitor<'de> for TurnSeed<'_, '_> {
         self.other("a list")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut fields = TurnFields::default();
         while let Some(key) = map.next_key_seed(TurnKeySeed)? {
-            let place = match key {
-                TurnKey::From => &mut fields.from,
-                TurnKey::Value => &mut fields.value,
-                TurnKey::User => &mut fields.user,
-                TurnKey::Assistant => &mut fields.assistant,
-                TurnKey::Source => {
+            match (fields.of_key(&key), key) {
+                (Some(place), _) => *place = Some(map.next_value_seed(TextSeed(self.sink))?),
+                (None, TurnKey::Source) => {
                     let source = map.next_value_seed(TextSeed(self.sink))?.text();
                     *self.source = self.source.or(source);
-                    continue;
                 }
-                TurnKey::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *place = Some(map.next_value_seed(TextSeed(self.sink))?);
+                (None, _) => drop(map.next_value::<IgnoredAny>()?),
+            }
         }
-        if fields.user.is_some() || fields.assistant.is_some() {
-            self.pair(&fields);
-        } else {
-            self.turn(&fields);
-        }
+        self.take(&fields);
         Ok(())
     }
 }

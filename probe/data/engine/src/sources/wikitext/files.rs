@@ -11,15 +11,55 @@ use std::ops::Range;
 /// An image by itself that is smaller is an icon.
 const MIN_SIDE: u32 = 50;
 /// Endings of files that are no images.
-const NO_IMAGES: [&str; 12] =
-    ["ogg", "oga", "ogv", "webm", "mp3", "wav", "flac", "mid", "midi", "mp4", "stl", "pdf"];
+const NO_IMAGES: [&str; 12] = ["ogg", "oga", "ogv", "webm", "mp3", "wav", "flac", "mid", "midi", "mp4", "stl", "pdf"];
 /// Options of a link to a file in several languages, which are no captions.
 const OPTIONS: [&str; 46] = [
-    "thumb", "thumbnail", "frame", "framed", "enframed", "frameless", "border", "left", "right", "center", "centre",
-    "none", "baseline", "sub", "super", "top", "text-top", "middle", "bottom", "text-bottom", "upright", "mini",
-    "miniatur", "gerahmt", "rahmenlos", "rand", "links", "rechts", "zentriert", "ohne", "hochkant", "vignette", "cadre",
-    "gauche", "droite", "centré", "miniatura", "miniaturadeimagen", "marco", "izquierda", "derecha", "centro", "мини",
-    "миниатюра", "слева", "справа",
+    "thumb",
+    "thumbnail",
+    "frame",
+    "framed",
+    "enframed",
+    "frameless",
+    "border",
+    "left",
+    "right",
+    "center",
+    "centre",
+    "none",
+    "baseline",
+    "sub",
+    "super",
+    "top",
+    "text-top",
+    "middle",
+    "bottom",
+    "text-bottom",
+    "upright",
+    "mini",
+    "miniatur",
+    "gerahmt",
+    "rahmenlos",
+    "rand",
+    "links",
+    "rechts",
+    "zentriert",
+    "ohne",
+    "hochkant",
+    "vignette",
+    "cadre",
+    "gauche",
+    "droite",
+    "centré",
+    "miniatura",
+    "miniaturadeimagen",
+    "marco",
+    "izquierda",
+    "derecha",
+    "centro",
+    "мини",
+    "миниатюра",
+    "слева",
+    "справа",
 ];
 
 /// An image and its caption.
@@ -124,9 +164,8 @@ pub(super) fn multiple_image(page: &Inline<'_>, parts: &[Range<usize>], depth: u
             values.insert(key.trim().to_lowercase(), part.start + key.len() + 1..part.end);
         }
     }
-    let line = |key: &str| {
-        values.get(key).map(|range| page.line(range.clone(), depth + 1)).filter(|text| !text.is_empty())
-    };
+    let line =
+        |key: &str| values.get(key).map(|range| page.line(range.clone(), depth + 1)).filter(|text| !text.is_empty());
     let footer = line("footer");
     let one = |n: usize| {
         let name = image_name(line(&format!("image{n}"))?.trim_start_matches("File:"))?;

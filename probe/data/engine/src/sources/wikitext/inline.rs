@@ -1,10 +1,10 @@
 //! Text inside a paragraph: links, templates that stand for words, quotes that mark emphasis.
 
+use super::WikiNames;
 use super::brackets::{Bracket, Brackets};
 use super::entities::decode;
 use super::files::{self, FileLink};
 use super::markup::{GALLERY, GAP};
-use super::WikiNames;
 use crate::outline::Line;
 use std::ops::Range;
 
@@ -167,13 +167,12 @@ impl Inline<'_> {
         };
         match name.as_str() {
             "convert" | "cvt" => show(&[0, 1], line),
-            "nowrap" | "nobold" | "small" | "big" | "em" | "strong" | "smallcaps" | "sc" | "val" | "abbr" | "tooltip"
-            | "char" | "not a typo" | "sic" | "visible anchor" | "vanchor" | "angbr" | "mvar" | "math" | "fact" => {
-                match name.as_str() {
-                    "math" | "fact" => line.leave_out(),
-                    _ => show(&[0], line),
-                }
-            }
+            "nowrap" | "nobold" | "small" | "big" | "em" | "strong" | "smallcaps" | "sc" | "val" | "abbr"
+            | "tooltip" | "char" | "not a typo" | "sic" | "visible anchor" | "vanchor" | "angbr" | "mvar" | "math"
+            | "fact" => match name.as_str() {
+                "math" | "fact" => line.leave_out(),
+                _ => show(&[0], line),
+            },
             "lang" | "transl" | "transliteration" | "langx" | "lang-x" => match unnamed.len() {
                 0 | 1 => line.leave_out(),
                 count => show(&[count.min(3) - 1], line),

@@ -11,8 +11,25 @@ pub(super) const GALLERY: char = '\u{e001}';
 
 /// Tags whose contents are no text of the article.
 const DROPPED: [&str; 20] = [
-    "ref", "references", "syntaxhighlight", "source", "timeline", "score", "imagemap", "templatestyles", "mapframe",
-    "maplink", "graph", "hiero", "categorytree", "inputbox", "indicator", "section", "noinclude", "includeonly", "pre",
+    "ref",
+    "references",
+    "syntaxhighlight",
+    "source",
+    "timeline",
+    "score",
+    "imagemap",
+    "templatestyles",
+    "mapframe",
+    "maplink",
+    "graph",
+    "hiero",
+    "categorytree",
+    "inputbox",
+    "indicator",
+    "section",
+    "noinclude",
+    "includeonly",
+    "pre",
     "code",
 ];
 /// Tags whose contents are not interpreted as other text is.
@@ -36,7 +53,8 @@ pub(super) fn clean(text: &str, options: &ReadOptions) -> Clean {
     // Characters that stand for something here mean nothing in a page.
     let text: String = text.chars().filter(|c| !matches!(c, '\u{e000}'..='\u{e00f}' | '\0' | '\r')).collect();
     let lower = text.to_ascii_lowercase();
-    let mut clean = Clean { text: String::with_capacity(text.len()), galleries: Vec::new(), last_closing: HashMap::new() };
+    let mut clean =
+        Clean { text: String::with_capacity(text.len()), galleries: Vec::new(), last_closing: HashMap::new() };
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| rest.find('<')) {
         clean.text.push_str(text.get(at..at + found).unwrap_or_default());
@@ -58,10 +76,13 @@ impl Clean {
         let closing = rest.starts_with("</");
         let name_at = at + 1 + usize::from(closing);
         let name = lower.get(name_at..).unwrap_or_default();
-        let name = name.get(..name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len())).unwrap_or_default();
+        let name =
+            name.get(..name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len())).unwrap_or_default();
         // Longer words after `<` are no tags; the end of a tag is searched for in its vicinity only.
         let end = match name.len() {
-            1..=20 => memchr::memchr(b'>', rest.as_bytes().get(..4000).unwrap_or(rest.as_bytes())).map(|end| at + end + 1),
+            1..=20 => {
+                memchr::memchr(b'>', rest.as_bytes().get(..4000).unwrap_or(rest.as_bytes())).map(|end| at + end + 1)
+            }
             _ => None,
         };
         let Some(end) = end else {
@@ -79,7 +100,8 @@ impl Clean {
         let contents = || {
             let last = last.filter(|last| *last >= end)?;
             let inner = lower.get(end..).and_then(|rest| rest.find(&close)).map_or(last, |found| end + found);
-            let after = lower.get(inner..).and_then(|rest| rest.find('>')).map_or(text.len(), |found| inner + found + 1);
+            let after =
+                lower.get(inner..).and_then(|rest| rest.find('>')).map_or(text.len(), |found| inner + found + 1);
             Some((text.get(end..inner).unwrap_or_default(), after))
         };
         match name {

@@ -4,8 +4,8 @@
 //! to the length of the page and with bounded nesting, whatever the page is. Templates are left out, except those that
 //! stand for words (`{{convert|5|km}}`, `{{lang|fr|mot}}`); so are tables, references and categories.
 
-mod brackets;
 mod blocks;
+mod brackets;
 mod entities;
 mod files;
 mod inline;

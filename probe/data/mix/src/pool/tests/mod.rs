@@ -1,3 +1,6 @@
+mod formats;
+mod harm;
+
 use super::*;
 use std::fs;
 
