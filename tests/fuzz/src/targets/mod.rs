@@ -5,9 +5,11 @@ mod benchmarks;
 mod chat;
 mod configs;
 mod conversations;
+mod engine;
 mod faults;
 mod images;
 mod onnx;
+mod pages;
 mod predictions;
 mod reports;
 mod studies;
@@ -18,7 +20,7 @@ mod zip;
 use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[FuzzTarget]; 12] = [
+pub const TABLES: [&[FuzzTarget]; 14] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -29,6 +31,8 @@ pub const TABLES: [&[FuzzTarget]; 12] = [
     conversations::TARGETS,
     annotations::TARGETS,
     onnx::TARGETS,
+    pages::TARGETS,
+    engine::TARGETS,
     studies::TARGETS,
     reports::TARGETS,
 ];

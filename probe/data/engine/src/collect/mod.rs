@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 /// The settings that determine the pages.
 pub(crate) fn page_settings(workspace: &Workspace) -> Result<Value> {
     let pages = &workspace.config().pages;
-    Ok(json!({"source": pages.source()?, "keep": pages.keep}))
+    Ok(json!({"source": pages.source, "keep": pages.keep}))
 }
 
 /// The settings that determine the images.
@@ -141,7 +141,7 @@ pub(crate) fn images_of(context: &ShardContext<'_>) -> Result<DoneMarker> {
     for outcome in found {
         marker.items += outcome.figures;
         rejections(&outcome.skips, &mut rejected);
-        for page in outcome.page {
+        if let Some(page) = outcome.page {
             for figure in page.figures() {
                 marker.count("images", 1);
                 let stored = figure.stored.as_ref();
