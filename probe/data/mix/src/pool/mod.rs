@@ -35,7 +35,7 @@ mod split;
 mod table;
 mod turns;
 
-pub use entry::{Entry, ImageRef, PoolImage, Position, Speaker, Turn};
+pub use entry::{Entry, ImageRef, PoolImage, Position, Speaker, Turn, image_file};
 pub use ratings::{RATINGS, Rating, Ratings};
 pub use report::{DamagedFile, ScanReport};
 pub use spec::{Format, PoolSpec};
@@ -140,15 +140,31 @@ impl Pool {
         map: &(dyn Fn(&Entry<'_>) -> T + Sync),
         each: &mut dyn FnMut(T) -> Result<()>,
     ) -> Result<ScanReport> {
-        let mapped = |block: &Block, defaults: &FileDefaults| {
-            let mut all = Vec::with_capacity(block.entries.len());
+        let add = |all: &mut Vec<T>, entry: &Entry<'_>| all.push(map(entry));
+        self.scan_chunks(&Vec::new, &add, &mut |all| all.into_iter().try_for_each(&mut *each))
+    }
+
+    /// Calls `add` with every entry on the threads that parse. Each stretch of a file begins with `new`, and `each` is
+    /// called with what its entries were added to, in the order of the files. Stretches are those of the file, not of
+    /// the threads, so the results are the same for any number of threads.
+    ///
+    /// # Errors
+    /// As [`Pool::scan`].
+    pub fn scan_chunks<A: Send>(
+        &self,
+        new: &(dyn Fn() -> A + Sync),
+        add: &(dyn Fn(&mut A, &Entry<'_>) + Sync),
+        each: &mut dyn FnMut(A) -> Result<()>,
+    ) -> Result<ScanReport> {
+        let work = |block: &Block, defaults: &FileDefaults| {
+            let mut chunk = new();
             block.each(defaults, &mut |entry| {
-                all.push(map(&entry));
+                add(&mut chunk, &entry);
                 true
             });
-            all
+            chunk
         };
-        self.read(None, &mapped, &mut |_, _, all| all.into_iter().try_for_each(&mut *each))
+        self.read(None, &work, &mut |_, _, chunk| each(chunk))
     }
 
     /// Calls `each` with the entries at these positions, in the order of the files (not of `positions`). The files are
