@@ -7,7 +7,8 @@
 //! 2. [`mllm`] is the model: patch features → [`connector`] → image tokens, which replace the image placeholder →
 //!    [`llm::decoder`]. Its language model comes from a directory in Hugging Face's layout, or from
 //!    [`llm::pretrain`].
-//! 3. [`recipe`] defines which parameter groups are trained at which learning rates, [`train`] runs the training, and
+//! 3. [`recipe`] defines which parameter groups are trained at which learning rates (and which [`response_prompts`] are
+//!    appended to questions), [`train`] runs the training, and
 //!    [`optimiser`] updates the parameters.
 //! 4. [`released`] opens the released Cambrian-1 models.
 //! 5. [`generate`] answers prompts, [`mod@bench`] asks the questions of benchmarks and scores the answers; [`text`] runs a
@@ -42,6 +43,7 @@ pub mod mllm;
 pub mod optimiser;
 pub mod recipe;
 pub mod released;
+pub mod response_prompts;
 pub mod text;
 pub mod train;
 

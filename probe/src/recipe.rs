@@ -3,6 +3,7 @@
 use crate::data::ExampleOrder;
 use crate::llm::{Compute, LlmConfig, PROJECTIONS};
 use crate::optimiser::OptimiserMethod;
+use crate::response_prompts::ResponsePrompts;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,12 @@ pub struct Stage {
     /// right. Absent = no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
+    /// Response-format prompts ("system prompts" of the paper) that are appended to the questions of sources with short
+    /// answers when the conversations are read: `true` or `"cambrian-1"` for the paper's sources and texts, or a table of
+    /// texts by source. A question that has its text already stays as it is. Default `false`.
+    #[serde(default, skip_serializing_if = "ResponsePrompts::is_off")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub response_prompts: ResponsePrompts,
     /// Gradient checkpointing: stores only the input of each decoder block and recomputes the block in the backward
     /// pass. It needs much less memory for long sequences, and a third more computation. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -268,6 +275,7 @@ impl Stage {
             betas: default_betas(),
             order: ExampleOrder::default(),
             max_length: None,
+            response_prompts: ResponsePrompts::Off,
             checkpointing: false,
             precision: Compute::F32,
         }
@@ -307,6 +315,7 @@ impl Stage {
         if let Some(n) = self.max_length.filter(|n| *n < 2) {
             return bad(format!("`max_length` = {n} must be at least 2: the first token is never predicted"));
         }
+        self.response_prompts.check()?;
         if !(0.0..=1.0).contains(&self.warmup) {
             return bad(format!("`warmup` = {} must be a fraction of the steps, from 0 to 1", self.warmup));
         }
@@ -492,6 +501,8 @@ mod tests {
             ("steps = 1\naccumulate = 9", "`accumulate` = 9"),
             ("steps = 1\naccumulate = 0", "`accumulate` = 0"),
             ("steps = 1\nmax_length = 1", "`max_length` = 1"),
+            ("steps = 1\nresponse_prompts = {}", "`response_prompts` is an empty table"),
+            ("steps = 1\nresponse_prompts = { vqa = \" \" }", "the source `vqa` has the text ` `"),
             ("steps = 1\nlora = { rank = 4, alpha = 4 }", "`llm` is not in `trainable`"),
         ] {
             let e = stage(text)?.check().expect_err(text);

@@ -99,6 +99,7 @@ impl LearningCurve {
             seed: ranking.seed,
             confidence: ranking.confidence,
             random: None,
+            series: Vec::new(),
         };
         let (mut parts, mut left_out) = (Vec::new(), Vec::new());
         for share in shares.iter().filter(|s| s.share < 1.0) {

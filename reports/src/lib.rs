@@ -11,13 +11,14 @@
 //! 4. [`ranking`]: converts runs to a [`ranking::Ranking`], with confidence intervals, tests and conclusions in words;
 //! 5. [`analysis`]: whether benchmarks measure vision or language, and how they correlate;
 //! 6. [`validity`]: accuracy of linear probes on the encoders, compared with the accuracy of the model's answers;
-//!    [`learning`]: scores by number of training samples;
+//!    [`learning`]: scores by number of training samples; [`series`]: scores of arms that differ in one thing;
+//!    [`answer_style`]: how the models answer, apart from whether they are right;
 //! 7. [`check`]: whether a study's results meet the thresholds that its `[check]` table states in advance;
 //! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed;
 //! 9. [`answers`]: a folder in which a browser shows every question with every arm's answer; [`images`]: the files of
 //!    its images;
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//!     [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper;
+//!     [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper; [`page::mix_page`]: one of a training mix;
 //! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
 //!     [`exchange`]: results in the formats of other tools; [`data`]: what is in training data.
 //!
@@ -37,6 +38,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod analysis;
+pub mod answer_style;
 pub mod answers;
 pub mod check;
 mod choices;
@@ -52,6 +54,7 @@ pub mod page;
 pub mod paper;
 pub mod ranking;
 pub mod schema;
+pub mod series;
 pub mod sheet;
 pub mod stats;
 pub mod table;

@@ -1,5 +1,6 @@
 //! Rankings as terminal text: a study's, and those of the paper's tables.
 
+use crate::answer_style::style_block;
 use crate::check::ClaimVerdict;
 use crate::formatting;
 use crate::paper::{RecomputedModel, RecomputedPaper, RecomputedTable, SCOPES, short};
@@ -12,7 +13,8 @@ const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
 /// Formats the ranking as a table of at most `width` columns, with chance, blind scores and the baselines at its foot,
-/// normalised scores if the study has both baselines, and the conclusions below.
+/// normalised scores if the study has both baselines, and the conclusions below; then how the models answer open questions,
+/// if some of them are asked without a request for a short answer.
 ///
 /// Columns: confidence interval of the rank, arm, average with half the width of its interval (both ends if it is
 /// asymmetric), published average if an arm has one, categories, percentage of unparsed answers, blind average,
@@ -72,6 +74,10 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     }
     for sentence in &r.conclusions {
         paragraph("- ", "  ", sentence);
+    }
+    // If every open question is asked for a short answer, its answers are short, and only the page shows them.
+    if let Some(style) = r.answer_style.as_ref().filter(|style| style.questions.free > 0) {
+        text.push_str(&format!("\n{}", style_block(style, &r.named_arms(), width, color)));
     }
     text
 }

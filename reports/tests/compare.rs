@@ -70,6 +70,9 @@ fn sample(id: &str, unit: &str, score: f64, blind: f64) -> Sample {
         blind_answer: text(blind),
         blind_score: blind,
         likelihoods: None,
+        tokens: None,
+        at_limit: false,
+        judge: None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 
-/// The category of a benchmark, identified by its name. The average of a run is the mean over categories, in which
-/// every category has the same weight.
+/// The category of a benchmark, identified by its name. The average of a run is the mean over the categories that
+/// count ([`Category::is_averaged`]), in which every category has the same weight.
 ///
 /// Four categories are those of the Cambrian-1 paper ([`Category::CAMBRIAN`]); any other name is a category of one's
 /// own.
@@ -32,6 +32,11 @@ impl Category {
     /// Benchmarks of position, number and depth.
     pub const VISION_CENTRIC: Self = Self(Cow::Borrowed("Vision-centric"));
 
+    /// Benchmarks of open questions whose answers are compared with reference answers by their words. They are shown beside
+    /// the others and are not part of the average, because the paper has no such category and an overlap of words is not
+    /// an accuracy.
+    pub const CONVERSATION: Self = Self(Cow::Borrowed("Conversation"));
+
     /// The four categories of the Cambrian-1 paper, in the order of its tables.
     pub const CAMBRIAN: [Self; 4] = [Self::GENERAL, Self::KNOWLEDGE, Self::OCR_CHART, Self::VISION_CENTRIC];
 
@@ -46,6 +51,11 @@ impl Category {
             Cow::Borrowed(name) => name,
             Cow::Owned(name) => name.as_str(),
         }
+    }
+
+    /// Returns whether the category is part of an average over categories: all are but [`Category::CONVERSATION`].
+    pub fn is_averaged(&self) -> bool {
+        *self != Self::CONVERSATION
     }
 
     /// Returns the rank of the category in display order: its index in [`Category::CAMBRIAN`], or 4 for a category of
@@ -113,5 +123,6 @@ mod tests {
     fn own_categories_rank_behind_the_four() {
         assert_eq!(Category::CAMBRIAN.map(|c| c.rank()), [0, 1, 2, 3]);
         assert_eq!(Category::new("Audio").rank(), 4);
+        assert!(Category::new("Audio").is_averaged() && !Category::new("Conversation").is_averaged());
     }
 }

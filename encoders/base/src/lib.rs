@@ -11,10 +11,13 @@
 //! - [`network`]: addresses of the public internet, and looking up names with a deadline;
 //! - [`prefetch`]: items that a second thread prepares while earlier ones are used;
 //! - [`skipped`]: counts of skipped entries of training data;
-//! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text.
+//! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text;
+//! - [`answer_text`]: how an answer is written, and what a question asks for; [`response_format`]: sentences that ask for
+//!   a form of answer; [`reasoning`]: an answer without its reasoning.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod answer_text;
 pub mod atomic;
 mod category;
 pub mod checksums;
@@ -31,6 +34,8 @@ pub mod output;
 pub mod prefetch;
 pub mod process;
 pub mod protobuf;
+pub mod reasoning;
+pub mod response_format;
 pub mod skipped;
 pub mod stream;
 pub mod temporary;

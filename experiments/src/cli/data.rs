@@ -1,8 +1,10 @@
-//! `burgess data`: prepares the data of the field study, makes benchmarks from annotations, and searches training data
-//! for test images.
+//! `burgess data`: makes training sets from pools, prepares the data of the field study, makes benchmarks from
+//! annotations, and searches training data for test images.
 
 use super::cv_bench::{self, CvBenchArgs};
+use super::data_show::{self, ShowArgs};
 use super::leaks::{self, LeaksArgs};
+use super::mix::{self, MixArgs};
 use crate::data::field;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
@@ -11,7 +13,7 @@ use burgess_base::{Error, Result};
 use burgess_field::prepare::PreparedField;
 use std::path::PathBuf;
 
-/// Prepare the data of a study, make a benchmark, or search training data for test images
+/// Make or show training sets, prepare the data of a study, make a benchmark, or find test images
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,6 +25,8 @@ enum What {
     Field(FieldArgs),
     CvBench(CvBenchArgs),
     Leaks(LeaksArgs),
+    Mix(Box<MixArgs>),
+    Show(Box<ShowArgs>),
 }
 
 /// Prepare images, questions and weights of the field study from unpacked packages
@@ -64,11 +68,20 @@ struct FieldArgs {
     json: bool,
 }
 
+impl Args {
+    /// Whether the command continues its work when it is started again.
+    pub fn resumes(&self) -> bool {
+        matches!(self.what, What::Mix(_))
+    }
+}
+
 pub fn run(args: Args) -> Result<()> {
     match args.what {
         What::Field(args) => prepare_field(args),
         What::CvBench(args) => cv_bench::run(args),
         What::Leaks(args) => leaks::run(args),
+        What::Show(args) => data_show::run(*args),
+        What::Mix(args) => mix::run(*args),
     }
 }
 

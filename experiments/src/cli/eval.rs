@@ -2,25 +2,34 @@
 
 use crate::machine::device;
 use crate::machine::progress::Progress;
-use crate::machine::terminal::{print, print_json};
+use crate::machine::terminal::{self, print, print_json};
 use crate::run::eval_model::{ModelEvalOptions, default_name, evaluate_model};
-use crate::study::BlindInput;
-use crate::study::EvalOptions;
+use crate::study::{BlindInput, EvalOptions, ResponsePromptUse};
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
+use burgess_reports::answer_style::{AnswerStyle, style_block};
+use burgess_reports::load::StudyData;
 use std::path::PathBuf;
+
+/// Confidence level of the intervals of shares.
+const CONFIDENCE: f64 = 0.95;
 
 /// Evaluate a model on benchmarks; the same command resumes after an interruption
 #[derive(clap::Args)]
 #[command(after_help = "The model is the `model` directory of a run or of `burgess train`, or a directory of a \
 released Cambrian model. Every question is asked with its image and blind (without the image). Answers go to \
 OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` compares all models \
-that were evaluated with the same options.
+that were evaluated with the same options. Below the scores stands how the model answers open questions: lengths, \
+answers of one word, refusals, loops, answers that the token limit ended.
 
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
   burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
-  burgess eval --model runs/nano/nano-siglip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*")]
+  burgess eval --model runs/nano/nano-siglip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*
+  burgess eval --model cambrian-8b/ --benchmarks gqa --response-prompt drop --out runs-without
+                                                                          prompts without \"Answer … a single word …\"
+  burgess eval --model cambrian-8b/ --benchmarks conversation --data my-data
+                                                                          open questions in my-data/bench/conversation.jsonl")]
 pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]
@@ -42,6 +51,10 @@ pub struct Args {
     /// Prompts, with the same values as --scoring
     #[arg(long, value_name = "RULES", default_value = "official")]
     prompts: Rules,
+    /// Sentences of the prompts that ask for a form of answer, such as "Answer the question using a single word or
+    /// phrase.": keep them, or drop them to see how the model answers without; what is dropped is listed
+    #[arg(long, value_name = "HOW", value_enum, default_value = "keep")]
+    response_prompt: ResponsePrompt,
     /// Largest number of units (images, or pairs scored together) of each benchmark, a fixed random sample
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -66,6 +79,21 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ResponsePrompt {
+    Keep,
+    Drop,
+}
+
+impl From<ResponsePrompt> for ResponsePromptUse {
+    fn from(choice: ResponsePrompt) -> Self {
+        match choice {
+            ResponsePrompt::Keep => Self::Keep,
+            ResponsePrompt::Drop => Self::Drop,
+        }
+    }
+}
+
 pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
         return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
@@ -79,6 +107,7 @@ pub fn run(args: Args) -> Result<()> {
         options: EvalOptions {
             scoring: args.scoring,
             prompts: args.prompts,
+            response_prompt: args.response_prompt.into(),
             limit: args.limit,
             blind: if args.grey { BlindInput::Grey } else { BlindInput::Omitted },
             likelihoods: args.likelihoods,
@@ -90,8 +119,13 @@ pub fn run(args: Args) -> Result<()> {
         device_name: args.device,
     };
     let (results, dir) = evaluate_model(&options, &progress)?;
+    let style = AnswerStyle::of_study(&StudyData::load_single(&dir)?, CONFIDENCE)?;
     if args.json {
-        return print_json(&results);
+        let mut value = serde_json::to_value(&results)?;
+        if let (Some(style), Some(fields)) = (&style, value.as_object_mut()) {
+            fields.insert("answer_style".into(), serde_json::to_value(style)?);
+        }
+        return print_json(&value);
     }
     let mut text = format!(
         "{:<16} {:>16} {:>7} {:>7} {:>7} {:>9}  {:<10} prompts\n",
@@ -103,6 +137,10 @@ pub fn run(args: Args) -> Result<()> {
         text += &format!("  {:<10} {:<10}", r.scoring, r.prompts);
         text += &r.sample_of.map_or_else(String::new, |all| format!("  a sample of {all}"));
         text += "\n";
+    }
+    if let Some(style) = &style {
+        let name = results.run.arm.clone();
+        text += &format!("\n{}\n", style_block(style, &[(name.clone(), name)], terminal::width(), false));
     }
     text += &format!("{}\n", dir.display());
     print(&text)

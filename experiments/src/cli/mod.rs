@@ -9,6 +9,7 @@ mod compare;
 mod completions;
 mod cv_bench;
 mod data;
+mod data_show;
 mod doctor;
 mod encode;
 mod encoders;
@@ -19,6 +20,7 @@ mod launch;
 mod leaks;
 mod listen;
 mod man;
+mod mix;
 mod pretrain;
 mod prompts;
 mod rank;
@@ -130,7 +132,11 @@ pub fn main() -> ExitCode {
     };
     let verb = cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default()));
     let name = verb.name();
-    stop::listen(matches!(verb, Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_)));
+    let resumes = match &verb {
+        Verb::Data(args) => args.resumes(),
+        other => matches!(other, Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_)),
+    };
+    stop::listen(resumes);
     let outcome = match verb {
         Verb::Rank(args) => rank::run(args),
         Verb::Launch(args) => launch::run(args),

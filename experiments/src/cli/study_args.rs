@@ -62,6 +62,8 @@ impl StudyArgs {
     fn choose(&self, mut study: StudyConfig) -> Result<StudyConfig> {
         if !self.encoders.is_empty() {
             study.arms = self.encoders.iter().map(|a| Arm::parse(a)).collect::<Result<_>>()?;
+            // They are series of the study's own arms.
+            study.series.clear();
         }
         if !self.seeds.is_empty() {
             study.seeds.clone_from(&self.seeds);

@@ -3,6 +3,7 @@
 use crate::data::directory::{DataDirectory, check_file};
 use crate::data::image_files;
 use crate::data::image_index::ImageIndex;
+use crate::data::response_prompts::PromptAppender;
 use crate::data::subset::{PerSourceLimit, is_in_fraction};
 use crate::machine::progress::Progress;
 use crate::machine::{paths, workers};
@@ -11,6 +12,7 @@ use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::preprocess::Orientation;
 use burgess_probe::data::{Example, ExamplePacker, Examples, PackedExamples, conversation};
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
+use burgess_probe::response_prompts::ResponsePrompts;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ pub struct ExampleSet {
     /// Number of conversations in the file; `left_out` says why some are not among the examples.
     all: usize,
     left_out: Vec<String>,
+    /// Notes on prompts that were appended to questions, by source.
+    appended: Vec<String>,
 }
 
 /// Numbers of text tokens of a set of conversations.
@@ -59,10 +63,10 @@ impl ExampleSet {
         })
     }
 
-    /// Notes on the conversations that are left out, by reason.
+    /// Notes on the conversations that are left out, by reason, and on appended prompts, by source.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let file = self.file.display();
-        self.left_out.iter().map(move |reason| format!("{file}: {reason}"))
+        self.appended.iter().chain(&self.left_out).map(move |reason| format!("{file}: {reason}"))
     }
 
     /// Path of the file of conversations.
@@ -97,19 +101,30 @@ impl ExampleSet {
     }
 }
 
+/// Which conversations of a file are used, and what is appended to their questions.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOptions<'a> {
+    /// Largest number of conversations with an image per source.
+    pub per_source: Option<usize>,
+    /// Fraction of the conversations that is used.
+    pub share: Option<f64>,
+    /// Response-format prompts that are appended to the questions of their sources.
+    pub prompts: &'a ResponsePrompts,
+    /// Whether the conversations are a selection, in which a source that `prompts` name may be missing.
+    pub is_selection: bool,
+}
+
 /// Reads and tokenises a file of conversations.
-///
-/// `per_source` limits the conversations with an image per source; `share` selects a fraction of the conversations.
 pub fn read(
     file: &Path,
-    per_source: Option<usize>,
-    share: Option<f64>,
+    options: ReadOptions<'_>,
     chat: &ChatTemplate,
     tokenizer: &Tokenizer,
     images: &mut ImageIndex,
     progress: &Progress,
 ) -> Result<ExampleSet> {
     check_file(file)?;
+    let ReadOptions { per_source, share, prompts, is_selection } = options;
     let bar = progress.bar(&format!("reading {}", file.display()), 0);
     let source_limit = per_source.map(|n| PerSourceLimit::of(file, n)).transpose()?;
     let mut position = 0;
@@ -117,11 +132,15 @@ pub fn read(
     let mut unsupervised: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     // Conversations that the template rejects, by reason, with their number and the first id; and the first error.
     let (mut rejected, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
-    let problems = conversation::read(file, |c| {
+    let mut appender = PromptAppender::new(prompts)?;
+    let problems = conversation::read(file, |mut c| {
         position += 1;
         bar.add(1);
         if source_limit.as_ref().is_some_and(|t| !t.keeps(position - 1, &c.source, c.image.is_some())) {
             return Ok(());
+        }
+        if let Some(appender) = &mut appender {
+            appender.apply(&c.source, &mut c.turns);
         }
         let encoded = match chat.encode(tokenizer, &c.turns, c.image.is_some()) {
             Ok(encoded) => encoded,
@@ -151,6 +170,7 @@ pub fn read(
     if let Some(e) = first.filter(|_| rejections == position as usize) {
         return Err(e.context(format!("{}: the chat template rejects all {rejections} conversations", file.display())));
     }
+    let appended = appender.map_or(Ok(Vec::new()), |appender| appender.finish(file, is_selection))?;
     let mut left_out = Vec::new();
     for (why, (count, first)) in rejected {
         left_out
@@ -164,7 +184,7 @@ pub fn read(
             .push(format!("{count} conversations without supervised tokens: {what} (first: {})", excerpt(&first, 200)));
     }
     let all = position as usize + problems.total();
-    Ok(ExampleSet { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
+    Ok(ExampleSet { examples: packing.finish()?, file: file.to_path_buf(), all, left_out, appended })
 }
 
 /// Removes the conversations whose image is missing or cannot be decoded, and reports their number by source.

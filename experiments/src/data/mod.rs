@@ -7,8 +7,12 @@ pub mod examples;
 pub mod field;
 pub mod image_files;
 mod image_index;
+pub mod mix_page;
+pub mod mixes;
 mod open;
 pub mod published;
+mod response_prompts;
+pub mod show;
 mod subset;
 mod table_cells;
 

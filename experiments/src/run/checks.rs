@@ -80,7 +80,7 @@ impl Evaluator {
         let most = self.llm.config.max_position_embeddings;
         let check = || {
             for (name, stage) in stages(&self.config, arm) {
-                let set = if name == "align" { self.align.as_ref() } else { Some(&self.tune) };
+                let set = if name == "align" { self.align.as_ref() } else { Some(self.tune_of(arm)?) };
                 if let Some(set) = set {
                     lengths(&stage, set, positions, most).map_err(|e| e.context(format!("stage {name}")))?;
                 }

@@ -130,6 +130,9 @@ fn sample(question: &Question, verdict: &PredictionVerdict) -> Sample {
         blind_answer: String::new(),
         blind_score: 0.0,
         likelihoods: None,
+        tokens: None,
+        at_limit: false,
+        judge: None,
     }
 }
 
@@ -205,6 +208,9 @@ fn recorded(path: &Path, metric: Option<&str>, name: Option<&str>) -> Result<Giv
         blind_answer: e.blind_answer.clone(),
         blind_score: e.blind_score,
         likelihoods: None,
+        tokens: None,
+        at_limit: false,
+        judge: None,
     });
     let samples = BTreeMap::from([(name.clone(), samples.collect())]);
     Ok(GivenAnswers { results: results(path, &name, result), samples, has_blind: found.has_blind, notes })
@@ -250,6 +256,7 @@ fn empty_result(units: Vec<UnitScore>) -> BenchmarkResult {
         higher_is_better: true,
         seconds: 0.0,
         likelihood: None,
+        judge: None,
         units,
     }
 }

@@ -100,7 +100,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     }
     let root = options.out.join(STUDY);
     checks::check_writable(&root)?;
-    let shared = json!({
+    let mut shared = json!({
         "name": STUDY,
         "title": "Models on benchmarks",
         "question": "How well do these models answer?",
@@ -110,6 +110,12 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
             "blind": eval_options.blind, "likelihoods": eval_options.likelihoods, "sampling": eval_options.sampling,
         },
     });
+    // Evaluations of earlier versions have no such key.
+    if !eval_options.response_prompt.is_keep()
+        && let Some(evaluator) = shared.get_mut("evaluator").and_then(serde_json::Value::as_object_mut)
+    {
+        evaluator.insert("response_prompt".into(), serde_json::to_value(eval_options.response_prompt)?);
+    }
     let open = || StudyStore::open(&root, &shared);
     // An existing evaluation is compared before the checks; a new one is created only after they pass.
     let begun = root.join("study.json").exists().then(open).transpose()?;

@@ -1,12 +1,13 @@
 //! The evaluation of a model on one benchmark: its questions with tokenised prompts, and the scoring of answers.
 
 use crate::data::{ImageIndex, benchmarks, image_files};
-use crate::study::EvalOptions;
+use crate::study::{EvalOptions, ResponsePromptUse};
 use burgess_base::text::excerpt;
-use burgess_base::{Error, Result, digest};
+use burgess_base::{Error, Result, digest, response_format};
 use burgess_probe::bench::{self, AnswerScore, Benchmark, Question, Rules};
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use burgess_reports::schema::{self, BenchmarkResult, MostFrequentAnswer, Sample};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -27,6 +28,9 @@ pub struct EvalTask {
     /// Rules that are applied, with `official` resolved: `scoring` for answers and `prompting` for prompts.
     pub(super) scoring: Rules,
     prompting: Rules,
+    /// Whether response-format sentences of the prompts were kept; `dropped` counts those that were not, by their text.
+    response_prompt: ResponsePromptUse,
+    dropped: BTreeMap<&'static str, usize>,
     /// Tokens of the prompts with the image token.
     pub(super) image_prompts: Vec<Vec<u32>>,
     /// Tokens of the prompts without the image token.
@@ -63,7 +67,19 @@ impl EvalTask {
             numbers.retain(|_| keep.next().unwrap_or(true));
             questions.retain(|q| kept.contains(&q.unit));
         }
-        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, prompting)).collect();
+        let mut prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, prompting)).collect();
+        let mut dropped = BTreeMap::new();
+        if options.response_prompt == ResponsePromptUse::Drop {
+            for prompt in &mut prompts {
+                let (rest, removed) = response_format::without(prompt);
+                // A prompt that is nothing but such a sentence stays.
+                if rest.trim().is_empty() {
+                    continue;
+                }
+                *prompt = rest;
+                removed.into_iter().for_each(|text| *dropped.entry(text).or_default() += 1);
+            }
+        }
         let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
             prompts.iter().map(|p| chat.prompt(tokenizer, p, image)).collect()
         };
@@ -80,12 +96,23 @@ impl EvalTask {
             prompts,
             scoring,
             prompting,
+            response_prompt: options.response_prompt,
+            dropped,
         })
     }
 
-    /// Returns notes on the rows that are not asked, by reason.
+    /// Returns notes on the rows that are not asked, by reason, and on the sentences that were dropped from prompts.
     pub fn notes(&self) -> impl Iterator<Item = String> {
-        self.skipped.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
+        let id = self.benchmark.id();
+        let skipped = self.skipped.iter().map(move |left| format!("{id}: not asked: {}", left.text("rows")));
+        let (asked, nothing) = (self.questions.len(), self.dropped.is_empty());
+        let dropped = self
+            .dropped
+            .iter()
+            .map(move |(text, count)| format!("{id}: dropped from {count} of {asked} prompts: \"{text}\""));
+        let none = (self.response_prompt == ResponsePromptUse::Drop && nothing)
+            .then(|| format!("{id}: no prompt has a response-format sentence to drop"));
+        skipped.chain(dropped).chain(none)
     }
 
     /// Returns the id of a question about the image with this index, if one is asked.
@@ -163,7 +190,10 @@ impl EvalTask {
             category: b.category().clone(),
             metric: b.metric(rules).to_string(),
             scoring: rules.as_str().into(),
-            prompts: self.prompting.as_str().into(),
+            prompts: match self.dropped.is_empty() {
+                true => self.prompting.as_str().into(),
+                false => format!("{} without response-format sentences", self.prompting.as_str()),
+            },
             sample_of: self.sample_of,
             score: outcome.score,
             stderr: outcome.stderr,
@@ -176,6 +206,7 @@ impl EvalTask {
             higher_is_better: true,
             seconds,
             likelihood,
+            judge: None,
             units,
         })
     }

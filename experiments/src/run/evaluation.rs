@@ -194,6 +194,10 @@ fn answer_questions(
             blind_answer,
             blind_score: blind_judged.score,
             likelihoods: option_scores.get_mut(i).and_then(Option::take),
+            tokens: Some(answers[i].len()),
+            // The token that ends an answer is not part of it.
+            at_limit: answers[i].len() >= task.benchmark.max_new_tokens(),
+            judge: None,
         });
     }
     Ok(samples)

@@ -1,7 +1,8 @@
 //! The evaluator of a study with its data, opened once and shared by all runs.
 
 use crate::data::digests::{self, DigestCache, Manifest};
-use crate::data::examples::{self, ExampleSet};
+use crate::data::examples::{self, ExampleSet, ReadOptions};
+use crate::data::mixes::{self, MixRecord};
 use crate::data::{DataDirectory, ImageIndex, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
 use crate::machine::device_set::DeviceSet;
@@ -12,10 +13,11 @@ use crate::run::eval_task::EvalTask;
 use crate::run::llm_files::LlmFiles;
 use crate::run::notes;
 use crate::run::store::RunStore;
-use crate::study::{Arm, EvaluatorConfig, FeatureSourceKind, Freeze};
+use crate::study::{Arm, ArmMix, EvaluatorConfig, FeatureSourceKind, Freeze};
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
+use burgess_probe::data::Examples;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,10 +40,45 @@ pub struct Evaluator {
     pub threads: usize,
     pub(crate) llm: LlmFiles,
     pub(crate) align: Option<ExampleSet>,
-    pub(crate) tune: ExampleSet,
+    /// All tune conversations, for arms without a mix.
+    tune: ExampleSet,
+    /// The tune conversations of arms with a mix.
+    mixed: Vec<MixedSet>,
     pub(crate) benchmarks: Vec<EvalTask>,
     /// Assumptions that hold for all runs.
     pub notes: Vec<String>,
+}
+
+/// The tune conversations that a mix chooses.
+struct MixedSet {
+    mix: ArmMix,
+    examples: ExampleSet,
+    record: MixRecord,
+}
+
+/// Reads the tune conversations of each mix of the arms, once for arms with the same mix.
+fn read_mixed(
+    arms: &[Arm],
+    data: &DataDirectory,
+    evaluator: &EvaluatorConfig,
+    llm: &LlmFiles,
+    images: &mut ImageIndex,
+    progress: &Progress,
+) -> Result<Vec<MixedSet>> {
+    let mut mixed: Vec<MixedSet> = Vec::new();
+    for arm in arms {
+        let Some(mix) = arm.mix.as_ref().filter(|mix| mixed.iter().all(|known| known.mix != **mix)) else { continue };
+        let mut read = || -> Result<MixedSet> {
+            let chosen = mixes::open(mix.rules()?, data, progress)?;
+            let (chat, tokenizer) = (&llm.chat, &llm.tokenizer);
+            let prompts = &evaluator.recipe.tune.response_prompts;
+            let options = ReadOptions { per_source: None, share: evaluator.share, prompts, is_selection: true };
+            let examples = examples::read(&chosen.file, options, chat, tokenizer, images, progress)?;
+            Ok(MixedSet { mix: mix.clone(), examples, record: chosen.record })
+        };
+        mixed.push(read().map_err(|e| e.context(format!("the mix of the arm {}", arm.name())))?);
+    }
+    Ok(mixed)
 }
 
 /// Manifest entry of a file: its name relative to the data directory, and its path.
@@ -84,10 +121,11 @@ fn check_question_images(
 }
 
 impl Evaluator {
-    /// Opens the evaluator of a study: reads all conversations and questions.
+    /// Opens the evaluator of a study: reads all conversations, those of the arms' mixes, and all questions.
     pub fn open(
         study: &str,
         evaluator: &EvaluatorConfig,
+        arms: &[Arm],
         mut data: DataDirectory,
         devices: &DeviceSet,
         progress: &Progress,
@@ -105,34 +143,38 @@ impl Evaluator {
         let mut manifest = Manifest::new();
         let mut images = ImageIndex::default();
         let mut align = match &evaluator.recipe.align {
-            Some(_) => {
+            Some(stage) => {
                 let file = data.align.as_ref().ok_or_else(|| {
                     Error::usage("the recipe has an align stage, but the data have no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
-                Some(examples::read(file, None, evaluator.share, &llm.chat, &llm.tokenizer, &mut images, progress)?)
+                let prompts = &stage.response_prompts;
+                let options = ReadOptions { per_source: None, share: evaluator.share, prompts, is_selection: false };
+                Some(examples::read(file, options, &llm.chat, &llm.tokenizer, &mut images, progress)?)
             }
             None => None,
         };
-        let mut tune = examples::read(
-            &data.tune,
-            data.per_source,
-            evaluator.share,
-            &llm.chat,
-            &llm.tokenizer,
-            &mut images,
-            progress,
-        )?;
+        let options = ReadOptions {
+            per_source: data.per_source,
+            share: evaluator.share,
+            prompts: &evaluator.recipe.tune.response_prompts,
+            is_selection: data.per_source.is_some(),
+        };
+        let mut tune = examples::read(&data.tune, options, &llm.chat, &llm.tokenizer, &mut images, progress)?;
         if let Some(used) = &mut used {
             let files: Vec<(String, PathBuf)> =
                 align.iter().chain([&tune]).map(|set| manifest_entry(&data, set.file())).collect();
             manifest.extend(used.files(&files, progress)?);
             manifest.extend(used.images(&images.names, progress)?);
         }
+        // All conversations are read, so that images have the same numbers, and features are shared, whatever the mixes.
+        let mut mixed = read_mixed(arms, &data, &evaluator, &llm, &mut images, progress)?;
         let contents = contents(&data, &manifest)?;
-        let mut sets: Vec<&mut ExampleSet> = align.iter_mut().chain([&mut tune]).collect();
+        let chosen = mixed.iter_mut().map(|mixed| &mut mixed.examples);
+        let mut sets: Vec<&mut ExampleSet> = align.iter_mut().chain([&mut tune]).chain(chosen).collect();
         examples::drop_unreadable(&mut sets, &mut images, &data, &contents, progress)?;
-        for (stage, set) in align.iter().map(|set| ("align", set)).chain([("tune", &tune)]) {
+        let chosen = mixed.iter().map(|mixed| ("tune", &mixed.examples));
+        for (stage, set) in align.iter().map(|set| ("align", set)).chain([("tune", &tune)]).chain(chosen) {
             set.check(stage)?;
         }
         let trained = images.names.len();
@@ -167,7 +209,8 @@ impl Evaluator {
         }
         check_question_images(&benchmarks, asked, trained, &evaluator, &data, progress)?;
         let mut notes = notes::of_llm(&llm.notes, &evaluator.recipe);
-        notes.extend(align.iter().chain([&tune]).flat_map(ExampleSet::notes));
+        let chosen = mixed.iter().map(|mixed| &mixed.examples);
+        notes.extend(align.iter().chain([&tune]).chain(chosen).flat_map(ExampleSet::notes));
         notes.extend(benchmarks.iter().flat_map(EvalTask::notes));
         Ok(Self {
             study: study.to_string(),
@@ -180,9 +223,34 @@ impl Evaluator {
             llm,
             align,
             tune,
+            mixed,
             benchmarks,
             notes,
         })
+    }
+
+    /// Returns the tune conversations of an arm: those that its mix chooses, or all.
+    ///
+    /// # Errors
+    /// The evaluator was opened without this arm.
+    pub fn tune_of(&self, arm: &Arm) -> Result<&ExampleSet> {
+        Ok(self.mixed_of(arm)?.map_or(&self.tune, |mixed| &mixed.examples))
+    }
+
+    /// Returns whether an arm has a mix.
+    pub fn has_mixes(&self) -> bool {
+        !self.mixed.is_empty()
+    }
+
+    /// Returns the number of all tune conversations.
+    pub fn tune_len(&self) -> usize {
+        self.tune.examples.len()
+    }
+
+    fn mixed_of(&self, arm: &Arm) -> Result<Option<&MixedSet>> {
+        let Some(mix) = &arm.mix else { return Ok(None) };
+        let found = self.mixed.iter().find(|mixed| mixed.mix == *mix);
+        found.map(Some).ok_or_else(|| Error::failed(format!("the mix of the arm {} was not read", arm.name())))
     }
 
     /// Assumptions made for a run with these encoders.
@@ -261,6 +329,9 @@ impl Evaluator {
         }
         if let (Some(connector), Some(fields)) = (&arm.connector, config.as_object_mut()) {
             fields.insert("connector".into(), serde_json::to_value(connector)?);
+        }
+        if let (Some(mixed), Some(fields)) = (self.mixed_of(arm)?, config.as_object_mut()) {
+            fields.insert("mix".into(), mixed.record.with_rules(&mixed.mix)?);
         }
         Ok(config)
     }

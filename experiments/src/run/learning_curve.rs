@@ -41,6 +41,13 @@ pub fn rank_fractions(
     options: &StudyOptions,
     progress: &Progress,
 ) -> Result<StudyOutcome> {
+    if let Some(arm) = study.arms.iter().find(|arm| arm.mix.is_some()) {
+        return Err(Error::usage(format!(
+            "learning curve: the arm {} has a mix, so that the arms have no common number of samples",
+            arm.name()
+        ))
+        .hint("give the arms mixes with another `total` in their ratios, and compare these"));
+    }
     let dir = options.out.join(&study.name);
     let (mut runs, mut failed) = (0, 0);
     for share in fractions(given)? {

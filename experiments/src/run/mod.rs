@@ -1,5 +1,6 @@
 //! Runs: training and evaluation of arms, their store, and the ranking of a study.
 
+mod aligned;
 pub mod arm_run;
 pub mod ask;
 pub mod checks;

@@ -1,7 +1,7 @@
 //! The plan of a study (`burgess rank --dry-run`): the resolved study, the state and cost of every run, and missing
 //! files.
 
-use crate::data::{self, benchmarks, field};
+use crate::data::{self, benchmarks, field, mixes};
 use crate::features::ArmCard;
 use crate::machine::device_set::{DeviceSet, MemoryNeed};
 use crate::machine::paths;
@@ -58,6 +58,8 @@ pub struct StudyPlan {
 pub struct PlannedCost {
     /// Name of the arm.
     pub arm: String,
+    /// Number of conversations of the tune stage.
+    pub conversations: u64,
     /// Estimated cost of one run.
     pub cost: CostEstimate,
     /// Estimated memory of the part of the run that needs most, on the devices of the plan.
@@ -114,11 +116,11 @@ fn make(
     checks::check_writable(&directory)?;
     let (notes, opened) = fits(study, &devices, progress)?;
     let corpora = match &opened {
-        Some(evaluator) => Some(evaluator.corpora()?),
-        None => corpora(study),
+        Some(evaluator) => Some(study.arms.iter().map(|arm| evaluator.corpora(arm)).collect::<Result<Vec<_>>>()?),
+        None => study.arms.iter().map(|arm| corpora(study, arm)).collect::<Result<Option<Vec<_>>>>()?,
     };
     let view = PlanView { study, llm: &llm, evaluator: opened.as_ref(), devices: &devices };
-    let costs = match corpora {
+    let costs = match &corpora {
         Some(corpora) => view.costs(&models, corpora, free_memory)?,
         None => Vec::new(),
     };
@@ -144,7 +146,7 @@ fn make(
     let largest = costs.iter().map(|c: &PlannedCost| c.memory.estimate.device).fold(0.0, f64::max);
     let need = free_memory.map(|free| MemoryNeed { run: largest as u64, free });
     let workers = devices.workers(options.jobs, study.arms.len() * study.seeds.len(), need);
-    let time = match (time, corpora) {
+    let time = match (time, &corpora) {
         (Some(stated), Some(corpora)) => {
             let _bar = progress.bar("measuring the speed of this device", 0);
             Some(view.time(&models, &costs, corpora, &workers, stated, &directory)?)
@@ -166,15 +168,10 @@ struct PlanView<'a> {
 
 impl PlanView<'_> {
     /// Estimates cost and memory of a run of every arm.
-    fn costs(
-        &self,
-        models: &[ArmModel],
-        corpora: (Option<CorpusSize>, CorpusSize),
-        free: FreeMemory,
-    ) -> Result<Vec<PlannedCost>> {
+    fn costs(&self, models: &[ArmModel], corpora: &[Corpora], free: FreeMemory) -> Result<Vec<PlannedCost>> {
         let evaluator = &self.study.evaluator;
         let mut costs = Vec::with_capacity(models.len());
-        for (arm, model) in self.study.arms.iter().zip(models) {
+        for ((arm, model), corpora) in self.study.arms.iter().zip(models).zip(corpora.iter().copied()) {
             let asked = self.evaluator.and_then(|e| e.longest_question(model));
             let memory = model.run_memory(evaluator, arm, self.llm, corpora, asked, self.devices);
             let tuned = training::tune_stage(&evaluator.recipe.tune, arm.freeze);
@@ -183,6 +180,7 @@ impl PlanView<'_> {
             let said = |e: Error| e.hint_text().map_or_else(|| e.to_string(), |hint| format!("{e}; {hint}"));
             costs.push(PlannedCost {
                 arm: arm.name(),
+                conversations: corpora.1.samples,
                 cost,
                 memory: peak,
                 problem: memory.check(free).err().map(said),
@@ -196,7 +194,7 @@ impl PlanView<'_> {
         &self,
         models: &[ArmModel],
         costs: &[PlannedCost],
-        corpora: (Option<CorpusSize>, CorpusSize),
+        corpora: &[Corpora],
         workers: &Workers,
         stated: Option<f64>,
         directory: &Path,
@@ -219,12 +217,16 @@ impl PlanView<'_> {
             }
             _ => [0, 0],
         };
-        let samples = corpora.0.map_or(0, |c| c.samples) + corpora.1.samples;
+        // The arm with most conversations: times of the others follow from their operations.
+        let largest = corpora.iter().max_by_key(|(_, tune)| tune.samples).copied();
+        let (align, tune) = largest.map_or((None, None), |(align, tune)| (align, Some(tune)));
+        let samples = [align, tune].iter().flatten().map(|corpus| corpus.samples).sum::<u64>();
+        let text_tokens = [align, tune].map(|corpus| corpus.map_or(0, |corpus| corpus.text_tokens));
         let inputs = TimeInputs {
             config,
             evaluator: self.evaluator,
             llm: self.llm,
-            text_tokens: [corpora.0.map_or(0, |c| c.text_tokens), corpora.1.text_tokens],
+            text_tokens,
             questions,
             images: self.evaluator.map_or(samples as usize + questions[0], |e| e.images.len()),
             devices: self.devices,
@@ -249,7 +251,7 @@ fn fits(study: &StudyConfig, devices: &DeviceSet, progress: &Progress) -> Result
         data => Some(data::open(data, progress)?),
     };
     let opened = match data {
-        Some(data) => Some(Evaluator::open(&study.name, evaluator, data, devices, progress)?),
+        Some(data) => Some(Evaluator::open(&study.name, evaluator, &study.arms, data, devices, progress)?),
         None => None,
     };
     let llm = match &opened {
@@ -291,8 +293,14 @@ fn llm_config(name: &str) -> Result<LlmConfig> {
     }
 }
 
-/// Sizes of the align and tune data, if they are known without reading the data.
-fn corpora(study: &StudyConfig) -> Option<(Option<CorpusSize>, CorpusSize)> {
+/// Sizes of the data of the align stage, if there is one, and of the tune stage.
+type Corpora = (Option<CorpusSize>, CorpusSize);
+
+/// Sizes of the align data and of an arm's tune data, if they are known without reading the data.
+///
+/// # Errors
+/// The arm's mix cannot be applied.
+fn corpora(study: &StudyConfig, arm: &Arm) -> Result<Option<Corpora>> {
     let share = study.evaluator.share.unwrap_or(1.0);
     let part = |samples: u64| (samples as f64 * share).round() as u64;
     let of = |samples: usize, text_tokens: usize| CorpusSize {
@@ -301,11 +309,18 @@ fn corpora(study: &StudyConfig) -> Option<(Option<CorpusSize>, CorpusSize)> {
         longest: Some(text_tokens),
         supervised: text_tokens as f64 / 2.0,
     };
-    match &study.evaluator.data {
+    Ok(match (&study.evaluator.data, &arm.mix) {
         // Approximate token counts of the longer conversations: a caption, and turns of a question and an answer.
-        DataSource::World(spec) => Some((Some(of(spec.align, 30)), of(spec.tune, 20 * spec.turns))),
-        DataSource::Field(spec) => Some((Some(of(spec.align, 40)), of(spec.tune, 40 + 30 * spec.turns))),
-        DataSource::Published(data) => {
+        (DataSource::World(spec), mix) => {
+            let tune = match mix {
+                Some(mix) => mixes::planned(mix.rules()?, spec)?,
+                None => spec.conversations(),
+            };
+            Some((Some(of(spec.align, 30)), of(tune, 20 * spec.turns)))
+        }
+        (_, Some(_)) => None,
+        (DataSource::Field(spec), None) => Some((Some(of(spec.align, 40)), of(spec.tune, 40 + 30 * spec.turns))),
+        (DataSource::Published(data), None) => {
             let of = |c: &PublishedCorpus| CorpusSize {
                 samples: part(c.samples),
                 text_tokens: c.text_tokens,
@@ -314,8 +329,8 @@ fn corpora(study: &StudyConfig) -> Option<(Option<CorpusSize>, CorpusSize)> {
             };
             Some((data.align.as_ref().map(of), of(&data.tune)))
         }
-        DataSource::Directory(_) | DataSource::Files(_) => None,
-    }
+        (DataSource::Directory(_) | DataSource::Files(_), None) => None,
+    })
 }
 
 /// Describes the models of all arms.
@@ -400,6 +415,9 @@ impl StudyPlan {
             let head = ["arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features", "memory"];
             let mut rows = vec![head.map(String::from).to_vec()];
             rows.extend(self.costs.iter().map(row));
+            if self.study.arms.iter().any(|arm| arm.mix.is_some()) {
+                text += &said(&self.mixes_text());
+            }
             let mut sides = [Align::Right; 8];
             (sides[0], sides[7]) = (Align::Left, Align::Left);
             text += &text_table::table(&rows, &sides, "#   ", width);
@@ -414,6 +432,12 @@ impl StudyPlan {
         text += &self.notes.iter().map(|n| said(&format!("note: {n}"))).collect::<String>();
         let study = toml::to_string(&self.study).map_err(|e| Error::failed(e.to_string()))?;
         Ok(format!("{text}\n{study}"))
+    }
+
+    /// Names the number of tune conversations of each arm, for studies whose arms have mixes.
+    fn mixes_text(&self) -> String {
+        let size = |planned: &PlannedCost| format!("{} {}", planned.arm, planned.conversations);
+        format!("Tune conversations: {}", self.costs.iter().map(size).collect::<Vec<_>>().join(", "))
     }
 
     /// Formats whether the runs fit into memory, a line for each arm.
@@ -496,9 +520,10 @@ mod tests {
                     .transpose()
                     .map_err(|e| Error::failed(e.to_string()))?;
                 let (llm, devices) = (llm_config(&study.evaluator.llm)?, DeviceSet::open("flex", &Progress::silent())?);
-                let corpora = corpora(&study).ok_or_else(|| Error::failed("the sizes of the data are not known"))?;
+                let corpora = study.arms.iter().map(|arm| corpora(&study, arm)).collect::<Result<Option<Vec<_>>>>()?;
+                let corpora = corpora.ok_or_else(|| Error::failed("the sizes of the data are not known"))?;
                 let view = PlanView { study: &study, llm: &llm, evaluator: None, devices: &devices };
-                let costs = view.costs(&models(&study, &llm)?, corpora, None)?;
+                let costs = view.costs(&models(&study, &llm)?, &corpora, None)?;
                 let most = costs.iter().filter_map(|c| Some(c.cost.tune.memory.last()?.1.device / 1e9));
                 Ok(most.fold((f64::MAX, 0.0), |(least, most), gb| (gb.min(least), gb.max(most))))
             };

@@ -6,6 +6,7 @@ use crate::run::store;
 use crate::study::StudyConfig;
 use burgess_base::{Result, atomic};
 use burgess_reports::check::Claims;
+use burgess_reports::series::ArmSeries;
 use burgess_reports::validity::ProbePair;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -25,6 +26,9 @@ pub struct Provenance {
     /// Pairs of a direct probe and questions about the same attribute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validity: Vec<ProbePair>,
+    /// Series of arms that differ in one thing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<ArmSeries>,
 }
 
 impl Provenance {
@@ -52,8 +56,9 @@ impl Provenance {
         let _lease = store::claim_study(dir, "made", &|_| ())?;
         let before = Self::read(dir)?.unwrap_or_default();
         let command = command.unwrap_or_else(|| before.command.clone());
-        let (claims, validity) = study.map(|s| (s.claims.clone(), s.validity.clone())).unwrap_or_default();
-        let mut provenance = Self { command, images: before.images.clone(), claims, validity };
+        let stated = study.map(|s| (s.claims.clone(), s.validity.clone(), s.series.clone()));
+        let (claims, validity, series) = stated.unwrap_or_default();
+        let mut provenance = Self { command, images: before.images.clone(), claims, validity, series };
         // For images from the hub's cache `images` is empty, which `absolute` rejects: nothing is recorded then.
         if let Some(Ok(images)) = images.map(std::path::absolute)
             && !provenance.images.contains(&images)

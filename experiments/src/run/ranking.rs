@@ -10,7 +10,7 @@ use crate::machine::{memory, paths, shell, stop};
 use crate::run::arm_run::run_arm;
 use crate::run::cost::arms::ArmModel;
 use crate::run::cost::fit::{FreeMemory, PeakMemory};
-use crate::run::cost::{self, CorpusSize, gigabytes};
+use crate::run::cost::{self, gigabytes};
 use crate::run::evaluator::Evaluator;
 use crate::run::provenance::{self, Provenance};
 use crate::run::sharing::{self, OpenRun, RunFate};
@@ -101,7 +101,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     // An existing study is compared before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
-    let mut evaluator = Evaluator::open(&study.name, &study.evaluator, data, &devices, progress)?;
+    let mut evaluator = Evaluator::open(&study.name, &study.evaluator, &study.arms, data, &devices, progress)?;
     evaluator.device_name.clone_from(&label);
     let evaluator = evaluator;
     let encoders = prepare_all(study, &evaluator.data.dir, progress);
@@ -119,13 +119,12 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             (arm, seed, s)
         })
         .collect();
-    let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
+    let free = devices.free_for_runs()?;
     if free.is_none() {
         let names = devices.names().join(", ");
         progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
     }
-    let fits =
-        study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, corpora, free, options.stage)));
+    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, free, options.stage)));
     let fits: BTreeMap<String, Result<ArmFit>> = fits.collect();
 
     // Finished runs with the same inputs are kept.
@@ -245,7 +244,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
             progress.line(&format!("peak memory {peak}; the estimate for {side} runs at once was {estimated}"));
         }
     }
-    let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune.examples.len());
+    let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune_len());
     Ok(RunCounts { runs: runs.len(), failures, samples })
 }
 
@@ -262,7 +261,6 @@ fn check_fit(
     evaluator: &Evaluator,
     arm: &Arm,
     encoders: &BTreeMap<String, Result<PreparedEncoder>>,
-    corpora: (Option<CorpusSize>, CorpusSize),
     free: FreeMemory,
     stage: Option<StudyStage>,
 ) -> Result<ArmFit> {
@@ -282,6 +280,7 @@ fn check_fit(
         &evaluator.llm.config,
     )?;
     let (config, asked) = (&evaluator.config, evaluator.longest_question(&model));
+    let corpora = evaluator.corpora(arm)?;
     let mut memory = model.run_memory(config, arm, &evaluator.llm.config, corpora, asked, &evaluator.devices);
     match stage {
         Some(StudyStage::Train) => memory.asked = None,
@@ -446,7 +445,8 @@ fn study_info(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     // The records of encoders are needed only if the study has pairs of probes and questions.
     let encoders: BTreeSet<&str> = data.runs.iter().flat_map(|r| &r.results.run.encoders).map(String::as_str).collect();
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
-    let evidence = Evidence { claims, reading, pairs, probes };
+    let series = made.as_ref().map_or_else(Vec::new, |m| m.series.clone());
+    let evidence = Evidence { claims, reading, pairs, probes, series };
     let command = made
         .map(|m| m.command)
         .filter(|command| !command.is_empty())

@@ -181,7 +181,7 @@ fn encode(
     let alone = encoders.iter().map(|encoder| Arm::new(vec![encoder.clone()], Freeze::Frozen));
     let alone = StudyConfig { arms: alone.collect(), ..study.clone() };
     let encoders = prepare_all(&alone, &data.dir, progress);
-    let evaluator = Evaluator::open(&study.name, &study.evaluator, data, &devices, progress)?;
+    let evaluator = Evaluator::open(&study.name, &study.evaluator, &[], data, &devices, progress)?;
     let prepared: Vec<&PreparedEncoder> = encoders.values().flatten().collect();
     notes::print_notes(&evaluator.notes(prepared.iter().map(|p| &p.card)), progress);
     let source = evaluator.config.features;

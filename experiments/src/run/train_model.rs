@@ -70,15 +70,17 @@ fn check(run: &RunConfig, options: &TrainOptions, progress: &Progress) -> Result
     let data = data::open(&run.evaluator.data, progress)?;
     let encoders: Vec<PreparedEncoder> =
         run.encoders.iter().map(|e| PreparedEncoder::open(e, &run.evaluator, &data.dir)).collect::<Result<_>>()?;
-    let mut evaluator = Evaluator::open(&run.name, &run.evaluator, data, &devices, progress)?;
+    let arm = run.arm();
+    let arms = std::slice::from_ref(&arm);
+    let mut evaluator = Evaluator::open(&run.name, &run.evaluator, arms, data, &devices, progress)?;
     evaluator.threads = options.threads;
-    let (arm, cards) = (run.arm(), encoders.iter().map(|p| &p.card).collect::<Vec<_>>());
+    let cards = encoders.iter().map(|p| &p.card).collect::<Vec<_>>();
     let positions = checks::check_arm(&run.evaluator, &evaluator.llm, &arm, &cards, &evaluator.devices.get(0))?;
     evaluator.check_lengths(&arm, positions)?;
     evaluator.check_truth(&cards)?;
     let model =
         ArmModel::new(&run.evaluator, &arm, cards.iter().map(|card| (*card).clone()).collect(), &evaluator.llm.config)?;
-    let (corpora, free) = (evaluator.corpora()?, devices.free_for_runs()?);
+    let (corpora, free) = (evaluator.corpora(&arm)?, devices.free_for_runs()?);
     if free.is_none() {
         progress.line(&format!(
             "note: the free memory of {} is not known: whether the run fits is not checked",
@@ -119,7 +121,7 @@ pub fn plan_training(run: &RunConfig, options: &TrainOptions, progress: &Progres
     let recipe = &run.evaluator.recipe;
     let stages = [
         ("align", recipe.align.as_ref(), evaluator.align.as_ref()),
-        ("tune", Some(&recipe.tune), Some(&evaluator.tune)),
+        ("tune", Some(&recipe.tune), Some(evaluator.tune_of(&run.arm())?)),
     ];
     let stages = stages.into_iter().filter_map(|(name, stage, set)| {
         let n = set?.examples.len();

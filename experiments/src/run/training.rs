@@ -1,8 +1,10 @@
 //! The training of a run (align, then tune), which resumes after an interruption.
 
+use crate::data::examples::ExampleSet;
 use crate::features::{EncoderFeatures, VisualSource, model_cards};
 use crate::machine::progress::Bar;
 use crate::machine::stop;
+use crate::run::aligned;
 use crate::run::evaluator::Evaluator;
 use crate::run::store::RunStore;
 use crate::study::{Arm, Freeze};
@@ -63,7 +65,7 @@ pub fn planned_steps(dir: &Path) -> Vec<(String, usize)> {
 
 /// Writes the number of steps of each stage of a run.
 fn write_planned_steps(job: &TrainJob<'_>, store: &RunStore) -> Result<()> {
-    let (recipe, sets) = (&job.evaluator.config.recipe, (&job.evaluator.align, &job.evaluator.tune));
+    let (recipe, sets) = (&job.evaluator.config.recipe, (&job.evaluator.align, job.evaluator.tune_of(job.arm)?));
     let align = recipe.align.as_ref().zip(sets.0.as_ref());
     let stages =
         align.into_iter().map(|(stage, set)| (STAGES[0], stage, set)).chain([(STAGES[1], &recipe.tune, sets.1)]);
@@ -78,7 +80,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
     let _section = stop::section()?;
     let TrainJob { evaluator, device, arm, seed, .. } = *job;
     write_planned_steps(job, store)?;
-    let recipe = &evaluator.config.recipe;
+    let (recipe, examples) = (&evaluator.config.recipe, &evaluator.tune_of(arm)?.examples);
     bar.message(&format!("{}: loading the language model", job.title()));
     let (llm, _) = load_llm(&evaluator.llm.dir, device)?;
     let grid = common_grid(encoders)?;
@@ -100,7 +102,9 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
 
     let aligned = store.aligned().join(ALIGNED);
     if let (Some(stage), Some(set)) = (&recipe.align, &evaluator.align) {
-        if store.has_aligned(&|text| bar.line(text))? && aligned.exists() {
+        if (store.has_aligned(&|text| bar.line(text))? && aligned.exists())
+            || take_aligned(job, stage, set, store, bar)?
+        {
             model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
         } else {
             standardise(&mut model, &set.examples, &frozen, device)?;
@@ -112,10 +116,9 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
             })?;
         }
     } else {
-        standardise(&mut model, &evaluator.tune.examples, &frozen, device)?;
+        standardise(&mut model, examples, &frozen, device)?;
     }
     let tune = tune_stage(&recipe.tune, arm.freeze);
-    let examples = &evaluator.tune.examples;
     let model = match arm.freeze {
         Freeze::Frozen => train_stage(job, "tune", &tune, model, examples, &frozen, store, bar)?,
         Freeze::Unfrozen => {
@@ -142,6 +145,19 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
     model.save(&evaluator.llm.tokenizer, &store.model(), Precision::F32)?;
     model_cards::write(&store.model(), encoders)?;
     Ok(model)
+}
+
+/// Takes the aligned connector of another run of the study, if the study's arms have mixes and the align stage of that
+/// run had the same inputs; returns whether there is one. A stage that this run has begun is continued instead.
+fn take_aligned(job: &TrainJob<'_>, stage: &Stage, set: &ExampleSet, store: &RunStore, bar: &Bar) -> Result<bool> {
+    let (name, steps) = (STAGES[0], stage.total_steps(set.examples.len()));
+    if !job.evaluator.has_mixes() || store.state(name).exists() {
+        return Ok(false);
+    }
+    let Some(other) = aligned::find(store, job.config, name, steps)? else { return Ok(false) };
+    other.copy_to(store)?;
+    bar.line(&format!("{}: the aligned connector is that of {}, which had the same inputs", job.title(), other.arm));
+    Ok(true)
 }
 
 /// Returns the tune stage of an arm, in which the encoders are trained if and only if the arm is unfrozen.

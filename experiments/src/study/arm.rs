@@ -1,6 +1,7 @@
 //! The arms of a study: encoders, each with its tap and weights, and whether they are frozen.
 
 use crate::study::encoder::{ARMS, ArmEncoder, ORACLE};
+use crate::study::mix::ArmMix;
 use crate::study::names;
 use burgess_base::{Error, Result};
 use burgess_probe::connector::ConnectorKind;
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One encoder or a combination of encoders, frozen or unfrozen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
     /// Name in tables and of the arm's directory; default: the names of the encoders.
@@ -22,6 +23,10 @@ pub struct Arm {
     /// Connector of this arm instead of the evaluator's, for studies that compare connectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector: Option<ConnectorKind>,
+    /// The tune conversations of this arm: rules that choose among those of the study, for studies that compare data.
+    /// Default: all conversations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<ArmMix>,
     /// Published average score of this arm, which the report shows beside the measured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<PublishedScore>,
@@ -68,7 +73,7 @@ impl Freeze {
 impl Arm {
     /// Makes an arm of these encoders, named after them.
     pub fn new(encoders: Vec<ArmEncoder>, freeze: Freeze) -> Self {
-        Self { label: None, encoders, freeze, connector: None, published: None }
+        Self { label: None, encoders, freeze, connector: None, mix: None, published: None }
     }
 
     /// Name of the arm and of its directory: `a`, `a+b`, `a-unfrozen`, or the name given in the study.
@@ -111,6 +116,9 @@ impl Arm {
         }
         self.check_oracle()?;
         self.encoders.iter().try_for_each(ArmEncoder::check)?;
+        if let Some(mix) = &self.mix {
+            mix.check().map_err(|e| e.context(format!("[[arms]] {}: `mix`", self.name())))?;
+        }
         names::check_arm(&self.name())
     }
 

@@ -3,12 +3,14 @@
 //! The built-in studies are the files in `experiments/studies/`.
 
 use crate::study::arm::Arm;
+use crate::study::data::DataSource;
 use crate::study::evaluator::{EvaluatorConfig, check_benchmarks, duplicate};
 use crate::study::toml_file::{parse_toml, read_toml};
 use crate::study::{claims, names, paths};
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_probe::bench;
 use burgess_reports::check::Claims;
+use burgess_reports::series::ArmSeries;
 use burgess_reports::validity::ProbePair;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,10 @@ pub struct StudyConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(!skip_serializing_if)]
     pub validity: Vec<ProbePair>,
+    /// Series of arms that differ in one thing, which the report shows as curves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(!skip_serializing_if)]
+    pub series: Vec<ArmSeries>,
 }
 
 impl StudyConfig {
@@ -84,15 +90,26 @@ impl StudyConfig {
         }
         let mut encoders = study.arms.iter_mut().flat_map(|arm| &mut arm.encoders);
         encoders.try_for_each(|encoder| encoder.resolve_path(folder.as_deref())).with_context(step)?;
+        study.resolve_mixes(folder.as_deref()).with_context(step)?;
         study.check().with_context(step)?;
         Ok(study)
     }
 
     /// Parses and checks the text of a study. Errors name line, column and key.
     pub fn parse(text: &str) -> Result<Self> {
-        let study: Self = parse_toml(text, STUDY_HINT)?;
+        let mut study: Self = parse_toml(text, STUDY_HINT)?;
+        study.resolve_mixes(None)?;
         study.check()?;
         Ok(study)
+    }
+
+    /// Reads the mixes that arms name.
+    fn resolve_mixes(&mut self, folder: Option<&Path>) -> Result<()> {
+        self.arms.iter_mut().try_for_each(|arm| {
+            let name = arm.name();
+            let read = arm.mix.iter_mut().try_for_each(|mix| mix.resolve(folder));
+            read.map_err(|e| e.context(format!("[[arms]] {name}: `mix`")))
+        })
     }
 
     /// Checks what TOML cannot express: ids exist, names are valid, no arm, seed or benchmark is listed twice.
@@ -135,8 +152,23 @@ impl StudyConfig {
                 .hint("`burgess eval` writes the submission file for the server"));
             }
         }
+        self.check_mixes()?;
+        self.series.iter().try_for_each(|series| series.check(&arms))?;
         claims::check(&self.claims, &self.validity, &self.evaluator.benchmarks)?;
         self.evaluator.check()
+    }
+
+    /// Checks that the data leave the choice of conversations to the arms, if arms have mixes.
+    fn check_mixes(&self) -> Result<()> {
+        let Some(arm) = self.arms.iter().find(|arm| arm.mix.is_some()) else { return Ok(()) };
+        match &self.evaluator.data {
+            DataSource::Published(data) if data.tune.per_source.is_some() => Err(Error::usage(format!(
+                "[evaluator.data.published.tune]: `per_source` and the mix of the arm {} both limit the sources",
+                arm.name()
+            ))
+            .hint("leave out `per_source`, and give every arm a mix with a threshold")),
+            _ => Ok(()),
+        }
     }
 
     /// Lists the runs: every arm with every seed. All arms of the first seed come first, so that a ranking of all arms
@@ -162,7 +194,6 @@ const STUDY_HINT: &str = "`burgess rank nano --dry-run` shows a complete study; 
 mod tests {
     use super::*;
     use crate::study::arm::Freeze;
-    use crate::study::data::DataSource;
     use crate::study::encoder::ArmEncoder;
 
     #[test]

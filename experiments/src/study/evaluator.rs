@@ -2,7 +2,7 @@
 
 use crate::study::arm::Arm;
 use crate::study::data::{DataSource, PublishedCorpus};
-use crate::study::paths;
+use crate::study::{paths, world};
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{Pipeline, Preparation};
 use burgess_field::FieldSpec;
@@ -60,6 +60,11 @@ pub struct EvaluatorConfig {
     #[serde(default, skip_serializing_if = "is_official")]
     #[schemars(!skip_serializing_if)]
     pub prompts: Rules,
+    /// Whether response-format sentences of the prompts, such as "Answer the question using a single word or phrase.", are
+    /// kept (default) or dropped (`drop`), to see how the models answer without them.
+    #[serde(default, skip_serializing_if = "ResponsePromptUse::is_keep")]
+    #[schemars(!skip_serializing_if)]
+    pub response_prompt: ResponsePromptUse,
     /// Feature source of frozen encoders: `cached` on disk (default), or `computed` each time an image is used.
     #[serde(default, skip_serializing_if = "is_cached")]
     #[schemars(!skip_serializing_if)]
@@ -102,6 +107,26 @@ fn is_official(rules: &Rules) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_cached(source: &FeatureSourceKind) -> bool {
     *source == FeatureSourceKind::Cached
+}
+
+/// Whether response-format sentences of benchmark prompts are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ResponsePromptUse {
+    /// The prompts are asked as the benchmark defines them.
+    #[default]
+    Keep,
+    /// Response-format sentences at the ends of lines are left out.
+    Drop,
+}
+
+impl ResponsePromptUse {
+    /// Returns whether prompts stay as they are.
+    // serde's `skip_serializing_if` passes a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
 }
 
 /// What replaces the image in the blind baseline.
@@ -149,6 +174,8 @@ pub struct EvalOptions {
     pub scoring: Rules,
     /// Rules by which prompts are written.
     pub prompts: Rules,
+    /// Whether response-format sentences of the prompts are kept.
+    pub response_prompt: ResponsePromptUse,
     /// Largest number of units of each benchmark; `None` for all.
     pub limit: Option<usize>,
     /// What replaces the image for the blind baseline.
@@ -175,6 +202,7 @@ impl EvaluatorConfig {
         EvalOptions {
             scoring: self.scoring,
             prompts: self.prompts,
+            response_prompt: self.response_prompt,
             limit: self.limit,
             blind: self.blind,
             likelihoods: self.likelihoods,
@@ -212,12 +240,13 @@ impl EvaluatorConfig {
                 .hint("leave `share` out to use all conversations"));
         }
         let sizes = match &self.data {
-            DataSource::World(WorldSpec { align, tune, turns, per_benchmark, .. })
-            | DataSource::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
-                // `burgess train` also accepts a world without an align stage or without questions.
-                let align = self.recipe.align.as_ref().map_or(1, |_| *align);
-                let asked = if self.benchmarks.is_empty() { 1 } else { *per_benchmark };
-                [("align", align), ("tune", *tune), ("turns", *turns), ("per_benchmark", asked)]
+            DataSource::World(spec) => {
+                world::check(spec, &self.benchmarks)?;
+                let WorldSpec { align, turns, per_benchmark, .. } = spec;
+                self.sizes(*align, spec.conversations(), *turns, *per_benchmark)
+            }
+            DataSource::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
+                self.sizes(*align, *tune, *turns, *per_benchmark)
             }
             DataSource::Published(data) => {
                 let least = |c: &PublishedCorpus| c.per_source.unwrap_or(1);
@@ -230,6 +259,14 @@ impl EvaluatorConfig {
                 .hint("give a number of at least 1"));
         }
         self.recipe.check().map_err(|e| e.context("[evaluator.recipe]").hint(RECIPE_HINT))
+    }
+
+    /// The sizes of generated data that must not be 0, by key.
+    fn sizes(&self, align: usize, tune: usize, turns: usize, asked: usize) -> [(&'static str, usize); 4] {
+        // `burgess train` also accepts a world without an align stage or without questions.
+        let align = self.recipe.align.as_ref().map_or(1, |_| align);
+        let asked = if self.benchmarks.is_empty() { 1 } else { asked };
+        [("align", align), ("tune", tune), ("turns", turns), ("per_benchmark", asked)]
     }
 }
 

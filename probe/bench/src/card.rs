@@ -77,6 +77,12 @@ impl BenchmarkCard<'_> {
         Rules::ALL.into_iter().filter(has).collect()
     }
 
+    /// Returns whether the `cambrian-1` code evaluates the benchmark, or could: not if its questions are generated on this
+    /// machine or asked in conversation.
+    pub(crate) fn has_cambrian_rules(&self) -> bool {
+        self.source.is_some() && *self.category != Category::CONVERSATION
+    }
+
     /// Resolves the requested rules to those that are applied; see [`crate::Benchmark::rules`].
     pub(crate) fn resolve_rules(&self, requested: Rules) -> Result<Rules> {
         match requested {
@@ -87,9 +93,14 @@ impl BenchmarkCard<'_> {
             ))
             .hint("use `official`: the authors' rules or, where there are none, the strict ones")),
             Rules::Strict => Ok(Rules::Strict),
-            Rules::Cambrian1 if self.source.is_none() => Ok(self.own_rules()),
+            Rules::Cambrian1 if !self.has_cambrian_rules() => Ok(self.own_rules()),
             Rules::Cambrian1 => Ok(Rules::Cambrian1),
             Rules::LmmsEval if self.lmms_eval.is_some() => Ok(Rules::LmmsEval),
+            Rules::LmmsEval if *self.category == Category::CONVERSATION => Err(Error::usage(format!(
+                "{} is not a task of lmms-eval 0.7.3 that is scored without a judge",
+                self.id
+            ))
+            .hint("use `official`, which compares words; a judge may be asked beside it")),
             Rules::LmmsEval => Err(Error::usage(format!("{} is not a task of lmms-eval 0.7.3", self.id))
                 .hint("use `official`, or leave the benchmark out; `burgess prompts` lists the rules of each")),
         }

@@ -14,6 +14,8 @@
 //! same scoring code. The `field-*` benchmarks are composed of stamps and photographs. The data of both are
 //! `<data>/bench/<id>.jsonl`, one question per line ([`read_jsonl`]); they have one set of rules.
 //!
+//! The benchmarks of [`Category::CONVERSATION`] compare open answers with references by their words ([`overlap`]).
+//!
 //! Three rules hold for every benchmark. An answer that cannot be parsed is never guessed: it is counted
 //! ([`BenchmarkOutcome::n_unparsed`]) and scores 0. The model's reasoning is removed before its answer is read
 //! ([`reasoning`]). Questions about the same image, or of the same pair, form one [`UnitTotals`], so that standard
@@ -46,9 +48,9 @@ mod json_value;
 pub mod labels;
 mod letter;
 mod lmms;
+pub mod overlap;
 mod predictions;
 mod question;
-pub mod reasoning;
 mod rows;
 mod rules;
 pub mod sample;
@@ -61,7 +63,7 @@ mod vqa;
 pub use benchmark::Benchmark;
 pub use benchmark::read::read_jsonl;
 pub use benchmarks::{all, find};
-pub use burgess_base::Category;
+pub use burgess_base::{Category, reasoning};
 pub use card::{AnswerForm, BenchmarkCard, DatasetSource, LmmsEvalTask};
 pub use explain::{REASONING, RulesDescription};
 pub use image_location::{ImageCell, ImageLocation};

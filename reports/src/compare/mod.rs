@@ -126,6 +126,7 @@ fn compare_pair(
         seed: options.seed,
         confidence: options.confidence,
         random: None,
+        series: Vec::new(),
     };
     let paired = ranking::compare_arms(&all, &names[0], &names[1], &rank_options)?;
     let has_blind = [a, b].iter().all(|arm| arm.runs.iter().all(|r| r.has_blind));

@@ -5,20 +5,24 @@
 
 mod analysis_section;
 mod examples_section;
+pub mod mix_page;
 pub mod paper_page;
 mod recipe_section;
 pub mod studies_page;
+mod style_section;
 mod table_rows;
 pub(crate) mod template;
 mod validity_section;
 
 use crate::analysis::StudyAnalysis;
+use crate::answer_style::AnswerStyle;
 use crate::answers::{self, AnswerOptions, WrittenAnswers};
 use crate::check::{ClaimVerdict, Claims, Measurements, TextAccuracy};
 use crate::figure::{self, COSTS};
 use crate::learning::LearningCurve;
 use crate::load::{StudyData, UnreadableLine};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
+use crate::series::{ArmSeries, SeriesScores};
 use crate::validity::{EncoderProbes, ProbePair, ProbeValidity};
 use burgess_base::{Context, Result, atomic};
 use serde::Serialize;
@@ -50,6 +54,8 @@ pub struct Evidence {
     pub probes: Vec<EncoderProbes>,
     /// Pairs of a direct probe and the questions about the same attribute.
     pub pairs: Vec<ProbePair>,
+    /// Series of arms that differ in one thing.
+    pub series: Vec<ArmSeries>,
 }
 
 /// Paths of the files that [`write_study`] writes.
@@ -71,6 +77,10 @@ pub struct ReportFiles {
     pub learning: PathBuf,
     /// Path of the figure of the learning curve.
     pub learning_figure: PathBuf,
+    /// Path of the scores of series of arms; written only if the study has series.
+    pub series: PathBuf,
+    /// Path of the figure of the series.
+    pub series_figure: PathBuf,
     /// Folder of the answer browser, beside the page.
     pub answers: PathBuf,
 }
@@ -88,8 +98,20 @@ impl ReportFiles {
             ["ranking.json", "index.html", "ranking.svg", "analysis.json"].map(|file| dir.join(file));
         let [validity, validity_figure, learning, learning_figure] =
             ["validity.json", "validity.svg", "learning-curve.json", "learning-curve.svg"].map(|file| dir.join(file));
-        let answers = dir.join("answers");
-        Self { ranking, page, figure, analysis, validity, validity_figure, learning, learning_figure, answers }
+        let [series, series_figure, answers] = ["series.json", "series.svg", "answers"].map(|file| dir.join(file));
+        Self {
+            ranking,
+            page,
+            figure,
+            analysis,
+            validity,
+            validity_figure,
+            learning,
+            learning_figure,
+            series,
+            series_figure,
+            answers,
+        }
     }
 }
 
@@ -122,6 +144,7 @@ struct Findings {
     analysis: StudyAnalysis,
     validity: Option<ProbeValidity>,
     learning: Option<LearningCurve>,
+    series: Vec<SeriesScores>,
     verdicts: Vec<ClaimVerdict>,
 }
 
@@ -130,9 +153,10 @@ impl Findings {
         let analysis = StudyAnalysis::of(&study.results(), ranking).context("analysing the benchmarks")?;
         let validity = ProbeValidity::of(study, ranking, &evidence.pairs, &evidence.probes)?;
         let learning = LearningCurve::load(&study.dir, ranking).context("reading the learning curve")?;
+        let series = evidence.series.iter().filter_map(|series| SeriesScores::of(series, ranking)).collect();
         let measured = Measurements { ranking, validity: validity.as_ref(), reading: &evidence.reading };
         let verdicts = evidence.claims.check(&measured);
-        Ok(Self { analysis, validity, learning, verdicts })
+        Ok(Self { analysis, validity, learning, series, verdicts })
     }
 
     /// Writes the files of the findings, and removes the optional ones that no longer apply.
@@ -150,6 +174,12 @@ impl Findings {
             Some(learning) => atomic::write_json(&files.learning, learning)?,
             None => forget(&files.learning)?,
         }
+        match self.series.is_empty() {
+            false => atomic::write_json(&files.series, &self.series)?,
+            true => forget(&files.series)?,
+        }
+        let series = (!self.series.is_empty()).then(|| figure::series_svg(&self.series, ranking));
+        figure(&files.series_figure, series)?;
         figure(&files.validity_figure, self.validity.as_ref().map(figure::validity_svg))?;
         figure(&files.learning_figure, self.learning.as_ref().map(|l| figure::learning_svg(l, ranking)))
     }
@@ -181,7 +211,7 @@ fn filled_page(
     about: &StudyInfo,
     links: Links<'_>,
 ) -> Result<String> {
-    let Findings { analysis: found, validity, learning, verdicts } = findings;
+    let Findings { analysis: found, validity, learning, series, verdicts } = findings;
     let (examples, sample_problems, refused) = examples_section::examples(study, ranking)?;
     let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(UnreadableLine::to_string).collect();
     let curves = figure::curves(study, ranking);
@@ -215,8 +245,12 @@ fn filled_page(
         .collect();
     let scatters: Vec<String> = COSTS.iter().filter_map(|(what, cost)| figure::scatter(ranking, what, *cost)).collect();
     let mut sections = vec![("ranking", "Ranking"), ("intervals", "Intervals"), ("heat", "Benchmarks")];
+    if !series.is_empty() {
+        sections.insert(1, ("series", "Series"));
+    }
     sections.push(("blind", "With and without image"));
     for (there, section) in [
+        (ranking.answer_style.is_some(), ("style", "How the models answer")),
         (!unfreezing.is_empty(), ("unfreezing", "Unfreezing")),
         (true, ("analysis", "Correlations")),
         (!scatters.is_empty(), ("cost", "Cost")),
@@ -254,6 +288,7 @@ fn filled_page(
         verdicts,
         validity: validity.as_ref().map(validity_section::shown),
         learning: learning.as_ref().map(|curve| learning_shown(curve, ranking)),
+        series: series.iter().map(|series| series_shown(series, ranking)).collect(),
         foot: table_rows::foot(ranking),
         kinds: figure::kinds(ranking),
         overall_broad: overall(800.0, ""),
@@ -264,6 +299,7 @@ fn filled_page(
         unparsed: table_rows::unparsed(ranking),
         measured: analysis_section::measured(&found.sights),
         benchmark_panels,
+        style_section: ranking.answer_style.as_ref().map(|style| style_section::shown(style, ranking)),
         unfreezing,
         analysed: found.analysis.as_ref().map(|a| analysis_section::of_arms(a, ranking)),
         not_analysed: found.missing.as_deref().unwrap_or(""),
@@ -321,6 +357,7 @@ struct PageValues<'a> {
     verdicts: &'a [ClaimVerdict],
     validity: Option<validity_section::ValiditySection>,
     learning: Option<LearningSection>,
+    series: Vec<SeriesSection>,
     foot: Vec<table_rows::FootRow>,
     /// Kinds of arms as (CSS class, name).
     kinds: Vec<(&'a str, &'a str)>,
@@ -332,6 +369,7 @@ struct PageValues<'a> {
     unparsed: Vec<table_rows::UnparsedRow>,
     measured: analysis_section::VisionSection,
     benchmark_panels: Vec<String>,
+    style_section: Option<style_section::StyleSection>,
     unfreezing: Vec<String>,
     analysed: Option<analysis_section::AnalysisSection>,
     /// Why there is no benchmark analysis; empty if there is one.
@@ -368,6 +406,23 @@ fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> LearningSection {
     LearningSection { said: curve.conclusions(), panels: scopes.map(panel).collect() }
 }
 
+/// A series of arms: its title, sentences, and one panel for the average and each category.
+#[derive(Serialize)]
+struct SeriesSection {
+    title: String,
+    said: Vec<String>,
+    panels: Vec<String>,
+}
+
+fn series_shown(series: &SeriesScores, ranking: &Ranking) -> SeriesSection {
+    let scopes = std::iter::once(AVERAGE).chain(ranking.categories.iter().map(|c| c.as_str()));
+    let panel = |scope: &str| {
+        let title = format!("{}: {scope}", series.title);
+        figure::series_panel(series, scope, figure::PANEL).inline(&title, &figure::series_in_words(series, scope))
+    };
+    SeriesSection { title: series.title.clone(), said: series.said.clone(), panels: scopes.map(panel).collect() }
+}
+
 /// Loads a study's directory, ranks its runs, and writes the files of [`ReportFiles::of_study`].
 ///
 /// # Errors
@@ -393,9 +448,11 @@ pub fn write_study(
     if options.study.is_empty() {
         options.study.clone_from(&study.study);
     }
+    options.series = about.evidence.series.iter().flat_map(ArmSeries::lines).collect();
     study.count_constant_answers()?;
     let runs = study.results();
-    let ranking = ranking::rank(&runs, &study.missing, &options)?;
+    let mut ranking = ranking::rank(&runs, &study.missing, &options)?;
+    ranking.answer_style = AnswerStyle::of_study(&study, ranking.confidence)?;
     let findings = Findings::of(&study, &ranking, &about.evidence)?;
     let links = Links { answers: "answers/index.html", home: browser.home };
     let html = filled_page(&study, &ranking, &findings, about, links).context("making the report")?;

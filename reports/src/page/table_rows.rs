@@ -378,6 +378,13 @@ pub(super) fn notes(r: &Ranking) -> Vec<String> {
                 .to_string(),
         );
     }
+    if r.categories.contains(&Category::CONVERSATION) && r.categories.len() > 1 {
+        notes.push(
+            "The category Conversation is not part of the average: its scores are overlaps of words with reference \
+             answers, and the Cambrian-1 paper has no such category."
+                .to_string(),
+        );
+    }
     if r.categories.iter().any(|c| !Category::CAMBRIAN.contains(c)) {
         notes.push("Some categories are not among the four of the Cambrian-1 paper.".to_string());
     }

@@ -1,5 +1,6 @@
 //! The content of `ranking.json`: arms with their scores, tests between arms, and sentences.
 
+use crate::answer_style::AnswerStyle;
 use crate::schema::{self, ArmRole, MissingRun, MostFrequentAnswer, RunCost};
 use burgess_base::Category;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,10 @@ pub struct Ranking {
     /// Warnings about low sensitivity of the evaluator and misleading scores.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// How the models answer open questions, from the runs' samples; `None` if no question is open, or if the ranking was
+    /// computed from results alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_style: Option<AnswerStyle>,
 }
 
 /// Number of pairs of trained arms in a scope, and of separable ones.
@@ -261,6 +266,8 @@ pub enum TestFamily {
     Unfreezing,
     /// The oracle against the random baseline.
     Range,
+    /// Every arm of a series against the first one.
+    Series,
 }
 
 /// A paired comparison of two arms: the score of `a` minus that of `b`, in points.
@@ -309,6 +316,11 @@ impl Ranking {
     /// Returns the arm of that name.
     pub fn arm(&self, name: &str) -> Option<&RankedArm> {
         self.arms.iter().find(|a| a.arm == name)
+    }
+
+    /// Returns name and name in text of all arms, in the order of the ranking, baselines last.
+    pub fn named_arms(&self) -> Vec<(String, String)> {
+        self.arms.iter().map(|arm| (arm.arm.clone(), arm.row_name())).collect()
     }
 
     /// Returns the trained arms, which are ranked, by average, best first.

@@ -12,8 +12,8 @@
 //! Holm's adjusted p of the sign-flip test over images is below 1 − confidence. A score is separably above chance if
 //! its confidence interval lies above chance.
 //!
-//! **Averages.** A category's score is the mean of its benchmarks, and the average is the mean of the categories.
-//! Scores are not normalised or rescaled.
+//! **Averages.** A category's score is the mean of its benchmarks, and the average is the mean of the categories. The
+//! category `Conversation` is part of the average only if there is no other. Scores are not normalised or rescaled.
 //!
 //! **Baselines.** An arm with random weights and one that emits the ground truth (the oracle) are not ranked. They
 //! bracket the scores that the evaluator can measure; [`NormalisedScore`] gives a score's position between them.
@@ -82,8 +82,9 @@ pub fn rank(runs: &[RunResults], missing: &[MissingRun], options: &RankOptions) 
         uncertainty: String::new(),
         conclusions: Vec::new(),
         warnings: Vec::new(),
+        answer_style: None,
     };
-    ranking.tests = pairs::tests(&ranking, &draws);
+    ranking.tests = pairs::tests(&ranking, &draws, &options.series);
     ranking.tests.extend(range);
     ranking.pairs = pairs::all_pairs(&ranking, &draws);
     ranking.stability = stability::stability(&ranking);

@@ -16,11 +16,13 @@ pub struct RankOptions {
     /// Name of the arm with random weights, if its runs do not state that role. Default: the arm with one frozen
     /// encoder whose id ends in `-random`.
     pub random: Option<String>,
+    /// Series of arms by name, each of which is compared with its first arm.
+    pub series: Vec<Vec<String>>,
 }
 
 impl Default for RankOptions {
     fn default() -> Self {
-        Self { study: String::new(), replicates: 2000, seed: 0, confidence: 0.95, random: None }
+        Self { study: String::new(), replicates: 2000, seed: 0, confidence: 0.95, random: None, series: Vec::new() }
     }
 }
 

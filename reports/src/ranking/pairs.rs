@@ -55,8 +55,8 @@ impl Resamples<'_> {
     }
 }
 
-/// Computes the tests of a ranking: neighbours, leader, random baseline, unfreezing.
-pub(super) fn tests(ranking: &Ranking, draws: &Resamples) -> Vec<PairTest> {
+/// Computes the tests of a ranking: neighbours, leader, random baseline, unfreezing, and the arms of series.
+pub(super) fn tests(ranking: &Ranking, draws: &Resamples, series: &[Vec<String>]) -> Vec<PairTest> {
     let mut all = Vec::new();
     for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
         let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
@@ -67,6 +67,12 @@ pub(super) fn tests(ranking: &Ranking, draws: &Resamples) -> Vec<PairTest> {
             (TestFamily::Unfreezing, unfrozen_pairs(ranking)),
         ] {
             all.extend(draws.family(family, s, pairs, ranking.confidence));
+        }
+        // p is adjusted over the arms of one series.
+        for arms in series {
+            let first = arms.first();
+            let pairs = arms.iter().skip(1).filter_map(|arm| Some((arm.as_str(), first?.as_str()))).collect();
+            all.extend(draws.family(TestFamily::Series, s, pairs, ranking.confidence));
         }
     }
     all

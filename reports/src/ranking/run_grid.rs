@@ -324,14 +324,16 @@ fn same_questions(
     Ok(())
 }
 
-/// Returns the average, the categories and the benchmarks as scopes. The average weights all categories equally, and a
-/// category its benchmarks.
+/// Returns the average, the categories and the benchmarks as scopes. The average weights all categories that count
+/// equally, and a category its benchmarks.
 fn scopes(benchmarks: &[GridBenchmark], categories: &[Category]) -> Vec<Scope> {
     let size = |c: &Category| benchmarks.iter().filter(|b| b.category == *c).count() as f64;
-    let mut scopes = vec![Scope {
-        name: AVERAGE.to_string(),
-        weights: benchmarks.iter().map(|b| 1.0 / (size(&b.category) * categories.len() as f64)).collect(),
-    }];
+    let counted = schema::averaged(categories);
+    let share = |b: &GridBenchmark| match counted.contains(&&b.category) {
+        true => 1.0 / (size(&b.category) * counted.len() as f64),
+        false => 0.0,
+    };
+    let mut scopes = vec![Scope { name: AVERAGE.to_string(), weights: benchmarks.iter().map(share).collect() }];
     for c in categories {
         let weights = benchmarks.iter().map(|b| if b.category == *c { 1.0 / size(c) } else { 0.0 }).collect();
         scopes.push(Scope { name: c.to_string(), weights });

@@ -14,6 +14,14 @@ pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a Category, f64)>)
     sums.into_iter().map(|(category, (sum, n))| (category.clone(), sum / n)).collect()
 }
 
+/// Returns the categories over which an average is taken: those that count ([`Category::is_averaged`]), or all if none
+/// does.
+pub fn averaged<'a>(categories: impl IntoIterator<Item = &'a Category>) -> Vec<&'a Category> {
+    let all: Vec<&Category> = categories.into_iter().collect();
+    let counted: Vec<&Category> = all.iter().copied().filter(|c| c.is_averaged()).collect();
+    if counted.is_empty() { all } else { counted }
+}
+
 /// Returns categories in display order: the four of the Cambrian-1 paper first, then others by name.
 pub fn in_display_order<'a>(categories: impl IntoIterator<Item = &'a Category>) -> Vec<Category> {
     let mut categories: Vec<Category> = categories.into_iter().cloned().collect();
@@ -41,6 +49,13 @@ mod tests {
         let means =
             category_means([(&Category::GENERAL, 10.0), (&Category::GENERAL, 30.0), (&Category::KNOWLEDGE, 50.0)]);
         assert_eq!(means.values().copied().collect::<Vec<_>>(), [20.0, 50.0]);
+    }
+
+    #[test]
+    fn conversation_is_not_part_of_the_average_unless_it_is_all_there_is() {
+        let (general, own) = (Category::GENERAL, Category::new("Audio"));
+        assert_eq!(averaged([&general, &Category::CONVERSATION, &own]), [&general, &own]);
+        assert_eq!(averaged([&Category::CONVERSATION]), [&Category::CONVERSATION]);
     }
 
     #[test]

@@ -10,8 +10,10 @@ mod ranges;
 mod records;
 mod results;
 
-pub use categories::{category_means, in_display_order, label};
+pub use categories::{averaged, category_means, in_display_order, label};
 pub(crate) use optional_numbers::unknown_as_null;
 pub(crate) use ranges::{out_of_range, sample_problem, step_problem};
-pub use records::{Likelihoods, MissingRun, Sample, TrainStep};
-pub use results::{ArmRole, BenchmarkResult, MostFrequentAnswer, RunCost, RunId, RunResults, SCHEMA, UnitScore};
+pub use records::{JudgeVerdict, Likelihoods, MissingRun, Sample, TrainStep};
+pub use results::{
+    ArmRole, BenchmarkResult, JudgedScore, MostFrequentAnswer, RunCost, RunId, RunResults, SCHEMA, UnitScore,
+};

@@ -44,6 +44,7 @@ pub(crate) fn out_of_range(results: &Value) -> Option<String> {
         }
         if let Some(problem) = percent_if(at("chance"), r.get("chance"))
             .or_else(|| percent_if(at("likelihood"), r.get("likelihood")))
+            .or_else(|| measured(at("judge.relative"), r.pointer("/judge/relative")))
             .or_else(|| measured(at("seconds"), r.get("seconds")))
             .or_else(|| number(&at("constant.share"), r.pointer("/constant/share"), 0.0, 1.0, false))
         {
@@ -91,8 +92,12 @@ fn units(result: &Value) -> Option<(usize, String)> {
 pub(crate) fn sample_problem(sample: &Sample) -> Option<String> {
     let scores = [("score", sample.score), ("blind_score", sample.blind_score)];
     let fits = |score: f64| (-SLACK..=1.0 + SLACK).contains(&score);
-    let (key, score) = scores.into_iter().find(|(_, score)| !fits(*score))?;
-    Some(format!("{key} is {}, expected 0 to 1", plain(score)))
+    if let Some((key, score)) = scores.into_iter().find(|(_, score)| !fits(*score)) {
+        return Some(format!("{key} is {}, expected 0 to 1", plain(score)));
+    }
+    let marks = sample.judge.as_ref()?.marks?;
+    let mark = marks.into_iter().find(|mark| !(0.0..=10.0).contains(mark))?;
+    Some(format!("judge.marks holds {}, expected 0 to 10", plain(mark)))
 }
 
 /// Returns the problem in a line of `train.jsonl`, if any.

@@ -36,6 +36,28 @@ pub struct Sample {
     /// Log-likelihoods of the possible answers, if requested and if the answers can be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihoods: Option<Likelihoods>,
+    /// Number of generated tokens of `answer`; `None` in files that predate this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
+    /// Whether the answer was ended by the benchmark's limit of tokens and not by the model. It is unknown, and then
+    /// false, if `tokens` is `None`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_limit: bool,
+    /// The marks of a judge, if one was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeVerdict>,
+}
+
+/// What a language model as judge said about an answer beside the reference answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeVerdict {
+    /// Name of the judge.
+    pub model: String,
+    /// Marks of the reference and of the answer, 1 to 10; `None` if they could not be read from `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marks: Option<[f64; 2]>,
+    /// The judge's reply.
+    pub text: String,
 }
 
 /// The possible answers to a question, scored by log-likelihood.

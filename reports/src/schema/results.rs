@@ -1,6 +1,6 @@
 //! The content of `results.json`.
 
-use super::categories::category_means;
+use super::categories::{averaged, category_means};
 use super::optional_numbers::{uncounted, unknown_as_null, unmeasured};
 use crate::stats;
 use burgess_base::Category;
@@ -22,7 +22,7 @@ pub struct RunResults {
     /// Mean score of each category's benchmarks, in percent.
     pub categories: BTreeMap<Category, f64>,
     /// Mean of the category means, in percent. It equals the mean over all benchmarks if every category has the same
-    /// number of benchmarks.
+    /// number of benchmarks. The category `Conversation` is part of it only if there is no other.
     pub average: f64,
     /// Cost of the run.
     pub cost: RunCost,
@@ -134,8 +134,29 @@ pub struct BenchmarkResult {
     /// Score of the option with the highest log-likelihood instead of the generated answer, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<f64>,
+    /// The marks of a judge, if one was asked; they are not part of `score`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgedScore>,
     /// The units for resampling; empty only if the benchmark defines none.
     pub units: Vec<UnitScore>,
+}
+
+/// The marks that a language model as judge gave to a benchmark's answers beside the reference answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgedScore {
+    /// Name of the judge.
+    pub model: String,
+    /// Sum of the answers' marks in percent of the sum of the references' marks, over the judged answers; it may exceed
+    /// 100. `None` if no reply could be read.
+    pub relative: Option<f64>,
+    /// Number of answers whose marks could be read.
+    pub judged: usize,
+    /// Number of replies in which no two marks could be read.
+    pub unparsed: usize,
+    /// Tokens that the judge read; 0 if its server does not say.
+    pub prompt_tokens: u64,
+    /// Tokens that the judge wrote; 0 if its server does not say.
+    pub completion_tokens: u64,
 }
 
 /// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.
@@ -240,7 +261,9 @@ impl RunResults {
     pub fn summarise(&mut self) {
         self.results.values_mut().for_each(BenchmarkResult::summarise);
         self.categories = category_means(self.results.values().map(|r| (&r.category, r.score)));
-        self.average = stats::mean(&self.categories.values().copied().collect::<Vec<_>>()).unwrap_or(0.0);
+        let counted = averaged(self.categories.keys());
+        let means: Vec<f64> = counted.into_iter().filter_map(|c| self.categories.get(c)).copied().collect();
+        self.average = stats::mean(&means).unwrap_or(0.0);
     }
 }
 
@@ -267,6 +290,7 @@ mod tests {
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,
+            judge: None,
             units: units.map(|(i, u)| UnitScore { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
         }
     }

@@ -1,6 +1,7 @@
 //! A ranking as CSV, and as tables for Markdown and LaTeX.
 
 use super::{Sheet, SheetCell, SheetRow, csv_number, csv_text};
+use crate::answer_style::style_sheet;
 use crate::formatting;
 use crate::ranking::{AVERAGE, ArmScore, ComparedBenchmark, RankedArm, Ranking, TestFamily};
 use crate::schema::ArmRole;
@@ -78,10 +79,12 @@ fn csv_row(
     cells
 }
 
-/// Returns a ranking as tables: average and categories, then the benchmarks of each category.
+/// Returns a ranking as tables: average and categories, then the benchmarks of each category, then how the models answer
+/// open questions.
 pub fn ranking_sheets(r: &Ranking) -> Vec<Sheet> {
     let mut sheets = vec![summary(r)];
     sheets.extend(r.categories.iter().map(|c| of_category(r, c)));
+    sheets.extend(r.answer_style.as_ref().map(|style| style_sheet(style, &r.named_arms(), &r.study)));
     sheets
 }
 

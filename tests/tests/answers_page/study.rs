@@ -46,6 +46,9 @@ fn sample(id: &str, score: f64, blind: f64) -> Sample {
         blind_answer: said(blind),
         blind_score: blind,
         likelihoods: None,
+        tokens: None,
+        at_limit: false,
+        judge: None,
     }
 }
 
@@ -112,6 +115,7 @@ fn result(category: Category, samples: &[Sample]) -> BenchmarkResult {
         higher_is_better: true,
         seconds: 1.0,
         likelihood: None,
+        judge: None,
         units: samples.iter().map(unit).collect(),
     }
 }

@@ -85,11 +85,11 @@ impl DeviceSet {
 }
 
 impl Evaluator {
-    /// The size of the data of the align stage, if there is one, and of the tune stage.
+    /// The size of the data of the align stage, if there is one, and of an arm's tune stage.
     ///
     /// # Errors
     /// The tokenised conversations cannot be read.
-    pub fn corpora(&self) -> Result<(Option<CorpusSize>, CorpusSize)> {
+    pub fn corpora(&self, arm: &Arm) -> Result<(Option<CorpusSize>, CorpusSize)> {
         let size = |set: &ExampleSet| -> Result<CorpusSize> {
             let counts = set.token_counts()?;
             Ok(CorpusSize {
@@ -99,7 +99,7 @@ impl Evaluator {
                 supervised: counts.supervised,
             })
         };
-        Ok((self.align.as_ref().map(size).transpose()?, size(&self.tune)?))
+        Ok((self.align.as_ref().map(size).transpose()?, size(self.tune_of(arm)?)?))
     }
 
     /// Number of positions of the longest question for this model, and number of new tokens of its answer; `None` if no

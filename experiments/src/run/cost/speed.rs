@@ -122,7 +122,11 @@ impl SpeedTest<'_> {
     /// The model cannot be built, or a step fails.
     pub fn step(&self, name: &str, stage: &Stage, text_tokens: usize) -> Result<f64> {
         let trains_encoders = name == "tune" && self.arm.freeze == Freeze::Unfrozen;
-        let set = self.evaluator.and_then(|e| if name == "align" { e.align.as_ref() } else { Some(&e.tune) });
+        let set = match self.evaluator {
+            Some(evaluator) if name == "align" => evaluator.align.as_ref(),
+            Some(evaluator) => Some(evaluator.tune_of(self.arm)?),
+            None => None,
+        };
         let made_up: Vec<Example>;
         let examples: &dyn Examples = match set {
             Some(set) => &set.examples,

@@ -95,6 +95,9 @@ fn sample(score: f64) -> Sample {
         blind_score: 0.0,
         options: Vec::new(),
         likelihoods: None,
+        tokens: None,
+        at_limit: false,
+        judge: None,
     }
 }
 

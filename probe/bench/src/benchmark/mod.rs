@@ -148,8 +148,8 @@ pub trait Benchmark: Sync {
     }
 
     /// Resolves the requested rules to those that are applied: `official` means the authors' rules or, where there are
-    /// none, the strict ones. A benchmark whose questions are generated on this machine has one set of rules, which
-    /// also takes the place of `cambrian-1`. It is a usage error if this benchmark has no such rules.
+    /// none, the strict ones. A benchmark whose questions are generated on this machine, or asked in conversation, has one
+    /// set of rules, which also takes the place of `cambrian-1`. It is a usage error if this benchmark has no such rules.
     fn rules(&self, requested: Rules) -> Result<Rules> {
         self.card().resolve_rules(requested)
     }
@@ -157,7 +157,7 @@ pub trait Benchmark: Sync {
     /// Returns the rules to apply: `rules`, or the benchmark's own where it has only one set.
     fn applied_rules(&self, rules: Rules) -> Rules {
         let card = self.card();
-        if card.source.is_none() && rules == Rules::Cambrian1 { card.own_rules() } else { rules }
+        if !card.has_cambrian_rules() && rules == Rules::Cambrian1 { card.own_rules() } else { rules }
     }
 
     /// Reads the questions in the data directory `data`. Rows of a published table that cannot be asked (no answer, no

@@ -195,7 +195,7 @@ fn check_one(q: &Question) -> Result<()> {
 }
 
 /// Calls `each` with the line number and object of every line that is not blank; errors are extended by file and line.
-pub(super) fn for_each_object(
+pub(crate) fn for_each_object(
     path: &Path,
     mut each: impl FnMut(usize, &Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
@@ -206,7 +206,7 @@ pub(super) fn for_each_object(
 }
 
 /// Returns a field that must be a string and not blank.
-pub(super) fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a str> {
+pub(crate) fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a str> {
     match object.get(field) {
         Some(Value::String(s)) if !s.trim().is_empty() => Ok(s),
         Some(Value::String(_)) => Err(Error::failed(format!("field `{field}` is empty"))),

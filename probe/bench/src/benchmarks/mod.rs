@@ -7,6 +7,7 @@ mod ai2d;
 mod blink;
 mod chartqa;
 mod cocoqa;
+mod conversation;
 mod cvbench;
 mod docvqa;
 mod field;
@@ -70,6 +71,10 @@ static BENCHMARKS: &[&dyn Benchmark] = &[
     &mmstar::MMSTAR,
     &blink::BLINK,
     &qbench::Q_BENCH,
+    &conversation::CONVERSATION,
+    &conversation::NANO_CONVERSATION,
+    &conversation::LLAVA_BENCH_WILD,
+    &conversation::LLAVA_BENCH_COCO,
     &field::FIELD_PRESENCE,
     &field::FIELD_KIND,
     &field::FIELD_NAMES,

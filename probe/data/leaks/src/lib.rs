@@ -15,6 +15,7 @@ mod benchmark_images;
 mod files;
 mod hashing;
 mod index;
+mod leak_index;
 mod options;
 mod report;
 mod search;
@@ -22,6 +23,7 @@ mod sources;
 mod training;
 
 pub use index::HashIndex;
+pub use leak_index::LeakIndex;
 pub use options::{LeakOptions, NamedDataset};
 pub use report::{BenchmarkCount, LeakReport, SetCount, SourceCount};
 pub use search::MAX_FAILURE_BYTES;

@@ -96,6 +96,16 @@ pub fn request(s: &mut Stream) -> &'static str {
     REQUESTS[dice::below(s, REQUESTS.len())]
 }
 
+/// Draws one of the requests that begin with "Describe".
+pub fn describe_request(s: &mut Stream) -> &'static str {
+    if dice::chance(s, 50) { REQUESTS[0] } else { REQUESTS[2] }
+}
+
+/// Draws one of the requests that begin with "What", which a single word answers as well.
+pub fn what_request(s: &mut Stream) -> &'static str {
+    if dice::chance(s, 50) { REQUESTS[1] } else { REQUESTS[3] }
+}
+
 /// Capitalises the first letter.
 pub fn sentence(text: &str) -> String {
     let mut chars = text.chars();

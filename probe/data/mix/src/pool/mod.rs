@@ -45,6 +45,7 @@ use block::{Block, FileDefaults};
 use burgess_base::{Error, Result, compressed};
 use burgess_bench::ImageLocation;
 use pipeline::Handling;
+use rayon::prelude::*;
 use split::{Lines, Splitter};
 use std::path::{Path, PathBuf};
 
@@ -189,6 +190,42 @@ impl Pool {
         Ok(report)
     }
 
+    /// Calls `each` with the entries of one file at these offsets, which are sorted, without a copy of them.
+    ///
+    /// # Errors
+    /// As [`Pool::read_at`].
+    pub fn read_file_at(
+        &self,
+        file: u32,
+        offsets: &[u64],
+        each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<ScanReport> {
+        let Some(known) = self.files.get(file as usize) else {
+            return Err(Error::failed(format!("the pool has no file number {file}")));
+        };
+        let defaults = FileDefaults {
+            file,
+            name: known.path.display().to_string(),
+            source: self.spec.source.clone(),
+            folder: known.folder.clone(),
+            kind: self.spec.kind.clone(),
+        };
+        let mut report = ScanReport { files: 1, ..ScanReport::default() };
+        let mut entries = |block: &Block, defaults: &FileDefaults, ()| block_entries(block, defaults, each);
+        let outcome = self.read_file(known, &defaults, Some(offsets), &|_, _| (), &mut entries, &mut report)?;
+        if report.entries != offsets.len() as u64 {
+            let what = outcome.err().map_or_else(String::new, |what| format!(": {what}"));
+            return Err(Error::failed(format!(
+                "{} of {} conversations of {} are not found again{what}",
+                (offsets.len() as u64).saturating_sub(report.entries),
+                offsets.len(),
+                known.path.display()
+            ))
+            .hint("read the pool again from the beginning: its files changed while they were read"));
+        }
+        Ok(report)
+    }
+
     /// Reads all files, or those that have wanted entries.
     fn read<T: Send>(
         &self,
@@ -279,23 +316,24 @@ impl Pool {
     }
 }
 
-/// Reads the encoded bytes of several images, in their order; those of one table column in a single pass.
+/// Reads the encoded bytes of several images, in their order, on several threads; those of one table column in a single
+/// pass.
 pub fn read_images(images: &[&PoolImage]) -> Vec<Result<Vec<u8>>> {
-    let located: Vec<&ImageLocation> = images
-        .iter()
-        .filter_map(|image| match image {
-            PoolImage::Located(location) => Some(location),
-            PoolImage::Member { .. } => None,
-        })
-        .collect();
-    let mut read = burgess_bench::read_images(&located).into_iter();
-    let bytes = |image: &&PoolImage| match image {
-        PoolImage::Located(_) => read.next().unwrap_or_else(|| Err(Error::failed(format!("{image} was not read")))),
+    let cell = |image: &&PoolImage| match image {
+        PoolImage::Located(location @ ImageLocation::Cell(_)) => Some(location.clone()),
+        PoolImage::Located(ImageLocation::File(_)) | PoolImage::Member { .. } => None,
+    };
+    let located: Vec<ImageLocation> = images.iter().filter_map(cell).collect();
+    let mut cells = burgess_bench::read_images(&located.iter().collect::<Vec<_>>()).into_iter();
+    let work: Vec<(&PoolImage, Option<Result<Vec<u8>>>)> =
+        images.iter().map(|image| (*image, cell(image).and_then(|_| cells.next()))).collect();
+    let bytes = |image: &PoolImage| match image {
+        PoolImage::Located(location) => location.bytes(),
         PoolImage::Member { file, offset, size, .. } => {
             shards::member(file, *offset, *size).map_err(|e| e.context(format!("reading {image}")))
         }
     };
-    images.iter().map(bytes).collect()
+    work.into_par_iter().map(|(image, cell)| cell.unwrap_or_else(|| bytes(image))).collect()
 }
 
 /// Maximum number of threads that parse; more would wait for the one that reads.

@@ -2,13 +2,14 @@
 
 use burgess_base::{Context, Error, Result, compressed, files, text::excerpt};
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The format of a pool's file, apart from its compression (plain, gzip or zstd, recognised by content).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A tar archive in which a member `<key>.json` and the images `<key>.<ending>` that stand beside it are one entry.
@@ -57,34 +58,40 @@ impl Format {
 /// let spec: PoolSpec = toml::from_str("path = 'jsons/*.jsonl'\nimages = 'images'").unwrap();
 /// assert_eq!(spec.path, ["jsons/*.jsonl"]);
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolSpec {
     /// Files, directories, or patterns with `*` and `?`. A directory stands for the data files in it and below: those
     /// of the first of the formats webdataset, parquet, jsonl, json that a folder has.
     #[serde(with = "one_or_several")]
+    #[schemars(with = "one_or_several::Stated")]
     pub path: Vec<String>,
     /// Format of all files; recognised by content if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub format: Option<Format>,
     /// Directory to which image paths are relative.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub images: Option<PathBuf>,
     /// Source of entries that state none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub source: Option<String>,
     /// Kind of data (general, OCR, …) of entries that state none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub kind: Option<String>,
 }
 
 /// A text or a list of texts.
 mod one_or_several {
+    use schemars::JsonSchema;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[derive(Deserialize)]
+    #[derive(Deserialize, JsonSchema)]
     #[serde(untagged, expecting = "expected a path or a list of paths")]
-    enum Stated {
+    pub enum Stated {
         One(String),
         Several(Vec<String>),
     }

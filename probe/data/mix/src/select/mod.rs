@@ -21,6 +21,7 @@ mod threshold;
 
 pub use apportion::{apportion, fill};
 pub use cut::Grouped;
+pub(crate) use ratios::stream as ratio_stream;
 pub use ratios::{KindCount, RatioPlan, Ratios, Shortfall, Within};
 pub use threshold::{Threshold, ThresholdForm};
 
@@ -158,7 +159,7 @@ pub fn balance(items: &[Item<'_>], rules: &Balance, seed: u64) -> Result<Balance
         let at = |i: usize| group_of.get(i).copied().unwrap_or(usize::MAX);
         let grouped = Grouped::new(items.len(), names.len(), at)?;
         for (group, ((source, kind), quota)) in names.iter().zip(quotas).enumerate() {
-            let name = ratios::stream(source, kind);
+            let name = ratio_stream(source, kind);
             let removed = grouped.removed(group, Cut::Sample(quota), |i| is_alive(&alive, i), &name, seed);
             remove(&mut alive, removed);
         }

@@ -36,6 +36,8 @@ pub(super) struct Chunk {
     /// Names of sources and kinds.
     pub names: Vec<String>,
     pub known: HashMap<String, u32>,
+    /// The kinds of sources that state none.
+    pub kinds: HashMap<u32, u32>,
     pub entries: Vec<EntryFacts>,
     /// The questions and answers of all entries, in their order.
     pub said: Vec<Said>,
@@ -70,6 +72,17 @@ impl Chunk {
         }
     }
 
+    /// Returns the index of the kind of a source, or `u32::MAX`.
+    fn kind_of(&mut self, source: u32, options: &SummaryOptions<'_>) -> u32 {
+        if let Some(known) = self.kinds.get(&source) {
+            return *known;
+        }
+        let name = self.names.get(source as usize).map_or("", String::as_str);
+        let kind = (options.kind_of)(name).map_or(u32::MAX, |kind| self.name(&kind));
+        self.kinds.insert(source, kind);
+        kind
+    }
+
     /// Adds an entry.
     pub fn add(&mut self, entry: &Entry<'_>, pool: &Pool, options: &SummaryOptions<'_>) {
         let first = self.said.len();
@@ -93,10 +106,14 @@ impl Chunk {
             self.said.push(Said { answer, words: count_words(text), tokens });
         }
         let missing = options.images.map_or(0, |root| self.missing(entry, root));
-        let kind = entry.kind.or_else(|| (options.kind_of)(entry.source));
+        let source = self.name(entry.source);
+        let kind = match entry.kind {
+            Some(kind) => self.name(kind),
+            None => self.kind_of(source, options),
+        };
         let facts = EntryFacts {
-            source: self.name(entry.source),
-            kind: kind.map_or(u32::MAX, |kind| self.name(kind)),
+            source,
+            kind,
             images: entry.images.len() as u32,
             missing,
             pairs: entry.turns.iter().filter(|t| t.from == Speaker::Human).count() as u32,

@@ -16,11 +16,13 @@ mod group;
 mod languages;
 mod lengths;
 mod samples;
+mod thumbnails;
 mod words;
 
 pub use group::{GroupSummary, RatingSummary};
 pub use lengths::{LengthBar, LengthCounts, LengthSummary};
 pub use samples::SampledEntry;
+pub use thumbnails::{Thumbnail, thumbnails};
 pub use words::count_words;
 
 use crate::pool::{Pool, RATINGS, ScanReport};
@@ -32,11 +34,30 @@ use group::{Group, Groups, RatingCounts};
 use rand::Rng;
 use samples::Candidates;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Answers of at most this many words are short.
 pub const SHORT: u32 = 3;
+
+/// The kinds of published sources, by which entries are counted that state none.
+#[derive(Debug, Clone)]
+pub struct PublishedKinds(HashMap<String, String>);
+
+impl PublishedKinds {
+    /// Reads the built-in catalogues.
+    ///
+    /// # Errors
+    /// A catalogue is malformed.
+    pub fn load() -> Result<Self> {
+        Ok(Self(crate::mix::built_in_kinds_by_key()?))
+    }
+
+    /// Returns the kind of a source, whatever the form of its name.
+    pub fn kind_of(&self, source: &str) -> Option<String> {
+        self.0.get(&crate::source_key(source)).cloned()
+    }
+}
 
 /// Number of missing images that are named.
 const MISSING_SHOWN: usize = 10;
@@ -54,7 +75,7 @@ pub struct SummaryOptions<'a> {
     /// Counts the tokens of a text; `None` if it cannot encode it. Tokens are not counted without it.
     pub tokens: Option<&'a (dyn Fn(&str) -> Option<u32> + Sync)>,
     /// Returns the kind of a source, for entries that state none.
-    pub kind_of: &'a (dyn Fn(&str) -> Option<&'static str> + Sync),
+    pub kind_of: &'a (dyn Fn(&str) -> Option<String> + Sync),
 }
 
 impl Default for SummaryOptions<'_> {

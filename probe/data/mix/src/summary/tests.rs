@@ -37,7 +37,7 @@ fn a_pool_is_counted_by_source_kind_and_length() -> Checked {
         images: Some(&images),
         samples: 3,
         tokens: Some(&|text| (!text.contains("Hello")).then(|| text.len() as u32)),
-        kind_of: &|source| (source == "vqa").then_some("General"),
+        kind_of: &|source| (source == "vqa").then(|| "General".to_string()),
         ..SummaryOptions::default()
     };
     let mut seen = 0;
@@ -63,6 +63,14 @@ fn a_pool_is_counted_by_source_kind_and_length() -> Checked {
     fs::write(&path, "{}\n[]\n")?;
     let e = summarise(&Pool::open(&spec)?, &options, &mut |_| {}).unwrap_err();
     assert!(e.to_string().contains("no conversation can be used: 1 conversation left out: no `conversations`"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn published_sources_have_kinds() -> Checked {
+    let kinds = PublishedKinds::load()?;
+    assert_eq!(kinds.kind_of("dvqa_2325k.json").as_deref(), Some("ocr"));
+    assert_eq!(kinds.kind_of("my own"), None);
     Ok(())
 }
 

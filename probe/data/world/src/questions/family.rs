@@ -21,9 +21,9 @@ use crate::{caption, corpus, dice, lessons, map};
 pub enum QuestionFamily {
     /// A request such as "Describe the image.", answered with one or two sentences.
     Caption,
-    /// The same requests, answered with sentences about everything in the image.
+    /// Those of the requests that begin with "Describe", answered with sentences about everything in the image.
     Description,
-    /// The same requests, answered with a single word: what the image shows, or most of it.
+    /// Those of the requests that begin with "What", answered with a single word: what the image shows, or most of it.
     Gist,
     /// Whether something is there, has a colour or lies somewhere: yes or no.
     YesNo,
@@ -172,11 +172,10 @@ impl QuestionFamily {
     fn turns(self, scene: &Scene, n: usize, explain: bool, s: &mut Stream) -> Vec<QaPair> {
         let asked: Asked = match self {
             Self::Caption | Self::Description | Self::Gist => {
-                let question = caption::request(s).to_string();
-                let answer = match self {
-                    Self::Caption => scene.caption(s),
-                    Self::Description => scene.description(s),
-                    _ => scene.gist(),
+                let (question, answer) = match self {
+                    Self::Caption => (caption::request(s), scene.caption(s)),
+                    Self::Description => (caption::describe_request(s), scene.description(s)),
+                    _ => (caption::what_request(s), scene.gist()),
                 };
                 let question = Question::short("request", question, answer);
                 return vec![question.turn(explain && self == Self::Gist)];

@@ -1,0 +1,229 @@
+//! The line of an entry: unchanged, or edited by the rules of the mix.
+
+use super::OutputFormat;
+use super::samples::Sample;
+use crate::manifest::PromptCount;
+use crate::mix::PromptTurns;
+use crate::plan::MixPlan;
+use crate::pool::{Entry, ImageRef, Pool, Speaker, Turn};
+use crate::scan::Record;
+use crate::system_prompts::{Applied, SystemPrompts};
+use burgess_base::{Error, Result};
+use memchr::memmem;
+use serde_json::Value;
+
+/// Makes the lines of entries.
+pub struct LineMaker<'a> {
+    pub plan: &'a MixPlan,
+    pub prompts: Option<(&'a SystemPrompts, PromptTurns)>,
+}
+
+/// The text that stands for the path of an image until its contents are known. The key makes it a text that no pool can
+/// contain by design.
+pub fn placeholder(key: &str, image: usize) -> String {
+    format!("{key}-{image}")
+}
+
+/// Replaces a text by another one.
+pub fn replace(line: &[u8], from: &str, to: &str) -> Vec<u8> {
+    match memmem::find(line, from.as_bytes()) {
+        Some(at) => {
+            let (before, rest) = line.split_at(at);
+            [before, to.as_bytes(), rest.get(from.len()..).unwrap_or_default()].concat()
+        }
+        None => line.to_vec(),
+    }
+}
+
+impl LineMaker<'_> {
+    /// Makes the sample of an entry. An entry that cannot be edited says so in the sample.
+    pub fn sample(&self, pool: &Pool, entry: &Entry<'_>, record: &Record, format: OutputFormat) -> Sample {
+        let group = self.plan.groups.get(usize::from(record.group));
+        let mut sample = Sample {
+            line: Vec::new(),
+            id: String::new(),
+            source: group.map_or_else(String::new, |group| group.source.clone()),
+            kind: group.map_or_else(String::new, |group| group.kind.clone()),
+            turns: entry.turns.len(),
+            images: Vec::new(),
+            place: String::new(),
+            prompts: None,
+            source_added: false,
+            failed: None,
+        };
+        let by_path = entry.images.iter().all(|image| matches!(image, ImageRef::Path(_)));
+        let needs_images = match format {
+            OutputFormat::WebDataset => !entry.images.is_empty(),
+            OutputFormat::Jsonl => !by_path,
+        };
+        if format == OutputFormat::WebDataset {
+            sample.id = entry.id.to_string();
+        }
+        let outcome = (|| {
+            if needs_images {
+                sample.images = pool.images(entry)?;
+            }
+            self.line(entry, by_path, &mut sample)
+        })();
+        if let Err(e) = outcome {
+            sample.failed = Some(e.to_string());
+            sample.images.clear();
+        }
+        if needs_images || sample.failed.is_some() {
+            sample.place = pool.place(entry);
+        }
+        sample
+    }
+
+    fn line(&self, entry: &Entry<'_>, by_path: bool, sample: &mut Sample) -> Result<()> {
+        let turns = self.prompted(entry, sample);
+        if !by_path {
+            let names: Vec<String> = (0..entry.images.len()).map(|at| placeholder(&self.plan.key, at)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            return write_turns(entry, &names, turns.as_deref(), &mut sample.line);
+        }
+        match turns {
+            None => {
+                copy(entry.raw, &mut sample.line);
+                sample.source_added = add_source(entry.source, &mut sample.line);
+            }
+            Some(turns) => match edited(entry, &turns)? {
+                Some(line) => {
+                    sample.line = line;
+                    sample.source_added = add_source(entry.source, &mut sample.line);
+                }
+                None => {
+                    let names: Vec<&str> = entry
+                        .images
+                        .iter()
+                        .filter_map(|image| match image {
+                            ImageRef::Path(path) => Some(*path),
+                            ImageRef::Cell { .. } | ImageRef::Member { .. } => None,
+                        })
+                        .collect();
+                    write_turns(entry, &names, Some(&turns), &mut sample.line)?;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Returns the texts of the turns with the system prompts of their source; `None` if none changes.
+    fn prompted(&self, entry: &Entry<'_>, sample: &mut Sample) -> Option<Vec<String>> {
+        let (prompts, turns) = self.prompts?;
+        let source = if prompts.of(&sample.source).is_some() { sample.source.as_str() } else { entry.source };
+        let format = prompts.of(source)?;
+        let mut count = PromptCount::default();
+        let mut asked = false;
+        let texts = entry.turns.iter().map(|turn| {
+            let wanted = turn.from == Speaker::Human && !(asked && turns == PromptTurns::First);
+            if !wanted {
+                return turn.text.to_string();
+            }
+            asked = true;
+            match crate::system_prompts::append(format, turn.text) {
+                Applied::Appended(text) => {
+                    count.appended += 1;
+                    text
+                }
+                Applied::Present | Applied::NotListed => {
+                    count.present += 1;
+                    turn.text.to_string()
+                }
+            }
+        });
+        let texts: Vec<String> = texts.collect();
+        sample.prompts = Some(count);
+        (count.appended > 0).then_some(texts)
+    }
+}
+
+/// Writes an entry in LLaVA's format with these image paths and texts.
+fn write_turns(entry: &Entry<'_>, names: &[&str], texts: Option<&[String]>, line: &mut Vec<u8>) -> Result<()> {
+    match texts {
+        None => entry.write_llava(line, names, entry.turns),
+        Some(texts) => {
+            let turns: Vec<Turn<'_>> =
+                entry.turns.iter().zip(texts).map(|(turn, text)| Turn { from: turn.from, text }).collect();
+            entry.write_llava(line, names, &turns)
+        }
+    }
+}
+
+/// Replaces the texts in an entry's own JSON, so that its other fields stay; `None` if its conversation is not written
+/// as LLaVA's, or not all turns are found again.
+fn edited(entry: &Entry<'_>, texts: &[String]) -> Result<Option<Vec<u8>>> {
+    let mut value: Value = burgess_base::json::from_slice(entry.raw).map_err(|e| Error::failed(e.to_string()))?;
+    let Some(list) = value.get_mut("conversations").and_then(Value::as_array_mut) else { return Ok(None) };
+    // The reader leaves out what stands before the first question.
+    let Some(skipped) = list.len().checked_sub(texts.len()) else { return Ok(None) };
+    for (turn, (old, text)) in list.iter_mut().skip(skipped).zip(entry.turns.iter().zip(texts)) {
+        match turn.get_mut("value") {
+            Some(Value::String(value)) if value == old.text => text.clone_into(value),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(serde_json::to_vec(&value)?))
+}
+
+/// Copies an entry's JSON to one line. Line feeds can stand only between its parts: inside a text they are escaped.
+fn copy(raw: &[u8], line: &mut Vec<u8>) {
+    line.extend_from_slice(raw.trim_ascii());
+    if memchr::memchr2(b'\n', b'\r', line).is_some() {
+        line.iter_mut().filter(|byte| **byte == b'\n' || **byte == b'\r').for_each(|byte| *byte = b' ');
+    }
+}
+
+/// Adds the source to a line that states none; returns whether it did.
+fn add_source(source: &str, line: &mut Vec<u8>) -> bool {
+    if source.is_empty() || has_source(line) {
+        return false;
+    }
+    let Some(rest) = line.strip_prefix(b"{") else { return false };
+    let name = Value::String(source.to_string()).to_string();
+    let comma = if rest.trim_ascii_start().starts_with(b"}") { "" } else { ", " };
+    *line = [format!("{{\"source\": {name}{comma}").as_bytes(), rest.trim_ascii_start()].concat();
+    true
+}
+
+/// Returns whether a JSON object has a key `source`. A text cannot contain it, because its quotes are escaped there.
+fn has_source(line: &[u8]) -> bool {
+    memmem::find_iter(line, b"\"source\"").any(|at| {
+        let after = line.get(at + 8..).unwrap_or_default().trim_ascii_start();
+        after.starts_with(b":")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_added_once() {
+        let added = |line: &str| {
+            let mut bytes = line.as_bytes().to_vec();
+            let added = add_source("my \"source\"", &mut bytes);
+            (added, String::from_utf8(bytes).unwrap_or_default())
+        };
+        assert_eq!(added(r#"{"id": 1}"#), (true, r#"{"source": "my \"source\"", "id": 1}"#.into()));
+        assert_eq!(added("{}"), (true, r#"{"source": "my \"source\""}"#.into()));
+        let own = r#"{"id": 1, "source" : "gqa"}"#;
+        assert_eq!(added(own), (false, own.into()));
+        // In a text, and as a value.
+        let text = r#"{"value": "say \"source\": x", "id": "source"}"#;
+        assert!(added(text).0);
+    }
+
+    #[test]
+    fn lines_are_copied_and_joined() {
+        let copied = |raw: &str| {
+            let mut line = Vec::new();
+            copy(raw.as_bytes(), &mut line);
+            String::from_utf8(line).unwrap_or_default()
+        };
+        assert_eq!(copied(" {\"a\": \"x\\ny\"}\r"), "{\"a\": \"x\\ny\"}");
+        assert_eq!(copied("{\n  \"a\": 1\r\n}\n"), "{   \"a\": 1  }");
+        assert_eq!(replace(b"ab-k-0-c", "k-0", "x"), b"ab-x-c");
+        assert_eq!(replace(b"ab", "k-0", "x"), b"ab");
+    }
+}
