@@ -50,7 +50,7 @@ fn tokenizer(name: &str) -> Result<Tokenizer> {
     match path.extension().and_then(|e| e.to_str()) {
         _ if path.is_dir() => Tokenizer::open(&path),
         Some("json" | "model") => Tokenizer::from_file(&path),
-        _ => Tokenizer::of_model(&weights::Weights::open(&path)?),
+        _ => Tokenizer::of_model(&weights::Weights::open(name)?),
     }
 }
 
