@@ -4,6 +4,7 @@
 //! The study's TOML says which arms form a series ([`ArmSeries`]). Each arm is compared with the first of its line by the
 //! ranking's paired test ([`TestFamily::Series`]).
 
+use crate::answer_style::QuestionGroup;
 use crate::formatting;
 use crate::ranking::{AVERAGE, RankedArm, Ranking, TestFamily};
 use crate::stats::Estimate;
@@ -116,7 +117,16 @@ pub struct PointScores {
     pub seeds: usize,
     /// Scores by scope: [`AVERAGE`] and the categories.
     pub scores: BTreeMap<String, Estimate>,
+    /// Answers of one word, in percent, by group of open questions without a response-format prompt.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub one_word: BTreeMap<QuestionGroup, Estimate>,
+    /// Mean number of words of the answers to these groups.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub words: BTreeMap<QuestionGroup, f64>,
 }
+
+/// The groups of questions for which a series shows how the arms answer.
+pub const SHOWN_GROUPS: [QuestionGroup; 2] = [QuestionGroup::Explanation, QuestionGroup::Free];
 
 /// A series with the scores of its arms.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -151,14 +161,20 @@ impl SeriesScores {
                 Some(x) => format!("{x}"),
                 None => arm.row_name(),
             });
-            let seeds = arm.seeds.len();
+            let shapes = ranking.answer_style.as_ref().and_then(|style| style.arms.get(&arm.arm));
+            let shapes = || {
+                let groups = shapes.iter().flat_map(|style| &style.groups);
+                groups.filter(|(group, _)| SHOWN_GROUPS.contains(group)).map(|(group, shape)| (*group, shape))
+            };
             points.push(PointScores {
                 arm: arm.arm.clone(),
                 label,
                 x,
                 line: line.to_string(),
-                seeds,
+                seeds: arm.seeds.len(),
                 scores: scores(arm, ranking),
+                one_word: shapes().map(|(group, shape)| (group, shape.one_word)).collect(),
+                words: shapes().map(|(group, shape)| (group, shape.words.mean)).collect(),
             });
         }
         let said = said(series, ranking, &points);
@@ -220,6 +236,22 @@ fn said(series: &ArmSeries, ranking: &Ranking, points: &[PointScores]) -> Vec<St
                 true => format!("{what}: no arm differs separably from {}.", label(first)),
                 false => format!("{what}: separable from {}: {}.", label(first), formatting::list(&separable)),
             });
+        }
+    }
+    for group in SHOWN_GROUPS {
+        let answer = |p: &PointScores| {
+            let (share, words) = (p.one_word.get(&group)?, p.words.get(&group)?);
+            let PointScores { label, .. } = p;
+            let Estimate { value, low, high } = share;
+            Some(format!("{label} {value:.0} % [{low:.0}, {high:.0}], {words:.1} words"))
+        };
+        let answers: Vec<String> = points.iter().filter_map(answer).collect();
+        if !answers.is_empty() {
+            said.push(format!(
+                "Answers of one word, and mean length ({}): {}.",
+                group.name(),
+                formatting::list(&answers)
+            ));
         }
     }
     let missing: Vec<String> =

@@ -3,8 +3,9 @@
 mod fixture;
 
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{StudyInfo, page, write_with};
-use burgess_reports::ranking::{RankOptions, rank};
+use burgess_reports::page::{Evidence, StudyInfo, page, write_with};
+use burgess_reports::ranking::{AVERAGE, RankOptions, TestFamily, rank};
+use burgess_reports::series::{ArmSeries, SeriesPoint};
 
 #[test]
 fn a_study_directory_becomes_one_self_contained_page() {
@@ -52,6 +53,59 @@ fn a_study_directory_becomes_one_self_contained_page() {
     assert_eq!(found["sights"].as_array().unwrap().len(), 9);
     assert_eq!(found["analysis"]["groups"]["group"].as_array().unwrap().len(), 9);
     assert!(found["missing"].is_null());
+}
+
+#[test]
+fn series_are_drawn_and_compared_with_their_first_arm() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture::write_study(dir.path(), 2, 40).unwrap();
+    let point = |arm: &str, x: f64| SeriesPoint { arm: arm.into(), x: Some(x), label: None, line: None };
+    let series = vec![
+        ArmSeries {
+            title: "By size".into(),
+            axis: "t".into(),
+            logarithmic: true,
+            points: vec![point("nano-random", 10.0), point("nano-mae", 100.0), point("nano-clip", 1000.0)],
+        },
+        ArmSeries {
+            title: "By name".into(),
+            axis: "names".into(),
+            logarithmic: false,
+            points: vec![
+                SeriesPoint { x: None, label: Some("first".into()), ..point("nano-dinov2", 0.0) },
+                SeriesPoint { x: None, ..point("no-such-arm", 0.0) },
+                SeriesPoint { x: None, ..point("nano-siglip", 0.0) },
+            ],
+        },
+    ];
+    let about = StudyInfo { evidence: Evidence { series, ..Default::default() }, ..Default::default() };
+    let options = RankOptions { replicates: 200, ..Default::default() };
+    let written = write_with(dir.path(), &about, &options).unwrap();
+    let tests: Vec<_> =
+        written.ranking.tests(TestFamily::Series, AVERAGE).map(|t| (t.a.as_str(), t.b.as_str())).collect();
+    assert_eq!(
+        tests,
+        [("nano-mae", "nano-random"), ("nano-clip", "nano-random"), ("nano-siglip", "nano-dinov2")],
+        "an arm without results is left out"
+    );
+    let html = std::fs::read_to_string(&written.files.page).unwrap();
+    for said in [
+        "id=\"series\"",
+        "By size: Average of all",
+        "On average: separable from 10",
+        "no run of them is finished: no-such-arm",
+    ] {
+        let said = said.replace("Average of all", AVERAGE);
+        assert!(html.contains(&said), "{said}");
+    }
+    assert_eq!(html.matches("<svg xmlns").count(), html.matches("<desc").count(), "every figure is described");
+    let found: serde_json::Value = burgess_base::atomic::read_json(&written.files.series).unwrap();
+    assert_eq!(found[0]["points"][2]["x"], 1000.0);
+    assert_eq!(found[1]["points"][0]["label"], "first");
+    assert!(std::fs::read_to_string(&written.files.series_figure).unwrap().contains("By name"));
+    // Without series, no file of an earlier report is left.
+    let written = write_with(dir.path(), &StudyInfo::default(), &options).unwrap();
+    assert!(!written.files.series.exists() && !written.files.series_figure.exists());
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! `burgess data`: makes training sets from pools, prepares the data of the field study, makes benchmarks from
+//! `burgess data`: makes training sets from pools and from pages, prepares the data of the field study, makes benchmarks from
 //! annotations, and searches training data for test images.
 
 use super::cv_bench::{self, CvBenchArgs};
 use super::data_show::{self, ShowArgs};
+use super::engine::{self, EngineArgs};
 use super::leaks::{self, LeaksArgs};
 use super::mix::{self, MixArgs};
 use crate::data::field;
@@ -27,6 +28,7 @@ enum What {
     Leaks(LeaksArgs),
     Mix(Box<MixArgs>),
     Show(Box<ShowArgs>),
+    Engine(EngineArgs),
 }
 
 /// Prepare images, questions and weights of the field study from unpacked packages
@@ -71,7 +73,11 @@ struct FieldArgs {
 impl Args {
     /// Whether the command continues its work when it is started again.
     pub fn resumes(&self) -> bool {
-        matches!(self.what, What::Mix(_))
+        match &self.what {
+            What::Mix(_) => true,
+            What::Engine(args) => args.resumes(),
+            What::Field(_) | What::CvBench(_) | What::Leaks(_) => false,
+        }
     }
 }
 
@@ -82,6 +88,7 @@ pub fn run(args: Args) -> Result<()> {
         What::Leaks(args) => leaks::run(args),
         What::Show(args) => data_show::run(*args),
         What::Mix(args) => mix::run(*args),
+        What::Engine(args) => engine::run(args),
     }
 }
 

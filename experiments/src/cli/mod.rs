@@ -13,6 +13,7 @@ mod data_show;
 mod doctor;
 mod encode;
 mod encoders;
+mod engine;
 mod eval;
 mod export;
 mod fetch;

@@ -6,6 +6,7 @@ use super::side::{ComparedArm, ComparedRun};
 use crate::formatting::{count, list, short_list};
 use crate::schema::BenchmarkResult;
 use burgess_base::{Error, differences};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of benchmarks that a warning names.
@@ -146,6 +147,14 @@ fn of_runs(a: &ComparedRun, b: &ComparedRun, matched: &[MatchedBenchmark]) -> (V
     note("connector", &x.run.connector, &y.run.connector);
     note("language model", &x.run.llm, &y.run.llm);
     note("blind input", &x.run.blind, &y.run.blind);
+    let mix = |run: &crate::schema::RunResults| match run.config.get("mix") {
+        Some(mix) => {
+            let number = mix.get("entries").and_then(Value::as_u64).unwrap_or(0);
+            format!("{number} with digest {}", mix.get("digest").and_then(Value::as_str).unwrap_or("?"))
+        }
+        None => "all".into(),
+    };
+    note("tune conversations", &mix(x), &mix(y));
     let device = |run: &crate::schema::RunResults| run.versions.get("device").unwrap_or(&run.device).clone();
     note("device", &device(x), &device(y));
     for (name, version) in x.versions.iter().filter(|(name, _)| *name != "device") {

@@ -30,7 +30,7 @@ pub(crate) use learning_panel::{learning_in_words, learning_panel};
 pub(crate) use paper_figures::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
 pub(crate) use score_panels::{benchmark_panel, ranking_panel, unfreezing_panel};
 pub use series_panel::series_svg;
-pub(crate) use series_panel::{series_in_words, series_panel};
+pub(crate) use series_panel::{series_answers_in_words, series_answers_panel, series_in_words, series_panel};
 pub(crate) use style::{PANEL, STYLE, category_class, chance, kind, kinds};
 pub(crate) use training_curves::{Curves, curves, legend};
 pub(crate) use validity_figure::{attribute_classes, attribute_panel, validity_figure, validity_in_words};

@@ -2,8 +2,9 @@
 
 use super::style::{PANEL, STYLE, line_class};
 use super::svg::{AxisScale, Svg, cut, tick_label, ticks};
+use crate::answer_style::QuestionGroup;
 use crate::ranking::{AVERAGE, Ranking};
-use crate::series::{PointScores, SeriesScores};
+use crate::series::{PointScores, SHOWN_GROUPS, SeriesScores};
 use crate::stats::Estimate;
 
 /// Height of the plotted area.
@@ -16,6 +17,24 @@ const APART: f64 = 7.0;
 pub(crate) fn series_panel(series: &SeriesScores, scope: &str, width: f64) -> Svg {
     let heading = if scope == AVERAGE { "Average of the categories" } else { scope };
     panel(series, heading, &|p| p.scores.get(scope).copied(), width)
+}
+
+/// Draws the share of answers of one word to a group of questions; `None` if no arm has answers to it.
+pub(crate) fn series_answers_panel(series: &SeriesScores, group: QuestionGroup, width: f64) -> Option<Svg> {
+    let there = series.points.iter().any(|p| p.one_word.contains_key(&group));
+    let asked = match group {
+        QuestionGroup::Explanation => "explanation asked for",
+        QuestionGroup::Free => "open questions",
+        other => other.name(),
+    };
+    let heading = format!("Answers of one word, %: {asked}");
+    there.then(|| panel(series, &heading, &|p| p.one_word.get(&group).copied(), width))
+}
+
+/// Describes the figure of answers of one word in words, for screen readers.
+pub(crate) fn series_answers_in_words(series: &SeriesScores, group: QuestionGroup) -> String {
+    let said = series.points.iter().filter_map(|p| Some(format!("{}: {:.1}", p.label, p.one_word.get(&group)?.value)));
+    said.collect::<Vec<_>>().join("; ")
 }
 
 /// Draws values of the points of a series; points without a value are left out.
@@ -104,11 +123,12 @@ pub fn series_svg(all: &[SeriesScores], r: &Ranking) -> String {
         body.text(12.0, y + 12.0, "head", &series.title);
         y += 28.0;
         let scopes: Vec<&str> = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str())).collect();
-        for pair in scopes.chunks(2) {
+        let scores = scopes.iter().map(|scope| series_panel(series, scope, PANEL));
+        let answers = SHOWN_GROUPS.iter().filter_map(|group| series_answers_panel(series, *group, PANEL));
+        for pair in scores.chain(answers).collect::<Vec<_>>().chunks(2) {
             let mut tallest: f64 = 0.0;
-            for (i, scope) in pair.iter().enumerate() {
-                let panel = series_panel(series, scope, PANEL);
-                body.nest(&panel, 12.0 + i as f64 * (PANEL + 16.0), y);
+            for (i, panel) in pair.iter().enumerate() {
+                body.nest(panel, 12.0 + i as f64 * (PANEL + 16.0), y);
                 tallest = tallest.max(panel.height());
             }
             y += tallest + 16.0;

@@ -22,7 +22,7 @@ use crate::figure::{self, COSTS};
 use crate::learning::LearningCurve;
 use crate::load::{StudyData, UnreadableLine};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
-use crate::series::{ArmSeries, SeriesScores};
+use crate::series::{ArmSeries, SHOWN_GROUPS, SeriesScores};
 use crate::validity::{EncoderProbes, ProbePair, ProbeValidity};
 use burgess_base::{Context, Result, atomic};
 use serde::Serialize;
@@ -420,7 +420,13 @@ fn series_shown(series: &SeriesScores, ranking: &Ranking) -> SeriesSection {
         let title = format!("{}: {scope}", series.title);
         figure::series_panel(series, scope, figure::PANEL).inline(&title, &figure::series_in_words(series, scope))
     };
-    SeriesSection { title: series.title.clone(), said: series.said.clone(), panels: scopes.map(panel).collect() }
+    let answers = SHOWN_GROUPS.iter().filter_map(|group| {
+        let title = format!("{}: answers of one word, {}", series.title, group.name());
+        let words = figure::series_answers_in_words(series, *group);
+        Some(figure::series_answers_panel(series, *group, figure::PANEL)?.inline(&title, &words))
+    });
+    let panels = scopes.map(panel).chain(answers).collect();
+    SeriesSection { title: series.title.clone(), said: series.said.clone(), panels }
 }
 
 /// Loads a study's directory, ranks its runs, and writes the files of [`ReportFiles::of_study`].

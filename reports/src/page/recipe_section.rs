@@ -81,6 +81,13 @@ fn of_run(run: &RunData) -> Vec<(String, String)> {
     let field = |key: &str| evaluator.and_then(|e| e.get(key));
     let mut rows = vec![("Data".to_string(), field("data").map_or(String::new(), text))];
     rows.push(("Digest of the data".into(), config.get("data").map_or(String::new(), text)));
+    if let Some(mix) = config.get("mix") {
+        let number = |key: &str| mix.get(key).map_or(String::new(), text);
+        rows.push((
+            "Tune conversations chosen by the arm's mix".into(),
+            format!("{}: {}", number("entries"), number("kinds")),
+        ));
+    }
     for (stage, recipe) in field("recipe").and_then(Value::as_object).into_iter().flatten() {
         let Some(recipe) = recipe.as_object() else { continue };
         let some = |keys: &[&str]| {
@@ -152,6 +159,9 @@ fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(s) => s.clone(),
+        Value::Array(values) if values.len() > MOST_NAMES && values.iter().all(Value::is_object) => {
+            format!("{} entries", values.len())
+        }
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(", "),
         Value::Object(map) => of_map(map),
         other => other.to_string(),

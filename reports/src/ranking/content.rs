@@ -97,6 +97,9 @@ pub struct RankedArm {
     pub encoders: Vec<String>,
     /// Freeze setting of the encoders: `frozen` or `unfrozen`.
     pub freeze: String,
+    /// Digest of the tune conversations that the arm's mix chose; `None` for an arm without a mix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<String>,
     /// Role of the arm: trained arms are ranked; random and oracle are the baselines.
     #[serde(default)]
     pub role: ArmRole,

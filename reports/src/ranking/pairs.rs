@@ -1,7 +1,7 @@
 //! Selects the pairs of arms to compare, and computes their tests.
 
 use super::boundary_correction::{BoundaryCorrections, ReadScore};
-use super::content::{PairCount, PairTest, Ranking, TestFamily};
+use super::content::{PairCount, PairTest, RankedArm, Ranking, TestFamily};
 use super::resample::{ScopeScores, at};
 use super::run_grid::RunGrid;
 use crate::stats;
@@ -119,12 +119,13 @@ fn with_random(ranking: &Ranking) -> Vec<(&str, &str)> {
     others.map(|a| (a.arm.as_str(), random.as_str())).collect()
 }
 
-/// Returns the pairs (unfrozen, frozen) of arms with the same encoders.
+/// Returns the pairs (unfrozen, frozen) of arms with the same encoders and data.
 pub(crate) fn unfrozen_pairs(ranking: &Ranking) -> Vec<(&str, &str)> {
     let unfrozen = ranking.arms.iter().filter(|a| a.freeze == "unfrozen");
     unfrozen
         .filter_map(|u| {
-            let frozen = ranking.arms.iter().find(|f| f.freeze == "frozen" && f.encoders == u.encoders)?;
+            let same = |f: &&RankedArm| f.freeze == "frozen" && (&f.encoders, &f.mix) == (&u.encoders, &u.mix);
+            let frozen = ranking.arms.iter().find(same)?;
             Some((u.arm.as_str(), frozen.arm.as_str()))
         })
         .collect()

@@ -53,6 +53,7 @@ pub(super) fn ranked_arms(draws: &Resamples, baselines: &Baselines, confidence: 
                 label: schema::label(&arm.arm, &arm.encoders, &arm.freeze),
                 encoders: arm.encoders.clone(),
                 freeze: arm.freeze.clone(),
+                mix: arm.mix.clone(),
                 role: baselines.role(a),
                 seeds: arm.runs.iter().map(|r| r.seed).collect(),
                 place,

@@ -5,6 +5,7 @@ use super::options::RankOptions;
 use crate::formatting;
 use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, UnitScore};
 use burgess_base::{Category, Error, Result};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The points of all arms × seeds × benchmarks × units. Units, weights, metrics and chance were checked to be the
@@ -42,6 +43,8 @@ pub(super) struct GridArm {
     pub arm: String,
     pub encoders: Vec<String>,
     pub freeze: String,
+    /// Digest of the tune conversations that the arm's mix chose, if it has one.
+    pub mix: Option<String>,
     /// Average that was published for the arm, if the study states one.
     pub published: Option<f64>,
     /// Role that its runs state, if any.
@@ -245,11 +248,10 @@ fn arm_columns(
     let Some(first) = seeds.values().next() else {
         return Err(Error::failed(format!("arm {arm} has no run")));
     };
-    if let Some(other) =
-        seeds.values().find(|r| r.run.encoders != first.run.encoders || r.run.freeze != first.run.freeze)
-    {
+    let made_of = |r: &RunResults| (r.run.encoders.clone(), r.run.freeze.clone(), mix_digest(r));
+    if let Some(other) = seeds.values().find(|r| made_of(r) != made_of(first)) {
         return Err(Error::failed(format!(
-            "arm {arm} has other encoders or another freeze setting under seed {} than under seed {}",
+            "arm {arm} has other encoders, another freeze setting or other data under seed {} than under seed {}",
             other.run.seed, first.run.seed
         )));
     }
@@ -265,6 +267,7 @@ fn arm_columns(
         arm: arm.to_string(),
         encoders: first.run.encoders.clone(),
         freeze: first.run.freeze.clone(),
+        mix: mix_digest(first),
         // A run that was finished before the study stated a published average has none.
         published: seeds.values().find_map(|r| r.run.published),
         role: seeds.values().find_map(|r| r.run.role),
@@ -272,6 +275,11 @@ fn arm_columns(
         cost,
         runs: columns,
     })
+}
+
+/// The digest of the tune conversations that the mix of a run's arm chose, if it has one.
+fn mix_digest(run: &RunResults) -> Option<String> {
+    run.config.pointer("/mix/digest").and_then(Value::as_str).map(String::from)
 }
 
 /// Returns properties of an arm's answers to a benchmark, over its seeds.

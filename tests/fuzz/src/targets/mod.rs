@@ -7,7 +7,9 @@ mod configs;
 mod conversations;
 mod faults;
 mod images;
+mod mixes;
 mod onnx;
+mod pools;
 mod predictions;
 mod reports;
 mod studies;
@@ -18,7 +20,7 @@ mod zip;
 use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[FuzzTarget]; 12] = [
+pub const TABLES: [&[FuzzTarget]; 14] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -27,9 +29,11 @@ pub const TABLES: [&[FuzzTarget]; 12] = [
     benchmarks::TARGETS,
     predictions::TARGETS,
     conversations::TARGETS,
+    pools::TARGETS,
     annotations::TARGETS,
     onnx::TARGETS,
     studies::TARGETS,
+    mixes::TARGETS,
     reports::TARGETS,
 ];
 
