@@ -136,9 +136,13 @@ impl MixPlan {
     /// Writes the mix to the directory `out`: the data, `mix.toml` with all rules, and `manifest.json`.
     ///
     /// # Errors
-    /// The directory holds something else, a file of the pools changed since the plan was made, or an error of the file
+    /// The mix has no entries, the directory holds something else, a file of the pools changed since the plan was made, or an error of the file
     /// system. Entries with images that cannot be read are left out and counted.
     pub fn write(&self, out: &Path, options: &WriteOptions, progress: &mut dyn FnMut(Step)) -> Result<WrittenMix> {
+        if self.is_empty() {
+            return Err(Error::failed("no entry is left for the mix")
+                .hint("look at the counts after each rule, and at what could not be read of the pools"));
+        }
         let key = digest::of_value(&(&self.key, options.format, options.per_shard))?;
         if let Some(manifest) = Manifest::read(out)? {
             if manifest.key == key && manifest.is_complete(out) {
