@@ -76,7 +76,7 @@ impl Args {
         match &self.what {
             What::Mix(_) => true,
             What::Engine(args) => args.resumes(),
-            What::Field(_) | What::CvBench(_) | What::Leaks(_) => false,
+            What::Field(_) | What::CvBench(_) | What::Leaks(_) | What::Show(_) => false,
         }
     }
 }
