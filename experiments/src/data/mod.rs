@@ -9,10 +9,12 @@ pub mod field;
 pub mod image_files;
 mod image_index;
 pub mod mix_page;
+pub mod mix_reference;
 pub mod mixes;
 mod open;
 pub mod published;
 mod response_prompts;
+pub mod show;
 mod subset;
 mod table_cells;
 

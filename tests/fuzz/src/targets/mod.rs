@@ -8,8 +8,10 @@ mod conversations;
 mod engine;
 mod faults;
 mod images;
+mod mixes;
 mod onnx;
 mod pages;
+mod pools;
 mod predictions;
 mod reports;
 mod studies;
@@ -20,7 +22,7 @@ mod zip;
 use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[FuzzTarget]; 14] = [
+pub const TABLES: [&[FuzzTarget]; 16] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -29,11 +31,13 @@ pub const TABLES: [&[FuzzTarget]; 14] = [
     benchmarks::TARGETS,
     predictions::TARGETS,
     conversations::TARGETS,
+    pools::TARGETS,
     annotations::TARGETS,
     onnx::TARGETS,
     pages::TARGETS,
     engine::TARGETS,
     studies::TARGETS,
+    mixes::TARGETS,
     reports::TARGETS,
 ];
 
