@@ -79,7 +79,9 @@ fn files_are_read_without_topics_and_a_missing_source_is_named() -> Result<()> {
     let dir = tempfile::tempdir()?;
     fs::create_dir(dir.path().join("html"))?;
     for n in 0..3 {
-        let page = format!("<h1>P{n}</h1><h2>A</h2><p>Some words.</p><figure><img src=\"a.png\"><figcaption>C</figcaption></figure>");
+        let page = format!(
+            "<h1>P{n}</h1><h2>A</h2><p>Some words.</p><figure><img src=\"a.png\"><figcaption>C</figcaption></figure>"
+        );
         fs::write(dir.path().join(format!("html/{n}.html")), page)?;
     }
     let toml = "[pages]\nshards = 2\n[pages.source]\nkind = \"html-folder\"\nfolder = \"html\"\n";

@@ -7,8 +7,8 @@ mod pages;
 mod qa;
 mod topics;
 
-pub(crate) use located::parse as parse_toml;
 pub use budget::{Budget, thousands};
+pub(crate) use located::parse as parse_toml;
 pub use pack::{PackConfig, PackFormat};
 pub use pages::PagesConfig;
 pub use qa::{QaConfig, QaPrompt, QuestionKind};

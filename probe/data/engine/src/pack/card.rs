@@ -155,7 +155,8 @@ pub(super) fn card(
         QaPrompt::Paper => "that of Cambrian-1",
     };
     if workspace.input().asks() {
-        let _ = writeln!(out, "Prompt for topics ({topics}):\n\n{}", quoted(&crate::topics::instruction(&config.topics)));
+        let _ =
+            writeln!(out, "Prompt for topics ({topics}):\n\n{}", quoted(&crate::topics::instruction(&config.topics)));
     }
     let _ = writeln!(out, "Prompt for questions ({qa}):\n\n{}", quoted(&crate::qa::instruction(&config.qa)));
     for (stage, markers) in stages {

@@ -28,8 +28,8 @@ mod status;
 mod workspace;
 
 pub(crate) use asking::{Asking, key_of};
-pub(crate) use items::{forget, process};
 pub use estimate::{StageEstimate, estimate};
+pub(crate) use items::{forget, process};
 pub use marker::{DoneMarker, FileMark};
 pub use replies::{KeptReplies, ReplyStore, StoredReply, kept_in, spent_in};
 pub use run::{EngineProgress, FailedTask, NoProgress, RunReport, Session, ShardContext, ShardTask, run};

@@ -57,7 +57,16 @@ impl<'a> Session<'a> {
     /// Makes a session that does stale shards not again, with the settings' number of workers.
     pub fn new(claims: &'a dyn Claims, progress: &'a dyn EngineProgress) -> Self {
         let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(|| false);
-        Self { claims, progress, stopped, workers: None, redo: false, cache: None, client: Mutex::new(None), fetch: Mutex::new(None) }
+        Self {
+            claims,
+            progress,
+            stopped,
+            workers: None,
+            redo: false,
+            cache: None,
+            client: Mutex::new(None),
+            fetch: Mutex::new(None),
+        }
     }
 
     /// Returns the client of the endpoint, which all shards share.
@@ -293,7 +302,9 @@ fn attempt(workspace: &Workspace, session: &Session<'_>, task: ShardTask) -> Res
         marker.write(&workspace.path(task.stage, task.shard, ".done"))?;
         Ok(Fate::Finished(Box::new(marker)))
     })();
-    done.map_err(|e: Error| if e.kind() == ErrorKind::Interrupted { e } else { e.context(format!("doing {}", task.name())) })
+    done.map_err(
+        |e: Error| if e.kind() == ErrorKind::Interrupted { e } else { e.context(format!("doing {}", task.name())) },
+    )
 }
 
 fn stale_error(task: ShardTask, why: &[String]) -> Error {

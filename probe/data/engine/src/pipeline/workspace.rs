@@ -126,7 +126,9 @@ impl Workspace {
         let Some(input) = self.input_digest(stage, shard)? else {
             let previous = stage.previous().unwrap_or(stage);
             return Ok(match (&marker, self.state(previous, shard)?) {
-                (Some(_), ShardState::Stale(_)) => ShardState::Stale(vec![format!("its {previous} are to be done again")]),
+                (Some(_), ShardState::Stale(_)) => {
+                    ShardState::Stale(vec![format!("its {previous} are to be done again")])
+                }
                 _ => ShardState::Waiting(previous),
             });
         };

@@ -18,9 +18,7 @@ use crate::config::{EngineConfig, TopicsConfig};
 use crate::fold::folded;
 use crate::llm::{ChatRequest, Endpoint, FinishReason};
 use crate::page::Topic;
-use crate::pipeline::{
-    Asking, DoneMarker, ReplyStore, ShardContext, StoredReply, budget::Purse, key_of, shard_name,
-};
+use crate::pipeline::{Asking, DoneMarker, ReplyStore, ShardContext, StoredReply, budget::Purse, key_of, shard_name};
 use burgess_base::{Result, atomic};
 use serde::Serialize;
 use serde_json::{Value, json};
