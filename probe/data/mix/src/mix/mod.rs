@@ -178,6 +178,11 @@ impl Mix {
     /// The file cannot be read, or as [`Mix::read`].
     pub fn open(path: &Path) -> Result<Self> {
         let step = || format!("reading {}", path.display());
+        if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+            return Err(Error::usage(format!("{} does not exist", path.display()))
+                .hint(format!("give the path of a TOML file, or a built-in mix: {}", names.join(", "))));
+        }
         let bytes = burgess_base::files::read(path, 16 << 20).with_context(step)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())).hint("save it as UTF-8"))?;
