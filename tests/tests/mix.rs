@@ -83,7 +83,7 @@ fn wrong_mixes_say_what_to_change() {
     for (args, code, said, hint) in [
         (vec!["cambrian-10m-t250"], 2, "no mix called `cambrian-10m-t250`", "did you mean"),
         (vec!["wrong.toml"], 2, "wrong.toml:4: `hwo = \"first\"`", "did you mean `how`?"),
-        (vec!["none.toml"], 2, "none.toml does not exist", "built-in mix"),
+        (vec!["none.toml"], 2, "the mix none.toml does not exist", "built-in mix"),
         (vec!["cambrian-5m", "-o", "x"], 2, "has no pools", "--pool"),
         (vec!["cambrian-5m", "--pool", "pool.jsonl"], 2, "no output directory", "--dry-run"),
         (
@@ -92,7 +92,12 @@ fn wrong_mixes_say_what_to_change() {
             "nowhere.jsonl does not exist",
             "give a data file",
         ),
-        (vec!["empty.toml", "--pool", "pool.jsonl", "-o", "x"], 1, "none of 24 entries is left", "loosen"),
+        (
+            vec!["empty.toml", "--pool", "pool.jsonl", "-o", "x"],
+            1,
+            "no entry is left for the mix",
+            "counts after each rule",
+        ),
     ] {
         let output = place.run(&[&["data", "mix"], args.as_slice()].concat());
         let told = stderr(&output);

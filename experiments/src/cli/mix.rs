@@ -141,6 +141,9 @@ pub fn run(args: MixArgs) -> Result<()> {
         FormatArg::Webdataset => OutputFormat::WebDataset,
     };
     let options = WriteOptions { name: name.clone(), format, per_shard: args.shard };
+    if plan.is_empty() {
+        plan.problems().lines().iter().for_each(|line| terminal::eprint_line(&format!("note: {line}")));
+    }
     let written = plan.write(out, &options, &mut step)?;
     drop(bar);
     let manifest = &written.manifest;
