@@ -1,7 +1,8 @@
-//! `burgess data`: makes training sets from pools, prepares the data of the field study, makes benchmarks from
+//! `burgess data`: makes training sets from pools and from pages, prepares the data of the field study, makes benchmarks from
 //! annotations, and searches training data for test images.
 
 use super::cv_bench::{self, CvBenchArgs};
+use super::engine::{self, EngineArgs};
 use super::leaks::{self, LeaksArgs};
 use super::mix::{self, MixArgs};
 use crate::data::field;
@@ -25,6 +26,7 @@ enum What {
     CvBench(CvBenchArgs),
     Leaks(LeaksArgs),
     Mix(Box<MixArgs>),
+    Engine(EngineArgs),
 }
 
 /// Prepare images, questions and weights of the field study from unpacked packages
@@ -69,7 +71,11 @@ struct FieldArgs {
 impl Args {
     /// Whether the command continues its work when it is started again.
     pub fn resumes(&self) -> bool {
-        matches!(self.what, What::Mix(_))
+        match &self.what {
+            What::Mix(_) => true,
+            What::Engine(args) => args.resumes(),
+            What::Field(_) | What::CvBench(_) | What::Leaks(_) => false,
+        }
     }
 }
 
@@ -79,6 +85,7 @@ pub fn run(args: Args) -> Result<()> {
         What::CvBench(args) => cv_bench::run(args),
         What::Leaks(args) => leaks::run(args),
         What::Mix(args) => mix::run(*args),
+        What::Engine(args) => engine::run(args),
     }
 }
 

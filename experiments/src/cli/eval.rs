@@ -4,11 +4,13 @@ use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
 use crate::run::eval_model::{ModelEvalOptions, default_name, evaluate_model};
+use crate::run::judge::Judge;
 use crate::study::{BlindInput, EvalOptions, ResponsePromptUse};
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
 use burgess_reports::answer_style::{AnswerStyle, style_block};
 use burgess_reports::load::StudyData;
+use burgess_reports::schema::JudgedScore;
 use std::path::PathBuf;
 
 /// Confidence level of the intervals of shares.
@@ -29,7 +31,8 @@ Examples:
   burgess eval --model cambrian-8b/ --benchmarks gqa --response-prompt drop --out runs-without
                                                                           prompts without \"Answer … a single word …\"
   burgess eval --model cambrian-8b/ --benchmarks conversation --data my-data
-                                                                          open questions in my-data/bench/conversation.jsonl")]
+                                                                          open questions in my-data/bench/conversation.jsonl
+  burgess eval --model cambrian-8b/ --benchmarks llava-bench-wild --judge http://127.0.0.1:8000/v1 --judge-model qwen3-32b")]
 pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]
@@ -64,6 +67,16 @@ pub struct Args {
     /// Also score the options of questions by log-likelihood
     #[arg(long)]
     likelihoods: bool,
+    /// Address of an OpenAI-compatible server (such as http://127.0.0.1:8000/v1) whose model compares the answers of
+    /// conversation, llava-bench-wild and llava-bench-coco with the references; its marks stand beside the score
+    #[arg(long, value_name = "URL", requires = "judge_model")]
+    judge: Option<String>,
+    /// Name of the judge's model on its server
+    #[arg(long, value_name = "MODEL", requires = "judge")]
+    judge_model: Option<String>,
+    /// Environment variable that holds the key of the judge's server, such as OPENAI_API_KEY [default: no key is sent]
+    #[arg(long, value_name = "VARIABLE", requires = "judge")]
+    judge_key: Option<String>,
     /// Chat template, for a released model whose configuration does not determine it: llama_3, vicuna_v1,
     /// chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
@@ -98,6 +111,8 @@ pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
         return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
+    let judge = args.judge.as_deref().zip(args.judge_model.as_deref());
+    let judge = judge.map(|(url, model)| Judge::new(url, model, args.judge_key.as_deref())).transpose()?;
     let progress = Progress::new();
     let options = ModelEvalOptions {
         name: args.name.clone().unwrap_or_else(|| default_name(&args.model)),
@@ -113,6 +128,7 @@ pub fn run(args: Args) -> Result<()> {
             likelihoods: args.likelihoods,
             sampling: None,
         },
+        judge,
         chat: args.chat,
         out: args.out,
         device: device::open(&args.device, &progress)?,
@@ -138,10 +154,23 @@ pub fn run(args: Args) -> Result<()> {
         text += &r.sample_of.map_or_else(String::new, |all| format!("  a sample of {all}"));
         text += "\n";
     }
+    for (id, r) in &results.results {
+        text += &r.judge.as_ref().map_or_else(String::new, |judge| format!("{id}: {}\n", judge_line(judge)));
+    }
     if let Some(style) = &style {
         let name = results.run.arm.clone();
         text += &format!("\n{}\n", style_block(style, &[(name.clone(), name)], terminal::width(), false));
     }
     text += &format!("{}\n", dir.display());
     print(&text)
+}
+
+/// Formats the marks of a judge.
+fn judge_line(judge: &JudgedScore) -> String {
+    let relative = judge.relative.map_or("–".to_string(), |share| format!("{share:.1}"));
+    format!(
+        "marks of {} in percent of those of the references: {relative} ({} answers judged, {} replies unparsed; \
+         {} + {} tokens)",
+        judge.model, judge.judged, judge.unparsed, judge.prompt_tokens, judge.completion_tokens
+    )
 }

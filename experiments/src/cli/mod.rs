@@ -12,6 +12,7 @@ mod data;
 mod doctor;
 mod encode;
 mod encoders;
+mod engine;
 mod eval;
 mod export;
 mod fetch;

@@ -3,11 +3,13 @@
 pub mod benchmarks;
 pub mod digests;
 mod directory;
+pub mod engine;
 pub mod examples;
 pub mod field;
 pub mod image_files;
 mod image_index;
 pub mod mix_page;
+pub mod mix_reference;
 pub mod mixes;
 mod open;
 pub mod published;

@@ -16,6 +16,7 @@ use crate::run::pretraining::LlmRecipe;
 use crate::study::{RunConfig, StudyConfig};
 use burgess_base::{Error, Result, nearest};
 use burgess_encoders::card::EncoderCard;
+use burgess_mix::Mix;
 use burgess_probe::llm::card::LlmCard;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -34,11 +35,13 @@ pub enum FileKind {
     LlmCard,
     /// The recipe of a language model, `recipe.toml` in its directory, for `burgess pretrain`.
     LlmRecipe,
+    /// A mix of training data, for `burgess data mix`.
+    Mix,
 }
 
 impl FileKind {
     /// All kinds, in the order of the reference.
-    pub const ALL: [Self; 5] = [Self::Study, Self::Run, Self::Card, Self::LlmCard, Self::LlmRecipe];
+    pub const ALL: [Self; 6] = [Self::Study, Self::Run, Self::Card, Self::LlmCard, Self::LlmRecipe, Self::Mix];
 
     /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
@@ -48,6 +51,7 @@ impl FileKind {
             Self::Card => "card",
             Self::LlmCard => "llm-card",
             Self::LlmRecipe => "llm-recipe",
+            Self::Mix => "mix",
         }
     }
 
@@ -59,6 +63,7 @@ impl FileKind {
             Self::Card => "Encoder card (encoders/zoo/*.toml)",
             Self::LlmCard => "Language-model card (probe/zoo/llms/*.toml)",
             Self::LlmRecipe => "Recipe of a language model (probe/zoo/*/recipe.toml, burgess pretrain)",
+            Self::Mix => "Mix of training data (burgess data mix MIX.toml, probe/data/mix/mixes/*.toml)",
         }
     }
 
@@ -79,6 +84,7 @@ impl FileKind {
             Self::Card => generator.into_root_schema_for::<EncoderCard>(),
             Self::LlmCard => generator.into_root_schema_for::<LlmCard>(),
             Self::LlmRecipe => generator.into_root_schema_for::<LlmRecipe>(),
+            Self::Mix => generator.into_root_schema_for::<Mix>(),
         };
         let mut schema = schema.to_value();
         clean_descriptions(&mut schema);

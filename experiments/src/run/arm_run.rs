@@ -62,6 +62,7 @@ pub fn run_arm(
         source: &source,
         encoders: &model_encoders,
         options: evaluator.config.eval_options(),
+        judge: None,
         dir: &evaluator.data.dir,
         images: &evaluator.images,
     };

@@ -12,12 +12,13 @@ use crate::machine::{device, paths};
 use crate::run::ask::MultimodalModel;
 use crate::run::eval_task::EvalTask;
 use crate::run::evaluation::{self, EvalContext};
+use crate::run::judge::Judge;
 use crate::run::provenance::{self, Provenance};
 use crate::run::results::Measurements;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, notes};
 use crate::study::{EvalOptions, Freeze, check_benchmarks, names};
-use burgess_base::{Context, Error, Result, digest};
+use burgess_base::{Category, Context, Error, Result, digest};
 use burgess_probe::bench;
 use burgess_reports::schema::{RunId, RunResults};
 use burn::tensor::Device;
@@ -41,6 +42,8 @@ pub struct ModelEvalOptions {
     pub data: Option<PathBuf>,
     /// How questions are asked and answers scored.
     pub options: EvalOptions,
+    /// The judge of answers to open questions with references, if one is asked.
+    pub judge: Option<Judge>,
     /// Chat template for a released model whose configuration does not determine it.
     pub chat: Option<String>,
     /// Output directory; the study's directory lies in it.
@@ -81,6 +84,12 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         return Err(
             Error::usage("no benchmarks are named").hint("name some, as in mme,gqa; `burgess prompts` lists them")
         );
+    }
+    if options.judge.is_some() && found.iter().all(|b| *b.category() != Category::CONVERSATION) {
+        return Err(Error::usage(
+            "a judge is given, but none of the benchmarks has open questions with reference answers",
+        )
+        .hint("such benchmarks are conversation, llava-bench-wild and llava-bench-coco"));
     }
     let eval_options = options.options;
     for benchmark in &found {
@@ -183,6 +192,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         source: &source,
         encoders: &answerer.encoders,
         options: eval_options,
+        judge: options.judge.as_ref(),
         dir: &dir,
         images: &images.names,
     };

@@ -6,7 +6,7 @@ use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, digest, response_format};
 use burgess_probe::bench::{self, AnswerScore, Benchmark, Question, Rules};
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
-use burgess_reports::schema::{self, BenchmarkResult, MostFrequentAnswer, Sample};
+use burgess_reports::schema::{self, BenchmarkResult, JudgedScore, MostFrequentAnswer, Sample};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -206,7 +206,7 @@ impl EvalTask {
             higher_is_better: true,
             seconds,
             likelihood,
-            judge: None,
+            judge: JudgedScore::of(samples),
             units,
         })
     }

@@ -5,10 +5,11 @@ use crate::features::model_cards::{self, ModelEncoder};
 use crate::machine::progress::Bar;
 use crate::machine::stop;
 use crate::run::eval_task::EvalTask;
+use crate::run::judge::Judge;
 use crate::run::store::{PartialAnswers, RunStore, SAVE_INTERVAL};
 use crate::study::{BlindInput, EvalOptions};
 use burgess_base::prefetch::prefetch;
-use burgess_base::{Context, Result, atomic, digest};
+use burgess_base::{Category, Context, Result, atomic, digest};
 use burgess_encoders::transfer;
 use burgess_probe::connector::{ImageSize, ImageTokens};
 use burgess_probe::generate::{self, Decoding, Prompt};
@@ -44,6 +45,8 @@ pub struct EvalContext<'a> {
     pub encoders: &'a [ModelEncoder],
     /// How questions are asked and answers scored.
     pub options: EvalOptions,
+    /// The judge of answers to open questions with references, if one is asked.
+    pub judge: Option<&'a Judge>,
     /// Directory to which image names are relative; `images` holds the names by index.
     pub dir: &'a Path,
     /// Names of the images, by index.
@@ -68,7 +71,7 @@ pub fn evaluate(
     for task in benchmarks {
         let id = task.benchmark.id();
         bar.message(&format!("{title}: {id}"));
-        let samples = match store.read_samples(id, &|text| bar.line(text)) {
+        let mut samples = match store.read_samples(id, &|text| bar.line(text)) {
             Some(samples) => samples,
             None => {
                 if blind.is_none() && context.options.blind == BlindInput::Grey {
@@ -84,6 +87,9 @@ pub fn evaluate(
                 samples
             }
         };
+        if let Some(judge) = context.judge.filter(|_| *task.benchmark.category() == Category::CONVERSATION) {
+            judge.judge(task, &mut samples, store, bar)?;
+        }
         let answers: Vec<String> = samples.iter().map(|s| s.answer.clone()).collect();
         match task.benchmark.submission(&task.questions, &answers)? {
             // The right answers are not published: write the submission file for the benchmark's server.

@@ -2,6 +2,7 @@
 
 use crate::data::digests::{self, DigestCache, Manifest};
 use crate::data::examples::{self, ExampleSet, ReadOptions};
+use crate::data::mix_reference::{self, MixReference};
 use crate::data::mixes::{self, MixRecord};
 use crate::data::{DataDirectory, ImageIndex, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
@@ -44,6 +45,8 @@ pub struct Evaluator {
     tune: ExampleSet,
     /// The tune conversations of arms with a mix.
     mixed: Vec<MixedSet>,
+    /// The mixes of which the conversations of the stages are the output.
+    mixes: BTreeMap<String, MixReference>,
     pub(crate) benchmarks: Vec<EvalTask>,
     /// Assumptions that hold for all runs.
     pub notes: Vec<String>,
@@ -168,6 +171,7 @@ impl Evaluator {
             manifest.extend(used.images(&images.names, progress)?);
         }
         // All conversations are read, so that images have the same numbers, and features are shared, whatever the mixes.
+        let mixes = mix_reference::of_data(&data, &manifest, |file| manifest_entry(&data, file).0)?;
         let mut mixed = read_mixed(arms, &data, &evaluator, &llm, &mut images, progress)?;
         let contents = contents(&data, &manifest)?;
         let chosen = mixed.iter_mut().map(|mixed| &mut mixed.examples);
@@ -224,6 +228,7 @@ impl Evaluator {
             align,
             tune,
             mixed,
+            mixes,
             benchmarks,
             notes,
         })
@@ -329,6 +334,9 @@ impl Evaluator {
         }
         if let (Some(connector), Some(fields)) = (&arm.connector, config.as_object_mut()) {
             fields.insert("connector".into(), serde_json::to_value(connector)?);
+        }
+        if let (false, Some(fields)) = (self.mixes.is_empty(), config.as_object_mut()) {
+            fields.insert("mixes".into(), serde_json::to_value(&self.mixes)?);
         }
         if let (Some(mixed), Some(fields)) = (self.mixed_of(arm)?, config.as_object_mut()) {
             fields.insert("mix".into(), mixed.record.with_rules(&mixed.mix)?);

@@ -12,6 +12,7 @@ pub mod evaluation;
 pub mod evaluator;
 pub mod evidence;
 pub mod exported;
+pub mod judge;
 pub mod learning_curve;
 pub mod llm_files;
 pub mod notes;

@@ -43,7 +43,7 @@ fn drawn(sources: &[String], lines: &[CumulativeCounts], width: f64) -> (Svg, St
     let most = lines.iter().map(last).max().unwrap_or(0).max(1) as f64;
     let x = AxisScale::linear((0.0, sources.len().max(1) as f64), (left, right));
     let y = AxisScale::linear((0.0, most * 1.03), (bottom, top));
-    for tick in ticks(0.0, most * 1.03, 5) {
+    for tick in ticks(0.0, most * 1.03, 6) {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 6.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));
     }
@@ -73,7 +73,7 @@ fn drawn(sources: &[String], lines: &[CumulativeCounts], width: f64) -> (Svg, St
         let lowest = bottom - LABEL_STEP * rest as f64;
         place = (place + LABEL_STEP).max(end.min(lowest));
         svg.line(right, end, right + 10.0, place, &class(at, line));
-        let label = format!("{} {}", cut(&line.name, if narrow { 8 } else { 14 }), tick_label(last(line) as f64));
+        let label = format!("{} {}", cut(&line.name, if narrow { 9 } else { 14 }), tick_label(last(line) as f64));
         svg.text(right + 14.0, place + 4.0, if line.is_reference { "soft small" } else { "small" }, &label);
     }
     let said: Vec<String> = lines.iter().map(|line| format!("{}: {} entries", line.name, last(line))).collect();

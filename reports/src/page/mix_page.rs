@@ -78,6 +78,9 @@ struct KindBar {
     name: String,
     before: f64,
     after: f64,
+    /// Lengths of the bars in percent of the largest.
+    before_width: f64,
+    after_width: f64,
     count: u64,
 }
 
@@ -90,13 +93,20 @@ pub fn mix_page(page: &MixPage) -> Result<String> {
     let share = |count: u64, all: u64| if all == 0 { 0.0 } else { 100.0 * count as f64 / all as f64 };
     let ends = |row: &MixPageRow| (row.counts.first().copied().unwrap_or(0), row.counts.last().copied().unwrap_or(0));
     let (before, after) = ends(&page.total);
-    let kinds = page.kinds.iter().map(|kind| {
+    let shares = |kind: &MixPageRow| {
         let (own_before, own_after) = ends(kind);
+        (share(own_before, before), share(own_after, after))
+    };
+    let largest = page.kinds.iter().map(shares).map(|(a, b)| a.max(b)).fold(1e-9, f64::max);
+    let kinds = page.kinds.iter().map(|kind| {
+        let (before, after) = shares(kind);
         KindBar {
             name: kind.name.clone(),
-            before: share(own_before, before),
-            after: share(own_after, after),
-            count: own_after,
+            before,
+            after,
+            before_width: 100.0 * before / largest,
+            after_width: 100.0 * after / largest,
+            count: ends(kind).1,
         }
     });
     let values = PageValues {

@@ -58,6 +58,13 @@ pub struct JudgeVerdict {
     pub marks: Option<[f64; 2]>,
     /// The judge's reply.
     pub text: String,
+    /// Tokens that the judge read.
+    pub prompt_tokens: u64,
+    /// Tokens that the judge wrote.
+    pub completion_tokens: u64,
+    /// Whether the numbers of tokens are estimated, because the server did not give them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 /// The possible answers to a question, scored by log-likelihood.

@@ -2,6 +2,7 @@
 
 use super::categories::{averaged, category_means};
 use super::optional_numbers::{uncounted, unknown_as_null, unmeasured};
+use super::records::{JudgeVerdict, Sample};
 use crate::stats;
 use burgess_base::Category;
 use serde::{Deserialize, Serialize};
@@ -153,10 +154,29 @@ pub struct JudgedScore {
     pub judged: usize,
     /// Number of replies in which no two marks could be read.
     pub unparsed: usize,
-    /// Tokens that the judge read; 0 if its server does not say.
+    /// Tokens that the judge read; some are estimated if its server does not give them.
     pub prompt_tokens: u64,
-    /// Tokens that the judge wrote; 0 if its server does not say.
+    /// Tokens that the judge wrote; some are estimated if its server does not give them.
     pub completion_tokens: u64,
+}
+
+impl JudgedScore {
+    /// Sums the verdicts of one judge, the one that is named first; `None` if there are none.
+    pub fn of(samples: &[Sample]) -> Option<Self> {
+        let model = &samples.iter().find_map(|s| s.judge.as_ref())?.model;
+        let verdicts: Vec<&JudgeVerdict> =
+            samples.iter().filter_map(|s| s.judge.as_ref()).filter(|v| v.model == *model).collect();
+        let marks: Vec<[f64; 2]> = verdicts.iter().filter_map(|v| v.marks).collect();
+        let (references, answers) = marks.iter().fold((0.0, 0.0), |(r, a), [x, y]| (r + x, a + y));
+        Some(Self {
+            model: model.clone(),
+            relative: (references > 0.0).then(|| 100.0 * answers / references),
+            judged: marks.len(),
+            unparsed: verdicts.len() - marks.len(),
+            prompt_tokens: verdicts.iter().map(|v| v.prompt_tokens).sum(),
+            completion_tokens: verdicts.iter().map(|v| v.completion_tokens).sum(),
+        })
+    }
 }
 
 /// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.

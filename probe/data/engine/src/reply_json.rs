@@ -51,7 +51,8 @@ fn inside(text: &str) -> Option<Value> {
         for cleaned in [false, true] {
             let rest = text.get(start..).unwrap_or_default();
             let without = cleaned.then(|| without_trailing_commas(rest));
-            let mut values = serde_json::Deserializer::from_str(without.as_deref().unwrap_or(rest)).into_iter::<Value>();
+            let mut values =
+                serde_json::Deserializer::from_str(without.as_deref().unwrap_or(rest)).into_iter::<Value>();
             if let Some(Ok(value)) = values.next() {
                 let is_reference = value.as_array().is_some_and(|items| items.iter().all(Value::is_number));
                 if !is_reference {
@@ -103,7 +104,16 @@ mod tests {
         ] {
             assert_eq!(find(text.trim_start_matches('\u{feff}')), Some(value.clone()), "{text}");
         }
-        for text in ["", "no", "{", "[1]", "{\"a\": [\"b\"", "```json\n```", &"[".repeat(100_000), &"{\"a\":".repeat(9999)] {
+        for text in [
+            "",
+            "no",
+            "{",
+            "see [1] and [2, 3]",
+            "{\"a\": [\"b\"",
+            "```json\n```",
+            &"[".repeat(100_000),
+            &"{\"a\":".repeat(9999),
+        ] {
             assert_eq!(find(text), None, "{}", text.get(..20).unwrap_or(text));
         }
     }

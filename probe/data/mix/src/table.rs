@@ -189,7 +189,18 @@ impl MixTable {
             };
             self.notes.extend(plan.notes().into_iter().map(sentence));
         }
-        if let Some(reported) = self.reported {
+        // A part of the pools, for a trial, says nothing about the reported number.
+        let published: u64 = self.sources.iter().filter_map(|row| row.published).sum();
+        let is_part = self.basis == Basis::Pools && self.before() < published / 10 * 9;
+        if let Some(reported) = self.reported.filter(|_| is_part) {
+            self.notes.push(format!(
+                "The pools have {} of the {} published entries, so that the {} that the publication reports are not \
+                 compared.",
+                grouped(self.before()),
+                grouped(published),
+                grouped(reported)
+            ));
+        } else if let Some(reported) = self.reported {
             let taken = self.taken();
             let (difference, sign) = (taken.abs_diff(reported), if taken < reported { "-" } else { "+" });
             let percent = 100.0 * difference as f64 / reported as f64;

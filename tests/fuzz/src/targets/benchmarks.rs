@@ -52,6 +52,24 @@ pub const TARGETS: &[FuzzTarget] = &[
         },
     },
     FuzzTarget {
+        name: "conversation",
+        about: "one's own open questions with reference answers",
+        corpus: &[],
+        words: &["answers", "answer", "image_id", "context", "subtask", "unit"],
+        form: MutationForm::Json,
+        share: 100,
+        run: |input, place| find("conversation")?.read(&place.file("mine.jsonl", input.bytes)?).map(drop),
+    },
+    FuzzTarget {
+        name: "llava-bench",
+        about: "LLaVA-Bench as its authors publish it, with one of its files damaged",
+        corpus: &["tests/golden/benchmarks/llava-bench-wild/authors/*.jsonl"],
+        words: &["question_id", "text", "category", "caption", "captions", "image"],
+        form: MutationForm::Json,
+        share: 60,
+        run: llava_bench,
+    },
+    FuzzTarget {
         name: "python-list",
         about: "lists as Python prints them",
         corpus: &[],
@@ -130,6 +148,22 @@ fn rows(input: &FuzzInput<'_>, place: &InputDir) -> Result<()> {
     let asked = benchmark_of(input.origin)?.read(&path)?;
     asked.skipped.iter().for_each(|left| place.tell(left.text("rows")));
     read
+}
+
+/// Reads the authors' edition of LLaVA-Bench with the input in place of the file from which it comes.
+fn llava_bench(input: &FuzzInput<'_>, place: &InputDir) -> Result<()> {
+    let golden = root().join("tests/golden/benchmarks/llava-bench-wild/authors");
+    for name in ["questions.jsonl", "answers_gpt4.jsonl", "context.jsonl"] {
+        let damaged = input.origin.file_name().is_some_and(|origin| origin == name);
+        let bytes = if damaged { input.bytes.to_vec() } else { std::fs::read(golden.join(name))? };
+        place.file(name, &bytes)?;
+    }
+    for name in ["001.jpg", "002.jpg", "003.jpg"] {
+        place.file(name, b"")?;
+    }
+    let asked = find("llava-bench-wild")?.read(place.dir())?;
+    asked.skipped.iter().for_each(|left| place.tell(left.text("rows")));
+    Ok(())
 }
 
 /// Returns the benchmark of a golden: that with the longest id with which the folder's name begins.

@@ -7,6 +7,7 @@ mod configs;
 mod conversations;
 mod faults;
 mod images;
+mod mixes;
 mod onnx;
 mod pages;
 mod predictions;
@@ -32,6 +33,7 @@ pub const TABLES: [&[FuzzTarget]; 13] = [
     onnx::TARGETS,
     pages::TARGETS,
     studies::TARGETS,
+    mixes::TARGETS,
     reports::TARGETS,
 ];
 

@@ -40,10 +40,23 @@ pub fn good(body: &Value, options: &ChatOptions) -> String {
         return filled(schema, "", &given, body, options).to_string();
     }
     let all = texts(body).join("\n").to_lowercase();
+    if all.contains("[answer 2]") {
+        return marks(&all, options.seed);
+    }
     if all.contains("topic") && !all.contains("caption") {
         return topics_object(body, options).to_string();
     }
     json!({"question": asked(&given), "answer": answered(&given)}).to_string()
+}
+
+/// Marks two answers, as a judge is asked to: two numbers on the first line, a reason on the next; one reply in four forgets
+/// the numbers.
+fn marks(asked: &str, seed: u64) -> String {
+    let drawn = random::hash(seed, asked.as_bytes());
+    match drawn % 4 {
+        0 => "Both answers are good.".into(),
+        _ => format!("8 {}\nThe first answer is more precise.", 1 + drawn / 4 % 10),
+    }
 }
 
 /// As [`good`], about people and places that no text has named.

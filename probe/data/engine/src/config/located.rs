@@ -9,14 +9,16 @@ use toml::de::{DeTable, DeValue};
 pub fn parse<T: DeserializeOwned>(toml: &str, file: &str) -> Result<T> {
     toml::from_str(toml).map_err(|e| {
         let message = e.message().trim_end();
-        let hint = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(wrong, rest)| {
-            let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-            match nearest(wrong, known.iter().copied()).first() {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "remove the key: a new engine.toml shows all keys".to_string(),
-            }
-        });
-        let hint = hint.unwrap_or_else(|| "correct the line: a new engine.toml shows all keys with their values".into());
+        let hint =
+            message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(wrong, rest)| {
+                let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+                match nearest(wrong, known.iter().copied()).first() {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "remove the key: a new engine.toml shows all keys".to_string(),
+                }
+            });
+        let hint =
+            hint.unwrap_or_else(|| "correct the line: a new engine.toml shows all keys with their values".into());
         Error::usage(format!("{}: {message}", place(toml, file, e.span()))).hint(hint)
     })
 }

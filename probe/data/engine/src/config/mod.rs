@@ -6,8 +6,8 @@ mod pack;
 mod qa;
 mod topics;
 
-pub(crate) use located::parse as parse_toml;
 pub use budget::{Budget, thousands};
+pub(crate) use located::parse as parse_toml;
 pub use pack::{PackConfig, PackFormat};
 pub use qa::{QaConfig, QaPrompt, QuestionKind};
 pub use topics::{TopicPrompt, TopicsConfig};

@@ -35,8 +35,7 @@ pub enum QuestionKind {
 
 impl QuestionKind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Identify, Self::Explain, Self::Compare, Self::Infer, Self::Describe, Self::YesNo];
+    pub const ALL: [Self; 6] = [Self::Identify, Self::Explain, Self::Compare, Self::Infer, Self::Describe, Self::YesNo];
 
     /// Returns the name, as in files.
     pub fn as_str(self) -> &'static str {
@@ -141,7 +140,8 @@ impl QaConfig {
             return Err(("kinds", Error::usage("`kinds` is empty").hint(format!("name one or several of {names}"))));
         }
         if self.prompt == QaPrompt::Paper && self.per_image != 1 {
-            let e = Error::usage(format!("`per_image` is {}, but the paper's prompt writes one question", self.per_image));
+            let e =
+                Error::usage(format!("`per_image` is {}, but the paper's prompt writes one question", self.per_image));
             return Err(("per_image", e.hint("set it to 1, or set prompt = \"structured\"")));
         }
         if let Some(language) = &self.language

@@ -5,7 +5,7 @@ use super::backoff::{Pacing, wait_until};
 use super::endpoint::{Endpoint, JsonMode};
 use super::error::{ChatError, ChatErrorKind};
 use super::reply::{self, ChatReply, Usage};
-use super::request::ChatRequest;
+use super::request::{ChatRequest, ChatRole, Dialect};
 use crate::certificates;
 use burgess_base::{Error, Result};
 use std::fmt;
@@ -37,10 +37,8 @@ struct Shared {
 
 /// What the server's answers have shown.
 struct Learned {
-    /// How JSON is asked for now.
-    json: JsonMode,
-    /// Whether the limit of tokens is called `max_completion_tokens`.
-    new_limit: bool,
+    /// How requests are made now.
+    dialect: Dialect,
     /// What was changed, for the user.
     notes: Vec<String>,
 }
@@ -82,7 +80,7 @@ impl ChatClient {
             .max_idle_connections_per_host(64)
             .tls_config(TlsConfig::builder().root_certs(certificates::roots()?).build())
             .build();
-        let learned = Learned { json: endpoint.json, new_limit: false, notes: Vec::new() };
+        let learned = Learned { dialect: Dialect { json: endpoint.json, ..Dialect::default() }, notes: Vec::new() };
         Ok(Self(Arc::new(Shared {
             pacing: Pacing::new(endpoint),
             endpoint: endpoint.clone(),
@@ -102,7 +100,7 @@ impl ChatClient {
 
     /// Returns how the endpoint is asked for JSON, as far as its answers have shown what it takes.
     pub fn json_mode(&self) -> JsonMode {
-        self.0.learned.lock().unwrap_or_else(PoisonError::into_inner).json
+        self.0.learned.lock().unwrap_or_else(PoisonError::into_inner).dialect.json
     }
 
     /// Takes what the user should know since the last call: requests that were changed because the server does not know
@@ -120,16 +118,13 @@ impl ChatClient {
         let (mut attempts, mut lost) = (0u32, Usage::default());
         loop {
             shared.pacing.turn(&*shared.stopped)?;
-            let (json, new_limit) = {
-                let learned = shared.learned.lock().unwrap_or_else(PoisonError::into_inner);
-                (learned.json, learned.new_limit)
-            };
+            let dialect = shared.learned.lock().unwrap_or_else(PoisonError::into_inner).dialect;
             attempts += 1;
-            let mut failure = match self.attempt(request, json, new_limit) {
+            let mut failure = match self.attempt(request, dialect) {
                 Ok(reply) => return Ok(ChatReply { attempts, lost, ..reply }),
                 Err(failure) => failure,
             };
-            if self.adapt(&failure, request, json, new_limit) {
+            if self.adapt(&failure, request, dialect) {
                 // Each adaptation happens once, so they do not count as attempts.
                 attempts -= 1;
                 continue;
@@ -163,10 +158,9 @@ impl ChatClient {
         Ok(asked.max(own.min(asked + Duration::from_secs(1))))
     }
 
-    fn attempt(&self, request: &ChatRequest, json: JsonMode, new_limit: bool) -> Result<ChatReply, ChatError> {
+    fn attempt(&self, request: &ChatRequest, dialect: Dialect) -> Result<ChatReply, ChatError> {
         let shared = &*self.0;
-        let limit_field = if new_limit { "max_completion_tokens" } else { "max_tokens" };
-        let body = request.body(&shared.endpoint, json, limit_field);
+        let body = request.body(&shared.endpoint, dialect);
         let begin = Instant::now();
         let limit = shared.endpoint.max_reply_bytes;
         let bytes = post(&shared.agent, &shared.address, shared.key.as_ref(), &body, limit);
@@ -182,40 +176,47 @@ impl ChatClient {
     }
 
     /// Changes how requests are made if the server does not know an optional field; returns whether to ask again.
-    fn adapt(&self, failure: &ChatError, request: &ChatRequest, json: JsonMode, new_limit: bool) -> bool {
+    fn adapt(&self, failure: &ChatError, request: &ChatRequest, asked: Dialect) -> bool {
         let shared = &*self.0;
         let field = failure.field.as_deref().unwrap_or_default();
         if failure.kind != ChatErrorKind::Refused {
             return false;
         }
-        let mut learned = shared.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = host_of(&shared.address);
         let format = field.starts_with("response_format") || field.starts_with("text.format");
-        if format && request.shape.is_some() && shared.endpoint.json == JsonMode::Auto && json != JsonMode::None {
-            // Another thread may have found it out in the meantime.
-            if learned.json == json {
-                let (next, name) = match json {
-                    JsonMode::Auto | JsonMode::Schema => (JsonMode::Object, "JSON schemas"),
-                    JsonMode::Object | JsonMode::None => (JsonMode::None, "`json_object`"),
-                };
-                learned.json = next;
-                let then = match next {
-                    JsonMode::Object => "JSON without a schema is asked for",
-                    _ => "JSON is asked for in the text only",
-                };
-                let said = self.without_key(failure.message.clone());
-                learned.notes.push(format!("{host} does not take {name}, so {then} ({said})"));
+        let lower = failure.message.to_lowercase();
+        let refuses_system =
+            lower.contains("system") && ["support", "role", "allowed"].iter().any(|w| lower.contains(w));
+        let has_system = request.messages.iter().any(|message| message.role == ChatRole::System);
+        let mut next = asked;
+        let told = if format && request.shape.is_some() && shared.endpoint.json == JsonMode::Auto {
+            match asked.json {
+                JsonMode::Auto | JsonMode::Schema => {
+                    next.json = JsonMode::Object;
+                    "does not take JSON schemas, so JSON without a schema is asked for"
+                }
+                JsonMode::Object => {
+                    next.json = JsonMode::None;
+                    "does not take `json_object`, so JSON is asked for in the text only"
+                }
+                JsonMode::None => return false,
             }
-            return true;
+        } else if field == "max_tokens" && !asked.new_limit && failure.message.contains("max_completion_tokens") {
+            next.new_limit = true;
+            "calls the limit of tokens `max_completion_tokens`"
+        } else if refuses_system && has_system && !asked.without_system {
+            next.without_system = true;
+            "takes no system messages, so the instruction stands in the message of the user"
+        } else {
+            return false;
+        };
+        let mut learned = shared.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have found it out in the meantime.
+        if learned.dialect == asked {
+            learned.dialect = next;
+            let said = self.without_key(failure.message.clone());
+            learned.notes.push(format!("{} {told} ({said})", host_of(&shared.address)));
         }
-        if field == "max_tokens" && !new_limit && failure.message.contains("max_completion_tokens") {
-            if !learned.new_limit {
-                learned.new_limit = true;
-                learned.notes.push(format!("{host} calls the limit of tokens `max_completion_tokens`"));
-            }
-            return true;
-        }
-        false
+        true
     }
 
     fn without_key(&self, text: String) -> String {

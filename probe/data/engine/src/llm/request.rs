@@ -138,14 +138,18 @@ impl ChatRequest {
     /// Returns the form of the request by which equal requests are told: the body as it is sent to a server that knows
     /// all fields.
     pub fn canonical(&self, endpoint: &Endpoint) -> Value {
-        self.body(endpoint, JsonMode::Schema, "max_tokens")
+        self.body(endpoint, Dialect { json: JsonMode::Schema, ..Dialect::default() })
     }
 
     /// Builds the body of the request.
-    pub(super) fn body(&self, endpoint: &Endpoint, json: JsonMode, limit_field: &str) -> Value {
+    pub(super) fn body(&self, endpoint: &Endpoint, dialect: Dialect) -> Value {
         let mut body = Map::new();
         body.insert("model".into(), json!(endpoint.model));
-        body.insert("messages".into(), self.messages.iter().map(ChatMessage::body).collect());
+        let messages = match dialect.without_system {
+            true => self.without_system(),
+            false => self.messages.iter().map(ChatMessage::body).collect(),
+        };
+        body.insert("messages".into(), messages);
         if let Some(temperature) = self.temperature.or(endpoint.temperature) {
             body.insert("temperature".into(), json!(temperature));
         }
@@ -153,10 +157,11 @@ impl ChatRequest {
             body.insert("seed".into(), json!(seed));
         }
         if let Some(most) = self.reply_limit(endpoint) {
-            body.insert(limit_field.into(), json!(most));
+            let field = if dialect.new_limit { "max_completion_tokens" } else { "max_tokens" };
+            body.insert(field.into(), json!(most));
         }
         if let Some(shape) = &self.shape {
-            let format = match json {
+            let format = match dialect.json {
                 JsonMode::Auto | JsonMode::Schema => Some(json!({
                     "type": "json_schema",
                     "json_schema": {"name": shape.name, "strict": true, "schema": shape.schema},
@@ -168,6 +173,43 @@ impl ChatRequest {
         }
         body.extend(endpoint.extra.iter().map(|(key, value)| (key.clone(), value.clone())));
         Value::Object(body)
+    }
+}
+
+impl ChatRequest {
+    /// The messages with each instruction at the beginning of the message after it.
+    fn without_system(&self) -> Value {
+        let mut before = String::new();
+        let mut messages = Vec::new();
+        for message in &self.messages {
+            if message.role == ChatRole::System {
+                before = before + &message.text + "\n\n";
+                continue;
+            }
+            let text = std::mem::take(&mut before) + &message.text;
+            messages.push(ChatMessage { text, ..message.clone() }.body());
+        }
+        if !before.is_empty() {
+            messages.push(ChatMessage::user(before.trim_end()).body());
+        }
+        Value::Array(messages)
+    }
+}
+
+/// How an endpoint wants its requests, as far as its answers have shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dialect {
+    /// How JSON is asked for.
+    pub json: JsonMode,
+    /// Whether the limit of tokens is called `max_completion_tokens`.
+    pub new_limit: bool,
+    /// Whether instructions stand in the message of the user, because there are no system messages.
+    pub without_system: bool,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { json: JsonMode::Auto, new_limit: false, without_system: false }
     }
 }
 

@@ -180,6 +180,7 @@ fn requests_are_changed_for_servers_that_do_not_know_a_field() -> Result<()> {
         Scripted::Json("400 Bad Request", "", json!({"error": {"message": "json_schema is not available"}})),
         Scripted::Json("400 Bad Request", "", param),
         failing("400 Bad Request", "", "'max_tokens' is not supported; use 'max_completion_tokens'"),
+        failing("400 Bad Request", "", "this chat template does not support a system message"),
         good("{}"),
         good("{}"),
     ];
@@ -187,22 +188,25 @@ fn requests_are_changed_for_servers_that_do_not_know_a_field() -> Result<()> {
     let client = ChatClient::new(&Endpoint { max_tokens: Some(9), seed: Some(3), ..endpoint(&server.url) })?;
     let request = ChatRequest {
         temperature: Some(0.5),
-        ..ChatRequest::new(vec![ChatMessage::user("x").with_image("image/png", b"\x89P")])
+        ..ChatRequest::new(vec![ChatMessage::system("s"), ChatMessage::user("x").with_image("image/png", b"\x89P")])
     };
     let request = request.with_shape("s", json!({"type": "object"}));
     assert_eq!(client.chat(&request)?.attempts, 1, "an adapted request is no failed attempt");
     client.chat(&request)?;
     assert_eq!(client.json_mode(), JsonMode::None);
     let notes = client.take_notes();
-    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert_eq!(notes.len(), 4, "{notes:?}");
     let bodies: Vec<Value> = server.requests().into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies[0]["response_format"]["json_schema"]["name"], "s");
     assert_eq!(bodies[1]["response_format"], json!({"type": "json_object"}));
     assert_eq!(bodies[2].get("response_format"), None);
     assert_eq!((&bodies[2]["max_tokens"], &bodies[4]["max_completion_tokens"]), (&json!(9), &json!(9)));
+    assert_eq!(bodies[3]["messages"][0], json!({"role": "system", "content": "s"}));
+    assert_eq!(bodies[5]["messages"].as_array().map(Vec::len), Some(1));
+    assert_eq!(bodies[5]["messages"][0]["content"][1]["text"], "s\n\nx");
     assert_eq!((&bodies[0]["temperature"], &bodies[0]["seed"]), (&json!(0.5), &json!(3)));
-    assert_eq!(bodies[0]["messages"][0]["content"][0]["image_url"]["url"], "data:image/png;base64,iVA=");
-    assert_eq!(bodies[0]["messages"][0]["content"][1]["text"], "x");
+    assert_eq!(bodies[0]["messages"][1]["content"][0]["image_url"]["url"], "data:image/png;base64,iVA=");
+    assert_eq!(bodies[0]["messages"][1]["content"][1]["text"], "x");
     Ok(())
 }
 

@@ -85,9 +85,6 @@ impl Asking<'_> {
                 scope.spawn(|| self.work(items, next, &shared));
             }
         });
-        for note in self.client.take_notes() {
-            (self.note)(&note);
-        }
         let error = shared.error.into_inner().unwrap_or_else(PoisonError::into_inner);
         let failed = shared.failed.into_inner();
         match error {
@@ -150,6 +147,7 @@ impl Asking<'_> {
             self.claim.check()?;
             self.store.note_sent(&key, most)?;
             let reply = self.client.chat(&request);
+            self.client.take_notes().iter().for_each(|note| (self.note)(note));
             let kept = match reply {
                 Ok(reply) => {
                     self.purse.settle(reservation, reply.usage, reply.lost);

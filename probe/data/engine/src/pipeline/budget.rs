@@ -288,8 +288,14 @@ mod tests {
         let total = ledger(dir.path())?.total(None);
         assert_eq!((total.spent().total(), total.granted), (spent, Usage::default()));
         // A reopened shard takes what its reply file says, whatever grant a killed process has left.
-        let purse =
-            Purse::open(&budget, &FileLocks, &go_on, dir.path(), "qa/shard-00000", Spending { used: usage(1, 1), ..Spending::default() })?;
+        let purse = Purse::open(
+            &budget,
+            &FileLocks,
+            &go_on,
+            dir.path(),
+            "qa/shard-00000",
+            Spending { used: usage(1, 1), ..Spending::default() },
+        )?;
         purse.close()?;
         assert_eq!(ledger(dir.path())?.0["qa/shard-00000"].spent(), usage(1, 1));
         Ok(())

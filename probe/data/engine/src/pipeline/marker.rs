@@ -70,9 +70,9 @@ impl DoneMarker {
         }
     }
 
-    /// Counts a rejection.
-    pub fn reject(&mut self, reason: &str) {
-        *self.rejected.entry(reason.to_string()).or_default() += 1;
+    /// Counts rejections.
+    pub fn reject(&mut self, reason: &str, count: u64) {
+        *self.rejected.entry(reason.to_string()).or_default() += count;
     }
 
     /// Adds to a further count.
@@ -111,7 +111,9 @@ impl DoneMarker {
         let marker: Self = atomic::read_json(path).map_err(|e| e.hint(hint))?;
         match marker.schema {
             SCHEMA => Ok(Some(marker)),
-            other => Err(Error::failed(format!("{}: `schema` is {other}, expected {SCHEMA}", path.display())).hint(hint)),
+            other => {
+                Err(Error::failed(format!("{}: `schema` is {other}, expected {SCHEMA}", path.display())).hint(hint))
+            }
         }
     }
 

@@ -17,29 +17,44 @@
 mod asking;
 pub mod budget;
 pub mod claims;
+mod estimate;
+mod items;
 pub mod journal;
 mod marker;
 mod replies;
 mod run;
 mod stage;
+mod status;
 mod workspace;
 
-pub(crate) use asking::{Asking, key_of, most_of};
+pub(crate) use asking::{Asking, key_of};
+pub use estimate::{StageEstimate, estimate};
+pub(crate) use items::{forget, process};
 pub use marker::{DoneMarker, FileMark};
-pub use replies::{ReplyStore, StoredReply, spent_in};
+pub use replies::{KeptReplies, ReplyStore, StoredReply, kept_in, spent_in};
 pub use run::{EngineProgress, FailedTask, NoProgress, RunReport, Session, ShardContext, ShardTask, run};
 pub use stage::{Stage, shard_name, shard_of};
+pub use status::{StageStatus, WorkspaceStatus, status};
 pub use workspace::{ShardState, Workspace, read_records};
 
-use burgess_base::Result;
+use burgess_base::{Error, Result};
+
+/// Returns what each shard of a workspace has spent.
+///
+/// # Errors
+/// The ledger cannot be read.
+pub fn ledger_of(workspace: &Workspace) -> Result<budget::Ledger> {
+    budget::ledger(workspace.directory())
+}
 
 /// Does a shard; returns its marker, which is not yet written.
 fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
     match context.task.stage {
         Stage::Topics => crate::topics::work(context),
-        Stage::Pages => crate::collect::pages(context),
-        Stage::Images => crate::collect::images(context),
-        Stage::Qa => crate::qa::work(context),
+        Stage::Pages | Stage::Images => {
+            Err(Error::failed("pages and images cannot be collected yet: there is no source"))
+        }
         Stage::Pack => crate::pack::work(context),
+        Stage::Qa => crate::qa::work(context),
     }
 }

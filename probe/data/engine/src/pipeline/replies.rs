@@ -124,6 +124,28 @@ pub fn spent_in(path: &Path) -> Result<Spending> {
     Ok(spent(&read::<Line>(path)?.entries))
 }
 
+/// Replies by the digests of their requests.
+pub type KeptReplies = HashMap<String, Arc<StoredReply>>;
+
+/// Reads the replies of a shard without changing its file; none if there is no file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn kept_in(path: &Path) -> Result<KeptReplies> {
+    Ok(by_key(read::<Line>(path)?.entries))
+}
+
+/// The first reply to each request, so that the same file always gives the same records.
+fn by_key(lines: Vec<Line>) -> KeptReplies {
+    let mut replies = HashMap::new();
+    for line in lines {
+        if let Line::Reply(reply) = line {
+            replies.entry(reply.key.clone()).or_insert_with(|| Arc::new(reply));
+        }
+    }
+    replies
+}
+
 impl ReplyStore {
     /// Opens the file of a shard, and creates it if needed.
     ///
@@ -132,14 +154,8 @@ impl ReplyStore {
     pub fn open(path: &Path) -> Result<Self> {
         let (journal, JournalContents { entries, damaged }) = Journal::open::<Line>(path)?;
         let spent = spent(&entries);
-        let mut replies = HashMap::new();
-        for line in entries {
-            if let Line::Reply(reply) = line {
-                // The first reply counts, so that the same file always gives the same records.
-                replies.entry(reply.key.clone()).or_insert_with(|| Arc::new(reply));
-            }
-        }
-        Ok(Self { journal: Mutex::new(journal), replies: RwLock::new(replies), spent, damaged })
+        let replies = RwLock::new(by_key(entries));
+        Ok(Self { journal: Mutex::new(journal), replies, spent, damaged })
     }
 
     /// Returns what the file says was spent when it was opened.
@@ -212,7 +228,12 @@ mod tests {
         let path = dir.path().join("qa/shard-00000.replies.jsonl");
         let most = Usage { prompt_tokens: 10, completion_tokens: 100, estimated: false };
         let used = Usage { prompt_tokens: 9, completion_tokens: 20, estimated: false };
-        let reply = |text: &str| StoredReply { text: text.into(), error: None, usage: used, ..StoredReply::without_reply("a", String::new(), Usage::default()) };
+        let reply = |text: &str| StoredReply {
+            text: text.into(),
+            error: None,
+            usage: used,
+            ..StoredReply::without_reply("a", String::new(), Usage::default())
+        };
         let store = ReplyStore::open(&path)?;
         store.note_sent("a", most)?;
         store.note_failed("a", most)?;

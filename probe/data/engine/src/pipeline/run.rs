@@ -6,9 +6,11 @@ use super::marker::DoneMarker;
 use super::stage::{Stage, shard_name};
 use super::workspace::{ShardState, Workspace};
 use crate::llm::ChatClient;
+use crate::pack::{Published, publish};
 use burgess_base::{Error, ErrorKind, Result};
 use serde::Serialize;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct Session<'a> {
     pub workers: Option<usize>,
     /// Whether shards that were made with other settings, or of other data, are done again.
     pub redo: bool,
+    /// Directory in which fetched pages and images are cached; that of the workspace if it is not given.
+    pub cache: Option<PathBuf>,
     client: Mutex<Option<ChatClient>>,
 }
 
@@ -51,7 +55,7 @@ impl<'a> Session<'a> {
     /// Makes a session that does stale shards not again, with the settings' number of workers.
     pub fn new(claims: &'a dyn Claims, progress: &'a dyn EngineProgress) -> Self {
         let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(|| false);
-        Self { claims, progress, stopped, workers: None, redo: false, client: Mutex::new(None) }
+        Self { claims, progress, stopped, workers: None, redo: false, cache: None, client: Mutex::new(None) }
     }
 
     /// Returns the client of the endpoint, which all shards share.
@@ -144,8 +148,8 @@ pub struct RunReport {
     pub failed: Vec<FailedTask>,
     /// Tasks that wait for the stage before them, which is not finished.
     pub waiting: Vec<ShardTask>,
-    /// Tasks on which other processes work, if this one does not wait for them.
-    pub busy: Vec<ShardTask>,
+    /// What was published, if the stage `pack` was among them and all of its shards are finished.
+    pub published: Option<Published>,
 }
 
 /// Does what is left of the given stages, or of one shard of them; waits for other processes that work on the same.
@@ -194,6 +198,9 @@ pub fn run(workspace: &Workspace, session: &Session<'_>, stages: &[Stage], only:
         }
         left = open;
         if left.is_empty() {
+            if stages.contains(&Stage::Pack) && report.failed.is_empty() {
+                report.published = publish(workspace, session)?;
+            }
             return Ok(report);
         }
         if progressed {
@@ -232,7 +239,7 @@ fn check_left_over(workspace: &Workspace, session: &Session<'_>, stages: &[Stage
     Ok(())
 }
 
-fn remove(path: &std::path::Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::from(e).context(format!("removing {}", path.display())))
@@ -284,7 +291,9 @@ fn attempt(workspace: &Workspace, session: &Session<'_>, task: ShardTask) -> Res
         marker.write(&workspace.path(task.stage, task.shard, ".done"))?;
         Ok(Fate::Finished(Box::new(marker)))
     })();
-    done.map_err(|e: Error| if e.kind() == ErrorKind::Interrupted { e } else { e.context(format!("doing {}", task.name())) })
+    done.map_err(
+        |e: Error| if e.kind() == ErrorKind::Interrupted { e } else { e.context(format!("doing {}", task.name())) },
+    )
 }
 
 fn stale_error(task: ShardTask, why: &[String]) -> Error {

@@ -101,7 +101,19 @@ impl Workspace {
     pub fn input_digest(&self, stage: Stage, shard: usize) -> Result<Option<String>> {
         let Some(previous) = stage.previous() else { return digest::of_value(&self.input.of_shard(shard)).map(Some) };
         let ShardState::Done(marker) = self.state(previous, shard)? else { return Ok(None) };
-        Ok(marker.files.get(&(shard_name(shard) + ".jsonl")).map(|file| file.digest.clone()))
+        let name = |shard: usize| shard_name(shard) + ".jsonl";
+        let own = marker.files.get(&name(shard)).map(|file| file.digest.clone());
+        if stage != Stage::Pack || !self.config.pack.unique_images {
+            return Ok(own);
+        }
+        // Images of earlier shards are left out, so that these are part of what a shard is made of.
+        let mut all = Vec::new();
+        for earlier in 0..shard {
+            let Some(marker) = DoneMarker::read(&self.path(previous, earlier, ".done"))? else { return Ok(None) };
+            all.push(marker.files.get(&name(earlier)).map(|file| file.digest.clone()));
+        }
+        all.push(own);
+        digest::of_value(&all).map(Some)
     }
 
     /// Returns where a shard stands.
@@ -113,7 +125,9 @@ impl Workspace {
         let Some(input) = self.input_digest(stage, shard)? else {
             let previous = stage.previous().unwrap_or(stage);
             return Ok(match (&marker, self.state(previous, shard)?) {
-                (Some(_), ShardState::Stale(_)) => ShardState::Stale(vec![format!("its {previous} are to be done again")]),
+                (Some(_), ShardState::Stale(_)) => {
+                    ShardState::Stale(vec![format!("its {previous} are to be done again")])
+                }
                 _ => ShardState::Waiting(previous),
             });
         };

@@ -79,6 +79,11 @@ impl TopicInput {
         }
     }
 
+    /// Whether a language model is asked.
+    pub fn asks(&self) -> bool {
+        matches!(self, Self::Subfields(..))
+    }
+
     /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         match self {
@@ -248,7 +253,8 @@ mod tests {
             let e = from_lines(text, "f.txt").expect_err(part).to_string();
             assert!(e.contains(part), "{e}");
         }
-        let e = from_toml("[[fields]]\nname = \"A\"\nsubfield = [\"b\"]\n", "f.toml").expect_err("unknown key").to_string();
+        let e =
+            from_toml("[[fields]]\nname = \"A\"\nsubfield = [\"b\"]\n", "f.toml").expect_err("unknown key").to_string();
         assert!(e.contains("f.toml:3") && e.contains("subfield"), "{e}");
         assert!(topics("{\"topic\": 3}", "t").expect_err("a number").to_string().starts_with("t:1"));
         Ok(())

@@ -17,9 +17,7 @@ use crate::config::{EngineConfig, TopicsConfig};
 use crate::fold::folded;
 use crate::llm::{ChatRequest, FinishReason};
 use crate::page::Topic;
-use crate::pipeline::{
-    Asking, DoneMarker, ReplyStore, ShardContext, StoredReply, budget::Purse, key_of, shard_name,
-};
+use crate::pipeline::{Asking, DoneMarker, ReplyStore, ShardContext, StoredReply, budget::Purse, key_of, shard_name};
 use burgess_base::{Result, atomic};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -36,6 +34,14 @@ pub(crate) struct Rejection {
     pub reason: String,
     /// Details.
     pub detail: String,
+    /// Number of those for which this line stands.
+    #[serde(skip_serializing_if = "is_one")]
+    pub count: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
 }
 
 /// The settings that determine the topics.
@@ -66,6 +72,20 @@ pub(crate) fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
         }
         ShardInput::Subfields(subfields) => ask(context, subfields),
     }
+}
+
+/// Returns the requests of a shard that have no reply yet, as far as they are known.
+pub(crate) fn open_requests(
+    workspace: &crate::pipeline::Workspace,
+    shard: usize,
+    kept: &crate::pipeline::KeptReplies,
+) -> Result<Vec<ChatRequest>> {
+    let ShardInput::Subfields(subfields) = workspace.input().of_shard(shard) else { return Ok(Vec::new()) };
+    let (config, endpoint) = (&workspace.config().topics, workspace.config().endpoint()?);
+    let reply_to = |request: &ChatRequest| Ok(kept.get(&key_of(endpoint, request)?).cloned());
+    let next = |group: &&[Subfield]| Ok(Conversation::follow(config, group, &reply_to)?.next);
+    let all: Vec<Option<ChatRequest>> = prompt::groups(config, subfields).iter().map(next).collect::<Result<_>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// Asks the language model.
@@ -115,6 +135,7 @@ fn ask(context: &ShardContext<'_>, subfields: &[Subfield]) -> Result<DoneMarker>
                 item: item.clone(),
                 reason: reason.to_string(),
                 detail: detail.to_string(),
+                count: 1,
             };
             rejected.extend(found.rejected.iter().map(|(text, reason)| reject(reason, text)));
             let mut kept = 0;
@@ -200,7 +221,7 @@ pub(crate) fn finish<T: Serialize>(
         }
         Ok(())
     })?;
-    rejected.iter().for_each(|rejection| marker.reject(&rejection.reason));
+    rejected.iter().for_each(|rejection| marker.reject(&rejection.reason, rejection.count));
     let directory = context.workspace.stage_directory(stage);
     for ending in [".jsonl", ".rejected.jsonl"] {
         marker.add_file(&directory, &(shard_name(shard) + ending))?;

@@ -184,8 +184,9 @@ mod tests {
         let two = parse(r#"{"Biology": {"Botany": ["Moss"]}}"#, &["Botany", "Zoology"]);
         assert!(two[0].is_some() && two[1].is_none());
         let odd = parse(&format!(r#"["", 3, "{}", "12", "x"]"#, "y".repeat(121)), &["a"]).remove(0).unwrap();
-        assert_eq!(odd.rejected.iter().map(|r| r.1).collect::<Vec<_>>(), [
-            "empty", "empty", "too long", "no letters", "too short"
-        ]);
+        assert_eq!(
+            odd.rejected.iter().map(|r| r.1).collect::<Vec<_>>(),
+            ["empty", "empty", "too long", "no letters", "too short"]
+        );
     }
 }

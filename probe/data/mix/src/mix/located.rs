@@ -29,12 +29,12 @@ pub fn parse_error(error: &toml::de::Error, toml: &str, file: &str) -> Error {
             let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
             match nearest(wrong, known.iter().copied()).first() {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "remove the key: `burgess study --keys mix` lists all keys".into(),
+                None => "remove the key: experiments/KEYS.md lists all keys".into(),
             }
         }
-        None => "correct the line: KEYS.md lists the keys with their types".into(),
+        None => "correct the line: experiments/KEYS.md lists the keys with their types".into(),
     };
-    Error::usage(format!("{place}: {message}")).hint(hint.replace("`burgess study --keys mix`", "KEYS.md"))
+    Error::usage(format!("{place}: {message}")).hint(hint)
 }
 
 /// Adds file and line to a wrong value.

@@ -183,12 +183,17 @@ impl Mix {
             .map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())).hint("save it as UTF-8"))?;
         let mut mix = Self::read(text.strip_prefix('\u{feff}').unwrap_or(&text), &path.display().to_string())?;
         if let Some(dir) = path.parent() {
-            mix.pools = mix.pools.into_iter().map(|pool| pool.below(dir)).collect();
-            for benchmark in mix.filters.leaks.iter_mut().flat_map(|leaks| leaks.benchmarks.values_mut()) {
-                *benchmark = dir.join(&*benchmark);
-            }
+            mix.resolve_paths(dir);
         }
         Ok(mix)
+    }
+
+    /// Joins relative paths to a directory.
+    pub fn resolve_paths(&mut self, dir: &Path) {
+        self.pools = std::mem::take(&mut self.pools).into_iter().map(|pool| pool.below(dir)).collect();
+        for benchmark in self.filters.leaks.iter_mut().flat_map(|leaks| leaks.benchmarks.values_mut()) {
+            *benchmark = dir.join(&*benchmark);
+        }
     }
 
     /// Returns a built-in mix by its name.

@@ -180,7 +180,11 @@ impl MixPlan {
         manifest.outputs = outputs;
         manifest.counts = counts;
         manifest.images = self.image_directories();
-        let toml = toml::to_string(&self.mix).map_err(|e| Error::failed(format!("writing mix.toml: {e}")))?;
+        // Its paths are absolute: the file lies in another directory than the one in which they were stated.
+        let here = std::env::current_dir().context("finding the working directory")?;
+        let mut rules = self.mix.clone();
+        rules.resolve_paths(&here);
+        let toml = toml::to_string(&rules).map_err(|e| Error::failed(format!("writing mix.toml: {e}")))?;
         atomic::write(&out.join("mix.toml"), toml.as_bytes())?;
         atomic::write_json(&out.join(MANIFEST), &manifest)?;
         remove_work(out)?;
