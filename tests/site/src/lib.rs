@@ -27,4 +27,4 @@ mod wiki;
 pub use chat::{ChatFault, ChatOptions, ChatRequest, ChatSite};
 pub use fault::{Fault, FaultPlan};
 pub use http::RequestRecord;
-pub use wiki::{Hostile, Robots, WikiOptions, WikiSite};
+pub use wiki::{Hostile, Robots, WikiOptions, WikiSection, WikiSite};

@@ -2,7 +2,7 @@
 //!
 //! The stages read and write JSON lines, so that one can look at what lies between them:
 //!
-//! - [`config`]: `engine.toml`; [`pipeline`]: stages over shards in a workspace;
+//! - [`config`]: `engine.toml`; [`init`]: a new workspace; [`pipeline`]: stages over shards in a workspace;
 //! - [`topics`], [`qa`], [`pack`]: the stages of language models, and training data;
 //! - [`llm`]: a client of OpenAI-compatible endpoints;
 //! - [`fetch`]: polite HTTP with a disk cache;
@@ -17,6 +17,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod certificates;
+mod collect;
 pub mod config;
 pub mod fetch;
 pub mod fold;

@@ -29,6 +29,8 @@ struct Given {
     caption: String,
     /// Sentences of the text.
     sentences: Vec<String>,
+    /// Number of questions, if the request says it.
+    count: Option<u64>,
     seed: u64,
 }
 
@@ -45,6 +47,13 @@ pub fn good(body: &Value, options: &ChatOptions) -> String {
     }
     if all.contains("topic") && !all.contains("caption") {
         return topics_object(body, options).to_string();
+    }
+    if all.contains("\"pairs\"") {
+        // The form stands in the text alone. The kinds are the lines of a list.
+        let kinds = question(body).lines().filter_map(|line| line.strip_prefix("- ")?.split_once(':')).map(|(kind, _)| {
+            json!({"kind": kind, "question": asked(&given), "answer": answered(&given), "evidence": sentence(&given)})
+        }).collect::<Vec<_>>();
+        return json!({"pairs": kinds}).to_string();
     }
     json!({"question": asked(&given), "answer": answered(&given)}).to_string()
 }
@@ -78,10 +87,11 @@ fn given(question: &str, seed: u64) -> Given {
     if let Some(value) = &value {
         collect(value, &mut caption, &mut text);
     }
-    let mut open = None;
+    let (mut open, mut count) = (None, None);
     for line in question.lines() {
         let (name, rest) = line.split_once(':').unwrap_or(("", line));
         match name.trim().trim_matches('*').to_lowercase().as_str() {
+            "number of questions" => count = rest.trim().parse().ok(),
             "caption" => {
                 caption = rest.trim().into();
                 open = None;
@@ -101,7 +111,7 @@ fn given(question: &str, seed: u64) -> Given {
         text = question.lines().max_by_key(|line| line.len()).unwrap_or_default().into();
     }
     let sentences = text.split_inclusive(". ").map(|s| s.trim().to_string()).filter(|s| s.len() > 20).collect();
-    Given { caption, sentences, seed: random::hash(seed, question.as_bytes()) }
+    Given { caption, sentences, count, seed: random::hash(seed, question.as_bytes()) }
 }
 
 fn collect(value: &Value, caption: &mut String, text: &mut String) {
@@ -152,7 +162,9 @@ fn filled(schema: &Value, name: &str, given: &Given, body: &Value, options: &Cha
             json!(topics(body, options).into_iter().flat_map(|(_, topics)| topics).collect::<Vec<_>>())
         }
         "array" => {
-            let count = schema["minItems"].as_u64().unwrap_or(1).clamp(1, 100);
+            // "Number of questions: 3"
+            let wanted = given.count.unwrap_or_else(|| schema["minItems"].as_u64().unwrap_or(1));
+            let count = wanted.clamp(1, 100);
             (0..count).map(|_| filled(&schema["items"], name, given, body, options)).collect()
         }
         "string" => json!(match lower.as_str() {
@@ -183,14 +195,16 @@ fn topics_object(body: &Value, options: &ChatOptions) -> Value {
     Value::Object(topics(body, options).into_iter().map(|(name, topics)| (name, json!(topics))).collect::<Map<_, _>>())
 }
 
-/// The subfields of a question with their topics: known ones that it names, else those of its line `Field: a, b`.
+/// The subfields of a question with their topics: known ones that it names, else those of its line `Subfield: a`, or
+/// `Field: a, b`.
 fn topics(body: &Value, options: &ChatOptions) -> Vec<(String, Vec<String>)> {
     let question = question(body);
     let known: Vec<_> = options.topics.iter().filter(|(name, _)| question.contains(name.as_str())).collect();
     if !known.is_empty() {
         return known.into_iter().map(|(name, topics)| (name.clone(), topics.clone())).collect();
     }
-    let line = question.lines().find(|line| line.contains(": ")).unwrap_or(&question);
+    let line = question.lines().find(|line| line.starts_with("Subfield: "));
+    let line = line.or_else(|| question.lines().find(|line| line.contains(": "))).unwrap_or(&question);
     let (_, names) = line.split_once(": ").unwrap_or(("", line));
     let named = names.split(',').map(str::trim).filter(|name| !name.is_empty());
     named.map(|name| (name.to_string(), (1..=20).map(|n| format!("{name} {n}")).collect())).collect()

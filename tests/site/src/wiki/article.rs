@@ -46,6 +46,16 @@ pub struct ArticleSection {
     pub extra: Option<String>,
 }
 
+impl ArticleSection {
+    /// The two paragraphs in which the text is shown; the second may be empty.
+    pub fn paragraphs(&self) -> (&str, &str) {
+        let middle = self.text.len() / 2;
+        let cut = self.text[..middle].rfind(". ").map_or(self.text.len(), |at| at + 1);
+        let (first, second) = self.text.split_at(cut);
+        (first, second.trim())
+    }
+}
+
 /// An article.
 #[derive(Debug, Clone)]
 pub struct Article {

@@ -107,9 +107,7 @@ fn paragraphs(html: &mut String, section: &ArticleSection) {
     if section.text.is_empty() {
         return;
     }
-    let middle = section.text.len() / 2;
-    let cut = section.text[..middle].rfind(". ").map_or(section.text.len(), |at| at + 1);
-    let (first, second) = section.text.split_at(cut);
+    let (first, second) = section.paragraphs();
     let words = escaped(first);
     // The first long word is a link, as half of the words of a wiki are.
     let link = words.split(' ').find(|w| w.len() > 7 && w.chars().all(char::is_alphabetic));
@@ -126,8 +124,8 @@ fn paragraphs(html: &mut String, section: &ArticleSection) {
              <tr><td>First</td><td>20–24</td></tr></tbody></table>\n",
         );
     }
-    if !second.trim().is_empty() {
-        html.push_str(&format!("<p>{}\n</p>\n", escaped(second.trim())));
+    if !second.is_empty() {
+        html.push_str(&format!("<p>{}\n</p>\n", escaped(second)));
     }
 }
 

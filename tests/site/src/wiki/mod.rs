@@ -85,6 +85,19 @@ struct Wiki {
     secret: OnceLock<String>,
 }
 
+/// What a section of an article says, for comparison with what a reader makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WikiSection {
+    /// Heading; empty for the lead section.
+    pub title: String,
+    /// Level of the heading; 0 for the lead section.
+    pub level: usize,
+    /// Paragraphs, separated by a line feed; empty for a list of references or links.
+    pub text: String,
+    /// File names and captions of the images outside of tables, in the order of the source.
+    pub figures: Vec<(String, String)>,
+}
+
 /// A running wiki.
 ///
 /// | address | is |
@@ -202,6 +215,24 @@ impl WikiSite {
     /// Titles of the articles.
     pub fn titles(&self) -> Vec<String> {
         self.wiki.articles.iter().map(|article| article.title.clone()).collect()
+    }
+
+    /// The sections of an article as they were written; empty if there is no article of this title.
+    pub fn sections(&self, title: &str) -> Vec<WikiSection> {
+        let sections = self.wiki.article(title).map_or(&[][..], |article| &article.sections);
+        let section = |section: &article::ArticleSection| {
+            let (first, second) = section.paragraphs();
+            let text = if second.is_empty() { first.to_string() } else { format!("{first}\n{second}") };
+            let figures = section.figures.iter().filter(|figure| figure.style != article::FigureStyle::Infobox);
+            let figures = figures.map(|figure| (figure.file.clone(), figure.caption.clone())).collect();
+            WikiSection { title: section.title.clone(), level: section.level, text, figures }
+        };
+        sections.iter().map(section).collect()
+    }
+
+    /// The content of a hostile page, which need not be UTF-8.
+    pub fn hostile_page(&self, page: Hostile) -> Vec<u8> {
+        page.html(self.wiki.uploads(), self.wiki.secret())
     }
 
     /// Bytes of an image file, such as `Lamp room.png`.

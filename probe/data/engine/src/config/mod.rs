@@ -3,15 +3,19 @@
 mod budget;
 mod located;
 mod pack;
+mod pages;
 mod qa;
 mod topics;
 
 pub use budget::{Budget, thousands};
 pub(crate) use located::parse as parse_toml;
 pub use pack::{PackConfig, PackFormat};
+pub use pages::PagesConfig;
 pub use qa::{QaConfig, QaPrompt, QuestionKind};
 pub use topics::{TopicPrompt, TopicsConfig};
 
+use crate::fetch::FetchPolicy;
+use crate::images::ImagesOptions;
 use crate::llm::Endpoint;
 use burgess_base::{Context, Error, Result};
 use schemars::JsonSchema;
@@ -33,6 +37,12 @@ pub struct EngineConfig {
     pub budget: Budget,
     /// Where topics come from.
     pub topics: TopicsConfig,
+    /// Where pages come from, and what is read of them.
+    pub pages: PagesConfig,
+    /// How pages and images are fetched.
+    pub fetch: FetchPolicy,
+    /// Which images are kept.
+    pub images: ImagesOptions,
     /// How questions and answers are written, and which are kept.
     pub qa: QaConfig,
     /// The form of the training data.
@@ -56,7 +66,14 @@ impl EngineConfig {
             })?;
         }
         config.budget.check().map_err(|e| at("budget", e))?;
-        config.topics.check().map_err(|e| at("topics", e))?;
+        config.topics.check(config.pages.needs_no_topics()).map_err(|e| at("topics", e))?;
+        config.pages.check().map_err(|e| at("pages", e))?;
+        let named = |table: &'static str, e: Error| {
+            let key = e.to_string().split('`').nth(1).unwrap_or_default().to_string();
+            located::at(e, toml, file, &[table, &key])
+        };
+        config.fetch.check().map_err(|e| named("fetch", e))?;
+        config.images.check().map_err(|e| named("images", e))?;
         config.qa.check().map_err(|e| at("qa", e))?;
         config.pack.check().map_err(|e| at("pack", e))?;
         Ok(config)

@@ -157,6 +157,11 @@ impl ImageStage {
         &self.report
     }
 
+    /// Takes the counts since the last call.
+    pub fn take_report(&mut self) -> ImagesReport {
+        std::mem::take(&mut self.report)
+    }
+
     /// Enters the images of pages that an earlier, interrupted run finished, so that what repeats them is left out.
     ///
     /// # Errors

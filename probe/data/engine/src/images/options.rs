@@ -4,7 +4,7 @@ use burgess_base::{Error, Result};
 use burgess_leaks::NamedDataset;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Limits and comparisons of the stage `images`. Every key is optional in TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,19 @@ impl Default for ImagesOptions {
 }
 
 impl ImagesOptions {
+    /// Returns the options with relative paths joined to `dir`, the directory of the file that states them.
+    #[must_use]
+    pub fn below(mut self, dir: &Path) -> Self {
+        self.known.iter_mut().for_each(|file| *file = dir.join(&*file));
+        self.folder = self.folder.map(|folder| dir.join(folder));
+        for benchmark in &mut self.benchmarks {
+            if let Some((name, path)) = benchmark.split_once('=') {
+                *benchmark = format!("{name}={}", dir.join(path).display());
+            }
+        }
+        self
+    }
+
     /// Checks the options.
     ///
     /// # Errors

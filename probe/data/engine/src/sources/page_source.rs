@@ -10,7 +10,7 @@ use burgess_base::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The part of a source that one shard reads.
@@ -105,6 +105,21 @@ fn default_pages() -> usize {
 }
 
 impl SourceConfig {
+    /// Returns the source with relative paths joined to `dir`, the directory of the file that states them.
+    #[must_use]
+    pub fn below(&self, dir: &Path) -> Self {
+        let mut source = self.clone();
+        match &mut source {
+            Self::Mediawiki { .. } => {}
+            Self::HtmlFolder { folder, .. } => *folder = dir.join(&*folder),
+            Self::WikiDump { files, .. }
+            | Self::Structured { files }
+            | Self::Warc { files }
+            | Self::Wikiweb2m { files } => files.iter_mut().for_each(|file| *file = dir.join(&*file)),
+        }
+        source
+    }
+
     /// Opens the source. `client` asks wikis; sources on this machine need none, except for images of a dump.
     ///
     /// # Errors

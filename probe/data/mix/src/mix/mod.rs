@@ -16,7 +16,7 @@ use crate::select::{Ratios, Threshold};
 use burgess_base::{Context, Error, Result, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// A mix: pools, the sources in them, and the rules by which their entries are chosen.
@@ -178,6 +178,10 @@ impl Mix {
     /// The file cannot be read, or as [`Mix::read`].
     pub fn open(path: &Path) -> Result<Self> {
         let step = || format!("reading {}", path.display());
+        if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return Err(Error::usage(format!("the mix {} does not exist", path.display()))
+                .hint("give the path of a TOML file, or the name of a built-in mix"));
+        }
         let bytes = burgess_base::files::read(path, 16 << 20).with_context(step)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())).hint("save it as UTF-8"))?;
@@ -268,9 +272,17 @@ pub(crate) fn split_name(name: &str) -> (String, Option<String>) {
     }
 }
 
-/// Returns the kind of a source by its name in the catalogues.
-pub(crate) fn built_in_kinds() -> Result<Vec<MixSource>> {
-    catalogue("cambrian-10m")
+/// Returns the kinds of the sources in the catalogues by the keys of their names.
+pub(crate) fn built_in_kinds_by_key() -> Result<HashMap<String, String>> {
+    let mut kinds = HashMap::new();
+    for MixSource { name, kind, from, .. } in catalogue("cambrian-10m")? {
+        if let Some(kind) = kind {
+            for name in std::iter::once(&name).chain(&from).filter(|name| !name.contains(':')) {
+                kinds.insert(source_key(name), kind.clone());
+            }
+        }
+    }
+    Ok(kinds)
 }
 
 #[cfg(test)]

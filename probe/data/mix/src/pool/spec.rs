@@ -151,7 +151,7 @@ impl PoolSpec {
                     }
                 }
             } else {
-                return Err(Error::usage(format!("{stated} does not exist"))
+                return Err(Error::usage(format!("the pool `{stated}` does not exist"))
                     .hint("give a data file, a directory of data files, or a pattern such as jsons/*.jsonl"));
             }
             if found.len() == before {
@@ -257,6 +257,11 @@ pub(super) fn recognise(path: &Path) -> Result<Format> {
     }
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = head.as_slice() {
         return Err(Error::failed("the file is UTF-16, expected UTF-8").hint("convert the file to UTF-8 with iconv"));
+    }
+    if head.starts_with(b"version https://git-lfs") {
+        return Err(
+            Error::failed("the file is a Git LFS pointer, not the data").hint("fetch the data with `git lfs pull`")
+        );
     }
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     match text.iter().find(|b| !b.is_ascii_whitespace()) {

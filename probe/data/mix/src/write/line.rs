@@ -11,6 +11,7 @@ use crate::system_prompts::{Applied, SystemPrompts};
 use burgess_base::{Error, Result};
 use memchr::memmem;
 use serde_json::Value;
+use std::ops::Range;
 
 /// Makes the lines of entries.
 pub struct LineMaker<'a> {
@@ -77,8 +78,12 @@ impl LineMaker<'_> {
 
     fn line(&self, entry: &Entry<'_>, by_path: bool, sample: &mut Sample) -> Result<()> {
         let turns = self.prompted(entry, sample);
-        if !by_path {
-            let names: Vec<String> = (0..entry.images.len()).map(|at| placeholder(&self.plan.key, at)).collect();
+        if !by_path || !is_llava(entry.raw) {
+            let name = |(at, image): (usize, &ImageRef<'_>)| match image {
+                ImageRef::Path(path) if by_path => (*path).to_string(),
+                ImageRef::Path(_) | ImageRef::Cell { .. } | ImageRef::Member { .. } => placeholder(&self.plan.key, at),
+            };
+            let names: Vec<String> = entry.images.iter().enumerate().map(|(at, image)| name((at, image))).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             return write_turns(entry, &names, turns.as_deref(), &mut sample.line);
         }
@@ -166,6 +171,17 @@ fn edited(entry: &Entry<'_>, texts: &[String]) -> Result<Option<Vec<u8>>> {
     Ok(Some(serde_json::to_vec(&value)?))
 }
 
+/// Returns whether an entry's own JSON is in LLaVA's format, with a list of turns under `conversations`: entries in other
+/// formats are written anew, so that the output has one format.
+fn is_llava(raw: &[u8]) -> bool {
+    let key = b"\"conversations\"";
+    memmem::find_iter(raw, key).any(|at| {
+        let after = raw.get(at + key.len()..).unwrap_or_default().trim_ascii_start();
+        let list = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start).and_then(|rest| rest.strip_prefix(b"["));
+        list.is_some_and(|list| list.trim_ascii_start().starts_with(b"{"))
+    })
+}
+
 /// Copies an entry's JSON to one line. Line feeds can stand only between its parts: inside a text they are escaped.
 fn copy(raw: &[u8], line: &mut Vec<u8>) {
     line.extend_from_slice(raw.trim_ascii());
@@ -174,24 +190,72 @@ fn copy(raw: &[u8], line: &mut Vec<u8>) {
     }
 }
 
-/// Adds the source to a line that states none; returns whether it did.
+/// Adds the source to a line that states none; returns whether it did. A `source` that is null or empty states none, and
+/// is replaced.
 fn add_source(source: &str, line: &mut Vec<u8>) -> bool {
-    if source.is_empty() || has_source(line) {
+    if source.is_empty() {
         return false;
     }
-    let Some(rest) = line.strip_prefix(b"{") else { return false };
     let name = Value::String(source.to_string()).to_string();
-    let comma = if rest.trim_ascii_start().starts_with(b"}") { "" } else { ", " };
-    *line = [format!("{{\"source\": {name}{comma}").as_bytes(), rest.trim_ascii_start()].concat();
-    true
+    match own_source(line) {
+        Some(value) => {
+            let stated = line.get(value.clone()).unwrap_or_default();
+            let is_none = matches!(stated, b"null" | b"\"\"");
+            if is_none {
+                line.splice(value, name.into_bytes());
+            }
+            is_none
+        }
+        None => {
+            let Some(rest) = line.strip_prefix(b"{") else { return false };
+            let comma = if rest.trim_ascii_start().starts_with(b"}") { "" } else { ", " };
+            *line = [format!("{{\"source\": {name}{comma}").as_bytes(), rest.trim_ascii_start()].concat();
+            true
+        }
+    }
 }
 
-/// Returns whether a JSON object has a key `source`. A text cannot contain it, because its quotes are escaped there.
-fn has_source(line: &[u8]) -> bool {
-    memmem::find_iter(line, b"\"source\"").any(|at| {
-        let after = line.get(at + 8..).unwrap_or_default().trim_ascii_start();
-        after.starts_with(b":")
-    })
+/// Returns the range of the value of the object's own key `source`, as far as it is a text without escapes or a word.
+/// Inner objects have the key too; a text cannot contain it, because its quotes are escaped there.
+fn own_source(line: &[u8]) -> Option<Range<usize>> {
+    let (mut depth, mut at) = (0usize, 0usize);
+    while let Some(found) = line.get(at..)?.iter().position(|b| matches!(b, b'"' | b'{' | b'}' | b'[' | b']')) {
+        let start = at + found;
+        at = start + 1;
+        match line.get(start)? {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {
+                let end = text_end(line, start)?;
+                at = end;
+                let after = line.get(end..)?;
+                let gap = after.len() - after.trim_ascii_start().len();
+                if depth == 1 && line.get(start..end)? == b"\"source\"" && after.get(gap) == Some(&b':') {
+                    let begin = end + gap + 1;
+                    let rest = line.get(begin..)?;
+                    let begin = begin + rest.len() - rest.trim_ascii_start().len();
+                    let end = match line.get(begin)? {
+                        b'"' => text_end(line, begin)?,
+                        _ => begin + line.get(begin..)?.iter().position(|b| !b.is_ascii_alphanumeric())?,
+                    };
+                    return Some(begin..end);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Returns the index after the closing quote of the text that begins at `start`.
+fn text_end(line: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', line.get(at..)?)?;
+        match line.get(at)? {
+            b'"' => return Some(at + 1),
+            _ => at += 2,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +276,26 @@ mod tests {
         // In a text, and as a value.
         let text = r#"{"value": "say \"source\": x", "id": "source"}"#;
         assert!(added(text).0);
+        // The key of an inner object is another one.
+        let inner = r#"{"meta": {"source": "web"}, "say": ["source", {"source": 1}], "id": 1}"#;
+        assert_eq!(added(inner).1, format!(r#"{{"source": "my \"source\"", {}"#, &inner[1..]));
+        // Nothing is stated: the reader takes the pool's source, which a later reader does not know.
+        for none in ["null", "\"\""] {
+            let line = format!(r#"{{"id": "a\\", "source" : {none} , "x": 1}}"#);
+            assert_eq!(added(&line), (true, r#"{"id": "a\\", "source" : "my \"source\"" , "x": 1}"#.into()));
+        }
+    }
+
+    #[test]
+    fn the_format_is_recognised_by_the_list_of_turns() {
+        for (raw, llava) in [
+            (r#"{"id": 1, "conversations" : [ {"from": "human", "value": "a"}]}"#, true),
+            (r#"{"conversations": {"from": ["human"], "value": ["a"]}}"#, false),
+            (r#"{"messages": [{"role": "user", "content": "a"}]}"#, false),
+            (r#"{"texts": [{"user": "say \"conversations\": [{", "assistant": "b"}]}"#, false),
+        ] {
+            assert_eq!(is_llava(raw.as_bytes()), llava, "{raw}");
+        }
     }
 
     #[test]
