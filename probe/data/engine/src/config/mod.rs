@@ -134,7 +134,10 @@ mod tests {
             ("[topics]\n", &["e.toml:1: `[topics]`", "neither `fields` nor `file`"]),
             ("[topics]\nfile = \"t\"\n[budget]\nmax_cost = 1\n", &["e.toml:4", "prices are 0"]),
             ("[endpoint]\nurl = \"http://h/v1\"\nmodel = \"m\"\ntemperature = 3.0\n", &["e.toml:4", "between 0 and 2"]),
-            ("[endpoint]\nurl = \"http://h/v1\"\nmodel = \"m\"\nkey = \"sk-1\"\n", &["e.toml:4", "unknown field `key`"]),
+            (
+                "[endpoint]\nurl = \"http://h/v1\"\nmodel = \"m\"\nkey = \"sk-1\"\n",
+                &["e.toml:4", "unknown field `key`"],
+            ),
             ("[topics]\nfile = \"t\"\n[pack]\nname = \"a b\"\n", &["e.toml:4", "`name` is `a b`"]),
             ("[topics]\nfile = \"t\"\n[fetch]\ntries = 0\n", &["e.toml:4", "`tries` is 0"]),
             ("[topics]\nfile = \"t\"\n[images]\nmin_side = 0\n", &["e.toml:4", "`min_side` is 0"]),
