@@ -32,25 +32,47 @@ fn is_lazy(element: ElementRef<'_>) -> bool {
     element.value().classes().any(|class| class == "lazy-image-placeholder")
 }
 
-/// Returns the figures of such an element.
-pub(super) fn of(element: ElementRef<'_>, base: Option<&Url>, options: &ReadOptions) -> Vec<Figure> {
+/// Returns the figures of such an element. `unusable` counts images whose address cannot be fetched.
+pub(super) fn of(
+    element: ElementRef<'_>,
+    base: Option<&Url>,
+    options: &ReadOptions,
+    unusable: &mut usize,
+) -> Vec<Figure> {
     let reader = FigureReader { base, options };
-    let name = element.value().name();
-    if matches!(name, "img" | "picture" | "span" | "noscript") {
-        return reader.image(element).filter(|_| !is_icon(element)).into_iter().collect();
+    let found = reader.all(element);
+    if found.is_empty() && below(element).filter(|inner| is_image(*inner)).any(has_address) && !is_icon(element) {
+        *unusable += 1;
     }
-    // Several images in one frame, each with its own caption or all with one.
-    let parts: Vec<ElementRef<'_>> = below(element).filter(|inner| has_class(*inner, &["tsingle"])).collect();
-    if parts.is_empty() {
-        return reader.figure(element, None).into_iter().collect();
+    found
+}
+
+/// Whether an image states any address.
+fn has_address(image: ElementRef<'_>) -> bool {
+    SOURCES.iter().any(|name| image.value().attr(name).is_some_and(|value| !value.trim().is_empty()))
+}
+
+impl FigureReader<'_> {
+    /// Returns the figures of an element.
+    fn all(&self, element: ElementRef<'_>) -> Vec<Figure> {
+        let (reader, options) = (self, self.options);
+        let name = element.value().name();
+        if matches!(name, "img" | "picture" | "span" | "noscript") {
+            return reader.image(element).filter(|_| !is_icon(element)).into_iter().collect();
+        }
+        // Several images in one frame, each with its own caption or all with one.
+        let parts: Vec<ElementRef<'_>> = below(element).filter(|inner| has_class(*inner, &["tsingle"])).collect();
+        if parts.is_empty() {
+            return reader.figure(element, None).into_iter().collect();
+        }
+        let shared = below(element)
+            .find(|inner| {
+                has_class(*inner, &["thumbcaption", "thumbcaption-row"]) && !parts.iter().any(|p| holds(*p, *inner))
+            })
+            .map(|caption| text::of(caption, options))
+            .filter(|caption| !caption.is_empty());
+        parts.into_iter().filter_map(|part| reader.figure(part, shared.clone())).collect()
     }
-    let shared = below(element)
-        .find(|inner| {
-            has_class(*inner, &["thumbcaption", "thumbcaption-row"]) && !parts.iter().any(|p| holds(*p, *inner))
-        })
-        .map(|caption| text::of(caption, options))
-        .filter(|caption| !caption.is_empty());
-    parts.into_iter().filter_map(|part| reader.figure(part, shared.clone())).collect()
 }
 
 struct FigureReader<'a> {

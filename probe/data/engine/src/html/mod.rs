@@ -36,6 +36,8 @@ pub struct HtmlPage {
     pub canonical: Option<String>,
     /// The sections with text or figures.
     pub sections: Vec<Section>,
+    /// Number of images that are left out because their address cannot be fetched, such as `data:`.
+    pub unusable_images: usize,
 }
 
 /// Reads a page. `url` is its address, from which relative addresses are resolved.
@@ -68,7 +70,8 @@ pub fn read(html: &str, url: &str, options: &ReadOptions) -> Result<HtmlPage> {
         }
     }
     let mut outline = Outline::new(*options);
-    let heading = walk::walk(walk::content(&parsed), base.as_ref(), options, &mut outline);
+    let (heading, unusable) = walk::walk(walk::content(&parsed), base.as_ref(), options, &mut outline);
+    page.unusable_images = unusable;
     if let Some(title) = heading.or_else(|| walk::first_heading(&parsed, options)) {
         page.title = title;
     }

@@ -169,6 +169,7 @@ fn pages_of_other_sites_are_read() {
     let page = read(include_str!("fixtures/web.html"), "https://lexikon.test/b?id=1", &ReadOptions::default()).unwrap();
     assert_eq!((page.title.as_str(), page.language.as_deref()), ("Brücken", Some("de")));
     assert_eq!(page.canonical.as_deref(), Some("https://lexikon.test/bruecken"));
+    assert_eq!(page.unusable_images, 1, "an image inside the page");
     let licence = page.licence.unwrap();
     assert_eq!(licence.url.as_deref(), Some("https://creativecommons.org/licenses/by/4.0/"));
     let [lead, arches, deep, open] = page.sections.as_slice() else { panic!("{:#?}", page.sections) };

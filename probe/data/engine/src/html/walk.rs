@@ -88,18 +88,19 @@ pub(super) fn first_heading(html: &Html, options: &ReadOptions) -> Option<String
     title.into_iter().find(|title| !title.is_empty())
 }
 
-/// Walks over an element and fills the outline; returns the first heading of level 1 in it.
+/// Walks over an element and fills the outline; returns the first heading of level 1 in it, and the number of images
+/// whose address cannot be fetched.
 pub(super) fn walk(
     root: Option<ElementRef<'_>>,
     base: Option<&Url>,
     options: &ReadOptions,
     outline: &mut Outline,
-) -> Option<String> {
-    let mut walker = Walker { base, options, outline, title: None };
+) -> (Option<String>, usize) {
+    let mut walker = Walker { base, options, outline, title: None, unusable: 0 };
     if let Some(root) = root {
         walker.children(root);
     }
-    walker.title
+    (walker.title, walker.unusable)
 }
 
 struct Walker<'a> {
@@ -107,6 +108,7 @@ struct Walker<'a> {
     options: &'a ReadOptions,
     outline: &'a mut Outline,
     title: Option<String>,
+    unusable: usize,
 }
 
 impl Walker<'_> {
@@ -119,7 +121,7 @@ impl Walker<'_> {
 
     fn element(&mut self, element: ElementRef<'_>) {
         if figures::are_in(element) {
-            for figure in figures::of(element, self.base, self.options) {
+            for figure in figures::of(element, self.base, self.options, &mut self.unusable) {
                 self.outline.figure(figure);
             }
             return;

@@ -16,7 +16,7 @@ const MAX_NODES: u32 = 300_000;
 /// Largest width and height in pixels to which a drawing is drawn.
 const MAX_SIDE: f32 = 2048.0;
 /// Time limit for drawing.
-const MAX_TIME: Duration = Duration::from_secs(20);
+const MAX_TIME: Duration = Duration::from_secs(8);
 /// Stack of the thread that draws: the library follows nested groups by recursion.
 const STACK: usize = 64 << 20;
 

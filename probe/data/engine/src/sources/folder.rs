@@ -54,7 +54,7 @@ impl PageSource for HtmlFolder {
             }
             let place = path.display().to_string();
             match files::read(&path, MAX_PAGE) {
-                Ok(bytes) => match self.page(&path, &bytes, base.as_ref()) {
+                Ok(bytes) => match self.page(&path, &bytes, base.as_ref(), reading.skips) {
                     Ok(page) => reading.page(page)?,
                     Err(e) => reading.skips.add("the page cannot be read", format!("{place}: {e}")),
                 },
@@ -76,19 +76,25 @@ impl HtmlFolder {
         })
     }
 
-    fn page(&self, path: &Path, bytes: &[u8], base: Option<&Url>) -> Result<Page> {
+    fn page(&self, path: &Path, bytes: &[u8], base: Option<&Url>, skips: &mut Skips) -> Result<Page> {
         let below = path.strip_prefix(&self.folder).unwrap_or(path);
         let relative = below.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
         let url = match base {
             Some(base) => base.join(&relative).map_or_else(|_| relative.clone(), String::from),
             None => relative.clone(),
         };
-        read_page(bytes, None, &url, &self.options)
+        read_page(bytes, None, &url, &self.options, skips)
     }
 }
 
 /// Reads a page from its bytes. One without an address keeps its path, and gets the address that it states.
-pub(super) fn read_page(bytes: &[u8], content_type: Option<&str>, url: &str, options: &ReadOptions) -> Result<Page> {
+pub(super) fn read_page(
+    bytes: &[u8],
+    content_type: Option<&str>,
+    url: &str,
+    options: &ReadOptions,
+    skips: &mut Skips,
+) -> Result<Page> {
     let text = html::decode(bytes, content_type);
     let mut read = html::read(&text, url, options)?;
     if Url::parse(url).is_err()
@@ -97,6 +103,9 @@ pub(super) fn read_page(bytes: &[u8], content_type: Option<&str>, url: &str, opt
         // Relative addresses are those of the page at its own address.
         read = html::read(&text, &canonical, options)?;
         read.canonical = Some(canonical);
+    }
+    for _ in 0..read.unusable_images {
+        skips.add(super::NO_ADDRESS, url);
     }
     let url = match Url::parse(url) {
         Ok(_) => url.to_string(),

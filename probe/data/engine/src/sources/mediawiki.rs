@@ -11,6 +11,7 @@ use crate::skips::Skips;
 use burgess_base::{Error, Result, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use url::Url;
 
@@ -20,7 +21,7 @@ const TITLES: usize = 50;
 const TITLES_LENGTH: usize = 5000;
 /// Number of times that an answer is continued.
 const CONTINUED: usize = 20;
-/// Number of requests in a row that fail for reasons that may pass, after which the work stops.
+/// Number of pages in a row that fail for reasons that may pass, after which the work stops.
 const GIVE_UP: usize = 8;
 /// Codes of errors after which the request is repeated.
 const BUSY: [&str; 4] = ["maxlag", "ratelimited", "readonly", "internal_api_error_DBConnectionError"];
@@ -32,6 +33,8 @@ pub struct MediaWiki {
     pages_per_topic: usize,
     options: ReadOptions,
     site: OnceLock<SiteInfo>,
+    /// Pages in a row that failed for reasons that may pass.
+    failing: AtomicUsize,
 }
 
 /// What a wiki states about itself.
@@ -49,21 +52,29 @@ impl MediaWiki {
     /// # Errors
     /// The address is wrong.
     pub fn new(client: Arc<Client>, api: &str, pages_per_topic: usize, options: ReadOptions) -> Result<Self> {
-        Ok(Self { api: Api::new(client, api)?, pages_per_topic, options, site: OnceLock::new() })
+        Ok(Self {
+            api: Api::new(client, api)?,
+            pages_per_topic,
+            options,
+            site: OnceLock::new(),
+            failing: AtomicUsize::new(0),
+        })
     }
 
     /// Finds and reads the pages of one topic, best first.
     ///
     /// # Errors
-    /// A request fails for a reason that stops the work. Others are counted, and returned as the number of failures
-    /// that may pass.
-    pub fn topic(&self, topic: &Topic, skips: &mut Skips) -> Result<(Vec<Page>, usize)> {
-        let mut failing = 0;
+    /// The search fails for a reason that may pass: without it the topic would count as finished. A page that fails is
+    /// counted, up to 8 in a row.
+    pub fn topic(&self, topic: &Topic, skips: &mut Skips) -> Result<Vec<Page>> {
         let titles = match self.search(&topic.topic) {
             Ok(titles) => titles,
+            Err(ApiError::Fetch(failure)) if failure.reason.is_transient() => {
+                return Err(Error::from(failure).context(format!("searching for `{}`", topic.topic)));
+            }
             Err(e) => {
-                failing += usize::from(e.count(&format!("search for `{}`", topic.topic), skips)?);
-                return Ok((Vec::new(), failing));
+                e.count(&format!("search for `{}`", topic.topic), skips)?;
+                return Ok(Vec::new());
             }
         };
         if titles.is_empty() {
@@ -75,13 +86,22 @@ impl MediaWiki {
                 // Two titles may lead to one page.
                 Ok(page) if pages.iter().any(|other| other.url == page.url) => {}
                 Ok(mut page) => {
+                    self.failing.store(0, Ordering::Relaxed);
                     enter(&mut page, topic);
                     pages.push(page);
                 }
-                Err(e) => failing += usize::from(e.count(&title, skips)?),
+                Err(e) => {
+                    let passes = e.count(&title, skips)?;
+                    if passes && self.failing.fetch_add(1, Ordering::Relaxed) + 1 >= GIVE_UP {
+                        let why =
+                            format!("{GIVE_UP} pages in a row of {} failed; the last was `{title}`", self.api.url);
+                        return Err(Error::failed(why)
+                            .hint("check the network and the server, then start again: what was received is kept"));
+                    }
+                }
             }
         }
-        Ok((pages, failing))
+        Ok(pages)
     }
 
     /// Returns the titles that a search finds.
@@ -127,6 +147,9 @@ impl MediaWiki {
         let site = self.site()?;
         let url = site.article.replace("$1", &encoded(title));
         let read = html::read(text, &url, &self.options).map_err(|e| ApiError::Odd(e.to_string()))?;
+        for _ in 0..read.unusable_images {
+            skips.add(super::NO_ADDRESS, &url);
+        }
         let mut page = Page {
             url,
             title: title.to_string(),
@@ -182,21 +205,7 @@ impl PageSource for MediaWiki {
     }
 
     fn read(&self, part: &Part<'_>, skips: &mut Skips, each: Each<'_>) -> Result<()> {
-        let mut in_a_row = 0;
-        for topic in part.topics {
-            let (pages, failing) = self.topic(topic, skips)?;
-            in_a_row = if pages.is_empty() && failing > 0 { in_a_row + failing } else { 0 };
-            if in_a_row >= GIVE_UP {
-                let why = format!(
-                    "{in_a_row} requests in a row to {} failed; the last topic was `{}`",
-                    self.api.url, topic.topic
-                );
-                return Err(Error::failed(why)
-                    .hint("check the network and the server, then start again: what was received is kept"));
-            }
-            pages.into_iter().try_for_each(&mut *each)?;
-        }
-        Ok(())
+        part.topics.iter().try_for_each(|topic| self.topic(topic, skips)?.into_iter().try_for_each(&mut *each))
     }
 }
 

@@ -24,6 +24,9 @@ use crate::page::Page;
 use crate::skips::Skips;
 use burgess_base::Result;
 
+/// The reason for images with an address such as `data:`.
+const NO_ADDRESS: &str = "the image has no address that can be fetched";
+
 /// Reads a file of this kind in memory, as a test of its reader does: all pages, and what was left out.
 ///
 /// # Errors

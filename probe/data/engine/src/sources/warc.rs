@@ -43,7 +43,7 @@ impl PageSource for WarcFiles {
                 if !reading.division.is_next() {
                     continue;
                 }
-                match self.page(&record) {
+                match self.page(&record, reading.skips) {
                     Ok(Some(page)) => reading.page(page)?,
                     Ok(None) => {}
                     Err((reason, why)) => {
@@ -163,7 +163,7 @@ type Unread = (&'static str, String);
 
 impl WarcFiles {
     /// Reads the page of a record; `None` if it is no page.
-    fn page(&self, record: &WarcRecord) -> std::result::Result<Option<Page>, Unread> {
+    fn page(&self, record: &WarcRecord, skips: &mut Skips) -> std::result::Result<Option<Page>, Unread> {
         let malformed = |why: String| ("the HTTP answer is malformed", why);
         let (mut content_type, mut body) = (Some(record.content_type.clone()), record.bytes.clone());
         if record.is_http {
@@ -211,7 +211,7 @@ impl WarcFiles {
             return Ok(None);
         }
         let unread = |e: Error| ("the page cannot be read", e.to_string());
-        read_page(&body, content_type.as_deref(), &record.url, &self.options).map(Some).map_err(unread)
+        read_page(&body, content_type.as_deref(), &record.url, &self.options, skips).map(Some).map_err(unread)
     }
 }
 

@@ -116,11 +116,11 @@ fn hostile_pages_end() {
         "\u{1f600}",
         "<math>",
     ] {
-        let open = part.repeat(200_000 / part.len());
+        let open = part.repeat(60_000 / part.len());
         read(&open, &ReadOptions::default());
     }
     for (open, close) in [("[[a|", "]]"), ("{{nowrap|", "}}"), ("[[File:a.jpg|thumb|", "]]"), ("{|\n", "\n|}\n")] {
-        let nested = format!("{}x{}", open.repeat(30_000), close.repeat(30_000));
+        let nested = format!("{}x{}", open.repeat(5_000), close.repeat(5_000));
         read(&nested, &ReadOptions::default());
     }
 }
