@@ -20,7 +20,7 @@
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
 //!     [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper; [`page::mix_page`]: one of a training mix;
 //! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
-//!     [`exchange`]: results in the formats of other tools.
+//!     [`exchange`]: results in the formats of other tools; [`data`]: what is in training data.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -43,6 +43,7 @@ pub mod answers;
 pub mod check;
 mod choices;
 pub mod compare;
+pub mod data;
 pub mod exchange;
 pub mod figure;
 mod formatting;

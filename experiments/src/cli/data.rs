@@ -2,6 +2,7 @@
 //! annotations, and searches training data for test images.
 
 use super::cv_bench::{self, CvBenchArgs};
+use super::data_show::{self, ShowArgs};
 use super::engine::{self, EngineArgs};
 use super::leaks::{self, LeaksArgs};
 use super::mix::{self, MixArgs};
@@ -13,7 +14,7 @@ use burgess_base::{Error, Result};
 use burgess_field::prepare::PreparedField;
 use std::path::PathBuf;
 
-/// Make training sets, prepare the data of a study, make a benchmark, or search training data for test images
+/// Make or show training sets, prepare the data of a study, make a benchmark, or find test images
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -26,6 +27,7 @@ enum What {
     CvBench(CvBenchArgs),
     Leaks(LeaksArgs),
     Mix(Box<MixArgs>),
+    Show(Box<ShowArgs>),
     Engine(EngineArgs),
 }
 
@@ -74,7 +76,7 @@ impl Args {
         match &self.what {
             What::Mix(_) => true,
             What::Engine(args) => args.resumes(),
-            What::Field(_) | What::CvBench(_) | What::Leaks(_) => false,
+            What::Field(_) | What::CvBench(_) | What::Leaks(_) | What::Show(_) => false,
         }
     }
 }
@@ -84,6 +86,7 @@ pub fn run(args: Args) -> Result<()> {
         What::Field(args) => prepare_field(args),
         What::CvBench(args) => cv_bench::run(args),
         What::Leaks(args) => leaks::run(args),
+        What::Show(args) => data_show::run(*args),
         What::Mix(args) => mix::run(*args),
         What::Engine(args) => engine::run(args),
     }

@@ -9,6 +9,7 @@ mod compare;
 mod completions;
 mod cv_bench;
 mod data;
+mod data_show;
 mod doctor;
 mod encode;
 mod encoders;

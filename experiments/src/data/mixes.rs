@@ -12,10 +12,9 @@ use crate::machine::progress::Progress;
 use crate::study::ArmMix;
 use burgess_base::checksums;
 use burgess_base::{Context, Error, Result, atomic, digest};
-use burgess_mix::MixTable;
 use burgess_mix::mix::{Mix, MixSource};
-use burgess_mix::select::{Balance, Item, balance};
-use burgess_mix::system_prompts::Applied;
+use burgess_mix::pool::PoolSpec;
+use burgess_mix::{DATA_FILE, Manifest, MixPlan, MixTable, Step, WriteOptions};
 use burgess_world::dataset::WorldSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,8 +23,6 @@ use std::path::{Path, PathBuf};
 
 /// Version of the cached files; it must change when the same mix gives other conversations.
 const VERSION: u32 = 1;
-/// Name of the file of conversations.
-const DATA_FILE: &str = "mix.jsonl";
 /// Name of the record of the choice.
 const RECORD: &str = "record.json";
 
@@ -105,54 +102,47 @@ pub fn open(mix: &Mix, data: &DataDirectory, progress: &Progress) -> Result<Mixe
     Ok(MixedTune { file: dir.join(DATA_FILE), record })
 }
 
-/// Chooses the conversations and writes them to `dir`, which replaces a damaged one.
+/// Chooses the conversations and writes them to `dir`; an interrupted choice is continued, a damaged one made again.
 fn make(mix: &Mix, data: &DataDirectory, dir: &Path, progress: &Progress) -> Result<()> {
-    if dir.is_dir() {
+    if dir.join(RECORD).is_file() {
         std::fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
     }
-    if mix.filters != burgess_mix::mix::Filters::default() || !mix.sources.is_empty() {
-        return Err(Error::usage("`filters` and `sources` of the mix of an arm are not supported yet"));
+    let images = Some(data.dir.clone());
+    let pool = PoolSpec { images, ..PoolSpec::new(data.tune.to_string_lossy()) };
+    let mix = Mix { pools: vec![pool], ..mix.clone() };
+    let bar = progress.bar("choosing the conversations of a mix", 0);
+    let mut step = |step: Step| match step {
+        Step::Reading { entries, .. } => bar.set(entries, 0),
+        Step::Writing { entries, of } => bar.set(entries, of),
+    };
+    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    let plan = mix.plan(&MixPlan::work_directory(dir), &mut step)?;
+    for line in plan.problems().lines() {
+        progress.line(&format!("note: {}: {line}", data.tune.display()));
     }
-    let text = std::fs::read_to_string(&data.tune).with_context(|| format!("reading {}", data.tune.display()))?;
-    let rows: Vec<Value> = text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
-    let field = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
-    let named: Vec<(String, String)> = rows.iter().map(|row| (field(row, "source"), field(row, "kind"))).collect();
-    let items: Vec<Item<'_>> = rows
-        .iter()
-        .zip(&named)
-        .map(|(row, (source, kind))| Item { source, kind, has_image: row.get("image").is_some() })
-        .collect();
-    let rules = Balance { threshold: mix.threshold.clone(), ratios: mix.ratios.clone() };
-    let balanced = balance(&items, &rules, mix.seed)?;
-    let prompts = mix.system_prompts.as_ref().map(|rule| rule.prompts()).transpose()?.unwrap_or_default();
-    let mut out = String::new();
-    let (mut sources, mut kinds) = (BTreeMap::new(), BTreeMap::new());
-    for i in &balanced.kept {
-        let (Some(row), Some((source, kind))) = (rows.get(*i), named.get(*i)) else { continue };
-        *sources.entry(source.clone()).or_insert(0u64) += 1;
-        *kinds.entry(kind.clone()).or_insert(0u64) += 1;
-        let mut row = row.clone();
-        for turn in row.get_mut("conversations").and_then(Value::as_array_mut).into_iter().flatten() {
-            let question = field(turn, "value");
-            if field(turn, "from") == "human"
-                && let Applied::Appended(text) = prompts.apply(source, &question)
-                && let Some(fields) = turn.as_object_mut()
-            {
-                fields.insert("value".into(), text.into());
-            }
-        }
-        out += &row.to_string();
-        out.push('\n');
+    if plan.is_empty() {
+        return Err(Error::failed("the mix leaves no conversation")
+            .hint("relax its rules: the table of `burgess data mix --dry-run` shows what each leaves"));
     }
-    atomic::create_dir_with(dir, |tmp| {
-        atomic::write(&tmp.join(DATA_FILE), out.as_bytes())?;
-        let digest = digest::of_file(&tmp.join(DATA_FILE))?;
-        let entries = balanced.kept.len() as u64;
-        atomic::write_json(&tmp.join(RECORD), &MixRecord { digest, entries, sources, kinds })?;
-        checksums::record_all(tmp)
-    })?;
-    progress.line(&format!("chose {} of {} conversations", balanced.kept.len(), rows.len()));
+    let options = WriteOptions { name: "tune".into(), ..WriteOptions::default() };
+    let written = plan.write(dir, &options, &mut step)?;
+    let record = record(&dir.join(DATA_FILE), &written.manifest)?;
+    atomic::write_json(&dir.join(RECORD), &record)?;
+    checksums::record_all(dir)?;
+    bar.done("chose the conversations of a mix");
     Ok(())
+}
+
+fn record(file: &Path, manifest: &Manifest) -> Result<MixRecord> {
+    let taken = |rows: &[burgess_mix::TableRow]| -> BTreeMap<String, u64> {
+        rows.iter().filter(|row| row.taken() > 0).map(|row| (row.source.clone(), row.taken())).collect()
+    };
+    Ok(MixRecord {
+        digest: digest::of_file(file)?,
+        entries: manifest.entries,
+        sources: taken(&manifest.table.sources),
+        kinds: taken(&manifest.table.kinds()),
+    })
 }
 
 /// Returns the number of conversations that a mix will choose from a world that is not rendered yet; filters, which need

@@ -14,6 +14,7 @@ pub mod mixes;
 mod open;
 pub mod published;
 mod response_prompts;
+pub mod show;
 mod subset;
 mod table_cells;
 

@@ -6,11 +6,11 @@
 //! - [`MixPlan`]: the entries that a mix chooses; it writes them with a [`Manifest`];
 //! - [`output`]: writers of JSON lines and webdataset shards;
 //! - [`select`]: thresholds per source and ratios of kinds, on plain summaries of entries;
+//! - [`summary`]: what is in a pool: counts, lengths, languages, a sample;
 //! - [`system_prompts`]: response-format prompts for sources with short answers.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod duplicates;
-mod image_bytes;
 mod manifest;
 pub mod mix;
 mod names;
@@ -20,6 +20,7 @@ pub mod pool;
 mod rule;
 mod scan;
 pub mod select;
+pub mod summary;
 pub mod system_prompts;
 mod table;
 mod write;

@@ -5,10 +5,13 @@ mod benchmarks;
 mod chat;
 mod configs;
 mod conversations;
+mod engine;
 mod faults;
 mod images;
 mod mixes;
 mod onnx;
+mod pages;
+mod pools;
 mod predictions;
 mod reports;
 mod studies;
@@ -19,7 +22,7 @@ mod zip;
 use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[FuzzTarget]; 13] = [
+pub const TABLES: [&[FuzzTarget]; 16] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -28,8 +31,11 @@ pub const TABLES: [&[FuzzTarget]; 13] = [
     benchmarks::TARGETS,
     predictions::TARGETS,
     conversations::TARGETS,
+    pools::TARGETS,
     annotations::TARGETS,
     onnx::TARGETS,
+    pages::TARGETS,
+    engine::TARGETS,
     studies::TARGETS,
     mixes::TARGETS,
     reports::TARGETS,

@@ -16,7 +16,7 @@ use crate::select::{Ratios, Threshold};
 use burgess_base::{Context, Error, Result, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// A mix: pools, the sources in them, and the rules by which their entries are chosen.
@@ -272,9 +272,17 @@ pub(crate) fn split_name(name: &str) -> (String, Option<String>) {
     }
 }
 
-/// Returns the kind of a source by its name in the catalogues.
-pub(crate) fn built_in_kinds() -> Result<Vec<MixSource>> {
-    catalogue("cambrian-10m")
+/// Returns the kinds of the sources in the catalogues by the keys of their names.
+pub(crate) fn built_in_kinds_by_key() -> Result<HashMap<String, String>> {
+    let mut kinds = HashMap::new();
+    for MixSource { name, kind, from, .. } in catalogue("cambrian-10m")? {
+        if let Some(kind) = kind {
+            for name in std::iter::once(&name).chain(&from).filter(|name| !name.contains(':')) {
+                kinds.insert(source_key(name), kind.clone());
+            }
+        }
+    }
+    Ok(kinds)
 }
 
 #[cfg(test)]

@@ -72,6 +72,17 @@ pub enum ImageRef<'a> {
     },
 }
 
+impl std::fmt::Display for ImageRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => f.write_str(path),
+            Self::Cell { column, item: None } => write!(f, "column {column}"),
+            Self::Cell { column, item: Some(item) } => write!(f, "column {column}, image {}", item + 1),
+            Self::Member { name, .. } => f.write_str(name),
+        }
+    }
+}
+
 /// One conversation of a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
@@ -193,7 +204,7 @@ impl PoolImage {
                     Error::usage(format!("no directory of images is given for {}", file.display()))
                         .hint("give the directory to which the image paths are relative as `images`")
                 })?;
-                Self::Located(ImageLocation::File(below(root, path)?))
+                Self::Located(ImageLocation::File(image_file(root, path)?))
             }
             ImageRef::Cell { column, item } => Self::Located(ImageLocation::Cell(ImageCell {
                 file: file.to_path_buf(),
@@ -217,9 +228,12 @@ impl std::fmt::Display for PoolImage {
     }
 }
 
-/// Joins a path that a data file states to the directory of images. A path that leads out of the directory is an
-/// error, because a downloaded file must not choose which other files of this machine are read and copied.
-fn below(root: &Path, stated: &str) -> Result<PathBuf> {
+/// Joins a path that a data file states to the directory of images.
+///
+/// # Errors
+/// A path that leads out of the directory is an error, because a downloaded file must not choose which other files of
+/// this machine are read and copied.
+pub fn image_file(root: &Path, stated: &str) -> Result<PathBuf> {
     let path = Path::new(stated);
     let inside = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if !inside || stated.contains('\0') {

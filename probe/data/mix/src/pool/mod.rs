@@ -35,7 +35,7 @@ mod split;
 mod table;
 mod turns;
 
-pub use entry::{Entry, ImageRef, PoolImage, Position, Speaker, Turn};
+pub use entry::{Entry, ImageRef, PoolImage, Position, Speaker, Turn, image_file};
 pub use ratings::{RATINGS, Rating, Ratings};
 pub use report::{DamagedFile, ScanReport};
 pub use spec::{Format, PoolSpec};
@@ -45,6 +45,7 @@ use block::{Block, FileDefaults};
 use burgess_base::{Error, Result, compressed};
 use burgess_bench::ImageLocation;
 use pipeline::Handling;
+use rayon::prelude::*;
 use split::{Lines, Splitter};
 use std::path::{Path, PathBuf};
 
@@ -140,15 +141,31 @@ impl Pool {
         map: &(dyn Fn(&Entry<'_>) -> T + Sync),
         each: &mut dyn FnMut(T) -> Result<()>,
     ) -> Result<ScanReport> {
-        let mapped = |block: &Block, defaults: &FileDefaults| {
-            let mut all = Vec::with_capacity(block.entries.len());
+        let add = |all: &mut Vec<T>, entry: &Entry<'_>| all.push(map(entry));
+        self.scan_chunks(&Vec::new, &add, &mut |all| all.into_iter().try_for_each(&mut *each))
+    }
+
+    /// Calls `add` with every entry on the threads that parse. Each stretch of a file begins with `new`, and `each` is
+    /// called with what its entries were added to, in the order of the files. Stretches are those of the file, not of
+    /// the threads, so the results are the same for any number of threads.
+    ///
+    /// # Errors
+    /// As [`Pool::scan`].
+    pub fn scan_chunks<A: Send>(
+        &self,
+        new: &(dyn Fn() -> A + Sync),
+        add: &(dyn Fn(&mut A, &Entry<'_>) + Sync),
+        each: &mut dyn FnMut(A) -> Result<()>,
+    ) -> Result<ScanReport> {
+        let work = |block: &Block, defaults: &FileDefaults| {
+            let mut chunk = new();
             block.each(defaults, &mut |entry| {
-                all.push(map(&entry));
+                add(&mut chunk, &entry);
                 true
             });
-            all
+            chunk
         };
-        self.read(None, &mapped, &mut |_, _, all| all.into_iter().try_for_each(&mut *each))
+        self.read(None, &work, &mut |_, _, chunk| each(chunk))
     }
 
     /// Calls `each` with the entries at these positions, in the order of the files (not of `positions`). The files are
@@ -299,23 +316,24 @@ impl Pool {
     }
 }
 
-/// Reads the encoded bytes of several images, in their order; those of one table column in a single pass.
+/// Reads the encoded bytes of several images, in their order, on several threads; those of one table column in a single
+/// pass.
 pub fn read_images(images: &[&PoolImage]) -> Vec<Result<Vec<u8>>> {
-    let located: Vec<&ImageLocation> = images
-        .iter()
-        .filter_map(|image| match image {
-            PoolImage::Located(location) => Some(location),
-            PoolImage::Member { .. } => None,
-        })
-        .collect();
-    let mut read = burgess_bench::read_images(&located).into_iter();
-    let bytes = |image: &&PoolImage| match image {
-        PoolImage::Located(_) => read.next().unwrap_or_else(|| Err(Error::failed(format!("{image} was not read")))),
+    let cell = |image: &&PoolImage| match image {
+        PoolImage::Located(location @ ImageLocation::Cell(_)) => Some(location.clone()),
+        PoolImage::Located(ImageLocation::File(_)) | PoolImage::Member { .. } => None,
+    };
+    let located: Vec<ImageLocation> = images.iter().filter_map(cell).collect();
+    let mut cells = burgess_bench::read_images(&located.iter().collect::<Vec<_>>()).into_iter();
+    let work: Vec<(&PoolImage, Option<Result<Vec<u8>>>)> =
+        images.iter().map(|image| (*image, cell(image).and_then(|_| cells.next()))).collect();
+    let bytes = |image: &PoolImage| match image {
+        PoolImage::Located(location) => location.bytes(),
         PoolImage::Member { file, offset, size, .. } => {
             shards::member(file, *offset, *size).map_err(|e| e.context(format!("reading {image}")))
         }
     };
-    images.iter().map(bytes).collect()
+    work.into_par_iter().map(|(image, cell)| cell.unwrap_or_else(|| bytes(image))).collect()
 }
 
 /// Maximum number of threads that parse; more would wait for the one that reads.

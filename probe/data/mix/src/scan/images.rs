@@ -1,8 +1,8 @@
 //! The images of entries: whether their files exist, and their difference hashes.
 
-use crate::image_bytes::read_images;
 use crate::mix::{Filters, KeepOrDrop};
 use crate::pool::PoolImage;
+use crate::pool::read_images;
 use burgess_base::skipped::{SkippedEntry, SkippedReport};
 use burgess_base::{Result, text};
 use burgess_bench::ImageLocation;

@@ -1,6 +1,6 @@
 //! The sources and kinds that occur in pools, by number.
 
-use crate::mix::{Mix, MixSource, built_in_kinds, split_name};
+use crate::mix::{Mix, built_in_kinds_by_key, split_name};
 use crate::names::source_key;
 use crate::pool::{Entry, ImageRef};
 use crate::table::UNKNOWN;
@@ -67,14 +67,7 @@ impl Registry {
     /// The catalogue does not exist.
     pub fn new(mix: &Mix) -> Result<Self> {
         let listed = mix.listed_sources()?;
-        let mut other_kinds = HashMap::new();
-        for MixSource { name, kind, from, .. } in built_in_kinds()? {
-            if let Some(kind) = kind {
-                for name in std::iter::once(&name).chain(&from).filter(|name| !name.contains(':')) {
-                    other_kinds.insert(source_key(name), kind.clone());
-                }
-            }
-        }
+        let mut other_kinds = built_in_kinds_by_key()?;
         let own: BTreeMap<String, &String> = mix.kinds.iter().map(|(name, kind)| (source_key(name), kind)).collect();
         other_kinds.extend(own.iter().map(|(key, kind)| (key.clone(), (*kind).clone())));
         let mut registry = Self {

@@ -7,12 +7,12 @@ mod line;
 mod samples;
 mod shuffle;
 
-use crate::image_bytes::read_images;
 use crate::manifest::{MANIFEST, Manifest, ManifestInput, WriteCounts};
 use crate::mix::{Order, SystemPromptRule};
 use crate::output::{JsonLines, OutputFile, WebDataset, WebSample, image_ending};
 use crate::plan::{MixPlan, Step};
 use crate::pool::PoolImage;
+use crate::pool::read_images;
 use crate::system_prompts::SystemPrompts;
 use burgess_base::skipped::SkippedEntries;
 use burgess_base::{Context, Error, Result, atomic, digest, files, temporary, text};
@@ -136,8 +136,8 @@ impl MixPlan {
     /// Writes the mix to the directory `out`: the data, `mix.toml` with all rules, and `manifest.json`.
     ///
     /// # Errors
-    /// The mix has no entries, the directory holds something else, a file of the pools changed since the plan was made, or an error of the file
-    /// system. Entries with images that cannot be read are left out and counted.
+    /// The mix has no entries, the directory holds something else, a file of the pools changed since the plan was made,
+    /// or an error of the file system. Entries with images that cannot be read are left out and counted.
     pub fn write(&self, out: &Path, options: &WriteOptions, progress: &mut dyn FnMut(Step)) -> Result<WrittenMix> {
         if self.is_empty() {
             return Err(Error::failed("no entry is left for the mix")
