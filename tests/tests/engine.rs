@@ -130,9 +130,10 @@ fn stage<'a>(status: &'a Value, name: &str) -> &'a Value {
 
 /// Lines of the JSON lines of a stage.
 fn records(engine: &Engine, name: &str, stage: &str) -> Vec<Value> {
-    let all = engine.shards(name).into_iter().filter(|(file, _)| {
-        file.starts_with(stage) && file.ends_with(".jsonl") && !file.contains(".rejected.")
-    });
+    let all = engine
+        .shards(name)
+        .into_iter()
+        .filter(|(file, _)| file.starts_with(stage) && file.ends_with(".jsonl") && !file.contains(".rejected."));
     let lines = |(_, bytes): (String, Vec<u8>)| {
         let text = String::from_utf8(bytes).expect("text");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>()
@@ -211,7 +212,13 @@ impl Draws {
 
 /// Kills runs until so many have been killed; the moments are numbers of requests to the servers, or short times after
 /// the last question was answered. Returns how often each stage was killed.
-fn killed(engine: &Engine, kills: usize, seed: u64, whole: &BTreeMap<String, Vec<u8>>, asked: u64) -> BTreeMap<String, usize> {
+fn killed(
+    engine: &Engine,
+    kills: usize,
+    seed: u64,
+    whole: &BTreeMap<String, Vec<u8>>,
+    asked: u64,
+) -> BTreeMap<String, usize> {
     let (mut draws, mut done, mut round) = (Draws(seed), 0, 0);
     let mut stages = BTreeMap::new();
     while done < kills {
@@ -256,7 +263,8 @@ fn killed(engine: &Engine, kills: usize, seed: u64, whole: &BTreeMap<String, Vec
 
 /// Whether all questions are written.
 fn is_packing(dir: &Path) -> bool {
-    dir.join("qa").is_dir() && files(&dir.join("qa")).iter().filter(|p| p.extension().is_some_and(|e| e == "done")).count() == 3
+    dir.join("qa").is_dir()
+        && files(&dir.join("qa")).iter().filter(|p| p.extension().is_some_and(|e| e == "done")).count() == 3
 }
 
 /// The first stage that is not finished.
@@ -385,7 +393,11 @@ fn faults_of_both_servers_change_nothing_or_are_counted() {
     engine.wiki.fail("Eddystone_courses", always, Fault::ContentType("text/html".into()));
     engine.wiki.fail("Tower_profile", always, Fault::Html);
     engine.wiki.fail("Ash_layers", always, Fault::Truncate(500));
-    engine.wiki.fail("Comb_close_view", always, Fault::Redirect(format!("http://{}/x.png", engine.wiki.secret_authority())));
+    engine.wiki.fail(
+        "Comb_close_view",
+        always,
+        Fault::Redirect(format!("http://{}/x.png", engine.wiki.secret_authority())),
+    );
     engine.workspace("one", FAST, "", "");
     let said = engine.run("one");
     let status = engine.status("one");
@@ -412,7 +424,8 @@ fn the_work_stops_at_the_budget_and_goes_on_with_a_higher_one() {
     let spent = |name: &str| {
         let status = engine.status(name);
         let sums = status["stages"].as_array().expect("stages").iter().map(|stage| &stage["spent"]["used"]);
-        sums.map(|used| used["prompt_tokens"].as_u64().unwrap_or(0) + used["completion_tokens"].as_u64().unwrap_or(0)).sum::<u64>()
+        sums.map(|used| used["prompt_tokens"].as_u64().unwrap_or(0) + used["completion_tokens"].as_u64().unwrap_or(0))
+            .sum::<u64>()
     };
     let needed = spent("whole");
     assert!(needed > 5000, "{needed}");

@@ -1,7 +1,7 @@
 //! Pages of a wiki as they are read, compared with what was written there.
 
-use burgess_engine::html;
 use burgess_engine::ReadOptions;
+use burgess_engine::html;
 use burgess_engine::page::Section;
 use burgess_site::{Hostile, WikiOptions, WikiSection, WikiSite};
 
@@ -51,7 +51,10 @@ fn articles_are_read_as_they_were_written() {
             for figure in &found.figures {
                 assert!(figure.image.starts_with(&format!("{}/images/", wiki.base_url())), "{place}: {}", figure.image);
                 assert!(!figure.image.contains("/thumb/"), "{place}: {}", figure.image);
-                assert!(figure.file_page.as_ref().is_some_and(|page| page.contains("/wiki/File:")), "{place}: {figure:?}");
+                assert!(
+                    figure.file_page.as_ref().is_some_and(|page| page.contains("/wiki/File:")),
+                    "{place}: {figure:?}"
+                );
             }
         }
     }
