@@ -91,7 +91,7 @@ fn the_answering_machine_is_told_from_models_that_explain() -> Result<()> {
     for text in [
         "2 questions ask for an explanation: nano-dinov2 answers 100 % of them with one word",
         "1 question asks for an explanation and the prompt for a short answer: every arm answers 100 % of them with one word",
-        "Of all answers repeat themselves: ",
+        "Answers that repeat themselves: ",
         "Runs of earlier versions did not record",
     ] {
         assert!(said.contains(text), "{text}\n{said}");
@@ -103,10 +103,7 @@ fn the_answering_machine_is_told_from_models_that_explain() -> Result<()> {
     let html = std::fs::read_to_string(&written.files.page).unwrap();
     assert!(html.contains("<section id=\"style\">") && html.contains("6 of the 8 questions are open"));
     let text = ranking_table(&written.ranking, 110, false);
-    assert!(
-        text.contains("How the models answer open questions") && text.contains("asks for an explanation"),
-        "{text}"
-    );
+    assert!(text.contains("How the models answer open questions") && text.contains("explain, short"), "{text}");
     let sheets = sheet::ranking_sheets(&written.ranking);
     assert!(sheets.iter().any(|s| s.caption.starts_with("How the models of the study")), "{sheets:?}");
     let stored: Value = atomic::read_json(&written.files.ranking)?;
@@ -136,4 +133,25 @@ fn a_study_without_open_questions_has_no_section() -> Result<()> {
     assert!(!html.contains("How the models answer"));
     assert!(!std::fs::read_to_string(&written.files.ranking).unwrap().contains("answer_style"));
     Ok(())
+}
+
+#[test]
+fn conversation_is_shown_and_not_averaged() {
+    let mut runs = fixture::runs(1, 20);
+    for run in &mut runs {
+        let mmvp = run.results.get_mut("nano-mmvp").expect("a benchmark");
+        mmvp.category = burgess_base::Category::CONVERSATION;
+        run.summarise();
+    }
+    let options = RankOptions { study: "nano".into(), replicates: 50, ..RankOptions::default() };
+    let ranking = burgess_reports::ranking::rank(&runs, &[], &options).expect("comparable runs");
+    assert_eq!(ranking.categories.last().map(|c| c.as_str()), Some("Conversation"));
+    for (run, arm) in runs.iter().map(|run| (run, ranking.arm(&run.run.arm).expect("ranked"))) {
+        let four: Vec<f64> = burgess_base::Category::CAMBRIAN.iter().map(|c| run.categories[c]).collect();
+        let mean = four.iter().sum::<f64>() / 4.0;
+        assert!((run.average - mean).abs() < 1e-9 && (arm.average.score - mean).abs() < 1e-9, "{}", arm.arm);
+        assert!((arm.categories["Conversation"].score - run.results["nano-mmvp"].score).abs() < 1e-9);
+    }
+    let text = ranking_table(&ranking, 140, false);
+    assert!(text.contains("Conversation") || text.contains("Conver-"), "{text}");
 }

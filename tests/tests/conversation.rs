@@ -10,10 +10,29 @@ use std::path::Path;
 /// Writes a study of one arm on the nano world that trains for a few steps; `more` is appended to its tune stage.
 fn study(place: &TestDir, name: &str, more: &str) -> String {
     let text = format!(
-        "name = \"{name}\"\nseeds = [0]\n[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n\
-         benchmarks = [\"nano-gqa\"]\n[evaluator.data.world]\nseed = 5\nalign = 8\ntune = 12\nturns = 3\n\
-         per_benchmark = 6\n[[arms]]\nencoders = [\"nano-sup\"]\n[evaluator.recipe.tune]\nsteps = 4\nbatch = 4\n\
-         lr = 1e-3\ntrainable = [\"connector\", \"llm\"]\n{more}"
+        r#"
+name = "{name}"
+title = "Open questions"
+question = "Does it explain?"
+seeds = [0]
+[evaluator]
+llm = "nano-lm"
+connector = "mlp2x_gelu"
+benchmarks = ["nano-gqa"]
+[evaluator.data.world]
+seed = 5
+align = 8
+tune = 12
+turns = 3
+per_benchmark = 6
+[[arms]]
+encoders = ["nano-sup"]
+[evaluator.recipe.tune]
+steps = 4
+batch = 4
+lr = 1e-3
+trainable = ["connector", "llm"]
+{more}"#
     );
     let file = format!("{name}.toml");
     place.file(&file, &text);
@@ -80,7 +99,7 @@ fn open_questions_are_scored_measured_and_judged() {
     assert!(plain.status.success(), "{}", stderr(&plain));
     let text = stdout(&plain);
     assert!(text.contains("How the models answer open questions"), "{text}");
-    assert!(text.contains("asks for an explanation") && text.contains("6 questions ask for an explanation"), "{text}");
+    assert!(text.contains("explanation") && text.contains("6 questions ask for an explanation"), "{text}");
     let dir = place.path().join("runs/eval/mine/seed-0");
     let before = json_of(&dir.join("results.json"));
     let result = &before["results"]["conversation"];
@@ -147,8 +166,8 @@ fn prompts_are_asked_without_their_response_format() {
     assert!(output.status.success(), "{}", stderr(&output));
     let note = "nano-gqa: dropped from 6 of 6 prompts: \"Answer the question using a single word or phrase\"";
     assert!(stderr(&output).contains(note), "{}", stderr(&output));
-    assert!(with.contains("open, with response-format prompt"), "{with}");
-    assert!(stdout(&output).contains("open, without response-format prompt"), "{}", stdout(&output));
+    assert!(with.contains("short form  "), "{with}");
+    assert!(stdout(&output).contains("free form  "), "{}", stdout(&output));
     let samples = |out: &str| {
         let eval = place.path().join(out).join("eval");
         let run = std::fs::read_dir(&eval).expect("runs").flatten().find(|e| e.path().is_dir()).expect("a run").path();

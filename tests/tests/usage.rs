@@ -36,6 +36,7 @@ fn help() {
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }
+    insta::assert_snapshot!("help-data-mix", stdout(&place.run(&["data", "mix", "--help"])));
     for form in ["slurm", "list", "run", "hq"] {
         insta::assert_snapshot!(format!("help-launch-{form}"), stdout(&place.run(&["launch", form, "--help"])));
     }

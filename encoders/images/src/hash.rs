@@ -33,6 +33,33 @@ impl DifferenceHash {
         }
     }
 
+    /// Parses a hash as it is displayed: `side * side` bits in hexadecimal digits.
+    ///
+    /// # Errors
+    /// The side is not in [`HASH_SIDES`], or the text is no number of so many bits.
+    pub fn from_hex(text: &str, side: usize) -> Result<Self> {
+        let bits = side.saturating_mul(side);
+        let wanted = bits.div_ceil(4);
+        let malformed = || {
+            let shown = burgess_base::text::excerpt(text, 80);
+            Error::failed(format!("`{shown}` is not a difference hash of {side} × {side} bits"))
+        };
+        if !HASH_SIDES.contains(&side) || text.len() != wanted || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(malformed());
+        }
+        let count = bits.div_ceil(64);
+        let padded = format!("{}{text}", "0".repeat(count * 16 - wanted));
+        let word = |at: usize| padded.get(at * 16..at * 16 + 16).and_then(|word| u64::from_str_radix(word, 16).ok());
+        let words: Option<Box<[u64]>> = (0..count).map(word).collect();
+        let words = words.ok_or_else(malformed)?;
+        // Bits above the first one would make equal hashes differ.
+        let unused = count * 64 - bits;
+        match words.first().is_some_and(|first| unused > 0 && first >> (64 - unused) != 0) {
+            true => Err(malformed()),
+            false => Ok(Self { side, words }),
+        }
+    }
+
     /// Whether no pixel is brighter than its left neighbour, as in a blank image.
     pub fn is_zero(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
@@ -126,6 +153,22 @@ mod tests {
         assert_eq!(dhash(&ramp, 9)?.distance(&dhash(&falls, 9)?), 81);
         assert_eq!(dhash(&ramp, 9)?.groups().collect::<Vec<_>>(), [65535, 65535, 65535, 65535, 65535, 1]);
         assert_eq!(dhash(&ramp, 8)?.distance(&dhash(&ramp, 9)?), u32::MAX);
+        Ok(())
+    }
+
+    #[test]
+    fn a_displayed_hash_is_parsed() -> Result<()> {
+        let image = RgbImage::from_fn(90, 70, |x, y| Rgb([(x * 7 ^ y * 5) as u8; 3]));
+        for side in [2, 3, 8, 9, 32] {
+            let hash = dhash(&image, side)?;
+            assert_eq!(DifferenceHash::from_hex(&hash.to_string(), side)?, hash);
+            assert!(DifferenceHash::from_hex(&format!("0{hash}"), side).is_err());
+        }
+        for wrong in ["", "g", "fffffffffffffff", "+fffffffffffffff", "ffffffffffffffé"] {
+            assert!(DifferenceHash::from_hex(wrong, 8).is_err(), "{wrong}");
+        }
+        assert!(DifferenceHash::from_hex("fff", 3).is_err() && DifferenceHash::from_hex("1ff", 3).is_ok());
+        assert!(DifferenceHash::from_hex("1", usize::MAX).is_err());
         Ok(())
     }
 

@@ -28,11 +28,9 @@ Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
   burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
   burgess eval --model runs/nano/nano-siglip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*
-  burgess eval --model cambrian-8b/ --benchmarks gqa --response-prompt drop --out runs-without
-                                                                          prompts without \"Answer … a single word …\"
-  burgess eval --model cambrian-8b/ --benchmarks conversation --data my-data
-                                                                          open questions in my-data/bench/conversation.jsonl
-  burgess eval --model cambrian-8b/ --benchmarks llava-bench-wild --judge http://127.0.0.1:8000/v1 --judge-model qwen3-32b")]
+  burgess eval --model cambrian-8b/ --benchmarks gqa --response-prompt drop --out without
+  burgess eval --model cambrian-8b/ --benchmarks conversation --data mine    mine/bench/conversation.jsonl
+  burgess eval --model cambrian-8b/ --benchmarks llava-bench-wild --judge http://127.0.0.1:8000/v1 --judge-model qwen3")]
 pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]

@@ -127,6 +127,10 @@ pub fn run(args: MixArgs) -> Result<()> {
         }
     };
     let plan = mix.plan(&scratch, &mut step)?;
+    if plan.is_empty() && !args.dry_run {
+        // What could not be read may be why.
+        plan.problems().lines().iter().for_each(|line| terminal::eprint_line(&format!("note: {line}")));
+    }
     if args.dry_run {
         drop(bar);
         return show(&name, plan.mix(), plan.table(), plan.problems(), &args);
@@ -151,7 +155,8 @@ pub fn run(args: MixArgs) -> Result<()> {
         return print_json(manifest);
     }
     let there = if written.was_there { " (was there already)" } else { "" };
-    print(&format!("{}\n{} entries in {}{there}\n", manifest.table.text(), manifest.entries, out.display()))
+    let table = manifest.table.text();
+    print(&format!("{}\n\n{} entries in {}{there}\n", table.trim_end(), manifest.entries, out.display()))
 }
 
 /// Returns the mix with the pools and the seed of the command line.

@@ -39,6 +39,20 @@ impl QuestionGroup {
     }
 }
 
+impl QuestionGroup {
+    /// Returns the name of the group for a narrow table.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Open => "open",
+            Self::Explanation => "explain",
+            Self::ExplanationShortForm => "explain, short",
+            Self::Free => "free form",
+            Self::ShortForm => "short form",
+        }
+    }
+}
+
 /// Number of questions by group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupCounts {

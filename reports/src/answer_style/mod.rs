@@ -120,22 +120,9 @@ impl AnswerStyle {
         Ok(Some(style))
     }
 
-    /// Returns the group of open questions that tells most about the arms: those that ask for an explanation, else open
-    /// questions whose prompts ask for no short answer, else all open questions.
-    pub fn telling_group(&self) -> QuestionGroup {
-        let there = |group: &QuestionGroup| self.questions.of(*group) > 0;
-        let groups = [QuestionGroup::Explanation, QuestionGroup::Free, QuestionGroup::ShortForm];
-        groups.into_iter().find(there).unwrap_or(QuestionGroup::ShortForm)
-    }
-
     /// Returns the groups of open questions that the study has, in display order.
     pub fn groups(&self) -> Vec<QuestionGroup> {
         QuestionGroup::OPEN.into_iter().filter(|group| self.questions.of(*group) > 0).collect()
-    }
-
-    /// Returns the benchmarks with open questions.
-    pub fn benchmarks(&self) -> BTreeSet<&str> {
-        self.arms.values().flat_map(|arm| arm.benchmarks.keys()).map(String::as_str).collect()
     }
 }
 

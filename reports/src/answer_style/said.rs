@@ -42,8 +42,7 @@ pub(super) fn sentences(style: &AnswerStyle) -> Vec<String> {
     let unrecorded = |arm: &super::ArmStyle| arm.groups.values().any(|shape| shape.at_limit.is_none());
     if style.arms.values().any(unrecorded) {
         said.push(
-            "Runs of earlier versions did not record which answers were ended by the token limit; there the column is \
-             empty."
+            "Runs of earlier versions did not record which answers were ended by the token limit; for them it is unknown (–)."
                 .to_string(),
         );
     }
@@ -114,7 +113,7 @@ fn notable(style: &AnswerStyle, what: &str, of: fn(&AnswerShape) -> Option<Estim
         .collect();
     found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
     let named: Vec<String> = found.iter().map(|(arm, value)| format!("{} of {arm}", percent(*value))).collect();
-    (!named.is_empty()).then(|| format!("Of all answers {what}: {}.", formatting::short_list(&named, 6)))
+    (!named.is_empty()).then(|| format!("Answers that {what}: {}.", formatting::short_list(&named, 6)))
 }
 
 fn asks(n: usize) -> String {

@@ -8,7 +8,7 @@ use crate::table::{paragraph_into, ruled};
 use comfy_table::CellAlignment;
 
 /// The columns of a table of answers' forms, after those that name the row.
-pub(crate) const COLUMNS: [&str; 6] = ["questions", "words", "one word %", "refusals %", "loops %", "at limit %"];
+pub(crate) const COLUMNS: [&str; 6] = ["n", "words", "one word %", "refuse %", "loop %", "at limit %"];
 
 /// Formats the cells of [`COLUMNS`]: number of questions; median, tenth and ninetieth percentile of the words; shares
 /// with their intervals.
@@ -33,7 +33,7 @@ fn number(n: f64) -> String {
 /// rows are arms in the order of `arms` (name, and name in text), and groups of questions within an arm.
 pub fn style_block(style: &AnswerStyle, arms: &[(String, String)], width: usize, color: bool) -> String {
     let mut table = ruled(Some(width), color);
-    table.set_header(["arm", "questions", "n", "words", "one\nword %", "re-\nfusals %", "loops %", "at\nlimit %"]);
+    table.set_header(["arm", "questions", "n", "words", "one\nword %", "refuse %", "loop %", "at\nlimit %"]);
     for (arm, label) in arms {
         let Some(found) = style.arms.get(arm) else { continue };
         let shapes = style.groups().into_iter().filter_map(|group| Some((group, found.groups.get(&group)?)));
@@ -43,14 +43,17 @@ pub fn style_block(style: &AnswerStyle, arms: &[(String, String)], width: usize,
             let share = |e: &Estimate| format!("{:.1}", e.value);
             let limit = shape.at_limit.as_ref().map_or("–".to_string(), share);
             let numbers = [n, words, one_word, share(&shape.refusals), share(&shape.loops), limit];
-            table.add_row([name, group.name().to_string()].into_iter().chain(numbers));
+            table.add_row([name, group.short_name().to_string()].into_iter().chain(numbers));
         }
     }
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if i < 2 { 2 } else { 1 }));
         column.set_cell_alignment(if i < 2 { CellAlignment::Left } else { CellAlignment::Right });
     }
-    let mut text = format!("How the models answer open questions (words: median and 10–90 %):\n{}\n", table.trim_fmt());
+    let mut text = String::new();
+    let title = "How the models answer open questions (short: asked for a short answer; words: median, 10–90 %):";
+    paragraph_into(&mut text, width, "", "", title);
+    text.push_str(&format!("{}\n", table.trim_fmt()));
     for sentence in &style.said {
         paragraph_into(&mut text, width, "- ", "  ", sentence);
     }

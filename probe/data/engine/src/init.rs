@@ -57,6 +57,8 @@ mod tests {
         let shown = EngineConfig::parse(&all, "engine.toml")?;
         let default = EngineConfig::default();
         assert_eq!((&shown.qa, &shown.pack), (&default.qa, &default.pack));
+        assert_eq!((&shown.fetch, &shown.images), (&default.fetch, &default.images));
+        assert_eq!((shown.pages.keep, shown.pages.workers), (default.pages.keep, default.pages.workers));
         let topics = config::TopicsConfig { fields: Some("fields.toml".into()), at_least: Some(10), ..default.topics };
         assert_eq!(shown.topics, topics);
         Ok(())

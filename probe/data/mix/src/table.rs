@@ -244,8 +244,23 @@ impl MixTable {
         };
         for kind in self.kinds() {
             let name = burgess_base::text::excerpt(&kind.kind, 24);
-            for row in self.sources.iter().filter(|row| row.kind == kind.kind) {
-                rows.push(cells(&name, &row.source, row));
+            let of_kind: Vec<&TableRow> = self.sources.iter().filter(|row| row.kind == kind.kind).collect();
+            let mut sizes: Vec<u64> = of_kind.iter().map(|row| row.before).collect();
+            sizes.sort_unstable_by(|a, b| b.cmp(a));
+            // The largest, in the order of their names; of equal ones the first.
+            let least = sizes.get(SHOWN - 1).copied().filter(|_| sizes.len() > SHOWN);
+            let (mut shown, mut left_out) = (0, 0);
+            for row in of_kind {
+                match least {
+                    Some(least) if row.before < least || shown == SHOWN => left_out += 1,
+                    _ => {
+                        shown += 1;
+                        rows.push(cells(&name, &row.source, row));
+                    }
+                }
+            }
+            if left_out > 0 {
+                rows.push(vec![name.clone(), format!("({left_out} smaller sources)")]);
             }
             rows.push(cells(&name, "(all)", &kind));
             rows.push(Vec::new());
@@ -294,6 +309,9 @@ impl MixTable {
 
 /// The kind of a source of which none is known.
 pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Largest number of sources of a kind that the text lists.
+const SHOWN: usize = 100;
 
 /// Adds the counts of a row to a sum.
 fn add(sum: &mut TableRow, row: &TableRow) {
@@ -408,6 +426,16 @@ mod tests {
             let said = table.notes.iter().any(|note| note.contains("The shares sum to 100.4"));
             assert_eq!(said, number == 5, "{:?}", table.notes);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn of_many_sources_the_largest_are_listed() -> Result<()> {
+        let sources: String =
+            (0..150).map(|i| format!("[[sources]]\nname = \"s{i}\"\nkind = \"k\"\ncount = {}\n", i + 1)).collect();
+        let text = MixTable::from_published(&Mix::read(&sources, "many.toml")?)?.text();
+        assert!(text.contains("(50 smaller sources)") && text.contains("s149 ") && !text.contains("s49 "), "{text}");
+        assert!(text.contains("(all)"));
         Ok(())
     }
 

@@ -5,10 +5,12 @@ mod benchmarks;
 mod chat;
 mod configs;
 mod conversations;
+mod engine;
 mod faults;
 mod images;
 mod mixes;
 mod onnx;
+mod pages;
 mod pools;
 mod predictions;
 mod reports;
@@ -20,7 +22,7 @@ mod zip;
 use crate::FuzzTarget;
 
 /// All targets, by family.
-pub const TABLES: [&[FuzzTarget]; 14] = [
+pub const TABLES: [&[FuzzTarget]; 16] = [
     weights::TARGETS,
     configs::TARGETS,
     tokenizers::TARGETS,
@@ -32,6 +34,8 @@ pub const TABLES: [&[FuzzTarget]; 14] = [
     pools::TARGETS,
     annotations::TARGETS,
     onnx::TARGETS,
+    pages::TARGETS,
+    engine::TARGETS,
     studies::TARGETS,
     mixes::TARGETS,
     reports::TARGETS,

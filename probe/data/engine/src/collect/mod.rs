@@ -8,8 +8,8 @@ mod tests;
 
 use crate::images::ImageStage;
 use crate::page::{Page, Topic};
-use crate::pipeline::{DoneMarker, Session, ShardContext, Stage, Workspace, forget, process, read_records, shard_name};
 use crate::pages::{self, PagesReport};
+use crate::pipeline::{DoneMarker, Session, ShardContext, Stage, Workspace, forget, process, read_records, shard_name};
 use crate::skips::Skips;
 use crate::sources::Part;
 use crate::topics::{Rejection, finish};
@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 /// The settings that determine the pages.
 pub(crate) fn page_settings(workspace: &Workspace) -> Result<Value> {
     let pages = &workspace.config().pages;
-    Ok(json!({"source": pages.source()?, "keep": pages.keep}))
+    Ok(json!({"source": pages.source, "keep": pages.keep}))
 }
 
 /// The settings that determine the images.
@@ -61,7 +61,8 @@ pub(crate) fn pages_of(context: &ShardContext<'_>) -> Result<DoneMarker> {
     let marker = context.marker_of(Stage::Topics, shard)?;
     let name = shard_name(shard) + ".jsonl";
     let topics: Vec<Topic> = read_records(&workspace.stage_directory(Stage::Topics), &marker, &name)?;
-    let source = config.source()?.below(workspace.directory()).open(&config.keep.read, Some(&session.web(workspace)?))?;
+    let source =
+        config.source()?.below(workspace.directory()).open(&config.keep.read, Some(&session.web(workspace)?))?;
     source.check()?;
     let parts: Vec<&[Topic]> = match source.searches() {
         true => topics.chunks(1).collect(),
@@ -141,7 +142,7 @@ pub(crate) fn images_of(context: &ShardContext<'_>) -> Result<DoneMarker> {
     for outcome in found {
         marker.items += outcome.figures;
         rejections(&outcome.skips, &mut rejected);
-        for page in outcome.page {
+        if let Some(page) = outcome.page {
             for figure in page.figures() {
                 marker.count("images", 1);
                 let stored = figure.stored.as_ref();

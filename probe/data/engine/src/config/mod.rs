@@ -3,15 +3,19 @@
 mod budget;
 mod located;
 mod pack;
+mod pages;
 mod qa;
 mod topics;
 
 pub use budget::{Budget, thousands};
 pub(crate) use located::parse as parse_toml;
 pub use pack::{PackConfig, PackFormat};
+pub use pages::PagesConfig;
 pub use qa::{QaConfig, QaPrompt, QuestionKind};
 pub use topics::{TopicPrompt, TopicsConfig};
 
+use crate::fetch::FetchPolicy;
+use crate::images::ImagesOptions;
 use crate::llm::Endpoint;
 use burgess_base::{Context, Error, Result};
 use schemars::JsonSchema;
@@ -33,6 +37,12 @@ pub struct EngineConfig {
     pub budget: Budget,
     /// Where topics come from.
     pub topics: TopicsConfig,
+    /// Where pages come from, and what is read of them.
+    pub pages: PagesConfig,
+    /// How pages and images are fetched.
+    pub fetch: FetchPolicy,
+    /// Which images are kept.
+    pub images: ImagesOptions,
     /// How questions and answers are written, and which are kept.
     pub qa: QaConfig,
     /// The form of the training data.
@@ -56,7 +66,14 @@ impl EngineConfig {
             })?;
         }
         config.budget.check().map_err(|e| at("budget", e))?;
-        config.topics.check().map_err(|e| at("topics", e))?;
+        config.topics.check(config.pages.needs_no_topics()).map_err(|e| at("topics", e))?;
+        config.pages.check().map_err(|e| at("pages", e))?;
+        let named = |table: &'static str, e: Error| {
+            let key = e.to_string().split('`').nth(1).unwrap_or_default().to_string();
+            located::at(e, toml, file, &[table, &key])
+        };
+        config.fetch.check().map_err(|e| named("fetch", e))?;
+        config.images.check().map_err(|e| named("images", e))?;
         config.qa.check().map_err(|e| at("qa", e))?;
         config.pack.check().map_err(|e| at("pack", e))?;
         Ok(config)
@@ -101,5 +118,37 @@ fn temperature(value: f64) -> Result<(), (&'static str, Error)> {
     match (0.0..=2.0).contains(&value) {
         true => Ok(()),
         false => Err(("temperature", Error::usage(format!("`temperature` is {value}, must be between 0 and 2")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_keys_and_values_are_named_with_their_lines() {
+        for (toml, parts) in [
+            ("[qa]\nworker = 3\n", &["e.toml:2: `worker = 3`", "unknown field `worker`"][..]),
+            ("[topics]\nfile = \"t\"\n\n[qa]\nper_image = 0\n", &["e.toml:5: `per_image = 0`", "between 1 and 20"]),
+            ("[topics]\nfields = \"f\"\nfile = \"t\"\n", &["e.toml:3", "both `fields` and `file`"]),
+            ("[topics]\n", &["e.toml:1: `[topics]`", "neither `fields` nor `file`"]),
+            ("[topics]\nfile = \"t\"\n[budget]\nmax_cost = 1\n", &["e.toml:4", "prices are 0"]),
+            ("[endpoint]\nurl = \"http://h/v1\"\nmodel = \"m\"\ntemperature = 3.0\n", &["e.toml:4", "between 0 and 2"]),
+            (
+                "[endpoint]\nurl = \"http://h/v1\"\nmodel = \"m\"\nkey = \"sk-1\"\n",
+                &["e.toml:4", "unknown field `key`"],
+            ),
+            ("[topics]\nfile = \"t\"\n[pack]\nname = \"a b\"\n", &["e.toml:4", "`name` is `a b`"]),
+            ("[topics]\nfile = \"t\"\n[fetch]\ntries = 0\n", &["e.toml:4", "`tries` is 0"]),
+            ("[topics]\nfile = \"t\"\n[images]\nmin_side = 0\n", &["e.toml:4", "`min_side` is 0"]),
+            ("[qa]\nkinds = [\"why\"]\n", &["e.toml:2", "unknown variant `why`"]),
+            ("[qa\n", &["e.toml:1"]),
+        ] {
+            let e = EngineConfig::parse(toml, "e.toml").expect_err(toml);
+            let text = e.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{toml}: {text}");
+        }
+        let hint = EngineConfig::parse("[qa]\nworker = 3\n", "e").expect_err("unknown");
+        assert_eq!(hint.hint_text(), Some("did you mean `workers`?"));
     }
 }

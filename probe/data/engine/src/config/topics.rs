@@ -78,10 +78,12 @@ impl TopicsConfig {
         self.at_least.unwrap_or(self.per_subfield.div_ceil(2))
     }
 
-    pub(super) fn check(&self) -> Result<(), (&'static str, Error)> {
+    pub(super) fn check(&self, may_be_empty: bool) -> Result<(), (&'static str, Error)> {
         let hint = "give one of them: `fields` for a language model, `file` for topics that exist";
         match (&self.fields, &self.file) {
-            (None, None) => return Err(("", Error::usage("[topics] has neither `fields` nor `file`").hint(hint))),
+            (None, None) if !may_be_empty => {
+                return Err(("", Error::usage("[topics] has neither `fields` nor `file`").hint(hint)));
+            }
             (Some(_), Some(_)) => {
                 return Err(("file", Error::usage("[topics] has both `fields` and `file`").hint(hint)));
             }

@@ -2,8 +2,9 @@
 
 use super::address::Address;
 use super::{FailureReason, FetchFailure, FetchPolicy};
+use crate::certificates;
 use burgess_base::network::{self, Lookup, is_public};
-use burgess_base::{Context, Error, Result, text};
+use burgess_base::{Error, Result, text};
 use flate2::read::MultiGzDecoder;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{HeaderMap, Response, Uri, header};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
@@ -64,27 +65,8 @@ impl Exchange {
     /// Builds the HTTP client.
     ///
     /// # Errors
-    /// The file of certificates cannot be read.
+    /// The file in `SSL_CERT_FILE` cannot be read.
     pub fn new(policy: &FetchPolicy, lookup: Arc<Lookup>) -> Result<Self> {
-        let certificates = match &policy.certificates {
-            None => RootCerts::WebPki,
-            Some(path) => {
-                let step = || format!("reading the certificates in {}", path.display());
-                let pem = burgess_base::files::read(path, 16 << 20).with_context(step)?;
-                let mut found = Vec::new();
-                for item in parse_pem(&pem) {
-                    if let PemItem::Certificate(one) =
-                        item.map_err(|e| Error::failed(e.to_string())).with_context(step)?
-                    {
-                        found.push(one);
-                    }
-                }
-                if found.is_empty() {
-                    return Err(Error::failed("the file holds no certificates")).with_context(step);
-                }
-                RootCerts::new_with_certs(&found)
-            }
-        };
         let config = Config::builder()
             // A proxy would connect in our place, to any address.
             .proxy(None)
@@ -97,7 +79,7 @@ impl Exchange {
             .max_response_header_size(MAX_HEADERS)
             .max_idle_connections(0)
             .user_agent(policy.user_agent())
-            .tls_config(TlsConfig::builder().root_certs(certificates).build())
+            .tls_config(TlsConfig::builder().root_certs(certificates::roots()?).build())
             .build();
         let guard = PublicOrAllowed { lookup, policy: policy.clone() };
         Ok(Self { agent: Agent::with_parts(config, DefaultConnector::new(), guard) })

@@ -98,7 +98,7 @@ pub struct FetchCounts {
     pub from_cache: u64,
     /// Cached answers that the server confirmed.
     pub confirmed: u64,
-    /// Cached bodies that were damaged and fetched again.
+    /// Cached bodies that could not be used, because they were damaged or larger than wanted, and were fetched again.
     pub damaged: u64,
 }
 

@@ -1,17 +1,19 @@
 //! How a client fetches: who it says it is, how often it asks, and how much it takes.
 
 use burgess_base::{Error, Result, text};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// Options of a [`Client`](super::Client). Every key is optional in TOML.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchPolicy {
     /// Name of the program in `User-Agent`, and the name to which rules of `robots.txt` apply.
     pub agent: String,
     /// A mail address or web page at which the operator of a server reaches whoever runs this program. Without it only
     /// [`FetchPolicy::allow_hosts`] are asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub contact: Option<String>,
     /// Largest number of requests per second to one host, over all processes that share the cache directory.
     pub requests_per_second: f64,
@@ -37,8 +39,6 @@ pub struct FetchPolicy {
     pub offline: bool,
     /// Hosts (`name` or `name:port`) that may have addresses outside the public internet, such as a wiki of an intranet.
     pub allow_hosts: Vec<String>,
-    /// File with further trusted certificates (PEM), instead of Mozilla's.
-    pub certificates: Option<PathBuf>,
     /// Seed of the random factors of waits.
     pub seed: u64,
 }
@@ -59,7 +59,6 @@ impl Default for FetchPolicy {
             fresh_days: 30.0,
             offline: false,
             allow_hosts: Vec::new(),
-            certificates: None,
             seed: 0,
         }
     }

@@ -42,6 +42,11 @@ fn cell(value: &str) -> String {
     out
 }
 
+/// A text of ours as a quotation.
+fn quoted(text: &str) -> String {
+    text.lines().map(|line| format!("> {line}\n")).collect()
+}
+
 /// The counts of all markers whose name begins with a prefix, by the rest of the name.
 fn counts(markers: &[DoneMarker], prefix: &str) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
@@ -149,7 +154,11 @@ pub(super) fn card(
         QaPrompt::Structured => "questions of given kinds with answers and evidence, JSON of a schema",
         QaPrompt::Paper => "that of Cambrian-1",
     };
-    let _ = writeln!(out, "- prompt for topics: {topics}\n- prompt for questions: {qa}");
+    if workspace.input().asks() {
+        let _ =
+            writeln!(out, "Prompt for topics ({topics}):\n\n{}", quoted(&crate::topics::instruction(&config.topics)));
+    }
+    let _ = writeln!(out, "Prompt for questions ({qa}):\n\n{}", quoted(&crate::qa::instruction(&config.qa)));
     for (stage, markers) in stages {
         let mut models: BTreeMap<&str, u64> = BTreeMap::new();
         for (model, count) in markers.iter().flat_map(|marker| &marker.models) {

@@ -30,10 +30,11 @@ pub(crate) fn key_of(client: &crate::llm::Endpoint, request: &ChatRequest) -> Re
     burgess_base::digest::of_value(&request.canonical(client))
 }
 
-/// Returns what a request may take at most: a token per two bytes of text is more than any tokenizer makes of prose.
+/// Returns what a request may take at most: a token per byte of text, which no tokenizer exceeds but for the few tokens
+/// of its chat template.
 pub(crate) fn most_of(client: &crate::llm::Endpoint, request: &ChatRequest) -> Usage {
     Usage {
-        prompt_tokens: request.estimated_prompt_tokens().saturating_mul(2),
+        prompt_tokens: request.estimated_prompt_tokens().saturating_mul(4),
         completion_tokens: u64::from(request.reply_limit(client).unwrap_or(4096)),
         estimated: true,
     }

@@ -21,7 +21,8 @@ enum Line<O> {
 }
 
 /// Works on the items of a shard with several threads, and returns their outcomes in the order of the items. Outcomes
-/// that an interrupted run has finished are taken from the journal, which is removed by [`forget`].
+/// that an interrupted run has finished are taken from the journal, which is removed by [`forget`], and are given to
+/// `resumed` in the order of the items before the work begins.
 ///
 /// # Errors
 /// An error of `work`, which ends the shard; a signal asked to stop; or the journal cannot be written.
@@ -29,6 +30,7 @@ pub(crate) fn process<I: Sync, O: Serialize + DeserializeOwned + Send>(
     context: &ShardContext<'_>,
     items: &[I],
     workers: usize,
+    resumed: &mut dyn FnMut(&O) -> Result<()>,
     work: &(dyn Fn(usize, &I) -> Result<O> + Sync),
 ) -> Result<Vec<O>> {
     let (stage, shard, session) = (context.task.stage, context.task.shard, context.session);
@@ -56,6 +58,9 @@ pub(crate) fn process<I: Sync, O: Serialize + DeserializeOwned + Send>(
         if let Line::Item(at, outcome) = line {
             outcomes.entry(at).or_insert(outcome);
         }
+    }
+    for at in 0..items.len() {
+        outcomes.get(&at).map_or(Ok(()), &mut *resumed)?;
     }
     let left: Vec<(usize, &I)> = items.iter().enumerate().filter(|(at, _)| !outcomes.contains_key(at)).collect();
     let before = (items.len() - left.len()) as u64;

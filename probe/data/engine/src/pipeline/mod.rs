@@ -4,7 +4,7 @@
 //! which is one task: it reads `shard-NNNNN.jsonl` of the stage before and writes
 //!
 //! - `shard-NNNNN.jsonl`: the records, atomically, in the order of the input;
-//! - `shard-NNNNN.rejected.jsonl`: what was left out, with the reason;
+//! - `shard-NNNNN.rejected.jsonl` (pack: `.rejected`): what was left out, with the reason;
 //! - `shard-NNNNN.done`: settings, digests and counts; a shard with this marker is finished;
 //! - `shard-NNNNN.replies.jsonl` (topics and qa): every reply of the language model, kept for good;
 //! - `shard-NNNNN.journal` (pages and images): finished items, until the shard is finished.
@@ -37,7 +37,7 @@ pub use stage::{Stage, shard_name, shard_of};
 pub use status::{StageStatus, WorkspaceStatus, status};
 pub use workspace::{ShardState, Workspace, read_records};
 
-use burgess_base::{Error, Result};
+use burgess_base::Result;
 
 /// Returns what each shard of a workspace has spent.
 ///
@@ -51,9 +51,8 @@ pub fn ledger_of(workspace: &Workspace) -> Result<budget::Ledger> {
 fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
     match context.task.stage {
         Stage::Topics => crate::topics::work(context),
-        Stage::Pages | Stage::Images => {
-            Err(Error::failed("pages and images cannot be collected yet: there is no source"))
-        }
+        Stage::Pages => crate::collect::pages_of(context),
+        Stage::Images => crate::collect::images_of(context),
         Stage::Pack => crate::pack::work(context),
         Stage::Qa => crate::qa::work(context),
     }

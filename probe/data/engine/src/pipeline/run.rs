@@ -49,13 +49,24 @@ pub struct Session<'a> {
     /// Directory in which fetched pages and images are cached; that of the workspace if it is not given.
     pub cache: Option<PathBuf>,
     client: Mutex<Option<ChatClient>>,
+    /// The client of the web, which all shards share.
+    pub(crate) fetch: Mutex<Option<Arc<crate::fetch::Client>>>,
 }
 
 impl<'a> Session<'a> {
     /// Makes a session that does stale shards not again, with the settings' number of workers.
     pub fn new(claims: &'a dyn Claims, progress: &'a dyn EngineProgress) -> Self {
         let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(|| false);
-        Self { claims, progress, stopped, workers: None, redo: false, cache: None, client: Mutex::new(None) }
+        Self {
+            claims,
+            progress,
+            stopped,
+            workers: None,
+            redo: false,
+            cache: None,
+            client: Mutex::new(None),
+            fetch: Mutex::new(None),
+        }
     }
 
     /// Returns the client of the endpoint, which all shards share.
@@ -231,7 +242,7 @@ fn check_left_over(workspace: &Workspace, session: &Session<'_>, stages: &[Stage
                 .hint("restore the settings, or have what was made with others done again"));
             }
             session.progress.line(&format!("{name} is left over from other settings and is removed"));
-            for ending in [".done", ".jsonl", ".rejected.jsonl", ".journal"] {
+            for ending in [".done", ".jsonl", stage.rejected_ending(), ".journal"] {
                 remove(&workspace.path(*stage, shard, ending))?;
             }
         }

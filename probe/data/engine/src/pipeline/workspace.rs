@@ -46,7 +46,7 @@ impl Workspace {
                 .hint("give the directory of a workspace, or make a new one"));
         }
         let config = EngineConfig::read(&file)?;
-        let input = TopicInput::read(directory, &config.topics)?;
+        let input = TopicInput::read(directory, &config)?;
         Ok(Self { directory: directory.to_path_buf(), config, input })
     }
 
@@ -88,7 +88,8 @@ impl Workspace {
         let config = &self.config;
         Ok(match stage {
             Stage::Topics => crate::topics::settings(config, &self.input)?,
-            Stage::Pages | Stage::Images => Value::Null,
+            Stage::Pages => crate::collect::page_settings(self)?,
+            Stage::Images => crate::collect::image_settings(self)?,
             Stage::Qa => crate::qa::settings(config)?,
             Stage::Pack => serde_json::to_value(&config.pack)?,
         })

@@ -13,10 +13,11 @@ mod prompt;
 
 pub use item::{NoItem, QaItem, QaPair, QaRecord};
 pub use parse::{ParsedPair, ParsedReply, kind_of, parse};
+pub(crate) use prompt::instruction;
 
 use crate::config::{EngineConfig, QaConfig};
 use crate::fold::folded;
-use crate::llm::{ChatRequest, FinishReason};
+use crate::llm::{ChatRequest, Endpoint, FinishReason};
 use crate::page::Page;
 use crate::pipeline::budget::Purse;
 use crate::pipeline::{Asking, DoneMarker, ShardContext, Stage, StoredReply, key_of, read_records, shard_name};
@@ -35,7 +36,7 @@ pub(crate) fn settings(config: &EngineConfig) -> Result<Value> {
     if let Some(qa) = qa.as_object_mut() {
         qa.shift_remove("workers");
     }
-    Ok(json!({"endpoint": config.endpoint()?.identity(), "qa": qa}))
+    Ok(json!({"endpoint": config.endpoint.as_ref().map(Endpoint::identity), "qa": qa}))
 }
 
 /// Reads the items of a shard, and what gets no questions.

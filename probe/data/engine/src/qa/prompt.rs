@@ -56,9 +56,23 @@ fn schema(kinds: &[QuestionKind]) -> Value {
     })
 }
 
+/// Returns the instruction of the prompt.
+pub(crate) fn instruction(config: &QaConfig) -> String {
+    let system = match config.prompt {
+        QaPrompt::Paper => PAPER,
+        QaPrompt::Structured => STRUCTURED,
+    };
+    match &config.language {
+        Some(language) => {
+            format!("{system}\n\nWrite questions and answers in {language}; `evidence` stays as it is.")
+        }
+        None => system.to_string(),
+    }
+}
+
 /// Makes the first request for an image; `bytes` is the image's file, if it is sent.
 pub(super) fn request(config: &QaConfig, item: &QaItem, bytes: Option<(&str, &[u8])>) -> ChatRequest {
-    let (system, user) = match config.prompt {
+    let user = match config.prompt {
         QaPrompt::Paper => {
             let record = json!({
                 "section": item.heading,
@@ -70,13 +84,9 @@ pub(super) fn request(config: &QaConfig, item: &QaItem, bytes: Option<(&str, &[u
                 "image_url": item.figure.image,
                 "caption": item.caption,
             });
-            (PAPER.to_string(), record.to_string())
+            record.to_string()
         }
-        QaPrompt::Structured => (STRUCTURED.to_string(), structured(config, item)),
-    };
-    let system = match &config.language {
-        Some(language) => format!("{system}\n\nWrite questions and answers in {language}; `evidence` stays as it is."),
-        None => system,
+        QaPrompt::Structured => structured(config, item),
     };
     let mut user = ChatMessage::user(user);
     if let Some((media_type, bytes)) = bytes {
@@ -86,7 +96,7 @@ pub(super) fn request(config: &QaConfig, item: &QaItem, bytes: Option<(&str, &[u
         temperature: Some(config.temperature),
         seed: Some(config.seed),
         max_tokens: Some(config.max_tokens),
-        ..ChatRequest::new(vec![ChatMessage::system(system), user])
+        ..ChatRequest::new(vec![ChatMessage::system(instruction(config)), user])
     };
     match config.prompt {
         QaPrompt::Paper => request,

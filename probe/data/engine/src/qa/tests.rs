@@ -16,7 +16,7 @@ const TEXT: &str = "The lighthouse at Nordby was built in 1874 from 12,000 brick
 pub(crate) fn workspace(dir: &Path, url: &str, more: &str) -> Result<Workspace> {
     let toml = format!(
         "[endpoint]\nurl = \"{url}\"\nmodel = \"test\"\nfirst_wait_seconds = 0.001\nlongest_wait_seconds = 0.01\n\
-         [topics]\nfile = \"t.txt\"\ntopics_per_shard = 2\n{more}"
+         [topics]\nfile = \"t.txt\"\ntopics_per_shard = 2\n[pages.source]\nkind = \"html-folder\"\nfolder = \"none\"\n{more}"
     );
     fs::write(dir.join("engine.toml"), toml)?;
     fs::write(dir.join("t.txt"), "Lighthouse\nBeacon\nBuoy\n")?;

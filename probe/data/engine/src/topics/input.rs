@@ -1,6 +1,6 @@
 //! What topics are made from: fields with subfields, or a file of topics; divided into shards.
 
-use crate::config::TopicsConfig;
+use crate::config::EngineConfig;
 use crate::fold::folded;
 use crate::page::Topic;
 use burgess_base::{Context, Error, Result};
@@ -43,6 +43,8 @@ pub enum TopicInput {
     Subfields(Vec<Subfield>, usize),
     /// Topics that exist.
     Topics(Vec<Topic>, usize),
+    /// None, for sources that are read without topics; the number of shards.
+    Nothing(usize),
 }
 
 /// The items of one shard.
@@ -53,6 +55,8 @@ pub enum ShardInput<'a> {
     Subfields(&'a [Subfield]),
     /// Topics that exist.
     Topics(&'a [Topic]),
+    /// None: the number of the shard and of all shards.
+    Nothing(usize, usize),
 }
 
 impl TopicInput {
@@ -60,7 +64,8 @@ impl TopicInput {
     ///
     /// # Errors
     /// The file cannot be read, or is of another form; the message names the line.
-    pub fn read(directory: &Path, config: &TopicsConfig) -> Result<Self> {
+    pub fn read(directory: &Path, config: &EngineConfig) -> Result<Self> {
+        let (config, pages) = (&config.topics, &config.pages);
         match (&config.fields, &config.file) {
             (Some(file), _) => {
                 let path = directory.join(file);
@@ -75,7 +80,7 @@ impl TopicInput {
                 let topics = topics(&read_text(&path)?, &path.display().to_string())?;
                 Ok(Self::Topics(topics, config.topics_per_shard.max(1)))
             }
-            (None, None) => Err(Error::usage("[topics] has neither `fields` nor `file`")),
+            (None, None) => Ok(Self::Nothing(pages.shards.max(1))),
         }
     }
 
@@ -89,6 +94,7 @@ impl TopicInput {
         match self {
             Self::Subfields(all, per) => all.len().div_ceil(*per),
             Self::Topics(all, per) => all.len().div_ceil(*per),
+            Self::Nothing(shards) => *shards,
         }
     }
 
@@ -100,6 +106,7 @@ impl TopicInput {
         match self {
             Self::Subfields(all, per) => ShardInput::Subfields(part(all, *per, shard)),
             Self::Topics(all, per) => ShardInput::Topics(part(all, *per, shard)),
+            Self::Nothing(shards) => ShardInput::Nothing(shard, *shards),
         }
     }
 }

@@ -12,10 +12,11 @@ mod tests;
 
 pub use input::{ShardInput, Subfield, TopicInput, from_lines, from_toml, topics as topics_of_text};
 pub use parse::{ParsedTopics, parse};
+pub(crate) use prompt::instruction;
 
 use crate::config::{EngineConfig, TopicsConfig};
 use crate::fold::folded;
-use crate::llm::{ChatRequest, FinishReason};
+use crate::llm::{ChatRequest, Endpoint, FinishReason};
 use crate::page::Topic;
 use crate::pipeline::{Asking, DoneMarker, ReplyStore, ShardContext, StoredReply, budget::Purse, key_of, shard_name};
 use burgess_base::{Result, atomic};
@@ -48,10 +49,11 @@ fn is_one(count: &u64) -> bool {
 pub(crate) fn settings(config: &EngineConfig, input: &TopicInput) -> Result<Value> {
     Ok(match input {
         TopicInput::Topics(..) => json!({"from": "file"}),
+        TopicInput::Nothing(_) => json!({"from": "nothing"}),
         TopicInput::Subfields(..) => {
             let TopicsConfig { prompt, per_subfield, asks, max_tokens, temperature, seed, .. } = &config.topics;
             json!({
-                "endpoint": config.endpoint()?.identity(),
+                "endpoint": config.endpoint.as_ref().map(Endpoint::identity),
                 "topics": {
                     "prompt": prompt, "per_subfield": per_subfield, "at_least": config.topics.least(), "asks": asks,
                     "max_tokens": max_tokens, "temperature": temperature, "seed": seed,
@@ -71,6 +73,7 @@ pub(crate) fn work(context: &ShardContext<'_>) -> Result<DoneMarker> {
             finish(context, marker, topics.iter().cloned(), &[])
         }
         ShardInput::Subfields(subfields) => ask(context, subfields),
+        ShardInput::Nothing(..) => finish(context, context.marker()?, std::iter::empty::<Topic>(), &[]),
     }
 }
 
@@ -214,7 +217,7 @@ pub(crate) fn finish<T: Serialize>(
         Ok(())
     })?;
     marker.records = count;
-    atomic::write_with(&context.workspace.path(stage, shard, ".rejected.jsonl"), |w| {
+    atomic::write_with(&context.workspace.path(stage, shard, stage.rejected_ending()), |w| {
         for rejection in rejected {
             serde_json::to_writer(&mut *w, rejection)?;
             w.write_all(b"\n")?;
@@ -223,7 +226,7 @@ pub(crate) fn finish<T: Serialize>(
     })?;
     rejected.iter().for_each(|rejection| marker.reject(&rejection.reason, rejection.count));
     let directory = context.workspace.stage_directory(stage);
-    for ending in [".jsonl", ".rejected.jsonl"] {
+    for ending in [".jsonl", stage.rejected_ending()] {
         marker.add_file(&directory, &(shard_name(shard) + ending))?;
     }
     Ok(marker)

@@ -18,6 +18,14 @@ that are each the title of one article, in which photographs, drawings or diagra
 concrete things, phenomena, methods, places and works over general terms. Leave out lists, histories, biographies, \
 timelines and topics that differ from another one only in words. Reply with JSON only: {\"topics\": [\"...\", \"...\"]}.";
 
+/// Returns the instruction of the prompt.
+pub(crate) fn instruction(config: &TopicsConfig) -> String {
+    match config.prompt {
+        TopicPrompt::Paper => paper_instruction(config.per_subfield),
+        TopicPrompt::Structured => INSTRUCTION.to_string(),
+    }
+}
+
 /// A group of subfields for which the model is asked at once.
 pub(super) fn groups<'a>(config: &TopicsConfig, subfields: &'a [Subfield]) -> Vec<&'a [Subfield]> {
     match config.prompt {
@@ -43,12 +51,11 @@ pub(super) fn request(config: &TopicsConfig, group: &[Subfield]) -> ChatRequest 
     let names = names.join(", ");
     let (messages, shape) = match config.prompt {
         TopicPrompt::Paper => {
-            let system = paper_instruction(config.per_subfield);
-            (vec![ChatMessage::system(system), ChatMessage::user(format!("{field}: {names}"))], None)
+            (vec![ChatMessage::system(instruction(config)), ChatMessage::user(format!("{field}: {names}"))], None)
         }
         TopicPrompt::Structured => {
             let user = format!("Field: {field}\nSubfield: {names}\nNumber of topics: {}", config.per_subfield);
-            (vec![ChatMessage::system(INSTRUCTION), ChatMessage::user(user)], Some(schema()))
+            (vec![ChatMessage::system(instruction(config)), ChatMessage::user(user)], Some(schema()))
         }
     };
     let request = ChatRequest {

@@ -78,8 +78,12 @@ impl LineMaker<'_> {
 
     fn line(&self, entry: &Entry<'_>, by_path: bool, sample: &mut Sample) -> Result<()> {
         let turns = self.prompted(entry, sample);
-        if !by_path {
-            let names: Vec<String> = (0..entry.images.len()).map(|at| placeholder(&self.plan.key, at)).collect();
+        if !by_path || !is_llava(entry.raw) {
+            let name = |(at, image): (usize, &ImageRef<'_>)| match image {
+                ImageRef::Path(path) if by_path => (*path).to_string(),
+                ImageRef::Path(_) | ImageRef::Cell { .. } | ImageRef::Member { .. } => placeholder(&self.plan.key, at),
+            };
+            let names: Vec<String> = entry.images.iter().enumerate().map(|(at, image)| name((at, image))).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             return write_turns(entry, &names, turns.as_deref(), &mut sample.line);
         }
@@ -165,6 +169,17 @@ fn edited(entry: &Entry<'_>, texts: &[String]) -> Result<Option<Vec<u8>>> {
         }
     }
     Ok(Some(serde_json::to_vec(&value)?))
+}
+
+/// Returns whether an entry's own JSON is in LLaVA's format, with a list of turns under `conversations`: entries in other
+/// formats are written anew, so that the output has one format.
+fn is_llava(raw: &[u8]) -> bool {
+    let key = b"\"conversations\"";
+    memmem::find_iter(raw, key).any(|at| {
+        let after = raw.get(at + key.len()..).unwrap_or_default().trim_ascii_start();
+        let list = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start).and_then(|rest| rest.strip_prefix(b"["));
+        list.is_some_and(|list| list.trim_ascii_start().starts_with(b"{"))
+    })
 }
 
 /// Copies an entry's JSON to one line. Line feeds can stand only between its parts: inside a text they are escaped.
@@ -268,6 +283,18 @@ mod tests {
         for none in ["null", "\"\""] {
             let line = format!(r#"{{"id": "a\\", "source" : {none} , "x": 1}}"#);
             assert_eq!(added(&line), (true, r#"{"id": "a\\", "source" : "my \"source\"" , "x": 1}"#.into()));
+        }
+    }
+
+    #[test]
+    fn the_format_is_recognised_by_the_list_of_turns() {
+        for (raw, llava) in [
+            (r#"{"id": 1, "conversations" : [ {"from": "human", "value": "a"}]}"#, true),
+            (r#"{"conversations": {"from": ["human"], "value": ["a"]}}"#, false),
+            (r#"{"messages": [{"role": "user", "content": "a"}]}"#, false),
+            (r#"{"texts": [{"user": "say \"conversations\": [{", "assistant": "b"}]}"#, false),
+        ] {
+            assert_eq!(is_llava(raw.as_bytes()), llava, "{raw}");
         }
     }
 

@@ -136,8 +136,8 @@ impl MixPlan {
     /// Writes the mix to the directory `out`: the data, `mix.toml` with all rules, and `manifest.json`.
     ///
     /// # Errors
-    /// The mix has no entries, the directory holds something else, a file of the pools changed since the plan was made, or an error of the file
-    /// system. Entries with images that cannot be read are left out and counted.
+    /// The mix has no entries, the directory holds something else, a file of the pools changed since the plan was made,
+    /// or an error of the file system. Entries with images that cannot be read are left out and counted.
     pub fn write(&self, out: &Path, options: &WriteOptions, progress: &mut dyn FnMut(Step)) -> Result<WrittenMix> {
         if self.is_empty() {
             return Err(Error::failed("no entry is left for the mix")
