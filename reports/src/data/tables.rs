@@ -72,7 +72,11 @@ pub(super) fn facts(s: &DataSummary) -> Vec<(String, String, String)> {
     let short = percent(all.short_answers, all.answers());
     fact("short answers", format!("{short} %"), format!("{} % one word", percent(all.one_word_answers, all.answers())));
     if let Some(words) = &all.answer_words {
-        fact("answer, median", format!("{} words", length(words.median)), format!("95 % up to {}", length(words.p95)));
+        fact(
+            "answer, median",
+            format!("{} word{}", length(words.median), if words.median == 1.0 { "" } else { "s" }),
+            format!("95 % up to {}", length(words.p95)),
+        );
     }
     if let (Some(q), Some(a)) = (&all.question_tokens, &all.answer_tokens) {
         let supervised = percent(a.total, q.total + a.total);
@@ -227,6 +231,12 @@ pub(super) fn notes(s: &DataSummary) -> Vec<String> {
     };
     notes.extend(s.skipped.iter().map(|l| line(l, "cannot be used")));
     notes.extend(s.odd.iter().map(|l| line(l, "can be used but are odd")));
+    if s.other_files > 0 {
+        notes.insert(
+            0,
+            format!("Data files of another format in the same folders that are not read: {}.", s.other_files),
+        );
+    }
     if notes.len() > SHOWN + 1 {
         let more = notes.len() - SHOWN;
         notes.truncate(SHOWN);
