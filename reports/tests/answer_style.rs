@@ -134,3 +134,24 @@ fn a_study_without_open_questions_has_no_section() -> Result<()> {
     assert!(!std::fs::read_to_string(&written.files.ranking).unwrap().contains("answer_style"));
     Ok(())
 }
+
+#[test]
+fn conversation_is_shown_and_not_averaged() {
+    let mut runs = fixture::runs(1, 20);
+    for run in &mut runs {
+        let mmvp = run.results.get_mut("nano-mmvp").expect("a benchmark");
+        mmvp.category = burgess_base::Category::CONVERSATION;
+        run.summarise();
+    }
+    let options = RankOptions { study: "nano".into(), replicates: 50, ..RankOptions::default() };
+    let ranking = burgess_reports::ranking::rank(&runs, &[], &options).expect("comparable runs");
+    assert_eq!(ranking.categories.last().map(|c| c.as_str()), Some("Conversation"));
+    for (run, arm) in runs.iter().map(|run| (run, ranking.arm(&run.run.arm).expect("ranked"))) {
+        let four: Vec<f64> = burgess_base::Category::CAMBRIAN.iter().map(|c| run.categories[c]).collect();
+        let mean = four.iter().sum::<f64>() / 4.0;
+        assert!((run.average - mean).abs() < 1e-9 && (arm.average.score - mean).abs() < 1e-9, "{}", arm.arm);
+        assert!((arm.categories["Conversation"].score - run.results["nano-mmvp"].score).abs() < 1e-9);
+    }
+    let text = ranking_table(&ranking, 140, false);
+    assert!(text.contains("Conversation") || text.contains("Conver-"), "{text}");
+}

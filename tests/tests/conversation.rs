@@ -10,10 +10,29 @@ use std::path::Path;
 /// Writes a study of one arm on the nano world that trains for a few steps; `more` is appended to its tune stage.
 fn study(place: &TestDir, name: &str, more: &str) -> String {
     let text = format!(
-        "name = \"{name}\"\nseeds = [0]\n[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n\
-         benchmarks = [\"nano-gqa\"]\n[evaluator.data.world]\nseed = 5\nalign = 8\ntune = 12\nturns = 3\n\
-         per_benchmark = 6\n[[arms]]\nencoders = [\"nano-sup\"]\n[evaluator.recipe.tune]\nsteps = 4\nbatch = 4\n\
-         lr = 1e-3\ntrainable = [\"connector\", \"llm\"]\n{more}"
+        r#"
+name = "{name}"
+title = "Open questions"
+question = "Does it explain?"
+seeds = [0]
+[evaluator]
+llm = "nano-lm"
+connector = "mlp2x_gelu"
+benchmarks = ["nano-gqa"]
+[evaluator.data.world]
+seed = 5
+align = 8
+tune = 12
+turns = 3
+per_benchmark = 6
+[[arms]]
+encoders = ["nano-sup"]
+[evaluator.recipe.tune]
+steps = 4
+batch = 4
+lr = 1e-3
+trainable = ["connector", "llm"]
+{more}"#
     );
     let file = format!("{name}.toml");
     place.file(&file, &text);

@@ -89,10 +89,8 @@ impl<'a> PromptAppender<'a> {
             .hint(format!("the sources of the file are {}{more}", shown.join(", "))));
         }
         if self.counts.is_empty() {
-            return Ok(vec![format!(
-                "response-format prompts: none of their sources is in {}, so nothing is appended",
-                file.display()
-            )]);
+            let note = "response-format prompts: no conversation is of their sources, so nothing is appended";
+            return Ok(vec![note.to_string()]);
         }
         let note = |(source, (appended, present)): (&String, &(usize, usize))| {
             let source = excerpt(source, 80);

@@ -7,7 +7,7 @@ use super::source::ExportSource;
 use crate::features::ArmCard;
 use crate::run::exported::ExportLayout;
 use crate::run::provenance::Provenance;
-use burgess_base::Result;
+use burgess_base::{Category, Result};
 use burgess_reports::schema::{ArmRole, RunResults};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -216,7 +216,9 @@ impl ModelCard<'_> {
                 r.n_unparsed,
             );
         }
-        text += &format!("\nMean of the category means: {}.", number(results.average));
+        let apart = results.categories.len() > 1 && results.categories.contains_key(&Category::CONVERSATION);
+        let without = if apart { " without Conversation" } else { "" };
+        text += &format!("\nMean of the category means{without}: {}.", number(results.average));
         let same = |r: &&RunResults| r.run.arm == results.run.arm && r.run.study == results.run.study;
         let mut seeds: Vec<(u64, f64)> = all.iter().filter(same).map(|r| (r.run.seed, r.average)).collect();
         seeds.sort_by_key(|(seed, _)| *seed);

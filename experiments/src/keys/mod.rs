@@ -16,6 +16,7 @@ use crate::run::pretraining::LlmRecipe;
 use crate::study::{RunConfig, StudyConfig};
 use burgess_base::{Error, Result, nearest};
 use burgess_encoders::card::EncoderCard;
+use burgess_engine::config::EngineConfig;
 use burgess_mix::Mix;
 use burgess_probe::llm::card::LlmCard;
 use schemars::generate::SchemaSettings;
@@ -37,11 +38,14 @@ pub enum FileKind {
     LlmRecipe,
     /// A mix of training data, for `burgess data mix`.
     Mix,
+    /// The settings of a workspace of the data engine, for `burgess data engine`.
+    Engine,
 }
 
 impl FileKind {
     /// All kinds, in the order of the reference.
-    pub const ALL: [Self; 6] = [Self::Study, Self::Run, Self::Card, Self::LlmCard, Self::LlmRecipe, Self::Mix];
+    pub const ALL: [Self; 7] =
+        [Self::Study, Self::Run, Self::Card, Self::LlmCard, Self::LlmRecipe, Self::Mix, Self::Engine];
 
     /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
@@ -52,6 +56,7 @@ impl FileKind {
             Self::LlmCard => "llm-card",
             Self::LlmRecipe => "llm-recipe",
             Self::Mix => "mix",
+            Self::Engine => "engine",
         }
     }
 
@@ -64,6 +69,7 @@ impl FileKind {
             Self::LlmCard => "Language-model card (probe/zoo/llms/*.toml)",
             Self::LlmRecipe => "Recipe of a language model (probe/zoo/*/recipe.toml, burgess pretrain)",
             Self::Mix => "Mix of training data (burgess data mix MIX.toml, probe/data/mix/mixes/*.toml)",
+            Self::Engine => "Workspace of the data engine (engine.toml, burgess data engine)",
         }
     }
 
@@ -85,6 +91,7 @@ impl FileKind {
             Self::LlmCard => generator.into_root_schema_for::<LlmCard>(),
             Self::LlmRecipe => generator.into_root_schema_for::<LlmRecipe>(),
             Self::Mix => generator.into_root_schema_for::<Mix>(),
+            Self::Engine => generator.into_root_schema_for::<EngineConfig>(),
         };
         let mut schema = schema.to_value();
         clean_descriptions(&mut schema);

@@ -104,6 +104,7 @@ fn the_schemas_describe_every_file() -> Result<()> {
         check_text(text, FileKind::Study, name)?;
     }
     assert!(check_folder("probe/data/mix/mixes", FileKind::Mix)? > 10);
+    check_text(burgess_engine::init::ENGINE, FileKind::Engine, "engine.toml")?;
     assert!(check_folder("encoders/zoo", FileKind::Card)? > 30);
     assert!(check_folder("probe/zoo/llms", FileKind::LlmCard)? > 4);
     assert!(check_folder("probe/zoo/nano-lm", FileKind::LlmRecipe)? > 0);

@@ -35,7 +35,7 @@ pub fn cumulative_counts_svg(sources: &[String], lines: &[CumulativeCounts]) -> 
 fn drawn(sources: &[String], lines: &[CumulativeCounts], width: f64) -> (Svg, String, String) {
     let title = "Cumulative entries by source".to_string();
     let narrow = width < 1.5 * PANEL;
-    let label_width = if narrow { 96.0 } else { 150.0 };
+    let label_width = if narrow { 106.0 } else { 150.0 };
     let (left, right, top, bottom) = (46.0, width - label_width, 34.0, if narrow { 250.0 } else { 340.0 });
     let mut svg = Svg::new(width, bottom + 42.0);
     svg.text(8.0, 17.0, "head", &title);

@@ -50,13 +50,16 @@ struct AuthorsEdition {
     prefixes: &'static [&'static str],
 }
 
+/// The publication that made the overlap of words a metric of answers.
+const WORD_OVERLAP: &str = "the F1 of words is that of Rajpurkar et al. 2016, SQuAD, arXiv:1606.05250";
+
 /// One's own questions.
 pub static CONVERSATION: Conversation =
-    Conversation { card: card("conversation", "", None), authors: None, vlmevalkit_tsv: "" };
+    Conversation { card: card("conversation", WORD_OVERLAP, None), authors: None, vlmevalkit_tsv: "" };
 
 /// The nano world's requests for captions.
 pub static NANO_CONVERSATION: Conversation = Conversation {
-    card: BenchmarkCard { max_new_tokens: 64, ..card("nano-conversation", "", None) },
+    card: BenchmarkCard { max_new_tokens: 64, ..card("nano-conversation", WORD_OVERLAP, None) },
     authors: None,
     vlmevalkit_tsv: "",
 };

@@ -248,7 +248,7 @@ impl MixTable {
             let mut sizes: Vec<u64> = of_kind.iter().map(|row| row.before).collect();
             sizes.sort_unstable_by(|a, b| b.cmp(a));
             // The largest, in the order of their names; of equal ones the first.
-            let least = sizes.get(SHOWN).copied();
+            let least = sizes.get(SHOWN - 1).copied().filter(|_| sizes.len() > SHOWN);
             let (mut shown, mut left_out) = (0, 0);
             for row in of_kind {
                 match least {

@@ -120,3 +120,35 @@ fn temperature(value: f64) -> Result<(), (&'static str, Error)> {
         false => Err(("temperature", Error::usage(format!("`temperature` is {value}, must be between 0 and 2")))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_keys_and_values_are_named_with_their_lines() {
+        for (toml, parts) in [
+            ("[qa]\nworker = 3\n", &["e.toml:2: `worker = 3`", "unknown field `worker`"][..]),
+            ("[topics]\nfile = \"t\"\n\n[qa]\nper_image = 0\n", &["e.toml:5: `per_image = 0`", "between 1 and 20"]),
+            ("[topics]\nfields = \"f\"\nfile = \"t\"\n", &["e.toml:3", "both `fields` and `file`"]),
+            ("[topics]\n", &["e.toml:1: `[topics]`", "neither `fields` nor `file`"]),
+            ("[topics]\nfile = \"t\"\n[budget]\nmax_cost = 1\n", &["e.toml:4", "prices are 0"]),
+            ("[endpoint]\nurl = \"http://h/v1\"\nmodel = \"m\"\ntemperature = 3.0\n", &["e.toml:4", "between 0 and 2"]),
+            (
+                "[endpoint]\nurl = \"http://h/v1\"\nmodel = \"m\"\nkey = \"sk-1\"\n",
+                &["e.toml:4", "unknown field `key`"],
+            ),
+            ("[topics]\nfile = \"t\"\n[pack]\nname = \"a b\"\n", &["e.toml:4", "`name` is `a b`"]),
+            ("[topics]\nfile = \"t\"\n[fetch]\ntries = 0\n", &["e.toml:4", "`tries` is 0"]),
+            ("[topics]\nfile = \"t\"\n[images]\nmin_side = 0\n", &["e.toml:4", "`min_side` is 0"]),
+            ("[qa]\nkinds = [\"why\"]\n", &["e.toml:2", "unknown variant `why`"]),
+            ("[qa\n", &["e.toml:1"]),
+        ] {
+            let e = EngineConfig::parse(toml, "e.toml").expect_err(toml);
+            let text = e.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{toml}: {text}");
+        }
+        let hint = EngineConfig::parse("[qa]\nworker = 3\n", "e").expect_err("unknown");
+        assert_eq!(hint.hint_text(), Some("did you mean `workers`?"));
+    }
+}

@@ -6,9 +6,10 @@
 //! replaces it by what the reply file says.
 
 use super::claims::{self, Claims};
+use super::{ShardTask, Stage, shard_of, spent_in};
 use crate::config::Budget;
 use crate::llm::Usage;
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,7 @@ pub struct Ledger(pub BTreeMap<String, Spending>);
 
 impl Ledger {
     /// Returns the sum over all shards, or over those of one stage.
-    pub fn total(&self, stage: Option<super::Stage>) -> Spending {
+    pub fn total(&self, stage: Option<Stage>) -> Spending {
         let mut total = Spending::default();
         let prefix = stage.map(|stage| format!("{stage}/")).unwrap_or_default();
         self.0.iter().filter(|(shard, _)| shard.starts_with(&prefix)).for_each(|(_, one)| total.add(one));
@@ -91,7 +92,7 @@ pub fn file_in(directory: &Path) -> PathBuf {
     directory.join("budget.json")
 }
 
-/// Reads the ledger of a workspace; empty if nothing was spent.
+/// Reads the ledger of a workspace; without the file, the sums are made from the replies that are kept.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -100,8 +101,28 @@ pub fn ledger(directory: &Path) -> Result<Ledger> {
     match file.exists() {
         true => atomic::read_json(&file)
             .map_err(|e| e.hint("delete the file: the sums are made again from the replies that are kept")),
-        false => Ok(Ledger::default()),
+        false => from_replies(directory),
     }
+}
+
+/// Sums what the reply files of all shards say was spent.
+fn from_replies(directory: &Path) -> Result<Ledger> {
+    let mut ledger = Ledger::default();
+    for stage in [Stage::Topics, Stage::Qa] {
+        let folder = directory.join(stage.as_str());
+        let listed = match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.with_context(|| format!("reading {}", folder.display()))?,
+        };
+        for entry in listed {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let (true, Some(shard)) = (name.ends_with(".replies.jsonl"), shard_of(&name)) {
+                ledger.0.insert(ShardTask { stage, shard }.name(), spent_in(&path)?);
+            }
+        }
+    }
+    Ok(ledger)
 }
 
 impl<'a> Purse<'a> {

@@ -147,6 +147,10 @@ fn the_budget_stops_the_work_and_keeps_it() -> Result<()> {
     assert!((1..5).contains(&asked), "{asked}");
     go(&limited(1_000_000)?, false)?;
     assert_eq!(site.requests().len(), 5, "no reply is paid for twice");
+    // The ledger is made again from the replies.
+    let known = crate::pipeline::budget::ledger(dir.path())?.total(None);
+    fs::remove_file(dir.path().join("budget.json"))?;
+    assert_eq!(crate::pipeline::budget::ledger(dir.path())?.total(None).spent(), known.spent());
     Ok(())
 }
 
