@@ -99,10 +99,10 @@ fn arms_with_mixes_share_features_and_alignment_and_differ_in_data() {
     }
     // The chosen conversations lie in the cache, with the prompts that were appended.
     let mixes: Vec<_> = std::fs::read_dir(place.path().join("cache/mixes")).expect("the mixes").flatten().collect();
-    let texts = mixes.iter().filter_map(|mix| std::fs::read_to_string(mix.path().join("mix.jsonl")).ok());
-    let asked_texts: Vec<String> = texts.filter(|text| text.contains("single word or phrase")).collect();
-    assert_eq!(asked_texts.len(), 1);
-    assert_eq!(asked_texts[0].matches("\\nAnswer the question using a single word or phrase.").count(), 8);
+    let read = |mix: &std::fs::DirEntry| std::fs::read_to_string(mix.path().join("mix.jsonl")).expect("a mix");
+    let asks = |text: &String| text.matches("\\nAnswer the question using a single word or phrase.").count();
+    let counts: Vec<usize> = mixes.iter().map(|mix| asks(&read(mix))).collect();
+    assert!(counts.len() == 2 && counts.contains(&8), "{counts:?}");
     let series = json(&study.join("report/series.json"));
     assert_eq!(series[0]["points"][1]["arm"], "all");
     let page = std::fs::read_to_string(study.join("report/index.html")).expect("the page");

@@ -78,18 +78,18 @@ fn a_mix_is_written_once_and_the_same() {
 fn wrong_mixes_say_what_to_change() {
     let place = TestDir::new();
     pool(&place);
-    place.file("wrong.toml", "seed = 1\n[threshold]\nt = 5\nhwo = \"first\"\n");
+    place.file("wrong.toml", "seed = 1\n[threshold]\nt = 5\nhows = \"first\"\n");
     place.file("empty.toml", "[filters]\nwords = { min = 1000 }\n");
     for (args, code, said, hint) in [
         (vec!["cambrian-10m-t250"], 2, "no mix called `cambrian-10m-t250`", "did you mean"),
-        (vec!["wrong.toml"], 2, "wrong.toml:4: `hwo = \"first\"`", "did you mean `how`?"),
+        (vec!["wrong.toml"], 2, "wrong.toml:4: `hows = \"first\"`", "did you mean `how`?"),
         (vec!["none.toml"], 2, "the mix none.toml does not exist", "built-in mix"),
         (vec!["cambrian-5m", "-o", "x"], 2, "has no pools", "--pool"),
         (vec!["cambrian-5m", "--pool", "pool.jsonl"], 2, "no output directory", "--dry-run"),
         (
             vec!["cambrian-5m", "--pool", "nowhere.jsonl", "--dry-run"],
             2,
-            "nowhere.jsonl does not exist",
+            "`nowhere.jsonl` does not exist",
             "give a data file",
         ),
         (

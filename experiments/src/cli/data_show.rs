@@ -19,7 +19,7 @@ line.
 
 Examples:
   burgess data show llava_v1_5_mix665k.json --images llava/ -o mix.html     with ten samples and their images
-  burgess data show Cambrian10M.jsonl --tokenizer smollm2-135m              lengths in tokens too
+  burgess data show Cambrian10M.jsonl --tokenizer smollm2-135m-instruct     lengths in tokens too
   burgess data show FineVision/ --json                                      185 sources with their ratings"
 )]
 pub struct ShowArgs {

@@ -28,7 +28,7 @@ Examples:
   burgess data engine qa my-data --shard 3         one shard of one stage
   burgess data engine status my-data
   burgess data engine list my-data --stage qa | parallel -j 4
-  burgess train run.toml                           with data = \"my-data/pack/shard-00000.jsonl\", images = \"my-data/pack\""
+  burgess data show my-data/pack --images my-data/pack -o pack.html"
 )]
 pub struct EngineArgs {
     #[command(subcommand)]

@@ -127,10 +127,6 @@ pub fn run(args: MixArgs) -> Result<()> {
         }
     };
     let plan = mix.plan(&scratch, &mut step)?;
-    if plan.is_empty() && !args.dry_run {
-        // What could not be read may be why.
-        plan.problems().lines().iter().for_each(|line| terminal::eprint_line(&format!("note: {line}")));
-    }
     if args.dry_run {
         drop(bar);
         return show(&name, plan.mix(), plan.table(), plan.problems(), &args);
@@ -142,6 +138,7 @@ pub fn run(args: MixArgs) -> Result<()> {
     };
     let options = WriteOptions { name: name.clone(), format, per_shard: args.shard };
     if plan.is_empty() {
+        // What could not be read may be why.
         plan.problems().lines().iter().for_each(|line| terminal::eprint_line(&format!("note: {line}")));
     }
     let written = plan.write(out, &options, &mut step)?;

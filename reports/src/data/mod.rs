@@ -17,6 +17,8 @@ use serde::Deserialize;
 pub struct DataSummary {
     /// Number of files.
     pub files: u64,
+    /// Number of data files beside these that are not read, because they have another format.
+    pub other_files: u64,
     /// Size of the files in bytes.
     pub stored: u64,
     /// All conversations.

@@ -88,11 +88,11 @@ struct ShownTurn {
 /// An error is returned if the template fails.
 pub fn data_page(s: &DataSummary, title: &str, command: &str, images: &[Vec<DataImage>]) -> Result<String> {
     let style = format!("{}{}", template::style(), include_str!("../../templates/data.css"));
-    let mut tables = vec![groups("Sources", &s.sources, s, SOURCES)];
+    let mut tables = vec![lengths(s)];
     if !s.kinds.is_empty() {
-        tables.insert(0, groups("Kinds of data", &s.kinds, s, SOURCES));
+        tables.push(groups("Kinds of data", &s.kinds, s, SOURCES));
     }
-    tables.push(lengths(s));
+    tables.push(groups("Sources", &s.sources, s, SOURCES));
     tables.extend(ratings(s));
     let none = Vec::new();
     let samples = s.samples.iter().enumerate();

@@ -72,7 +72,11 @@ pub(super) fn facts(s: &DataSummary) -> Vec<(String, String, String)> {
     let short = percent(all.short_answers, all.answers());
     fact("short answers", format!("{short} %"), format!("{} % one word", percent(all.one_word_answers, all.answers())));
     if let Some(words) = &all.answer_words {
-        fact("answer, median", format!("{} words", length(words.median)), format!("95 % up to {}", length(words.p95)));
+        fact(
+            "answer, median",
+            format!("{} word{}", length(words.median), if words.median == 1.0 { "" } else { "s" }),
+            format!("95 % up to {}", length(words.p95)),
+        );
     }
     if let (Some(q), Some(a)) = (&all.question_tokens, &all.answer_tokens) {
         let supervised = percent(a.total, q.total + a.total);
@@ -113,12 +117,12 @@ pub(super) fn groups(title: &str, groups: &[DataGroup], s: &DataSummary, most: u
             },
             percent(g.text_only, g.conversations),
         ];
-        // The counts of the kinds that are not stated are not known.
-        if g.answers() == 0 {
-            cells[7] = "–".to_string();
+        // Of entries whose kind is not stated, only the number is counted.
+        if let (0, Some(text_only)) = (g.answers(), cells.last_mut()) {
+            *text_only = "–".to_string();
         }
         if s.images_checked {
-            cells.insert(2, thousands(g.missing));
+            cells.insert(2, if g.answers() == 0 { "–".to_string() } else { thousands(g.missing) });
         }
         if tokens {
             cells.push(g.answer_tokens.as_ref().map_or("–".to_string(), |t| thousands(t.total)));
@@ -152,7 +156,7 @@ pub(super) fn lengths(s: &DataSummary) -> DataTable {
         Some(DataRow { name: name.to_string(), cells, bar: 0.0 })
     };
     DataTable {
-        title: "Lengths".to_string(),
+        title: "Quantiles of lengths".to_string(),
         note: "Quantiles are exact up to 128, beyond within 0.8 %. A character of Chinese, Japanese or Thai counts as a word."
             .to_string(),
         columns: ["mean", "5 %", "25 %", "median", "75 %", "95 %", "99 %", "longest"].map(String::from).to_vec(),
@@ -227,14 +231,21 @@ pub(super) fn notes(s: &DataSummary) -> Vec<String> {
     };
     notes.extend(s.skipped.iter().map(|l| line(l, "cannot be used")));
     notes.extend(s.odd.iter().map(|l| line(l, "can be used but are odd")));
+    if s.other_files > 0 {
+        notes.insert(
+            0,
+            format!("Data files of another format in the same folders that are not read: {}.", s.other_files),
+        );
+    }
     if notes.len() > SHOWN + 1 {
         let more = notes.len() - SHOWN;
         notes.truncate(SHOWN);
         notes.push(format!("{more} more reasons and sources (--json prints all)."));
     }
     if s.all.missing > s.outside {
-        let names = s.missing.join(", ");
-        notes.push(format!("{} images do not exist, the first: {names}.", thousands(s.all.missing - s.outside)));
+        let names: Vec<&str> = s.missing.iter().take(3).map(String::as_str).collect();
+        let missing = thousands(s.all.missing - s.outside);
+        notes.push(format!("{missing} images do not exist, the first: {}.", names.join(", ")));
     }
     if s.outside > 0 {
         notes.push(format!("{} image paths lead out of the directory of images.", thousands(s.outside)));

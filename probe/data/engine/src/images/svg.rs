@@ -4,9 +4,10 @@ use super::convert::{NEEDS_FONTS, Unusable};
 use super::options::ImagesOptions;
 use burgess_base::{guard, text};
 use image::RgbImage;
+use regex::bytes::Regex;
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{self, ImageHrefResolver, Size, Tree, roxmltree};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 /// Largest size of a drawing in bytes, decompressed.
@@ -42,6 +43,13 @@ pub(super) fn draw(bytes: Vec<u8>, options: &ImagesOptions) -> Result<RgbImage, 
 
 fn draw_here(bytes: &[u8], default_width: u32, max_pixels: u64) -> Result<RgbImage, Unusable> {
     let damaged = |why: String| (DAMAGED, text::excerpt(&why, 300));
+    // The library draws such shapes for hours.
+    static HUGE: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r#"[\s,"'(+-](?:[0-9]{10}|[0-9]*\.?[0-9]+[eE]\+?(?:[7-9]|[0-9]{2}))"#).ok());
+    if let Some(found) = HUGE.as_ref().and_then(|huge| huge.find(bytes)) {
+        let number = String::from_utf8_lossy(found.as_bytes()).into_owned();
+        return Err(damaged(format!("it has a number too large for a drawing: `{}…`", number.trim())));
+    }
     // Drawings in UTF-16 are rare, but some programs write them.
     let (decoded, _, _) = encoding_rs::UTF_8.decode(bytes);
     // A drawing without any size would be cut to its shapes.

@@ -70,7 +70,7 @@ pub fn publish(workspace: &Workspace, session: &Session<'_>) -> Result<Option<Pu
             marker
                 .files
                 .iter()
-                .filter(|(name, _)| !name.ends_with(".rejected.jsonl"))
+                .filter(|(name, _)| !name.ends_with(Stage::Pack.rejected_ending()))
                 .map(|(n, m)| (n.clone(), m.clone())),
         );
     }

@@ -9,7 +9,7 @@ use std::fs;
 
 #[test]
 fn packed_data_read_back_and_have_a_card() -> Result<()> {
-    for (format, files) in [("llava", "shard-?????.jsonl"), ("webdataset", "shard-?????/*.tar")] {
+    for format in ["llava", "webdataset"] {
         let site = ChatSite::start(ChatOptions::default());
         let dir = tempfile::tempdir()?;
         let more = format!("[pack]\nformat = \"{format}\"\n");
@@ -21,7 +21,7 @@ fn packed_data_read_back_and_have_a_card() -> Result<()> {
         // Of three images in each of two shards one has no licence.
         assert_eq!((published.entries, published.pairs), (4, 4), "{format}");
         let pack = workspace.stage_directory(Stage::Pack);
-        let spec = PoolSpec { images: Some(pack.clone()), ..PoolSpec::new(pack.join(files).to_string_lossy()) };
+        let spec = PoolSpec { images: Some(pack.clone()), ..PoolSpec::new(pack.to_string_lossy()) };
         let pool = Pool::open(&spec)?;
         let mut seen = Vec::new();
         pool.scan(&mut |entry| {
@@ -44,9 +44,9 @@ fn packed_data_read_back_and_have_a_card() -> Result<()> {
         assert_eq!(fs::metadata(pack.join("README.md"))?.modified()?, before);
         // A damaged file is found.
         fs::remove_file(pack.join("manifest.json"))?;
-        fs::write(pack.join("shard-00001.rejected.jsonl"), "x")?;
+        fs::write(pack.join("shard-00001.rejected"), "x")?;
         let e = go(&workspace, Stage::Pack).expect_err("damaged").to_string();
-        assert!(e.contains("shard-00001.rejected.jsonl has the digest"), "{e}");
+        assert!(e.contains("shard-00001.rejected has the digest"), "{e}");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! which is one task: it reads `shard-NNNNN.jsonl` of the stage before and writes
 //!
 //! - `shard-NNNNN.jsonl`: the records, atomically, in the order of the input;
-//! - `shard-NNNNN.rejected.jsonl`: what was left out, with the reason;
+//! - `shard-NNNNN.rejected.jsonl` (pack: `.rejected`): what was left out, with the reason;
 //! - `shard-NNNNN.done`: settings, digests and counts; a shard with this marker is finished;
 //! - `shard-NNNNN.replies.jsonl` (topics and qa): every reply of the language model, kept for good;
 //! - `shard-NNNNN.journal` (pages and images): finished items, until the shard is finished.

@@ -242,7 +242,7 @@ fn check_left_over(workspace: &Workspace, session: &Session<'_>, stages: &[Stage
                 .hint("restore the settings, or have what was made with others done again"));
             }
             session.progress.line(&format!("{name} is left over from other settings and is removed"));
-            for ending in [".done", ".jsonl", ".rejected.jsonl", ".journal"] {
+            for ending in [".done", ".jsonl", stage.rejected_ending(), ".journal"] {
                 remove(&workspace.path(*stage, shard, ending))?;
             }
         }

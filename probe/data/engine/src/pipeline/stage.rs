@@ -36,6 +36,15 @@ impl Stage {
         }
     }
 
+    /// Returns the ending of the files of rejections. In the folder of the training data a reader would take files that
+    /// end in `.jsonl` for data.
+    pub fn rejected_ending(self) -> &'static str {
+        match self {
+            Self::Pack => ".rejected",
+            Self::Topics | Self::Pages | Self::Images | Self::Qa => ".rejected.jsonl",
+        }
+    }
+
     /// Returns the stage whose files this one reads.
     pub fn previous(self) -> Option<Self> {
         match self {

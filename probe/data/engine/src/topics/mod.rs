@@ -217,7 +217,7 @@ pub(crate) fn finish<T: Serialize>(
         Ok(())
     })?;
     marker.records = count;
-    atomic::write_with(&context.workspace.path(stage, shard, ".rejected.jsonl"), |w| {
+    atomic::write_with(&context.workspace.path(stage, shard, stage.rejected_ending()), |w| {
         for rejection in rejected {
             serde_json::to_writer(&mut *w, rejection)?;
             w.write_all(b"\n")?;
@@ -226,7 +226,7 @@ pub(crate) fn finish<T: Serialize>(
     })?;
     rejected.iter().for_each(|rejection| marker.reject(&rejection.reason, rejection.count));
     let directory = context.workspace.stage_directory(stage);
-    for ending in [".jsonl", ".rejected.jsonl"] {
+    for ending in [".jsonl", stage.rejected_ending()] {
         marker.add_file(&directory, &(shard_name(shard) + ending))?;
     }
     Ok(marker)

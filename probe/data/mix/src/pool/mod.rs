@@ -64,6 +64,7 @@ struct PoolFile {
 pub struct Pool {
     spec: PoolSpec,
     files: Vec<PoolFile>,
+    others: u64,
 }
 
 impl Pool {
@@ -73,7 +74,7 @@ impl Pool {
     /// An error is returned if a stated path does not exist, if there is no data file in it, or if none of the files can
     /// be read.
     pub fn open(spec: &PoolSpec) -> Result<Self> {
-        let found = spec.files()?;
+        let (found, others) = spec.files()?;
         let mut first = None;
         let files: Vec<PoolFile> = found
             .into_iter()
@@ -93,13 +94,19 @@ impl Pool {
             .collect();
         match first {
             Some(e) if files.iter().all(|f| f.format.is_err()) => Err(e),
-            _ => Ok(Self { spec: spec.clone(), files }),
+            _ => Ok(Self { spec: spec.clone(), files, others }),
         }
     }
 
     /// Returns the files in the order in which they are read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|f| f.path.as_path())
+    }
+
+    /// Returns the number of data files that are not read, because their folder has files of a format that comes before
+    /// theirs: the parquet tables beside webdataset shards, a JSON file beside JSON lines.
+    pub fn other_files(&self) -> u64 {
+        self.others
     }
 
     /// Returns what the pool was opened with.

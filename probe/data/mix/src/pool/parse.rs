@@ -10,10 +10,12 @@ use super::ratings::Ratings;
 use super::turns::{ImagesSeed, TurnsSeed};
 use burgess_base::skipped::SkippedEntry;
 use burgess_base::{json, text::excerpt};
+use memchr::memmem::Finder;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// The mark of an image in a turn's text.
 const MARK: &str = "<image>";
@@ -183,7 +185,10 @@ fn marks(text: &str) -> usize {
     // Most turns have none, which a search for one byte finds fastest.
     match memchr::memchr(b'<', text.as_bytes()) {
         None => 0,
-        Some(at) => memchr::memmem::find_iter(text.as_bytes().get(at..).unwrap_or_default(), MARK).count(),
+        Some(at) => {
+            static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
+            FINDER.find_iter(text.as_bytes().get(at..).unwrap_or_default()).count()
+        }
     }
 }
 

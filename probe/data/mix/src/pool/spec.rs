@@ -127,9 +127,10 @@ impl PoolSpec {
         self
     }
 
-    /// Returns the files with the folder below the stated path in which each was found.
-    pub(super) fn files(&self) -> Result<Vec<(PathBuf, String)>> {
-        let mut found = Vec::new();
+    /// Returns the files with the folder below the stated path in which each was found, and the number of data files
+    /// that are not read because their folder has files of an earlier format.
+    pub(super) fn files(&self) -> Result<(Vec<(PathBuf, String)>, u64)> {
+        let (mut found, mut others) = (Vec::new(), 0);
         if self.path.is_empty() {
             return Err(Error::usage("the pool has no path"));
         }
@@ -137,7 +138,7 @@ impl PoolSpec {
             let path = Path::new(stated);
             let before = found.len();
             if path.is_dir() {
-                walk(path, path, 0, &mut found)?;
+                walk(path, path, 0, &mut found, &mut others)?;
             } else if path.symlink_metadata().is_ok() {
                 found.push((path.to_path_buf(), String::new()));
             } else if stated.contains(['*', '?']) {
@@ -145,7 +146,7 @@ impl PoolSpec {
                     match path.is_dir() {
                         true => {
                             let root = path.parent().unwrap_or(Path::new(""));
-                            walk(root, &path, 0, &mut found)?;
+                            walk(root, &path, 0, &mut found, &mut others)?;
                         }
                         false => found.push((path, String::new())),
                     }
@@ -159,7 +160,7 @@ impl PoolSpec {
                     .hint("data files end in .jsonl, .json, .parquet or .tar, perhaps with .gz or .zst"));
             }
         }
-        Ok(found)
+        Ok((found, others))
     }
 }
 
@@ -167,7 +168,7 @@ impl PoolSpec {
 const DEPTH: usize = 8;
 
 /// Adds the data files of a directory, in the order of their names, each folder's files before its subfolders.
-fn walk(root: &Path, dir: &Path, depth: usize, found: &mut Vec<(PathBuf, String)>) -> Result<()> {
+fn walk(root: &Path, dir: &Path, depth: usize, found: &mut Vec<(PathBuf, String)>, others: &mut u64) -> Result<()> {
     let step = || format!("listing {}", dir.display());
     let mut folders = Vec::new();
     let mut by_format: BTreeMap<Format, Vec<PathBuf>> = BTreeMap::new();
@@ -186,6 +187,7 @@ fn walk(root: &Path, dir: &Path, depth: usize, found: &mut Vec<(PathBuf, String)
     }
     if let Some((_, mut files)) = by_format.pop_first() {
         files.sort();
+        *others += by_format.values().map(|files| files.len() as u64).sum::<u64>();
         let below = dir.strip_prefix(root).ok().and_then(|below| below.iter().next());
         let folder = below.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         found.extend(files.into_iter().map(|file| (file, folder.clone())));
@@ -195,7 +197,7 @@ fn walk(root: &Path, dir: &Path, depth: usize, found: &mut Vec<(PathBuf, String)
         if depth == DEPTH {
             return Err(Error::failed(format!("folders lie more than {DEPTH} deep")).context(step()));
         }
-        walk(root, &folder, depth + 1, found)?;
+        walk(root, &folder, depth + 1, found, others)?;
     }
     Ok(())
 }

@@ -89,6 +89,8 @@ impl Default for SummaryOptions<'_> {
 pub struct PoolSummary {
     /// Number of files.
     pub files: u64,
+    /// Number of data files beside these that are not read, because they have another format.
+    pub other_files: u64,
     /// Size of the files in bytes, as they are stored.
     pub stored: u64,
     /// Number of bytes of JSON that were parsed.
@@ -240,6 +242,7 @@ fn finish(pool: &Pool, options: &SummaryOptions<'_>, counts: Counts, report: Sca
     let languages_of = texts.len() as u64;
     PoolSummary {
         files: report.files,
+        other_files: pool.other_files(),
         stored: pool.files().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum(),
         bytes: report.bytes,
         all: counts.all.finish("all", total),

@@ -148,6 +148,7 @@ fn pools_of_several_files_are_found_by_folder_and_pattern() -> Checked {
         Ok(all)
     };
     assert_eq!(ids(&PoolSpec::new(&root))?, ["ax@a", "b0@b", "b1@b"]);
+    assert_eq!(Pool::open(&PoolSpec::new(&root))?.other_files(), 1, "manifest.json");
     assert_eq!(ids(&PoolSpec::new(format!("{root}/?/?.json*")))?, ["ax@", "b0@", "b1@"]);
     assert_eq!(ids(&PoolSpec::new(format!("{root}/*")))?, ["ax@a", "b0@b", "b1@b"]);
     let spec = PoolSpec { source: Some("mine".into()), kind: Some("OCR".into()), ..PoolSpec::new(format!("{root}/b")) };
