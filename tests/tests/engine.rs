@@ -85,8 +85,9 @@ impl Engine {
         for stage in ["topics", "pages", "images", "qa", "pack"] {
             for path in files(&dir.join(stage)) {
                 let file = path.strip_prefix(&dir).expect("a file of the workspace").display().to_string();
-                // The replies stand in the order in which they came, with their times.
-                if !file.contains(".replies.") {
+                // The replies stand in the order in which they came, with their times; hidden files are leases.
+                let is_lease = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+                if !file.contains(".replies.") && !is_lease {
                     all.insert(file, std::fs::read(&path).expect("a file"));
                 }
             }
@@ -228,8 +229,8 @@ fn killed(
         let dir = engine.place.path().join(&name);
         loop {
             let mut child = engine.start(&name);
-            let limit = engine.requests() as u64 + draws.below(asked / 3 + 1);
-            let late = draws.below(3) == 0;
+            let limit = engine.requests() as u64 + draws.below(asked / 6 + 1);
+            let late = draws.below(8) == 0;
             let pause = Duration::from_millis(draws.below(60));
             let deadline = Instant::now() + Duration::from_secs(120);
             let ended = loop {
