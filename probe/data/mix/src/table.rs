@@ -128,9 +128,10 @@ impl MixTable {
         if mix.filters != crate::mix::Filters::default() {
             table.notes.push("The filters are not applied: they need the entries.".into());
         }
-        let without: Vec<&str> = listed.iter().filter(|s| s.count.is_none()).map(|s| s.name.as_str()).collect();
+        let without: Vec<String> =
+            listed.iter().filter(|s| s.count.is_none()).map(|s| format!("`{}`", s.name)).collect();
         if !without.is_empty() {
-            table.notes.push(format!("Without a published count, so not in this table: {}.", without.join("; ")));
+            table.notes.push(format!("Without a published count, so not in this table: {}.", without.join(", ")));
         }
         for (source, count) in &counted {
             table.sources.push(TableRow {
@@ -448,7 +449,7 @@ mod tests {
             "9,745,500  3,861,500  100.0 %",
             "reports 4,015,000 entries; here there are 3,861,500: -153,500 (-3.8 %)",
             "No data were read",
-            "Without a published count, so not in this table: VQAv2, A-OKVQA, RefCOCO, OKVQA.",
+            "Without a published count, so not in this table: `VQAv2, A-OKVQA, RefCOCO, OKVQA`.",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

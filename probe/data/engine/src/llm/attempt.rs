@@ -121,7 +121,7 @@ fn refused(response: Response<Body>, address: &str) -> ChatError {
             )
         }
         StatusCode::UNAUTHORIZED => {
-            (ChatErrorKind::Unauthorized, "check the key in the environment variable that `key_variable` names")
+            (ChatErrorKind::Unauthorized, "check the key in the environment variable that the endpoint names")
         }
         StatusCode::FORBIDDEN => (ChatErrorKind::Unauthorized, "the key may not use this model: check both"),
         StatusCode::PAYMENT_REQUIRED => (ChatErrorKind::NoCredit, "add credit to the account, then start again"),
