@@ -17,7 +17,7 @@ pub fn data_text(s: &DataSummary, width: usize, color: bool) -> String {
     let widest = facts.iter().map(|(label, _, _)| label.len()).max().unwrap_or(0);
     let values = facts.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
     for (label, value, note) in &facts {
-        text += &format!("{label:<widest$}  {value:>values$}  {note}").trim_end();
+        text += format!("{label:<widest$}  {value:>values$}  {note}").trim_end();
         text.push('\n');
     }
     let mut tables = vec![groups("Sources", &s.sources, s, SOURCES)];
