@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_displayed_hash_is_parsed() -> Result<()> {
-        let image = RgbImage::from_fn(90, 70, |x, y| Rgb([(x * 7 ^ y * 5) as u8; 3]));
+        let image = RgbImage::from_fn(90, 70, |x, y| Rgb([((x * 7) ^ (y * 5)) as u8; 3]));
         for side in [2, 3, 8, 9, 32] {
             let hash = dhash(&image, side)?;
             assert_eq!(DifferenceHash::from_hex(&hash.to_string(), side)?, hash);

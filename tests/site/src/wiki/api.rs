@@ -76,12 +76,11 @@ fn query(wiki: &Wiki, request: &Request, modern: bool) -> Content {
             if title != *name {
                 normalized.push(json!({"fromencoded": false, "from": name, "to": title}));
             }
-            if let Some(article) = wiki.article(&title).filter(|_| request.query.contains_key("redirects")) {
-                if article.title != title {
+            if let Some(article) = wiki.article(&title).filter(|_| request.query.contains_key("redirects"))
+                && article.title != title {
                     redirects.push(json!({"from": title, "to": article.title}));
                     title = article.title.clone();
                 }
-            }
             let mut page = page(wiki, &title, index, modern);
             for prop in props.clone() {
                 match prop {
@@ -147,7 +146,7 @@ fn page(wiki: &Wiki, title: &str, index: usize, modern: bool) -> Value {
     if let Some(name) = title.strip_prefix("File:") {
         // Files of a shared repository have no page of their own on the wiki.
         return match wiki.files.get(name) {
-            Some(_) if index % 2 == 0 => json!({"pageid": 5000 + index, "ns": 6, "title": title}),
+            Some(_) if index.is_multiple_of(2) => json!({"pageid": 5000 + index, "ns": 6, "title": title}),
             Some(_) => json!({"ns": 6, "title": title, "missing": flag(modern), "known": flag(modern)}),
             None => json!({"ns": 6, "title": title, "missing": flag(modern)}),
         };

@@ -32,7 +32,7 @@ impl EntryFilters {
                 Error::usage(format!("`drop_matching`: {e}")).hint("simplify the patterns, or leave some out")
             })?),
         };
-        let languages = filters.languages.iter().filter_map(|code| Lang::from_code(code)).collect();
+        let languages = filters.languages.iter().filter_map(Lang::from_code).collect();
         let bounds = [filters.words, filters.chars, filters.question_words, filters.answer_words];
         let counts_text = bounds.iter().any(|bounds| !bounds.is_open());
         Ok(Self { filters: filters.clone(), patterns, languages, counts_text })

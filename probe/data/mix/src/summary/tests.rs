@@ -36,7 +36,7 @@ fn a_pool_is_counted_by_source_kind_and_length() -> Checked {
     let options = SummaryOptions {
         images: Some(&images),
         samples: 3,
-        tokens: Some(&|text| (!text.contains("Hello")).then(|| text.len() as u32)),
+        tokens: Some(&|text| (!text.contains("Hello")).then_some(text.len() as u32)),
         kind_of: &|source| (source == "vqa").then(|| "General".to_string()),
         ..SummaryOptions::default()
     };
