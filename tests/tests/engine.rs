@@ -468,3 +468,21 @@ fn the_rate_limit_holds_over_two_processes() {
     // A request may be late by some milliseconds, but never all of them early.
     assert!(*last - *first + Duration::from_millis(100) >= least, "{} requests in {:?}", times.len(), *last - *first);
 }
+
+#[test]
+fn a_wiki_that_may_not_be_asked_leaves_the_work_open() {
+    let engine = Engine::new(WikiOptions { articles: 3, ..WikiOptions::default() }, ChatOptions::default());
+    engine.workspace("one", FAST, "", "");
+    let file = engine.place.path().join("one/engine.toml");
+    let right = std::fs::read_to_string(&file).expect("text");
+    let host = engine.wiki.base_url().replace("http://", "");
+    std::fs::write(&file, right.replace(&format!("allow_hosts = [\"{host}\"]"), "")).expect("written");
+    let refused = engine.call("run", "one", &[]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stdout(&refused));
+    assert!(stderr(&refused).contains("allow_hosts"), "{}", stderr(&refused));
+    assert!(engine.wiki.requests().is_empty());
+    // With the right settings the same command goes on.
+    std::fs::write(&file, right).expect("written");
+    engine.run("one");
+    assert!(!records(&engine, "one", "pack/").is_empty());
+}

@@ -3,7 +3,7 @@
 use super::division::enter;
 use super::page_source::Each;
 use super::{PageSource, Part};
-use crate::fetch::{Client, FetchFailure, FetchOptions, Fetched};
+use crate::fetch::{Client, FailureReason, FetchFailure, FetchOptions, Fetched};
 use crate::html;
 use crate::outline::ReadOptions;
 use crate::page::{Figure, Licence, Page, Topic};
@@ -69,7 +69,11 @@ impl MediaWiki {
     pub fn topic(&self, topic: &Topic, skips: &mut Skips) -> Result<Vec<Page>> {
         let titles = match self.search(&topic.topic) {
             Ok(titles) => titles,
-            Err(ApiError::Fetch(failure)) if failure.reason.is_transient() => {
+            // An interface that the settings do not allow is none for any topic: the work is not finished, so that it goes
+            // on once `allow_hosts` names it.
+            Err(ApiError::Fetch(failure))
+                if failure.reason.is_transient() || failure.reason == FailureReason::PrivateAddress =>
+            {
                 return Err(Error::from(failure).context(format!("searching for `{}`", topic.topic)));
             }
             Err(e) => {
