@@ -13,7 +13,7 @@ fn expected(wiki: &WikiSite, title: &str) -> Vec<WikiSection> {
             history = false;
         }
         history |= section.title.to_lowercase().contains("history");
-        !history && !(section.text.is_empty() && section.figures.is_empty())
+        !(history || section.text.is_empty() && section.figures.is_empty())
     });
     kept.collect()
 }

@@ -52,8 +52,11 @@ impl ResponseFormat {
     }
 }
 
+/// Names of a source, and what is appended to its questions.
+type PaperSource = (&'static [&'static str], fn() -> ResponseFormat);
+
 /// The sources of the paper's map, with further names under which they are published.
-const PAPER: &[(&[&str], fn() -> ResponseFormat)] = &[
+const PAPER: &[PaperSource] = &[
     (&["SketchyVQA"], || ResponseFormat::text(WORD_OR_PHRASE)),
     (&["OODVQA"], || ResponseFormat::text(WORD_OR_PHRASE)),
     (&["DVQA", "random_3rd_dvqa"], || ResponseFormat::text(WORD_OR_PHRASE)),

@@ -77,10 +77,11 @@ fn query(wiki: &Wiki, request: &Request, modern: bool) -> Content {
                 normalized.push(json!({"fromencoded": false, "from": name, "to": title}));
             }
             if let Some(article) = wiki.article(&title).filter(|_| request.query.contains_key("redirects"))
-                && article.title != title {
-                    redirects.push(json!({"from": title, "to": article.title}));
-                    title = article.title.clone();
-                }
+                && article.title != title
+            {
+                redirects.push(json!({"from": title, "to": article.title}));
+                title = article.title.clone();
+            }
             let mut page = page(wiki, &title, index, modern);
             for prop in props.clone() {
                 match prop {

@@ -294,7 +294,7 @@ impl Wiki {
     fn reply(&self, request: &Request) -> (Reply, bool) {
         let fault = self.faults.lock().expect("no thread panicked").choose(request);
         let agent = request.header("user-agent");
-        let mut reply = if !self.options.allow_anonymous && !(agent.contains('@') || agent.contains("http")) {
+        let mut reply = if !(self.options.allow_anonymous || agent.contains('@') || agent.contains("http")) {
             let text = "Please set a user-agent and respect our robot policy https://w.wiki/4wJS. See also T400119.\n";
             Reply::text(403, "text/plain; charset=utf-8", text)
         } else {

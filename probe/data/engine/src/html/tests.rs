@@ -102,9 +102,12 @@ fn first<'a>(element: ElementRef<'a>, wanted: &str) -> Option<ElementRef<'a>> {
     inner.find(|inner| inner.value().name() == wanted || has_class(inner))
 }
 
+/// Title, text, and images with captions of a section.
+type PaperSection = (String, String, Vec<(String, String)>);
+
 /// The rules of the paper's script `wikiflow.py` on the old markup, as far as they work: headings of level 2 to 6
 /// except the last, the siblings up to the next heading, `p` as text, `figure` and `div.thumb` as images.
-fn by_the_paper(html: &str) -> Vec<(String, String, Vec<(String, String)>)> {
+fn by_the_paper(html: &str) -> Vec<PaperSection> {
     let html = Html::parse_fragment(html);
     let name = |element: ElementRef<'_>| element.value().name().to_string();
     let is_heading = |name: &str| matches!(name, "h2" | "h3" | "h4" | "h5" | "h6");

@@ -144,7 +144,7 @@ fn refused(response: Response<Body>, address: &str) -> ChatError {
         _ => (ChatErrorKind::Refused, "change the request as the server's message says"),
     };
     let param = Some(field("param")).filter(|p| !p.is_empty());
-    let field = param.or_else(|| named_field(&explanation).map(str::to_string));
+    let field = param.or_else(|| named_field(&explanation).map(str::to_string)).map(String::into_boxed_str);
     let status = Some(status.as_u16());
     ChatError { status, retry_after, field, ..ChatError::new(kind, message) }.with_hint(hint)
 }

@@ -50,6 +50,7 @@ pub struct Endpoint {
     pub requests_per_minute: Option<u32>,
     /// Further fields of the request's body, such as `top_p = 0.9`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(!skip_serializing_if)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 

@@ -74,7 +74,7 @@ pub struct ChatError {
     /// Estimated tokens of replies that did not arrive: the server may charge for them.
     pub lost: super::Usage,
     /// The request's field that the server does not take, if it names one.
-    pub(super) field: Option<String>,
+    pub(super) field: Option<Box<str>>,
 }
 
 impl ChatError {

@@ -100,10 +100,10 @@ fn endpoint(url: &str) -> Endpoint {
     Endpoint { first_wait_seconds: 0.001, longest_wait_seconds: 0.01, timeout_seconds: 5.0, ..Endpoint::new(url, "m") }
 }
 
-fn ask(
-    script: Vec<Scripted>,
-    change: impl FnOnce(&mut Endpoint),
-) -> Result<(Result<ChatReply, ChatError>, Vec<(String, Value)>)> {
+/// Outcome of a request, and the paths and bodies that the server received.
+type Asked = (Result<ChatReply, ChatError>, Vec<(String, Value)>);
+
+fn ask(script: Vec<Scripted>, change: impl FnOnce(&mut Endpoint)) -> Result<Asked> {
     let server = ScriptedServer::start(script)?;
     let mut endpoint = endpoint(&server.url);
     change(&mut endpoint);

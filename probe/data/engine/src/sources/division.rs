@@ -93,9 +93,9 @@ mod tests {
                     (0..4).filter(|_| division.is_next()).count();
                     // Count again by number, for the check below.
                     let mut again = Division::new(&part, files.len());
-                    for record in 0..12 {
+                    for (record, count) in seen.iter_mut().enumerate() {
                         if again.is_next() && record / 4 == file {
-                            seen[record] += 1;
+                            *count += 1;
                         }
                     }
                 }

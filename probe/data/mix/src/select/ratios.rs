@@ -180,14 +180,11 @@ impl Ratios {
                 wanted.iter().zip(&available).map(|(wanted, there)| *wanted.min(there)).collect()
             }
         };
-        let row = |((((kind, share), wanted), available), taken): ((((&&String, &f64), &u64), &u64), &u64)| KindCount {
-            kind: (*kind).clone(),
-            share: *share,
-            wanted: *wanted,
-            available: *available,
-            taken: *taken,
-        };
-        let kinds = names.iter().zip(&shares).zip(&wanted).zip(&available).zip(&taken).map(row).collect();
+        let numbers = wanted.iter().zip(&available).zip(&taken);
+        let kinds = names.iter().zip(&shares).zip(numbers).map(|((kind, share), ((wanted, available), taken))| {
+            KindCount { kind: (*kind).clone(), share: *share, wanted: *wanted, available: *available, taken: *taken }
+        });
+        let kinds = kinds.collect();
         let plan = RatioPlan { total, sum_of_shares: shares.iter().sum(), kinds, without_share };
         if self.shortfall == Shortfall::Error
             && let Some(few) = plan.kinds.iter().find(|kind| kind.available < kind.wanted)

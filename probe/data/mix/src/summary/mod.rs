@@ -62,6 +62,9 @@ impl PublishedKinds {
 /// Number of missing images that are named.
 const MISSING_SHOWN: usize = 10;
 
+/// A function that counts the tokens of a text; `None` if it cannot encode it.
+pub type TokenCounter = dyn Fn(&str) -> Option<u32> + Sync;
+
 /// What is counted, and how.
 pub struct SummaryOptions<'a> {
     /// Directory to which image paths are relative; images are looked for only if it is given.
@@ -73,7 +76,7 @@ pub struct SummaryOptions<'a> {
     /// Seed of the samples.
     pub seed: u64,
     /// Counts the tokens of a text; `None` if it cannot encode it. Tokens are not counted without it.
-    pub tokens: Option<&'a (dyn Fn(&str) -> Option<u32> + Sync)>,
+    pub tokens: Option<&'a TokenCounter>,
     /// Returns the kind of a source, for entries that state none.
     pub kind_of: &'a (dyn Fn(&str) -> Option<String> + Sync),
 }
