@@ -29,7 +29,7 @@ mod verify;
 
 pub use client::Client;
 pub use progress::{DownloadProgress, FileProgress, Silent};
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, Settings, root_certificates};
 pub use transfer::Verification;
 
 use crate::{DownloadRequest, FileSelection, own_cache, url_path};

@@ -116,7 +116,10 @@ impl Settings {
 }
 
 /// Returns the trusted root certificates: Mozilla's, or those in `SSL_CERT_FILE`.
-pub(super) fn root_certificates() -> Result<RootCerts> {
+///
+/// # Errors
+/// The file in `SSL_CERT_FILE` cannot be read, or holds no certificate.
+pub fn root_certificates() -> Result<RootCerts> {
     let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) else {
         return Ok(RootCerts::WebPki);
     };

@@ -13,10 +13,8 @@
 //! - [`page`]: the types of a page with its sections and figures, one per line;
 //! - [`skips`]: counts of what is left out, by reason;
 //! - [`fold`], [`reply_json`]: comparisons of texts, and JSON inside replies;
-//! - [`certificates`]: the root certificates of TLS.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub mod certificates;
 mod collect;
 pub mod config;
 pub mod fetch;

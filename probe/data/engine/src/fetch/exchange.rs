@@ -2,9 +2,9 @@
 
 use super::address::Address;
 use super::{FailureReason, FetchFailure, FetchPolicy};
-use crate::certificates;
 use burgess_base::network::{self, Lookup, is_public};
 use burgess_base::{Error, Result, text};
+use burgess_hub::download::root_certificates;
 use flate2::read::MultiGzDecoder;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -79,7 +79,7 @@ impl Exchange {
             .max_response_header_size(MAX_HEADERS)
             .max_idle_connections(0)
             .user_agent(policy.user_agent())
-            .tls_config(TlsConfig::builder().root_certs(certificates::roots()?).build())
+            .tls_config(TlsConfig::builder().root_certs(root_certificates()?).build())
             .build();
         let guard = PublicOrAllowed { lookup, policy: policy.clone() };
         Ok(Self { agent: Agent::with_parts(config, DefaultConnector::new(), guard) })

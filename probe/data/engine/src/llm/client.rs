@@ -6,8 +6,8 @@ use super::endpoint::{Endpoint, JsonMode};
 use super::error::{ChatError, ChatErrorKind};
 use super::reply::{self, ChatReply, Usage};
 use super::request::{ChatRequest, ChatRole, Dialect};
-use crate::certificates;
 use burgess_base::{Error, Result};
+use burgess_hub::download::root_certificates;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ impl ChatClient {
             .user_agent(concat!("burgess/", env!("CARGO_PKG_VERSION")))
             .timeout_global(limit)
             .max_idle_connections_per_host(64)
-            .tls_config(TlsConfig::builder().root_certs(certificates::roots()?).build())
+            .tls_config(TlsConfig::builder().root_certs(root_certificates()?).build())
             .build();
         let learned = Learned { dialect: Dialect { json: endpoint.json, ..Dialect::default() }, notes: Vec::new() };
         Ok(Self(Arc::new(Shared {
