@@ -10,7 +10,7 @@ const URL: &str = "https://wiki.test/wiki/Oak";
 /// The article, with headings as MediaWiki writes them since 1.43 (in a wrapper) or before (with `.mw-headline`).
 fn oak(wrapped: bool) -> String {
     let mut html = String::new();
-    for line in include_str!("fixtures/oak.html").lines() {
+    for line in include_str!("../../../../../tests/fuzz/corpus/html-page/oak.html").lines() {
         let heading = line.strip_prefix("<!--H").and_then(|rest| rest.strip_suffix("-->"));
         let Some((level, title)) = heading.and_then(|heading| heading.split_once(' ')) else {
             html += line;
@@ -169,7 +169,12 @@ fn where_the_papers_rules_work_the_figures_and_texts_are_the_same() {
 
 #[test]
 fn pages_of_other_sites_are_read() {
-    let page = read(include_str!("fixtures/web.html"), "https://lexikon.test/b?id=1", &ReadOptions::default()).unwrap();
+    let page = read(
+        include_str!("../../../../../tests/fuzz/corpus/html-page/web.html"),
+        "https://lexikon.test/b?id=1",
+        &ReadOptions::default(),
+    )
+    .unwrap();
     assert_eq!((page.title.as_str(), page.language.as_deref()), ("Brücken", Some("de")));
     assert_eq!(page.canonical.as_deref(), Some("https://lexikon.test/bruecken"));
     assert_eq!(page.unusable_images, 1, "an image inside the page");

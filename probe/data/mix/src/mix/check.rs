@@ -1,7 +1,7 @@
 //! Checks of the values of a mix that types alone do not make.
 
-use super::located::WrongValue;
 use super::{Bounds, Mix};
+use crate::located::WrongValue;
 use crate::names::source_key;
 use crate::pool::RATINGS;
 use crate::system_prompts::SystemPrompts;

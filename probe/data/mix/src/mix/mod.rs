@@ -3,13 +3,13 @@
 mod built_in;
 mod check;
 mod filters;
-mod located;
 
 pub use built_in::{BUILT_IN, CATALOGUES};
 pub use filters::{
     Bounds, Comparison, DuplicateImages, Duplicates, Filters, ImageIdentity, KeepOrDrop, Leaks, TextOnly,
 };
 
+use crate::located::{self, KeyHints};
 use crate::names::source_key;
 use crate::pool::PoolSpec;
 use crate::select::{Ratios, Threshold};
@@ -18,6 +18,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+
+/// What errors of the parser advise.
+const KEY_HINTS: KeyHints = KeyHints {
+    unknown: "remove the key: experiments/KEYS.md lists all keys",
+    value: "correct the line: experiments/KEYS.md lists the keys with their types",
+};
 
 /// A mix: pools, the sources in them, and the rules by which their entries are chosen.
 ///
@@ -159,7 +165,7 @@ impl Mix {
     /// # Errors
     /// A key is unknown, missing, of the wrong type or has a wrong value: the error names file, line and key.
     pub fn read(text: &str, file: &str) -> Result<Self> {
-        let mix: Self = toml::from_str(text).map_err(|e| located::parse_error(&e, text, file))?;
+        let mix: Self = toml::from_str(text).map_err(|e| located::parse_error(&e, text, file, KEY_HINTS))?;
         mix.check().map_err(|wrong| located::value_error(wrong, text, file))?;
         Ok(mix)
     }
@@ -259,7 +265,7 @@ fn catalogue(name: &str) -> Result<Vec<MixSource>> {
             .hint(format!("known: {}", names().collect::<Vec<_>>().join(", "))));
     };
     let file = format!("{name}.toml");
-    let catalogue: Catalogue = toml::from_str(text).map_err(|e| located::parse_error(&e, text, &file))?;
+    let catalogue: Catalogue = toml::from_str(text).map_err(|e| located::parse_error(&e, text, &file, KEY_HINTS))?;
     Ok(catalogue.sources)
 }
 
