@@ -48,6 +48,7 @@ mod json_value;
 pub mod labels;
 mod letter;
 mod lmms;
+mod mmmu_letters;
 pub mod overlap;
 mod predictions;
 mod question;

@@ -85,3 +85,60 @@ pub(crate) fn question(row: &TableRow) -> Result<Question> {
         ..Question::default()
     })
 }
+
+/// Returns the letter that the toolkit finds in an answer without a language model (`can_infer` in `matching_util.py`):
+/// one letter among the last five words; else the letter after "answer is"; else the text of exactly one choice in a
+/// short answer.
+pub(crate) fn matched(answer: &str, options: &[String]) -> Option<char> {
+    const REFUSALS: [&str; 4] = [
+        "Sorry, I can't help with images of people yet.",
+        "I can't process this file.",
+        "I'm sorry, but without the image provided",
+        "Cannot determine the answer",
+    ];
+    if REFUSALS.iter().any(|refusal| answer.contains(refusal)) {
+        return None;
+    }
+    let letters = || ('A'..='Z').zip(options).map(|(letter, _)| letter);
+    // The toolkit reads no letter after a failed request, but looks for texts of choices all the same.
+    if !answer.contains("Failed to obtain answer via API") {
+        let plain = answer.replace(['.', '(', ')', '[', ']', ',', ':', ';', '!', '*', '#', '{', '}'], " ");
+        let words: Vec<&str> = plain.split_whitespace().collect();
+        let place = |letter: char| words.iter().position(|w| w.chars().eq([letter]));
+        let named: Vec<(char, usize)> = letters().filter_map(|l| Some((l, place(l)?))).collect();
+        match named.as_slice() {
+            // Only a letter near the end counts, because an "A" at the beginning may be an article.
+            [(letter, at)] if at + 5 > words.len() => return Some(*letter),
+            // The toolkit uses "Z" for "none of them".
+            [] if words.contains(&"Z") => return None,
+            _ => {}
+        }
+        if let Some(letter) = after_answer_is(answer).filter(|found| letters().any(|l| l == *found)) {
+            return Some(letter);
+        }
+    }
+    let low = answer.to_lowercase();
+    let lengths: usize = options.iter().map(|o| o.chars().count()).sum();
+    if answer.chars().count() > 2 * lengths {
+        return None;
+    }
+    let mut contained = letters().zip(options).filter(|(_, o)| low.contains(&o.to_lowercase()));
+    match (contained.next(), contained.next()) {
+        (Some((letter, _)), None) => Some(letter),
+        _ => None,
+    }
+}
+
+/// Returns the first letter from A to D, in either case, after "answer is" and any number of asterisks.
+fn after_answer_is(answer: &str) -> Option<char> {
+    let low = answer.to_ascii_lowercase();
+    low.match_indices("answer").find_map(|(at, word)| {
+        let rest = low.get(at + word.len()..)?;
+        let is = rest.trim_start();
+        let rest = is.strip_prefix("is").filter(|_| is.len() < rest.len())?;
+        let letter = rest.trim_start();
+        let spaced = letter.len() < rest.len();
+        let letter = letter.trim_start_matches('*').chars().next()?;
+        (spaced && ('a'..='d').contains(&letter)).then(|| letter.to_ascii_uppercase())
+    })
+}

@@ -3,7 +3,7 @@
 
 use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, Rules};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -15,6 +15,26 @@ fn golden(path: &str) -> PathBuf {
 
 fn json(path: &str) -> Result<Value, Box<dyn std::error::Error>> {
     Ok(serde_json::from_str(&fs::read_to_string(golden(path))?)?)
+}
+
+/// The files of goldens whose names begin with `name`: that of `scorers_lmms_eval.py`, and those of scripts that make
+/// the same goldens for further benchmarks.
+fn files(name: &str) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(golden("scorers"))? {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        if file.strip_prefix(name).is_some_and(|rest| rest == ".json" || rest.starts_with('-')) {
+            found.push(file);
+        }
+    }
+    found.sort();
+    found.iter().map(|file| json(&format!("scorers/{file}"))).collect()
+}
+
+/// Prompts and printed numbers of the library, by benchmark.
+fn tables() -> Result<BTreeMap<String, Value>, Box<dyn std::error::Error>> {
+    let of = |table: Value| table.as_object().cloned().expect("tables by benchmark");
+    Ok(files("lmms_eval_tables")?.into_iter().flat_map(of).collect())
 }
 
 fn of(id: &str) -> &'static dyn Benchmark {
@@ -77,18 +97,21 @@ fn problem(id: &str, case: &Value, scores: &Value) -> Option<String> {
 
 #[test]
 fn verdicts_are_those_of_the_library_in_every_case() -> Checked {
-    let (verdicts, more) = (json("scorers/lmms_eval.json")?, json("scorers/lmms_eval_more.json")?);
+    let (verdicts, more) = (json("scorers/lmms_eval.json")?, files("lmms_eval_more")?);
+    let more: Vec<&Value> = more.iter().filter_map(Value::as_array).flatten().collect();
+    let ids = more.iter().filter_map(|case| case["benchmark"].as_str());
+    let ids: BTreeSet<&str> = verdicts.as_object().expect("benchmarks").keys().map(String::as_str).chain(ids).collect();
     let mut wrong = Vec::new();
     let mut table = String::new();
-    for (id, scores) in verdicts.as_object().expect("benchmarks") {
-        let cases = json(&format!("scorers/{id}.json"))?;
+    for id in ids {
+        let cases = if verdicts[id].is_array() { json(&format!("scorers/{id}.json"))? } else { Value::Array(vec![]) };
         let cases = cases.as_array().expect("cases");
-        let scores = scores.as_array().expect("verdicts");
+        let scores = verdicts[id].as_array().map_or(&[] as &[Value], Vec::as_slice);
         assert_eq!(cases.len(), scores.len(), "{id}");
-        let here = more.as_array().into_iter().flatten().filter(|c| c["benchmark"] == **id).map(|c| (c, &c["scores"]));
+        let here = more.iter().copied().filter(|c| c["benchmark"] == id).map(|c| (c, &c["scores"]));
         let all: Vec<(&Value, &Value)> = cases.iter().zip(scores).chain(here).collect();
         let found: Vec<String> = all.iter().filter_map(|(case, scores)| problem(id, case, scores)).collect();
-        table += &format!("{id:<12} {:>4}/{}\n", all.len() - found.len(), all.len());
+        table += &format!("{id:<20} {:>4}/{}\n", all.len() - found.len(), all.len());
         assert!(all.len() >= 80, "{id}: {}", all.len());
         wrong.extend(found);
     }
@@ -99,9 +122,8 @@ fn verdicts_are_those_of_the_library_in_every_case() -> Checked {
 
 #[test]
 fn prompts_are_those_of_the_library() -> Checked {
-    let tables = json("scorers/lmms_eval_tables.json")?;
     let mut wrong = Vec::new();
-    for (id, table) in tables.as_object().expect("tables") {
+    for (id, table) in &tables()? {
         let qs = of(id).read(&golden("benchmarks").join(id))?;
         assert_eq!(table["prompts"].as_object().map(serde_json::Map::len), Some(qs.len()), "{id}");
         for q in &qs {
@@ -117,9 +139,8 @@ fn prompts_are_those_of_the_library() -> Checked {
 
 #[test]
 fn numbers_are_those_that_the_library_prints() -> Checked {
-    let tables = json("scorers/lmms_eval_tables.json")?;
     let (mut wrong, mut runs) = (Vec::new(), 0);
-    for (id, table) in tables.as_object().expect("tables") {
+    for (id, table) in &tables()? {
         let qs = of(id).read(&golden("benchmarks").join(id))?;
         for run in table["runs"].as_array().expect("runs") {
             runs += 1;
@@ -142,9 +163,9 @@ fn numbers_are_those_that_the_library_prints() -> Checked {
 
 #[test]
 fn only_tasks_of_lmms_eval_have_its_rules() -> Checked {
-    let tables = json("scorers/lmms_eval_tables.json")?;
+    let tables = tables()?;
     for b in bench::all() {
-        let has = tables.get(b.id()).is_some();
+        let has = tables.contains_key(b.id());
         match b.rules(Rules::LmmsEval) {
             Ok(rules) => assert!(rules == Rules::LmmsEval && has, "{}", b.id()),
             Err(e) => {

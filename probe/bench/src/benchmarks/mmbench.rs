@@ -162,59 +162,6 @@ fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Returns the letter that the toolkit finds in an answer without a language model.
-fn matched(answer: &str, options: &[String]) -> Option<char> {
-    const REFUSALS: [&str; 5] = [
-        "Sorry, I can't help with images of people yet.",
-        "I can't process this file.",
-        "I'm sorry, but without the image provided",
-        "Cannot determine the answer",
-        "Failed to obtain answer via API",
-    ];
-    if REFUSALS.iter().any(|refusal| answer.contains(refusal)) {
-        return None;
-    }
-    let plain = answer.replace(['.', '(', ')', '[', ']', ',', ':', ';', '!', '*', '#', '{', '}'], " ");
-    let words: Vec<&str> = plain.split_whitespace().collect();
-    let letters = || ('A'..='Z').zip(options).map(|(letter, _)| letter);
-    let place = |letter: char| words.iter().position(|w| w.chars().eq([letter]));
-    let named: Vec<(char, usize)> = letters().filter_map(|l| Some((l, place(l)?))).collect();
-    match named.as_slice() {
-        // Only a letter near the end counts, because an "A" at the beginning may be an article.
-        [(letter, at)] if at + 5 > words.len() => return Some(*letter),
-        // The toolkit uses "Z" for "none of them".
-        [] if words.contains(&"Z") => return None,
-        _ => {}
-    }
-    if let Some(letter) = after_answer_is(answer).filter(|found| letters().any(|l| l == *found)) {
-        return Some(letter);
-    }
-    let low = answer.to_lowercase();
-    let lengths: usize = options.iter().map(|o| o.chars().count()).sum();
-    if answer.chars().count() > 2 * lengths {
-        return None;
-    }
-    let mut contained = letters().zip(options).filter(|(_, o)| low.contains(&o.to_lowercase()));
-    match (contained.next(), contained.next()) {
-        (Some((letter, _)), None) => Some(letter),
-        _ => None,
-    }
-}
-
-/// Returns the first letter from A to D, in either case, after "answer is" and any number of asterisks.
-fn after_answer_is(answer: &str) -> Option<char> {
-    let low = answer.to_ascii_lowercase();
-    low.match_indices("answer").find_map(|(at, word)| {
-        let rest = low.get(at + word.len()..)?;
-        let is = rest.trim_start();
-        let rest = is.strip_prefix("is").filter(|_| is.len() < rest.len())?;
-        let letter = rest.trim_start();
-        let spaced = letter.len() < rest.len();
-        let letter = letter.trim_start_matches('*').chars().next()?;
-        (spaced && ('a'..='d').contains(&letter)).then(|| letter.to_ascii_uppercase())
-    })
-}
-
 /// Returns the letter that lmms-eval's evaluator finds without asking GPT: one letter from A to E that is a word by
 /// itself or has certain characters around it; else the only choice whose text is contained.
 fn prefetched(answer: &str, choices: &[(char, String)]) -> Option<char> {
@@ -419,7 +366,9 @@ impl Benchmark for MmBench {
 
     fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
-            Rules::Official | Rules::Strict => score::judge_choice_letter(q, matched(answer.trim(), &q.options)),
+            Rules::Official | Rules::Strict => {
+                score::judge_choice_letter(q, vlmevalkit::matched(answer.trim(), &q.options))
+            }
             Rules::LmmsEval => score::judge_choice_letter(q, self.lmms_letter(q, &lmms::cleaned(answer))),
             Rules::Cambrian1 if self.chinese => cambrian::judge_first_word(q, answer),
             Rules::Cambrian1 => cambrian::judge_first_character(q, answer, &cambrian::STOPS),

@@ -1,7 +1,7 @@
 //! MMMU: college-level questions of 30 subjects, with lettered choices or open; accuracy over all questions.
 //!
 //! Official prompt and rules are those of the authors' script (`mmmu/utils/eval_utils.py`): letters in the forms `(B)`
-//! and ` B `, of several the last one, and in longer answers the texts of choices ([`letter`]); open answers by the
+//! and ` B `, of several the last one, and in longer answers the texts of choices (`mmmu_letters`); open answers by the
 //! phrases and numbers that may be the answer ([`open`]), where any match is right. The script draws a random letter if
 //! it finds none; here the answer is unparsed. Texts refer to images as `<image 1>`, and the model gets all images of a
 //! question.
@@ -10,14 +10,13 @@
 //! in the written list, so that a choice with an apostrophe is cut or lost. It reads letters by the first character;
 //! open answers must be the same text, or a number within 5 % of the predicted one.
 
-mod letter;
 mod open;
 
 use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow, python_list};
 use crate::{
     AnswerForm, AnswerScore, Benchmark, BenchmarkCard, BenchmarkOutcome, Category, DatasetSource, LmmsEvalTask,
-    Question, QuestionSet, Rules, RulesDescription, cambrian, explain, labels, lmms, score, vlmevalkit,
+    Question, QuestionSet, Rules, RulesDescription, cambrian, explain, labels, lmms, mmmu_letters, score, vlmevalkit,
 };
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
@@ -262,7 +261,7 @@ impl Benchmark for Mmmu {
         match (rules, q.options.is_empty()) {
             _ if answer.is_empty() => AnswerScore::unparsed(),
             (Rules::Official | Rules::Strict, false) => {
-                score::judge_choice_letter(q, letter::last_named(answer, &q.options))
+                score::judge_choice_letter(q, mmmu_letters::last_named(answer, &q.options))
             }
             (Rules::Official | Rules::Strict | Rules::LmmsEval, true) => {
                 let candidates = open::candidates(answer);
