@@ -115,7 +115,7 @@ def visonlyqa():
     several = ["a,c", "d", "a,b,c,d"]
     for folder, splits in (("visonlyqa-real", REAL), ("visonlyqa-synthetic", SYNTHETIC)):
         for s, (split, options) in enumerate(splits.items()):
-            category, task = split.split("__")
+            category, task = split.removeprefix("synthetic").split("__")
             rows = []
             for n in range(3):
                 multi = task == "shape_multi"

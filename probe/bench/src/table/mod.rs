@@ -36,8 +36,16 @@ impl DatasetTable {
         Self::find(root, source.folder, source.split)
     }
 
-    /// Finds the files whose names begin with `split`, in `root/folder` or `root`, or in their subfolder `data/`.
+    /// Finds the files whose names begin with `split`, in `root/folder` or `root`, or in their subfolder `data/`. As on
+    /// the hub, `a+b` are the splits `a` and `b`, one after the other; all of them must be there.
     pub fn find(root: &Path, folder: &str, split: &str) -> Result<Self> {
+        if split.contains('+') && !root.is_file() {
+            let mut files = Vec::new();
+            for split in split.split('+') {
+                files.extend(Self::find(root, folder, split)?.files);
+            }
+            return Ok(Self { files });
+        }
         let places = places(root, folder);
         if let Some(found) = Self::find_if_any(root, &places, split)? {
             return Ok(found);

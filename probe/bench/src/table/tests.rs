@@ -104,9 +104,9 @@ fn errors_name_file_row_and_column() -> Checked {
         "{missing:?}"
     );
     assert_eq!(error(missing), "DIR/test.parquet: the column `anser` is missing");
-    let text = TableColumns { values: &[], images: &["question"] };
-    let text = for_each(&table, text, |_| Ok(())).unwrap_err();
-    assert_eq!(error(text), "DIR/test.parquet: the column `question` must hold images, found text");
+    let number = TableColumns { values: &[], images: &["answer"] };
+    let number = for_each(&table, number, |_| Ok(())).unwrap_err();
+    assert_eq!(error(number), "DIR/test.parquet: the column `answer` must hold images, found numbers");
     let whole = fs::read(&file)?;
     fs::write(&file, &whole[..whole.len() / 2])?;
     let cut = for_each(&table, ALL, |_| Ok(())).unwrap_err();
@@ -178,4 +178,39 @@ fn pythons_lists_are_read() {
     for broken in ["", "a", "['a'", "['a' 'b']", "[a]", "['a]"] {
         assert_eq!(python_list(broken), None, "{broken}");
     }
+}
+
+#[test]
+fn images_in_parquet_may_be_base64() -> Checked {
+    let dir = tempfile::tempdir()?;
+    let write = |name: &str, cells: Vec<Option<&str>>| -> Checked {
+        let questions: ArrayRef = Arc::new(StringArray::from(vec!["?"; cells.len()]));
+        let images: ArrayRef = Arc::new(StringArray::from(cells));
+        let batch = RecordBatch::try_from_iter_with_nullable([("question", questions, true), ("bytes", images, true)])?;
+        let mut writer = ArrowWriter::try_new(fs::File::create(dir.path().join(name))?, batch.schema(), None)?;
+        writer.write(&batch)?;
+        writer.close()?;
+        Ok(())
+    };
+    write("image.parquet", vec![Some("AQID"), Some("not base64"), Some(" BAU= ")])?;
+    write("non_image.parquet", vec![None, Some("Bg=="), Some("")])?;
+    let columns = TableColumns { values: &["question"], images: &["bytes"] };
+    let mut counts = Vec::new();
+    let mut images = Vec::new();
+    let table = DatasetTable::find(dir.path(), "", "image+non_image")?;
+    for_each(&table, columns, |row| {
+        counts.push((row.number, row.images("bytes").len()));
+        images.extend(row.images("bytes").to_vec());
+        Ok(())
+    })?;
+    assert_eq!(counts, [(0, 1), (1, 1), (2, 1), (3, 0), (4, 1), (5, 1)], "a null cell holds no image");
+    let read = crate::read_images(&images.iter().collect::<Vec<_>>());
+    let bytes: Vec<Option<&Vec<u8>>> = read.iter().map(|r| r.as_ref().ok()).collect();
+    assert_eq!(bytes, [Some(&vec![1, 2, 3]), None, Some(&vec![4, 5]), Some(&vec![6]), None]);
+    let errors: Vec<String> = read.into_iter().filter_map(|r| r.err().map(|e| e.to_string())).collect();
+    assert!(errors[0].contains("image.parquet#bytes/1") && errors[0].contains("is not valid base64"), "{}", errors[0]);
+    assert!(errors[1].contains("contains no image bytes"), "{}", errors[1]);
+    let missing = DatasetTable::find(dir.path(), "", "image+video").unwrap_err().to_string();
+    assert!(missing.contains("no file of the split `video`"), "{missing}");
+    Ok(())
 }

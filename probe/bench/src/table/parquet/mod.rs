@@ -1,5 +1,5 @@
-//! Reads parquet files as the hub publishes them: images are structs `{bytes, path}`, lists of these, or binary
-//! columns.
+//! Reads parquet files as the hub publishes them: images are structs `{bytes, path}`, lists of these, binary columns, or
+//! columns of base64 text.
 //!
 //! Reading rows skips the image bytes; they are fetched by row when they are needed.
 //!
@@ -17,6 +17,8 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use burgess_base::{Context, Error, Result, files, guard};
 use check::Footer;
 use parquet::arrow::ProjectionMask;
@@ -24,6 +26,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
     RowSelector,
 };
+use parquet::file::metadata::RowGroupMetaData;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -109,6 +112,18 @@ fn leaves_of(builder: &Builder, column: &str, bytes: bool) -> Vec<usize> {
     chosen.into_iter().map(|(leaf, _)| leaf).collect()
 }
 
+/// Returns whether every row has a value in a column that is neither a structure nor a list, according to the footer.
+/// Then the rows can be listed without reading the column, which may hold gigabytes of images.
+fn is_complete(builder: &Builder, column: &str) -> bool {
+    let columns = builder.parquet_schema().columns();
+    let Some(leaf) = columns.iter().position(|leaf| leaf.path().parts() == [column]) else { return false };
+    let optional = columns.get(leaf).is_none_or(|leaf| leaf.max_rep_level() > 0 || leaf.max_def_level() > 0);
+    let groups = builder.metadata().row_groups();
+    let nulls =
+        |group: &RowGroupMetaData| group.columns().get(leaf).and_then(|chunk| chunk.statistics()?.null_count_opt());
+    !optional || groups.iter().all(|group| nulls(group) == Some(0))
+}
+
 pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: RowCallback<'_>) -> Result<()> {
     let (builder, footer, mut handle) = open(file)?;
     let schema = builder.schema().clone();
@@ -121,7 +136,9 @@ pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: RowCallback<'_>
     for name in &images {
         check_image_column(file, name, &schema)?;
     }
-    let mut leaves: BTreeSet<usize> = images.iter().flat_map(|name| leaves_of(&builder, name, false)).collect();
+    let (complete, partial): (Vec<String>, Vec<String>) =
+        images.into_iter().partition(|name| is_complete(&builder, name) && !values.contains(name));
+    let mut leaves: BTreeSet<usize> = partial.iter().flat_map(|name| leaves_of(&builder, name, false)).collect();
     for (leaf, column) in builder.parquet_schema().columns().iter().enumerate() {
         if column.path().parts().first().is_some_and(|root| values.contains(root)) {
             leaves.insert(leaf);
@@ -145,8 +162,12 @@ pub(super) fn read(file: &Path, columns: TableColumns<'_>, each: RowCallback<'_>
                         row.insert(name.clone(), cell);
                     }
                 }
-                let seen = images.iter().map(|name| (name.clone(), named(&batch, name, i, file, at))).collect();
-                Ok((row, seen))
+                let whole = |name: &String| {
+                    let cell = ImageCell { file: file.into(), column: name.clone(), at, item: None };
+                    (name.clone(), vec![ImageLocation::Cell(cell)])
+                };
+                let found = partial.iter().map(|name| (name.clone(), named(&batch, name, i, file, at)));
+                Ok((row, complete.iter().map(whole).chain(found).collect()))
             };
             let cells = cells();
             text += ROW_TEXT - left;
@@ -179,15 +200,20 @@ fn holds_images(kind: &DataType) -> bool {
     }
 }
 
-/// Checks that a column holds images.
+/// Returns whether a column holds text, which may be an image as base64.
+fn holds_text(kind: &DataType) -> bool {
+    matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Checks that a column can hold images.
 fn check_image_column(file: &Path, name: &str, schema: &Schema) -> Result<()> {
     let kind = schema.field_with_name(name).map_err(|e| Error::failed(e.to_string()))?.data_type();
-    match holds_images(kind) {
+    match holds_images(kind) || holds_text(kind) {
         true => Ok(()),
         false => {
             let found = in_words(kind);
             Err(Error::failed(format!("{}: the column `{name}` must hold images, found {found}", file.display()))
-                .hint("an image is a struct with `bytes`, or binary"))
+                .hint("an image is a struct with `bytes`, binary, or base64 text"))
         }
     }
 }
@@ -305,7 +331,7 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
     })?;
     let most = handle.metadata().map_or(0, |m| m.len()).saturating_mul(TEXT_RATIO).max(ALL_TEXT);
     let mut fetched = 0_u64;
-    let mut of_row: BTreeMap<(u64, Option<u32>), Vec<u8>> = BTreeMap::new();
+    let mut of_row: BTreeMap<(u64, Option<u32>), Result<Vec<u8>, String>> = BTreeMap::new();
     let mut read = within.iter();
     while let Some(batch) = next(file, &mut batches, 0)? {
         let array = batch
@@ -318,37 +344,50 @@ pub(super) fn images(file: &Path, column: &str, cells: &[&ImageCell]) -> Result<
                 Some(list) => (0..list.len()).map(|k| (Some(k as u32), list.clone(), k)).collect(),
             };
             for (item, array, k) in found.into_iter().filter(|(item, _, _)| wanted.contains(&(*row, *item))) {
-                let Some(bytes) = bytes(&array, k) else { continue };
-                fetched += bytes.len() as u64;
+                let Some(bytes) = bytes(&array, k).transpose() else { continue };
+                fetched += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
                 if fetched > most {
                     let most = files::format_bytes(most);
                     return Err(
                         Error::failed(format!("the images to read take more than {most} in total")).context(step())
                     );
                 }
-                of_row.insert((*row, item), bytes);
+                of_row.insert((*row, item), bytes.map_err(|e| e.to_string()));
             }
         }
     }
-    let of = |cell: &&ImageCell| {
-        of_row.get(&(cell.at, cell.item)).cloned().ok_or_else(|| {
-            Error::failed(format!("{} contains no image bytes", ImageLocation::Cell((*cell).clone())))
-                .hint("the cell contains only a path: download the edition of the dataset with the images inside")
-        })
+    let of = |cell: &&ImageCell| match of_row.get(&(cell.at, cell.item)) {
+        Some(Ok(bytes)) => Ok(bytes.clone()),
+        Some(Err(e)) => Err(Error::failed(format!("{}: {e}", ImageLocation::Cell((*cell).clone())))),
+        None => Err(Error::failed(format!("{} contains no image bytes", ImageLocation::Cell((*cell).clone())))
+            .hint("the cell contains only a path: download the edition of the dataset with the images inside")),
     };
     Ok(cells.iter().map(of).collect())
 }
 
-fn bytes(array: &ArrayRef, i: usize) -> Option<Vec<u8>> {
+/// Returns the bytes of an image; `None` if the cell is empty. Text is decoded as base64.
+fn bytes(array: &ArrayRef, i: usize) -> Result<Option<Vec<u8>>> {
     if array.is_null(i) {
-        return None;
+        return Ok(None);
     }
-    match array.data_type() {
-        DataType::Binary => Some(array.as_binary::<i32>().value(i).to_vec()),
-        DataType::LargeBinary => Some(array.as_binary::<i64>().value(i).to_vec()),
-        DataType::BinaryView => Some(array.as_binary_view().value(i).to_vec()),
-        DataType::Struct(_) => array.as_struct().column_by_name("bytes").and_then(|b| bytes(b, i)),
-        _ => None,
+    let text = match array.data_type() {
+        DataType::Binary => return Ok(Some(array.as_binary::<i32>().value(i).to_vec())),
+        DataType::LargeBinary => return Ok(Some(array.as_binary::<i64>().value(i).to_vec())),
+        DataType::BinaryView => return Ok(Some(array.as_binary_view().value(i).to_vec())),
+        DataType::Struct(_) => {
+            let inside = array.as_struct().column_by_name("bytes");
+            return inside.map_or(Ok(None), |inside| bytes(inside, i));
+        }
+        DataType::Utf8 => array.as_string::<i32>().value(i),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(i),
+        DataType::Utf8View => array.as_string_view().value(i),
+        _ => return Ok(None),
+    };
+    match text.trim() {
+        "" => Ok(None),
+        text => {
+            STANDARD.decode(text).map(Some).map_err(|e| Error::failed(format!("the cell is not valid base64: {e}")))
+        }
     }
 }
 
