@@ -5,6 +5,12 @@
 //! answer to a language model; here such an answer is unparsed. The score is the mean of the tasks' accuracies. The
 //! prompts of three tasks begin with the authors' disclaimer.
 //!
+//! Until September 2025 the dataset on the hub paired the answers of Relative_Reflectance with other questions, so that
+//! about nine in ten of its labels were wrong (zeyofu/BLINK_Benchmark, issue 13). The authors have replaced them, and
+//! VLMEvalKit's edition followed in May 2026 (open-compass/VLMEvalKit, #1539). Data with the old labels are recognised by
+//! them ([`OUTDATED`]): official rules then report the task but do not count it. The rules of `cambrian-1` and lmms-eval
+//! count it, as the published scores of that time did.
+//!
 //! `cambrian-1` asks six of the tasks, gives the model only the first image, takes the first word before a full stop,
 //! and averages over questions instead of tasks.
 
@@ -12,7 +18,7 @@ use crate::benchmark::read;
 use crate::table::{DatasetTable, TableColumns, TableRow};
 use crate::{
     AnswerForm, AnswerScore, Benchmark, BenchmarkCard, Category, DatasetSource, LmmsEvalTask, Question, QuestionSet,
-    Rules, RulesDescription, ScoredItem, cambrian, lmms, score, vlmevalkit,
+    Rules, RulesDescription, ScoredItem, cambrian, labels, lmms, score, vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -31,7 +37,7 @@ pub static BLINK: Blink = Blink {
         lmms_eval: Some(LmmsEvalTask { task: "blink", metric: "blink_acc" }),
         category: &Category::VISION_CENTRIC,
         metric: "accuracy, mean of tasks",
-        version: "2",
+        version: "3",
         citation: "Fu et al. 2024, BLINK: Multimodal LLMs Can See but Not Perceive, arXiv:2404.12390",
         form: AnswerForm::Choice,
         max_new_tokens: 128,
@@ -59,6 +65,16 @@ const CAMBRIAN_TASKS: [&str; 6] =
 /// Name of the fact that holds the whole prompt as published.
 const PROMPT: &str = "prompt";
 
+/// The task whose labels were replaced.
+const REPLACED_TASK: &str = "Relative_Reflectance";
+
+/// The labels of [`REPLACED_TASK`] in its order before September 2025.
+const OUTDATED: &str = "ACBACBCCCBCAABCAABBBABCBBAACCCABCCAABBAABBBCCCCCACBCCCABAABAAAAAAAABCCCBCCAABCBAACBBCCBCCCAACCCC\
+    BCBBABBBBCCBBCCABABBCBCCBCBAAACCCBCAAC";
+
+/// Name of the fact that marks a question whose label is one of [`OUTDATED`].
+const IS_OUTDATED: &str = "outdated-label";
+
 const IMAGES: [&str; 4] = ["image_1", "image_2", "image_3", "image_4"];
 
 fn question(row: &TableRow) -> Result<Option<Question>> {
@@ -76,6 +92,22 @@ fn question(row: &TableRow) -> Result<Option<Question>> {
         facts: [(PROMPT.to_string(), row.text("prompt")?)].into(),
         ..Question::default()
     }))
+}
+
+/// Marks the questions of [`REPLACED_TASK`] if they have the labels that were replaced. About one in ten of these labels is
+/// right by coincidence, so only all of them together show the edition.
+fn mark_outdated(questions: &mut [Question]) {
+    let replaced = |q: &&mut Question| q.subtask == REPLACED_TASK;
+    let labels: String = questions
+        .iter()
+        .filter(|q| q.subtask == REPLACED_TASK)
+        .filter_map(|q| labels::choice_letter(&q.answer))
+        .collect();
+    if labels == OUTDATED {
+        for q in questions.iter_mut().filter(replaced) {
+            q.facts.insert(IS_OUTDATED.into(), "yes".into());
+        }
+    }
 }
 
 /// Reads a row of VLMEvalKit's edition, which has one column per choice, and builds the prompt as the authors do.
@@ -164,14 +196,18 @@ impl Benchmark for Blink {
     }
 
     fn read_published(&self, data: &Path, source: &DatasetSource<'_>) -> Result<QuestionSet> {
-        if let Some(questions) = vlmevalkit::read(self, data, "BLINK.tsv", of_vlmevalkit) {
-            return questions;
-        }
-        let columns = TableColumns {
-            values: &["idx", "question", "choices", "answer", "sub_task", "prompt"],
-            images: &["image_1", "image_2?", "image_3?", "image_4?"],
+        let mut questions = match vlmevalkit::read(self, data, "BLINK.tsv", of_vlmevalkit) {
+            Some(questions) => questions?,
+            None => {
+                let columns = TableColumns {
+                    values: &["idx", "question", "choices", "answer", "sub_task", "prompt"],
+                    images: &["image_1", "image_2?", "image_3?", "image_4?"],
+                };
+                read::published(self, &DatasetTable::folders(data, source.split)?, columns, question)?
+            }
         };
-        read::published(self, &DatasetTable::folders(data, source.split)?, columns, question)
+        mark_outdated(&mut questions);
+        Ok(questions)
     }
 
     fn explain(&self, rules: Rules) -> RulesDescription<'_> {
@@ -183,7 +219,9 @@ impl Benchmark for Blink {
                 scoring: "The letter alone, \"B\" or \"(B)\"; else the one choice that occurs as a word \"(B)\" in \
                     the last paragraph or in the answer. The score is the mean of the tasks' accuracies.",
                 source: "the authors' script: zeyofu/BLINK_Benchmark, eval/test_benchmark.py and eval/evaluate.py",
-                difference: "The script passes every other answer to a language model; here it is unparsed.",
+                difference: "The script passes every other answer to a language model; here it is unparsed. Data with \
+                    the wrong labels of Relative_Reflectance that the hub had until September 2025 are recognised: \
+                    the task is then reported but not counted; download the dataset again.",
             },
             Rules::Cambrian1 => RulesDescription {
                 prompt: "The authors' `prompt`, then \"Please answer directly with only the letter of the correct \
@@ -235,12 +273,55 @@ impl Benchmark for Blink {
     }
 
     fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<ScoredItem>> {
-        let counted = |q: &Question| rules != Rules::Cambrian1 || CAMBRIAN_TASKS.contains(&&*q.subtask);
+        let counted = |q: &Question| match rules {
+            Rules::Official | Rules::Strict => q.fact(IS_OUTDATED).is_empty(),
+            Rules::Cambrian1 => CAMBRIAN_TASKS.contains(&&*q.subtask),
+            Rules::LmmsEval => true,
+        };
         let item = |(q, p): (&Question, &f64)| ScoredItem { counted: counted(q), ..ScoredItem::new(q, *p) };
         let mut items: Vec<ScoredItem> = qs.iter().zip(p).map(item).collect();
         if rules != Rules::Cambrian1 {
             score::equal_subtasks(&mut items);
         }
         Ok(items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AnswerScore;
+
+    fn scored(labels: &str, rules: Rules) -> f64 {
+        let reflectance = labels.chars().map(|l| (REPLACED_TASK, l, 1.0));
+        let tasks = reflectance.chain([("Counting", 'A', 0.0), ("Counting", 'B', 1.0)]);
+        let (mut questions, verdicts): (Vec<Question>, Vec<AnswerScore>) = tasks
+            .enumerate()
+            .map(|(i, (task, label, score))| {
+                let q = Question {
+                    id: i.to_string(),
+                    unit: i.to_string(),
+                    answer: format!("({label})"),
+                    subtask: task.into(),
+                    ..Question::default()
+                };
+                (q, AnswerScore { parsed: Some("A".into()), score })
+            })
+            .unzip();
+        mark_outdated(&mut questions);
+        BLINK.aggregate(&questions, &verdicts, rules).map_or(f64::NAN, |outcome| outcome.score)
+    }
+
+    #[test]
+    fn a_task_with_wrong_labels_does_not_count() {
+        assert_eq!(OUTDATED.len(), 134);
+        let near = |score: f64, expected: f64| assert!((score - expected).abs() < 1e-9, "{score}");
+        near(scored(OUTDATED, Rules::Official), 50.0);
+        for rules in [Rules::Cambrian1, Rules::LmmsEval] {
+            assert!(scored(OUTDATED, rules) > 70.0, "{rules:?}");
+        }
+        let corrected = OUTDATED.replacen('A', "B", 1);
+        near(scored(&corrected, Rules::Official), 75.0);
+        near(scored(&OUTDATED[1..], Rules::Official), 75.0);
     }
 }

@@ -187,7 +187,7 @@ fn images_in_parquet_may_be_base64() -> Checked {
         let questions: ArrayRef = Arc::new(StringArray::from(vec!["?"; cells.len()]));
         let images: ArrayRef = Arc::new(StringArray::from(cells));
         let batch = RecordBatch::try_from_iter_with_nullable([("question", questions, true), ("bytes", images, true)])?;
-        let mut writer = ArrowWriter::try_new(fs::File::create(dir.path().join(name))?, batch.schema(), None)?;
+        let mut writer = ArrowWriter::try_new(File::create(dir.path().join(name))?, batch.schema(), None)?;
         writer.write(&batch)?;
         writer.close()?;
         Ok(())
