@@ -9,6 +9,7 @@
 //! - [`files`]: opening untrusted paths; [`compressed`]: plain, gzip and zstd files;
 //! - [`json`]: a lenient reader of JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
 //! - [`network`]: addresses of the public internet, and looking up names with a deadline;
+//! - [`toml_error`]: errors of TOML files with file, line and key;
 //! - [`prefetch`]: items that a second thread prepares while earlier ones are used;
 //! - [`skipped`]: counts of skipped entries of training data;
 //! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text;
@@ -40,6 +41,7 @@ pub mod skipped;
 pub mod stream;
 pub mod temporary;
 pub mod text;
+pub mod toml_error;
 
 pub use category::Category;
 pub use difference::differences;

@@ -46,6 +46,10 @@ pub struct BenchmarkCard<'a> {
 pub struct DatasetSource<'a> {
     /// Name of the dataset on the hub, such as `lmms-lab/MME`.
     pub repository: &'a str,
+    /// Another name under which the hub has, or had, the same dataset; it is tried if the first is not there.
+    pub alias: Option<&'a str>,
+    /// Whether the `cambrian-1` code evaluates these questions, or could.
+    pub cambrian_1: bool,
     /// The folder of the dataset that holds the files; empty for the root.
     pub folder: &'a str,
     /// Name of the split, with which the names of its files begin.
@@ -77,10 +81,9 @@ impl BenchmarkCard<'_> {
         Rules::ALL.into_iter().filter(has).collect()
     }
 
-    /// Returns whether the `cambrian-1` code evaluates the benchmark, or could: not if its questions are generated on this
-    /// machine or asked in conversation.
+    /// Returns whether the `cambrian-1` code evaluates the benchmark, or could.
     pub(crate) fn has_cambrian_rules(&self) -> bool {
-        self.source.is_some() && *self.category != Category::CONVERSATION
+        self.source.is_some_and(|source| source.cambrian_1)
     }
 
     /// Resolves the requested rules to those that are applied; see [`crate::Benchmark::rules`].

@@ -6,6 +6,9 @@
 //! errors, chance and the constant-answer baseline follow from these and are the same for all benchmarks. [`all`]
 //! returns the table that lists them; [`find`] looks one up by its id.
 //!
+//! A benchmark that needs no rule of its own is declared in a TOML file ([`declared`]): those in `benchmarks/` are compiled
+//! in, [`load`] reads and registers one of your own, and both are used like the others.
+//!
 //! The published benchmarks are read in their published formats ([`table`]: parquet, JSON, CSV or TSV, with images
 //! inside or in files beside them), from a plain directory or the hub's cache. Prompts and scoring follow [`Rules`]:
 //! those of the benchmark's authors or, where there are none, our strict rules; those of the `cambrian-1` code; or
@@ -40,6 +43,7 @@ mod benchmark;
 mod benchmarks;
 mod cambrian;
 mod card;
+pub mod declared;
 mod edition;
 mod explain;
 mod image_location;
@@ -66,6 +70,7 @@ pub use benchmark::read::read_jsonl;
 pub use benchmarks::{all, find};
 pub use burgess_base::{Category, reasoning};
 pub use card::{AnswerForm, BenchmarkCard, DatasetSource, LmmsEvalTask};
+pub use declared::{BenchmarkDefinition, DeclaredBenchmark, load, registered};
 pub use explain::{REASONING, RulesDescription};
 pub use image_location::{ImageCell, ImageLocation};
 pub use images::read_images;

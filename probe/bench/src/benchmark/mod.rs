@@ -3,6 +3,7 @@
 pub mod read;
 
 use crate::card::{AnswerForm, BenchmarkCard, DatasetSource};
+use crate::declared::BenchmarkDefinition;
 use crate::explain::RulesDescription;
 use crate::image_location::ImageLocation;
 use crate::labels::choice_label;
@@ -13,7 +14,7 @@ use crate::score::{self, AnswerScore, BenchmarkOutcome, ScoredItem};
 use crate::table::TableRow;
 use burgess_base::{Category, Error, Result};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Maximum number of texts that are tried as constant answers.
 pub(crate) const CONSTANTS: usize = 64;
@@ -85,6 +86,21 @@ pub trait Benchmark: Sync {
     /// if answers are scored here.
     fn submission(&self, _: &[Question], _: &[String]) -> Result<Option<String>> {
         Ok(None)
+    }
+
+    /// Returns the table or folder of the questions, if the benchmark's own file says where they are.
+    fn own_data(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Returns the file that declares the benchmark, if it is not compiled in.
+    fn definition(&self) -> Option<BenchmarkDefinition<'_>> {
+        None
+    }
+
+    /// Returns whether questions without an image are asked, without one.
+    fn allows_no_image(&self) -> bool {
+        false
     }
 
     /// Returns the possible answers to a question in their expected spelling; empty for open questions.

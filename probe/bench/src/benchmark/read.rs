@@ -29,7 +29,7 @@ use std::path::Path;
 const FIELDS: [&str; 8] = ["id", "image", "image_id", "question", "options", "answer", "subtask", "unit"];
 
 /// Reads the questions of a benchmark that is generated on this machine, in the data directory `data`.
-pub(super) fn generated<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<QuestionSet> {
+pub(crate) fn generated<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<QuestionSet> {
     let path = data.join("bench").join(format!("{}.jsonl", benchmark.id()));
     let questions = read_jsonl(&path, data, benchmark.card().form)?;
     check_complete(benchmark, &questions).map_err(|e| e.context(format!("reading {}", path.display())))?;
@@ -65,55 +65,95 @@ pub(crate) fn published_without_answers<B: Benchmark + ?Sized>(
     columns: TableColumns<'_>,
     mut each: impl FnMut(&TableRow) -> Result<Option<Question>>,
 ) -> Result<QuestionSet> {
-    let form = benchmark.card().form;
-    let mut questions: Vec<Question> = Vec::new();
-    let mut ids: HashSet<String> = HashSet::new();
-    let (mut skipped, mut broken) = (SkippedRowsTally::default(), BTreeSet::new());
-    let mut first = None;
+    let mut collected = Collected::default();
     table.rows(columns, |place, row| {
-        let mut asked = |row: &TableRow| {
-            let Some(question) = each(row)? else { return Ok(None) };
-            check_one(&question)?;
-            check_answer(&question, form)?;
-            Ok(Some(question))
-        };
-        let (name, found) = match row {
-            Ok(row) => {
-                let found = asked(row);
-                if found.is_err() {
-                    broken.extend(benchmark.scored_together(row));
-                }
-                (row.name(), found)
-            }
-            Err(e) => (String::new(), Err(e)),
-        };
-        match found {
-            Ok(Some(q)) if !ids.insert(q.id.clone()) => {
-                skipped.add("an earlier row has the same id", &format!("{} with the id `{}`", place.short(), q.id))
-            }
-            Ok(question) => questions.extend(question),
-            Err(e) => {
-                skipped.add(&e.to_string(), &format!("{}{name}", place.short()));
-                first.get_or_insert_with(|| {
-                    let short = Error::failed(excerpt(&e.to_string(), 300)).context(place.to_string());
-                    match e.hint_text() {
-                        Some(hint) => short.hint(hint),
-                        None => short,
-                    }
-                });
-            }
+        match row {
+            Ok(row) => collected.take(benchmark, row, &place.short(), &place.to_string(), &mut each),
+            Err(e) => collected.skip(&e, &place.short(), &place.to_string()),
         }
         Ok(())
     })?;
-    if !skipped.is_empty() {
-        complete(benchmark, &mut questions, &broken, &mut skipped);
+    collected.finish(benchmark)
+}
+
+/// Reads the questions of a benchmark from rows that are no table, as [`published`] does; `place` names them in errors.
+pub(crate) fn rows<B: Benchmark + ?Sized>(
+    benchmark: &B,
+    rows: impl Iterator<Item = TableRow>,
+    place: &str,
+    mut each: impl FnMut(&TableRow) -> Result<Option<Question>>,
+) -> Result<QuestionSet> {
+    let mut collected = Collected::default();
+    for row in rows {
+        collected.take(benchmark, &row, &row.place, &row.place, &mut each);
     }
-    match first {
-        Some(e) if questions.is_empty() => Err(match skipped.count() {
-            0 | 1 => e,
-            all => e.context(format!("none of the {all} rows is a usable question")),
-        }),
-        _ => Ok(QuestionSet { questions, skipped: skipped.into_reasons() }),
+    let read = collected.finish(benchmark)?;
+    check_complete(benchmark, &read.questions).map_err(|e| e.context(format!("reading {place}")))?;
+    Ok(read)
+}
+
+/// The questions that were read so far, and the rows that were skipped.
+#[derive(Default)]
+struct Collected {
+    questions: Vec<Question>,
+    ids: HashSet<String>,
+    skipped: SkippedRowsTally,
+    broken: BTreeSet<String>,
+    first: Option<Error>,
+}
+
+impl Collected {
+    /// Converts a row; `short` and `place` name it in counts and in errors.
+    fn take<B: Benchmark + ?Sized>(
+        &mut self,
+        benchmark: &B,
+        row: &TableRow,
+        short: &str,
+        place: &str,
+        each: &mut impl FnMut(&TableRow) -> Result<Option<Question>>,
+    ) {
+        let asked = each(row).and_then(|question| {
+            let Some(question) = question else { return Ok(None) };
+            check_one(&question, benchmark.allows_no_image())?;
+            check_answer(&question, benchmark.card().form)?;
+            Ok(Some(question))
+        });
+        match asked {
+            Ok(Some(q)) if !self.ids.insert(q.id.clone()) => {
+                self.skipped.add("an earlier row has the same id", &format!("{short} with the id `{}`", q.id))
+            }
+            Ok(question) => self.questions.extend(question),
+            Err(e) => {
+                self.broken.extend(benchmark.scored_together(row));
+                self.skip(&e, &format!("{short}{}", row.name()), place);
+            }
+        }
+    }
+
+    /// Counts a row that cannot be asked.
+    fn skip(&mut self, e: &Error, example: &str, place: &str) {
+        self.skipped.add(&e.to_string(), example);
+        self.first.get_or_insert_with(|| {
+            let short = Error::failed(excerpt(&e.to_string(), 300)).context(place);
+            match e.hint_text() {
+                Some(hint) => short.hint(hint),
+                None => short,
+            }
+        });
+    }
+
+    /// Returns the questions without those that are scored together with skipped rows; an error if none is usable.
+    fn finish<B: Benchmark + ?Sized>(mut self, benchmark: &B) -> Result<QuestionSet> {
+        if !self.skipped.is_empty() {
+            complete(benchmark, &mut self.questions, &self.broken, &mut self.skipped);
+        }
+        match self.first {
+            Some(e) if self.questions.is_empty() => Err(match self.skipped.count() {
+                0 | 1 => e,
+                all => e.context(format!("none of the {all} rows is a usable question")),
+            }),
+            _ => Ok(QuestionSet { questions: self.questions, skipped: self.skipped.into_reasons() }),
+        }
     }
 }
 
@@ -167,29 +207,30 @@ pub fn read_jsonl(path: &Path, data: &Path, form: AnswerForm) -> Result<Vec<Ques
 /// Checks what must hold for the questions of every benchmark: ids are unique, choices have labels, and questions
 /// that are scored together are complete.
 fn check_complete<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Result<()> {
-    check_questions(questions)?;
+    check_questions(questions, benchmark.allows_no_image())?;
     benchmark.items(questions, &vec![0.0; questions.len()], Rules::Official).map(drop)
 }
 
-/// Checks that ids are unique and that every question has an image and a permitted number of choices.
-fn check_questions(questions: &[Question]) -> Result<()> {
+/// Checks that ids are unique and that every question has a permitted number of choices and, unless `no_image`, an
+/// image.
+fn check_questions(questions: &[Question], no_image: bool) -> Result<()> {
     let mut ids = BTreeSet::new();
     for q in questions {
         if !ids.insert(&q.id) {
             return Err(Error::failed(format!("two questions have the id `{}`", q.id)));
         }
-        check_one(q).map_err(|e| e.context(format!("question `{}`", q.id)))?;
+        check_one(q, no_image).map_err(|e| e.context(format!("question `{}`", q.id)))?;
     }
     Ok(())
 }
 
-fn check_one(q: &Question) -> Result<()> {
+fn check_one(q: &Question, no_image: bool) -> Result<()> {
     match (q.options.len(), q.images.is_empty()) {
         (1, _) => Err(Error::failed("the question has only one choice")),
         (n, _) if n > MOST_CHOICES => {
             Err(Error::failed(format!("the question has {n} choices; at most {MOST_CHOICES} are supported")))
         }
-        (_, true) => Err(Error::failed("the question has no image")),
+        (_, true) if !no_image => Err(Error::failed("the question has no image")),
         _ => Ok(()),
     }
 }

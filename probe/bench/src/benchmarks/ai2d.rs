@@ -34,6 +34,8 @@ pub static AI2D: Ai2d = Ai2d {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/ai2d",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 3088,

@@ -43,6 +43,8 @@ pub static BLINK: Blink = Blink {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "BLINK-Benchmark/BLINK",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "val",
             questions: 1901,

@@ -41,6 +41,8 @@ pub static CHARTQA: ChartQa = ChartQa {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/ChartQA",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 2500,

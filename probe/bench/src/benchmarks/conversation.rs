@@ -71,6 +71,8 @@ pub static LLAVA_BENCH_WILD: Conversation = Conversation {
         "Liu et al. 2023, Visual Instruction Tuning, arXiv:2304.08485, LLaVA-Bench (In-the-Wild)",
         Some(DatasetSource {
             repository: "lmms-lab/llava-bench-in-the-wild",
+            alias: None,
+            cambrian_1: false,
             folder: "",
             split: "train",
             questions: 60,
@@ -94,6 +96,8 @@ pub static LLAVA_BENCH_COCO: Conversation = Conversation {
         "Liu et al. 2023, Visual Instruction Tuning, arXiv:2304.08485, LLaVA-Bench (COCO)",
         Some(DatasetSource {
             repository: "lmms-lab/llava-bench-coco",
+            alias: None,
+            cambrian_1: false,
             folder: "",
             split: "train",
             questions: 90,

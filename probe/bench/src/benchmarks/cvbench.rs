@@ -70,7 +70,15 @@ pub static NANO_CVBENCH_2D: CvBench = CvBench { card: card("nano-cvbench-2d", No
 pub static NANO_CVBENCH_3D: CvBench = CvBench { card: card("nano-cvbench-3d", None, "accuracy", 8, None), half: None };
 
 const fn source(split: &'static str, questions: usize) -> DatasetSource<'static> {
-    DatasetSource { repository: "nyu-visionx/CV-Bench", folder: "", split, questions, licence: "Apache-2.0" }
+    DatasetSource {
+        repository: "nyu-visionx/CV-Bench",
+        alias: None,
+        cambrian_1: true,
+        folder: "",
+        split,
+        questions,
+        licence: "Apache-2.0",
+    }
 }
 
 const fn card(

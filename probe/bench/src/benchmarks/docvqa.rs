@@ -90,6 +90,8 @@ pub static ST_VQA: Documents = Documents {
         "Biten et al. 2019, Scene Text Visual Question Answering, arXiv:1905.13648",
         DatasetSource {
             repository: "lmms-lab/ST-VQA",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 4070,
@@ -104,6 +106,8 @@ pub static ST_VQA: Documents = Documents {
 
 const DOCVQA_SOURCE: DatasetSource<'static> = DatasetSource {
     repository: "lmms-lab/DocVQA",
+    alias: None,
+    cambrian_1: true,
     folder: "DocVQA",
     split: "validation",
     questions: 5349,

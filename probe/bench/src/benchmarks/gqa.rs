@@ -34,6 +34,8 @@ pub static GQA: Gqa = Gqa {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/GQA",
+            alias: None,
+            cambrian_1: true,
             folder: "testdev_balanced_instructions",
             split: "testdev",
             questions: 12_578,

@@ -47,6 +47,8 @@ pub static MATHVISTA: MathVista = MathVista {
         max_new_tokens: 512,
         source: Some(DatasetSource {
             repository: "AI4Math/MathVista",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "testmini",
             questions: 1000,

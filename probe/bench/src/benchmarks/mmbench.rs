@@ -49,6 +49,8 @@ pub static MMBENCH_EN: MmBench = MmBench {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/MMBench_EN",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "dev",
             questions: 4377,
@@ -73,6 +75,8 @@ pub static MMBENCH_CN: MmBench = MmBench {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/MMBench_CN",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "dev",
             questions: 4329,

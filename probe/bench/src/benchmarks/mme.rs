@@ -45,6 +45,8 @@ pub static MME: Mme = Mme {
         max_new_tokens: 32,
         source: Some(DatasetSource {
             repository: "lmms-lab/MME",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 2374,

@@ -38,6 +38,8 @@ pub static MMSTAR: MmStar = MmStar {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "Lin-Chen/MMStar",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "val",
             questions: 1500,

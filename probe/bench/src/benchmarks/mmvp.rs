@@ -40,6 +40,8 @@ pub static MMVP: Mmvp = Mmvp {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "MMVP/MMVP",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "Questions",
             questions: 300,

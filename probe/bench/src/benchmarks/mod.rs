@@ -6,7 +6,6 @@
 mod ai2d;
 mod blink;
 mod chartqa;
-mod cocoqa;
 mod conversation;
 mod cvbench;
 mod docvqa;
@@ -29,9 +28,11 @@ mod vizwiz;
 mod vstar;
 
 use crate::benchmark::Benchmark;
+use crate::declared;
 use burgess_base::{Error, Result, nearest};
+use std::sync::LazyLock;
 
-/// Every benchmark, in the order of the columns of the published tables, then the others.
+/// Every benchmark that is written in Rust, in the order of the columns of the published tables, then the others.
 static BENCHMARKS: &[&dyn Benchmark] = &[
     &mme::MME,
     &mme::NANO_MME,
@@ -66,7 +67,6 @@ static BENCHMARKS: &[&dyn Benchmark] = &[
     &cvbench::NANO_CVBENCH_2D,
     &cvbench::NANO_CVBENCH_3D,
     &vstar::V_STAR,
-    &cocoqa::FIELD_COCOQA,
     &pope::POPE,
     &mmstar::MMSTAR,
     &blink::BLINK,
@@ -85,15 +85,20 @@ static BENCHMARKS: &[&dyn Benchmark] = &[
     &field::FIELD_OCCLUSION,
 ];
 
-/// Returns every benchmark, in the order of the columns of the published tables, then the others.
+/// These and the benchmarks whose files are compiled in.
+static BUILT_IN: LazyLock<Vec<&'static dyn Benchmark>> =
+    LazyLock::new(|| BENCHMARKS.iter().copied().chain(declared::embedded()).collect());
+
+/// Returns every built-in benchmark: in the order of the columns of the published tables, then the others.
 pub fn all() -> &'static [&'static dyn Benchmark] {
-    BENCHMARKS
+    &BUILT_IN
 }
 
-/// Returns the benchmark called `id`. An unknown id is a usage error that suggests the nearest ids.
+/// Returns the built-in or loaded ([`crate::load`]) benchmark called `id`. An unknown id is a usage error that suggests the nearest ids.
 pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
-    all().iter().copied().find(|b| b.id() == id).ok_or_else(|| {
-        let ids: Vec<&str> = all().iter().map(|b| b.id()).collect();
+    let known = || all().iter().copied().chain(declared::registered());
+    known().find(|b| b.id() == id).ok_or_else(|| {
+        let ids: Vec<&str> = known().map(|b| b.id()).collect();
         let near = nearest(id, ids.iter().copied());
         let hint = match near.is_empty() {
             true => format!("the benchmarks are {}", ids.join(", ")),

@@ -47,6 +47,8 @@ pub static NANO_OCRBENCH: OcrBench =
 
 const SOURCE: DatasetSource<'static> = DatasetSource {
     repository: "echo840/OCRBench",
+    alias: None,
+    cambrian_1: true,
     folder: "",
     split: "test",
     questions: 1000,

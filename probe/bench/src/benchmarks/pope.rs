@@ -35,6 +35,8 @@ pub static POPE: Pope = Pope {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/POPE",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 9000,

@@ -35,6 +35,8 @@ pub static Q_BENCH: QBench = QBench {
         max_new_tokens: 32,
         source: Some(DatasetSource {
             repository: "q-future/Q-Bench-HF",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "dev",
             questions: 1495,

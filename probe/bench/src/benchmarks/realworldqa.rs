@@ -34,6 +34,8 @@ pub static REALWORLDQA: RealWorldQa = RealWorldQa {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/RealWorldQA",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 765,

@@ -37,6 +37,8 @@ pub static SCIENCEQA: ScienceQa = ScienceQa {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "derek-thomas/ScienceQA",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 2017,

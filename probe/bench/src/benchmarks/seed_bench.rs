@@ -33,6 +33,8 @@ pub static SEED_BENCH: SeedBench = SeedBench {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/SEED-Bench",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 14_233,

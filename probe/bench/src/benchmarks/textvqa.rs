@@ -42,6 +42,8 @@ const fn card(id: &'static str) -> BenchmarkCard<'static> {
         max_new_tokens: 32,
         source: Some(DatasetSource {
             repository: "lmms-lab/textvqa",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "validation",
             questions: 5000,

@@ -34,6 +34,8 @@ pub static VIZWIZ: VizWiz = VizWiz {
         max_new_tokens: 32,
         source: Some(DatasetSource {
             repository: "lmms-lab/VizWiz-VQA",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "val",
             questions: 4319,

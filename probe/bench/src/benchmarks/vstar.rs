@@ -33,6 +33,8 @@ pub static V_STAR: VStar = VStar {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "craigwu/vstar_bench",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "test",
             questions: 191,

@@ -21,6 +21,28 @@ pub struct TableRow {
 }
 
 impl TableRow {
+    /// Creates a row from cells by column and images by column.
+    pub(crate) fn new(
+        place: String,
+        number: u64,
+        values: Map<String, Value>,
+        images: BTreeMap<String, Vec<ImageLocation>>,
+    ) -> Self {
+        Self { place, number, values, images }
+    }
+
+    /// Returns the variables of templates over the row: every column by its name, the whole row as `row`, and the number
+    /// of the row as `row_number`.
+    pub(crate) fn variables(&self) -> minijinja::Value {
+        let row = minijinja::Value::from(minijinja::value::Serde(&self.values));
+        let columns: BTreeMap<&str, minijinja::Value> = self
+            .values
+            .iter()
+            .map(|(name, cell)| (name.as_str(), minijinja::Value::from(minijinja::value::Serde(cell))))
+            .collect();
+        minijinja::context! { row => row, row_number => self.number, ..minijinja::Value::from(minijinja::value::Serde(columns)) }
+    }
+
     /// Returns the cell if it exists and is not null.
     pub fn value(&self, column: &str) -> Option<&Value> {
         self.values.get(column).filter(|v| !v.is_null())

@@ -11,7 +11,6 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod duplicates;
-pub mod located;
 mod manifest;
 pub mod mix;
 mod names;

@@ -42,6 +42,8 @@ pub static MMMU: Mmmu = Mmmu {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/MMMU",
+            alias: None,
+            cambrian_1: true,
             folder: "",
             split: "validation",
             questions: 900,

@@ -1,9 +1,9 @@
 //! Errors of the engine's TOML files with file, line and key.
 
-pub use burgess_mix::located::at;
+pub use burgess_base::toml_error::at;
 
 use burgess_base::Result;
-use burgess_mix::located::{KeyHints, parse_error};
+use burgess_base::toml_error::{KeyHints, parse_error};
 use serde::de::DeserializeOwned;
 
 /// What errors of the parser advise.

@@ -1,10 +1,10 @@
 //! Checks of the values of a mix that types alone do not make.
 
 use super::{Bounds, Mix};
-use crate::located::WrongValue;
 use crate::names::source_key;
 use crate::pool::RATINGS;
 use crate::system_prompts::SystemPrompts;
+use burgess_base::toml_error::WrongValue;
 use burgess_base::{Error, nearest};
 use std::collections::BTreeMap;
 

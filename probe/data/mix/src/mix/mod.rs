@@ -9,10 +9,10 @@ pub use filters::{
     Bounds, Comparison, DuplicateImages, Duplicates, Filters, ImageIdentity, KeepOrDrop, Leaks, TextOnly,
 };
 
-use crate::located::{self, KeyHints};
 use crate::names::source_key;
 use crate::pool::PoolSpec;
 use crate::select::{Ratios, Threshold};
+use burgess_base::toml_error::{self, KeyHints};
 use burgess_base::{Context, Error, Result, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -165,8 +165,8 @@ impl Mix {
     /// # Errors
     /// A key is unknown, missing, of the wrong type or has a wrong value: the error names file, line and key.
     pub fn read(text: &str, file: &str) -> Result<Self> {
-        let mix: Self = toml::from_str(text).map_err(|e| located::parse_error(&e, text, file, KEY_HINTS))?;
-        mix.check().map_err(|wrong| located::value_error(wrong, text, file))?;
+        let mix: Self = toml::from_str(text).map_err(|e| toml_error::parse_error(&e, text, file, KEY_HINTS))?;
+        mix.check().map_err(|wrong| toml_error::value_error(wrong, text, file))?;
         Ok(mix)
     }
 
@@ -265,7 +265,7 @@ fn catalogue(name: &str) -> Result<Vec<MixSource>> {
             .hint(format!("known: {}", names().collect::<Vec<_>>().join(", "))));
     };
     let file = format!("{name}.toml");
-    let catalogue: Catalogue = toml::from_str(text).map_err(|e| located::parse_error(&e, text, &file, KEY_HINTS))?;
+    let catalogue: Catalogue = toml::from_str(text).map_err(|e| toml_error::parse_error(&e, text, &file, KEY_HINTS))?;
     Ok(catalogue.sources)
 }
 

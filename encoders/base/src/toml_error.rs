@@ -1,6 +1,6 @@
 //! Errors of a TOML file with file, line and key.
 
-use burgess_base::{Error, nearest, text};
+use crate::{Error, nearest, text};
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 

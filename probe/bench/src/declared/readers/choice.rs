@@ -1,0 +1,64 @@
+//! Reads the letter of a choice.
+
+use super::AnswerReader;
+use crate::card::AnswerForm;
+use crate::declared::format::AnswerTable;
+use crate::labels::choice_label;
+use crate::question::Question;
+use crate::score::{self, AnswerScore};
+use crate::{cambrian, explain, lmms};
+
+/// The reader `letter`.
+pub(super) struct Letter;
+
+impl AnswerReader for Letter {
+    fn name(&self) -> &'static str {
+        "letter"
+    }
+
+    fn form(&self) -> AnswerForm {
+        AnswerForm::Choice
+    }
+
+    fn variants(&self) -> &'static [&'static str] {
+        &[
+            "strict",
+            "first-character",
+            "first-word",
+            "lmms-extracted",
+            "lmms-last-named",
+            "cambrian-first-character",
+            "cambrian-first-word",
+        ]
+    }
+
+    fn describe(&self, table: &AnswerTable) -> String {
+        match table.by.as_deref() {
+            Some("first-character") => "The first character of the answer, in either case, is the letter.",
+            Some("first-word") => "The first word, without . : , at its end, must be the letter.",
+            Some("lmms-extracted") => explain::EXTRACTED,
+            Some("lmms-last-named") => explain::LAST_NAMED,
+            Some("cambrian-first-character") => {
+                "The first character after the last \"answer is\" or \"answer:\" is the letter."
+            }
+            Some("cambrian-first-word") => "The first word, without . : , at its end, must be the letter.",
+            _ => explain::STRICT_LETTER,
+        }
+        .to_string()
+    }
+
+    fn verdict(&self, table: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {
+        let letters = || (0..q.options.len()).filter_map(|i| choice_label(i).chars().next()).collect::<Vec<char>>();
+        match table.by.as_deref() {
+            Some("first-character") => {
+                let first = answer.trim().chars().next().filter(char::is_ascii_alphabetic);
+                score::judge_choice_letter(q, first.map(|c| c.to_ascii_uppercase()))
+            }
+            Some("first-word" | "cambrian-first-word") => cambrian::judge_first_word(q, answer),
+            Some("lmms-extracted") => score::judge_choice_letter(q, lmms::extracted(answer, &letters())),
+            Some("lmms-last-named") => score::judge_choice_letter(q, lmms::last_named(answer, &q.options)),
+            Some("cambrian-first-character") => cambrian::judge_first_character(q, answer, &cambrian::STOPS),
+            _ => score::judge_letter(q, answer),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The readers of answers that a benchmark file can name: one file per kind of answer, and the table that lists them.
+//!
+//! To add a reader, write its file and list it below.
+
+mod choice;
+mod number;
+mod text;
+mod yes_no;
+
+use super::format::AnswerTable;
+use crate::card::AnswerForm;
+use crate::question::Question;
+use crate::score::AnswerScore;
+use burgess_base::{Error, Result, nearest};
+
+/// A reader: how an answer is read, compared with the right one, and described.
+pub(crate) trait AnswerReader: Sync {
+    /// Returns the name in `answer.read`.
+    fn name(&self) -> &'static str;
+
+    /// Returns the form of the answers.
+    fn form(&self) -> AnswerForm;
+
+    /// Returns the variants that `answer.by` can name, the default first; empty if there is only one.
+    fn variants(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns the further keys of the table `answer` that the reader uses.
+    fn keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Checks the values of these keys.
+    fn check(&self, _: &AnswerTable) -> Result<()> {
+        Ok(())
+    }
+
+    /// Checks that the right answer of a question can be read; an error names what is wrong with it.
+    fn check_question(&self, _: &AnswerTable, _: &Question) -> Result<()> {
+        Ok(())
+    }
+
+    /// Describes the rule in words.
+    fn describe(&self, answer: &AnswerTable) -> String;
+
+    /// Judges an answer.
+    fn verdict(&self, table: &AnswerTable, q: &Question, answer: &str) -> AnswerScore;
+}
+
+/// Every reader.
+static READERS: &[&dyn AnswerReader] = &[
+    &choice::Letter,
+    &yes_no::YesNo,
+    &number::Number,
+    &number::Relaxed,
+    &text::Exact,
+    &text::Normalised,
+    &text::Contains,
+    &text::Anls,
+    &text::Vqa,
+];
+
+/// Keys of the table `answer` that only some readers use.
+const KEYS: [&str; 4] = ["relative", "absolute", "threshold", "coordinates"];
+
+/// Returns the reader that a table names, after checking the table's keys.
+///
+/// # Errors
+/// An error is returned with the key that is wrong.
+pub(crate) fn find(table: &AnswerTable) -> Result<&'static dyn AnswerReader, (&'static str, Error)> {
+    let names = || READERS.iter().map(|r| r.name());
+    let reader = READERS.iter().copied().find(|r| r.name() == table.read).ok_or_else(|| {
+        let error = Error::usage(format!("no reader is called `{}`", table.read));
+        let hint = match nearest(&table.read, names()).first() {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the readers are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        ("read", error.hint(hint))
+    })?;
+    if let Some(by) = &table.by {
+        let variants = reader.variants();
+        if !variants.contains(&by.as_str()) {
+            let error = Error::usage(format!("the reader `{}` has no variant `{by}`", reader.name()));
+            let hint = match variants {
+                [] => "remove the key: the reader has only one variant".into(),
+                _ => format!("its variants are {}", variants.join(", ")),
+            };
+            return Err(("by", error.hint(hint)));
+        }
+    }
+    let given =
+        [table.relative.is_some(), table.absolute.is_some(), table.threshold.is_some(), table.coordinates.is_some()];
+    for (key, given) in KEYS.into_iter().zip(given) {
+        if given && !reader.keys().contains(&key) {
+            let error = Error::usage(format!("the reader `{}` has no key `{key}`", reader.name()));
+            let users = READERS.iter().filter(|r| r.keys().contains(&key)).map(|r| r.name()).collect::<Vec<_>>();
+            return Err((key, error.hint(format!("remove it; it belongs to {}", users.join(", ")))));
+        }
+    }
+    for (key, value) in [("relative", table.relative), ("absolute", table.absolute)] {
+        if value.is_some_and(|v| !(v.is_finite() && v >= 0.0)) {
+            return Err((key, Error::usage("must be a number of at least 0")));
+        }
+    }
+    if table.threshold.is_some_and(|v| !(0.0..=1.0).contains(&v)) {
+        return Err(("threshold", Error::usage("must be between 0 and 1")));
+    }
+    reader.check(table).map_err(|e| ("read", e))?;
+    Ok(reader)
+}
+
+/// Returns the accepted answers of a question.
+pub(crate) fn accepted(q: &Question) -> &[String] {
+    if q.accepted.is_empty() { std::slice::from_ref(&q.answer) } else { &q.accepted }
+}
