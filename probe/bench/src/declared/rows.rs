@@ -20,13 +20,13 @@ const ROW: &str = "row";
 #[derive(Debug)]
 enum Part {
     Column { name: String, optional: bool },
-    Formula(Formula),
+    Formula(Box<Formula>),
 }
 
 impl Part {
     fn parse(text: &str) -> Result<Self> {
         if text.contains("{{") || text.contains("{%") {
-            return Formula::template(text).map(Self::Formula);
+            return Formula::template(text).map(|formula| Self::Formula(Box::new(formula)));
         }
         match text.strip_suffix('?') {
             _ if text.trim().is_empty() || text == "?" => Err(Error::failed("the name of the column is empty")),
