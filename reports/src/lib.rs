@@ -14,7 +14,8 @@
 //!    [`learning`]: scores by number of training samples; [`series`]: scores of arms that differ in one thing;
 //!    [`answer_style`]: how the models answer, apart from whether they are right;
 //! 7. [`check`]: whether a study's results meet the thresholds that its `[check]` table states in advance;
-//! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed;
+//! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed; [`mlcd`]: the encoder table of
+//!    MLCD's README;
 //! 9. [`answers`]: a folder in which a browser shows every question with every arm's answer; [`images`]: the files of
 //!    its images;
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
@@ -50,6 +51,7 @@ mod formatting;
 pub mod images;
 pub mod learning;
 pub mod load;
+pub mod mlcd;
 pub mod page;
 pub mod paper;
 pub mod ranking;

@@ -3,6 +3,7 @@
 use crate::answer_style::style_block;
 use crate::check::ClaimVerdict;
 use crate::formatting;
+use crate::mlcd::{RecomputedMlcd, RecomputedMlcdModel};
 use crate::paper::{RecomputedModel, RecomputedPaper, RecomputedTable, SCOPES, short};
 use crate::ranking::{AVERAGE, ArmScore, NormalisedScore, RankedArm, Ranking};
 use crate::stats;
@@ -344,6 +345,36 @@ fn standing_row(m: &RecomputedModel) -> Vec<String> {
     cells.extend(means.next());
     cells.push(printed.clone().unwrap_or("–".to_string()));
     cells.extend(means);
+    cells
+}
+
+/// Formats the encoder table of MLCD's README: means with the ranks of all encoders, printed scores, and what they can
+/// show.
+pub fn mlcd_table(o: &RecomputedMlcd, width: usize, color: bool) -> String {
+    let mut table = ruled(Some(width), color);
+    let mut names: Vec<String> = ["rank", "encoder"].map(String::from).to_vec();
+    names.extend(o.scopes.iter().enumerate().map(|(i, s)| if i == 0 { "average".into() } else { in_two_lines(s) }));
+    names.extend(o.columns.iter().map(|c| c.name.to_string()));
+    table.set_header(names);
+    for m in &o.models {
+        let bold = color && m.ranks.first() == Some(&Some(1));
+        table.add_row(mlcd_row(m).into_iter().map(|text| styled(text, bold.then_some(Attribute::Bold))));
+    }
+    align(&mut table, 1);
+    let mut text = format!("{}\n\n", table.trim_fmt());
+    for sentence in o.sentences() {
+        for (i, line) in formatting::wrap(&sentence, width.saturating_sub(2)).iter().enumerate() {
+            text.push_str(&format!("{} {line}\n", if i == 0 { "-" } else { " " }));
+        }
+    }
+    text
+}
+
+fn mlcd_row(m: &RecomputedMlcdModel) -> Vec<String> {
+    let [rank, ..] = m.ranks;
+    let mut cells = vec![rank.map_or("–".to_string(), |r| r.to_string()), m.model.clone()];
+    cells.extend(m.means.iter().map(|v| format!("{v:.2}")));
+    cells.extend(m.printed.iter().cloned());
     cells
 }
 

@@ -21,22 +21,24 @@ use std::path::{Path, PathBuf};
   burgess report runs/nano runs/field --format csv > all.csv
   burgess report runs/nano --format eee -o records          Every Eval Ever, one file per run
   burgess report runs/nano --json | jq .arms[0]
-  burgess report --published                     averages, ranks and figures of Cambrian-1")]
+  burgess report --published                     averages, ranks and figures of Cambrian-1
+  burgess report --published mlcd                the encoder table of MLCD's README")]
 pub struct Args {
     /// Study directories (OUT/<study>)
     #[arg(value_name = "DIR", required_unless_present = "published", conflicts_with = "published")]
     dirs: Vec<PathBuf>,
-    /// Report on the tables of the Cambrian-1 paper instead, with averages, ranks and figures computed from them
-    #[arg(long)]
-    published: bool,
-    /// Output directory [default: DIR and DIR/report, or runs/published]
+    /// Report on published tables instead, with averages, ranks and figures computed from them: those of the Cambrian-1
+    /// paper, or the encoder table of MLCD's README
+    #[arg(long, value_enum, value_name = "TABLES", num_args = 0..=1, default_missing_value = "cambrian-1")]
+    published: Option<PublishedTables>,
+    /// Output directory [default: DIR and DIR/report, or runs/published, or runs/published/mlcd]
     #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
     /// How the answer browser shows images: not at all, by links to the files where they lie, or as copies; auto
     /// copies up to 32 MB
     #[arg(long, value_enum, value_name = "HOW", default_value = "auto", conflicts_with = "published")]
     images: Images,
-    /// What standard output holds: the ranking, or the numbers computed from the paper's tables, in this format. eee:
+    /// What standard output holds: the ranking, or the numbers computed from published tables, in this format. eee:
     /// the runs as records of Every Eval Ever, one per line, or as files under OUT
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Table)]
     format: ReportFormat,
@@ -62,6 +64,16 @@ enum ReportFormat {
     Eee,
 }
 
+/// Published tables of encoders.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PublishedTables {
+    /// Tong et al. 2024, arXiv 2406.16860: up to 23 encoders, 16 benchmarks
+    #[value(name = "cambrian-1")]
+    Cambrian1,
+    /// README of deepglint/unicom: six encoders under LLaVA-NeXT with Qwen2.5-7B, 5 benchmarks
+    Mlcd,
+}
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Images {
     Auto,
@@ -83,8 +95,8 @@ impl From<Images> for ImageMode {
 
 pub fn run(args: Args) -> Result<()> {
     let format = if args.json { ReportFormat::Json } else { args.format };
-    if args.published {
-        return published(args.out.as_deref().unwrap_or(Path::new("runs/published")), format);
+    if let Some(tables) = args.published {
+        return published(tables, args.out.as_deref(), format);
     }
     if format == ReportFormat::Eee {
         return records(&args.dirs, args.out.as_deref());
@@ -125,12 +137,23 @@ fn print_sheets(sheets: &[Sheet], format: ReportFormat) -> Result<()> {
     print_foreign(&sheets.iter().map(write).collect::<Vec<_>>().join("\n"))
 }
 
-fn published(out: &Path, format: ReportFormat) -> Result<()> {
+fn published(tables: PublishedTables, out: Option<&Path>, format: ReportFormat) -> Result<()> {
     if format == ReportFormat::Eee {
-        return Err(Error::usage("--format eee needs the runs of a study, which the paper's tables do not have")
+        return Err(Error::usage("--format eee needs the runs of a study, which published tables do not have")
             .hint("give the directory of a study, or choose csv, md, latex or json"));
     }
+    let out = out.unwrap_or(Path::new(match tables {
+        PublishedTables::Cambrian1 => "runs/published",
+        PublishedTables::Mlcd => "runs/published/mlcd",
+    }));
     output::check_directory(out)?;
+    match tables {
+        PublishedTables::Cambrian1 => cambrian_1(out, format),
+        PublishedTables::Mlcd => mlcd(out, format),
+    }
+}
+
+fn cambrian_1(out: &Path, format: ReportFormat) -> Result<()> {
     let written = burgess_reports::page::paper_page::write(out)?;
     match format {
         ReportFormat::Json => print_json(&written.outcome),
@@ -138,6 +161,19 @@ fn published(out: &Path, format: ReportFormat) -> Result<()> {
         ReportFormat::Md | ReportFormat::Latex => print_sheets(&sheet::paper_sheets(&written.outcome), format),
         ReportFormat::Table | ReportFormat::Eee => {
             print(&burgess_reports::table::paper_tables(&written.outcome, terminal::width(), colours()))?;
+            print(&format!("\nnumbers  {}\nreport   {}\n", written.data.display(), written.page.display()))
+        }
+    }
+}
+
+fn mlcd(out: &Path, format: ReportFormat) -> Result<()> {
+    let written = burgess_reports::page::mlcd_page::write(out)?;
+    match format {
+        ReportFormat::Json => print_json(&written.outcome),
+        ReportFormat::Csv => print_foreign(&sheet::mlcd_csv(&written.outcome)),
+        ReportFormat::Md | ReportFormat::Latex => print_sheets(&[sheet::mlcd_sheet(&written.outcome)], format),
+        ReportFormat::Table | ReportFormat::Eee => {
+            print(&burgess_reports::table::mlcd_table(&written.outcome, terminal::width(), colours()))?;
             print(&format!("\nnumbers  {}\nreport   {}\n", written.data.display(), written.page.display()))
         }
     }

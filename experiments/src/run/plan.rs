@@ -507,7 +507,9 @@ fn row(PlannedCost { arm, cost, .. }: &PlannedCost) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::BUILT_IN;
+    use crate::study::{BUILT_IN, Freeze, PublishedScore};
+    use burgess_reports::mlcd::{MlcdTable, RecomputedMlcd};
+    use burgess_reports::paper::PaperTables;
 
     /// Checks the memory figures in the comments of the paper's studies against the estimates.
     #[test]
@@ -541,6 +543,23 @@ mod tests {
                 let fits = words.contains(&format!("which fits a GPU with {card} GB"));
                 assert!(fits == (most < f64::from(card)) && (lora || least > 80.0), "{name}: {least} to {most}");
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn mlcds_table_is_resolved_with_the_averages_of_its_columns() -> Result<()> {
+        let options = StudyOptions { out: "runs".into(), device: "flex".into(), jobs: Some(1), stage: None };
+        let study = StudyConfig::open("mlcd/llava-next")?;
+        let plan = plan(&study, &options, &Progress::silent())?;
+        assert_eq!(plan.costs.len(), study.arms.len());
+        assert!(plan.costs.iter().all(|c| c.cost.tune.steps == 738_590_u64.div_ceil(128) && c.cost.tune.flops > 1e19));
+        assert!(plan.missing.iter().any(|m| m.contains("5 benchmarks")), "{:?}", plan.missing);
+        let outcome = RecomputedMlcd::of(&MlcdTable::load()?, &PaperTables::load()?)?;
+        let rows = ["CLIP ViT-L/14@336", "SigLIP ViT-SO400M/14@384", "DFN5B ViT-H/14@378"];
+        for (arm, row) in study.arms.iter().zip(rows) {
+            let computed = outcome.models.iter().find(|m| m.model == row).map(|m| PublishedScore::from(m.means[0]));
+            assert_eq!((arm.published, arm.freeze), (computed, Freeze::Unfrozen), "{row}");
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod analysis_section;
 mod examples_section;
 pub mod mix_page;
+pub mod mlcd_page;
 pub mod paper_page;
 mod recipe_section;
 pub mod studies_page;

@@ -12,13 +12,14 @@ pub(crate) fn style() -> String {
 }
 
 /// The templates, by the names with which they include each other. Text is escaped because the names end in .html.
-const TEMPLATES: [(&str, &str); 9] = [
+const TEMPLATES: [(&str, &str); 10] = [
     ("page.html", include_str!("../../templates/page.html")),
     ("answers.html", include_str!("../../templates/answers.html")),
     ("studies.html", include_str!("../../templates/studies.html")),
     ("mix.html", include_str!("../../templates/mix.html")),
     ("data.html", include_str!("../../templates/data.html")),
     ("paper.html", include_str!("../../templates/paper.html")),
+    ("mlcd.html", include_str!("../../templates/mlcd.html")),
     ("analysis.html", include_str!("../../templates/analysis.html")),
     ("validity.html", include_str!("../../templates/validity.html")),
     ("style.html", include_str!("../../templates/style.html")),

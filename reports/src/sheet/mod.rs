@@ -3,12 +3,14 @@
 mod csv;
 mod latex;
 mod markdown;
+mod mlcd;
 mod paper;
 mod ranking;
 
 pub(crate) use csv::{csv_number, csv_text};
 pub use latex::latex;
 pub use markdown::markdown;
+pub use mlcd::{mlcd_csv, mlcd_sheet};
 pub use paper::{paper_csv, paper_sheets};
 pub use ranking::{ranking_csv, ranking_sheets};
 
