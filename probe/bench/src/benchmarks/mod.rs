@@ -9,7 +9,6 @@ mod chartqa;
 mod conversation;
 mod cvbench;
 mod docvqa;
-mod field;
 mod gqa;
 mod mathvista;
 mod mmbench;
@@ -24,7 +23,6 @@ mod realworldqa;
 mod scienceqa;
 mod seed_bench;
 mod textvqa;
-mod vizwiz;
 mod vstar;
 
 use crate::benchmark::Benchmark;
@@ -58,7 +56,6 @@ static BENCHMARKS: &[&dyn Benchmark] = &[
     &docvqa::DOCVQA_TEST,
     &docvqa::INFOVQA,
     &docvqa::ST_VQA,
-    &vizwiz::VIZWIZ,
     &mmvp::MMVP,
     &mmvp::NANO_MMVP,
     &realworldqa::REALWORLDQA,
@@ -75,14 +72,6 @@ static BENCHMARKS: &[&dyn Benchmark] = &[
     &conversation::NANO_CONVERSATION,
     &conversation::LLAVA_BENCH_WILD,
     &conversation::LLAVA_BENCH_COCO,
-    &field::FIELD_PRESENCE,
-    &field::FIELD_KIND,
-    &field::FIELD_NAMES,
-    &field::FIELD_STAMPS,
-    &field::FIELD_TEXT,
-    &field::FIELD_COUNT,
-    &field::FIELD_RELATION,
-    &field::FIELD_OCCLUSION,
 ];
 
 /// These and the benchmarks whose files are compiled in.

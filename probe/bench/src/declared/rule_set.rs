@@ -170,6 +170,10 @@ impl RuleSet {
                 .hint(format!("the variables are {}; other values are `facts` of [columns.facts]", known.join(", ")));
             return Err(WrongValue::new(&[&path("prompt", tables.prompt.1)[..], &["template"]].concat(), what));
         }
+        let sample = Question { options: ["a", "b"].map(String::from).into(), ..Question::default() };
+        template
+            .check_names(&prompt_variables(&sample))
+            .map_err(|e| WrongValue::new(&[&path("prompt", tables.prompt.1)[..], &["template"]].concat(), e))?;
         let answer_path = path("answer", tables.answer.1);
         let reading = Reading::parse(&answer_path, answer)?;
         let choice = match &answer.choice {
@@ -238,11 +242,7 @@ impl RuleSet {
     }
 
     fn render(&self, q: &Question) -> Result<String> {
-        self.prompt.render(&minijinja::context! {
-            question => q.question.as_str(), options => Value::from(Serde(&q.options)),
-            context => q.context.as_deref().unwrap_or_default(), subtask => q.subtask.as_str(),
-            facts => Value::from(Serde(&q.facts)), n_images => q.images.len(),
-        })
+        self.prompt.render(&prompt_variables(q))
     }
 
     /// Returns the reading that applies to a question.
@@ -286,6 +286,15 @@ impl RuleSet {
     pub(super) fn numbers(&self, qs: &[Question], judged: &[AnswerScore], scale: f64) -> Vec<(String, f64)> {
         let p: Vec<f64> = judged.iter().map(|j| j.score).collect();
         self.numbers.iter().filter_map(|number| number.value(qs, &p, scale)).collect()
+    }
+}
+
+/// Returns the variables of a prompt's template.
+fn prompt_variables(q: &Question) -> Value {
+    minijinja::context! {
+        question => q.question.as_str(), options => Value::from(Serde(&q.options)),
+        context => q.context.as_deref().unwrap_or_default(), subtask => q.subtask.as_str(),
+        facts => Value::from(Serde(&q.facts)), n_images => q.images.len(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Expressions and templates of a benchmark file, over the columns of a row or over a question.
 
 use crate::labels::choice_label;
+use crate::lmms;
 use burgess_base::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
@@ -25,6 +26,7 @@ fn environment() -> Environment<'static> {
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     env.add_filter("letter", |number: usize| choice_label(number));
     env.add_filter("lettered", lettered);
+    env.add_filter("capitalised", |text: String| lmms::capitalised(&text));
     env
 }
 
@@ -99,6 +101,25 @@ impl Formula {
             }
         }
         .map_err(|e| invalid(&e))
+    }
+
+    /// Checks with sample variables that filters, tests and functions exist; other errors depend on the values.
+    pub(super) fn check_names(&self, sample: &Value) -> Result<()> {
+        let Self::Template { env, .. } = self else { return Ok(()) };
+        match env.get_template(NAME).and_then(|template| template.render(sample.clone())) {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::UnknownFilter
+                        | ErrorKind::UnknownTest
+                        | ErrorKind::UnknownFunction
+                        | ErrorKind::UnknownMethod
+                ) =>
+            {
+                Err(invalid(&e))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Evaluates the formula to text; none and undefined are empty.

@@ -11,6 +11,17 @@ use crate::{cambrian, explain, lmms};
 /// The reader `letter`.
 pub(super) struct Letter;
 
+/// The counts from 1 to 10 as words.
+const NUMBERS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+
+/// Returns the form in which answers and options are compared: lower case, no article, no full stop, counts as digits.
+fn plain(answer: &str) -> String {
+    let text = score::normalise(answer);
+    let bare = ["a ", "an ", "the ", "some "].iter().find_map(|article| text.strip_prefix(article)).unwrap_or(&text);
+    let digits = NUMBERS.iter().position(|n| *n == bare).map(|n| (n + 1).to_string());
+    digits.unwrap_or_else(|| bare.to_string())
+}
+
 impl AnswerReader for Letter {
     fn name(&self) -> &'static str {
         "letter"
@@ -25,6 +36,7 @@ impl AnswerReader for Letter {
             "strict",
             "first-character",
             "first-word",
+            "option-text",
             "lmms-extracted",
             "lmms-last-named",
             "cambrian-first-character",
@@ -36,6 +48,10 @@ impl AnswerReader for Letter {
         match table.by.as_deref() {
             Some("first-character") => "The first character of the answer, in either case, is the letter.",
             Some("first-word") => "The first word, without . : , at its end, must be the letter.",
+            Some("option-text") => {
+                "The answer must be the text of one of the choices, in lower case, without an article and full stops; \
+                    counts up to ten may be written out."
+            }
             Some("lmms-extracted") => explain::EXTRACTED,
             Some("lmms-last-named") => explain::LAST_NAMED,
             Some("cambrian-first-character") => {
@@ -55,6 +71,11 @@ impl AnswerReader for Letter {
                 score::judge_choice_letter(q, first.map(|c| c.to_ascii_uppercase()))
             }
             Some("first-word" | "cambrian-first-word") => cambrian::judge_first_word(q, answer),
+            Some("option-text") => {
+                let said = plain(answer);
+                let named = letters().into_iter().zip(&q.options).find(|(_, option)| plain(option) == said);
+                score::judge_choice_letter(q, named.map(|(letter, _)| letter))
+            }
             Some("lmms-extracted") => score::judge_choice_letter(q, lmms::extracted(answer, &letters())),
             Some("lmms-last-named") => score::judge_choice_letter(q, lmms::last_named(answer, &q.options)),
             Some("cambrian-first-character") => cambrian::judge_first_character(q, answer, &cambrian::STOPS),
