@@ -5,6 +5,7 @@ use crate::input_dir::InputDir;
 use crate::mutate::MutationForm;
 use crate::{FuzzInput, FuzzTarget};
 use burgess_base::{Error, Result};
+use burgess_bench::declared::DeclaredBenchmark;
 use burgess_bench::table::{DatasetTable, TableColumns, python_list};
 use burgess_bench::{AnswerForm as Answers, Benchmark, Question, Rules, all, find, read_jsonl};
 use std::path::Path;
@@ -68,6 +69,24 @@ pub const TARGETS: &[FuzzTarget] = &[
         form: MutationForm::Json,
         share: 60,
         run: llava_bench,
+    },
+    FuzzTarget {
+        name: "benchmark-file",
+        about: "benchmarks that TOML files declare, with a small table",
+        corpus: &["probe/bench/benchmarks/*.toml"],
+        words: &[
+            "{{ question }}",
+            "| lettered",
+            "[columns]",
+            "facts",
+            "all_right",
+            "pattern",
+            "(?P<answer>.*)",
+            "where",
+        ],
+        form: MutationForm::Text,
+        share: 60,
+        run: benchmark_file,
     },
     FuzzTarget {
         name: "python-list",
@@ -198,6 +217,25 @@ fn answers(input: &FuzzInput<'_>, _: &InputDir) -> Result<()> {
         let judged: Vec<_> = questions.iter().map(|q| benchmark.judge(q, text, rules)).collect();
         assert!(judged.iter().all(|j| (0.0..=1.0).contains(&j.score)), "{}: a score outside 0 to 1", benchmark.id());
         benchmark.aggregate(questions, &judged, rules)?;
+    }
+    Ok(())
+}
+
+/// A table whose columns have the names that most benchmark files use.
+const TABLE: &str = r#"{"id": 1, "index": 1, "image": "a.png", "question": "Which?", "options": ["a", "b"], "answer": "A",
+"answers": ["a"], "category": "x", "A": "a", "B": "b"}"#;
+
+/// Parses a benchmark file; one that is valid reads a table, asks, judges and scores.
+fn benchmark_file(input: &FuzzInput<'_>, place: &mut InputDir) -> Result<()> {
+    let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
+    let benchmark = DeclaredBenchmark::parse(text, "fuzz.toml", "fuzz")?;
+    place.file("a.png", b"no image")?;
+    let table = place.file("test.jsonl", TABLE.replace('\n', " ").as_bytes())?;
+    let questions = benchmark.read(&table)?;
+    for rules in benchmark.card().rule_sets() {
+        let judged: Vec<_> = questions.iter().map(|q| benchmark.judge(q, &benchmark.prompt(q, rules), rules)).collect();
+        benchmark.aggregate(&questions, &judged, rules)?;
+        benchmark.chance(&questions, rules);
     }
     Ok(())
 }
