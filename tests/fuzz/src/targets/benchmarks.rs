@@ -226,7 +226,7 @@ const TABLE: &str = r#"{"id": 1, "index": 1, "image": "a.png", "question": "Whic
 "answers": ["a"], "category": "x", "A": "a", "B": "b"}"#;
 
 /// Parses a benchmark file; one that is valid reads a table, asks, judges and scores.
-fn benchmark_file(input: &FuzzInput<'_>, place: &mut InputDir) -> Result<()> {
+fn benchmark_file(input: &FuzzInput<'_>, place: &InputDir) -> Result<()> {
     let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
     let benchmark = DeclaredBenchmark::parse(text, "fuzz.toml", "fuzz")?;
     place.file("a.png", b"no image")?;
