@@ -14,7 +14,7 @@ pub(crate) const MMSTAR_LINE: &str = "Answer with the option's letter from the g
 const REASONING: [(&str, &str); 2] = [("<think>", "</think>"), ("<analysis>", "</analysis>")];
 
 /// Returns whether Python's `str.strip` removes the character.
-fn blank(c: char) -> bool {
+pub(crate) fn blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 

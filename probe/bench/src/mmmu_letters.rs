@@ -13,6 +13,28 @@ pub(crate) fn last_named(answer: &str, options: &[String]) -> Option<char> {
     last(options, |letter, _| text.rfind(&format!("({letter})"))).or_else(|| bare_or_text(&text, options))
 }
 
+/// Returns the letter by the rule of VMCBench: as [`last_named`], but `B. ` is worth as much as `(B)`. Of several
+/// letters in these two forms the last one in parentheses counts or, if none has them, the first by label.
+pub(crate) fn vmcbench(answer: &str, options: &[String]) -> Option<char> {
+    let text = padded(answer);
+    let labelled = |letter: char, _: &str| {
+        let parenthesised = text.rfind(&format!("({letter})"));
+        (parenthesised.is_some() || text.contains(&format!("{letter}. "))).then_some(parenthesised)
+    };
+    last(options, labelled).or_else(|| bare_or_text(&text, options))
+}
+
+/// Returns the letter by the rule of MMMU-Pro: the only letter of a choice in the text after the last "Answer:", also
+/// within a word; if there is none or several, the letter that lmms-eval's copy of MMMU's parser finds in the answer.
+pub(crate) fn mmmu_pro(answer: &str, options: &[String]) -> Option<char> {
+    let announced = answer.rsplit_once("Answer:").map_or("", |(_, after)| after);
+    let mut named = lmms::labels(options.len()).filter(|letter| announced.contains(*letter));
+    match (named.next(), named.next()) {
+        (Some(letter), None) => Some(letter),
+        _ => lmms::last_named(answer, options),
+    }
+}
+
 /// Strips the signs from both ends, and adds a space at both ends.
 fn padded(answer: &str) -> String {
     format!(" {} ", SIGNS.iter().fold(answer, |text, sign| text.trim_matches(*sign)))

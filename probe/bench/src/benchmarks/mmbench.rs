@@ -87,6 +87,58 @@ pub static MMBENCH_CN: MmBench = MmBench {
     tsv: "MMBench_DEV_CN.tsv",
 };
 
+/// The English dev split of version 1.1, which its authors corrected and pruned; only VLMEvalKit publishes it.
+pub static MMBENCH_V11_EN: MmBench = MmBench {
+    card: BenchmarkCard {
+        id: "mmbench-v11-en",
+        authors: true,
+        lmms_eval: None,
+        category: &Category::GENERAL,
+        metric: "CircularEval accuracy",
+        version: "1",
+        citation: CITATION,
+        form: AnswerForm::Choice,
+        max_new_tokens: 128,
+        source: Some(DatasetSource {
+            repository: "https://opencompass.openxlab.space/utils/benchmarks/MMBench/MMBench_DEV_EN_V11.tsv",
+            alias: None,
+            cambrian_1: false,
+            folder: "",
+            split: "dev",
+            questions: 0,
+            licence: "Apache 2.0 (annotations; the images belong to their makers)",
+        }),
+    },
+    chinese: false,
+    tsv: "MMBench_DEV_EN_V11.tsv",
+};
+
+/// The Chinese dev split of version 1.1, which its authors corrected and pruned; only VLMEvalKit publishes it.
+pub static MMBENCH_V11_CN: MmBench = MmBench {
+    card: BenchmarkCard {
+        id: "mmbench-v11-cn",
+        authors: true,
+        lmms_eval: None,
+        category: &Category::GENERAL,
+        metric: "CircularEval accuracy",
+        version: "1",
+        citation: CITATION,
+        form: AnswerForm::Choice,
+        max_new_tokens: 128,
+        source: Some(DatasetSource {
+            repository: "https://opencompass.openxlab.space/utils/benchmarks/MMBench/MMBench_DEV_CN_V11.tsv",
+            alias: None,
+            cambrian_1: false,
+            folder: "",
+            split: "dev",
+            questions: 0,
+            licence: "Apache 2.0 (annotations; the images belong to their makers)",
+        }),
+    },
+    chinese: true,
+    tsv: "MMBench_DEV_CN_V11.tsv",
+};
+
 /// The line with which `cambrian-1` asks for a letter in Chinese.
 const CHINESE_LINE: &str = "请直接回答选项字母。";
 

@@ -14,6 +14,7 @@ mod mathvista;
 mod mmbench;
 mod mme;
 mod mmmu;
+mod mmmu_pro;
 mod mmstar;
 mod mmvp;
 mod ocrbench;
@@ -68,6 +69,10 @@ static BENCHMARKS: &[&dyn Benchmark] = &[
     &mmstar::MMSTAR,
     &blink::BLINK,
     &qbench::Q_BENCH,
+    &mmbench::MMBENCH_V11_EN,
+    &mmbench::MMBENCH_V11_CN,
+    &mmmu_pro::MMMU_PRO,
+    &mmmu_pro::MMMU_PRO_VISION,
     &conversation::CONVERSATION,
     &conversation::NANO_CONVERSATION,
     &conversation::LLAVA_BENCH_WILD,

@@ -279,8 +279,12 @@ impl Benchmark for DeclaredBenchmark {
 
     fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
         match rules {
-            Rules::LmmsEval => self.rule_set(rules).verdict(q, &lmms::cleaned(answer)),
-            Rules::Official | Rules::Strict | Rules::Cambrian1 => self.rule_set(rules).verdict(q, answer),
+            Rules::LmmsEval if !self.rule_set(rules).filters_first(q) => {
+                self.rule_set(rules).verdict(q, &lmms::cleaned(answer))
+            }
+            Rules::LmmsEval | Rules::Official | Rules::Strict | Rules::Cambrian1 => {
+                self.rule_set(rules).verdict(q, answer)
+            }
         }
     }
 

@@ -13,8 +13,9 @@ use minijinja::value::{Value, ValueKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The name under which a template sees the whole row, for columns whose names are not identifiers.
-const ROW: &str = "row";
+/// The names that a template sees besides the columns: the whole row, for columns whose names are not identifiers, and
+/// the number of the row, from 0.
+const COMPUTED: [&str; 2] = ["row", "row_number"];
 
 /// A part of a question: a column, or a formula over columns.
 #[derive(Debug)]
@@ -40,7 +41,9 @@ impl Part {
         match self {
             Self::Column { name, optional: true } => vec![format!("{name}?")],
             Self::Column { name, optional: false } => vec![name.clone()],
-            Self::Formula(formula) => formula.variables().into_iter().filter(|name| name != ROW).collect(),
+            Self::Formula(formula) => {
+                formula.variables().into_iter().filter(|name| !COMPUTED.contains(&name.as_str())).collect()
+            }
         }
     }
 
@@ -214,7 +217,7 @@ impl QuestionColumns {
         let mut names: BTreeSet<String> = parts.into_iter().flatten().flat_map(Part::columns).collect();
         names.extend(self.question.columns());
         names.extend(self.options.iter().chain(self.facts.values()).flat_map(Part::columns));
-        names.extend(self.filter.iter().flat_map(|f| f.variables()).filter(|name| name != ROW));
+        names.extend(self.filter.iter().flat_map(|f| f.variables()).filter(|name| !COMPUTED.contains(&name.as_str())));
         names.extend(self.extra.iter().cloned());
         let images = match &self.images {
             Images::Cells(names) => names.clone(),

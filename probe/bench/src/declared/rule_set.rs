@@ -250,6 +250,12 @@ impl RuleSet {
         self.choice.as_ref().filter(|_| !q.options.is_empty()).unwrap_or(&self.reading)
     }
 
+    /// Returns whether the reader of a question gets the answer with its reasoning also under lmms-eval's rules.
+    pub(super) fn filters_first(&self, q: &Question) -> bool {
+        let reading = self.reading(q);
+        reading.reader.filters_first(&reading.table)
+    }
+
     pub(super) fn verdict(&self, q: &Question, answer: &str) -> AnswerScore {
         self.reading(q).verdict(q, answer)
     }

@@ -1,15 +1,31 @@
 //! Reads the letter of a choice.
 
-use super::AnswerReader;
+use super::{AnswerReader, letter_rules};
 use crate::card::AnswerForm;
 use crate::declared::format::AnswerTable;
 use crate::labels::choice_label;
 use crate::question::Question;
 use crate::score::{self, AnswerScore};
 use crate::{cambrian, explain, lmms};
+use std::sync::LazyLock;
 
 /// The reader `letter`.
 pub(super) struct Letter;
+
+/// The variants: those of this file, then those of [`letter_rules`].
+static VARIANTS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let here = [
+        "strict",
+        "first-character",
+        "first-word",
+        "option-text",
+        "lmms-extracted",
+        "lmms-last-named",
+        "cambrian-first-character",
+        "cambrian-first-word",
+    ];
+    here.into_iter().chain(letter_rules::RULES.iter().map(|rule| rule.name)).collect()
+});
 
 /// The counts from 1 to 10 as words.
 const NUMBERS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
@@ -32,19 +48,13 @@ impl AnswerReader for Letter {
     }
 
     fn variants(&self) -> &'static [&'static str] {
-        &[
-            "strict",
-            "first-character",
-            "first-word",
-            "option-text",
-            "lmms-extracted",
-            "lmms-last-named",
-            "cambrian-first-character",
-            "cambrian-first-word",
-        ]
+        &VARIANTS
     }
 
     fn describe(&self, table: &AnswerTable) -> String {
+        if let Some(rule) = letter_rules::find(table) {
+            return rule.description.to_string();
+        }
         match table.by.as_deref() {
             Some("first-character") => "The first character of the answer, in either case, is the letter.",
             Some("first-word") => "The first word, without . : , at its end, must be the letter.",
@@ -63,7 +73,14 @@ impl AnswerReader for Letter {
         .to_string()
     }
 
+    fn filters_first(&self, table: &AnswerTable) -> bool {
+        letter_rules::find(table).is_some_and(|rule| rule.filters_first)
+    }
+
     fn verdict(&self, table: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {
+        if let Some(rule) = letter_rules::find(table) {
+            return (rule.verdict)(q, answer);
+        }
         let letters = || (0..q.options.len()).filter_map(|i| choice_label(i).chars().next()).collect::<Vec<char>>();
         match table.by.as_deref() {
             Some("first-character") => {

@@ -3,6 +3,8 @@
 //! To add a reader, write its file and list it below.
 
 mod choice;
+mod letter_rules;
+mod lmms_letters;
 mod number;
 mod text;
 mod yes_no;
@@ -43,6 +45,11 @@ pub(crate) trait AnswerReader: Sync {
 
     /// Describes the rule in words.
     fn describe(&self, answer: &AnswerTable) -> String;
+
+    /// Returns whether the reader gets the answer before lmms-eval's rules remove the reasoning from it.
+    fn filters_first(&self, _: &AnswerTable) -> bool {
+        false
+    }
 
     /// Judges an answer.
     fn verdict(&self, table: &AnswerTable, q: &Question, answer: &str) -> AnswerScore;
