@@ -197,3 +197,38 @@ fn vlmevalkits_edition_asks_the_same() -> Checked {
     }
     Ok(())
 }
+
+/// Writes the fixture's TSV with some cells changed, and returns the ids of the questions that are read from it.
+fn ids_without(tsv: &str, id: &str, column: &str, of_row: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let text = fs::read_to_string(golden("benchmarks").join(id).join(tsv))?;
+    let mut lines: Vec<Vec<String>> = text.lines().map(|l| l.split('\t').map(String::from).collect()).collect();
+    let at = lines[0].iter().position(|name| name == column).expect("the column");
+    let row = lines.iter_mut().find(|cells| cells.iter().any(|cell| cell == of_row)).expect("the row");
+    row[at] = String::new();
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join(tsv.rsplit('/').next().unwrap_or(tsv));
+    fs::write(&file, lines.iter().map(|cells| cells.join("\t") + "\n").collect::<String>())?;
+    Ok(of(id).read(&file)?.iter().map(|q| q.id.clone()).collect())
+}
+
+#[test]
+fn what_is_scored_together_is_skipped_together() -> Checked {
+    let left = ids_without("vlmevalkit/3dsrbench_v1_vlmevalkit_circular.tsv", "3dsrbench", "answer", "EF56GH78-flip")?;
+    assert_eq!(left.len(), 12, "{left:?}");
+    assert!(left.iter().all(|id| !id.starts_with("EF56GH78")), "{left:?}");
+    let left = ids_without("MMBench_DEV_EN_V11.tsv", "mmbench-v11-en", "answer", "1000241")?;
+    assert_eq!(left.len(), 5, "{left:?}");
+    Ok(())
+}
+
+#[test]
+fn counterparts_and_rotations_are_one_unit() {
+    let units = |id: &str| fixture(id).iter().map(|q| q.unit.clone()).collect::<Vec<_>>();
+    assert_eq!(units("muirbench"), ["1", "1", "3", "4"]);
+    assert_eq!(units("crpe")[3..5], ["0", "1"]);
+    assert_eq!(units("3dsrbench")[..5], ["AB12CD34", "AB12CD34", "AB12CD34", "AB12CD34", "EF56GH78"]);
+    let images: Vec<usize> = fixture("muirbench").iter().map(|q| q.images.len()).collect();
+    assert_eq!(images, [2, 2, 4, 3], "several images stay several");
+    let pro: Vec<usize> = fixture("mmmu-pro").iter().map(|q| q.images.len()).collect();
+    assert_eq!(pro, [1, 5 + 4, 2 + 1, 1, 1, 2 + 2]);
+}

@@ -16,7 +16,7 @@ use crate::explain::RulesDescription;
 use crate::question::{Question, QuestionSet};
 use crate::rules::Rules;
 use crate::score::{AnswerScore, BenchmarkOutcome, ScoredItem};
-use crate::table::DatasetTable;
+use crate::table::{DatasetTable, TableRow};
 use crate::{lmms, vlmevalkit};
 use burgess_base::toml_error::{self, KeyHints, WrongValue};
 use burgess_base::{Category, Error, Result};
@@ -330,6 +330,13 @@ impl Benchmark for DeclaredBenchmark {
 
     fn allows_no_image(&self) -> bool {
         self.file.columns.as_ref().is_some_and(|columns| columns.image_optional)
+    }
+
+    /// Returns the unit of a row whose questions are scored together, if the unit can be told from the row alone.
+    fn scored_together(&self, row: &TableRow) -> Option<String> {
+        let together = self.own.scores_groups();
+        let columns = [&self.columns, &self.tsv_columns].into_iter().flatten();
+        columns.filter(|_| together).find_map(|columns| columns.unit(row))
     }
 
     fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<ScoredItem>> {

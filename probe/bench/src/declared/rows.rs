@@ -232,6 +232,11 @@ impl QuestionColumns {
         (names.into_iter().collect(), images)
     }
 
+    /// Returns the unit that the row's question belongs to, if a part gives it.
+    pub(super) fn unit(&self, row: &TableRow) -> Option<String> {
+        self.unit.as_ref().and_then(|part| part.text(row, &row.variables()).ok().flatten())
+    }
+
     /// Converts a row; `None` if it does not belong to the benchmark. `dir` is the folder of the table.
     pub(super) fn question(&self, row: &TableRow, dir: &Path) -> Result<Option<Question>> {
         let variables = row.variables();

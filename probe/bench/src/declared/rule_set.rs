@@ -284,6 +284,11 @@ impl RuleSet {
         }
     }
 
+    /// Returns whether questions form groups that must be all right.
+    pub(super) fn scores_groups(&self) -> bool {
+        self.aggregation.scores_groups()
+    }
+
     pub(super) fn items(&self, qs: &[Question], p: &[f64]) -> Result<Vec<ScoredItem>> {
         self.aggregation.items(qs, p)
     }

@@ -86,6 +86,11 @@ impl Aggregation {
         Ok(Self { size: table.size, ..parsed })
     }
 
+    /// Returns whether questions form groups that must be all right.
+    pub(super) fn scores_groups(&self) -> bool {
+        self.all_right.is_some()
+    }
+
     /// Describes the aggregation in words, such as "accuracy over groups of questions".
     pub(super) fn describe(&self, what: &str) -> String {
         let mut text = match self.all_right {
