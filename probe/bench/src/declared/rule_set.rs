@@ -105,6 +105,8 @@ struct RuleTables<'a> {
     score: (&'a ScoreTable, bool),
     metric: Option<&'a String>,
     source: String,
+    /// A question that has the facts of the file, for a first look at the template.
+    sample: Question,
 }
 
 impl RuleSet {
@@ -117,6 +119,7 @@ impl RuleSet {
             score: (&file.score, true),
             metric: file.metric.as_ref(),
             source: "the benchmark file".into(),
+            sample: sample(file),
         })
     }
 
@@ -152,6 +155,7 @@ impl RuleSet {
             score: (score.unwrap_or(&file.score), score.is_some()),
             metric: metric.or(file.metric.as_ref().filter(|_| score.is_none())),
             source,
+            sample: sample(file),
         })
     }
 
@@ -170,9 +174,8 @@ impl RuleSet {
                 .hint(format!("the variables are {}; other values are `facts` of [columns.facts]", known.join(", ")));
             return Err(WrongValue::new(&[&path("prompt", tables.prompt.1)[..], &["template"]].concat(), what));
         }
-        let sample = Question { options: ["a", "b"].map(String::from).into(), ..Question::default() };
         template
-            .check_names(&prompt_variables(&sample))
+            .check_names(&prompt_variables(&tables.sample))
             .map_err(|e| WrongValue::new(&[&path("prompt", tables.prompt.1)[..], &["template"]].concat(), e))?;
         let answer_path = path("answer", tables.answer.1);
         let reading = Reading::parse(&answer_path, answer)?;
@@ -297,6 +300,16 @@ impl RuleSet {
     pub(super) fn numbers(&self, qs: &[Question], judged: &[AnswerScore], scale: f64) -> Vec<(String, f64)> {
         let p: Vec<f64> = judged.iter().map(|j| j.score).collect();
         self.numbers.iter().filter_map(|number| number.value(qs, &p, scale)).collect()
+    }
+}
+
+/// Returns a question with two options and a text for every fact of the file.
+fn sample(file: &BenchmarkFile) -> Question {
+    let facts = file.columns.iter().flat_map(|columns| columns.facts.keys());
+    Question {
+        options: ["a", "b"].map(String::from).into(),
+        facts: facts.map(|name| (name.clone(), "x".to_string())).collect(),
+        ..Question::default()
     }
 }
 
