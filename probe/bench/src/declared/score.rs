@@ -149,9 +149,14 @@ impl Aggregation {
     /// Returns the weighted mean of the counted items, 0 to 1; `None` if nothing counts.
     fn mean(&self, qs: &[Question], p: &[f64]) -> Result<Option<f64>> {
         let items = self.items(qs, p)?;
-        let counted = || items.iter().filter(|item| item.counted);
-        let weight: f64 = counted().map(|item| item.weight).sum();
-        Ok((weight > 0.0).then(|| counted().map(|item| item.weight * item.score).sum::<f64>() / weight))
+        // Floating-point sums depend on the order, so the terms are sorted first.
+        let sum = |term: &dyn Fn(&ScoredItem) -> f64| {
+            let mut terms: Vec<f64> = items.iter().filter(|item| item.counted).map(term).collect();
+            terms.sort_by(f64::total_cmp);
+            terms.into_iter().sum::<f64>()
+        };
+        let weight = sum(&|item| item.weight);
+        Ok((weight > 0.0).then(|| sum(&|item| item.weight * item.score) / weight))
     }
 }
 
