@@ -90,5 +90,16 @@ REASONED = [
     ("<think>A</think>B", "B"), ("<think>Maybe A.</think>\n\nThe answer is B.", "The answer is B."), ("<think>A", None), ("A</think>B", "B"), ("<think>\n</think>\n\n(B)", "(B)"), ("<thinking>A</thinking>B", "B"),
     ("<think>B</think>A", "A"), ("<think>B</think>", ""),
 ]
+FORM = "VLMEvalKit does not know the form in which the answer names its choice"
+INSIDE = "the answer contains a letter or the text of a choice, but does not name a choice by it"
 # Answers whose letter VLMEvalKit does not find, or finds although they do not name it: what our rules find, and why.
-EXCEPTIONS = {}
+EXCEPTIONS = {
+    **{answer: {"is": found, "why": FORM} for answer, found in [
+        ("a", "A"), ("b", "B"), ("(c)", "C"), ("`D`", "D"), ("\"A\"", "A"), ("'B'", "B"), ("d", "D"), ("<answer>B</answer>", "B"), ("<answer>c</answer>", "C"), ("B?", "B"), ("A is B", "A"),
+        ("a dog or a cup", "A"),
+    ]},
+    **{answer: {"is": None, "why": INSIDE} for answer in [
+        "{B}", "a red car", "the tree", "I choose B", "Not B", "not (B)", "Based on the image, it is the cup.", "Because of the shape, C.", "As can be seen, D", "There is a tree.",
+        "The object is a cup", "It shows a red car", "The cup is in the middle.\n\nB", "Let me think. The cup. So B", "选 C", "ответ B", "B-cup", "#B", "!B",
+    ]},
+}

@@ -8,12 +8,12 @@ MME-RealWorld 87096fc, HR-Bench b17b199, big_vision 0127fb6, molmo 793fa38, VLME
 lmms_eval 0.7.3 (`pip download --no-deps`). numpy 2.4.6, pandas 3.1.1, pyarrow 26.0.1, PyYAML 6.0.4, requests 2.34.2, tqdm
 4.70.1, Python 3.11.
 
-- `scorers/<id>.json`: adversarial answers. `question` has what the rule reads of a question. `own` is the verdict that our rules
-  `official` or `strict` must give, `lmms-eval` that of lmms-eval; null is an answer without a verdict, where the code finds
-  nothing, draws at random or asks a language model. `references` are verdicts of further code; where such a verdict differs
-  from `own`, `why` says why.
-- `scorers/pairs_2026_tables.json`: for every fixture and both sets of rules the prompts by row, and for random answers the
-  numbers that the code prints.
+- `scorers/pairs_2026/<id>.json`: adversarial answers. `question` has what the rule reads of a question. `own` is the verdict that our rules
+  `official` or `strict` must give; null is an answer without a verdict, where the code finds nothing, draws at random or asks a
+  language model. `references` are verdicts of further code, and `why` says why such a verdict differs from `own`.
+- `scorers/pairs_2026/tables.json`: for every fixture the prompts by row, and for random answers the numbers of the code.
+- `scorers/lmms_eval_more-pairs.json`, `scorers/lmms_eval_tables-pairs.json`: the same of lmms-eval, in the form of
+  scorers_lmms_eval.py.
 
 The code is the repositories' own, executed function by function because their modules import model servers.
 """
@@ -29,6 +29,7 @@ import string
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
@@ -162,11 +163,11 @@ def natural_verdict(extract, said, question):
 
 def hallusion_verdict(said, question):
     found = yorn.YOrN_Extraction(said)
-    return None if found == "Unknown" else float(found == {"1": "Yes", "0": "No"}[question["answer"]])
+    return None if found == "Unknown" else float(found == question["answer"])
 
 
 def only_verdict(said, question):
-    options = question["options"]
+    options = question["facts"]["options"].split(",")
     found = only.get_final_answer_from_response(prompt="", response=said, question_type=question["facts"]["type"], response_options=options, seed=0)
     return float(only_metrics.get_metrics([found], [question["answer"]])["accuracy"])
 
@@ -184,8 +185,7 @@ def pixmo_verdict(said, question):
 
 
 def real_world_verdict(said, question):
-    listed = [f"({letter}) {text}" for letter, text in zip("ABCDE", question["options"])]
-    found = real_world.extract_characters_regex(said, listed)
+    found = real_world.extract_characters_regex(said, question["options"])
     # The code takes a blank answer for A.
     return float(found == question["answer"]) if found and said.strip() else None
 
@@ -229,8 +229,8 @@ def hr_doc(question):
 
 
 def real_world_doc(question):
-    listed = [f"({letter}) {text}" for letter, text in zip("ABCDE", question["options"])]
-    return {"index": 0, "category": "Perception/Monitoring", "l2-category": "x", "answer": question["answer"], "multi-choice options": listed}
+    return {"index": 0, "category": "Perception/Monitoring", "l2-category": "x", "answer": question["answer"],
+            "multi-choice options": question["options"]}
 
 
 def lmms_real_world(said, question):
@@ -263,6 +263,12 @@ REFERENCES = {
 }
 
 
+def untagged(answer):
+    """The answer in `<answer>` tags, which our rules open before they read it."""
+    found = re.fullmatch(r"<answer>\s*(.*?)\s*</answer>", answer)
+    return found[1] if found else answer
+
+
 def verdict(function, *arguments):
     try:
         return function(*arguments)
@@ -274,20 +280,20 @@ def questions():
     """The adversarial cases: benchmark, question, answer, and the verdict of our rules if no code gives it."""
     for answer in YES_NO:
         for right in ("Yes", "No"):
-            yield "naturalbench", {"answer": right, "facts": {"type": "yes_no"}}, answer, ...
-            yield "hallusion-bench", {"answer": "01"[right == "Yes"]}, answer, ...
+            yield "naturalbench", {"answer": right, "facts": {"type": "yes_no", "words": "Yes,No"}}, answer, ...
+            yield "hallusion-bench", {"answer": right}, answer, ...
     for answer in LETTERS_AB:
         for right in "AB":
-            yield "naturalbench", {"answer": right, "facts": {"type": "multiple_choice"}}, answer, ...
+            yield "naturalbench", {"answer": right, "facts": {"type": "multiple_choice", "words": "A,B"}}, answer, ...
     for answer in TRUE_FALSE:
         for right in ("True", "False"):
-            yield "visonlyqa-real", {"answer": right, "options": ["True", "False"], "facts": {"type": "single_answer"}}, answer, ...
+            yield "visonlyqa-real", {"answer": right, "facts": {"type": "single_answer", "options": "True,False"}}, answer, ...
     for answer in LETTERS + [a.lower() for a in LETTERS]:
-        yield "visonlyqa-real", {"answer": "b", "options": list("abcde"), "facts": {"type": "single_answer"}}, answer, ...
+        yield "visonlyqa-real", {"answer": "b", "facts": {"type": "single_answer", "options": "a,b,c,d,e"}}, answer, ...
     for answer, found in SEVERAL:
         for right in ("a,c", "b"):
             own = None if found is None else float(found == right)
-            yield "visonlyqa-real", {"answer": right, "options": list("abcd"), "facts": {"type": "multiple_answers"}}, answer, own
+            yield "visonlyqa-real", {"answer": right, "facts": {"type": "multiple_answers", "options": "a,b,c,d"}}, answer, own
     for answer in COUNTS:
         for right in ("3", "10"):
             yield "countbenchqa", {"answer": right}, answer, ...
@@ -296,38 +302,44 @@ def questions():
         for task in tasks:
             yield "vlms-are-blind", {"answer": right, "subtask": task}, answer, None if found is None else float(found == right.lower())
     options = ["dog", "cup", "red car", "tree"]
+    listed = [f"({letter}) {text}" for letter, text in zip("ABCDE", [*options, "None of these"])]
     for answer in LETTERS:
-        found = EXCEPTIONS.get(answer, (kit_letter(answer, {"options": options}),))[0]
+        found = EXCEPTIONS[answer]["is"] if answer in EXCEPTIONS else kit_letter(answer, {"options": options})
         for right in "ABCD":
             yield "hr-bench-4k", {"answer": right, "options": options}, answer, None if found is None else float(found == right)
-            yield "mme-realworld", {"answer": right, "options": [*options, "None of these"]}, answer, ...
+            yield "mme-realworld", {"answer": right, "options": listed}, answer, ...
     for answer, plain in REASONED:
-        for benchmark, right, facts in (("naturalbench", "B", {"facts": {"type": "multiple_choice"}}), ("mme-realworld", "B", {"options": options})):
+        for benchmark, right, facts in (("naturalbench", "B", {"facts": {"type": "multiple_choice", "words": "A,B"}}), ("mme-realworld", "B", {"options": listed})):
             own = None if plain is None else verdict(OWN[benchmark], plain, {"answer": right, **facts})
             yield benchmark, {"answer": right, **facts}, answer, own
 
 
 def cases():
-    found = defaultdict(list)
+    """The cases of our rules by benchmark, and those of lmms-eval."""
+    found, of_lmms = defaultdict(list), []
     for benchmark, question, answer, own in questions():
-        case = {"answer": answer, "question": question, "own": verdict(OWN[benchmark], answer, question) if own is ... else own}
+        case = {"answer": answer, "question": question, "own": verdict(OWN[benchmark], untagged(answer), question) if own is ... else own}
         if benchmark in LMMS:
-            case["lmms-eval"] = verdict(quiet, LMMS[benchmark], cleaned(answer), question)
+            score = verdict(quiet, LMMS[benchmark], cleaned(answer), question)
+            of_lmms.append({"benchmark": benchmark, "answer": answer, "gold": question, "scores": [score]})
         references = {name: verdict(quiet, f, answer, question) for name, f in REFERENCES.get(benchmark, {}).items()}
         if references:
             case["references"] = references
         if benchmark == "hr-bench-4k" and answer in EXCEPTIONS:
-            case["why"] = EXCEPTIONS[answer][1]
+            case["why"] = EXCEPTIONS[answer]["why"]
         found[benchmark].append(case)
-    return found
+    return found, of_lmms
 
 
 # ---------------------------------------------------------------- prompts and numbers of the fixtures
 
 
 def rows(benchmark):
+    """The rows of a fixture, in the order of the splits that the benchmark file names."""
     folder = GOLDEN / "benchmarks" / benchmark
-    return [row for file in sorted(folder.rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    declared = tomllib.loads((GOLDEN.parent.parent / f"probe/bench/benchmarks/{benchmark}.toml").read_text())
+    files = [file for split in declared["data"]["split"].split("+") for file in sorted(folder.rglob(f"{split}*.parquet"))]
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def mean(values):
@@ -369,7 +381,7 @@ def lmms_natural_numbers(docs, said):
 def hallusion_numbers(docs, said):
     entries = []
     for doc, answer in zip(docs, said):
-        right = hallusion_verdict(answer, {"answer": doc["gt_answer"]})
+        right = hallusion_verdict(answer, {"answer": ["No", "Yes"][int(doc["gt_answer"])]})
         # "Unclear" is wrong here; the authors count it as right for a question without an image.
         # `same` only decides on the kinds of errors, which are not used.
         entries.append({**doc, "check": "1" if right else "0", "same": "1"})
@@ -380,7 +392,7 @@ def hallusion_numbers(docs, said):
 
 
 def only_question(doc):
-    return {"answer": doc["answer"], "options": doc["response_options"], "facts": {"type": doc["question_type"]}}
+    return {"answer": doc["answer"], "facts": {"type": doc["question_type"], "options": ",".join(doc["response_options"])}}
 
 
 def only_numbers(docs, said):
@@ -520,7 +532,7 @@ TABLES = {
     "pixmo-count": (None, plain("pixmo-count", pixmo_question, "score"), lmms_text("pixmo_count", "pixmo_count/pixmo_count.yaml"),
                     plain("pixmo-count", lambda d: d, "acc"), lambda d: [d["answer"], "three", "There are 4", "a total of 5 things", "7."]),
     "vlms-are-blind": (by_row(lambda d: d["prompt"]), blind_numbers, lmms_text("vlmsareblind", "vlmsareblind/vlmsareblind.yaml"),
-                       lmms_blind_numbers, lambda d: [*right_forms(d), "rows={2} columns={2}", "{4}"]),
+                       lmms_blind_numbers, lambda d: [*right_forms(d), "rows={12} columns={13}", "{14}"]),
     "hr-bench-4k": (hr_prompts, hr_numbers, lmms_text("hrbench"), lmms_hr_numbers, lambda d: [*LETTER_ANSWERS, d["answer"], d["answer"]]),
     "mme-realworld": (real_world_prompts, real_world_numbers, lmms_text("mme_realworld"), lmms_real_world_numbers,
                       lambda d: [*LETTER_ANSWERS, "E", "none", d["answer"], d["answer"]]),
@@ -529,31 +541,36 @@ TABLES["visonlyqa-synthetic"], TABLES["hr-bench-8k"] = TABLES["visonlyqa-real"],
 TABLES["mme-realworld-lite"] = TABLES["mme-realworld"]
 
 
-def tables(rng):
-    for benchmark, (prompts, numbers, lmms_prompts, lmms_numbers, pool) in TABLES.items():
-        docs = rows(benchmark)
-        table = {}
-        for rules, ask, count in (("own", prompts, numbers), ("lmms-eval", lmms_prompts, lmms_numbers)):
-            if not count:
-                continue
-            entry = {"prompts": dict(enumerate(ask(docs))) if ask else None, "runs": []}
-            for _ in range(8):
-                said = [rng.choice(pool(doc)) for doc in docs]
-                result = quiet(count, [dict(doc) for doc in docs], [cleaned(a) for a in said] if rules == "lmms-eval" else said)
-                entry["runs"].append({"answers": dict(enumerate(said)), "numbers": result})
-            table[rules] = entry
-        yield benchmark, table
+def table(benchmark, ask, count, pool, clean, rng):
+    docs = rows(benchmark)
+    found = {"prompts": dict(enumerate(ask(docs))) if ask else None, "runs": []}
+    for _ in range(8):
+        said = [rng.choice(pool(doc)) for doc in docs]
+        numbers = quiet(count, [dict(doc) for doc in docs], [clean(answer) for answer in said])
+        found["runs"].append({"answers": dict(enumerate(said)), "numbers": numbers})
+    return found
+
+
+def write(name, entries):
+    """Writes a list, or an object, with a line for each entry."""
+    opening, closing = "{}" if isinstance(entries, dict) else "[]"
+    pairs = entries.items() if isinstance(entries, dict) else ((None, entry) for entry in entries)
+    lines = ",\n".join((f"{json.dumps(k)}: " if k else "") + json.dumps(v, ensure_ascii=False) for k, v in pairs)
+    (GOLDEN / "scorers" / name).write_text(f"{opening}\n{lines}\n{closing}\n", encoding="utf-8")
 
 
 def main():
-    out = GOLDEN / "scorers"
-    for benchmark, found in cases().items():
-        lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in found)
-        (out / f"{benchmark}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    own, of_lmms = cases()
+    for benchmark, found in own.items():
+        write(f"pairs_2026/{benchmark}.json", found)
         unread = sum(case["own"] is None for case in found)
         print(f"{benchmark:16} {len(found):4} cases of {len({case['answer'] for case in found}):3} answers, {unread:3} without a verdict")
-    lines = ",\n".join(f"{json.dumps(b)}: {json.dumps(t, ensure_ascii=False)}" for b, t in tables(random.Random(2026)))
-    (out / "pairs_2026_tables.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    write("lmms_eval_more-pairs.json", of_lmms)
+    rng = random.Random(2026)
+    tables = {b: table(b, ask, count, pool, str, rng) for b, (ask, count, _, _, pool) in TABLES.items()}
+    write("pairs_2026/tables.json", tables)
+    tables = {b: table(b, ask, count, pool, cleaned, rng) for b, (_, _, ask, count, pool) in TABLES.items() if count}
+    write("lmms_eval_tables-pairs.json", tables)
 
 
 main()
