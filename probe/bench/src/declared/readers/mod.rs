@@ -2,10 +2,17 @@
 //!
 //! To add a reader, write its file and list it below.
 
+mod blind_test;
 mod choice;
+mod count;
+mod first_capital;
+mod first_named;
+mod inferred_letter;
 mod letter_rules;
 mod lmms_letters;
 mod number;
+mod only_option;
+mod only_yes_no;
 mod text;
 mod yes_no;
 
@@ -66,6 +73,13 @@ static READERS: &[&dyn AnswerReader] = &[
     &text::Contains,
     &text::Anls,
     &text::Vqa,
+    &first_named::FirstNamed,
+    &only_yes_no::OnlyYesNo,
+    &only_option::OnlyOption,
+    &count::Count,
+    &blind_test::BlindTest,
+    &first_capital::FirstCapital,
+    &inferred_letter::InferredLetter,
 ];
 
 /// Keys of the table `answer` that only some readers use.
