@@ -41,6 +41,7 @@
 
 mod benchmark;
 mod benchmarks;
+mod boxes;
 mod cambrian;
 mod card;
 pub mod declared;

@@ -30,6 +30,12 @@ pub struct SkippedRows {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SkippedRowsTally(Vec<SkippedRows>);
 
+impl From<Vec<SkippedRows>> for SkippedRowsTally {
+    fn from(reasons: Vec<SkippedRows>) -> Self {
+        Self(reasons)
+    }
+}
+
 impl SkippedRowsTally {
     /// Counts one more row for the reason `why`.
     pub fn add(&mut self, why: &str, example: &str) {

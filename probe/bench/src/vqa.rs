@@ -79,9 +79,14 @@ pub fn normalise(answer: &str) -> String {
     if text.contains("'s") {
         text = Cow::Owned(text.replace("'s", " 's"));
     }
-    let plain = without_punctuation(text.trim());
-    let mut normal = String::with_capacity(plain.len());
-    for word in plain.split_whitespace().filter(|word| !ARTICLES.contains(word)) {
+    let plain = without_punctuation(text.trim(), false);
+    replaced(plain.split_whitespace(), plain.len())
+}
+
+/// Joins words without articles, with numbers as digits and the apostrophes of contractions restored.
+fn replaced<'a>(words: impl Iterator<Item = &'a str>, length: usize) -> String {
+    let mut normal = String::with_capacity(length);
+    for word in words.filter(|word| !ARTICLES.contains(word)) {
         if !normal.is_empty() {
             normal.push(' ');
         }
@@ -90,7 +95,8 @@ pub fn normalise(answer: &str) -> String {
     normal
 }
 
-fn without_punctuation(text: &str) -> Cow<'_, str> {
+/// Removes punctuation; `all` removes it everywhere instead of replacing it by spaces.
+fn without_punctuation(text: &str, all: bool) -> Cow<'_, str> {
     if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'\'')) {
         return Cow::Borrowed(text);
     }
@@ -108,7 +114,7 @@ fn without_punctuation(text: &str) -> Cow<'_, str> {
     let spaced = |c: char| match c {
         c if PUNCTUATION.contains(c) => {
             let vanishes = beside_space.get(c as usize).copied().unwrap_or_default();
-            (!vanishes).then_some(' ')
+            (!vanishes && !all).then_some(' ')
         }
         c => Some(c),
     };
@@ -131,8 +137,12 @@ fn is_decimal(c: char) -> bool {
 /// Computes the score, 0 to 1, of a normalised answer: the mean over annotators of min(1, n/3), where n is the number
 /// of other annotators who gave the same answer.
 pub fn consensus(said: &str, accepted: &[String]) -> f64 {
-    let people = accepted.len() as f64;
-    let same = accepted.iter().filter(|a| normalise(a) == said).count() as f64;
+    agreement(accepted.iter().filter(|a| normalise(a) == said).count(), accepted.len())
+}
+
+/// Computes the score of an answer that `same` of `people` annotators gave.
+fn agreement(same: usize, people: usize) -> f64 {
+    let (same, people) = (same as f64, people as f64);
     let seen = |others: f64| (others / 3.0).min(1.0);
     match same {
         0.0 => 0.0,
@@ -155,6 +165,70 @@ pub fn judge(q: &Question, answer: &str, rules: Rules) -> AnswerScore {
     match answer.trim().is_empty() && score == 0.0 {
         true => AnswerScore::unparsed(),
         false => AnswerScore { parsed: Some(said), score },
+    }
+}
+
+/// The evaluators of VQA whose normalisation differs from that of TextVQA: answers are not put in lower case first, and
+/// a comma between digits removes all punctuation without leaving spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VqaEvaluator {
+    /// The authors' (`vqaEval.py`): one comma between digits counts; if all annotators gave the same answer, nothing is
+    /// normalised, so that case and punctuation matter.
+    Authors,
+    /// That of lmms-eval's task VQAv2: several commas between digits count too, and everything is normalised.
+    LmmsEval,
+}
+
+impl VqaEvaluator {
+    /// Description of the rule in words.
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Authors => {
+                "If the ten annotators gave different answers, the answer and theirs are normalised (punctuation \
+                    removed, or replaced by a space within words; lower case; no articles; counts as digits; \
+                    apostrophes of contractions restored). If they all gave the same, the answer must be the same, \
+                    with its case and punctuation. The score is the mean over the annotators of min(1, n/3), where n of \
+                    the other nine gave the same answer. An empty answer that no annotator gave is unparsed."
+            }
+            Self::LmmsEval => {
+                "The answer and those of ten annotators are normalised (punctuation removed, or replaced by a space \
+                    within words; lower case; no articles; counts as digits; apostrophes of contractions restored). The \
+                    score is the mean over the annotators of min(1, n/3), where n of the other nine gave the same \
+                    answer. An empty answer that no annotator gave is unparsed."
+            }
+        }
+    }
+
+    fn normalise(self, line: &str) -> String {
+        let digits: Vec<char> = line.chars().collect();
+        let between = |at: usize| {
+            let before = at.checked_sub(1).and_then(|at| digits.get(at));
+            let rest = digits.get(at..).unwrap_or_default();
+            let after = match self {
+                Self::Authors => rest.get(1),
+                Self::LmmsEval => rest.iter().find(|c| **c != ','),
+            };
+            before.is_some_and(|c| is_decimal(*c)) && after.is_some_and(|c| is_decimal(*c))
+        };
+        let all = digits.iter().enumerate().any(|(at, c)| *c == ',' && between(at));
+        let plain = without_punctuation(line, all).to_lowercase();
+        replaced(plain.split(lmms::blank).filter(|word| !word.is_empty()), plain.len())
+    }
+
+    /// Judges by consensus.
+    pub fn judge(self, q: &Question, answer: &str) -> AnswerScore {
+        let line = |text: &str| lmms::trimmed(&text.replace(['\n', '\t'], " ")).to_string();
+        let (mut said, mut accepted) = (line(answer), q.accepted.iter().map(|a| line(a)).collect::<Vec<_>>());
+        let differ = accepted.iter().any(|a| Some(a) != accepted.first());
+        if self == Self::LmmsEval || differ {
+            said = self.normalise(&said);
+            accepted = accepted.iter().map(|a| self.normalise(a)).collect();
+        }
+        let score = agreement(accepted.iter().filter(|a| **a == said).count(), accepted.len());
+        match answer.trim().is_empty() && score == 0.0 {
+            true => AnswerScore::unparsed(),
+            false => AnswerScore { parsed: Some(said), score },
+        }
     }
 }
 

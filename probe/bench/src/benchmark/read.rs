@@ -36,8 +36,8 @@ pub(crate) fn generated<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Re
     Ok(questions.into())
 }
 
-/// Reads the questions of a published benchmark from the rows of a table. `each` converts a row to a question, or
-/// returns `None` if the row is not part of the benchmark.
+/// Reads the questions of a published benchmark from the rows of a table. `each` converts a row to its question or
+/// questions; to none if the row is not part of the benchmark.
 ///
 /// A published table cannot be edited by its user, so a row that `each` or a check rejects is skipped and counted,
 /// with the questions that are scored together with it.
@@ -45,11 +45,11 @@ pub(crate) fn generated<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Re
 /// # Errors
 /// An error is returned if the table cannot be read, or if no row is a usable question; then it reports the problem of
 /// the first row.
-pub(crate) fn published<B: Benchmark + ?Sized>(
+pub(crate) fn published<B: Benchmark + ?Sized, Q: IntoIterator<Item = Question>>(
     benchmark: &B,
     table: &DatasetTable,
     columns: TableColumns<'_>,
-    each: impl FnMut(&TableRow) -> Result<Option<Question>>,
+    each: impl FnMut(&TableRow) -> Result<Q>,
 ) -> Result<QuestionSet> {
     let read = published_without_answers(benchmark, table, columns, each)?;
     let step = || format!("reading {}", table.files().first().map_or_else(String::new, |f| f.display().to_string()));
@@ -59,11 +59,11 @@ pub(crate) fn published<B: Benchmark + ?Sized>(
 
 /// Reads a published table as [`published`] does, but does not check that its questions can be scored, for benchmarks
 /// whose right answers are not public.
-pub(crate) fn published_without_answers<B: Benchmark + ?Sized>(
+pub(crate) fn published_without_answers<B: Benchmark + ?Sized, Q: IntoIterator<Item = Question>>(
     benchmark: &B,
     table: &DatasetTable,
     columns: TableColumns<'_>,
-    mut each: impl FnMut(&TableRow) -> Result<Option<Question>>,
+    mut each: impl FnMut(&TableRow) -> Result<Q>,
 ) -> Result<QuestionSet> {
     let mut collected = Collected::default();
     table.rows(columns, |place, row| {
@@ -77,11 +77,11 @@ pub(crate) fn published_without_answers<B: Benchmark + ?Sized>(
 }
 
 /// Reads the questions of a benchmark from rows that are no table, as [`published`] does; `place` names them in errors.
-pub(crate) fn rows<B: Benchmark + ?Sized>(
+pub(crate) fn rows<B: Benchmark + ?Sized, Q: IntoIterator<Item = Question>>(
     benchmark: &B,
     rows: impl Iterator<Item = TableRow>,
     place: &str,
-    mut each: impl FnMut(&TableRow) -> Result<Option<Question>>,
+    mut each: impl FnMut(&TableRow) -> Result<Q>,
 ) -> Result<QuestionSet> {
     let mut collected = Collected::default();
     for row in rows {
@@ -104,28 +104,30 @@ struct Collected {
 
 impl Collected {
     /// Converts a row; `short` and `place` name it in counts and in errors.
-    fn take<B: Benchmark + ?Sized>(
+    fn take<B: Benchmark + ?Sized, Q: IntoIterator<Item = Question>>(
         &mut self,
         benchmark: &B,
         row: &TableRow,
         short: &str,
         place: &str,
-        each: &mut impl FnMut(&TableRow) -> Result<Option<Question>>,
+        each: &mut impl FnMut(&TableRow) -> Result<Q>,
     ) {
-        let asked = each(row).and_then(|question| {
-            let Some(question) = question else { return Ok(None) };
-            check_one(&question, benchmark.allows_no_image())?;
-            check_answer(&question, benchmark.card().form)?;
-            Ok(Some(question))
-        });
-        match asked {
-            Ok(Some(q)) if !self.ids.insert(q.id.clone()) => {
-                self.skipped.add("an earlier row has the same id", &format!("{short} with the id `{}`", q.id))
-            }
-            Ok(question) => self.questions.extend(question),
-            Err(e) => {
-                self.broken.extend(benchmark.scored_together(row));
-                self.skip(&e, &format!("{short}{}", row.name()), place);
+        let broken = |collected: &mut Self, e: &Error| {
+            collected.broken.extend(benchmark.scored_together(row));
+            collected.skip(e, &format!("{short}{}", row.name()), place);
+        };
+        let questions = match each(row) {
+            Ok(questions) => questions,
+            Err(e) => return broken(self, &e),
+        };
+        for q in questions {
+            let checked = check_one(&q, benchmark.allows_no_image());
+            match checked.and_then(|()| check_answer(&q, benchmark.card().form)) {
+                Ok(()) if !self.ids.insert(q.id.clone()) => {
+                    self.skipped.add("an earlier row has the same id", &format!("{short} with the id `{}`", q.id))
+                }
+                Ok(()) => self.questions.push(q),
+                Err(e) => broken(self, &e),
             }
         }
     }

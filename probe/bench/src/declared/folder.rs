@@ -17,6 +17,28 @@ const METADATA: [&str; 5] = ["metadata.jsonl", "metadata.csv", "metadata.tsv", "
 /// Extensions of image files.
 const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm"];
 
+/// Returns whether the name of a file is that of an image.
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    EXTENSIONS.contains(&extension.as_str())
+}
+
+/// Returns the images in a folder, in the order of their names.
+pub(super) fn images(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        return Err(
+            Error::failed("the folder of its images does not exist").hint(format!("expected {}", dir.display()))
+        );
+    }
+    let mut found = Vec::new();
+    list(dir, 0, &mut found)?;
+    found.sort();
+    match found.is_empty() {
+        true => Err(Error::failed("the folder of its images holds none").hint(format!("it is {}", dir.display()))),
+        false => Ok(found),
+    }
+}
+
 /// Maximum depth of folders in folders.
 const DEEPEST: usize = 8;
 
@@ -44,10 +66,11 @@ pub(super) fn read(benchmark: &DeclaredBenchmark, dir: &Path, columns: &Question
             .hint("a folder without metadata.jsonl has the columns file, name and folder"));
     }
     let rows = images.into_iter().enumerate().map(|(number, image)| row(dir, number, image));
+    let mut next = 0;
     let read = read::rows(benchmark, rows, &dir.display().to_string(), |row| {
-        let question = columns.question(row, dir)?;
-        question.map(|q| benchmark.own.check_question(&q).map(|()| q)).transpose()
+        benchmark.checked(columns, columns.questions(row, dir, &mut next)?)
     })?;
+    let read = benchmark.with_image_size(columns, read)?;
     all_usable(&read, dir)?;
     Ok(read)
 }
@@ -75,10 +98,9 @@ fn list(dir: &Path, depth: usize, images: &mut Vec<PathBuf>) -> Result<()> {
     }
     for entry in std::fs::read_dir(dir).with_context(step)? {
         let path = entry.with_context(step)?.path();
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         if path.is_dir() {
             list(&path, depth + 1, images)?;
-        } else if EXTENSIONS.contains(&extension.as_str()) {
+        } else if is_image(&path) {
             images.push(path);
         }
     }

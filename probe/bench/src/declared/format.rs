@@ -105,7 +105,8 @@ pub struct DataTable {
 pub struct ColumnTable {
     /// Unique id of the question [default: the number of the row, from 0]
     pub id: Option<String>,
-    /// The image, or a list of columns with one image each; a column may hold a list of images
+    /// The image, or a list of columns with one image each; a column may hold a list of images, and a template the path
+    /// of a folder, whose images are taken in the order of their names
     pub image: Option<OneOrMore>,
     /// Whether rows without an image are asked, without one
     #[serde(default)]
@@ -129,6 +130,12 @@ pub struct ColumnTable {
     pub subtask: Option<String>,
     /// Id of the unit that is resampled as a whole for standard errors [default: the image]
     pub unit: Option<String>,
+    /// A list: the row is one question for each of its items, which templates of this table see as `item`, and its
+    /// number, from 0, as `item_index`; ids get the number [default: one question per row]
+    pub each: Option<String>,
+    /// Whether the facts `width` and `height` of the first image, in pixels, are read from the images
+    #[serde(default)]
+    pub image_size: bool,
     /// Further columns that templates use as `row['…']`, because their names are not identifiers
     #[serde(default)]
     pub extra: Vec<String>,
@@ -275,6 +282,8 @@ pub struct NumberTable {
     /// An expression that is true for the questions that count
     #[serde(rename = "where")]
     pub filter: Option<String>,
+    /// What is averaged instead of the score, if the reader measures more: for `bbox`, `iou`, `iou 0.3` or `centre`
+    pub measure: Option<String>,
     /// What a perfect result is: 100 for percent, 1 for a fraction [default: 100; 1 under lmms-eval]
     pub scale: Option<f64>,
 }

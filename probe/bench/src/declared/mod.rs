@@ -13,9 +13,11 @@ mod template;
 use crate::benchmark::{Benchmark, read};
 use crate::card::{AnswerForm, BenchmarkCard, DatasetSource, LmmsEvalTask};
 use crate::explain::RulesDescription;
+use crate::image_location::ImageLocation;
 use crate::question::{Question, QuestionSet};
 use crate::rules::Rules;
 use crate::score::{AnswerScore, BenchmarkOutcome, ScoredItem};
+use crate::skipped::SkippedRowsTally;
 use crate::table::{DatasetTable, TableRow};
 use crate::{lmms, vlmevalkit};
 use burgess_base::toml_error::{self, KeyHints, WrongValue};
@@ -23,6 +25,7 @@ use burgess_base::{Category, Error, Result};
 use format::{BenchmarkFile, ColumnTable, OneOrMore, RuleOwner};
 use rows::QuestionColumns;
 use rule_set::RuleSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use registry::{embedded, load, registered};
@@ -186,12 +189,11 @@ impl DeclaredBenchmark {
     fn read_table(&self, table: &DatasetTable, columns: &QuestionColumns) -> Result<QuestionSet> {
         let file = table.files().first().cloned().unwrap_or_default();
         let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
+        let mut next = 0;
         let read = columns.with_columns(|names| {
-            read::published(self, table, names, |row| {
-                let question = columns.question(row, &dir)?;
-                question.map(|q| self.own.check_question(&q).map(|()| q)).transpose()
-            })
+            read::published(self, table, names, |row| self.checked(columns, columns.questions(row, &dir, &mut next)?))
         })?;
+        let read = self.with_image_size(columns, read)?;
         if read.questions.is_empty() {
             return Err(Error::failed("no row belongs to the benchmark")
                 .context(format!("reading {}", file.display()))
@@ -202,12 +204,70 @@ impl DeclaredBenchmark {
         }
         // Images of tables are found when they are opened; files are checked now, as for generated questions.
         let paths = read.questions.iter().flat_map(|q| &q.images);
-        if paths.clone().any(|image| matches!(image, crate::ImageLocation::File(_))) {
-            let cells = |q: &Question| !q.images.iter().all(|i| matches!(i, crate::ImageLocation::File(_)));
+        if paths.clone().any(|image| matches!(image, ImageLocation::File(_))) {
+            let cells = |q: &Question| !q.images.iter().all(|i| matches!(i, ImageLocation::File(_)));
             let files: Vec<Question> = read.questions.iter().filter(|q| !cells(q)).cloned().collect();
             read::check_images(&file, &files)?;
         }
         Ok(read)
+    }
+}
+
+/// Number of images that are read at once to find their sizes.
+const IMAGES_AT_ONCE: usize = 64;
+
+impl DeclaredBenchmark {
+    /// Checks the questions of a row, unless the sizes of their images must be read first.
+    fn checked(&self, columns: &QuestionColumns, mut questions: Vec<Question>) -> Result<Vec<Question>> {
+        if !columns.with_image_size() {
+            questions.iter_mut().try_for_each(|q| self.check_and_complete(q))?;
+        }
+        Ok(questions)
+    }
+
+    fn check_and_complete(&self, q: &mut Question) -> Result<()> {
+        self.own.check_question(q)?;
+        self.own.complete(q);
+        Ok(())
+    }
+
+    /// Adds the facts `width` and `height` if the file asks for them, and skips the questions that then cannot be asked.
+    fn with_image_size(&self, columns: &QuestionColumns, read: QuestionSet) -> Result<QuestionSet> {
+        if !columns.with_image_size() {
+            return Ok(read);
+        }
+        let images: BTreeSet<&ImageLocation> = read.questions.iter().filter_map(|q| q.images.first()).collect();
+        let images: Vec<&ImageLocation> = images.into_iter().collect();
+        let mut sizes: BTreeMap<ImageLocation, Result<(u32, u32)>> = BTreeMap::new();
+        for part in images.chunks(IMAGES_AT_ONCE) {
+            let found = crate::read_images(part).into_iter();
+            let found = found.map(|bytes| bytes.and_then(|bytes| burgess_images::dimensions_of_bytes(&bytes)));
+            sizes.extend(part.iter().map(|image| (*image).clone()).zip(found));
+        }
+        let (mut questions, mut skipped) = (Vec::new(), SkippedRowsTally::from(read.skipped));
+        let mut first = None;
+        for mut q in read.questions {
+            let size = q.images.first().and_then(|image| sizes.get(image));
+            let checked = match size {
+                Some(Ok((width, height))) => {
+                    q.facts.extend([("width".into(), width.to_string()), ("height".into(), height.to_string())]);
+                    self.check_and_complete(&mut q)
+                }
+                Some(Err(e)) => Err(Error::failed(e.to_string()).context("reading the size of the image")),
+                None => self.check_and_complete(&mut q),
+            };
+            match checked {
+                Ok(()) => questions.push(q),
+                Err(e) => {
+                    skipped.add(&e.to_string(), &format!("question {}", q.id));
+                    first.get_or_insert(e);
+                }
+            }
+        }
+        match first {
+            Some(e) if questions.is_empty() => Err(e.context("none of the questions is usable")),
+            _ => Ok(QuestionSet { questions, skipped: skipped.into_reasons() }),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Converts the rows of a table to questions, by the columns that a benchmark file names.
 
+use super::folder;
 use super::format::{AnswerIs, ColumnTable, DataTable};
 use super::template::{Formula, as_text};
 use crate::image_location::ImageLocation;
@@ -13,9 +14,14 @@ use minijinja::value::{Value, ValueKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The names that a template sees besides the columns: the whole row, for columns whose names are not identifiers, and
-/// the number of the row, from 0.
-const COMPUTED: [&str; 2] = ["row", "row_number"];
+/// The names that a template sees besides the columns: the whole row, for columns whose names are not identifiers, the
+/// number of the row, from 0, and an item of `each` with its number.
+const COMPUTED: [&str; 4] = ["row", "row_number", "item", "item_index"];
+
+/// Returns whether a variable of a template is no column.
+fn is_no_column(name: &str) -> bool {
+    COMPUTED.contains(&name)
+}
 
 /// A part of a question: a column, or a formula over columns.
 #[derive(Debug)]
@@ -41,9 +47,7 @@ impl Part {
         match self {
             Self::Column { name, optional: true } => vec![format!("{name}?")],
             Self::Column { name, optional: false } => vec![name.clone()],
-            Self::Formula(formula) => {
-                formula.variables().into_iter().filter(|name| !COMPUTED.contains(&name.as_str())).collect()
-            }
+            Self::Formula(formula) => formula.variables().into_iter().filter(|name| !is_no_column(name)).collect(),
         }
     }
 
@@ -136,6 +140,8 @@ pub(super) struct QuestionColumns {
     unit: Option<Part>,
     facts: BTreeMap<String, Part>,
     extra: Vec<String>,
+    each: Option<Part>,
+    image_size: bool,
 }
 
 /// Parses the value of a key; an error names the table and the key.
@@ -208,16 +214,27 @@ impl QuestionColumns {
                 })
                 .collect::<Result<_, WrongValue>>()?,
             extra: columns.extra.clone(),
+            each: maybe("each", &columns.each)?,
+            image_size: columns.image_size,
         })
     }
 
     /// Returns the names of the columns to read: those of values and those of images.
     pub(super) fn columns(&self) -> (Vec<String>, Vec<String>) {
-        let parts = [&self.id, &self.image_id, &self.context, &self.answer, &self.answers, &self.subtask, &self.unit];
+        let parts = [
+            &self.id,
+            &self.image_id,
+            &self.context,
+            &self.answer,
+            &self.answers,
+            &self.subtask,
+            &self.unit,
+            &self.each,
+        ];
         let mut names: BTreeSet<String> = parts.into_iter().flatten().flat_map(Part::columns).collect();
         names.extend(self.question.columns());
         names.extend(self.options.iter().chain(self.facts.values()).flat_map(Part::columns));
-        names.extend(self.filter.iter().flat_map(|f| f.variables()).filter(|name| !COMPUTED.contains(&name.as_str())));
+        names.extend(self.filter.iter().flat_map(|f| f.variables()).filter(|name| !is_no_column(name)));
         names.extend(self.extra.iter().cloned());
         let images = match &self.images {
             Images::Cells(names) => names.clone(),
@@ -237,32 +254,51 @@ impl QuestionColumns {
         self.unit.as_ref().and_then(|part| part.text(row, &row.variables()).ok().flatten())
     }
 
-    /// Converts a row; `None` if it does not belong to the benchmark. `dir` is the folder of the table.
-    pub(super) fn question(&self, row: &TableRow, dir: &Path) -> Result<Option<Question>> {
+    /// Returns whether the facts `width` and `height` are read from the images.
+    pub(super) fn with_image_size(&self) -> bool {
+        self.image_size
+    }
+
+    /// Converts a row to its question, or to one for each item; to none if it does not belong to the benchmark. `dir` is
+    /// the folder of the table, and `next` the number of questions before, which is increased.
+    pub(super) fn questions(&self, row: &TableRow, dir: &Path, next: &mut u64) -> Result<Vec<Question>> {
         let variables = row.variables();
         if let Some(filter) = &self.filter
             && !filter.is_true(&variables).map_err(|e| e.context("data.where"))?
         {
-            return Ok(None);
+            return Ok(Vec::new());
         }
+        let Some(each) = &self.each else { return Ok(vec![self.question(row, &variables, dir)?]) };
+        let items = each.list(row, &variables).map_err(|e| e.context("columns.each"))?;
+        let first = *next;
+        *next += items.len() as u64;
+        let question = |(index, item): (usize, &String)| {
+            let with_item = minijinja::context! { item => item, item_index => index, ..variables.clone() };
+            let q = self.question(row, &with_item, dir)?;
+            Ok(Question { id: format!("{}-{index}", q.id), row: first + index as u64, ..q })
+        };
+        items.iter().enumerate().map(question).collect()
+    }
+
+    fn question(&self, row: &TableRow, variables: &Value, dir: &Path) -> Result<Question> {
         let named = |key: &'static str| move |e: Error| e.context(format!("columns.{key}"));
         let text = |key: &'static str, part: &Option<Part>| -> Result<Option<String>> {
-            part.as_ref().map_or(Ok(None), |part| part.text(row, &variables)).map_err(named(key))
+            part.as_ref().map_or(Ok(None), |part| part.text(row, variables)).map_err(named(key))
         };
         let required = |key: &'static str, part: &Option<Part>| -> Result<Option<String>> {
-            part.as_ref().map(|part| part.required(row, &variables)).transpose().map_err(named(key))
+            part.as_ref().map(|part| part.required(row, variables)).transpose().map_err(named(key))
         };
         let id = required("id", &self.id)?.unwrap_or_else(|| row.number.to_string());
-        let images = self.images_of(row, &variables, dir).map_err(named("image"))?;
+        let images = self.images_of(row, variables, dir).map_err(named("image"))?;
         if images.is_empty() && !self.image_optional {
             return Err(Error::failed("the question has no image").context("columns.image"));
         }
         let first = images.first().map(ToString::to_string);
         let image_id = required("image_id", &self.image_id)?.or(first).unwrap_or_else(|| id.clone());
-        let options = self.options_of(row, &variables).map_err(named("options"))?;
+        let options = self.options_of(row, variables).map_err(named("options"))?;
         let answers = match &self.answers {
             None => Vec::new(),
-            Some(part) => part.list(row, &variables).map_err(named("answers"))?,
+            Some(part) => part.list(row, variables).map_err(named("answers"))?,
         };
         let given = required("answer", &self.answer)?;
         let answer = match (given, self.answer_is) {
@@ -274,15 +310,15 @@ impl QuestionColumns {
         };
         let mut facts = BTreeMap::new();
         for (name, part) in &self.facts {
-            let fact = part.text(row, &variables).map_err(|e| e.context(format!("columns.facts.{name}")))?;
+            let fact = part.text(row, variables).map_err(|e| e.context(format!("columns.facts.{name}")))?;
             facts.insert(name.clone(), fact.unwrap_or_default());
         }
-        Ok(Some(Question {
+        Ok(Question {
             row: row.number,
             unit: required("unit", &self.unit)?.unwrap_or_else(|| image_id.clone()),
             image_id,
             images,
-            question: self.question.required(row, &variables).map_err(named("question"))?,
+            question: self.question.required(row, variables).map_err(named("question"))?,
             context: text("context", &self.context)?,
             options,
             answer,
@@ -290,7 +326,7 @@ impl QuestionColumns {
             subtask: text("subtask", &self.subtask)?.unwrap_or_else(|| "all".into()),
             facts,
             id,
-        }))
+        })
     }
 
     fn images_of(&self, row: &TableRow, variables: &Value, dir: &Path) -> Result<Vec<ImageLocation>> {
@@ -304,8 +340,14 @@ impl QuestionColumns {
                 let mut found = Vec::new();
                 for part in parts {
                     let paths = part.list(row, variables)?;
-                    let present = paths.iter().filter(|path| !path.trim().is_empty());
-                    found.extend(present.map(|path| ImageLocation::File(below.join(path))));
+                    for path in paths.iter().filter(|path| !path.trim().is_empty()) {
+                        let place = below.join(path);
+                        // A path without an extension is a folder, unless there is such a file.
+                        match place.extension().is_some() || place.is_file() {
+                            true => found.push(ImageLocation::File(place)),
+                            false => found.extend(folder::images(&place)?.into_iter().map(ImageLocation::File)),
+                        }
+                    }
                 }
                 Ok(found)
             }

@@ -78,6 +78,24 @@ impl Reading {
         }
     }
 
+    fn measure(&self, q: &Question, judged: &AnswerScore, name: &str) -> Option<f64> {
+        self.reader.measure(&self.table, q, judged, name)
+    }
+
+    /// Checks that the reader has this measure.
+    fn check_measure(&self, name: &str) -> Result<()> {
+        let (kind, least) = name.split_once(' ').map_or((name, None), |(kind, least)| (kind, Some(least)));
+        let threshold = least.is_none_or(|t| t.parse::<f64>().is_ok_and(|t| (0.0..=1.0).contains(&t)));
+        if threshold && self.reader.measures().contains(&kind) {
+            return Ok(());
+        }
+        let error = Error::usage(format!("the reader `{}` has no measure `{name}`", self.reader.name()));
+        Err(error.hint(match self.reader.measures() {
+            [] => "remove the key: the reader measures only the score".to_string(),
+            known => format!("its measures are {}; a threshold may follow, as in `iou 0.5`", known.join(", ")),
+        }))
+    }
+
     fn describe(&self) -> String {
         let rule = match &self.table.description {
             Some(text) => return text.clone(),
@@ -201,6 +219,11 @@ impl RuleSet {
             .enumerate()
             .map(|(i, number)| FurtherNumber::parse(&score_path, i, number))
             .collect::<Result<Vec<_>, _>>()?;
+        for (i, name) in numbers.iter().enumerate().filter_map(|(i, number)| Some((i, number.measure()?))) {
+            let i = i.to_string();
+            let path = [&score_path[..], &["numbers", &i, "measure"]].concat();
+            reading.check_measure(name).map_err(|e| WrongValue::new(&path, e))?;
+        }
         let what = match reading.reader.form() {
             AnswerForm::Open => reading.reader.name(),
             AnswerForm::Choice | AnswerForm::YesNo => "accuracy",
@@ -277,6 +300,12 @@ impl RuleSet {
         Ok(())
     }
 
+    /// Completes a question that was checked.
+    pub(super) fn complete(&self, q: &mut Question) {
+        let reading = self.reading(q);
+        reading.reader.complete(&reading.table, q);
+    }
+
     pub(super) fn guess_probability(&self, q: &Question) -> f64 {
         match (&self.guess, self.reading(q).reader.form()) {
             (Some(guess), _) => number(guess, q).unwrap_or(0.0),
@@ -298,8 +327,14 @@ impl RuleSet {
 
     /// Computes the further numbers.
     pub(super) fn numbers(&self, qs: &[Question], judged: &[AnswerScore], scale: f64) -> Vec<(String, f64)> {
-        let p: Vec<f64> = judged.iter().map(|j| j.score).collect();
-        self.numbers.iter().filter_map(|number| number.value(qs, &p, scale)).collect()
+        let measured = |number: &FurtherNumber| -> Vec<f64> {
+            let each = qs.iter().zip(judged);
+            match number.measure() {
+                None => each.map(|(_, judged)| judged.score).collect(),
+                Some(name) => each.map(|(q, judged)| self.reading(q).measure(q, judged, name).unwrap_or(0.0)).collect(),
+            }
+        };
+        self.numbers.iter().filter_map(|number| number.value(qs, &measured(number), scale)).collect()
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct FurtherNumber {
     name: String,
     aggregation: Aggregation,
     scale: Option<f64>,
+    measure: Option<String>,
 }
 
 /// Returns the variables of expressions over a question.
@@ -194,7 +195,12 @@ impl FurtherNumber {
         }
         let aggregation =
             Aggregation::parse(&path, table.all_right.as_ref(), table.mean_of.as_ref(), table.filter.as_ref())?;
-        Ok(Self { name: table.name.clone(), aggregation, scale: table.scale })
+        Ok(Self { name: table.name.clone(), aggregation, scale: table.scale, measure: table.measure.clone() })
+    }
+
+    /// Returns what is averaged instead of the score.
+    pub(super) fn measure(&self) -> Option<&str> {
+        self.measure.as_deref()
     }
 
     /// Computes the number; `default_scale` is what a perfect result is where the file does not say. Nothing is returned

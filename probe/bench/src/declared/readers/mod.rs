@@ -2,7 +2,9 @@
 //!
 //! To add a reader, write its file and list it below.
 
+mod bbox;
 mod blind_test;
+mod charxiv;
 mod choice;
 mod count;
 mod first_capital;
@@ -11,8 +13,10 @@ mod inferred_letter;
 mod letter_rules;
 mod lmms_letters;
 mod number;
+mod ocrbench_v2;
 mod only_option;
 mod only_yes_no;
+mod spatial;
 mod text;
 mod yes_no;
 
@@ -50,6 +54,19 @@ pub(crate) trait AnswerReader: Sync {
         Ok(())
     }
 
+    /// Completes a question that was read and checked, such as by writing its right answer in the form of an answer.
+    fn complete(&self, _: &AnswerTable, _: &mut Question) {}
+
+    /// Returns what numbers beside the score can average instead of it (`numbers.measure`).
+    fn measures(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns a measure, 0 to 1, of a judged answer; `None` if the reader has no measure of that name.
+    fn measure(&self, _: &AnswerTable, _: &Question, _: &AnswerScore, _: &str) -> Option<f64> {
+        None
+    }
+
     /// Describes the rule in words.
     fn describe(&self, answer: &AnswerTable) -> String;
 
@@ -80,6 +97,11 @@ static READERS: &[&dyn AnswerReader] = &[
     &blind_test::BlindTest,
     &first_capital::FirstCapital,
     &inferred_letter::InferredLetter,
+    &bbox::Bbox,
+    &bbox::PointInBox,
+    &spatial::Spatial,
+    &charxiv::CharXiv,
+    &ocrbench_v2::OcrBenchV2,
 ];
 
 /// Keys of the table `answer` that only some readers use.

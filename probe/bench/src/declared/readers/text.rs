@@ -6,7 +6,7 @@ use crate::declared::format::AnswerTable;
 use crate::question::Question;
 use crate::rules::Rules;
 use crate::score::{self, AnswerScore};
-use crate::vqa;
+use crate::vqa::{self, VqaEvaluator};
 use burgess_base::Result;
 
 /// The reader `exact`: the whole answer is one of the accepted ones.
@@ -171,12 +171,28 @@ impl AnswerReader for Vqa {
         vqa::ten_answers(q.accepted.clone()).map(drop)
     }
 
-    fn describe(&self, _: &AnswerTable) -> String {
-        vqa::JUDGED.to_string()
+    fn variants(&self) -> &'static [&'static str] {
+        &["mmf", "vqa-eval", "lmms-eval-vqav2"]
     }
 
-    fn verdict(&self, _: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {
-        // The reasoning was removed where the rules ask for it.
-        vqa::judge(q, answer, Rules::Official)
+    fn describe(&self, table: &AnswerTable) -> String {
+        evaluator(table).map_or(vqa::JUDGED, VqaEvaluator::describe).to_string()
+    }
+
+    fn verdict(&self, table: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {
+        match evaluator(table) {
+            Some(evaluator) => evaluator.judge(q, answer),
+            // The reasoning was removed where the rules ask for it.
+            None => vqa::judge(q, answer, Rules::Official),
+        }
+    }
+}
+
+/// Returns the evaluator that the table names, if it is not that of TextVQA.
+fn evaluator(table: &AnswerTable) -> Option<VqaEvaluator> {
+    match table.by.as_deref() {
+        Some("vqa-eval") => Some(VqaEvaluator::Authors),
+        Some("lmms-eval-vqav2") => Some(VqaEvaluator::LmmsEval),
+        _ => None,
     }
 }
