@@ -79,6 +79,10 @@ fn perfect_is_100_and_empty_is_0() {
             if rules == Rules::LmmsEval && ["mathvista", "mme-realworld", "mme-realworld-lite"].contains(&b.id()) {
                 continue;
             }
+            // An empty document is similar to a short one.
+            if b.id().starts_with("ocrbench-v2") {
+                continue;
+            }
             let empty = score(b, &qs, rules, |_| String::new());
             assert_eq!((empty.score, empty.n_unparsed), (0.0, qs.len()), "{} {rules:?}", b.id());
             let chance = b.chance(&qs, rules);
