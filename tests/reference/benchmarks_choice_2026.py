@@ -9,6 +9,7 @@ scripts and of VLMEvalKit's loaders; nothing of their contents is used.
 import base64
 import csv
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -223,6 +224,21 @@ def crpe():
     parquet("crpe/data/test-00000-of-00001.parquet", {"question_id": INT, "image": IMAGE, "text": TEXT, "category": TEXT, "correct_option": TEXT}, rows)
 
 
+def crpe_exist():
+    """The authors' own edition: lines that name images of COCO."""
+    folder = OUT / "crpe-exist" / "coco" / "val2017"
+    folder.mkdir(parents=True)
+    lines = []
+    for n, options, right in [(1, ["dot", "cup", "car", "tree"], 0), (2, ["boy", "girl", "man", "line"], 3)]:
+        (folder / f"{n:012}.png").write_bytes(png(n))
+        for turn in range(4):
+            turned = options[turn:] + options[:turn]
+            choices = "\n".join(f"{l}. {o}" for l, o in lettered(turned).items())
+            lines.append({"question_id": len(lines), "image": f"coco/val2017/{n:012}.png", "category": "exist", "correct_option": "ABCD"[turned.index(options[right])],
+                          "text": f"Which of these is in the image?\n{choices}\nAnswer with the option's letter from the given choices directly."})
+    (OUT / "crpe-exist" / "crpe_exist.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 # ---------------------------------------------------------------- 3DSRBench
 
 # qid of the first of a group, image, image mirrored, question, mirrored question, choices, number of the right choice, of the mirrored one, category
@@ -249,10 +265,10 @@ def spatial():
         [{k: "" if v is None else v for k, v in row.items() if k != "n"} | {"image": coded(row["n"])} for row in rows])
 
 
-IDS = ["mmmu-pro", "mmmu-pro-vision", "ai2d-no-mask", "mmbench-v11-en", "mmbench-v11-cn", "seed-bench-2-plus", "vmcbench", "muirbench", "crpe", "3dsrbench"]
+IDS = ["mmmu-pro", "mmmu-pro-vision", "ai2d-no-mask", "mmbench-v11-en", "mmbench-v11-cn", "seed-bench-2-plus", "vmcbench", "muirbench", "crpe", "crpe-exist", "3dsrbench"]
 
 if __name__ == "__main__":
     for id in IDS:
         shutil.rmtree(OUT / id, ignore_errors=True)
-    for make in (mmmu_pro, ai2d_no_mask, mmbench, seed_bench_2_plus, vmcbench, muirbench, crpe, spatial):
+    for make in (mmmu_pro, ai2d_no_mask, mmbench, seed_bench_2_plus, vmcbench, muirbench, crpe, crpe_exist, spatial):
         make()

@@ -241,11 +241,11 @@ def kit_crpe_letter(answer, options):
 
 
 OFFICIAL = {
-    "mmmu-pro": parsed(pro_parse), "mmmu-pro-vision": parsed(pro_parse), "muirbench": parsed(muir_parse), "vmcbench": parsed(vmc_parse), "crpe": crpe_letter,
+    "mmmu-pro": parsed(pro_parse), "mmmu-pro-vision": parsed(pro_parse), "muirbench": parsed(muir_parse), "vmcbench": parsed(vmc_parse), "crpe": crpe_letter, "crpe-exist": crpe_letter,
     "mmbench-v11-en": kit_letter, "mmbench-v11-cn": kit_letter, "3dsrbench": kit_letter,
 }
 # What another harness reads, for comparison only.
-OTHERS = {"ai2d-no-mask": {"VLMEvalKit": kit_letter}, "seed-bench-2-plus": {"VLMEvalKit": kit_letter}, "muirbench": {"VLMEvalKit": kit_letter}, "crpe": {"VLMEvalKit": kit_crpe_letter},
+OTHERS = {"ai2d-no-mask": {"VLMEvalKit": kit_letter}, "seed-bench-2-plus": {"VLMEvalKit": kit_letter}, "muirbench": {"VLMEvalKit": kit_letter}, "crpe": {"VLMEvalKit": kit_crpe_letter}, "crpe-exist": {"VLMEvalKit": kit_crpe_letter},
           "mmmu-pro": {"VLMEvalKit": kit_letter}, "mmmu-pro-vision": {"VLMEvalKit": kit_letter}}
 
 
@@ -271,7 +271,7 @@ def verdicts(id):
         options = TEN if id.startswith("mmmu-pro") else ABCD
         cases.append({"answer": answer, "options": options, "official": None if left is None else OFFICIAL[id](left.strip(), options)})
     for case in cases:
-        if id == "crpe":
+        if id.startswith("crpe"):
             case["facts"] = {"text": crpe_text(case["options"])}
     return cases
 
@@ -283,6 +283,8 @@ def rows(id):
     root = GOLDEN / "benchmarks" / id
     if id.startswith("mmbench"):
         return pd.read_csv(next(root.glob("*.tsv")), sep="\t").to_dict("records")
+    if id == "crpe-exist":
+        return [json.loads(line) for line in (root / "crpe_exist.jsonl").read_text().splitlines()]
     files = sorted(p for p in root.rglob("*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
@@ -311,6 +313,8 @@ def ask(id, doc):
         return muir_prompt(doc), doc["image_list"]
     if id == "crpe":
         return doc["text"], [doc["image"]]
+    if id == "crpe-exist":
+        return doc["text"], [{"bytes": (GOLDEN / "benchmarks/crpe-exist" / doc["image"]).read_bytes()}]
     if id in ("mmbench-v11-en", "mmbench-v11-cn", "3dsrbench"):
         return text_of(quiz_prompt(SELF, kit_row(doc))), None
     if id == "vmcbench":
@@ -383,17 +387,18 @@ def crpe_total(docs, said):
     return {"score": 100 * crpe_evaluate(None, "answers.tsv")["total"]}
 
 
-NUMBERS = {"mmmu-pro": by_letter("mmmu-pro", "subject"), "mmmu-pro-vision": by_letter("mmmu-pro-vision", "subject"), "muirbench": by_letter("muirbench", "task"), "crpe": crpe_numbers,
+NUMBERS = {"mmmu-pro": by_letter("mmmu-pro", "subject"), "mmmu-pro-vision": by_letter("mmmu-pro-vision", "subject"), "muirbench": by_letter("muirbench", "task"), "crpe": crpe_numbers, "crpe-exist": crpe_numbers,
            "vmcbench": vmc_numbers, "mmbench-v11-en": mmbench_numbers, "mmbench-v11-cn": mmbench_numbers, "3dsrbench": spatial_numbers}
 
 
 def chance(id, docs):
     """The expected score of a guesser: the probability that all questions of a group are right, where groups count."""
-    group = {"mmbench": lambda i, d: d["index"] % 1_000_000, "crpe": lambda i, d: i // 4, "3dsrben": lambda i, d: d["qid"][:8]}.get(id[:7] if id != "crpe" else id, lambda i, d: i)
+    groupings = {"mmbench": lambda i, d: d["index"] % 1_000_000, "crpe": lambda i, d: i // 4, "3dsrbench": lambda i, d: d["qid"][:8]}
+    group = next((key for name, key in groupings.items() if id.startswith(name)), lambda i, d: i)
     groups = defaultdict(lambda: 1.0)
     for i, doc in enumerate(docs):
         options = ast.literal_eval(doc["options"]) if isinstance(doc.get("options"), str) else doc.get("options")
-        n = len(options) if options else 4 if id == "crpe" else sum(isinstance(doc.get(l, doc.get(f"choice_{l}")), str) for l in "ABCD")
+        n = len(options) if options else 4 if id.startswith("crpe") else sum(isinstance(doc.get(l, doc.get(f"choice_{l}")), str) for l in "ABCD")
         groups[group(i, doc)] /= n
     return percent(groups.values())
 
@@ -410,7 +415,7 @@ def fixture(id, rng):
     for n in range(8 if id in NUMBERS else 0):
         said = [drawn(doc, rng, (0.5, 0.9, 0.97)[n % 3]) for doc in docs]
         numbers = NUMBERS[id](docs, said)
-        if id == "crpe" and n % 2:
+        if id.startswith("crpe") and n % 2:
             said = [a if len(a) == 1 else "D" for a in said]
             numbers = {**crpe_numbers(docs, said), **crpe_total(docs, said)}
         table["runs"].append({"answers": dict(enumerate(said)), "numbers": numbers})

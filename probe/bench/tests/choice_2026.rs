@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
-const IDS: [&str; 10] = [
+const IDS: [&str; 11] = [
     "mmmu-pro",
     "mmmu-pro-vision",
     "ai2d-no-mask",
@@ -19,6 +19,7 @@ const IDS: [&str; 10] = [
     "vmcbench",
     "muirbench",
     "crpe",
+    "crpe-exist",
     "3dsrbench",
 ];
 
@@ -160,7 +161,7 @@ fn numbers_are_those_of_the_authors_code() -> Checked {
     for (id, golden) in goldens() {
         let qs = fixture(id);
         // VMCBench's and CRPE's scripts round to two decimals.
-        let rounding = if ["vmcbench", "crpe"].contains(&id) { 0.005 } else { 0.0 };
+        let rounding = if ["vmcbench", "crpe", "crpe-exist"].contains(&id) { 0.005 } else { 0.0 };
         for run in array(&golden["runs"]) {
             runs += 1;
             let said = |q: &Question| run["answers"][q.row.to_string()].as_str().unwrap_or_default().to_string();
@@ -180,7 +181,7 @@ fn numbers_are_those_of_the_authors_code() -> Checked {
         }
     }
     assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
-    assert!(runs >= 64, "{runs}");
+    assert!(runs >= 72, "{runs}");
     Ok(())
 }
 
@@ -231,4 +232,15 @@ fn counterparts_and_rotations_are_one_unit() {
     assert_eq!(images, [2, 2, 4, 3], "several images stay several");
     let pro: Vec<usize> = fixture("mmmu-pro").iter().map(|q| q.images.len()).collect();
     assert_eq!(pro, [1, 5 + 4, 2 + 1, 1, 1, 2 + 2]);
+}
+
+#[test]
+fn datasets_that_moved_are_known_under_both_names() {
+    let published = bench::all().iter().filter_map(|b| Some((b.id(), b.card().source?)));
+    let moved: Vec<_> = published.filter(|(_, source)| source.repository.starts_with("lmms-lab/")).collect();
+    assert!(moved.len() >= 16, "{}", moved.len());
+    for (id, source) in moved.iter().filter(|(id, _)| !id.starts_with("mmbench")) {
+        let name = source.repository.trim_start_matches("lmms-lab/");
+        assert_eq!(source.alias, Some(format!("lmms-lab-encoder/{name}").as_str()), "{id}");
+    }
 }

@@ -34,7 +34,7 @@ pub static AI2D: Ai2d = Ai2d {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/ai2d",
-            alias: None,
+            alias: Some("lmms-lab-encoder/ai2d"),
             cambrian_1: true,
             folder: "",
             split: "test",

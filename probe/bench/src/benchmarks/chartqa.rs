@@ -41,7 +41,7 @@ pub static CHARTQA: ChartQa = ChartQa {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/ChartQA",
-            alias: None,
+            alias: Some("lmms-lab-encoder/ChartQA"),
             cambrian_1: true,
             folder: "",
             split: "test",

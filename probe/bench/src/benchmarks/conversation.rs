@@ -71,7 +71,7 @@ pub static LLAVA_BENCH_WILD: Conversation = Conversation {
         "Liu et al. 2023, Visual Instruction Tuning, arXiv:2304.08485, LLaVA-Bench (In-the-Wild)",
         Some(DatasetSource {
             repository: "lmms-lab/llava-bench-in-the-wild",
-            alias: None,
+            alias: Some("lmms-lab-encoder/llava-bench-in-the-wild"),
             cambrian_1: false,
             folder: "",
             split: "train",
@@ -96,7 +96,7 @@ pub static LLAVA_BENCH_COCO: Conversation = Conversation {
         "Liu et al. 2023, Visual Instruction Tuning, arXiv:2304.08485, LLaVA-Bench (COCO)",
         Some(DatasetSource {
             repository: "lmms-lab/llava-bench-coco",
-            alias: None,
+            alias: Some("lmms-lab-encoder/llava-bench-coco"),
             cambrian_1: false,
             folder: "",
             split: "train",

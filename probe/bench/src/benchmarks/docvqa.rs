@@ -90,7 +90,7 @@ pub static ST_VQA: Documents = Documents {
         "Biten et al. 2019, Scene Text Visual Question Answering, arXiv:1905.13648",
         DatasetSource {
             repository: "lmms-lab/ST-VQA",
-            alias: None,
+            alias: Some("lmms-lab-encoder/ST-VQA"),
             cambrian_1: true,
             folder: "",
             split: "test",
@@ -106,7 +106,7 @@ pub static ST_VQA: Documents = Documents {
 
 const DOCVQA_SOURCE: DatasetSource<'static> = DatasetSource {
     repository: "lmms-lab/DocVQA",
-    alias: None,
+    alias: Some("lmms-lab-encoder/DocVQA"),
     cambrian_1: true,
     folder: "DocVQA",
     split: "validation",

@@ -34,7 +34,7 @@ pub static GQA: Gqa = Gqa {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/GQA",
-            alias: None,
+            alias: Some("lmms-lab-encoder/GQA"),
             cambrian_1: true,
             folder: "testdev_balanced_instructions",
             split: "testdev",

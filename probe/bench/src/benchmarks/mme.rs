@@ -45,7 +45,7 @@ pub static MME: Mme = Mme {
         max_new_tokens: 32,
         source: Some(DatasetSource {
             repository: "lmms-lab/MME",
-            alias: None,
+            alias: Some("lmms-lab-encoder/MME"),
             cambrian_1: true,
             folder: "",
             split: "test",

@@ -35,7 +35,7 @@ pub static POPE: Pope = Pope {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/POPE",
-            alias: None,
+            alias: Some("lmms-lab-encoder/POPE"),
             cambrian_1: true,
             folder: "",
             split: "test",

@@ -34,7 +34,7 @@ pub static REALWORLDQA: RealWorldQa = RealWorldQa {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/RealWorldQA",
-            alias: None,
+            alias: Some("lmms-lab-encoder/RealWorldQA"),
             cambrian_1: true,
             folder: "",
             split: "test",

@@ -33,7 +33,7 @@ pub static SEED_BENCH: SeedBench = SeedBench {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "lmms-lab/SEED-Bench",
-            alias: None,
+            alias: Some("lmms-lab-encoder/SEED-Bench"),
             cambrian_1: true,
             folder: "",
             split: "test",

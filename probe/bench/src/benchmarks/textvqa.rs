@@ -42,7 +42,7 @@ const fn card(id: &'static str) -> BenchmarkCard<'static> {
         max_new_tokens: 32,
         source: Some(DatasetSource {
             repository: "lmms-lab/textvqa",
-            alias: None,
+            alias: Some("lmms-lab-encoder/textvqa"),
             cambrian_1: true,
             folder: "",
             split: "validation",

@@ -33,7 +33,7 @@ pub static V_STAR: VStar = VStar {
         max_new_tokens: 16,
         source: Some(DatasetSource {
             repository: "craigwu/vstar_bench",
-            alias: None,
+            alias: Some("lmms-lab-encoder/vstar-bench"),
             cambrian_1: true,
             folder: "",
             split: "test",

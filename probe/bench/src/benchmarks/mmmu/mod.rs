@@ -42,7 +42,7 @@ pub static MMMU: Mmmu = Mmmu {
         max_new_tokens: 128,
         source: Some(DatasetSource {
             repository: "lmms-lab/MMMU",
-            alias: None,
+            alias: Some("lmms-lab-encoder/MMMU"),
             cambrian_1: true,
             folder: "",
             split: "validation",
