@@ -95,10 +95,11 @@ fn fits(annotated: &str, said: &str) -> bool {
     let (annotated, said) = (annotated.to_uppercase(), said.to_uppercase());
     let special = |c: char| SPECIAL.contains(c);
     let (head, tail) = (annotated.strip_prefix(special), annotated.strip_suffix(special));
-    let both = head.and(tail).and_then(|_| {
+    let both = head.and(tail).map(|_| {
         let mut chars = annotated.chars();
-        (chars.next(), chars.next_back());
-        Some(chars.as_str())
+        chars.next();
+        chars.next_back();
+        chars.as_str()
     });
     annotated == said || [head, tail, both].into_iter().flatten().any(|text| text == said)
 }
