@@ -7,6 +7,7 @@ that reads them (lmms-eval 0.7.3, the authors' repositories); nothing of their c
 """
 
 import base64
+import csv
 import io
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def parquet(path, schema, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in schema.items()}
     pq.write_table(pa.table(columns), path, compression="snappy")
+
+
+def tsv(path, names, rows):
+    path = OUT / path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def naturalbench():
@@ -186,6 +196,7 @@ def hr_bench():
         schema = {"index": INT, "question": TEXT, "answer": TEXT, "category": TEXT, "A": TEXT, "B": TEXT, "C": TEXT, "D": TEXT,
                   "cycle_category": TEXT, "image": TEXT}
         parquet(f"hr-bench-{size}/hr_bench_{size}.parquet", schema, rows)
+        tsv(f"hr-bench-{size}/vlmevalkit/hr_bench_{size}.tsv", list(schema), rows)
 
 
 NONE = "(E) The image shows nothing of this kind."

@@ -181,6 +181,21 @@ fn a_model_that_does_not_look_scores_nothing_on_pairs() {
 }
 
 #[test]
+fn both_editions_of_hr_bench_have_the_same_questions() -> Checked {
+    for id in ["hr-bench-4k", "hr-bench-8k"] {
+        let tsv = of(id).read(&golden("benchmarks").join(id).join("vlmevalkit"))?;
+        let (mut one, mut other) = (read(id).questions, tsv.questions);
+        for (a, b) in one.iter_mut().zip(&mut other) {
+            assert!(a.images != b.images, "{id}: the editions are different files");
+            assert_eq!(a.images[0].bytes()?, b.images[0].bytes()?, "{id}");
+            (a.images, b.images) = (Vec::new(), Vec::new());
+        }
+        assert_eq!(one, other, "{id}");
+    }
+    Ok(())
+}
+
+#[test]
 fn questions_are_read_as_published() {
     let of_row = |id: &str, row: usize| read(id).questions[row].clone();
     let q = of_row("naturalbench", 6);

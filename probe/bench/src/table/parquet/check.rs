@@ -22,7 +22,8 @@ const VALUES: i64 = 1 << 24;
 /// Size in bytes that any page may have when decompressed, and the maximum compression ratio beyond that size.
 const PAGE: u64 = 16 << 20;
 const RATIO: u64 = 64;
-/// Maximum size of a decompressed page, in bytes.
+/// Maximum size of a decompressed page, in bytes, unless it is hardly compressed: images as base64 can fill a page of
+/// nearly 2 GiB, the limit of the format.
 const LARGEST_PAGE: u64 = 1 << 30;
 /// Maximum size of all pages of a column of lists in a row group, in bytes, because one row can have all of them.
 const LISTS: u64 = 256 << 20;
@@ -401,7 +402,7 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
                 bytes.end - data
             )));
         }
-        let most = (compressed.saturating_mul(RATIO)).clamp(PAGE, LARGEST_PAGE);
+        let most = largest_page(compressed);
         if uncompressed > most {
             let (held, taken) = (files::format_bytes(uncompressed), files::format_bytes(compressed));
             return Err(Error::failed(format!("the page at byte {at} holds {held} in {taken}")));
@@ -486,6 +487,11 @@ fn decompressed(file: &mut File, codec: i64, bytes: Range<u64>) -> Result<u64> {
     }
 }
 
+/// Returns the size that a page of so many compressed bytes may have when decompressed.
+fn largest_page(compressed: u64) -> u64 {
+    compressed.saturating_mul(RATIO).clamp(PAGE, LARGEST_PAGE).max(compressed.saturating_mul(2))
+}
+
 /// Returns the decompressed size of gzip data; 0 without decompressing if the maximum ratio of 1032 stays within
 /// [`PAGE`].
 fn gzip(file: &mut File, bytes: Range<u64>) -> Result<u64> {
@@ -494,7 +500,7 @@ fn gzip(file: &mut File, bytes: Range<u64>) -> Result<u64> {
         return Ok(0);
     }
     file.seek(SeekFrom::Start(bytes.start))?;
-    let most = length.saturating_mul(RATIO).clamp(PAGE, LARGEST_PAGE) + (2 << 20);
+    let most = largest_page(length) + (2 << 20);
     let mut inside = flate2::read::MultiGzDecoder::new(file.take(length)).take(most);
     Ok(std::io::copy(&mut inside, &mut std::io::sink()).unwrap_or(0))
 }
