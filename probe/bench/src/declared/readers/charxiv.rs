@@ -11,7 +11,6 @@ use crate::question::Question;
 use crate::score::{self, AnswerScore, plain_number};
 use burgess_base::{Error, Result};
 use regex::Regex;
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// The reader `charxiv`. Its questions have the fact `kind`: `d1` to `d19` for the authors' templates of descriptive
@@ -28,7 +27,7 @@ enum Rubric {
     /// A number.
     Number,
     YesNo,
-    /// A list in any order.
+    /// A list, in the order of the right one.
     List,
     /// A phrase.
     Phrase,
@@ -75,6 +74,7 @@ static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 static LAYOUT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(\d+)\s*(?:by|x|×|\*)\s*(\d+)").ok());
+static ROWS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(\w+) rows? and (\w+) columns?").ok());
 static YES_NO: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\b(yes|no)\b").ok());
 
 fn rubric(kind: &str) -> Option<Rubric> {
@@ -183,8 +183,32 @@ fn equal(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
 }
 
-fn list(text: &str) -> BTreeSet<String> {
+fn list(text: &str) -> Vec<String> {
     text.split([',', ';', '\n']).map(plain).filter(|term| !term.is_empty()).collect()
+}
+
+/// Returns whether two lists have the same terms; the order counts only for `ordered`.
+fn same_terms(a: &str, b: &str, ordered: bool) -> bool {
+    let (mut a, mut b) = (list(a), list(b));
+    if !ordered {
+        a.sort();
+        b.sort();
+    }
+    a == b
+}
+
+/// Returns the numbers of rows and columns: `2 by 3`, `2x3`, or "two rows and three columns".
+fn layout(text: &str) -> Option<(f64, f64)> {
+    const WORDS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    let number = |text: &str| match WORDS.iter().position(|word| *word == text) {
+        Some(at) => Some(at as f64 + 1.0),
+        None => plain_number(text),
+    };
+    let found = |pattern: &LazyLock<Option<Regex>>| {
+        let groups = pattern.as_ref()?.captures(text)?;
+        Some((number(groups.get(1)?.as_str())?, number(groups.get(2)?.as_str())?))
+    };
+    found(&LAYOUT).or_else(|| found(&ROWS))
 }
 
 /// Returns the verdict of a rubric; `None` if the response has no answer of the kind.
@@ -204,13 +228,7 @@ fn judged(rubric: Rubric, response: &str, right: &str) -> Option<bool> {
             let said = YES_NO.as_ref()?.find(&low)?;
             Some(said.as_str() == right_term)
         }
-        Rubric::Layout => {
-            let sizes = |text: &str| {
-                let groups = LAYOUT.as_ref()?.captures(text)?;
-                Some((plain_number(groups.get(1)?.as_str())?, plain_number(groups.get(2)?.as_str())?))
-            };
-            sizes(&low).map(|said| sizes(&right.to_lowercase()) == Some(said))
-        }
+        Rubric::Layout => layout(&low).map(|said| layout(&right.to_lowercase()) == Some(said)),
         Rubric::Term if value(right).is_some() => {
             let same = |said: f64| value(right).is_some_and(|right| equal(said, right));
             number(response).map(same)
@@ -226,7 +244,9 @@ fn judged(rubric: Rubric, response: &str, right: &str) -> Option<bool> {
                 _ => term,
             };
             let form = |text: &str| bare(without_letter(plain(text)));
-            let fits = |said: &String| form(said) == form(right) || (right.contains(',') && list(said) == list(right));
+            let fits = |said: &String| {
+                form(said) == form(right) || (right.contains(',') && same_terms(said, right, rubric == Rubric::List))
+            };
             Some(candidates(response).iter().any(fits))
         }
     }
@@ -251,7 +271,7 @@ impl AnswerReader for CharXiv {
     fn describe(&self, _: &AnswerTable) -> String {
         "An approximation by rules of the authors' rubrics, which GPT-4o applies: numbers must be equal in value (only \
             number, or last number of the last line); terms and titles up to case, LaTeX signs, Greek letters and the \
-            order of indices; lists in any order; yes or no; layouts as n by m; \"Not Applicable\" must be said. The \
+            order of indices; lists, for legends in their order; yes or no; layouts as n by m; \"Not Applicable\" must be said. The \
             answer is the whole response, what it quotes, or what follows the last colon or \"is\". Synonyms are not \
             known, so scores are lower than the judge's where phrases are asked for."
             .to_string()
@@ -278,6 +298,8 @@ mod tests {
             assert_eq!(plain(a), plain(b), "{a} {b}");
         }
         assert_ne!(plain("ACC+"), plain("ACC"));
+        assert!(same_terms("b, a", "a,b", false) && !same_terms("b, a", "a,b", true));
+        assert_eq!((layout("2 by 3"), layout("two rows and three columns")), (Some((2.0, 3.0)), Some((2.0, 3.0))));
         for (text, number) in [("10^-2", 0.01), ("1.5e3", 1500.0), ("1,500", 1500.0), ("2 x 10^3", 2000.0), ("5%", 5.0)]
         {
             assert!(value(text).is_some_and(|v| equal(v, number)), "{text}");
