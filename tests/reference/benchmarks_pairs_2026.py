@@ -138,7 +138,8 @@ def visonlyqa():
                     "answer": several[n] if multi else options[(n + s) % len(options)],
                     "prompt_reasoning": f"{question}\n\nExplain, then give the final answer ({said}).",
                     "prompt_no_reasoning": f"{question}\n\nGive only the final answer ({said}).",
-                    "image_category": category, "task_category": task,
+                    # The published rows of 3d__angle say "size".
+                    "image_category": category, "task_category": "size" if category == "3d" else task,
                     "question_type": "multiple_answers" if multi else "single_answer", "response_options": options,
                     "source": "ours", "id": f"visonlyqa_{split}_{n}",
                 })

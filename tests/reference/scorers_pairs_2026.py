@@ -430,7 +430,7 @@ def hr_numbers(docs, said):
     average = {row["type"]: row["accuracy"] for _, row in table[table["cycle"] == "Average"].iterrows()}
     cycles = [hr_authors.hrbench_score(part)[1] for _, part in frame.groupby("cycle_category")]
     assert all(abs(mean(c[name] for c in cycles) - value) < 1e-12 for name, value in average.items())
-    return {"score": float(average.pop("all")), **{name: float(value) for name, value in average.items()}}
+    return {"score": float(average.pop("all")), **{name: float(average[name]) for name in sorted(average)}}
 
 
 def hr_prompts(docs):

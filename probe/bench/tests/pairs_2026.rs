@@ -217,4 +217,6 @@ fn questions_are_read_as_published() {
     assert_eq!(of_row("pixmo-count", 1).question, "How many oars are in the image?");
     assert_eq!(of_row("mme-realworld", 11).fact("task"), "Reasoning");
     assert_eq!(of_row("visonlyqa-real", 23).answer, "a,b,c,d");
+    let subtasks = |id: &str| read(id).iter().map(|q| q.subtask.clone()).collect::<BTreeSet<_>>().len();
+    assert_eq!((subtasks("visonlyqa-real"), subtasks("visonlyqa-synthetic")), (10, 7));
 }
