@@ -7,6 +7,7 @@ use crate::mlcd::{RecomputedMlcd, RecomputedMlcdModel};
 use crate::paper::{RecomputedModel, RecomputedPaper, RecomputedTable, SCOPES, short};
 use crate::ranking::{AVERAGE, ArmScore, NormalisedScore, RankedArm, Ranking};
 use crate::stats;
+use burgess_base::Category;
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 
 /// Rules above, below and under the header, and none between rows.
@@ -53,6 +54,9 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
         );
     }
     paragraph("", "", &r.uncertainty);
+    if let Some(sentence) = average_of_own_categories(r) {
+        paragraph("", "", &sentence);
+    }
     if r.warnings.iter().chain(&r.conclusions).any(|s| s.contains("separabl")) {
         let alpha = 1.0 - r.confidence;
         paragraph(
@@ -291,6 +295,16 @@ pub fn check_table(verdicts: &[ClaimVerdict], width: usize, color: bool) -> Stri
         }
     }
     table.trim_fmt() + "\n"
+}
+
+/// Says of which categories the average is the mean, if one of them is not a category of the Cambrian-1 paper.
+fn average_of_own_categories(r: &Ranking) -> Option<String> {
+    let averaged: Vec<&str> = r.categories.iter().filter(|c| c.is_averaged()).map(|c| c.as_str()).collect();
+    let own = r.categories.iter().any(|c| c.is_averaged() && !Category::CAMBRIAN.contains(c));
+    own.then(|| match averaged.as_slice() {
+        [only] => format!("The average is the score of the category {only}."),
+        several => format!("The average is the mean of the categories {}.", several.join(", ")),
+    })
 }
 
 /// Number of models shown of each of the paper's tables.

@@ -2,6 +2,7 @@
 
 use crate::machine::terminal::{self, colours, print, print_foreign, print_raw};
 use crate::run::compared_sides::{AnswerScoring, open_sides};
+use crate::study::benchmark_files;
 use burgess_base::{Error, Result, output};
 use burgess_probe::bench::Rules;
 use burgess_reports::compare::{
@@ -43,7 +44,7 @@ pub struct Args {
     /// Benchmarks to compare [default: all that both have]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     benchmarks: Vec<String>,
-    /// Benchmark by whose rules files of answers are scored (`burgess prompts` lists them)
+    /// Benchmark by whose rules files of answers are scored: an id (`burgess prompts` lists them), or a benchmark file
     #[arg(long, value_name = "ID", conflicts_with_all = ["benchmarks", "metric"])]
     benchmark: Option<String>,
     /// Directory or file of the data of --benchmark [default: in the Hugging Face cache]
@@ -95,12 +96,13 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(out) = &args.out {
         output::check(out)?;
     }
+    let benchmark = args.benchmark.as_deref().map(benchmark_files::find).transpose()?.map(|b| b.id().to_string());
     let options = CompareOptions {
         confidence: args.confidence,
         replicates: args.replicates,
         detect: args.detect,
         questions: args.questions,
-        benchmarks: args.benchmark.iter().cloned().chain(args.benchmarks).collect(),
+        benchmarks: benchmark.iter().cloned().chain(args.benchmarks).collect(),
         ..CompareOptions::default()
     };
     options.check()?;
@@ -108,8 +110,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage(format!("--questions is {}, must be at most 1000", args.questions))
             .hint("the answers of all questions are in samples/BENCHMARK.jsonl of a run"));
     }
-    let scoring =
-        AnswerScoring { benchmark: args.benchmark, data: args.data, rules: args.scoring, metric: args.metric };
+    let scoring = AnswerScoring { benchmark, data: args.data, rules: args.scoring, metric: args.metric };
     let [a, b] = open_sides(&args.a, &args.b, &scoring)?;
     let comparison = compare(&a, &b, &options)?;
     let to_file = args.out.as_deref().is_some_and(|out| !output::is_stdout(out));

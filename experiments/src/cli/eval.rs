@@ -5,7 +5,7 @@ use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
 use crate::run::eval_model::{ModelEvalOptions, default_name, evaluate_model};
 use crate::run::judge::Judge;
-use crate::study::{BlindInput, EvalOptions, ResponsePromptUse};
+use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, benchmark_files};
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
 use burgess_reports::answer_style::{AnswerStyle, style_block};
@@ -28,6 +28,7 @@ Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
   burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
   burgess eval --model runs/nano/nano-siglip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*
+  burgess eval --model trained/model --benchmark my-bench.toml             a benchmark of your own
   burgess eval --model cambrian-8b/ --benchmarks gqa --response-prompt drop --out without
   burgess eval --model cambrian-8b/ --benchmarks conversation --data mine    mine/bench/conversation.jsonl
   burgess eval --model cambrian-8b/ --benchmarks llava-bench-wild --judge http://127.0.0.1:8000/v1 --judge-model qwen3")]
@@ -35,9 +36,12 @@ pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Benchmarks by id (`burgess prompts` lists them)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
+    /// Benchmarks by id (`burgess prompts` lists them), or paths of benchmark files
+    #[arg(long, value_name = "LIST", value_delimiter = ',', required_unless_present = "benchmark")]
     benchmarks: Vec<String>,
+    /// A benchmark file, or an id; may be given several times, besides --benchmarks
+    #[arg(long, value_name = "FILE")]
+    benchmark: Vec<String>,
     /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or with
     /// bench/<id>.jsonl for benchmarks that are generated on this machine
     #[arg(long, value_name = "DIR")]
@@ -111,11 +115,13 @@ pub fn run(args: Args) -> Result<()> {
     }
     let judge = args.judge.as_deref().zip(args.judge_model.as_deref());
     let judge = judge.map(|(url, model)| Judge::new(url, model, args.judge_key.as_deref())).transpose()?;
+    let names = args.benchmarks.iter().chain(&args.benchmark);
+    let benchmarks = names.map(|name| Ok(benchmark_files::find(name)?.id().to_string())).collect::<Result<_>>()?;
     let progress = Progress::new();
     let options = ModelEvalOptions {
         name: args.name.clone().unwrap_or_else(|| default_name(&args.model)),
         model: args.model,
-        benchmarks: args.benchmarks,
+        benchmarks,
         data: args.data,
         options: EvalOptions {
             scoring: args.scoring,

@@ -7,7 +7,7 @@ use crate::launch::{Environment, hyperqueue, path_text, shell_lines};
 use crate::machine::terminal::{self, print, print_json, print_raw};
 use crate::machine::{device, memory};
 use crate::run::stages::StudyStage;
-use crate::study::{Arm, Freeze, StudyConfig};
+use crate::study::{Arm, Freeze, StudyConfig, benchmark_files};
 use burgess_base::{Error, Result};
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
@@ -310,6 +310,11 @@ impl Commands {
         if !args.encoders.is_empty() {
             let arms = study.arms.iter().map(|arm| arm_text(arm, here)).collect::<Result<Vec<_>>>()?;
             base.extend(["--encoders".into(), arms.join(",")]);
+        }
+        for name in &args.benchmark {
+            // A benchmark that is named by its id is known everywhere.
+            let named = benchmark_files::find(name)?.definition().map(|file| path_text(file.path)).transpose()?;
+            base.extend(["--benchmark".into(), named.unwrap_or_else(|| name.clone())]);
         }
         if let Some(limit) = args.limit {
             base.extend(["--limit".into(), limit.to_string()]);

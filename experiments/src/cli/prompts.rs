@@ -4,6 +4,7 @@ use crate::data::benchmarks;
 use crate::machine::terminal::{self, print, print_json};
 use crate::machine::text_table;
 use crate::machine::text_table::Align;
+use crate::study::benchmark_files;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Question, Rules};
@@ -23,12 +24,13 @@ the data are not on this machine.
 Examples:
   burgess prompts
   burgess prompts mmbench-en                        all rules, questions from the Hugging Face cache
-  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3")]
+  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3
+  burgess prompts benchmarks/my-bench.toml          a benchmark of your own: checks its file and shows its prompts")]
 pub struct Args {
-    /// Benchmark id
+    /// Benchmark id, or the path of a benchmark file
     #[arg(value_name = "BENCHMARK")]
     benchmark: Option<String>,
-    /// Directory or file of the published data [default: the dataset in the Hugging Face cache]
+    /// Directory or file of the data [default: where the benchmark file says, or the dataset in the Hugging Face cache]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Rules to show: official, strict, cambrian-1 or lmms-eval [default: all that the benchmark has]
@@ -50,7 +52,7 @@ pub fn run(args: Args) -> Result<()> {
         }
         return list(args.data.as_deref(), args.json);
     };
-    let benchmark = bench::find(id)?;
+    let benchmark = benchmark_files::find(id)?;
     let rules = match args.prompts {
         Some(asked) => vec![benchmark.rules(asked)?],
         None => benchmark.card().rule_sets(),
@@ -109,16 +111,18 @@ fn page(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question]) -> serd
 
 fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent: Option<&Error>) -> String {
     let width = terminal::width();
-    let source = benchmark.card().source.map_or_else(
-        || "questions made on this machine".to_string(),
-        |s| format!("{} ({}), {} questions, {}", s.repository, s.split, s.questions, s.licence),
-    );
-    let mut rows = vec![
-        ["category".to_string(), benchmark.category().to_string()].to_vec(),
-        ["paper".to_string(), benchmark.citation().to_string()].to_vec(),
-        ["data".to_string(), source].to_vec(),
-        ["answers".to_string(), format!("at most {} new tokens", benchmark.max_new_tokens())].to_vec(),
-    ];
+    let file = benchmark.definition().map_or_else(String::new, |file| file.path.display().to_string());
+    let mut rows: Vec<Vec<String>> = [
+        ("category", benchmark.category().to_string()),
+        ("paper", benchmark.citation().to_string()),
+        ("file", file),
+        ("data", data_of(benchmark)),
+        ("answers", format!("at most {} new tokens", benchmark.max_new_tokens())),
+    ]
+    .into_iter()
+    .filter(|(_, said)| !said.is_empty())
+    .map(|(what, said)| vec![what.to_string(), said])
+    .collect();
     if rules.iter().any(|r| matches!(r, Rules::Official | Rules::Strict)) {
         rows.push(["reasoning".to_string(), bench::REASONING.to_string()].to_vec());
     }
@@ -155,6 +159,20 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         }
     }
     text
+}
+
+/// Says where a benchmark's questions are.
+fn data_of(benchmark: &dyn Benchmark) -> String {
+    match (benchmark.card().source, benchmark.own_data()) {
+        (Some(source), _) => {
+            let names: Vec<&str> = std::iter::once(source.repository).chain(source.alias).collect();
+            let count = if source.questions > 0 { format!("{} questions", source.questions) } else { String::new() };
+            let parts = [format!("{} ({})", names.join(" or "), source.split), count, source.licence.to_string()];
+            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+        }
+        (None, Some(path)) => path.display().to_string(),
+        (None, None) => "questions made on this machine".to_string(),
+    }
 }
 
 /// Returns all benchmarks, sorted by category and id.

@@ -2,6 +2,7 @@
 
 use crate::data::benchmarks;
 use crate::machine::terminal::{self, print, print_json};
+use crate::study::benchmark_files;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result, output};
 use burgess_probe::bench::{self, Benchmark, Harness, Predictions, Question, Rules, ScoreReport};
@@ -21,12 +22,13 @@ Examples:
   burgess score textvqa --data lmms-lab_textvqa/ --predictions 20260101_samples_textvqa_val.jsonl
   burgess score mmbench-en --data MMBench_DEV_EN.tsv --predictions model_MMBench_DEV_EN.xlsx
   burgess score chartqa --predictions answers.jsonl --scoring cambrian-1 --json
-  burgess score ai2d --predictions llava.jsonl --verdicts verdicts.jsonl    the score of each answer")]
+  burgess score ai2d --predictions llava.jsonl --verdicts verdicts.jsonl    the score of each answer
+  burgess score benchmarks/my-bench.toml --predictions answers.jsonl        a benchmark of your own")]
 pub struct Args {
-    /// Benchmark id
+    /// Benchmark id, or the path of a benchmark file
     #[arg(value_name = "BENCHMARK")]
     benchmark: String,
-    /// Directory or file of the published data [default: the dataset in the Hugging Face cache]
+    /// Directory or file of the data [default: where the benchmark file says, or the dataset in the Hugging Face cache]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// File of the predictions
@@ -55,7 +57,7 @@ pub struct Args {
 const LEFT_OUT: &str = "rows of the data left out";
 
 pub fn run(args: Args) -> Result<()> {
-    let benchmark = bench::find(&args.benchmark)?;
+    let benchmark = benchmark_files::find(&args.benchmark)?;
     benchmark.rules(args.scoring)?;
     let place = match args.data {
         Some(data) => data,
@@ -101,7 +103,9 @@ pub fn run(args: Args) -> Result<()> {
     if questions.len() < all {
         notes.push(format!("a sample: {} of {all} questions", questions.len()));
     }
-    if let Some(published) = benchmark.card().source.map(|s| s.questions).filter(|published| *published != rows) {
+    if let Some(published) =
+        benchmark.card().source.map(|s| s.questions).filter(|published| *published > 0 && *published != rows)
+    {
         notes.push(format!(
             "not the published version of the benchmark: it has {published} questions, the data have {rows}"
         ));

@@ -12,7 +12,7 @@ use burgess_base::{Context, Result};
     after_help = "Without arguments, lists the built-in studies. A study of your own is a TOML file: start from a \
 built-in one, and give its path to `burgess rank`.
 
---keys describes the keys of studies, runs, encoder cards, and language-model cards and recipes, with type, default \
+--keys describes the keys of studies, runs, benchmarks, encoder cards, and language-model cards and recipes, with type, default \
 and unit. PREFIX is the beginning of a key (`lr`) or of its path (`evaluator.recipe`), or the name of an architecture \
 or objective (`vit`). Without a terminal, each key is one line.
 
@@ -25,7 +25,7 @@ Examples:
   burgess study --keys                           all keys
   burgess study --keys evaluator.recipe          the keys of the training recipe
   burgess study --schema > burgess.schema.json   for studies; --schema run for `burgess train`
-  burgess study --schema card > card.schema.json"
+  burgess study --schema benchmark > benchmark.schema.json"
 )]
 pub struct Args {
     /// Name of a built-in study, whose TOML text is printed
@@ -34,7 +34,7 @@ pub struct Args {
     /// Print the reference of all keys, or of those that begin with PREFIX
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, conflicts_with = "schema")]
     keys: Option<Option<String>>,
-    /// Print the JSON schema of a kind of file: study (default), run, card, llm-card, llm-recipe, mix or engine
+    /// Print the JSON schema of a kind of file: study (default), run, benchmark, card, llm-card, llm-recipe, mix or engine
     #[arg(long, value_name = "KIND", num_args = 0..=1)]
     schema: Option<Option<String>>,
     /// Print the reference of all keys as Markdown

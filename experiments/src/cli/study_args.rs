@@ -1,7 +1,7 @@
 //! The arguments that choose a study, its arms and seeds, and where it runs, for the commands `rank`, `launch` and
 //! `status`.
 
-use crate::study::{Arm, BUILT_IN, StudyConfig};
+use crate::study::{Arm, BUILT_IN, StudyConfig, benchmark_files};
 use burgess_base::{Error, Result};
 use std::path::PathBuf;
 
@@ -22,6 +22,9 @@ pub struct StudyArgs {
     /// Seeds instead of the study's, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub seeds: Vec<u64>,
+    /// A benchmark file, or an id, besides the benchmarks of the study; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub benchmark: Vec<String>,
     /// Largest number of images (or pairs) of each benchmark, a fixed random sample
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -67,6 +70,10 @@ impl StudyArgs {
         }
         if !self.seeds.is_empty() {
             study.seeds.clone_from(&self.seeds);
+        }
+        for name in &self.benchmark {
+            let id = benchmark_files::find(name)?.id();
+            study.evaluator.benchmarks.push(id.to_string());
         }
         if self.limit.is_some() {
             study.evaluator.limit = self.limit;

@@ -1,10 +1,11 @@
-//! Finds the data of benchmarks on this machine: in a data directory, in the Hugging Face cache, or in a nano world
-//! that an earlier study wrote to the cache.
+//! Finds the data of benchmarks on this machine: where a benchmark file says, in a data directory, in the Hugging Face
+//! cache, or in a nano world that an earlier study wrote to the cache.
 
 use crate::machine::paths;
+use crate::study::benchmark_files;
 use burgess_base::{Error, Result};
 use burgess_encoders::hub::{self, Repository};
-use burgess_probe::bench::Benchmark;
+use burgess_probe::bench::{Benchmark, DatasetSource};
 use std::path::{Path, PathBuf};
 
 /// Returns the directory of a dataset's main branch in the Hugging Face cache; `None` if it is not there.
@@ -19,13 +20,38 @@ pub fn cached_dataset(id: &str) -> Result<Option<PathBuf>> {
     Ok((hub::is_commit(commit.trim()) && snapshot.is_dir()).then_some(snapshot))
 }
 
-/// Returns the directory from which `benchmark` is read, given the data directory `data` of a study. For a published
-/// benchmark it is `bench/<id>/` of the data directory, or else the dataset in the Hugging Face cache. For a benchmark
-/// that is generated on this machine it is the data directory itself.
+/// Returns the name and the directory of a published dataset in the Hugging Face cache, under the first of its names that
+/// is there; `None` if none is.
+fn cached_source<'a>(source: &DatasetSource<'a>) -> Result<Option<(&'a str, PathBuf)>> {
+    for name in std::iter::once(source.repository).chain(source.alias) {
+        if let Some(dir) = cached_dataset(name)? {
+            return Ok(Some((name, dir)));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the edition of a published benchmark that [`locate_in`] finds, as `owner/name@commit`, if its dataset has
+/// several names on the hub; else `None`.
+pub fn edition(benchmark: &dyn Benchmark, data: Option<&Path>) -> Option<String> {
+    let source = benchmark.card().source.filter(|source| source.alias.is_some())?;
+    let place = locate_in(benchmark, data).ok()?;
+    let (name, dir) = cached_source(&source).ok()??;
+    let commit = dir.file_name()?.to_str()?;
+    (place == dir).then(|| format!("{name}@{commit}"))
+}
+
+/// Returns the place from which `benchmark` is read, given the data directory `data` of a study. For a benchmark whose
+/// own file names its questions, it is their table or folder. For a published benchmark it is `bench/<id>/` of the data
+/// directory, or else the dataset in the Hugging Face cache. For a benchmark that is generated on this machine it is the
+/// data directory itself.
 ///
 /// # Errors
 /// The benchmark is not on this machine, or is generated on this machine and `data` is `None`.
 pub fn locate_in(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
+    if let Some(own) = benchmark_files::own_data(benchmark)? {
+        return Ok(own);
+    }
     let Some(source) = benchmark.card().source else {
         return data.map(Path::to_path_buf).ok_or_else(|| {
             Error::usage(format!(
@@ -39,10 +65,11 @@ pub fn locate_in(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathB
     if let Some(own) = own.as_ref().filter(|dir| dir.is_dir()) {
         return Ok(own.clone());
     }
-    cached_dataset(source.repository)?.ok_or_else(|| {
+    cached_source(&source)?.map(|(_, dir)| dir).ok_or_else(|| {
         let also = own.map_or_else(String::new, |dir| format!(" nor in {}", dir.display()));
+        let other = source.alias.map_or_else(String::new, |alias| format!(" (or {alias})"));
         Error::failed(format!(
-            "{} is not on this machine: the dataset {} is not in {}{also}",
+            "{} is not on this machine: the dataset {}{other} is not in {}{also}",
             benchmark.id(),
             source.repository,
             hub::cache().unwrap_or_default().display()
@@ -51,18 +78,22 @@ pub fn locate_in(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathB
     })
 }
 
-/// Returns the path of a benchmark's data: `data` itself if the user gives it; else the dataset in the Hugging Face
-/// cache, or the first nano world in the cache, by name, that has the benchmark.
+/// Returns the path of a benchmark's data: `data` itself if the user gives it; else the questions that its own file names,
+/// the dataset in the Hugging Face cache, or the first nano world in the cache, by name, that has the benchmark.
 ///
 /// # Errors
 /// The data are not on this machine.
 pub fn path_or_default(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
     match data {
         Some(data) => Ok(data.to_path_buf()),
-        None if benchmark.card().source.is_none() => cached_world(benchmark.id()).ok_or_else(|| {
-            Error::failed(format!("the questions of {} have not been generated on this machine yet", benchmark.id()))
+        None if benchmark.card().source.is_none() && benchmark.own_data().is_none() => cached_world(benchmark.id())
+            .ok_or_else(|| {
+                Error::failed(format!(
+                    "the questions of {} have not been generated on this machine yet",
+                    benchmark.id()
+                ))
                 .hint("run `burgess rank`, which generates them, or name their directory")
-        }),
+            }),
         None => locate_in(benchmark, None),
     }
 }
@@ -71,12 +102,15 @@ pub fn path_or_default(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result
 /// Hugging Face cache, or in a nano world in the cache.
 pub fn is_available(benchmark: &dyn Benchmark, data: Option<&Path>) -> bool {
     let id = benchmark.id();
+    if let Some(own) = benchmark.own_data() {
+        return own.exists();
+    }
     let own = data.map(|data| data.join("bench"));
     if own.is_some_and(|dir| dir.join(id).is_dir() || dir.join(format!("{id}.jsonl")).is_file()) {
         return true;
     }
     match &benchmark.card().source {
-        Some(source) => matches!(cached_dataset(source.repository), Ok(Some(_))),
+        Some(source) => matches!(cached_source(source), Ok(Some(_))),
         None => cached_world(id).is_some(),
     }
 }
@@ -87,4 +121,22 @@ fn cached_world(id: &str) -> Option<PathBuf> {
     let mut worlds: Vec<PathBuf> = worlds.flatten().map(|entry| entry.path()).collect();
     worlds.sort();
     worlds.into_iter().find(|world| world.join("bench").join(format!("{id}.jsonl")).is_file())
+}
+
+/// Whether a benchmark's questions are recorded by their own digest in `config.json` and `results.json`, because the digest
+/// of a study's data does not determine them: those of generated benchmarks follow from it.
+pub fn has_own_digest(benchmark: &dyn Benchmark) -> bool {
+    benchmark.card().source.is_some() || benchmark.own_data().is_some()
+}
+
+/// Returns the name and the digest of the file of the user that declares a benchmark; `None` if no such file does.
+pub fn file_digest(benchmark: &dyn Benchmark) -> Option<(String, String)> {
+    benchmark.definition().map(|file| (format!("{}.toml", benchmark.id()), file.digest.to_string()))
+}
+
+/// Returns what a run's results record of a benchmark beyond its questions: the digest of the file that declares it, as
+/// `<id>.toml`, and the edition of its dataset, as `<id> dataset`.
+pub fn recorded(benchmark: &dyn Benchmark, data: Option<&Path>) -> impl Iterator<Item = (String, String)> {
+    let edition = edition(benchmark, data).map(|edition| (format!("{} dataset", benchmark.id()), edition));
+    file_digest(benchmark).into_iter().chain(edition)
 }

@@ -18,6 +18,7 @@ use burgess_base::{Error, Result, nearest};
 use burgess_encoders::card::EncoderCard;
 use burgess_engine::config::EngineConfig;
 use burgess_mix::Mix;
+use burgess_probe::bench::declared::format::BenchmarkFile;
 use burgess_probe::llm::card::LlmCard;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -36,6 +37,8 @@ pub enum FileKind {
     LlmCard,
     /// The recipe of a language model, `recipe.toml` in its directory, for `burgess pretrain`.
     LlmRecipe,
+    /// A benchmark, for `burgess prompts`, `score`, `eval` and `rank`.
+    Benchmark,
     /// A mix of training data, for `burgess data mix`.
     Mix,
     /// The settings of a workspace of the data engine, for `burgess data engine`.
@@ -44,8 +47,8 @@ pub enum FileKind {
 
 impl FileKind {
     /// All kinds, in the order of the reference.
-    pub const ALL: [Self; 7] =
-        [Self::Study, Self::Run, Self::Card, Self::LlmCard, Self::LlmRecipe, Self::Mix, Self::Engine];
+    pub const ALL: [Self; 8] =
+        [Self::Study, Self::Run, Self::Benchmark, Self::Card, Self::LlmCard, Self::LlmRecipe, Self::Mix, Self::Engine];
 
     /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
@@ -55,6 +58,7 @@ impl FileKind {
             Self::Card => "card",
             Self::LlmCard => "llm-card",
             Self::LlmRecipe => "llm-recipe",
+            Self::Benchmark => "benchmark",
             Self::Mix => "mix",
             Self::Engine => "engine",
         }
@@ -68,6 +72,7 @@ impl FileKind {
             Self::Card => "Encoder card (encoders/zoo/*.toml)",
             Self::LlmCard => "Language-model card (probe/zoo/llms/*.toml)",
             Self::LlmRecipe => "Recipe of a language model (probe/zoo/*/recipe.toml, burgess pretrain)",
+            Self::Benchmark => "Benchmark (benchmarks/*.toml beside a study, probe/bench/benchmarks/*.toml)",
             Self::Mix => "Mix of training data (burgess data mix MIX.toml, probe/data/mix/mixes/*.toml)",
             Self::Engine => "Workspace of the data engine (engine.toml, burgess data engine)",
         }
@@ -90,6 +95,7 @@ impl FileKind {
             Self::Card => generator.into_root_schema_for::<EncoderCard>(),
             Self::LlmCard => generator.into_root_schema_for::<LlmCard>(),
             Self::LlmRecipe => generator.into_root_schema_for::<LlmRecipe>(),
+            Self::Benchmark => generator.into_root_schema_for::<BenchmarkFile>(),
             Self::Mix => generator.into_root_schema_for::<Mix>(),
             Self::Engine => generator.into_root_schema_for::<EngineConfig>(),
         };

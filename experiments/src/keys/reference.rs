@@ -72,7 +72,7 @@ pub fn sections() -> Vec<Section> {
     let mut sections = Vec::new();
     for file in FileKind::ALL {
         let root = file.derived();
-        let mut reader = Reader { root: &root, sections: &mut sections };
+        let mut reader = Reader { root: &root, sections: &mut sections, open: Vec::new() };
         let top = Place { file, path: String::new(), is_list: false };
         reader.table(Node { schema: &root, name: file.name().to_string(), about: None }, top);
     }
@@ -83,6 +83,8 @@ pub fn sections() -> Vec<Section> {
 struct Reader<'a> {
     root: &'a Value,
     sections: &'a mut Vec<Section>,
+    /// Names of the tables that are being read, from the top of the file.
+    open: Vec<String>,
 }
 
 /// A schema after references and `null` were resolved.
@@ -139,8 +141,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Adds a table, and the tables below it.
+    /// Adds a table, and the tables below it. A table that contains one of its own kind gets a further place.
     fn table(&mut self, node: Node<'a>, place: Place) {
+        if self.open.contains(&node.name) {
+            return self.add(&node.name, place, None, String::new(), Vec::new());
+        }
+        self.open.push(node.name.clone());
+        self.fields(node, place);
+        self.open.pop();
+    }
+
+    fn fields(&mut self, node: Node<'a>, place: Place) {
         let variants: Vec<&'a Value> = node.forms().iter().filter(|form| form.get("properties").is_some()).collect();
         // A type that is read from a table of one key per variant: `[data.world]`, `[connector.sva]`.
         if node.properties().is_none() && variants.iter().all(|form| tag(form).is_none()) {

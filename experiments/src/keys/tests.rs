@@ -103,6 +103,7 @@ fn the_schemas_describe_every_file() -> Result<()> {
     for (name, text) in BUILT_IN {
         check_text(text, FileKind::Study, name)?;
     }
+    assert!(check_folder("probe/bench/benchmarks", FileKind::Benchmark)? > 0);
     assert!(check_folder("probe/data/mix/mixes", FileKind::Mix)? > 10);
     check_text(burgess_engine::init::ENGINE, FileKind::Engine, "engine.toml")?;
     assert!(check_folder("encoders/zoo", FileKind::Card)? > 30);

@@ -1,6 +1,7 @@
 //! One run (one arm × one seed): align, tune, answer, score. The result of each step is stored in the run's directory,
 //! and a step with a stored result is not repeated.
 
+use crate::data::benchmarks;
 use crate::features::{self, EncoderFeatures, model_cards};
 use crate::machine::progress::Progress;
 use crate::run::evaluation::{self, EvalContext};
@@ -106,7 +107,9 @@ fn all_digests(evaluator: &Evaluator, encoders: &BTreeMap<String, String>) -> BT
     let mut digests = encoders.clone();
     digests.insert(evaluator.config.llm.clone(), evaluator.llm.digest.clone());
     digests.insert("data".into(), evaluator.data.digest.clone());
-    let published = evaluator.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
+    let published = evaluator.benchmarks.iter().filter(|b| benchmarks::has_own_digest(b.benchmark));
     digests.extend(published.map(|b| (b.benchmark.id().to_string(), b.digest.clone())));
+    let dir = Some(evaluator.data.dir.as_path());
+    digests.extend(evaluator.benchmarks.iter().flat_map(|b| benchmarks::recorded(b.benchmark, dir)));
     digests
 }

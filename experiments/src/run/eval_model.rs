@@ -16,7 +16,7 @@ use crate::run::judge::Judge;
 use crate::run::provenance::{self, Provenance};
 use crate::run::results::Measurements;
 use crate::run::store::{RunStore, StudyStore};
-use crate::run::{checks, notes};
+use crate::run::{benchmark_copies, checks, notes};
 use crate::study::{EvalOptions, Freeze, check_benchmarks, names};
 use burgess_base::{Category, Context, Error, Result, digest};
 use burgess_probe::bench;
@@ -128,6 +128,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     let open = || StudyStore::open(&root, &shared);
     // An existing evaluation is compared before the checks; a new one is created only after they pass.
     let begun = root.join("study.json").exists().then(open).transpose()?;
+    benchmark_copies::compare(&root, &options.benchmarks)?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let mut answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
     drop(bar);
@@ -161,10 +162,13 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         }
     }
     digests.extend(tasks.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
+    digests.extend(tasks.iter().filter_map(|a| benchmarks::file_digest(a.benchmark)));
     let fingerprint = device::fingerprint(&options.device_name)?;
     let config = json!({"device": fingerprint, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
+    benchmark_copies::write(study.dir(), &options.benchmarks)?;
     Provenance::record(study.dir(), Some(&dir), None, Some(provenance::command()))?;
+    Provenance::record_images(study.dir(), benchmark_copies::image_directories(&options.benchmarks))?;
     let store = study.run(&options.name, 0).claim_alone()?;
     let by_metadata = digest_by_metadata(&options.model).ok();
     digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, by_metadata.as_deref())?;
@@ -205,6 +209,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     let training = training.map(RunStore::at);
     let freeze = if trained { Freeze::Unfrozen } else { Freeze::Frozen };
     let role = features::role(answerer.encoders.iter().map(|t| (&t.encoder, &t.card)), freeze);
+    // The same questions from another edition are no other inputs, so the configuration does not have it.
+    digests.extend(tasks.iter().flat_map(|a| benchmarks::recorded(a.benchmark, options.data.as_deref())));
     let measurements = Measurements {
         run: RunId {
             id: format!("{STUDY}/{}/seed-0", options.name),

@@ -4,7 +4,7 @@ use crate::data::digests::{self, DigestCache, Manifest};
 use crate::data::examples::{self, ExampleSet, ReadOptions};
 use crate::data::mix_reference::{self, MixReference};
 use crate::data::mixes::{self, MixRecord};
-use crate::data::{DataDirectory, ImageIndex, image_files};
+use crate::data::{DataDirectory, ImageIndex, benchmarks, image_files};
 use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
 use crate::machine::device_set::DeviceSet;
 use crate::machine::paths;
@@ -183,12 +183,15 @@ impl Evaluator {
         }
         let trained = images.names.len();
         let mut benchmarks = Vec::new();
+        // Images of benchmarks whose own files say where they are.
+        let mut own = Vec::new();
         let bar = progress.bar("reading questions", evaluator.benchmarks.len() as u64);
         for id in &evaluator.benchmarks {
             bar.message(&format!("reading the questions of {id}"));
             // Images get their indices before the limit is applied, so that a smaller sample reuses the same features.
+            let (benchmark, before) = (bench::find(id)?, images.names.len());
             let asked = EvalTask::read(
-                bench::find(id)?,
+                benchmark,
                 &data.dir,
                 &evaluator.eval_options(),
                 &llm.chat,
@@ -196,6 +199,9 @@ impl Evaluator {
                 &mut images,
             )?;
             benchmarks.push(asked);
+            if benchmark.own_data().is_some() {
+                own.extend(images.names.get(before..).unwrap_or_default().iter().cloned());
+            }
             bar.add(1);
         }
         drop(bar);
@@ -209,6 +215,11 @@ impl Evaluator {
                     false => Manifest::from([(format!("questions of {}", asked.benchmark.id()), asked.digest.clone())]),
                 });
             }
+            data.digest = digests::store_manifest(&cache, &manifest)?;
+        } else if !own.is_empty() {
+            // The digest of generated or published data does not cover these images.
+            let mut manifest = DigestCache::open(&cache, &data.dir)?.images(&own, progress)?;
+            manifest.insert("data of the study".into(), data.digest.clone());
             data.digest = digests::store_manifest(&cache, &manifest)?;
         }
         check_question_images(&benchmarks, asked, trained, &evaluator, &data, progress)?;
@@ -327,10 +338,15 @@ impl Evaluator {
             "threads": self.threads,
         });
         // Generated questions are determined by the digest of the data.
-        let published = self.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
+        let published = self.benchmarks.iter().filter(|b| benchmarks::has_own_digest(b.benchmark));
         let published: BTreeMap<&str, &String> = published.map(|b| (b.benchmark.id(), &b.digest)).collect();
         if let (false, Some(fields)) = (published.is_empty(), config.as_object_mut()) {
             fields.insert("questions".into(), serde_json::to_value(published)?);
+        }
+        let files = self.benchmarks.iter().filter_map(|b| Some((b.benchmark.id(), b.benchmark.definition()?.digest)));
+        let files: BTreeMap<&str, &str> = files.collect();
+        if let (false, Some(fields)) = (files.is_empty(), config.as_object_mut()) {
+            fields.insert("benchmark_files".into(), serde_json::to_value(files)?);
         }
         if let (Some(connector), Some(fields)) = (&arm.connector, config.as_object_mut()) {
             fields.insert("connector".into(), serde_json::to_value(connector)?);

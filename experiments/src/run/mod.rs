@@ -3,6 +3,7 @@
 mod aligned;
 pub mod arm_run;
 pub mod ask;
+pub mod benchmark_copies;
 pub mod checks;
 pub mod compared_sides;
 pub mod cost;

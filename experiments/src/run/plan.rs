@@ -374,8 +374,7 @@ fn missing(study: &StudyConfig) -> Vec<String> {
         DataSource::Files(files) => Some(files.images.clone()),
         DataSource::World(_) | DataSource::Field(_) => None,
     };
-    let published =
-        evaluator.benchmarks.iter().filter_map(|id| bench::find(id).ok()).filter(|b| b.card().source.is_some());
+    let published = evaluator.benchmarks.iter().filter_map(|id| bench::find(id).ok());
     let absent: Vec<&str> = published
         .filter(|b| benchmarks::locate_in(*b, beside.as_deref()).is_err())
         .filter_map(|b| b.card().source.map(|s| s.repository))

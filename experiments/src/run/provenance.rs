@@ -67,6 +67,22 @@ impl Provenance {
         }
         if provenance == before { Ok(()) } else { atomic::write_json(&dir.join("made.json"), &provenance) }
     }
+
+    /// Records further directories of images.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn record_images(dir: &Path, images: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+        let _lease = store::claim_study(dir, "made", &|_| ())?;
+        let before = Self::read(dir)?.unwrap_or_default();
+        let mut provenance = before.clone();
+        for images in images {
+            if !provenance.images.contains(&images) {
+                provenance.images.push(images);
+            }
+        }
+        if provenance == before { Ok(()) } else { atomic::write_json(&dir.join("made.json"), &provenance) }
+    }
 }
 
 /// The command line of this process, as it makes the whole study: without the choice of a stage.

@@ -16,7 +16,7 @@ use crate::run::provenance::{self, Provenance};
 use crate::run::sharing::{self, OpenRun, RunFate};
 use crate::run::stages::StudyStage;
 use crate::run::store::{self, RunStore, StudyStore};
-use crate::run::{checks, evidence, notes};
+use crate::run::{benchmark_copies, checks, evidence, notes};
 use crate::study::{Arm, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result, atomic};
 use burgess_probe::data::Examples;
@@ -100,6 +100,7 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     let open = || StudyStore::open(dir, &evaluator_json(study, &label)?);
     // An existing study is compared before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
+    benchmark_copies::compare(dir, &study.evaluator.benchmarks)?;
     let data = data::open(&study.evaluator.data, progress)?;
     let mut evaluator = Evaluator::open(&study.name, &study.evaluator, &study.arms, data, &devices, progress)?;
     evaluator.device_name.clone_from(&label);
@@ -111,6 +112,8 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
     // The command of a single stage does not make the study; the stage `report` records the whole one.
     let command = options.stage.is_none().then(provenance::command);
     Provenance::record(dir, Some(&evaluator.data.dir), Some(study), command)?;
+    benchmark_copies::write(dir, &study.evaluator.benchmarks)?;
+    Provenance::record_images(dir, benchmark_copies::image_directories(&study.evaluator.benchmarks))?;
     let runs: Vec<(Arm, u64, RunStore)> = study
         .runs()
         .into_iter()

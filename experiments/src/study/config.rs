@@ -6,7 +6,7 @@ use crate::study::arm::Arm;
 use crate::study::data::DataSource;
 use crate::study::evaluator::{EvaluatorConfig, check_benchmarks, duplicate};
 use crate::study::toml_file::{parse_toml, read_toml};
-use crate::study::{claims, names, paths};
+use crate::study::{benchmark_files, claims, names, paths};
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_probe::bench;
 use burgess_reports::check::Claims;
@@ -91,6 +91,8 @@ impl StudyConfig {
         let mut encoders = study.arms.iter_mut().flat_map(|arm| &mut arm.encoders);
         encoders.try_for_each(|encoder| encoder.resolve_path(folder.as_deref())).with_context(step)?;
         study.resolve_mixes(folder.as_deref()).with_context(step)?;
+        let beside = folder.as_deref().unwrap_or(Path::new(""));
+        study.resolve_benchmarks(Some(beside), data).with_context(step)?;
         study.check().with_context(step)?;
         Ok(study)
     }
@@ -101,6 +103,16 @@ impl StudyConfig {
         study.resolve_mixes(None)?;
         study.check()?;
         Ok(study)
+    }
+
+    /// Loads the benchmark files that the study names or that lie beside it, and checks that their questions exist.
+    fn resolve_benchmarks(&mut self, folder: Option<&Path>, data: bool) -> Result<()> {
+        let ids = &mut self.evaluator.benchmarks;
+        benchmark_files::resolve(ids, folder).map_err(|e| e.context("[evaluator]: `benchmarks`"))?;
+        for id in ids.iter().filter(|_| data) {
+            benchmark_files::own_data(bench::find(id)?)?;
+        }
+        Ok(())
     }
 
     /// Reads the mixes that arms name.

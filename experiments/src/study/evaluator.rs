@@ -43,7 +43,8 @@ pub struct EvaluatorConfig {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(!skip_serializing_if)]
     pub exif_orientation: bool,
-    /// Benchmarks by id. A study needs at least one; `burgess train` takes none.
+    /// Benchmarks by id, or paths of benchmark files; files in `benchmarks/` beside the study are found by their ids. A
+    /// study needs at least one; `burgess train` takes none.
     #[serde(default)]
     pub benchmarks: Vec<String>,
     /// Largest number of units (images, or pairs scored together) of each benchmark. They are drawn with a fixed seed,

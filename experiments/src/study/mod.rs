@@ -1,6 +1,7 @@
 //! The configuration of studies and of single runs, read from TOML, and its checks.
 
 mod arm;
+pub mod benchmark_files;
 mod claims;
 mod config;
 mod data;

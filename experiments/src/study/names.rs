@@ -8,7 +8,7 @@ const LONGEST: usize = 200;
 /// Device names of Windows, which are reserved with any extension.
 const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 /// Names of a study's own files and directories, which no arm may have.
-const TAKEN: [&str; 6] = ["report", "ranking.json", "study.json", "samples", "slurm", "hq"];
+const TAKEN: [&str; 7] = ["report", "ranking.json", "study.json", "samples", "benchmarks", "slurm", "hq"];
 
 /// Rule for names, for hints.
 const RULE: &str = "a name is at most 200 letters, digits, - and _, with dots inside";

@@ -3,7 +3,7 @@
 use super::{DeclaredBenchmark, Origin};
 use crate::benchmark::Benchmark;
 use burgess_base::{Context, Error, Result, digest, files};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 include!(concat!(env!("OUT_DIR"), "/benchmarks.rs"));
@@ -54,7 +54,7 @@ pub fn load(path: &Path) -> Result<&'static dyn Benchmark> {
             .hint("give the file another name, or an `id` of its own"));
     }
     let mut loaded = LOADED.write().unwrap_or_else(PoisonError::into_inner);
-    let whole = std::path::absolute(path).with_context(|| format!("reading {name}"))?;
+    let whole = whole(path).with_context(|| format!("reading {name}"))?;
     if let Some(known) = loaded.iter().find(|b| b.id() == id) {
         return match &known.origin {
             Some(origin) if origin.text == text && origin.path == whole => Ok(*known),
@@ -70,6 +70,15 @@ pub fn load(path: &Path) -> Result<&'static dyn Benchmark> {
     let benchmark: &'static DeclaredBenchmark = Box::leak(Box::new(benchmark));
     loaded.push(benchmark);
     Ok(benchmark)
+}
+
+/// Returns the absolute path of a file, with the links of its folder resolved, so that it is the same however it is named.
+fn whole(path: &Path) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    Ok(match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => folder.canonicalize()?.join(name),
+        _ => path,
+    })
 }
 
 #[cfg(test)]

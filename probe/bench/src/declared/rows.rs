@@ -293,7 +293,11 @@ impl QuestionColumns {
         if images.is_empty() && !self.image_optional {
             return Err(Error::failed("the question has no image").context("columns.image"));
         }
-        let first = images.first().map(ToString::to_string);
+        // Relative to the table, so that it is the same on every machine.
+        let first = images.first().map(|image| {
+            let name = image.to_string();
+            Path::new(&name).strip_prefix(dir).map_or_else(|_| name.clone(), |below| below.display().to_string())
+        });
         let image_id = required("image_id", &self.image_id)?.or(first).unwrap_or_else(|| id.clone());
         let options = self.options_of(row, variables).map_err(named("options"))?;
         let answers = match &self.answers {
