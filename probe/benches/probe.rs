@@ -192,7 +192,7 @@ fn decode(bencher: Bencher, (width, layers): (usize, usize)) {
     const NEW: usize = 32;
     let model = model(width, layers).expect("a model");
     let ids: Vec<u32> = (6..14).collect();
-    let prompts: Vec<Prompt> = (0..BATCH).map(|_| Prompt { ids: &ids, image: None }).collect();
+    let prompts: Vec<Prompt> = (0..BATCH).map(|_| Prompt::text(&ids)).collect();
     bencher
         .counter(ItemsCount::new(BATCH * NEW))
         .bench_local(|| answer(&model, None, &prompts, &greedy(NEW), &Device::flex()).expect("answers"));
@@ -227,7 +227,7 @@ fn evaluate(bencher: Bencher, (width, layers): (usize, usize)) {
     let model = model(width, layers).expect("a model");
     let device = Device::flex();
     let ids: Vec<u32> = (5..46).collect();
-    let prompts: Vec<Prompt> = (0..IMAGES * 8).map(|i| Prompt { ids: &ids, image: Some((i / 8, 0)) }).collect();
+    let prompts: Vec<Prompt> = (0..IMAGES * 8).map(|i| Prompt { ids: &ids, images: vec![(i / 8, 0)] }).collect();
     let images: Vec<usize> = (0..IMAGES).collect();
     bencher.counter(ItemsCount::new(prompts.len())).bench_local(|| {
         let images = model.encode_images(Features.batch(&images, &device).expect("features")).expect("embeddings");

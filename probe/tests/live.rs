@@ -117,7 +117,7 @@ impl Asked {
     /// The answer alone: its tokens by `answer`, and the log-probabilities by a batch of one row.
     fn alone(&self, model: &Mllm, device: &Device) -> Result<Vec<Choice>> {
         let images = self.image.map(|i| encode(model, &[i], device)).transpose()?;
-        let prompt = Prompt { ids: &self.ids, image: self.placeholder().map(|at| (0, at)) };
+        let prompt = Prompt { ids: &self.ids, images: self.placeholder().map(|at| (0, at)).into_iter().collect() };
         let how = Decoding { max_new_tokens: self.max_new_tokens, stop: &STOP, sampling: self.sampling };
         let tokens = answer(model, images.as_ref(), std::slice::from_ref(&prompt), &how, device)?.remove(0);
         let prefix = prefix(model, self, device)?;
@@ -307,7 +307,7 @@ fn options_have_the_same_scores_after_a_kept_prefix() -> Result<()> {
         let ids = [7, IMAGE, 11, 12, 13];
         let options = vec![vec![11], vec![12, 13, 14], vec![13, 2]];
         let images = encode(&model, &[2], &device)?;
-        let prompt = Prompt { ids: &ids, image: Some((0, 1)) };
+        let prompt = Prompt { ids: &ids, images: vec![(0, 1)] };
         let one = score_options(&model, Some(&images), &[prompt], std::slice::from_ref(&options), &device)?;
         let prefix = prefill_prefixes(&model, &images, &[0], &ids[..1], &device)?;
         for _ in 0..2 {

@@ -159,7 +159,7 @@ fn the_cache_equals_the_full_pass() -> Result<()> {
 fn greedy_tokens_are_those_of_transformers() -> Result<()> {
     for name in ["tied", "untied"] {
         let golden = expected(name)?;
-        let prompt = Prompt { ids: &golden.ids[0], image: None };
+        let prompt = Prompt::text(&golden.ids[0]);
         let how = Decoding { max_new_tokens: 32, stop: &[], sampling: None };
         let out = answer(&mllm(name)?, None, &[prompt], &how, &device())?;
         assert_eq!(out, [golden.greedy], "{name}");
@@ -184,7 +184,8 @@ fn batching_changes_no_answer() -> Result<()> {
     }
     ids.push((vec![7, 8, token, 9, 10], Some((1, 2))));
     ids.push((golden.ids[2][..7].to_vec(), None));
-    let prompts: Vec<Prompt> = ids.iter().map(|(row, at)| Prompt { ids: row, image: *at }).collect();
+    let prompts: Vec<Prompt> =
+        ids.iter().map(|(row, at)| Prompt { ids: row, images: at.iter().copied().collect() }).collect();
     let stop = [28, 44];
     let how = Decoding { max_new_tokens: 12, stop: &stop, sampling: None };
     let drawn = Decoding { sampling: Some(Sampling { temperature: 2.0, top_p: 0.9, top_k: None, seed: 3 }), ..how };
@@ -208,8 +209,8 @@ fn batching_changes_no_answer() -> Result<()> {
         let mut row = prompt.ids.to_vec();
         let start = row.len();
         let full = |row: &[u32]| -> Result<Tensor<2>> {
-            let image = prompt.image.map(|(p, _)| ImageTokens::plain(images.tokens.clone().narrow(0, p, 1)));
-            let sequence = Sequence { ids: row, image_at: prompt.image.map(|(_, at)| at) };
+            let image = prompt.images.first().map(|&(p, _)| ImageTokens::plain(images.tokens.clone().narrow(0, p, 1)));
+            let sequence = Sequence { ids: row, image_at: prompt.images.first().map(|&(_, at)| at) };
             let hidden = model.hidden(model.splice(&[sequence], image, &device)?)?;
             let [_, t, d] = hidden.dims();
             Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
@@ -252,7 +253,7 @@ fn errors_name_what_is_wrong() -> Result<()> {
     let long = vec![1; 65];
     assert!(model.llm.hidden(model.llm.embed_rows(&[&long], &device)?).unwrap_err().hint_text().is_some());
     let ids = [5, 1, 2];
-    let missing = Prompt { ids: &ids, image: Some((3, 0)) };
+    let missing = Prompt { ids: &ids, images: vec![(3, 0)] };
     let images = model.encode_images(ImageBatch::Features(images(2)))?;
     let e =
         answer(&model, Some(&images), &[missing], &Decoding { max_new_tokens: 4, stop: &[], sampling: None }, &device)

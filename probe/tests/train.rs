@@ -308,7 +308,7 @@ fn a_model_that_diverged_answers_with_an_error() -> Result<()> {
     let (mut model, _, _, _) = start("front")?;
     let device = device();
     let ids = [1, 2, 3];
-    let prompts = [Prompt { ids: &ids, image: None }];
+    let prompts = [Prompt::text(&ids)];
     let options = [vec![vec![4, 5], vec![6]]];
     let how = |sampling| Decoding { max_new_tokens: 4, stop: &[], sampling };
     answer(&model, None, &prompts, &how(None), &device)?;

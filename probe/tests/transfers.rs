@@ -83,7 +83,7 @@ fn decoding_waits_once_per_token_and_copies_one_number_per_row() -> Result<()> {
         for layers in [2, 4] {
             let (model, ids) = (model(layers, &device)?, questions(QUESTIONS));
             let prompts: Vec<Prompt> =
-                ids.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
+                ids.iter().enumerate().map(|(i, ids)| Prompt { ids, images: vec![(i, 0)] }).collect();
             let decoding = Decoding { max_new_tokens: TOKENS, stop: &[], sampling: None };
             let (answers, counts) = counted(|| {
                 let images: Vec<usize> = (0..QUESTIONS).collect();
@@ -110,7 +110,8 @@ fn scoring_options_waits_once_and_copies_one_number_per_token() -> Result<()> {
     let _alone = alone();
     for device in both() {
         let (model, ids) = (model(2, &device)?, questions(QUESTIONS));
-        let prompts: Vec<Prompt> = ids.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
+        let prompts: Vec<Prompt> =
+            ids.iter().enumerate().map(|(i, ids)| Prompt { ids, images: vec![(i, 0)] }).collect();
         let options: Vec<Vec<Vec<u32>>> = (0..QUESTIONS).map(|_| vec![vec![7], vec![8, 9], vec![10, 11, 12]]).collect();
         let images: Vec<usize> = (0..QUESTIONS).collect();
         let images = model.encode_images(Images.batch(&images, &device)?)?;

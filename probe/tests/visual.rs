@@ -9,13 +9,15 @@ use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::{ConnectorKind, ImageSize, ImageTokens};
 use burgess_probe::data::Example;
-use burgess_probe::generate::{Decoding, Prompt, answer, score_options};
+use burgess_probe::generate::{
+    Decoding, ImagePart, Prompt, answer, prefill, prefill_prefix, score_options, score_prefilled,
+};
 use burgess_probe::llm::LlmConfig;
 use burgess_probe::mllm::{ImageBatch, Mllm, Sequence};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StepLog, train_stage};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use common::two_encoder_model;
 use devices::{cases, device, is_flex, limit};
 
@@ -81,7 +83,7 @@ fn answers_equal_those_of_whole_sequences_and_do_not_depend_on_the_batch() -> Re
             .map(|i| [vec![7, IMAGE], (0..3 + i % 3).map(|k| 11 + (i * 5 + k * 3) % 40).collect()].concat())
             .collect();
         let prompts: Vec<Prompt> =
-            prompts.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i % 4, 1)) }).collect();
+            prompts.iter().enumerate().map(|(i, ids)| Prompt { ids, images: vec![(i % 4, 1)] }).collect();
         let how = Decoding { max_new_tokens: 8, stop: &[], sampling: None };
         let together = answer(&model, Some(&images), &prompts, &how, &device)?;
         let options: Vec<Vec<Vec<u32>>> = prompts.iter().map(|_| vec![vec![11, 12], vec![13, 14, 15]]).collect();
@@ -92,7 +94,7 @@ fn answers_equal_those_of_whole_sequences_and_do_not_depend_on_the_batch() -> Re
             // The whole sequence at once, with its padding masked.
             let whole = |ids: &[u32]| -> Result<Tensor<2>> {
                 let sequence = Sequence { ids, image_at: Some(1) };
-                let seen = encode(&model, &[prompt.image.map_or(0, |(p, _)| p)])?;
+                let seen = encode(&model, &[prompt.images[0].0])?;
                 let hidden = model.hidden(model.splice(&[sequence], Some(seen), &device)?)?;
                 let [_, t, d] = hidden.dims();
                 Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
@@ -116,6 +118,87 @@ fn answers_equal_those_of_whole_sequences_and_do_not_depend_on_the_batch() -> Re
                     .sum();
                 assert!((f64::from(sum) - found).abs() < limit(1e-4, 1e-3) * found.abs(), "{name}: {sum} and {found}");
             }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn several_images_equal_whole_sequences_of_their_tokens() -> Result<()> {
+    let device = device();
+    for kind in cases(&kinds(), &[0, 1]) {
+        let name = kind.name();
+        let model = model(kind)?;
+        let images = encode(&model, &[0, 1, 2, 3])?;
+        // Two and three images, repeated ones, texts between them, and one image beside them in the same batch.
+        type Asked = (Vec<u32>, Vec<(usize, usize)>);
+        let asked: Vec<Asked> = vec![
+            (vec![7, IMAGE, 11, IMAGE, 12, 13], vec![(0, 1), (2, 3)]),
+            (vec![7, IMAGE, 11, IMAGE, 14], vec![(2, 1), (0, 3)]),
+            (vec![7, IMAGE, 11, IMAGE, 12, 13], vec![(0, 1), (0, 3)]),
+            (vec![IMAGE, IMAGE, 9, IMAGE, 15, 16, 17], vec![(1, 0), (3, 1), (2, 3)]),
+            (vec![7, IMAGE, 18, 19], vec![(1, 1)]),
+            (vec![20, 21, 22], vec![]),
+        ];
+        let prompts: Vec<Prompt> = asked.iter().map(|(ids, at)| Prompt { ids, images: at.clone() }).collect();
+        let how = Decoding { max_new_tokens: 8, stop: &[], sampling: None };
+        let together = answer(&model, Some(&images), &prompts, &how, &device)?;
+        let options: Vec<Vec<Vec<u32>>> = prompts.iter().map(|_| vec![vec![11, 12], vec![13, 14, 15]]).collect();
+        let scored = score_options(&model, Some(&images), &prompts, &options, &device)?;
+        for (i, prompt) in prompts.iter().enumerate() {
+            let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), &how, &device)?;
+            assert_eq!(alone[0], together[i], "{name}: prompt {i}");
+            let parts: Vec<(&[u32], ImageTokens, usize)> = prompt
+                .images
+                .iter()
+                .scan(0, |from, (image, at)| {
+                    let before = &prompt.ids[*from..*at];
+                    *from = at + 1;
+                    Some((before, *image))
+                })
+                .map(|(before, image)| Ok((before, encode(&model, &[image])?, 0)))
+                .collect::<Result<_>>()?;
+            let last = prompt.images.last().map_or(0, |(_, at)| at + 1);
+            let parts: Vec<ImagePart<'_>> =
+                parts.iter().map(|(before, images, index)| ImagePart { before, images, index: *index }).collect();
+            let prefix = if parts.is_empty() { None } else { Some(prefill_prefix(&model, &parts, &device)?) };
+            let again = prefill(&model, &[(prefix.as_ref(), &prompt.ids[last..])], &device)?;
+            let same = score_prefilled(&model, again, &[&options[i]], &device)?;
+            for (a, b) in same[0].iter().zip(&scored[i]) {
+                assert!((a - b).abs() < limit(1e-4, 1e-3) * b.abs(), "{name}: prompt {i}: {a} and {b}");
+            }
+        }
+        // The order of the images matters, and so does each of them.
+        assert_ne!(scored[0], scored[2], "{name}");
+        if name == "sva" {
+            continue;
+        }
+        // The whole sequence at once, with the image tokens of all images as embeddings between those of the text.
+        for (i, prompt) in prompts.iter().enumerate() {
+            let logits = |tail: &[u32]| -> Result<Tensor<2>> {
+                let mut parts = Vec::new();
+                let mut from = 0;
+                for (image, at) in &prompt.images {
+                    if *at > from {
+                        parts.push(model.llm.embed_rows(&[&prompt.ids[from..*at]], &device)?);
+                    }
+                    let visible: Vec<i32> = images.visible_tokens(*image).into_iter().map(|p| p as i32).collect();
+                    let index = Tensor::<1, Int>::from_data(TensorData::new(visible.clone(), [visible.len()]), &device);
+                    parts.push(images.tokens.clone().narrow(0, *image, 1).select(1, index));
+                    from = at + 1;
+                }
+                parts.push(model.llm.embed_rows(&[&[&prompt.ids[from..], tail].concat()], &device)?);
+                let hidden = model.llm.hidden(Tensor::cat(parts, 1))?;
+                let [_, t, d] = hidden.dims();
+                Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
+            };
+            let mut tail = Vec::new();
+            for _ in 0..8 {
+                let log = logits(&tail)?;
+                let t = log.dims()[0];
+                tail.push(log.narrow(0, t - 1, 1).argmax(1).into_scalar::<i64>() as u32);
+            }
+            assert_eq!(tail, together[i], "{name}: prompt {i} as a whole");
         }
     }
     Ok(())

@@ -198,7 +198,9 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
         "results.*.likelihood",
         "results.*.n_reasoning",
         "results.*.n_unparsed",
+        "results.*.n_without_image",
         "results.*.sample_of",
+        "results.*.several_images",
         "run.published",
         "run.seed",
     ];

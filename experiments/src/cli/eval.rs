@@ -5,7 +5,7 @@ use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
 use crate::run::eval_model::{ModelEvalOptions, default_name, evaluate_model};
 use crate::run::judge::Judge;
-use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, benchmark_files};
+use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, SeveralImagesInput, benchmark_files};
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
 use burgess_reports::answer_style::{AnswerStyle, style_block};
@@ -60,6 +60,10 @@ pub struct Args {
     /// phrase.": keep them, or drop them to see how the model answers without; what is dropped is listed
     #[arg(long, value_name = "HOW", value_enum, default_value = "keep")]
     response_prompt: ResponsePrompt,
+    /// How the images of a question with several images are put into the prompt: as blocks of image tokens, at
+    /// `<image 1>` and the like in the text or else before it, or joined side by side into one image
+    #[arg(long, value_name = "HOW", value_enum, default_value = "blocks")]
+    several_images: SeveralImages,
     /// Largest number of units (images, or pairs scored together) of each benchmark, a fixed random sample
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -109,6 +113,21 @@ impl From<ResponsePrompt> for ResponsePromptUse {
     }
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum SeveralImages {
+    Blocks,
+    SideBySide,
+}
+
+impl From<SeveralImages> for SeveralImagesInput {
+    fn from(choice: SeveralImages) -> Self {
+        match choice {
+            SeveralImages::Blocks => Self::Blocks,
+            SeveralImages::SideBySide => Self::SideBySide,
+        }
+    }
+}
+
 pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
         return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
@@ -127,6 +146,7 @@ pub fn run(args: Args) -> Result<()> {
             scoring: args.scoring,
             prompts: args.prompts,
             response_prompt: args.response_prompt.into(),
+            several_images: args.several_images.into(),
             limit: args.limit,
             blind: if args.grey { BlindInput::Grey } else { BlindInput::Omitted },
             likelihoods: args.likelihoods,
@@ -156,6 +176,12 @@ pub fn run(args: Args) -> Result<()> {
         text += &format!("{id:<16} {score:>16} {:>7.2} {:>7.2} {:>7} {:>9}", r.blind, r.chance, r.n, r.n_unparsed);
         text += &format!("  {:<10} {:<10}", r.scoring, r.prompts);
         text += &r.sample_of.map_or_else(String::new, |all| format!("  a sample of {all}"));
+        text += &r.several_images.as_ref().map_or_else(String::new, |several| {
+            format!("  {} with {} images as {}", several.questions, several.images, several.put)
+        });
+        if r.n_without_image > 0 {
+            text += &format!("  {} without an image", r.n_without_image);
+        }
         text += "\n";
     }
     for (id, r) in &results.results {

@@ -251,7 +251,7 @@ impl MultimodalModel {
             let scored = score(image_tokens, &given)?;
             return answer(&self.tokenizer, &given, prompt_tokens, &scored, options);
         }
-        let prompt = Prompt { ids: &ids, image: at.map(|at| (0, at)) };
+        let prompt = Prompt { ids: &ids, images: at.map(|at| (0, at)).into_iter().collect() };
         let stop = chat.stop(&self.tokenizer)?;
         let decoding = Decoding { max_new_tokens: options.max_new_tokens, stop: &stop, sampling: options.sampling };
         let generated = generate::answer(&self.model, image_tokens.as_ref(), &[prompt], &decoding, &self.device)?;

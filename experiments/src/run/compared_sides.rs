@@ -105,6 +105,8 @@ fn scored(benchmark: &dyn Benchmark, questions: &[Question], path: &Path, rules:
         n: samples.len(),
         n_unparsed: report.outcome.n_unparsed.saturating_sub(questions.len() - samples.len()),
         n_reasoning: report.n_reasoning,
+        several_images: None,
+        n_without_image: 0,
         ..empty_result(units)
     };
     let mut results = results(path, benchmark.id(), result);
@@ -253,6 +255,8 @@ fn empty_result(units: Vec<UnitScore>) -> BenchmarkResult {
         n_unparsed: 0,
         most_frequent_answer: None,
         n_reasoning: 0,
+        several_images: None,
+        n_without_image: 0,
         higher_is_better: true,
         seconds: 0.0,
         likelihood: None,

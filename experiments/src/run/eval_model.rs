@@ -119,11 +119,14 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
             "blind": eval_options.blind, "likelihoods": eval_options.likelihoods, "sampling": eval_options.sampling,
         },
     });
-    // Evaluations of earlier versions have no such key.
-    if !eval_options.response_prompt.is_keep()
-        && let Some(evaluator) = shared.get_mut("evaluator").and_then(serde_json::Value::as_object_mut)
-    {
-        evaluator.insert("response_prompt".into(), serde_json::to_value(eval_options.response_prompt)?);
+    // Evaluations of earlier versions have no such keys.
+    if let Some(evaluator) = shared.get_mut("evaluator").and_then(serde_json::Value::as_object_mut) {
+        if !eval_options.response_prompt.is_keep() {
+            evaluator.insert("response_prompt".into(), serde_json::to_value(eval_options.response_prompt)?);
+        }
+        if !eval_options.several_images.is_blocks() {
+            evaluator.insert("several_images".into(), serde_json::to_value(eval_options.several_images)?);
+        }
     }
     let open = || StudyStore::open(&root, &shared);
     // An existing evaluation is compared before the checks; a new one is created only after they pass.
@@ -164,7 +167,11 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     digests.extend(tasks.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
     digests.extend(tasks.iter().filter_map(|a| benchmarks::file_digest(a.benchmark)));
     let fingerprint = device::fingerprint(&options.device_name)?;
-    let config = json!({"device": fingerprint, "shared": shared});
+    let mut config = json!({"device": fingerprint, "shared": shared});
+    // Evaluations without such questions, and those of earlier versions, have no such key.
+    if let (true, Some(fields)) = (tasks.iter().any(EvalTask::has_several_images), config.as_object_mut()) {
+        fields.insert("several_images".into(), serde_json::to_value(eval_options.several_images)?);
+    }
     let study = begun.map_or_else(open, Ok)?;
     benchmark_copies::write(study.dir(), &options.benchmarks)?;
     Provenance::record(study.dir(), Some(&dir), None, Some(provenance::command()))?;

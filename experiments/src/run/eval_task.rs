@@ -1,12 +1,13 @@
 //! The evaluation of a model on one benchmark: its questions with tokenised prompts, and the scoring of answers.
 
 use crate::data::{ImageIndex, benchmarks, image_files};
-use crate::study::{EvalOptions, ResponsePromptUse};
+use crate::study::{EvalOptions, ResponsePromptUse, SeveralImagesInput};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, digest, response_format};
 use burgess_probe::bench::{self, AnswerScore, Benchmark, Question, Rules};
+use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
-use burgess_reports::schema::{self, BenchmarkResult, JudgedScore, MostFrequentAnswer, Sample};
+use burgess_reports::schema::{self, BenchmarkResult, JudgedScore, MostFrequentAnswer, Sample, SeveralImages};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -22,18 +23,25 @@ pub struct EvalTask {
     pub skipped: Vec<bench::SkippedRows>,
     /// Number of questions of the whole benchmark, if `questions` is a sample.
     sample_of: Option<usize>,
-    /// Image index of each question.
-    pub(super) images: Vec<usize>,
+    /// Indices of the images of each question, in the order of their placeholders in the prompt; empty for a question
+    /// without an image.
+    pub(super) images: Vec<Vec<usize>>,
+    /// The texts given to the model, with placeholders if there are several images.
     pub(super) prompts: Vec<String>,
+    /// The same texts without placeholders.
+    blind_texts: Vec<String>,
+    /// Number of images of each question, and how several are put into the prompt.
+    image_counts: Vec<usize>,
+    several_images: SeveralImagesInput,
     /// Rules that are applied, with `official` resolved: `scoring` for answers and `prompting` for prompts.
     pub(super) scoring: Rules,
     prompting: Rules,
     /// Whether response-format sentences of the prompts were kept; `dropped` counts those that were not, by their text.
     response_prompt: ResponsePromptUse,
     dropped: BTreeMap<&'static str, usize>,
-    /// Tokens of the prompts with the image token.
+    /// Tokens of the prompts with one placeholder per image.
     pub(super) image_prompts: Vec<Vec<u32>>,
-    /// Tokens of the prompts without the image token.
+    /// Tokens of the prompts without placeholders.
     pub(super) blind_prompts: Vec<Vec<u32>>,
 }
 
@@ -50,15 +58,34 @@ impl EvalTask {
         tokenizer: &Tokenizer,
         images: &mut ImageIndex,
     ) -> Result<Self> {
+        let read = benchmark.read(&benchmarks::locate_in(benchmark, Some(dir))?)?;
+        Self::of_questions(benchmark, read, dir, options, chat, tokenizer, images)
+    }
+
+    /// As [`EvalTask::read`], for questions that were read.
+    pub(super) fn of_questions(
+        benchmark: &'static dyn Benchmark,
+        read: bench::QuestionSet,
+        dir: &Path,
+        options: &EvalOptions,
+        chat: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        images: &mut ImageIndex,
+    ) -> Result<Self> {
         let (scoring, prompting) = (benchmark.rules(options.scoring)?, benchmark.rules(options.prompts)?);
-        let bench::QuestionSet { mut questions, skipped } =
-            benchmark.read(&benchmarks::locate_in(benchmark, Some(dir))?)?;
+        let bench::QuestionSet { mut questions, skipped } = read;
         let digest = digest::of_value(
             &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
         )?;
-        let mut numbers = Vec::with_capacity(questions.len());
+        let mut numbers: Vec<Vec<usize>> = Vec::with_capacity(questions.len());
         for q in &questions {
-            numbers.push(images.number(&image_files::joint_name(dir, benchmark.prompt_images(q, prompting))));
+            let of_question = benchmark.prompt_images(q, prompting);
+            let blocks = match options.several_images {
+                SeveralImagesInput::Blocks => of_question.chunks(1),
+                // The name of several images is that of one image, which joins them.
+                SeveralImagesInput::SideBySide => of_question.chunks(of_question.len().max(1)),
+            };
+            numbers.push(blocks.map(|block| images.number(&image_files::joint_name(dir, block))).collect());
         }
         let all = questions.len();
         if let Some(limit) = options.limit {
@@ -80,9 +107,21 @@ impl EvalTask {
                 removed.into_iter().for_each(|text| *dropped.entry(text).or_default() += 1);
             }
         }
-        let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
-            prompts.iter().map(|p| chat.prompt(tokenizer, p, image)).collect()
-        };
+        let mut blind_texts = prompts.clone();
+        let mut image_prompts = Vec::with_capacity(prompts.len());
+        for ((prompt, blind), images) in prompts.iter_mut().zip(&mut blind_texts).zip(&mut numbers) {
+            if images.len() != 1 {
+                let placed = chat.place_images(prompt, images.len());
+                *images = placed.order.iter().filter_map(|i| images.get(*i).copied()).collect();
+                (*prompt, *blind) = (placed.text, placed.blind);
+            }
+            image_prompts.push(match images.len() {
+                0 | 1 => chat.prompt(tokenizer, prompt, images.len() == 1)?,
+                _ => chat.prompt_with_images(tokenizer, prompt)?,
+            });
+        }
+        let blind_prompts = blind_texts.iter().map(|p| chat.prompt(tokenizer, p, false)).collect::<Result<_>>()?;
+        let image_counts = questions.iter().map(|q| benchmark.prompt_images(q, prompting).len()).collect();
         let sample_of = (questions.len() < all).then_some(all);
         Ok(Self {
             benchmark,
@@ -90,10 +129,13 @@ impl EvalTask {
             skipped,
             sample_of,
             images: numbers,
-            image_prompts: encode(true)?,
-            blind_prompts: encode(false)?,
+            image_prompts,
+            blind_prompts,
             questions,
             prompts,
+            blind_texts,
+            image_counts,
+            several_images: options.several_images,
             scoring,
             prompting,
             response_prompt: options.response_prompt,
@@ -117,8 +159,19 @@ impl EvalTask {
 
     /// Returns the id of a question about the image with this index, if one is asked.
     pub fn question_about(&self, image: usize) -> Option<&str> {
-        let at = self.images.iter().position(|p| *p == image)?;
+        let at = self.images.iter().position(|images| images.contains(&image))?;
         self.questions.get(at).map(|q| q.id.as_str())
+    }
+
+    /// Number of positions of the longest prompt if an image takes `image` of them; 0 if there are no questions.
+    pub fn longest_prompt(&self, image: usize) -> usize {
+        let length = |(ids, images): (&Vec<u32>, &Vec<usize>)| ids.len() + images.len() * image;
+        self.image_prompts.iter().zip(&self.images).map(length).max().unwrap_or(0)
+    }
+
+    /// Returns whether a question has several images.
+    pub fn has_several_images(&self) -> bool {
+        self.image_counts.iter().any(|count| *count > 1)
     }
 
     /// Checks that all questions fit into `most` positions of the language model; an image takes `image` of them.
@@ -126,17 +179,48 @@ impl EvalTask {
     /// # Errors
     /// A question is too long; the error names the first.
     pub fn check_lengths(&self, image: usize, most: usize) -> Result<()> {
-        let too_long = self.image_prompts.iter().zip(&self.questions).find(|(ids, _)| ids.len() + image > most + 1);
-        match too_long {
-            None => Ok(()),
-            Some((ids, question)) => Err(Error::failed(format!(
-                "question {} of {} has {} tokens with its image, the language model reads at most {most}",
-                question.id,
-                self.benchmark.id(),
-                ids.len() + image - 1
-            ))
-            .hint("use fewer image tokens (another connector or a smaller grid), or leave the benchmark out")),
-        }
+        let questions = self.image_prompts.iter().zip(&self.images).zip(&self.questions);
+        // Each placeholder is replaced by the tokens of its image.
+        let mut lengths =
+            questions.map(|((ids, images), q)| (ids.len() - images.len() + images.len() * image, images, q));
+        let Some((length, images, question)) = lengths.find(|(length, ..)| *length > most) else { return Ok(()) };
+        let (whose, hint) = match images.len() {
+            0 => (String::new(), "leave the benchmark out"),
+            1 => (
+                " with its image".to_string(),
+                "use fewer image tokens (another connector or a smaller grid), or leave the benchmark out",
+            ),
+            n => (
+                format!(" with its {n} images of {image} tokens each"),
+                "join the images of such questions side by side (`several_images = \"side-by-side\"` in [evaluator] of a \
+                 study, `--several-images side-by-side` of `burgess eval`), use fewer image tokens, or leave the \
+                 benchmark out",
+            ),
+        };
+        Err(Error::failed(format!(
+            "question {} of {} has {length} tokens{whose}, the language model reads at most {most}",
+            question.id,
+            self.benchmark.id(),
+        ))
+        .hint(hint))
+    }
+
+    /// Tokenises an answer to question `i` as in training: the answer and the token that ends it.
+    ///
+    /// # Errors
+    /// The chat template rejects the conversation.
+    pub(super) fn answer_tokens(
+        &self,
+        chat: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        i: usize,
+        answer: &str,
+    ) -> Result<Vec<u32>> {
+        let text = self.blind_texts.get(i).map_or("", String::as_str);
+        let turns = [Turn::user(text), Turn::assistant(answer)];
+        let encoded = chat.encode(tokenizer, &turns, self.images.get(i).is_some_and(|images| !images.is_empty()))?;
+        let supervised = encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, supervised)| **supervised);
+        Ok(supervised.map(|(id, _)| *id).collect())
     }
 
     /// Describes questions by their ids, for messages.
@@ -146,6 +230,16 @@ impl EvalTask {
             0 | 1 => format!("question {}", id(range.start)),
             n => format!("one of the {n} questions from {} to {}", id(range.start), id(range.end - 1)),
         }
+    }
+
+    /// Counts the questions with several images.
+    fn several_images(&self) -> Option<SeveralImages> {
+        let several: Vec<usize> = self.image_counts.iter().copied().filter(|count| *count > 1).collect();
+        (!several.is_empty()).then(|| SeveralImages {
+            questions: several.len(),
+            images: several.iter().sum(),
+            put: self.several_images.as_str().into(),
+        })
     }
 
     /// Computes the result of a benchmark from its samples, with the image and blind.
@@ -202,6 +296,8 @@ impl EvalTask {
             n: outcome.n,
             n_unparsed: outcome.n_unparsed,
             most_frequent_answer: MostFrequentAnswer::of(samples.iter().map(|s| s.parsed.as_deref())),
+            several_images: self.several_images(),
+            n_without_image: self.image_counts.iter().filter(|count| **count == 0).count(),
             n_reasoning: samples.iter().filter(|s| bench::reasoning::split(&s.answer).reasoning).count(),
             higher_is_better: true,
             seconds,

@@ -13,7 +13,6 @@ use burgess_base::{Category, Context, Result, atomic, digest};
 use burgess_encoders::transfer;
 use burgess_probe::connector::{ImageSize, ImageTokens};
 use burgess_probe::generate::{self, Decoding, Prompt};
-use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use burgess_probe::mllm::Mllm;
 use burgess_probe::train::{FeatureSource, PendingImages};
@@ -148,7 +147,7 @@ fn answer_questions(
     let batches = batches.map(|first| first..(first + BATCH).min(task.questions.len()));
     // On other devices than the CPU, a second thread prepares the images of the next batch meanwhile.
     let prefetches = !transfer::is_host(device);
-    let images: &[usize] = &task.images;
+    let images: &[Vec<usize>] = &task.images;
     let make = |range: Range<usize>| AskedBatch::prepare(range, images, source, device);
     prefetch(prefetches, batches, make, |batches| -> Result<()> {
         for asked in batches {
@@ -164,9 +163,11 @@ fn answer_questions(
     let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
     for chunk in texts.chunks(BATCH).skip(done.now.blind.len().div_ceil(BATCH)) {
         done.save_or_stop()?;
-        let place_of = |ids: &[u32]| ids.iter().position(|id| *id == image_id);
-        let image = |ids: &[u32]| grey.and_then(|_| Some((0, place_of(ids)?)));
-        let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
+        let grey_images = |ids: &[u32]| match grey {
+            Some(_) => placeholders(ids, image_id).map(|at| (0, at)).collect(),
+            None => Vec::new(),
+        };
+        let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, images: grey_images(ids) }).collect();
         let found = generate::answer(model, grey, &prompts, &decoding, device);
         let found = found.with_context(|| {
             let first = asked_blind.iter().position(|ids| chunk.first() == Some(&ids)).unwrap_or(0);
@@ -192,7 +193,7 @@ fn answer_questions(
             question: question.question.clone(),
             options: question.options.clone(),
             prompt: task.prompts[i].clone(),
-            image: image_paths(context, task.images[i]),
+            image: image_paths(context, &task.images[i]),
             target: question.answer.clone(),
             answer,
             parsed: judged.parsed,
@@ -213,7 +214,7 @@ fn answer_questions(
 struct AskedBatch<'a> {
     /// Indices of the questions.
     questions: Range<usize>,
-    /// Indices of their images, without repetitions of consecutive ones.
+    /// Indices of their images, each once.
     images: Vec<usize>,
     sizes: Option<Vec<ImageSize>>,
     /// The images, or why they could not be read.
@@ -224,13 +225,18 @@ impl<'a> AskedBatch<'a> {
     /// Reads the images of some questions; `images` are those of all questions.
     fn prepare(
         questions: Range<usize>,
-        images: &[usize],
+        images: &[Vec<usize>],
         source: &'a dyn FeatureSource,
         device: &Device,
     ) -> Result<Self> {
-        // An image with several consecutive questions is encoded once.
-        let mut images = images.get(questions.clone()).unwrap_or_default().to_vec();
-        images.dedup();
+        // An image with several questions is encoded once.
+        let mut asked: Vec<usize> = Vec::with_capacity(questions.len());
+        for image in images.get(questions.clone()).unwrap_or_default().iter().flatten() {
+            if !asked.contains(image) {
+                asked.push(*image);
+            }
+        }
+        let images = asked;
         let sizes = source.sizes(&images)?;
         let read = source.prepare(&images, device);
         Ok(Self { questions, images, sizes, read })
@@ -249,27 +255,29 @@ fn answer_batch(
     let EvalContext { model, device, options, .. } = *context;
     let AskedBatch { questions: range, images, sizes, read } = asked;
     let step = || format!("asking {}, {}", task.benchmark.id(), task.named(range.clone()));
-    let image_tokens =
-        read.and_then(|images| images()).and_then(|images| model.encode_images_with(images, sizes.as_deref(), None));
-    let image_tokens = image_tokens.with_context(step)?;
+    let encode = |read: Result<PendingImages<'_>>| model.encode_images_with(read?()?, sizes.as_deref(), None);
+    let image_tokens = match images.is_empty() {
+        true => None,
+        false => Some(encode(read).with_context(step)?),
+    };
+    let image_tokens = image_tokens.as_ref();
     let prompts: Vec<Prompt<'_>> = range
         .clone()
         .map(|i| {
-            let at = task.image_prompts[i].iter().position(|id| *id == image_id);
-            let image = images.iter().position(|p| *p == task.images[i]).zip(at);
-            Prompt { ids: &task.image_prompts[i], image }
+            let numbers = task.images[i].iter().filter_map(|image| images.iter().position(|p| p == image));
+            let ids = &task.image_prompts[i];
+            Prompt { ids, images: numbers.zip(placeholders(ids, image_id)).collect() }
         })
         .collect();
     if options.likelihoods {
-        let scores = score_options(context, &image_tokens, &prompts, task, range.start);
+        let scores = score_options(context, image_tokens, &prompts, task, range.start);
         now.option_scores.extend(scores.with_context(step)?);
     }
-    let found = generate::answer(model, Some(&image_tokens), &prompts, decoding, device);
+    let found = generate::answer(model, image_tokens, &prompts, decoding, device);
     now.answers.extend(found.map_err(|e| {
         // Ask each question of the batch alone to find the one that fails.
-        let one = |p: &Prompt<'_>| {
-            generate::answer(model, Some(&image_tokens), std::slice::from_ref(p), decoding, device).err()
-        };
+        let one =
+            |p: &Prompt<'_>| generate::answer(model, image_tokens, std::slice::from_ref(p), decoding, device).err();
         let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
         let (e, range) = culprit.map_or((e, range.clone()), |(e, i)| (e, i..i + 1));
         e.context(format!("asking {}, {}", task.benchmark.id(), task.named(range)))
@@ -304,15 +312,21 @@ impl<'a> AnswerProgress<'a> {
     }
 }
 
-/// Full paths of an image, for samples.
-fn image_paths(context: &EvalContext<'_>, image: usize) -> String {
-    image_files::full_paths(context.dir, context.images.get(image).map_or("", String::as_str))
+/// Returns the indices of the image placeholders in a prompt.
+fn placeholders(ids: &[u32], image_id: u32) -> impl Iterator<Item = usize> {
+    ids.iter().enumerate().filter(move |(_, id)| **id == image_id).map(|(at, _)| at)
+}
+
+/// Full paths of the images of a question, one per line, for samples.
+fn image_paths(context: &EvalContext<'_>, images: &[usize]) -> String {
+    let names = images.iter().filter_map(|image| context.images.get(*image));
+    names.map(|name| image_files::full_paths(context.dir, name)).collect::<Vec<_>>().join("\n")
 }
 
 /// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.
 fn score_options(
     context: &EvalContext<'_>,
-    image_tokens: &ImageTokens,
+    image_tokens: Option<&ImageTokens>,
     prompts: &[Prompt<'_>],
     task: &EvalTask,
     first: usize,
@@ -320,19 +334,13 @@ fn score_options(
     let EvalContext { model, chat, tokenizer, device, .. } = *context;
     let mut names = Vec::with_capacity(prompts.len());
     let mut ids = Vec::with_capacity(prompts.len());
-    for (question, prompt) in task.questions.iter().zip(&task.prompts).skip(first).take(prompts.len()) {
+    for (i, question) in task.questions.iter().enumerate().skip(first).take(prompts.len()) {
         let options = task.benchmark.possible_answers(question);
-        let whole = |answer: &String| -> Result<Vec<u32>> {
-            // Supervised tokens as in training: the answer and the end-of-turn token.
-            let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
-            let encoded = chat.encode(tokenizer, &turns, true)?;
-            let supervised = encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, supervised)| **supervised);
-            Ok(supervised.map(|(id, _)| *id).collect())
-        };
+        let whole = |answer: &String| task.answer_tokens(chat, tokenizer, i, answer);
         ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);
         names.push(options);
     }
-    let scores = generate::score_options(model, Some(image_tokens), prompts, &ids, device)?;
+    let scores = generate::score_options(model, image_tokens, prompts, &ids, device)?;
     let questions = task.questions.iter().skip(first);
     Ok(questions
         .zip(names.into_iter().zip(scores))

@@ -348,6 +348,11 @@ impl Evaluator {
         if let (false, Some(fields)) = (files.is_empty(), config.as_object_mut()) {
             fields.insert("benchmark_files".into(), serde_json::to_value(files)?);
         }
+        // Studies without such questions, and runs of earlier versions, have no such key.
+        let several = self.benchmarks.iter().any(EvalTask::has_several_images);
+        if let (true, Some(fields)) = (several, config.as_object_mut()) {
+            fields.insert("several_images".into(), serde_json::to_value(self.config.several_images)?);
+        }
         if let (Some(connector), Some(fields)) = (&arm.connector, config.as_object_mut()) {
             fields.insert("connector".into(), serde_json::to_value(connector)?);
         }

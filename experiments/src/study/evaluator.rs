@@ -66,6 +66,12 @@ pub struct EvaluatorConfig {
     #[serde(default, skip_serializing_if = "ResponsePromptUse::is_keep")]
     #[schemars(!skip_serializing_if)]
     pub response_prompt: ResponsePromptUse,
+    /// How the images of a question with several images are put into the prompt: as `blocks` (default), one block of
+    /// image tokens for each, at `<image 1>` and the like in the text or else before it; or `side-by-side`, joined into
+    /// one image from left to right.
+    #[serde(default, skip_serializing_if = "SeveralImagesInput::is_blocks")]
+    #[schemars(!skip_serializing_if)]
+    pub several_images: SeveralImagesInput,
     /// Feature source of frozen encoders: `cached` on disk (default), or `computed` each time an image is used.
     #[serde(default, skip_serializing_if = "is_cached")]
     #[schemars(!skip_serializing_if)]
@@ -130,6 +136,34 @@ impl ResponsePromptUse {
     }
 }
 
+/// How the images of a question with several images are put into the prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeveralImagesInput {
+    /// Each image is a block of image tokens.
+    #[default]
+    Blocks,
+    /// The images are joined into one, side by side from left to right.
+    SideBySide,
+}
+
+impl SeveralImagesInput {
+    /// The name in TOML files: `blocks` or `side-by-side`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocks => "blocks",
+            Self::SideBySide => "side-by-side",
+        }
+    }
+
+    /// Returns whether each image is a block of its own.
+    // serde's `skip_serializing_if` passes a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub fn is_blocks(&self) -> bool {
+        *self == Self::Blocks
+    }
+}
+
 /// What replaces the image in the blind baseline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -177,6 +211,8 @@ pub struct EvalOptions {
     pub prompts: Rules,
     /// Whether response-format sentences of the prompts are kept.
     pub response_prompt: ResponsePromptUse,
+    /// How several images of a question are put into the prompt.
+    pub several_images: SeveralImagesInput,
     /// Largest number of units of each benchmark; `None` for all.
     pub limit: Option<usize>,
     /// What replaces the image for the blind baseline.
@@ -204,6 +240,7 @@ impl EvaluatorConfig {
             scoring: self.scoring,
             prompts: self.prompts,
             response_prompt: self.response_prompt,
+            several_images: self.several_images,
             limit: self.limit,
             blind: self.blind,
             likelihoods: self.likelihoods,

@@ -19,7 +19,10 @@ pub use arm::{Arm, Freeze, PublishedScore};
 pub use config::{BUILT_IN, StudyConfig};
 pub use data::{ConversationFiles, DataSource, PublishedCorpus, PublishedData};
 pub use encoder::{ArmEncoder, EncoderWeights, ORACLE};
-pub use evaluator::{BlindInput, EvalOptions, EvaluatorConfig, FeatureSourceKind, ResponsePromptUse, check_benchmarks};
+pub use evaluator::{
+    BlindInput, EvalOptions, EvaluatorConfig, FeatureSourceKind, ResponsePromptUse, SeveralImagesInput,
+    check_benchmarks,
+};
 pub use mix::ArmMix;
 pub use run_config::RunConfig;
 pub use tap::TapOverrides;

@@ -238,7 +238,7 @@ impl Questions<'_> {
     fn answer(&self) -> Result<f64> {
         let (start, ids) = (Instant::now(), self.ids());
         let prompts: Vec<Prompt<'_>> =
-            ids.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
+            ids.iter().enumerate().map(|(i, ids)| Prompt { ids, images: vec![(i, 0)] }).collect();
         let images: Vec<usize> = (0..self.batch).collect();
         let images = self.model.encode_images(self.images.batch(&images, self.device)?)?;
         let decoding = Decoding { max_new_tokens: DECODED, stop: &[], sampling: None };
@@ -250,7 +250,7 @@ impl Questions<'_> {
     fn score_options(&self) -> Result<f64> {
         let (start, ids) = (Instant::now(), self.ids());
         let prompts: Vec<Prompt<'_>> =
-            ids.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
+            ids.iter().enumerate().map(|(i, ids)| Prompt { ids, images: vec![(i, 0)] }).collect();
         let option = |i, o| self::ids(o + 1, i + o, &self.model.config().llm);
         let options: Vec<Vec<Vec<u32>>> =
             (0..self.batch).map(|i| (0..OPTIONS).map(|o| option(i, o)).collect()).collect();

@@ -1,6 +1,6 @@
 //! Generates answers to many prompts at once, greedily or by sampling, and scores options by log-likelihood.
 //!
-//! An image and the text before it are processed once; all prompts with this image start from copies of that key-value
+//! Images and the text before each are processed once; all prompts with these images start from copies of that key-value
 //! cache. Prompts are right-padded; padding is masked for all later tokens and each row has its own positions, so the
 //! result of a prompt does not depend on the rest of its batch.
 //!
@@ -17,7 +17,7 @@ mod sampling;
 pub(crate) use choose::most_likely;
 pub use choose::{Choice, Draws, most_likely_tokens};
 pub use live::{LiveBatch, RowFailure, RowOptions, StepOutcome};
-pub use prefill::{ImagePrefix, Prefilled, prefill, prefill_groups, prefill_prefixes};
+pub use prefill::{ImagePart, ImagePrefix, Prefilled, prefill, prefill_groups, prefill_prefix, prefill_prefixes};
 pub use prefix_cache::PrefixCache;
 pub use sampling::Sampling;
 
@@ -30,13 +30,34 @@ use burn::tensor::{Device, Tensor};
 use choose::not_finite;
 use prefill::{extend, indices, prefill_group};
 
-/// A prompt, with or without an image.
+/// A prompt with any number of images.
 #[derive(Debug, Clone)]
 pub struct Prompt<'a> {
-    /// Token ids, with the image placeholder unless the question is asked without its image (blind).
+    /// Token ids, with one placeholder per image unless the question is asked without its images (blind).
     pub ids: &'a [u32],
-    /// Index of the image in the batch of images, and index of its placeholder in `ids`; `None` without an image.
-    pub image: Option<(usize, usize)>,
+    /// For each image its index in the batch of images, and the index of its placeholder in `ids`, in the order of the
+    /// placeholders; empty without images.
+    pub images: Vec<(usize, usize)>,
+}
+
+impl<'a> Prompt<'a> {
+    /// Makes a prompt without images.
+    pub fn text(ids: &'a [u32]) -> Self {
+        Self { ids, images: Vec::new() }
+    }
+
+    /// Returns the texts before the first image, between the images, and after the last: one more than there are images.
+    /// Placeholders are not part of them. `None` if the placeholders are outside the prompt or not in ascending order.
+    fn texts(&self) -> Option<Vec<&'a [u32]>> {
+        let mut texts = Vec::with_capacity(self.images.len() + 1);
+        let mut from = 0;
+        for (_, at) in &self.images {
+            texts.push(self.ids.get(from..*at)?);
+            from = at + 1;
+        }
+        texts.push(self.ids.get(from..)?);
+        Some(texts)
+    }
 }
 
 /// Options of decoding.
@@ -222,20 +243,20 @@ fn score_rows(
     Ok(all)
 }
 
-/// Groups prompts that have the same text before the image, or no image; returns indices in order of first appearance.
+/// Groups prompts that have the same texts before their images, or no image; returns indices in order of first
+/// appearance.
 fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
-    let mut found: Vec<(Option<&[u32]>, Vec<usize>)> = Vec::new();
+    let mut found: Vec<(Vec<&[u32]>, Vec<usize>)> = Vec::new();
     for (i, p) in prompts.iter().enumerate() {
-        let key = match p.image {
-            Some((_, at)) => Some(p.ids.get(..at).ok_or_else(|| {
-                Error::failed(format!(
-                    "prompt {}: the image placeholder is at {at}, but the prompt has {} tokens",
-                    i + 1,
-                    p.ids.len()
-                ))
-            })?),
-            None => None,
-        };
+        let mut key = p.texts().ok_or_else(|| {
+            let places: Vec<usize> = p.images.iter().map(|(_, at)| *at).collect();
+            Error::failed(format!(
+                "prompt {}: the image placeholders are at {places:?}, expected ascending indices below {}",
+                i + 1,
+                p.ids.len()
+            ))
+        })?;
+        key.pop();
         match found.iter_mut().find(|(k, _)| *k == key) {
             Some((_, members)) => members.push(i),
             None => found.push((key, vec![i])),

@@ -58,7 +58,7 @@ pub fn prefill_prefixes(
     before: &[u32],
     device: &Device,
 ) -> Result<Vec<ImagePrefix>> {
-    check_images(which, images.images())?;
+    check_images(which.iter(), images.images())?;
     let heads = model.llm.config().kv_heads();
     let mut prefixes = Vec::with_capacity(which.len());
     let lengths: Vec<usize> = which.iter().map(|i| before.len() + images.visible_tokens(*i).len()).collect();
@@ -75,6 +75,33 @@ pub fn prefill_prefixes(
         prefixes.extend((0..used.len()).map(|row| ImagePrefix { cache: cache.select(&[row], heads) }));
     }
     Ok(prefixes)
+}
+
+/// One of several images at the beginning of a prompt, with the text before it.
+#[derive(Debug, Clone, Copy)]
+pub struct ImagePart<'a> {
+    /// Token ids before the image: from the beginning of the prompt, or from the image before.
+    pub before: &'a [u32],
+    /// A batch of images that contains the image.
+    pub images: &'a ImageTokens,
+    /// Index of the image in the batch.
+    pub index: usize,
+}
+
+/// Processes the beginning of a prompt with several images: `parts` in their order.
+///
+/// # Errors
+/// When there are no parts, an image was not given, or the prefix exceeds the model's maximum length.
+pub fn prefill_prefix(model: &Mllm, parts: &[ImagePart<'_>], device: &Device) -> Result<ImagePrefix> {
+    if parts.is_empty() {
+        return Err(Error::failed("an image prefix needs at least one image"));
+    }
+    let mut cache = KvCache::new();
+    for part in parts {
+        check_images([part.index].iter(), part.images.images())?;
+        prefill_images(model, part.images, &[part.index], part.before, &mut cache, device)?;
+    }
+    Ok(ImagePrefix { cache })
 }
 
 /// Processes the `texts` of prompts, each after its image prefix if it has one.
@@ -128,45 +155,44 @@ fn grouped(lengths: &[usize], is_host: bool) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Processes the prompts of one group, which have the same text before their image.
-///
-/// `members` are the token ids of a prompt and its image: the index in `images` and the index of its placeholder.
+/// Processes the prompts of one group, which have the same texts before their images.
 pub(super) fn prefill_group(
     model: &Mllm,
     images: Option<&ImageTokens>,
     members: &[&super::Prompt<'_>],
     device: &Device,
 ) -> Result<Prefilled> {
-    let texts: Vec<&[u32]> =
-        members.iter().map(|p| p.ids.get(p.image.map_or(0, |(_, at)| at + 1)..).unwrap_or_default()).collect();
+    let split: Vec<Vec<&[u32]>> = members.iter().map(|p| p.texts().unwrap_or_default()).collect();
+    let texts: Vec<&[u32]> = split.iter().map(|texts| texts.last().copied().unwrap_or_default()).collect();
     // Checked before the images are processed.
     check_texts(&texts)?;
     let mut cache = KvCache::new();
-    if let Some(first) = members.first()
-        && let Some((_, at)) = first.image
-    {
-        // Images in order of first use, so that each is processed once.
-        let mut used: Vec<usize> = Vec::new();
+    if let (Some(before), Some(first)) = (split.first(), members.first().filter(|p| !p.images.is_empty())) {
+        // Combinations of images in order of first use, so that each is processed once.
+        let mut used: Vec<Vec<usize>> = Vec::new();
         let mut rows = Vec::with_capacity(members.len());
         for p in members {
-            let wanted = p.image.map_or(0, |(i, _)| i);
+            let wanted: Vec<usize> = p.images.iter().map(|(i, _)| *i).collect();
             rows.push(used.iter().position(|u| *u == wanted).unwrap_or_else(|| {
                 used.push(wanted);
                 used.len() - 1
             }));
         }
-        check_images(&used, images.map_or(0, ImageTokens::images))?;
+        check_images(used.iter().flatten(), images.map_or(0, ImageTokens::images))?;
         let Some(images) = images else {
             return Err(Error::failed("a prompt refers to an image, got no images"));
         };
-        prefill_images(model, images, &used, first.ids.get(..at).unwrap_or_default(), &mut cache, device)?;
+        for (k, before) in before.iter().take(first.images.len()).enumerate() {
+            let which: Vec<usize> = used.iter().filter_map(|u| u.get(k).copied()).collect();
+            prefill_images(model, images, &which, before, &mut cache, device)?;
+        }
         cache = cache.select(&rows, model.llm.config().kv_heads());
     }
     extend_texts(model, cache, &texts, device)
 }
 
-fn check_images(used: &[usize], given: usize) -> Result<()> {
-    match used.iter().find(|u| **u >= given) {
+fn check_images<'a>(mut used: impl Iterator<Item = &'a usize>, given: usize) -> Result<()> {
+    match used.find(|u| **u >= given) {
         Some(bad) => Err(Error::failed(format!("a prompt refers to image {bad} (counted from 0), got {given} images"))),
         None => Ok(()),
     }
@@ -174,7 +200,7 @@ fn check_images(used: &[usize], given: usize) -> Result<()> {
 
 fn check_texts(texts: &[&[u32]]) -> Result<()> {
     match texts.iter().any(|t| t.is_empty()) {
-        true => Err(Error::failed("a prompt has no text after its image")),
+        true => Err(Error::failed("a prompt has no text after its last image")),
         false => Ok(()),
     }
 }
@@ -199,7 +225,8 @@ fn extend_texts(model: &Mllm, mut cache: KvCache, texts: &[&[u32]], device: &Dev
     Ok(Prefilled { cache, logits })
 }
 
-/// For each image of `used`, processes the tokens `before` and then the image without its padding.
+/// For each image of `used`, processes the tokens `before` and then the image without its padding. `cache` is empty, or
+/// has one row per image of `used`, which grows.
 fn prefill_images(
     model: &Mllm,
     images: &ImageTokens,

@@ -127,6 +127,12 @@ pub struct BenchmarkResult {
     /// first.
     #[serde(default)]
     pub n_reasoning: usize,
+    /// The questions with several images, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub several_images: Option<SeveralImages>,
+    /// Number of questions without an image, which are asked blind.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_without_image: usize,
     /// Whether a higher score is better; a ranking rejects other benchmarks.
     pub higher_is_better: bool,
     /// Wall-clock seconds of asking and scoring, with the image and without; 0 (`null` in the file) if not measured.
@@ -140,6 +146,23 @@ pub struct BenchmarkResult {
     pub judge: Option<JudgedScore>,
     /// The units for resampling; empty only if the benchmark defines none.
     pub units: Vec<UnitScore>,
+}
+
+// serde's `skip_serializing_if` passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The questions with several images of a benchmark, and how their images were put into the prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeveralImages {
+    /// Number of questions with several images.
+    pub questions: usize,
+    /// Number of images of these questions.
+    pub images: usize,
+    /// `blocks` (each image is a block of image tokens) or `side-by-side` (joined into one image).
+    pub put: String,
 }
 
 /// The marks that a language model as judge gave to a benchmark's answers beside the reference answers.
@@ -307,6 +330,8 @@ mod tests {
             n_unparsed: 0,
             most_frequent_answer: None,
             n_reasoning: 0,
+            several_images: None,
+            n_without_image: 0,
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,

@@ -112,6 +112,8 @@ fn result(category: Category, samples: &[Sample]) -> BenchmarkResult {
         n_unparsed: samples.iter().filter(|s| s.parsed.is_none()).count(),
         most_frequent_answer: None,
         n_reasoning: 0,
+        several_images: None,
+        n_without_image: 0,
         higher_is_better: true,
         seconds: 1.0,
         likelihood: None,

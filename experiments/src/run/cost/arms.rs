@@ -105,10 +105,8 @@ impl Evaluator {
     /// Number of positions of the longest question for this model, and number of new tokens of its answer; `None` if no
     /// questions are asked.
     pub fn longest_question(&self, model: &ArmModel) -> Option<[usize; 2]> {
-        let asked = self.benchmarks.iter().map(|task| {
-            let longest = task.image_prompts.iter().map(Vec::len).max().unwrap_or(0);
-            [longest + model.tokens, task.benchmark.max_new_tokens()]
-        });
+        let asked =
+            self.benchmarks.iter().map(|task| [task.longest_prompt(model.tokens), task.benchmark.max_new_tokens()]);
         asked.max_by_key(|[length, answer]| length + answer)
     }
 

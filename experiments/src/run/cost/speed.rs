@@ -184,7 +184,7 @@ impl SpeedTest<'_> {
         let (model, images) = (self.build(unfrozen)?, self.images(unfrozen));
         let prompts: Vec<Vec<u32>> = (0..QUESTIONS).map(|i| self.example(i, prompt_tokens.max(2)).ids).collect();
         let prompts: Vec<Prompt<'_>> =
-            prompts.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i, 0)) }).collect();
+            prompts.iter().enumerate().map(|(i, ids)| Prompt { ids, images: vec![(i, 0)] }).collect();
         let numbers: Vec<usize> = (0..QUESTIONS).collect();
         let decoding = Decoding { max_new_tokens: ANSWER_TOKENS, stop: &[], sampling: None };
         let start = Instant::now();

@@ -346,6 +346,12 @@ impl ChatFormat for ConversationTemplate {
         Ok(EncodedChat { loss_mask: vec![false; ids.len()], ids, image_at, problem: None })
     }
 
+    fn open_placed(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Vec<u32>> {
+        self.check(tokenizer)?;
+        let text = self.text(turns, true)?;
+        self.writer(tokenizer, &text).ids(&text)
+    }
+
     fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let spec = self.check(tokenizer)?;
         let mut ids = tokenizer.special().ends.clone();

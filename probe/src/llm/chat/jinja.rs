@@ -239,7 +239,7 @@ impl JinjaTemplate {
         Ok(unmarked(&text))
     }
 
-    /// Tokenises the text before and after the image separately; adds no token that the template does not write.
+    /// Tokenises the texts before, between and after the images separately; adds no token that the template does not write.
     fn tokens(
         &self,
         tokenizer: &Tokenizer,
@@ -248,7 +248,7 @@ impl JinjaTemplate {
         spans: &[Range<usize>],
         problem: Option<MaskProblem>,
     ) -> Result<EncodedChat> {
-        let wanted = usize::from(turns.iter().any(|t| t.text.contains(IMAGE)));
+        let wanted = turns.iter().map(|t| t.text.matches(IMAGE).count()).sum::<usize>();
         let found = text.matches(IMAGE).count();
         if found != wanted {
             return Err(Error::failed(format!(
@@ -295,6 +295,11 @@ impl ChatFormat for JinjaTemplate {
         let turns = &with_placed_image(turns, with_image)?;
         let (text, _) = self.render(turns, true)?;
         self.tokens(tokenizer, &text, turns, &[], None)
+    }
+
+    fn open_placed(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Vec<u32>> {
+        let (text, _) = self.render(turns, true)?;
+        Ok(self.tokens(tokenizer, &text, turns, &[], None)?.ids)
     }
 
     fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {

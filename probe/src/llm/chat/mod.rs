@@ -7,13 +7,15 @@
 //! The template's own system message applies unless the conversation begins with a `system` turn, which replaces it;
 //! templates without a system message reject such a turn.
 //!
-//! The image is one placeholder id among the text's ids, at [`EncodedChat::image_at`]. Published vocabularies have no
+//! The image is one placeholder id among the text's ids, at [`EncodedChat::image_at`]; a prompt may have several
+//! ([`ChatTemplate::prompt_with_images`]). Published vocabularies have no
 //! entry for it: there the id is [`IMAGE_ID`], which no vocabulary contains. The text before and the text after the
 //! placeholder are tokenised separately.
 
 pub mod conversation;
 pub mod jinja;
 mod limits;
+mod placed_images;
 mod python;
 mod spans;
 pub mod strings;
@@ -21,6 +23,7 @@ mod template_text;
 
 pub use conversation::ConversationTemplate;
 pub use jinja::JinjaTemplate;
+pub use placed_images::PlacedImages;
 pub use strings::StringTemplate;
 
 use super::tokenizer::{IMAGE, Tokenizer};
@@ -248,6 +251,29 @@ impl ChatTemplate {
         Ok(self.open(tokenizer, &[Turn::user(question)], with_image)?.ids)
     }
 
+    /// Places `count` images in the text of a question: at `<image 1>`, `<image1>` and `<image>`, those that the text does
+    /// not refer to before it, each on its own line.
+    pub fn place_images(&self, question: &str, count: usize) -> PlacedImages {
+        placed_images::placed_images(question, count, self.image_token())
+    }
+
+    /// Token ids of a prompt that asks one question about several images: `question` has a placeholder
+    /// ([`ChatTemplate::image_token`]) where each image goes, as in [`PlacedImages::text`].
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::encode`]; also when a placeholder is lost.
+    pub fn prompt_with_images(&self, tokenizer: &Tokenizer, question: &str) -> Result<Vec<u32>> {
+        let ids = self.format().open_placed(tokenizer, &[Turn::user(question)])?;
+        let (image, wanted) = (self.image_id(tokenizer)?, question.matches(self.image_token()).count());
+        let found = ids.iter().filter(|id| **id == image).count();
+        if found != wanted {
+            return Err(Error::failed(format!(
+                "the chat template writes {found} image placeholders for a question with {wanted} images"
+            )));
+        }
+        Ok(ids)
+    }
+
     /// Returns the template in Jinja, as `chat_template.jinja` of a model for `transformers`. Messages may be texts, or
     /// lists with parts of type `image` and `text`.
     pub fn to_jinja(&self) -> String {
@@ -281,6 +307,9 @@ trait ChatFormat {
     fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat>;
 
     fn open(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat>;
+
+    /// As `open`, with any number of placeholders, each of which stays where it is in the text of its turn.
+    fn open_placed(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Vec<u32>>;
 
     fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>>;
 
@@ -335,6 +364,7 @@ fn with_placed_image(turns: &[Turn], with_image: bool) -> Result<Vec<Turn>> {
 mod tests {
     use super::*;
     use crate::llm::tokenizer::{EOS, SPECIALS};
+    use std::collections::BTreeMap;
 
     fn tokenizer() -> Result<Tokenizer> {
         Tokenizer::train(["How many? three", "Which one? the red one"].iter(), 270, &SPECIALS)
@@ -375,6 +405,38 @@ mod tests {
     }
 
     #[test]
+    fn several_images_stand_in_the_prompt_as_one_does() -> Result<()> {
+        let t = tokenizer()?;
+        let shipped = JinjaTemplate::new(
+            "{% for message in messages %}<|user|>{{ message['content'] }}<|eos|>{% endfor %}\
+             {% if add_generation_prompt %}<|assistant|>{% endif %}",
+            BTreeMap::new(),
+        )?;
+        for c in [ChatTemplate::nano(), ChatTemplate::Jinja(Box::new(shipped))] {
+            let image = c.image_id(&t)?;
+            // One image gives the ids of the usual prompt, wherever it is named.
+            let usual = c.prompt(&t, "Which one?", true)?;
+            let prompt = |question: &str, count: usize| c.prompt_with_images(&t, &c.place_images(question, count).text);
+            assert_eq!(prompt("Which one?", 1)?, usual);
+            let two = prompt("Which one?", 2)?;
+            assert_eq!(two.iter().filter(|id| **id == image).count(), 2);
+            let at = usual.iter().position(|id| *id == image).unwrap_or_default();
+            // A placeholder and a line break more, before which some tokenizers write a space.
+            let more = two.len() - usual.len();
+            assert!((2..=3).contains(&more), "{more}");
+            assert_eq!(two[..=at], usual[..=at]);
+            assert_eq!(two[at + more..], usual[at..]);
+            assert_eq!(t.decode(&two[at + 1..at + more])?.trim_matches(' '), "\n");
+            let within = prompt("Which <image 2> one <image 1>?", 2)?;
+            assert_eq!(within.iter().filter(|id| **id == image).count(), 2);
+            assert_ne!(within[at], image, "no image in front");
+            let blind = c.place_images("Which <image 2> one <image 1>?", 2).blind;
+            assert_eq!(c.prompt(&t, &blind, false)?, prompt(&blind, 0)?);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn templates_for_other_libraries_give_the_same_tokens() -> Result<()> {
         let t = tokenizer()?;
         let shipped = JinjaTemplate::new(
@@ -407,7 +469,7 @@ mod tests {
         // The formats of Cambrian-1 need other tokenizers: their text is compared.
         for template in named {
             let ChatTemplate::Conversation(own) = &template else { continue };
-            let exported = JinjaTemplate::new(template.to_jinja(), std::collections::BTreeMap::new())?;
+            let exported = JinjaTemplate::new(template.to_jinja(), BTreeMap::new())?;
             for turns in &conversations {
                 assert_eq!(
                     exported.text(turns, true)?,

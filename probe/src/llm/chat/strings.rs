@@ -58,10 +58,7 @@ impl StringTemplate {
             let text = turn.text.replace(&self.image, "");
             let text = text.trim();
             match turn.role {
-                Role::System => {
-                    return Err(Error::failed("this chat template does not support a system message")
-                        .hint("remove the `system` turns from the data"));
-                }
+                Role::System => return Err(no_system()),
                 // The image is inside the first question, where text pretraining has its context. The model treats text
                 // before the first question as another document and ignores it.
                 Role::User if std::mem::take(&mut image) => {
@@ -81,6 +78,11 @@ impl StringTemplate {
         sequence.image_at = sequence.ids.iter().position(|id| *id == image);
         Ok(sequence)
     }
+}
+
+fn no_system() -> Error {
+    Error::failed("this chat template does not support a system message")
+        .hint("remove the `system` turns from the data")
 }
 
 /// The turns in Jinja: the image is in the first question, whichever turn names it.
@@ -114,6 +116,20 @@ impl ChatFormat for StringTemplate {
 
     fn open(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<EncodedChat> {
         self.build(tokenizer, turns, with_image, true)
+    }
+
+    fn open_placed(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Vec<u32>> {
+        let mut ids = tokenizer.encode(&self.prefix)?;
+        for turn in turns {
+            let written = turn.text.trim();
+            ids.extend(tokenizer.encode(&match turn.role {
+                Role::System => return Err(no_system()),
+                Role::User => format!("{}{written}{}", self.user_prefix, self.user_suffix),
+                Role::Assistant => format!("{}{written}{}", self.assistant_prefix, self.assistant_suffix),
+            })?);
+        }
+        ids.extend(tokenizer.encode(&self.assistant_prefix)?);
+        Ok(ids)
     }
 
     fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
