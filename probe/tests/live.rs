@@ -313,10 +313,10 @@ fn options_have_the_same_scores_after_a_kept_prefix() -> Result<()> {
         for _ in 0..2 {
             let prefilled = prefill(&model, &[(prefix.first(), &ids[2..])], &device)?;
             assert_eq!(prefilled.positions(), [prefix[0].positions() + 3]);
-            assert_eq!(score_prefilled(&model, prefilled, &[&options], &device)?, one);
+            assert_eq!(score_prefilled(&model, &prefilled, &[&options], &device)?, one);
         }
         let prefilled = prefill(&model, &[(prefix.first(), &ids[2..])], &device)?;
-        assert!(score_prefilled(&model, prefilled, &[&[vec![]]], &device).is_err());
+        assert!(score_prefilled(&model, &prefilled, &[&[vec![]]], &device).is_err());
         assert!(prefill(&model, &[(prefix.first(), &ids[2..]), (None, &ids[2..])], &device).is_err());
     }
     Ok(())

@@ -163,7 +163,7 @@ fn several_images_equal_whole_sequences_of_their_tokens() -> Result<()> {
                 parts.iter().map(|(before, images, index)| ImagePart { before, images, index: *index }).collect();
             let prefix = if parts.is_empty() { None } else { Some(prefill_prefix(&model, &parts, &device)?) };
             let again = prefill(&model, &[(prefix.as_ref(), &prompt.ids[last..])], &device)?;
-            let same = score_prefilled(&model, again, &[&options[i]], &device)?;
+            let same = score_prefilled(&model, &again, &[&options[i]], &device)?;
             for (a, b) in same[0].iter().zip(&scored[i]) {
                 assert!((a - b).abs() < limit(1e-4, 1e-3) * b.abs(), "{name}: prompt {i}: {a} and {b}");
             }

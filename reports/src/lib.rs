@@ -7,7 +7,8 @@
 //!
 //! 1. [`schema`]: the files of a finished run (`results.json`, `train.jsonl`, `samples/*.jsonl`);
 //! 2. [`load`]: a study's directory, with its finished, failed and unfinished runs;
-//! 3. [`stats`]: bootstrap over images, clustered standard errors, sign flips, correlations;
+//! 3. [`stats`]: bootstrap over images, clustered standard errors, sign flips, correlations; [`sequential`]: intervals
+//!    for asking that stops early;
 //! 4. [`ranking`]: converts runs to a [`ranking::Ranking`], with confidence intervals, tests and conclusions in words;
 //! 5. [`analysis`]: whether benchmarks measure vision or language, and how they correlate;
 //! 6. [`validity`]: accuracy of linear probes on the encoders, compared with the accuracy of the model's answers;
@@ -56,6 +57,7 @@ pub mod page;
 pub mod paper;
 pub mod ranking;
 pub mod schema;
+pub mod sequential;
 pub mod series;
 pub mod sheet;
 pub mod stats;

@@ -59,6 +59,39 @@ fn more_images_and_seeds_narrow_the_intervals() {
 }
 
 #[test]
+fn runs_in_which_asking_stopped_early_are_compared_on_common_units() {
+    let mut runs = fixture::runs(1, 60);
+    let whole = ranked(&runs);
+    let fewer = |runs: &mut [RunResults], count: usize| {
+        for result in runs.iter_mut().flat_map(|run| run.results.values_mut()) {
+            result.units.truncate(count);
+            result.n = count;
+        }
+        runs.iter_mut().for_each(RunResults::summarise);
+    };
+    fewer(&mut runs[1..2], 20);
+    let refused = rank(&runs, &[fixture::missing()], &options()).unwrap_err().to_string();
+    assert!(refused.contains("cannot be compared"), "{refused}");
+    let interval = serde_json::json!({"until": 1.0, "score": 50.0, "low": 49.0, "high": 51.0, "half_width": 1.0,
+        "confidence": 0.95, "looks": 1, "planned_looks": 3, "asked": 20, "questions": 60, "reached": true});
+    let interval: burgess_reports::schema::SequentialInterval = serde_json::from_value(interval).unwrap();
+    runs[1].until_ci.insert(burgess_base::Category::GENERAL, interval);
+    let common = ranked(&runs);
+    assert!(common.benchmarks.iter().all(|b| (b.units, b.n) == (20, 20)), "{:?}", common.benchmarks);
+    assert!(common.left_out.iter().all(|why| why.contains("compared on the 20 units")), "{:?}", common.left_out);
+    assert_eq!(common.left_out.len(), common.benchmarks.len());
+    // The same as if all had been asked these units only.
+    fewer(&mut runs, 20);
+    runs[1].until_ci.clear();
+    let cut = ranked(&runs);
+    let scores = |r: &Ranking| -> Vec<String> {
+        r.arms.iter().map(|a| format!("{} {:?} {:?}", a.arm, a.average, a.categories)).collect()
+    };
+    assert_eq!(scores(&common), scores(&cut));
+    assert_ne!(scores(&common), scores(&whole));
+}
+
+#[test]
 fn the_scores_are_those_of_the_runs() {
     let runs = fixture::runs(1, 50);
     let ranking = ranked(&runs);

@@ -5,12 +5,12 @@ use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json};
 use crate::run::eval_model::{ModelEvalOptions, default_name, evaluate_model};
 use crate::run::judge::Judge;
-use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, SeveralImagesInput, benchmark_files};
+use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, SeveralImagesInput, benchmark_files, check_until_ci};
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
 use burgess_reports::answer_style::{AnswerStyle, style_block};
 use burgess_reports::load::StudyData;
-use burgess_reports::schema::JudgedScore;
+use burgess_reports::schema::{JudgedScore, SequentialInterval};
 use std::path::PathBuf;
 
 /// Confidence level of the intervals of shares.
@@ -30,6 +30,7 @@ Examples:
   burgess eval --model runs/nano/nano-siglip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*
   burgess eval --model trained/model --benchmark my-bench.toml             a benchmark of your own
   burgess eval --model cambrian-8b/ --benchmarks gqa --response-prompt drop --out without
+  burgess eval --model cambrian-8b/ --benchmarks gqa,mmbench-en,seed-bench --until-ci 1.0
   burgess eval --model cambrian-8b/ --benchmarks conversation --data mine    mine/bench/conversation.jsonl
   burgess eval --model cambrian-8b/ --benchmarks llava-bench-wild --judge http://127.0.0.1:8000/v1 --judge-model qwen3")]
 pub struct Args {
@@ -67,6 +68,10 @@ pub struct Args {
     /// Largest number of units (images, or pairs scored together) of each benchmark, a fixed random sample
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Half-width, in points, of a category's confidence interval at which no more questions are asked, such as 1.0. The
+    /// units are asked in a fixed random order, and the interval (95 %) is corrected for the number of looks
+    #[arg(long, value_name = "HALF_WIDTH")]
+    until_ci: Option<f64>,
     /// Use a grey image for the blind baseline, instead of none
     #[arg(long)]
     grey: bool,
@@ -132,6 +137,9 @@ pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
         return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
+    if let Some(width) = args.until_ci {
+        check_until_ci(width).map_err(|e| e.context("--until-ci"))?;
+    }
     let judge = args.judge.as_deref().zip(args.judge_model.as_deref());
     let judge = judge.map(|(url, model)| Judge::new(url, model, args.judge_key.as_deref())).transpose()?;
     let names = args.benchmarks.iter().chain(&args.benchmark);
@@ -148,6 +156,7 @@ pub fn run(args: Args) -> Result<()> {
             response_prompt: args.response_prompt.into(),
             several_images: args.several_images.into(),
             limit: args.limit,
+            until_ci: args.until_ci,
             blind: if args.grey { BlindInput::Grey } else { BlindInput::Omitted },
             likelihoods: args.likelihoods,
             sampling: None,
@@ -187,12 +196,33 @@ pub fn run(args: Args) -> Result<()> {
     for (id, r) in &results.results {
         text += &r.judge.as_ref().map_or_else(String::new, |judge| format!("{id}: {}\n", judge_line(judge)));
     }
+    for (category, interval) in &results.until_ci {
+        text += &format!("{category}: {}\n", interval_line(interval));
+    }
     if let Some(style) = &style {
         let name = results.run.arm.clone();
         text += &format!("\n{}\n", style_block(style, &[(name.clone(), name)], terminal::width(), false));
     }
     text += &format!("{}\n", dir.display());
     print(&text)
+}
+
+/// Describes the interval at which asking stopped.
+fn interval_line(i: &SequentialInterval) -> String {
+    format!(
+        "{:.2}, {:.0} % interval {:.2} to {:.2} (± {:.2}, {} {}) after {} of {} questions, at look {} of {}",
+        i.score,
+        100.0 * i.confidence,
+        i.low,
+        i.high,
+        i.half_width,
+        if i.reached { "within" } else { "not within" },
+        i.until,
+        i.asked,
+        i.questions,
+        i.looks,
+        i.planned_looks
+    )
 }
 
 /// Formats the marks of a judge.

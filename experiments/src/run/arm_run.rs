@@ -67,7 +67,7 @@ pub fn run_arm(
         dir: &evaluator.data.dir,
         images: &evaluator.images,
     };
-    let results = evaluation::evaluate(&context, &evaluator.benchmarks, store, &name, &bar)?;
+    let evaluated = evaluation::evaluate(&context, &evaluator.benchmarks, store, &name, &bar)?;
     let notes = evaluator.notes(encoders.iter().map(|e| &e.card));
     let measurements = Measurements {
         run: RunId {
@@ -83,7 +83,8 @@ pub fn run_arm(
             published: arm.published.map(f64::from),
             role: Some(features::role(encoders.iter().map(|e| (&e.encoder, &e.card)), arm.freeze)),
         },
-        results,
+        results: evaluated.results,
+        until_ci: evaluated.until_ci,
         tasks: &evaluator.benchmarks,
         encoders: &model_encoders,
         features: encoders.iter().map(|e| e.features.as_ref()).collect(),

@@ -286,6 +286,7 @@ fn results(path: &Path, benchmark: &str, result: BenchmarkResult) -> RunResults 
         results: BTreeMap::from([(benchmark.to_string(), result)]),
         categories: BTreeMap::new(),
         average: 0.0,
+        until_ci: BTreeMap::new(),
         cost: RunCost::default(),
         config: Value::Null,
         versions: BTreeMap::new(),

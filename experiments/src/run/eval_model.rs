@@ -127,6 +127,9 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         if !eval_options.several_images.is_blocks() {
             evaluator.insert("several_images".into(), serde_json::to_value(eval_options.several_images)?);
         }
+        if let Some(width) = eval_options.until_ci {
+            evaluator.insert("until_ci".into(), width.into());
+        }
     }
     let open = || StudyStore::open(&root, &shared);
     // An existing evaluation is compared before the checks; a new one is created only after they pass.
@@ -208,7 +211,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         images: &images.names,
     };
     let bar = progress.bar(&options.name, 0);
-    let results = evaluation::evaluate(&context, &tasks, &store, &options.name, &bar)?;
+    let evaluated = evaluation::evaluate(&context, &tasks, &store, &options.name, &bar)?;
     drop(bar);
     // For a model that was trained here, the training log lies beside its directory.
     let training = options.model.canonicalize().ok();
@@ -232,7 +235,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
             published: None,
             role: Some(role),
         },
-        results,
+        results: evaluated.results,
+        until_ci: evaluated.until_ci,
         tasks: &tasks,
         encoders: &answerer.encoders,
         features: features.iter().collect(),

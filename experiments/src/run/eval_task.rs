@@ -8,11 +8,11 @@ use burgess_probe::bench::{self, AnswerScore, Benchmark, Question, Rules};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use burgess_reports::schema::{self, BenchmarkResult, JudgedScore, MostFrequentAnswer, Sample, SeveralImages};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A benchmark with its questions and tokenised prompts.
+#[derive(Clone)]
 pub struct EvalTask {
     /// The benchmark whose questions are asked.
     pub benchmark: &'static dyn Benchmark,
@@ -25,7 +25,7 @@ pub struct EvalTask {
     sample_of: Option<usize>,
     /// Indices of the images of each question, in the order of their placeholders in the prompt; empty for a question
     /// without an image.
-    pub(super) images: Vec<Vec<usize>>,
+    images: Vec<Vec<usize>>,
     /// The texts given to the model, with placeholders if there are several images.
     pub(super) prompts: Vec<String>,
     /// The same texts without placeholders.
@@ -34,7 +34,7 @@ pub struct EvalTask {
     image_counts: Vec<usize>,
     several_images: SeveralImagesInput,
     /// Rules that are applied, with `official` resolved: `scoring` for answers and `prompting` for prompts.
-    pub(super) scoring: Rules,
+    scoring: Rules,
     prompting: Rules,
     /// Whether response-format sentences of the prompts were kept; `dropped` counts those that were not, by their text.
     response_prompt: ResponsePromptUse,
@@ -143,6 +143,25 @@ impl EvalTask {
         })
     }
 
+    /// Returns the benchmark with some of its questions only, by their indices.
+    pub(super) fn with_questions(&self, kept: &BTreeSet<usize>) -> Self {
+        fn pick<T: Clone>(all: &[T], kept: &BTreeSet<usize>) -> Vec<T> {
+            kept.iter().filter_map(|i| all.get(*i).cloned()).collect()
+        }
+        let all = self.questions.len();
+        Self {
+            questions: pick(&self.questions, kept),
+            sample_of: self.sample_of.or((kept.len() < all).then_some(all)),
+            images: pick(&self.images, kept),
+            prompts: pick(&self.prompts, kept),
+            blind_texts: pick(&self.blind_texts, kept),
+            image_counts: pick(&self.image_counts, kept),
+            image_prompts: pick(&self.image_prompts, kept),
+            blind_prompts: pick(&self.blind_prompts, kept),
+            ..self.clone()
+        }
+    }
+
     /// Returns notes on the rows that are not asked, by reason, and on the sentences that were dropped from prompts.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let id = self.benchmark.id();
@@ -223,13 +242,35 @@ impl EvalTask {
         Ok(supervised.map(|(id, _)| *id).collect())
     }
 
-    /// Describes questions by their ids, for messages.
-    pub(super) fn named(&self, range: Range<usize>) -> String {
-        let id = |i: usize| self.questions.get(i).map_or_else(String::new, |q| excerpt(&q.id, 80));
-        match range.len() {
-            0 | 1 => format!("question {}", id(range.start)),
-            n => format!("one of the {n} questions from {} to {}", id(range.start), id(range.end - 1)),
-        }
+    /// Describes question `i` by its id, for messages.
+    pub(super) fn named(&self, i: usize) -> String {
+        format!("question {}", self.questions.get(i).map_or_else(String::new, |q| excerpt(&q.id, 80)))
+    }
+
+    /// Indices of the images of question `i`, in the order of their placeholders.
+    pub(super) fn images_of(&self, i: usize) -> &[usize] {
+        self.images.get(i).map_or(&[], Vec::as_slice)
+    }
+
+    /// Token ids of question `i` with one placeholder per image.
+    pub(super) fn image_prompt(&self, i: usize) -> &[u32] {
+        self.image_prompts.get(i).map_or(&[], Vec::as_slice)
+    }
+
+    /// Token ids of question `i` without placeholders.
+    pub(super) fn blind_prompt(&self, i: usize) -> &[u32] {
+        self.blind_prompts.get(i).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the possible answers to question `i`; empty for an open question.
+    pub(super) fn possible_answers(&self, i: usize) -> Vec<String> {
+        self.questions.get(i).map_or_else(Vec::new, |q| self.benchmark.possible_answers(q))
+    }
+
+    /// Judges an answer to question `i`.
+    pub(super) fn judge(&self, i: usize, answer: &str) -> AnswerScore {
+        let judge = |q| self.benchmark.judge(q, answer, self.scoring);
+        self.questions.get(i).map_or_else(AnswerScore::unparsed, judge)
     }
 
     /// Counts the questions with several images.

@@ -3,6 +3,8 @@
 mod aligned;
 pub mod arm_run;
 pub mod ask;
+mod asked_tasks;
+mod asking;
 pub mod benchmark_copies;
 pub mod checks;
 pub mod compared_sides;

@@ -5,9 +5,9 @@ use crate::features::model_cards::ModelEncoder;
 use crate::machine::memory;
 use crate::run::eval_task::EvalTask;
 use crate::run::store::RunStore;
-use burgess_base::Result;
+use burgess_base::{Category, Result};
 use burgess_probe::connector::ConnectorConfig;
-use burgess_reports::schema::{self, BenchmarkResult, RunCost, RunId, RunResults};
+use burgess_reports::schema::{self, BenchmarkResult, RunCost, RunId, RunResults, SequentialInterval};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub struct Measurements<'a> {
     pub run: RunId,
     /// Results by benchmark id.
     pub results: BTreeMap<String, BenchmarkResult>,
+    /// Intervals of the categories in which asking stops early.
+    pub until_ci: BTreeMap<Category, SequentialInterval>,
     /// The benchmarks with their questions, in the order of the study.
     pub tasks: &'a [EvalTask],
     /// Encoders of the model; `features` holds the features of frozen ones.
@@ -55,6 +57,7 @@ impl Measurements<'_> {
             results: self.results,
             categories: BTreeMap::new(),
             average: 0.0,
+            until_ci: self.until_ci,
             cost,
             config: self.config,
             versions: versions(self.tasks, self.device, self.fingerprint),

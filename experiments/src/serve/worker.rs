@@ -433,7 +433,7 @@ impl Worker {
         }
         let scored = recovered(|| {
             let prefilled = prefill(&self.model, &[(ready.prefix.as_deref(), ready.text())], &self.device)?;
-            score_prefilled(&self.model, prefilled, &[options], &self.device)
+            score_prefilled(&self.model, &prefilled, &[options], &self.device)
         });
         match scored {
             Ok(scores) => {

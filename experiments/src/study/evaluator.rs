@@ -51,6 +51,11 @@ pub struct EvaluatorConfig {
     /// stratified by subtask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Half-width, in points, of the confidence interval of a category at which no further questions of its benchmarks
+    /// are asked; `limit` remains the largest number. The units are asked in a fixed random order, and the interval (95
+    /// %) is corrected for the number of looks that are planned. All questions are asked if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ci: Option<f64>,
     /// Scoring rules: `official` (default) are those of the benchmark's authors, or the strict ones if there are none;
     /// `strict`, for benchmarks that have strict rules; `cambrian-1`, those of the paper's code, for comparison with
     /// the published scores; `lmms-eval`, those of that harness (0.7.3). Results name the rules that were applied.
@@ -215,6 +220,8 @@ pub struct EvalOptions {
     pub several_images: SeveralImagesInput,
     /// Largest number of units of each benchmark; `None` for all.
     pub limit: Option<usize>,
+    /// Half-width of a category's confidence interval, in points, at which asking stops; `None` to ask all questions.
+    pub until_ci: Option<f64>,
     /// What replaces the image for the blind baseline.
     pub blind: BlindInput,
     /// Whether options are also scored by log-likelihood.
@@ -242,6 +249,7 @@ impl EvaluatorConfig {
             response_prompt: self.response_prompt,
             several_images: self.several_images,
             limit: self.limit,
+            until_ci: self.until_ci,
             blind: self.blind,
             likelihoods: self.likelihoods,
             sampling: self.sampling,
@@ -272,6 +280,9 @@ impl EvaluatorConfig {
             return Err(
                 Error::usage("`limit` = 0: it must be at least 1").hint("leave `limit` out to ask all questions")
             );
+        }
+        if let Some(width) = self.until_ci {
+            check_until_ci(width).map_err(|e| e.context("`until_ci` of [evaluator]"))?;
         }
         if let Some(share) = self.share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
             return Err(Error::usage(format!("`share` = {share} must be above 0 and at most 1"))
@@ -310,6 +321,18 @@ impl EvaluatorConfig {
 
 /// Hint that names complete example recipes.
 const RECIPE_HINT: &str = "`burgess train --help` shows a complete recipe, `burgess rank nano --dry-run` another";
+
+/// Checks the half-width of an interval at which asking stops.
+///
+/// # Errors
+/// It is not above 0 and below 50 points.
+pub fn check_until_ci(width: f64) -> Result<()> {
+    match width > 0.0 && width < 50.0 {
+        true => Ok(()),
+        false => Err(Error::usage(format!("the half-width {width} must be above 0 and below 50 points"))
+            .hint("1.0 stops when the score of a category is known to ± 1 point; leave it out to ask all questions")),
+    }
+}
 
 /// Checks that each benchmark exists and is listed once.
 pub fn check_benchmarks(ids: &[String]) -> Result<()> {

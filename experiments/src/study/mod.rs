@@ -21,7 +21,7 @@ pub use data::{ConversationFiles, DataSource, PublishedCorpus, PublishedData};
 pub use encoder::{ArmEncoder, EncoderWeights, ORACLE};
 pub use evaluator::{
     BlindInput, EvalOptions, EvaluatorConfig, FeatureSourceKind, ResponsePromptUse, SeveralImagesInput,
-    check_benchmarks,
+    check_benchmarks, check_until_ci,
 };
 pub use mix::ArmMix;
 pub use run_config::RunConfig;

@@ -35,6 +35,15 @@ pub fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet
     chosen
 }
 
+/// Returns the ids of all units in a fixed random order. The seed is the benchmark's name, so that everyone asks the same
+/// questions first. The first units of the order are a simple random sample of all of them, whatever their number.
+pub fn order(questions: &[Question], benchmark: &str) -> Vec<String> {
+    let units: BTreeSet<&str> = questions.iter().map(|q| q.unit.as_str()).collect();
+    let mut units: Vec<String> = units.into_iter().map(String::from).collect();
+    units.shuffle(&mut stream(&format!("order/{benchmark}"), 0));
+    units
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +53,19 @@ mod tests {
             (0..*n).map(move |i| Question { unit: format!("{s}/{i}"), subtask: s.to_string(), ..Question::default() })
         };
         sizes.iter().enumerate().flat_map(of).collect()
+    }
+
+    #[test]
+    fn the_order_is_fixed_and_names_each_unit_once() {
+        let mut qs = questions(&[30, 20]);
+        qs.extend(questions(&[30]));
+        let found = order(&qs, "b");
+        assert_eq!((found.len(), found.iter().collect::<BTreeSet<_>>().len()), (50, 50));
+        let mut back = qs.clone();
+        back.reverse();
+        assert_eq!(order(&back, "b"), found, "whatever the order of the questions");
+        assert_ne!(order(&qs, "c"), found, "other for another benchmark");
+        assert!(!found.is_sorted() && found[..25].iter().any(|unit| unit.starts_with("1/")));
     }
 
     #[test]

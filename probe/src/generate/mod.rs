@@ -155,7 +155,7 @@ pub fn score_options(
         let prefilled = prefill_group(model, images, &members, device)?;
         let wanted: Vec<&[Vec<u32>]> = group.iter().filter_map(|&i| options.get(i)).map(Vec::as_slice).collect();
         let name = |row: usize| group.get(row).map_or(0, |i| i + 1);
-        for (&i, scores) in group.iter().zip(score_rows(model, prefilled, &wanted, &name, device)?) {
+        for (&i, scores) in group.iter().zip(score_rows(model, &prefilled, &wanted, &name, device)?) {
             if let Some(place) = all.get_mut(i) {
                 *place = scores;
             }
@@ -170,7 +170,7 @@ pub fn score_options(
 /// As [`score_options`].
 pub fn score_prefilled(
     model: &Mllm,
-    prefilled: Prefilled,
+    prefilled: &Prefilled,
     options: &[&[Vec<u32>]],
     device: &Device,
 ) -> Result<Vec<Vec<f64>>> {
@@ -187,7 +187,7 @@ pub fn score_prefilled(
 /// Scores the options of each row; `name` gives the number of a row's prompt, for errors.
 fn score_rows(
     model: &Mllm,
-    prefilled: Prefilled,
+    prefilled: &Prefilled,
     options: &[&[Vec<u32>]],
     name: &dyn Fn(usize) -> usize,
     device: &Device,
@@ -204,7 +204,14 @@ fn score_rows(
     let texts: Vec<&[u32]> = rows.iter().filter_map(|(row, o)| options.get(*row)?.get(*o)).map(Vec::as_slice).collect();
     let token = |text: &[u32], k: usize| text.get(k).map_or(0, |&id| id as usize);
     let v = logits.dims()[1];
-    let first: Vec<usize> = from.iter().zip(&texts).map(|(row, text)| row * v + token(text, 0)).collect();
+    // Prompts without options are left out.
+    let used: Vec<usize> = options.iter().enumerate().filter(|(_, o)| !o.is_empty()).map(|(row, _)| row).collect();
+    let logits = match used.len() == options.len() {
+        true => logits.clone(),
+        false => logits.clone().select(0, indices(&used, device)),
+    };
+    let place = |row: &usize| used.binary_search(row).unwrap_or(0);
+    let first: Vec<usize> = from.iter().zip(&texts).map(|(row, text)| place(row) * v + token(text, 0)).collect();
     // The log-probability of the first token of each option, `[options, 1]`.
     let picked = log_softmax(logits, 1).flatten::<1>(0, 1).select(0, indices(&first, device));
     let mut picked = vec![picked.reshape([texts.len(), 1])];

@@ -22,6 +22,7 @@ mod baselines;
 mod boundary_correction;
 mod conclusions;
 mod content;
+mod early_stopped;
 mod options;
 mod paired;
 mod pairs;

@@ -1,6 +1,7 @@
 //! The runs of a study as a grid, after checking that they can be compared.
 
 use super::content::{AVERAGE, AnswerStats, ComparedBenchmark};
+use super::early_stopped::on_common_units;
 use super::options::RankOptions;
 use crate::formatting;
 use crate::schema::{self, ArmRole, BenchmarkResult, RunCost, RunResults, SCHEMA, UnitScore};
@@ -18,7 +19,7 @@ pub(super) struct RunGrid {
     pub arms: Vec<GridArm>,
     /// The scopes: the average, then the categories, then the benchmarks.
     pub scopes: Vec<Scope>,
-    /// Why some benchmarks are not compared, as sentences.
+    /// Why some benchmarks are not compared, or not on all units, as sentences.
     pub left_out: Vec<String>,
 }
 
@@ -86,6 +87,8 @@ impl RunGrid {
     /// # Errors
     /// There is no run, two runs have the same arm and seed, or the runs cannot be compared.
     pub fn new(runs: &[RunResults], options: &RankOptions) -> Result<Self> {
+        let (runs, restricted) = on_common_units(runs);
+        let runs = runs.as_ref();
         for run in runs {
             check_run(run)?;
         }
@@ -100,11 +103,14 @@ impl RunGrid {
         let first = runs.first().ok_or_else(|| {
             Error::failed(format!("study {} has no finished run", options.study)).hint("run burgess rank to finish it")
         })?;
-        let (common, left_out) = common_benchmarks(runs)?;
+        let (common, mut left_out) = common_benchmarks(runs)?;
+        left_out.extend(restricted);
         let mut benchmarks = Vec::new();
         for name in &common {
             if let Some(result) = first.results.get(name) {
-                benchmarks.push(bench(name, result));
+                // Only where asking stops early do runs differ in it.
+                let n = runs.iter().filter_map(|run| run.results.get(name)).map(|r| r.n).min();
+                benchmarks.push(GridBenchmark { n: n.unwrap_or(result.n), ..bench(name, result) });
             }
         }
         let categories = schema::in_display_order(benchmarks.iter().map(|b| &b.category));

@@ -25,6 +25,10 @@ pub struct RunResults {
     /// Mean of the category means, in percent. It equals the mean over all benchmarks if every category has the same
     /// number of benchmarks. The category `Conversation` is part of it only if there is no other.
     pub average: f64,
+    /// For each category in which asking stops early, the interval at which it stopped; empty if all questions were
+    /// asked (see [`crate::sequential`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub until_ci: BTreeMap<Category, SequentialInterval>,
     /// Cost of the run.
     pub cost: RunCost,
     /// The resolved configuration of the run.
@@ -40,6 +44,33 @@ pub struct RunResults {
     /// Assumptions made where the files of encoders and language model were incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// The interval of a category's score at the look at which asking stopped (see [`crate::sequential`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SequentialInterval {
+    /// Half-width, in points, at which asking stops.
+    pub until: f64,
+    /// Score of the category on the questions asked, in percent.
+    pub score: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// The larger distance of an end from the score, in points.
+    pub half_width: f64,
+    /// Joint confidence of the intervals of all planned looks.
+    pub confidence: f64,
+    /// Number of looks at the answers.
+    pub looks: usize,
+    /// Number of looks that were planned; the interval is corrected for all of them.
+    pub planned_looks: usize,
+    /// Number of questions that were asked.
+    pub asked: usize,
+    /// Number of questions of the category's benchmarks.
+    pub questions: usize,
+    /// Whether the interval is narrow enough; otherwise all questions were asked.
+    pub reached: bool,
 }
 
 /// Identification of a run: one arm of a study with one seed.

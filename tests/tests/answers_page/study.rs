@@ -164,6 +164,7 @@ pub fn write(dir: &Path) {
                 results,
                 categories: BTreeMap::new(),
                 average: 0.0,
+                until_ci: BTreeMap::new(),
                 cost: RunCost { encoder_params: 1000, gflops_per_image: 0.5, tokens: 16, ..Default::default() },
                 config: serde_json::Value::Null,
                 versions: BTreeMap::new(),

@@ -6,6 +6,7 @@ use burgess_base::checksums;
 use burgess_base::{Context, Error, Result, atomic};
 use burgess_reports::schema::{Likelihoods, MissingRun, RunResults, Sample, TrainStep};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -318,18 +319,19 @@ fn part_name(benchmark: &str) -> String {
     format!("samples/{benchmark}.part.json")
 }
 
-/// The answers to the first questions of a benchmark, in whole batches, from which an interrupted run resumes.
+/// The answers to some questions of a benchmark, from which an interrupted run resumes, by the indices of the questions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PartialAnswers {
     /// Digest of the questions and of how they are asked.
     pub of: String,
-    /// Tokens of the answers to the first questions.
-    pub answers: Vec<Vec<u32>>,
-    /// Log-likelihoods of the options of the same questions; `None` for a question without options.
-    #[serde(rename = "weighed")]
-    pub option_scores: Vec<Option<Likelihoods>>,
-    /// Tokens of the first answers without an image.
-    pub blind: Vec<Vec<u32>>,
+    /// Seconds that the answers took.
+    pub seconds: f64,
+    /// Tokens of the answers.
+    pub answers: BTreeMap<usize, Vec<u32>>,
+    /// Log-likelihoods of the options of questions that have options.
+    pub option_scores: BTreeMap<usize, Likelihoods>,
+    /// Tokens of the answers without the image.
+    pub blind: BTreeMap<usize, Vec<u32>>,
 }
 
 /// Appends training steps to `train.jsonl`, one line per step, and to the event file. Both can be read during the run.

@@ -129,7 +129,7 @@ fn damaged_samples_are_none_and_a_note_says_why() -> Result<()> {
 fn answers_on_the_way_are_those_of_the_same_questions() -> Result<()> {
     let tmp = tempfile::tempdir()?;
     let run = RunStore::at(tmp.path());
-    let kept = PartialAnswers { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], option_scores: vec![None] };
+    let kept = PartialAnswers { of: "x".into(), answers: [(3, vec![1, 2])].into(), ..PartialAnswers::default() };
     run.write_partial("b", &kept)?;
     assert_eq!(run.read_partial("b", "x"), kept);
     assert!(run.read_partial("b", "y").answers.is_empty());
