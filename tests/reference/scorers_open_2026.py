@@ -236,9 +236,11 @@ os.chdir(WORK)
 
 
 def ocr_item(doc, answer):
-    # The authors' file has the boxes of spotting in `bbox`.
+    # The authors' file has the boxes of spotting in `bbox`, and charts as dictionaries.
     item = {**copy.deepcopy({k: v for k, v in doc.items() if k != "image"}), "predict": answer}
     item["bbox"] = item["bbox_list"] or item["bbox"]
+    if item["type"].startswith("chart parsing"):
+        item["answers"] = [ast.literal_eval(item["answers"][0])]
     return {k: v for k, v in item.items() if not (k == "eval" and v is None)}
 
 

@@ -163,6 +163,19 @@ def document(doc):
     ]
 
 
+def charts(doc):
+    gold = doc["answers"][0]
+    known = {"title": "Growth", "values": {"a": "1", "b": 2.5}, "unit": "km"}
+    swapped = dict(reversed(known.items()))
+    yield from [
+        gold, str(known), json.dumps(known), json.dumps(known, indent=2), f"```python\n{known}\n```", f"```json\n{json.dumps(known)}\n```", f"```\n{known}\n```", f"chart = {known}", f"  data={known}", f"Here is it: {known}", f"{known} # as read", f"{known}\nDone.", f"```python\nchart = {known}\n```\ntext",
+        str(swapped), str({"title": "Growth"}), str({**known, "more": 1}), str({**known, "title": "growth"}), str({**known, "title": "Growth of km"}), str({k.upper(): v for k, v in known.items()}), str({**known, "values": {"a": "1"}}), str({**known, "values": [1, 2.5]}), str({**known, "unit": None}), str({**known, "unit": True}), str({**known, "unit": ""}), str({"": ""}), str({"a": ""}),
+        "{}", "[]", "", " ", "None", "text", "[{'title': 'Growth'}]", "{'title'}", "{'title': 'Growth', 'title': 'x'}", "{'title': 'x', 'title': 'Growth'}", "{1: 2, 1.5: 3, None: 4, True: 5, (1, 2): 6}", "{[1]: 2}", "{'title': 'Growth'", "{'title': 'Growth'}}", "{'title': Growth}", "{'title': 'Growth', # the title\n 'unit': 'km'}", "{'title': 'No. #1', 'unit': 'km'}",
+        "{'title': 'It\\'s', \"unit\": \"a \\\"b\\\"\"}", "{'title': 'a\\nb'}", "{'title': 'a\\tb'}", "{'title': '\\u00e9'}", "{'title': '增长'}", "{'title': ['a', \"it's\", 1e-7, 1e22, -0.0]}", "{'values': {'b': {'c': [1, (2,), {3}]}}}", "```python\n{'a': 1}\n```\n```python\n{'title': 'Growth', 'unit': 'km'}\n```", "```python\n{'a': 1}\n```\n```python\n{'b': 2}\n```", "```\nnothing\n```",
+        "<think>x</think>" + str(known), "{'title': 'Growth', 'values': {'a': '1', 'b': 2.50}, 'unit': 'km', 'x': 1, 'y': 2, 'z': 3}", "{'unit': 'km', 'title': 'Growth'}", "{'t': 'G', 'v': '1', 'u': 'k'}", "{\"title\": null}", "{\"title\": true}", "a = b = {'title': 'Growth'}", "print({'title': 'Growth'})", "{**{'title': 'Growth'}}", "{'title': 'Growth' 'x'}", "{'title': 10 ** 2}",
+    ]
+
+
 def ocr(doc):
     """Answers to one row of OCRBench v2, by its task."""
     kind, gold = doc["type"], doc["answers"][0]
@@ -171,6 +184,8 @@ def ocr(doc):
         yield from special[kind](doc)
     elif kind.startswith("key information"):
         yield from pairs(doc)
+    elif kind.startswith("chart parsing"):
+        yield from charts(doc)
     elif kind.startswith("document parsing"):
         yield from document(doc)
     else:

@@ -1,5 +1,6 @@
 //! Document parsing: similarity of the trees of titles and lines of two Markdown texts.
 
+use super::tree;
 use crate::lmms::trimmed;
 use regex::Regex;
 use std::borrow::Cow;
@@ -68,9 +69,9 @@ impl Tree {
         tree
     }
 
-    /// Returns for every node in postorder the index of its leftmost leaf and whether its label is blank.
-    fn postorder(&self) -> Vec<(usize, bool)> {
-        let mut out = Vec::with_capacity(self.labels.len());
+    /// Returns for every node in postorder the index of its leftmost leaf, and whether its label is blank.
+    fn postorder(&self) -> (Vec<usize>, Vec<bool>) {
+        let (mut leaves, mut blanks) = (Vec::new(), Vec::new());
         // Each entry is a node, the next of its children, and the place of its leftmost leaf, if known.
         let mut stack: Vec<(usize, usize, Option<usize>)> = vec![(0, 0, None)];
         while let Some((node, next, leaf)) = stack.pop() {
@@ -81,17 +82,16 @@ impl Tree {
                     stack.push((child, 0, None));
                 }
                 None => {
-                    let place = out.len();
-                    let leaf = leaf.unwrap_or(place);
-                    let blank = self.labels.get(node).is_none_or(|label| trimmed(label).is_empty());
-                    out.push((leaf, blank));
+                    let leaf = leaf.unwrap_or(leaves.len());
+                    leaves.push(leaf);
+                    blanks.push(self.labels.get(node).is_none_or(|label| trimmed(label).is_empty()));
                     if let Some(parent) = stack.last_mut() {
                         parent.2.get_or_insert(leaf);
                     }
                 }
             }
         }
-        out
+        (leaves, blanks)
     }
 }
 
@@ -106,68 +106,13 @@ fn cleaned(line: &str) -> String {
     text.replace("\\end{table}", "\\end{table}   ").replace(['*', '_'], " ")
 }
 
-/// Computes the edit distance of two trees (Zhang and Shasha), where insertion, removal and a change from or to a blank
-/// label cost 1, and other changes nothing.
-fn distance(a: &[(usize, bool)], b: &[(usize, bool)]) -> f64 {
-    let columns = b.len() + 1;
-    let mut trees = vec![0.0_f64; a.len() * b.len()];
-    let mut forest = vec![0.0_f64; (a.len() + 1) * columns];
-    for i in key_roots(a) {
-        for j in key_roots(b) {
-            let (Some((left_i, _)), Some((left_j, _))) = (a.get(i), b.get(j)) else { continue };
-            let cell = |x: usize, y: usize| x * columns + y;
-            let (rows, cols) = (i - left_i + 2, j - left_j + 2);
-            let read = |forest: &[f64], x: usize, y: usize| forest.get(cell(x, y)).copied().unwrap_or(f64::INFINITY);
-            for x in 0..rows {
-                for y in 0..cols {
-                    let best = match (x, y) {
-                        (0, 0) => 0.0,
-                        (_, 0) => read(&forest, x - 1, 0) + 1.0,
-                        (0, _) => read(&forest, 0, y - 1) + 1.0,
-                        _ => {
-                            let (node, other) = (left_i + x - 1, left_j + y - 1);
-                            let ((leaf, blank), (other_leaf, other_blank)) = match (a.get(node), b.get(other)) {
-                                (Some(n), Some(o)) => (*n, *o),
-                                _ => continue,
-                            };
-                            let shift = (read(&forest, x - 1, y) + 1.0).min(read(&forest, x, y - 1) + 1.0);
-                            let tree = node * b.len() + other;
-                            if leaf == *left_i && other_leaf == *left_j {
-                                let change = f64::from(u8::from(blank || other_blank));
-                                let best = shift.min(read(&forest, x - 1, y - 1) + change);
-                                if let Some(place) = trees.get_mut(tree) {
-                                    *place = best;
-                                }
-                                best
-                            } else {
-                                let before = read(&forest, leaf - left_i, other_leaf - left_j);
-                                shift.min(before + trees.get(tree).copied().unwrap_or(f64::INFINITY))
-                            }
-                        }
-                    };
-                    if let Some(place) = forest.get_mut(cell(x, y)) {
-                        *place = best;
-                    }
-                }
-            }
-        }
-    }
-    trees.last().copied().unwrap_or(0.0)
-}
-
-/// Returns the nodes, in postorder, that no later node shares its leftmost leaf with.
-fn key_roots(tree: &[(usize, bool)]) -> Vec<usize> {
-    let last = |at: &usize| {
-        let leaf = tree.get(*at).map(|n| n.0);
-        !tree.iter().skip(at + 1).any(|n| Some(n.0) == leaf)
-    };
-    (0..tree.len()).filter(last).collect()
-}
-
 /// Computes the similarity of two texts: 1 − tree edit distance / number of nodes of the larger tree.
 pub(super) fn similarity(said: &str, right: &str) -> f64 {
-    let (said, right) = (Tree::of(said).postorder(), Tree::of(right).postorder());
-    1.0 - distance(&said, &right) / said.len().max(right.len()) as f64
+    let ((said, said_blank), (right, right_blank)) = (Tree::of(said).postorder(), Tree::of(right).postorder());
+    let blank = |blanks: &[bool], node: usize| blanks.get(node).copied().unwrap_or(true);
+    // A change from or to a blank label costs 1, other changes nothing.
+    let change = |a, b| f64::from(u8::from(blank(&said_blank, a) || blank(&right_blank, b)));
+    1.0 - tree::distance(&said, &right, change) / said.len().max(right.len()) as f64
 }
 
 #[cfg(test)]

@@ -199,7 +199,13 @@ impl Parser {
             }
             self.spaces();
             match self.take(':') {
-                true if items.is_empty() => pairs.push((key, self.value(depth)?)),
+                true if items.is_empty() => {
+                    let value = self.value(depth)?;
+                    match pairs.iter_mut().find(|(known, _): &&mut (Literal, Literal)| known.is_same_key(&key)) {
+                        Some((_, known)) => *known = value,
+                        None => pairs.push((key, value)),
+                    }
+                }
                 false if pairs.is_empty() => items.push(key),
                 _ => return None,
             }
@@ -387,6 +393,17 @@ impl Literal {
             Self::List(items) | Self::Tuple(items) => Some(items),
             _ => None,
         }
+    }
+
+    /// Returns whether the two are the same key of a dictionary: numbers and truth values are if they are equal.
+    fn is_same_key(&self, other: &Self) -> bool {
+        let number = |value: &Self| match value {
+            Self::Bool(b) => Some(f64::from(u8::from(*b))),
+            Self::Int(digits) => digits.parse().ok(),
+            Self::Float(value) => Some(*value),
+            _ => None,
+        };
+        self == other || number(self).zip(number(other)).is_some_and(|(a, b)| a == b)
     }
 
     /// Returns the text that Python's `str` gives.
