@@ -156,6 +156,8 @@ pub enum AnswerIs {
     Index,
     /// The text of an option.
     Text,
+    /// 1 or 0, true or false, yes or no, in any case, for yes and no
+    Boolean,
 }
 
 /// One text or a list of texts.

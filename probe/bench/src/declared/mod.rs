@@ -32,8 +32,8 @@ pub use registry::{embedded, load, registered};
 
 /// What errors of the parser advise.
 const KEY_HINTS: KeyHints = KeyHints {
-    unknown: "probe/bench/benchmarks/README.md lists the keys",
-    value: "probe/bench/benchmarks/README.md describes the keys",
+    unknown: "remove the key, or move it to the table to which it belongs",
+    value: "correct the value; the guide to benchmark files describes it",
 };
 
 /// Maximum length of an id.
@@ -195,10 +195,14 @@ impl DeclaredBenchmark {
         })?;
         let read = self.with_image_size(columns, read)?;
         if read.questions.is_empty() {
-            return Err(Error::failed("no row belongs to the benchmark")
-                .context(format!("reading {}", file.display()))
-                .hint("check `where` in [data] of the benchmark file"));
+            let error = match read.skipped.first() {
+                Some(first) => Error::failed(format!("no row is a usable question; {}", first.text("rows"))),
+                None => Error::failed("no row belongs to the benchmark")
+                    .hint("check `where` in [data] of the benchmark file"),
+            };
+            return Err(error.context(format!("reading {}", file.display())));
         }
+        self.check_names(&read)?;
         if self.file.data.path.is_some() {
             all_usable(&read, &file)?;
         }
@@ -223,6 +227,16 @@ impl DeclaredBenchmark {
             questions.iter_mut().try_for_each(|q| self.check_and_complete(q))?;
         }
         Ok(questions)
+    }
+
+    /// Checks that no number has the name of a subtask, beside which it is reported.
+    fn check_names(&self, read: &QuestionSet) -> Result<()> {
+        let subtasks: BTreeSet<&str> = read.questions.iter().map(|q| q.subtask.as_str()).collect();
+        match self.own.number_names().find(|name| subtasks.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::usage(format!("the number `{name}` has the name of a subtask"))
+                .hint("give it another `name` in [score] of the benchmark file")),
+        }
     }
 
     fn check_and_complete(&self, q: &mut Question) -> Result<()> {

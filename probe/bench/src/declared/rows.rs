@@ -156,6 +156,12 @@ impl QuestionColumns {
         let missing = |key: &str, what: &str| {
             WrongValue::new(&[table], Error::failed(format!("the key `{key}` is missing: {what}")))
         };
+        if let Some(text) = columns.question.as_deref().filter(|text| text.ends_with('?') && !text.contains("{{")) {
+            let what =
+                Error::failed("the column of the question must exist in every row, so its name cannot end in `?`")
+                    .hint(format!("for the same text in every row write \"{{{{ '{text}' }}}}\""));
+            return Err(WrongValue::new(&[table, "question"], what));
+        }
         let question = maybe("question", &columns.question)?
             .ok_or_else(|| missing("question", "name the column with the text of the question"))?;
         let image = columns.image.as_ref();
@@ -381,6 +387,13 @@ fn labelled(given: &str, is: AnswerIs, options: &[String]) -> Result<String> {
     let given = given.trim();
     let place = match is {
         AnswerIs::Answer => return Ok(given.to_string()),
+        AnswerIs::Boolean => {
+            return match given.to_ascii_lowercase().as_str() {
+                "1" | "1.0" | "true" | "yes" => Ok("yes".into()),
+                "0" | "0.0" | "false" | "no" => Ok("no".into()),
+                _ => Err(Error::failed(format!("{:?} is none of yes, no, true, false, 1, 0", excerpt(given, 60)))),
+            };
+        }
         AnswerIs::Index => {
             let number = given.parse::<f64>().ok().filter(|n| n.fract() == 0.0 && *n >= 0.0).map(|n| n as usize);
             number.filter(|n| *n < options.len())

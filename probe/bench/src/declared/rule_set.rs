@@ -247,6 +247,11 @@ impl RuleSet {
         })
     }
 
+    /// Returns the names of the further numbers.
+    pub(super) fn number_names(&self) -> impl Iterator<Item = &str> {
+        self.numbers.iter().map(FurtherNumber::name)
+    }
+
     /// Returns the form of the answers.
     pub(super) fn form(&self) -> AnswerForm {
         self.reading.reader.form()

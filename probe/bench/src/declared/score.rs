@@ -198,6 +198,11 @@ impl FurtherNumber {
         Ok(Self { name: table.name.clone(), aggregation, scale: table.scale, measure: table.measure.clone() })
     }
 
+    /// Returns the name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns what is averaged instead of the score.
     pub(super) fn measure(&self) -> Option<&str> {
         self.measure.as_deref()

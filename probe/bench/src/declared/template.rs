@@ -4,7 +4,7 @@ use crate::labels::choice_label;
 use crate::lmms;
 use burgess_base::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -26,6 +26,7 @@ fn environment() -> Environment<'static> {
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     env.add_filter("letter", |number: usize| choice_label(number));
     env.add_filter("lettered", lettered);
+    env.add_filter("fromjson", from_json);
     env.add_filter("capitalised", |text: String| lmms::capitalised(&text));
     env
 }
@@ -43,11 +44,19 @@ fn lettered(options: Vec<String>, form: Option<String>) -> std::result::Result<S
     Ok(options.iter().enumerate().map(line).collect::<Vec<_>>().join("\n"))
 }
 
+/// Parses a text that is JSON, such as a cell of a CSV file that holds an object.
+fn from_json(text: String) -> std::result::Result<Value, minijinja::Error> {
+    match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(value) => Ok(Value::from(Serde(value))),
+        Err(e) => Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{text:.80?} is not JSON: {e}"))),
+    }
+}
+
 /// An expression, or a template that is rendered as text.
 #[derive(Debug)]
 pub(super) enum Formula {
     /// An expression, whose value keeps its type.
-    Expression(Expression<'static, 'static>),
+    Expression { expression: Expression<'static, 'static>, text: String },
     /// A template.
     Template { env: Environment<'static>, variables: BTreeSet<String> },
 }
@@ -58,7 +67,8 @@ const NAME: &str = "template";
 impl Formula {
     /// Parses an expression such as `subtask == 'x'`.
     pub(super) fn expression(text: &str) -> Result<Self> {
-        ENVIRONMENT.compile_expression_owned(text.to_string()).map(Self::Expression).map_err(|e| invalid(&e))
+        let expression = ENVIRONMENT.compile_expression_owned(text.to_string()).map_err(|e| invalid(&e))?;
+        Ok(Self::Expression { expression, text: text.trim().to_string() })
     }
 
     /// Parses a template; `{{ … }}` alone is an expression.
@@ -82,7 +92,7 @@ impl Formula {
     /// Returns the names of the variables that the formula uses.
     pub(super) fn variables(&self) -> BTreeSet<String> {
         match self {
-            Self::Expression(expression) => expression.undeclared_variables(false).into_iter().collect(),
+            Self::Expression { expression, .. } => expression.undeclared_variables(false).into_iter().collect(),
             Self::Template { variables, .. } => variables.clone(),
         }
     }
@@ -90,9 +100,9 @@ impl Formula {
     /// Evaluates the formula with these variables.
     pub(super) fn value(&self, variables: &Value) -> Result<Value> {
         match self {
-            Self::Expression(expression) => {
+            Self::Expression { expression, text } => {
                 expression.eval(variables.clone()).and_then(|value| match value.is_undefined() {
-                    true => Err(minijinja::Error::new(ErrorKind::UndefinedError, "the value of the expression")),
+                    true => Err(minijinja::Error::new(ErrorKind::UndefinedError, format!("`{text}`"))),
                     false => Ok(value),
                 })
             }
@@ -144,10 +154,20 @@ pub(super) fn as_text(value: &Value) -> String {
 /// Describes an error of the template engine with its cause and, in a template of several lines, its line.
 fn invalid(e: &minijinja::Error) -> Error {
     let detail = e.detail().map_or_else(|| e.kind().to_string(), |detail| format!("{}: {detail}", e.kind()));
-    Error::failed(match e.line() {
+    let error = Error::failed(match e.line() {
         Some(line) if line > 1 => format!("line {line} of the template: {detail}"),
         _ => detail,
-    })
+    });
+    match e.kind() {
+        ErrorKind::SyntaxError => {
+            error.hint("in a template, text stands as it is, a value as {{ value }} and a statement as {% statement %}")
+        }
+        ErrorKind::UnknownFilter => {
+            error.hint("besides the filters of minijinja there are letter, lettered, capitalised and fromjson")
+        }
+        ErrorKind::UndefinedError => error.hint("check the names of columns, and of the facts in [columns.facts]"),
+        _ => error,
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +181,8 @@ mod tests {
         assert_eq!(Formula::template("{{ index // 4 }}")?.value(&variables)?, Value::from(2));
         assert_eq!(Formula::template("{{ names }}")?.value(&variables)?.len(), Some(2));
         assert_eq!(Formula::template("{{ name.lower() }}/{{ index }}")?.render(&variables)?, "dog/9");
+        let cell = context! { meta => "{\"thing\": \"sign\"}" };
+        assert_eq!(Formula::template("{{ (meta | fromjson).thing }}")?.render(&cell)?, "sign");
         assert_eq!(Formula::text("{{ names | lettered('({}) ') }}")?.render(&variables)?, "(A) a\n(B) b");
         assert!(Formula::expression("index == 9 and name != 'x'")?.is_true(&variables)?);
         Ok(())

@@ -198,6 +198,13 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: TableColumns<'_>, each: 
                     }
                     _ => match begins.get(text) {
                         Some(at) => vec![found(*at, None)],
+                        None if is_image_name(text) => {
+                            return Err(Error::failed(format!(
+                                "the image file {} does not exist",
+                                dir.join(text).display()
+                            ))
+                            .hint("paths of images are relative to the table's folder"));
+                        }
                         None => {
                             return Err(Error::failed(format!(
                                 "the column `{name}` holds {text:?}, which is neither an image file nor base64 nor \
@@ -212,6 +219,12 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: TableColumns<'_>, each: 
         };
         each(cells())
     })
+}
+
+/// Returns whether a cell looks like the name of an image file.
+fn is_image_name(text: &str) -> bool {
+    let extension = Path::new(text).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"].contains(&extension.as_str())
 }
 
 /// Reads the images of these cells of one column, in their order.

@@ -3,10 +3,12 @@
 use super::{AnswerReader, letter_rules};
 use crate::card::AnswerForm;
 use crate::declared::format::AnswerTable;
-use crate::labels::choice_label;
+use crate::labels::{choice_index, choice_label};
 use crate::question::Question;
 use crate::score::{self, AnswerScore};
 use crate::{cambrian, explain, lmms};
+use burgess_base::text::excerpt;
+use burgess_base::{Error, Result};
 use std::sync::LazyLock;
 
 /// The reader `letter`.
@@ -49,6 +51,21 @@ impl AnswerReader for Letter {
 
     fn variants(&self) -> &'static [&'static str] {
         &VARIANTS
+    }
+
+    /// Checks that the right answer is a letter; the error says how to name another form of it.
+    fn check_question(&self, _: &AnswerTable, q: &Question) -> Result<()> {
+        if choice_index(&q.answer).is_some() {
+            return Ok(());
+        }
+        let error = Error::failed(format!("the right answer {:?} is not a letter such as B", excerpt(&q.answer, 60)));
+        Err(match q.answer.parse::<usize>() {
+            _ if q.options.iter().any(|option| option.trim() == q.answer.trim()) => {
+                error.hint("it is the text of an option: set answer_is = \"text\" in [columns]")
+            }
+            Ok(_) => error.hint("for the number of an option, from 0, set answer_is = \"index\" in [columns]"),
+            Err(_) => error,
+        })
     }
 
     fn describe(&self, table: &AnswerTable) -> String {

@@ -122,7 +122,9 @@ impl AnswerReader for Number {
         };
         let Some(said) = said else { return AnswerScore::unparsed() };
         let near = |right: f64| {
-            let error = (said - right).abs();
+            // Decimal fractions are rounded: 0.33 is within 10 % of 0.3.
+            let rounding = 1e-12 * right.abs().max(said.abs());
+            let error = (said - right).abs() - rounding;
             error <= table.absolute.unwrap_or(0.0) || error <= table.relative.unwrap_or(0.0) * right.abs()
         };
         AnswerScore::new(said.to_string(), accepted(q).iter().filter_map(|right| token(right)).any(near))
@@ -191,6 +193,10 @@ mod tests {
         let table = AnswerTable { relative: Some(0.05), ..AnswerTable::default() };
         assert_eq!(Number.verdict(&table, &q, "105").score, 1.0);
         assert_eq!(Number.verdict(&table, &q, "105.1").score, 0.0);
+        let tenth = AnswerTable { relative: Some(0.1), ..AnswerTable::default() };
+        let small = Question { answer: "0.3".into(), ..Question::default() };
+        assert_eq!(Number.verdict(&tenth, &small, "0.33").score, 1.0);
+        assert_eq!(Number.verdict(&AnswerTable::default(), &small, "0.3000001").score, 0.0);
         let table = AnswerTable { absolute: Some(1.0), ..AnswerTable::default() };
         assert_eq!(Number.verdict(&table, &q, "99").score, 1.0);
         assert!(Number.check_question(&table, &Question { answer: "many".into(), ..q }).is_err());

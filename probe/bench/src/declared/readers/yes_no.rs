@@ -5,6 +5,8 @@ use crate::card::AnswerForm;
 use crate::declared::format::AnswerTable;
 use crate::question::Question;
 use crate::score::{self, AnswerScore};
+use burgess_base::text::excerpt;
+use burgess_base::{Error, Result};
 
 /// The reader `yes-no`.
 pub(super) struct YesNo;
@@ -35,6 +37,20 @@ impl AnswerReader for YesNo {
 
     fn variants(&self) -> &'static [&'static str] {
         &["word", "first-four-characters"]
+    }
+
+    fn check_question(&self, _: &AnswerTable, q: &Question) -> Result<()> {
+        match q.answer.to_lowercase().as_str() {
+            "yes" | "no" => Ok(()),
+            other => {
+                let error =
+                    Error::failed(format!("the right answer {:?} is neither yes nor no", excerpt(&q.answer, 60)));
+                Err(match other {
+                    "1" | "0" | "true" | "false" => error.hint("set answer_is = \"boolean\" in [columns]"),
+                    _ => error,
+                })
+            }
+        }
     }
 
     fn describe(&self, table: &AnswerTable) -> String {
