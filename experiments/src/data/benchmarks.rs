@@ -23,7 +23,7 @@ pub fn cached_dataset(id: &str) -> Result<Option<PathBuf>> {
 /// Returns the name and the directory of a published dataset in the Hugging Face cache, under the first of its names that
 /// is there; `None` if none is.
 fn cached_source<'a>(source: &DatasetSource<'a>) -> Result<Option<(&'a str, PathBuf)>> {
-    for name in std::iter::once(source.repository).chain(source.alias) {
+    for name in source.hub_names() {
         if let Some(dir) = cached_dataset(name)? {
             return Ok(Some((name, dir)));
         }
@@ -65,17 +65,24 @@ pub fn locate_in(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathB
     if let Some(own) = own.as_ref().filter(|dir| dir.is_dir()) {
         return Ok(own.clone());
     }
-    cached_source(&source)?.map(|(_, dir)| dir).ok_or_else(|| {
-        let also = own.map_or_else(String::new, |dir| format!(" nor in {}", dir.display()));
-        let other = source.alias.map_or_else(String::new, |alias| format!(" (or {alias})"));
-        Error::failed(format!(
-            "{} is not on this machine: the dataset {}{other} is not in {}{also}",
-            benchmark.id(),
-            source.repository,
-            hub::cache().unwrap_or_default().display()
-        ))
-        .hint(format!("run `hf download --repo-type dataset {}`", source.repository))
-    })
+    cached_source(&source)?.map(|(_, dir)| dir).ok_or_else(|| absent(benchmark.id(), &source, own.as_deref()))
+}
+
+/// Describes that a published benchmark is not on this machine, and how to get it; `own` is its folder in the data directory.
+fn absent(id: &str, source: &DatasetSource<'_>, own: Option<&Path>) -> Error {
+    let folder = own.map_or_else(|| format!("DATA/bench/{id}"), |dir| dir.display().to_string());
+    if let Some(url) = source.url() {
+        return Error::failed(format!("{id} is not on this machine: it is not in {folder}"))
+            .hint(format!("the hub does not have it: download {url} to that folder, or name the file with --data"));
+    }
+    let also = own.map_or_else(String::new, |dir| format!(" nor in {}", dir.display()));
+    let other = source.alias.map_or_else(String::new, |alias| format!(" (or {alias})"));
+    Error::failed(format!(
+        "{id} is not on this machine: the dataset {}{other} is not in {}{also}",
+        source.repository,
+        hub::cache().unwrap_or_default().display()
+    ))
+    .hint(format!("run `hf download --repo-type dataset {}`", source.repository))
 }
 
 /// Returns the path of a benchmark's data: `data` itself if the user gives it; else the questions that its own file names,
@@ -139,4 +146,26 @@ pub fn file_digest(benchmark: &dyn Benchmark) -> Option<(String, String)> {
 pub fn recorded(benchmark: &dyn Benchmark, data: Option<&Path>) -> impl Iterator<Item = (String, String)> {
     let edition = edition(benchmark, data).map(|edition| (format!("{} dataset", benchmark.id()), edition));
     file_digest(benchmark).into_iter().chain(edition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burgess_probe::bench;
+
+    #[test]
+    fn what_the_hub_lacks_is_downloaded_elsewhere() -> Result<()> {
+        let data = tempfile::tempdir()?;
+        let benchmark = bench::find("mmbench-v11-en")?;
+        assert!(!is_available(benchmark, Some(data.path())));
+        let hint = match locate_in(benchmark, Some(data.path())) {
+            Err(e) => e.hint_text().unwrap_or_default().to_string(),
+            Ok(place) => place.display().to_string(),
+        };
+        assert!(hint.contains("download https://") && hint.contains("MMBench_DEV_EN_V11.tsv"), "{hint}");
+        let own = data.path().join("bench/mmbench-v11-en");
+        std::fs::create_dir_all(&own)?;
+        assert_eq!(locate_in(benchmark, Some(data.path()))?, own);
+        Ok(())
+    }
 }

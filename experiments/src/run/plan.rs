@@ -375,11 +375,14 @@ fn missing(study: &StudyConfig) -> Vec<String> {
         DataSource::World(_) | DataSource::Field(_) => None,
     };
     let published = evaluator.benchmarks.iter().filter_map(|id| bench::find(id).ok());
-    let absent: Vec<&str> = published
-        .filter(|b| benchmarks::locate_in(*b, beside.as_deref()).is_err())
-        .filter_map(|b| b.card().source.map(|s| s.repository))
-        .collect();
+    let absent = published.filter(|b| benchmarks::locate_in(*b, beside.as_deref()).is_err());
+    let absent = absent.filter_map(|b| Some((b.id(), b.card().source?)));
+    let (elsewhere, absent): (Vec<_>, Vec<_>) = absent.partition(|(_, source)| source.url().is_some());
+    for (id, source) in elsewhere {
+        missing.push(format!("{id}: download {} to bench/{id}/ of the data directory", source.repository));
+    }
     if !absent.is_empty() {
+        let absent: Vec<&str> = absent.iter().map(|(_, source)| source.repository).collect();
         missing.push(format!("{} benchmarks: hf download --repo-type dataset {}", absent.len(), absent.join(" | ")));
     }
     missing

@@ -44,7 +44,7 @@ pub struct BenchmarkCard<'a> {
 /// The published source of a benchmark.
 #[derive(Debug, Clone, Copy)]
 pub struct DatasetSource<'a> {
-    /// Name of the dataset on the hub, such as `lmms-lab/MME`.
+    /// Name of the dataset on the hub, such as `lmms-lab/MME`, or the address of its file if it is not on the hub.
     pub repository: &'a str,
     /// Another name under which the hub has, or had, the same dataset; it is tried if the first is not there.
     pub alias: Option<&'a str>,
@@ -67,6 +67,19 @@ pub struct LmmsEvalTask<'a> {
     pub task: &'a str,
     /// Name of its main metric.
     pub metric: &'a str,
+}
+
+impl<'a> DatasetSource<'a> {
+    /// Returns the names under which the hub has, or had, the dataset; none if it is published elsewhere.
+    pub fn hub_names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let on_hub = self.url().is_none();
+        std::iter::once(self.repository).chain(self.alias).filter(move |_| on_hub)
+    }
+
+    /// Returns the address of the dataset's file, if it is not on the hub.
+    pub fn url(&self) -> Option<&'a str> {
+        Some(self.repository).filter(|name| name.contains("://"))
+    }
 }
 
 impl BenchmarkCard<'_> {
