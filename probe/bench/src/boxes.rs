@@ -166,8 +166,9 @@ pub fn strict_box(answer: &str, scale: Point) -> Option<Corners> {
     (within && corners[0] <= corners[2] && corners[1] <= corners[3]).then_some(corners)
 }
 
-/// Returns the point that an answer names, divided by `scale`: two numbers in brackets, `x=…, y=…`, or two numbers and
-/// nothing else; or the centre of the box that it names. All points in the answer must be the same and within the image.
+/// Returns the point that an answer names, divided by `scale`: two numbers in brackets, `x=…, y=…`, or two numbers
+/// and nothing else; or the centre of the box that it names. All points in the answer must be the same and within the
+/// image.
 pub fn strict_point(answer: &str, scale: Point) -> Option<Point> {
     if let Some(corners) = strict_box(answer, scale) {
         return Some(centre(&corners));
@@ -214,9 +215,9 @@ pub mod lmms {
         Some(centre(&corners))
     }
 
-    /// Returns the point that `screenspot_v2/utils.py` finds: the centre of a box in `<bbox>` tags, the first two numbers
-    /// in brackets, `x` and `y` as keys, the centre of the first four numbers if the answer speaks of a box, or the first
-    /// two numbers.
+    /// Returns the point that `screenspot_v2/utils.py` finds: the centre of a box in `<bbox>` tags, the first two
+    /// numbers in brackets, `x` and `y` as keys, the centre of the first four numbers if the answer speaks of a box,
+    /// or the first two numbers.
     pub fn point(answer: &str) -> Option<Point> {
         let tagged = LMMS_TAG.as_ref().and_then(|p| p.captures(answer)).and_then(|groups| groups.get(1));
         let found = tagged.and_then(|inner| centre_of_first(&all_numbers(inner.as_str())));
@@ -233,8 +234,8 @@ pub mod lmms {
 pub mod seeclick {
     use super::{Point, SEECLICK_BOX, SEECLICK_NUMBER, centre, plain_number};
 
-    /// Returns the point: if the answer contains `box`, the centre of the first box in Qwen's form, in thousandths; else
-    /// its only two numbers, or the centre of its only four.
+    /// Returns the point: if the answer contains `box`, the centre of the first box in Qwen's form, in thousandths;
+    /// else its only two numbers, or the centre of its only four.
     pub fn point(answer: &str) -> Option<Point> {
         if answer.contains("box") {
             let groups = SEECLICK_BOX.as_ref()?.captures(answer)?;

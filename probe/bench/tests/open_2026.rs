@@ -1,5 +1,5 @@
-//! The benchmarks of grounding, OCR, charts, VQA and space of 2024 to 2026 against their references: prompts, verdicts and
-//! numbers of the authors' code and of lmms-eval 0.7.3 (goldens of `tests/reference/scorers_open_2026.py`).
+//! The benchmarks of grounding, OCR, charts, VQA and space of 2024 to 2026 against their references: prompts, verdicts
+//! and numbers of the authors' code and of lmms-eval 0.7.3 (goldens of `tests/reference/scorers_open_2026.py`).
 
 use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, QuestionSet, Rules};
 use serde_json::Value;

@@ -233,7 +233,8 @@ impl AnswerReader for PointInBox {
                     .to_string()
             }
             _ => format!(
-                "The answer must name one point in {}: x and y in brackets, x=… and y=…, two numbers alone, or one box, \
+                "The answer must name one point in {}: x and y in brackets, x=… and y=…, two numbers alone, or \
+                    one box, \
                     whose centre is taken. Several different points and points outside the image are unparsed.",
                 convention(table)
             ),

@@ -65,13 +65,15 @@ const GREEK: [(char, &str); 24] = [
     ('ω', "omega"),
 ];
 
-static QUOTED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"["“”`]([^"“”`]+)["“”`]|'([^']{2,})'"#).ok());
+static QUOTED: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let quote = r#"["“”`]"#;
+    Regex::new(&format!(r#"{quote}([^"“”`]+){quote}|'([^']{{2,}})'"#)).ok()
+});
 static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\(?[a-z]\)\s*").ok());
 static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(
-        r"[-−]?(?:\d+(?:,\d{3})+|\d+)?\.?\d+(?:\s*[x×]\s*10\s*\^?\s*\{?[-−]?\d+\}?|[eE][-+]?\d+|\^\{?[-−]?\d+\}?)?",
-    )
-    .ok()
+    let whole = r"[-−]?(?:\d+(?:,\d{3})+|\d+)?\.?\d+";
+    let power = r"\^\{?[-−]?\d+\}?";
+    Regex::new(&format!(r"{whole}(?:\s*[x×]\s*10\s*\^?\s*\{{?[-−]?\d+\}}?|[eE][-+]?\d+|{power})?")).ok()
 });
 static LAYOUT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(\d+)\s*(?:by|x|×|\*)\s*(\d+)").ok());
 static ROWS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(\w+) rows? and (\w+) columns?").ok());
@@ -90,8 +92,8 @@ fn rubric(kind: &str) -> Option<Rubric> {
     })
 }
 
-/// Returns a term without notation: lower case, Greek letters by name, no LaTeX signs, quotes and spaces; indices in the
-/// order of their characters, so that `A_v^t` is `A^t_v`.
+/// Returns a term without notation: lower case, Greek letters by name, no LaTeX signs, quotes and spaces; indices in
+/// the order of their characters, so that `A_v^t` is `A^t_v`.
 fn plain(text: &str) -> String {
     let low = text.trim().trim_end_matches('.').to_lowercase();
     let mut words = low.replace("\\text", "").replace("\\mathrm", "").replace("\\mathcal", "").replace('−', "-");
@@ -271,7 +273,8 @@ impl AnswerReader for CharXiv {
     fn describe(&self, _: &AnswerTable) -> String {
         "An approximation by rules of the authors' rubrics, which GPT-4o applies: numbers must be equal in value (only \
             number, or last number of the last line); terms and titles up to case, LaTeX signs, Greek letters and the \
-            order of indices; lists, for legends in their order; yes or no; layouts as n by m; \"Not Applicable\" must be said. The \
+            order of indices; lists, for legends in their order; yes or no; layouts as n by m; \"Not Applicable\" \
+            must be said. The \
             answer is the whole response, what it quotes, or what follows the last colon or \"is\". Synonyms are not \
             known, so scores are lower than the judge's where phrases are asked for."
             .to_string()

@@ -108,8 +108,8 @@ fn letters(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Computes mean relative accuracy: the share of the thresholds θ = 0.5, 0.55, …, 0.95 for which the relative error is at
-/// most 1 − θ. The thresholds have the bits of NumPy's `linspace`.
+/// Computes mean relative accuracy: the share of the thresholds θ = 0.5, 0.55, …, 0.95 for which the relative error
+/// is at most 1 − θ. The thresholds have the bits of NumPy's `linspace`.
 fn relative_accuracy(said: f64, right: f64) -> f64 {
     let error = (said - right).abs() / right;
     let step = (0.95 - 0.5) / (THRESHOLDS - 1) as f64;
@@ -148,7 +148,8 @@ impl AnswerReader for Spatial {
         };
         format!(
             "Questions with options: the first word of the answer, without full stops at its end, must be the letter. \
-                Others: {number}, is scored by mean relative accuracy: the share of θ = 0.5, 0.55, …, 0.95 for which \
+                Others: {number}, is scored by mean relative accuracy: the share of θ = 0.5, 0.55, …, 0.95 for \
+                which \
                 |answer − right| / right ≤ 1 − θ."
         )
     }

@@ -38,8 +38,8 @@ pub(super) fn is_plain(rows: &Rows) -> bool {
     rows.iter().all(|(key, value)| plain(key) && plain(value))
 }
 
-/// Computes the similarity of two tables: 1 − tree edit distance / number of nodes of the larger one, where a changed cell
-/// costs its edit distance divided by the longer length.
+/// Computes the similarity of two tables: 1 − tree edit distance / number of nodes of the larger one, where a
+/// changed cell costs its edit distance divided by the longer length.
 pub(super) fn similarity(said: &Rows, right: &Rows) -> f64 {
     // In postorder a row is two cells and the row itself; the table comes last.
     let leaves = |rows: &Rows| -> Vec<usize> {

@@ -1,11 +1,12 @@
 //! Reads the answers of OCRBench v2: one rule per task.
 //!
-//! The rules are those of the authors' `eval_scripts` (Yuliang-Liu/MultimodalOCR), with their quirks; lmms-eval 0.7.3 has
-//! the same. Some tasks have none here: those scored by BLEU and METEOR (METEOR needs WordNet, and Chinese the segmenter
-//! jieba), and tables, which are scored by the tree edit distance of HTML as libxml2 repairs it. Charts are compared in
-//! the same way, but their HTML is made from dictionaries, so that only signs of markup in texts would be repaired. Of
-//! 48,000 randomly changed answers to the benchmarks of `tests/open_2026.rs` three were judged differently, and of 9,000
-//! to the structured tasks here five: dictionaries with bytes literals, and `<` within the texts of a chart.
+//! The rules are those of the authors' `eval_scripts` (Yuliang-Liu/MultimodalOCR), with their quirks; lmms-eval 0.7.3
+//! has the same. Some tasks have none here: those scored by BLEU and METEOR (METEOR needs WordNet, and Chinese the
+//! segmenter jieba), and tables, which are scored by the tree edit distance of HTML as libxml2 repairs it. Charts are
+//! compared in the same way, but their HTML is made from dictionaries, so that only signs of markup in texts would be
+//! repaired. Of 48,000 randomly changed answers to the benchmarks of `tests/open_2026.rs` three were judged
+//! differently, and of 9,000 to the structured tasks here five: dictionaries with bytes literals, and `<` within the
+//! texts of a chart.
 
 mod chart;
 mod document;
@@ -331,13 +332,15 @@ impl AnswerReader for OcrBenchV2 {
     }
 
     fn describe(&self, _: &AnswerTable) -> String {
-        "One rule per task. Questions: a short accepted text (fewer than five words; in Chinese fewer than four commas' \
+        "One rule per task. Questions: a short accepted text (fewer than five words; in Chinese fewer than four \
+            commas' \
             parts) must be contained in the answer, the similarity to a longer one counts from one half (ANLS); the \
             letters of the answer must be the right letter (multiple choice). Counting: containment, or 1 − relative \
             error of the first number if above one half. Formulas: containment without spaces. Key information: F1 of \
             the pairs of a JSON or Python dictionary. Position: mean of text and intersection over union. Grounding: \
             intersection over union of the last box. Spotting: harmonic mean of end-to-end precision and recall. \
-            Document parsing: tree similarity of titles and lines. Charts: tree similarity (TEDS) of the dictionary as a \
+            Document parsing: tree similarity of titles and lines. Charts: tree similarity (TEDS) of the dictionary \
+            as a \
             table. An answer without the form that the task needs is \
             unparsed."
             .to_string()

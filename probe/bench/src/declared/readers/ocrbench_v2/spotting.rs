@@ -90,7 +90,8 @@ fn iou(a: [i64; 4], b: [i64; 4]) -> f64 {
     if union == 0 { 0.0 } else { both as f64 / union as f64 }
 }
 
-/// Returns whether a text fits an annotation, in upper case; special characters at the annotation's ends may be missing.
+/// Returns whether a text fits an annotation, in upper case; special characters at the annotation's ends may be
+/// missing.
 fn fits(annotated: &str, said: &str) -> bool {
     let (annotated, said) = (annotated.to_uppercase(), said.to_uppercase());
     let special = |c: char| SPECIAL.contains(c);
@@ -104,8 +105,8 @@ fn fits(annotated: &str, said: &str) -> bool {
     annotated == said || [head, tail, both].into_iter().flatten().any(|text| text == said)
 }
 
-/// Computes the harmonic mean of precision and recall. A box of the answer is right if it overlaps an annotated one with
-/// an intersection over union above one half and has its text.
+/// Computes the harmonic mean of precision and recall. A box of the answer is right if it overlaps an annotated one
+/// with an intersection over union above one half and has its text.
 pub(super) fn hmean(said: &[Spot], annotated: &[Spot]) -> f64 {
     let said: Vec<Spot> = said
         .iter()

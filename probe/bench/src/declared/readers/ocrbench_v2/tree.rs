@@ -1,8 +1,8 @@
 //! Edit distance of ordered trees.
 
-/// Computes the edit distance of two trees (Zhang and Shasha), where insertion and removal of a node cost 1, and turning
-/// node i of `a` into node j of `b` costs `change(i, j)`. A tree is given by the leftmost leaf of every node, in
-/// postorder.
+/// Computes the edit distance of two trees (Zhang and Shasha), where insertion and removal of a node cost 1, and
+/// turning node i of `a` into node j of `b` costs `change(i, j)`. A tree is given by the leftmost leaf of every node,
+/// in postorder.
 pub(super) fn distance(a: &[usize], b: &[usize], change: impl Fn(usize, usize) -> f64) -> f64 {
     let columns = b.len() + 1;
     let mut trees = vec![0.0_f64; a.len() * b.len()];
