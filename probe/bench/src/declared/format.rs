@@ -40,6 +40,7 @@ pub struct BenchmarkFile {
     pub answer: AnswerTable,
     /// How verdicts become the score.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("x-default" = "see its table")))]
     pub score: ScoreTable,
     /// The rules of the task of lmms-eval 0.7.3 that asks the same questions.
     #[serde(rename = "lmms-eval")]
@@ -156,7 +157,7 @@ pub enum AnswerIs {
     Index,
     /// The text of an option.
     Text,
-    /// 1 or 0, true or false, yes or no, in any case, for yes and no
+    /// 1 or 0, true or false, yes or no, in any case, for yes and no.
     Boolean,
 }
 
@@ -267,6 +268,7 @@ pub struct ScoreTable {
     pub filter: Option<String>,
     /// Further numbers that are reported beside the score.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("x-default" = "[]")))]
     pub numbers: Vec<NumberTable>,
 }
 
