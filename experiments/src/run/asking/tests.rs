@@ -1,6 +1,7 @@
 use super::*;
 use crate::data::ImageIndex;
 use crate::machine::progress::Progress;
+use crate::run::asked_tasks::AskedTasks;
 use crate::run::eval_task::EvalTask;
 use crate::run::store::{PartialAnswers, RunStore};
 use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, SeveralImagesInput};
@@ -263,6 +264,44 @@ fn questions_with_several_images_and_without_are_put_as_asked() -> Result<()> {
     let e = task.check_lengths(16, longest - 1).unwrap_err();
     assert!(e.to_string().contains("question q2 of mmmu") && e.to_string().contains("3 images of 16 tokens"), "{e}");
     assert!(e.hint_text().is_some_and(|hint| hint.contains("side-by-side")), "{e}");
+    Ok(())
+}
+
+#[test]
+fn asking_stops_when_the_interval_is_narrow_and_resumes_at_the_same_questions() -> Result<()> {
+    let mut asked = Asked::new(BlindInput::Omitted, None)?;
+    (asked.options.likelihoods, asked.options.until_ci) = (false, Some(6.5));
+    // No answer is right, so that Wilson's interval of 0 decides: it needs 96 of the 150 units.
+    let questions: Vec<Question> = (0..150)
+        .map(|i| Question { unit: format!("u{i}"), ..question(i, &[i % 7], "How many?", &[], "no such answer") })
+        .collect();
+    let mut images = ImageIndex::default();
+    let (chat, found) = (ChatTemplate::nano(), bench::find("nano-gqa")?);
+    let read = questions.into();
+    let task =
+        EvalTask::of_questions(found, read, Path::new(""), &asked.options, &chat, &asked.tokenizer, &mut images)?;
+    (asked.tasks, asked.images) = (vec![task], images.names);
+    let place = tempfile::tempdir()?;
+    let store = RunStore::at(place.path()).claim_alone()?;
+    let bar = Progress::silent().bar("", 0);
+    let first: Vec<String> = bench::sample::order(&asked.tasks[0].questions, "nano-gqa").into_iter().take(96).collect();
+    // The second time, the samples are read from the store.
+    for reads in [7, 0] {
+        asked.source.0.lock().expect("the list").clear();
+        let mut tasks = AskedTasks::open(&asked.context(), &asked.tasks, &store, &bar)?;
+        let intervals = tasks.ask_until(&asked.context(), 6.5, "test", &bar)?;
+        let interval = intervals.values().next().ok_or_else(|| Error::failed("no interval"))?;
+        assert!(interval.reached && interval.score == 0.0 && interval.low == 0.0, "{interval:?}");
+        assert_eq!((interval.looks, interval.planned_looks, interval.asked, interval.questions), (2, 4, 96, 150));
+        let (task, samples) = tasks.finished()?.remove(0);
+        assert_eq!((task.questions.len(), samples.len()), (96, 96));
+        assert!(samples.iter().all(|s| first.contains(&s.unit)));
+        assert_eq!(task.score(&samples, 1.0)?.sample_of, Some(150));
+        let mut read = asked.source.0.lock().expect("the list").clone();
+        read.sort_unstable();
+        read.dedup();
+        assert_eq!(read.len(), reads);
+    }
     Ok(())
 }
 
