@@ -60,7 +60,8 @@ pub fn run(args: Args) -> Result<()> {
     // Rules can be shown without data, questions cannot.
     let (questions, absent) = match benchmarks::path_or_default(benchmark, args.data.as_deref()) {
         Ok(path) => (benchmark.read(&path)?, None),
-        Err(e) if args.questions.is_some() => return Err(e),
+        // A benchmark file says where its questions are: without them it is not usable.
+        Err(e) if args.questions.is_some() || benchmark.own_data().is_some() => return Err(e),
         Err(e) => (bench::QuestionSet::default(), Some(e)),
     };
     // One of each form: with and without choices, with and without a hint, with one and several images.
