@@ -191,7 +191,7 @@ fn list(data: Option<&Path>, json: bool) -> Result<()> {
                 "id": b.id(), "category": b.category(), "metric": b.metric(Rules::Official), "version": b.version(),
                 "rules": b.card().rule_sets(), "data": state(*b, data),
                 "citation": b.citation(), "repository": source.map(|s| s.repository), "split": source.map(|s| s.split),
-                "questions": source.map(|s| s.questions), "licence": source.map(|s| s.licence),
+                "questions": source.map(|s| s.questions).filter(|n| *n > 0), "licence": source.map(|s| s.licence),
             })
         };
         return print_json(&sorted().iter().map(line).collect::<Vec<_>>());
@@ -215,7 +215,8 @@ fn table(data: Option<&Path>, width: usize) -> String {
         let row = [
             b.id().to_string(),
             state(b, data).to_string(),
-            source.map_or_else(String::new, |s| s.questions.to_string()),
+            // 0: the number of published questions is not known.
+            source.map_or_else(String::new, |s| if s.questions > 0 { s.questions.to_string() } else { String::new() }),
             rules.join(", "),
             b.metric(Rules::Official).to_string(),
             source.map_or_else(String::new, |s| format!("{} ({})", s.repository, s.split)),

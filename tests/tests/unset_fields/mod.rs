@@ -76,9 +76,7 @@ fn a_field_that_no_run_sets_is_found() {
             "results.*.likelihood",
             "results.*.n_reasoning",
             "results.*.n_unparsed",
-            "results.*.n_without_image",
             "results.*.sample_of",
-            "results.*.several_images",
             "results.*.stderr",
             "run.published",
             "versions.*"

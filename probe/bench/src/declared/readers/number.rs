@@ -1,5 +1,6 @@
 //! Reads numbers.
 
+use super::count::WORDS;
 use super::{AnswerReader, accepted};
 use crate::card::AnswerForm;
 use crate::declared::format::AnswerTable;
@@ -7,31 +8,6 @@ use crate::question::Question;
 use crate::score::{self, AnswerScore, plain_number};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
-
-/// The numbers that are also read as words.
-const WORDS: [&str; 21] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-];
 
 /// The reader `number`: a number within a tolerance.
 pub(super) struct Number;
