@@ -14,7 +14,7 @@ All three answer the same questions of MME (DATA/png/bench/mme) with the same we
 - `lmms-eval`: `llava_hf` through transformers, as published, with its default batch size of 1. Its time is that of all
   questions less that of one question, so that loading the model does not count.
 
-The answers with the image must be the same. Needs lmms-eval 0.7.3, transformers 5.24, torch 2.9, openai 3.57, pyarrow.
+The answers with the image must be the same. Needs lmms-eval 0.7.3 (with filelock 3.20 and decord), transformers 5.24, torch 2.9, openai 3.57, pyarrow.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def by_lmms_eval(folder: pathlib.Path) -> tuple[float, list[str]]:
     # `burgess eval` allows 32 tokens, the task 16.
     text += "generation_kwargs:\n  max_new_tokens: 32\n  temperature: 0\n  do_sample: false\n"
     (folder / "mme_local.yaml").write_text(text)
-    model = f"pretrained={args.model.resolve()},device={args.torch_device},dtype=float32,attn_implementation=sdpa"
+    model = f"pretrained={args.model.resolve()},device={args.torch_device},device_map={args.torch_device},dtype=float32,attn_implementation=sdpa"
     command = [sys.executable, "-m", "lmms_eval", "--model", "llava_hf", "--model_args", model, "--tasks", "mme_local"]
     command += ["--include_path", str(folder), "--batch_size", "1", "--log_samples"]
     seconds = {}
@@ -114,7 +114,11 @@ def by_lmms_eval(folder: pathlib.Path) -> tuple[float, list[str]]:
         output = ["--output_path", str(folder / name)]
         subprocess.run([*command, *limit, *output], check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seconds[name] = time.perf_counter() - start
-    lines = next((folder / "all").rglob("*_samples_mme_local.jsonl")).read_text().splitlines()
+    # lmms-eval exits with 0 after an error.
+    written = next((folder / "all").rglob("*_samples_mme_local.jsonl"), None)
+    if written is None:
+        sys.exit("lmms-eval wrote no samples: run it by hand to see its error")
+    lines = written.read_text().splitlines()
     samples = sorted((json.loads(line) for line in lines), key=lambda s: s["doc_id"])
     answers = [s["filtered_resps"][0] if isinstance(s["filtered_resps"], list) else s["filtered_resps"] for s in samples]
     return (seconds["all"] - seconds["one"]) * len(ROWS) / (len(ROWS) - 1), answers
