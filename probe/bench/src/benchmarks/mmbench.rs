@@ -37,107 +37,84 @@ const CITATION: &str = "Liu et al. 2023, MMBench: Is Your Multi-modal Model an A
 
 /// The English dev split, in the edition that `cambrian-1` uses.
 pub static MMBENCH_EN: MmBench = MmBench {
-    card: BenchmarkCard {
-        id: "mmbench-en",
-        authors: true,
-        lmms_eval: Some(LmmsEvalTask { task: "mmbench_en_dev_static", metric: "gpt_eval_score" }),
-        category: &Category::GENERAL,
-        metric: "CircularEval accuracy",
-        version: "2",
-        citation: CITATION,
-        form: AnswerForm::Choice,
-        max_new_tokens: 128,
-        source: Some(DatasetSource {
-            repository: "lmms-lab/MMBench_EN",
-            alias: None,
-            cambrian_1: true,
-            folder: "",
-            split: "dev",
-            questions: 4377,
-            licence: "Apache 2.0 (annotations; the images belong to their makers)",
-        }),
-    },
+    card: card(
+        "mmbench-en",
+        "2",
+        Some(LmmsEvalTask { task: "mmbench_en_dev_static", metric: "gpt_eval_score" }),
+        DatasetSource { questions: 4377, ..source("lmms-lab/MMBench_EN", true) },
+    ),
     chinese: false,
     tsv: "MMBench_DEV_EN.tsv",
 };
 
 /// The Chinese dev split.
 pub static MMBENCH_CN: MmBench = MmBench {
-    card: BenchmarkCard {
-        id: "mmbench-cn",
-        authors: true,
-        lmms_eval: Some(LmmsEvalTask { task: "mmbench_cn_dev", metric: "gpt_eval_score" }),
-        category: &Category::GENERAL,
-        metric: "CircularEval accuracy",
-        version: "2",
-        citation: CITATION,
-        form: AnswerForm::Choice,
-        max_new_tokens: 128,
-        source: Some(DatasetSource {
-            repository: "lmms-lab/MMBench_CN",
-            alias: None,
-            cambrian_1: true,
-            folder: "",
-            split: "dev",
-            questions: 4329,
-            licence: "Apache 2.0 (annotations; the images belong to their makers)",
-        }),
-    },
+    card: card(
+        "mmbench-cn",
+        "2",
+        Some(LmmsEvalTask { task: "mmbench_cn_dev", metric: "gpt_eval_score" }),
+        DatasetSource { questions: 4329, ..source("lmms-lab/MMBench_CN", true) },
+    ),
     chinese: true,
     tsv: "MMBench_DEV_CN.tsv",
 };
 
 /// The English dev split of version 1.1, which its authors corrected and pruned; only VLMEvalKit publishes it.
 pub static MMBENCH_V11_EN: MmBench = MmBench {
-    card: BenchmarkCard {
-        id: "mmbench-v11-en",
-        authors: true,
-        lmms_eval: None,
-        category: &Category::GENERAL,
-        metric: "CircularEval accuracy",
-        version: "1",
-        citation: CITATION,
-        form: AnswerForm::Choice,
-        max_new_tokens: 128,
-        source: Some(DatasetSource {
-            repository: "https://opencompass.openxlab.space/utils/benchmarks/MMBench/MMBench_DEV_EN_V11.tsv",
-            alias: None,
-            cambrian_1: false,
-            folder: "",
-            split: "dev",
-            questions: 0,
-            licence: "Apache 2.0 (annotations; the images belong to their makers)",
-        }),
-    },
+    card: card(
+        "mmbench-v11-en",
+        "1",
+        None,
+        source("https://opencompass.openxlab.space/utils/benchmarks/MMBench/MMBench_DEV_EN_V11.tsv", false),
+    ),
     chinese: false,
     tsv: "MMBench_DEV_EN_V11.tsv",
 };
 
 /// The Chinese dev split of version 1.1, which its authors corrected and pruned; only VLMEvalKit publishes it.
 pub static MMBENCH_V11_CN: MmBench = MmBench {
-    card: BenchmarkCard {
-        id: "mmbench-v11-cn",
-        authors: true,
-        lmms_eval: None,
-        category: &Category::GENERAL,
-        metric: "CircularEval accuracy",
-        version: "1",
-        citation: CITATION,
-        form: AnswerForm::Choice,
-        max_new_tokens: 128,
-        source: Some(DatasetSource {
-            repository: "https://opencompass.openxlab.space/utils/benchmarks/MMBench/MMBench_DEV_CN_V11.tsv",
-            alias: None,
-            cambrian_1: false,
-            folder: "",
-            split: "dev",
-            questions: 0,
-            licence: "Apache 2.0 (annotations; the images belong to their makers)",
-        }),
-    },
+    card: card(
+        "mmbench-v11-cn",
+        "1",
+        None,
+        source("https://opencompass.openxlab.space/utils/benchmarks/MMBench/MMBench_DEV_CN_V11.tsv", false),
+    ),
     chinese: true,
     tsv: "MMBench_DEV_CN_V11.tsv",
 };
+
+/// A dev split; the number of its questions is not stated.
+const fn source(repository: &'static str, cambrian_1: bool) -> DatasetSource<'static> {
+    DatasetSource {
+        repository,
+        alias: None,
+        cambrian_1,
+        folder: "",
+        split: "dev",
+        questions: 0,
+        licence: "Apache 2.0 (annotations; the images belong to their makers)",
+    }
+}
+
+const fn card(
+    id: &'static str,
+    version: &'static str,
+    lmms_eval: Option<LmmsEvalTask<'static>>,
+    source: DatasetSource<'static>,
+) -> BenchmarkCard<'static> {
+    BenchmarkCard {
+        id,
+        authors: true,
+        lmms_eval,
+        category: &Category::GENERAL,
+        metric: "CircularEval accuracy",
+        version,
+        citation: CITATION,
+        form: AnswerForm::Choice,
+        max_new_tokens: 128,
+        source: Some(source),
+    }
+}
 
 /// The line with which `cambrian-1` asks for a letter in Chinese.
 const CHINESE_LINE: &str = "请直接回答选项字母。";

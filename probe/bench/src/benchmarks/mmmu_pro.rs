@@ -30,36 +30,18 @@ const CITATION: &str = "Yue et al. 2024, MMMU-Pro: A More Robust Multi-disciplin
     arXiv:2409.02813";
 
 /// The edition with up to ten choices in the text.
-pub static MMMU_PRO: MmmuPro = MmmuPro {
-    card: BenchmarkCard {
-        id: "mmmu-pro",
-        authors: true,
-        lmms_eval: Some(LmmsEvalTask { task: "mmmu_pro_standard", metric: "mmmu_acc" }),
-        category: &Category::KNOWLEDGE,
-        metric: "accuracy",
-        version: "1",
-        citation: CITATION,
-        form: AnswerForm::Choice,
-        max_new_tokens: 128,
-        source: Some(DatasetSource {
-            repository: "MMMU/MMMU_Pro",
-            alias: None,
-            cambrian_1: false,
-            folder: "standard (10 options)",
-            split: "test",
-            questions: 1730,
-            licence: "Apache 2.0 (questions; images and texts belong to their makers)",
-        }),
-    },
-    vision: false,
-};
+pub static MMMU_PRO: MmmuPro =
+    MmmuPro { card: card("mmmu-pro", "mmmu_pro_standard", "standard (10 options)"), vision: false };
 
 /// The edition in which question and choices are written in the image.
-pub static MMMU_PRO_VISION: MmmuPro = MmmuPro {
-    card: BenchmarkCard {
-        id: "mmmu-pro-vision",
+pub static MMMU_PRO_VISION: MmmuPro =
+    MmmuPro { card: card("mmmu-pro-vision", "mmmu_pro_vision", "vision"), vision: true };
+
+const fn card(id: &'static str, task: &'static str, folder: &'static str) -> BenchmarkCard<'static> {
+    BenchmarkCard {
+        id,
         authors: true,
-        lmms_eval: Some(LmmsEvalTask { task: "mmmu_pro_vision", metric: "mmmu_acc" }),
+        lmms_eval: Some(LmmsEvalTask { task, metric: "mmmu_acc" }),
         category: &Category::KNOWLEDGE,
         metric: "accuracy",
         version: "1",
@@ -70,14 +52,13 @@ pub static MMMU_PRO_VISION: MmmuPro = MmmuPro {
             repository: "MMMU/MMMU_Pro",
             alias: None,
             cambrian_1: false,
-            folder: "vision",
+            folder,
             split: "test",
             questions: 1730,
             licence: "Apache 2.0 (questions; images and texts belong to their makers)",
         }),
-    },
-    vision: true,
-};
+    }
+}
 
 /// The line with which the authors' direct prompts and lmms-eval ask for a letter.
 const LINE: &str = "Answer with the option letter from the given choices directly.";
