@@ -115,8 +115,7 @@ impl DeclaredBenchmark {
         };
         let tsv_columns = match (&file.vlmevalkit, &file.data.tsv) {
             (Some(columns), Some(_)) => Some(QuestionColumns::parse("vlmevalkit", columns, &file.data)?),
-            (None, Some(_)) => None,
-            (None, None) => None,
+            (None, _) => None,
             (Some(_), None) => {
                 let what = Error::failed("`data.tsv`, the name of VLMEvalKit's file, is missing");
                 return Err(WrongValue::new(&["vlmevalkit"], what));
@@ -206,13 +205,7 @@ impl DeclaredBenchmark {
         if self.file.data.path.is_some() {
             all_usable(&read, &file)?;
         }
-        // Images of tables are found when they are opened; files are checked now, as for generated questions.
-        let paths = read.questions.iter().flat_map(|q| &q.images);
-        if paths.clone().any(|image| matches!(image, ImageLocation::File(_))) {
-            let cells = |q: &Question| !q.images.iter().all(|i| matches!(i, ImageLocation::File(_)));
-            let files: Vec<Question> = read.questions.iter().filter(|q| !cells(q)).cloned().collect();
-            read::check_images(&file, &files)?;
-        }
+        read::check_images(&file, &read.questions)?;
         Ok(read)
     }
 }

@@ -35,12 +35,7 @@ impl TableRow {
     /// of the row as `row_number`.
     pub(crate) fn variables(&self) -> minijinja::Value {
         let row = minijinja::Value::from(minijinja::value::Serde(&self.values));
-        let columns: BTreeMap<&str, minijinja::Value> = self
-            .values
-            .iter()
-            .map(|(name, cell)| (name.as_str(), minijinja::Value::from(minijinja::value::Serde(cell))))
-            .collect();
-        minijinja::context! { row => row, row_number => self.number, ..minijinja::Value::from(minijinja::value::Serde(columns)) }
+        minijinja::context! { row => row.clone(), row_number => self.number, ..row }
     }
 
     /// Returns the cell if it exists and is not null.
