@@ -21,6 +21,13 @@ impl FeatureMap {
         Self { tokens: map.reshape([batch, rows * columns, width]), grid: [rows, columns] }
     }
 
+    /// Builds a feature map whose tokens are the positions of `[batch, width, rows, columns]`.
+    pub(crate) fn from_channels_first(map: Tensor<4>) -> Self {
+        let [batch, width, rows, columns] = map.dims();
+        let tokens: Tensor<3> = map.reshape([batch, width, rows * columns]);
+        Self { tokens: tokens.swap_dims(1, 2), grid: [rows, columns] }
+    }
+
     /// Number of tokens before the patches: 1 with a class token, otherwise 0.
     pub fn prefix(&self) -> usize {
         self.tokens.dims()[1].saturating_sub(self.grid[0] * self.grid[1])

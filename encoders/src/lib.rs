@@ -34,6 +34,7 @@ pub mod download;
 pub mod encoder;
 pub mod features;
 pub mod init;
+mod json_values;
 pub mod kernel;
 pub mod objective;
 pub mod operands;
@@ -43,6 +44,7 @@ pub mod probe;
 pub mod reduce;
 pub mod resolve;
 pub mod shipped;
+mod timm;
 pub mod transfer;
 
 pub use arch::{Architecture, ArchitectureConfig, Tap, Tokens};

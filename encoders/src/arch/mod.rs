@@ -12,10 +12,12 @@ mod drop_path;
 mod fields;
 mod limits;
 mod network;
+pub mod parts;
 mod resnet;
 mod rotary;
 mod sam;
 mod stable_diffusion;
+mod staged;
 mod tap;
 mod vit;
 
@@ -29,9 +31,11 @@ pub use network::{Network, NetworkConfig, TapSupport};
 pub use resnet::{ResBlockKind, ResStemKind};
 pub use rotary::Rotary;
 pub use stable_diffusion::{PromptConfig, Schedule, SchedulerConfig, UnetConfig, VaeConfig};
+pub use staged::{LayerShape, StagedConfig, StagedNetwork};
 pub use tap::{Tap, Tokens};
 
 use crate::features::FeatureMap;
+use crate::timm::{TimmArguments, TimmModel, TimmNetwork};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -70,6 +74,21 @@ macro_rules! architectures {
                 match self {
                     $(Self::$network(config) => config,)+
                 }
+            }
+
+            /// Describes the network that timm builds from `arguments`, for images of `image_size` pixels; `None` if no
+            /// architecture reads the arguments' class.
+            ///
+            /// # Errors
+            /// An argument has a value that is not supported.
+            pub(crate) fn from_timm(
+                arguments: &mut TimmArguments,
+                image_size: usize,
+            ) -> Result<Option<TimmNetwork<Self>>> {
+                $(if <$config as TimmModel>::CLASSES.contains(&arguments.class) {
+                    return Ok(Some(<$config>::from_timm(arguments, image_size)?.map(Self::$network)));
+                })+
+                Ok(None)
             }
 
             /// Builds a network with placeholder weights; load a checkpoint or call [`crate::init::initialise`] next.

@@ -1,27 +1,10 @@
 //! Values of configurations: readers of JSON with errors that name the key, and constants that many models share.
 
+pub(super) use crate::json_values::{SupportedValues, first_unsupported, integer, side};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::{Context, Error, Result};
 use serde_json::Value;
 use std::path::Path;
-
-/// Keys for which only one value (JSON) is supported; a missing key is accepted, too.
-pub(super) type SupportedValues = [(&'static str, &'static str)];
-
-/// Returns the first key of `fixed` for which `get` returns an unsupported value.
-pub(super) fn first_unsupported<'a>(
-    fixed: &SupportedValues,
-    get: impl Fn(&str) -> Option<&'a Value>,
-) -> Result<Option<&'static str>> {
-    for (key, only) in fixed {
-        let only: Value = serde_json::from_str(only)?;
-        let same = |found: &Value| *found == only || found.as_f64().is_some_and(|n| Some(n) == only.as_f64());
-        if get(key).is_some_and(|found| !same(found)) {
-            return Ok(Some(key));
-        }
-    }
-    Ok(None)
-}
 
 /// Mean and standard deviation per channel.
 pub(super) type ChannelStats = ([f32; 3], [f32; 3]);
@@ -80,20 +63,6 @@ pub(super) fn interpolation(name: &Value) -> Result<Interpolation> {
         Some("bilinear") => Ok(Interpolation::Bilinear),
         Some("bicubic") => Ok(Interpolation::Bicubic),
         _ => Err(Error::failed(format!("interpolation = {name} is not supported")).hint("use bilinear or bicubic")),
-    }
-}
-
-/// Parses a non-negative integer.
-pub(super) fn integer(value: &Value) -> Option<usize> {
-    value.as_u64().and_then(|n| usize::try_from(n).ok())
-}
-
-/// Parses the side of a square: an integer, or two equal integers.
-pub(super) fn side(value: &Value) -> Option<usize> {
-    match value.as_array().map(Vec::as_slice) {
-        None => integer(value),
-        Some([a, b]) if a == b => integer(a),
-        Some(_) => None,
     }
 }
 

@@ -9,6 +9,7 @@ use super::timm;
 use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
 use crate::checkpoint::Checkpoint;
 use crate::preprocess::{Fit, Preprocess};
+use crate::timm::times;
 use burgess_base::{Context, Error, Result};
 use serde_json::{Value, json};
 
@@ -91,7 +92,7 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<DerivedEncoder> {
             ("OpenCLIP".into(), OWN, ArchitectureConfig::Vit(own(&vision, size, quick)?), !after_pool)
         }
     };
-    let model = timm::Model { dialect, architecture, note: None };
+    let model = timm::Model { dialect, config: architecture, note: None };
     timm::locate_model(weights, &model, |architecture, part| {
         let tap = Tap { norm, ..Tap::default() };
         let (family, preprocess, notes) = (family.clone(), preprocess.clone(), notes.clone());
@@ -114,14 +115,14 @@ fn tower(vision: &ConfigSection, name: &str, size: usize) -> Result<(&'static st
     let dialect = dialect.ok_or_else(|| {
         Error::failed(format!("`{name}` is not supported as a tower of open_clip")).hint("write a card")
     })?;
-    if model.architecture.image_size() != size {
+    if model.config.image_size() != size {
         return Err(Error::failed(format!(
             "image_size is {size}, but timm's `{name}` has a fixed image size of {} pixels",
-            model.architecture.image_size()
+            model.config.image_size()
         ))
         .hint("set image_size to that of the model"));
     }
-    Ok((dialect, model.architecture))
+    Ok((dialect, model.config))
 }
 
 /// Reads the configuration of open_clip's own vision transformer.
@@ -160,7 +161,7 @@ fn own(vision: &ConfigSection, image_size: usize, quick_gelu: bool) -> Result<Vi
         activation,
         norm_eps,
         position_antialias: true,
-        ..VitConfig::plain(image_size, patch, width, depth, heads, timm::times(width, ratio))
+        ..VitConfig::plain(image_size, patch, width, depth, heads, times(width, ratio))
     })
 }
 

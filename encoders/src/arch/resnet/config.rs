@@ -4,10 +4,10 @@ use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::is_default;
 use super::super::limits::MAX_SIZE;
 use super::super::network::{NetworkConfig, TapSupport};
+use super::super::parts::FrozenBatchNorm;
 use super::super::tap::Tap;
-use super::{FrozenBatchNorm, ParameterlessLayer, ResBlock, ResNet, Shortcut, Stem};
+use super::{ParameterlessLayer, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
-use burn::module::Initializer;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::Device;
@@ -215,14 +215,7 @@ impl ResNetConfig {
     }
 
     fn norm(&self, channels: usize, device: &Device) -> FrozenBatchNorm {
-        let constant = |value: f64| Initializer::Constant { value }.init([channels], device);
-        FrozenBatchNorm {
-            weight: constant(1.0),
-            bias: constant(0.0),
-            running_mean: constant(0.0),
-            running_var: constant(1.0),
-            epsilon: self.norm_eps,
-        }
+        FrozenBatchNorm::new(channels, self.norm_eps, device)
     }
 
     fn block(&self, before: usize, channels: usize, stride: usize, device: &Device) -> ResBlock {

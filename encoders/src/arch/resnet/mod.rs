@@ -13,15 +13,14 @@ pub use config::{ResBlockKind, ResNetConfig, ResStemKind};
 use super::drop_path::DropPathMask;
 use super::limits::check_pixels;
 use super::network::Network;
+use super::parts::{FrozenBatchNorm, avg_pool, drop_branch, max_pool};
 use super::tap::Tap;
 use crate::features::FeatureMap;
 use burgess_base::{Error, Result};
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
 /// A ResNet or ResNeXt; see the module documentation.
 #[derive(Module, Debug)]
@@ -59,20 +58,6 @@ pub struct ParameterlessLayer {
     stride: usize,
 }
 
-/// Batch norm that uses its running statistics; see the module documentation.
-#[derive(Module, Debug)]
-pub struct FrozenBatchNorm {
-    /// Scale per channel, `[channels]`.
-    pub weight: Param<Tensor<1>>,
-    /// Shift per channel, `[channels]`.
-    pub bias: Param<Tensor<1>>,
-    /// Running mean, `[channels]`; never trained.
-    pub running_mean: Param<Tensor<1>>,
-    /// Running variance, `[channels]`; never trained.
-    pub running_var: Param<Tensor<1>>,
-    epsilon: f64,
-}
-
 /// A residual block: a basic block of two convolutions, or a bottleneck block of three.
 #[derive(Module, Debug)]
 pub struct ResBlock {
@@ -101,17 +86,6 @@ pub enum Shortcut {
     Average((ParameterlessLayer, Conv2d, FrozenBatchNorm)),
 }
 
-impl FrozenBatchNorm {
-    /// Normalises `[batch, channels, rows, columns]`.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (mean, variance) = (self.running_mean.val().detach(), self.running_var.val().detach());
-        let scale = self.weight.val() / variance.add_scalar(self.epsilon).sqrt();
-        let shift = self.bias.val() - mean * scale.clone();
-        let [channels] = scale.dims();
-        x * scale.reshape([1, channels, 1, 1]) + shift.reshape([1, channels, 1, 1])
-    }
-}
-
 impl Stem {
     fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         match self {
@@ -130,9 +104,7 @@ impl Shortcut {
             Self::Skip((conv, norm)) => norm.forward(conv.forward(x)),
             Self::Average((ParameterlessLayer { stride: 1 }, conv, norm)) => norm.forward(conv.forward(x)),
             Self::Average((ParameterlessLayer { stride }, conv, norm)) => {
-                let pool = AvgPoolOptions::new([*stride; 2]).with_stride([*stride; 2]);
-                let pool = pool.with_count_include_pad(false).with_ceil_mode(true);
-                norm.forward(conv.forward(avg_pool2d(x, pool)))
+                norm.forward(conv.forward(avg_pool(x, *stride, *stride, 0, false, true)))
             }
         }
     }
@@ -146,11 +118,7 @@ impl ResBlock {
         if let (Some(conv), Some(norm)) = (&self.conv3, &self.bn3) {
             branch = norm.forward(conv.forward(relu(branch)));
         }
-        if let Some(factors) = factors {
-            let [batch] = factors.dims();
-            branch = branch * factors.clone().reshape([batch, 1, 1, 1]);
-        }
-        relu(branch + self.downsample.as_ref().map_or(x.clone(), |way| way.forward(x)))
+        relu(drop_branch(branch, factors) + self.downsample.as_ref().map_or(x.clone(), |way| way.forward(x)))
     }
 }
 
@@ -164,7 +132,7 @@ impl ResNet {
     fn first_stages(&self, pixels: Tensor<4>, count: usize, drop_path: &DropPathMask) -> Result<Vec<Tensor<4>>> {
         check_pixels(&pixels, 1)?;
         let x = relu(self.bn1.forward(self.conv1.forward(pixels)));
-        let mut x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
+        let mut x = max_pool(x, 3, 2, 1, false);
         let mut outputs = Vec::with_capacity(count);
         let mut run = 0;
         for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().take(count) {
@@ -183,19 +151,12 @@ impl Network for ResNet {
         let count = self.config.depths.len();
         let outputs = self.first_stages(pixels, tap.deepest(count, "stage")? + 1, drop_path)?;
         let tapped = tap.indices(count, "stage")?.into_iter().filter_map(|stage| outputs.get(stage));
-        tap.join(tapped.map(|x| tokens(x.clone())).collect())
+        tap.join(tapped.map(|x| FeatureMap::from_channels_first(x.clone())).collect())
     }
 
     fn pooled(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
         let last = self.first_stages(pixels, self.config.depths.len(), drop_path)?.pop();
         let x = last.ok_or_else(|| Error::failed("a ResNet without stages has no features"))?;
-        Ok(tokens(x).tokens.mean_dim(1).squeeze_dim(1))
+        Ok(FeatureMap::from_channels_first(x).tokens.mean_dim(1).squeeze_dim(1))
     }
-}
-
-/// Flattens a feature map `[batch, channels, rows, columns]` to tokens `[batch, rows * columns, channels]`.
-fn tokens(x: Tensor<4>) -> FeatureMap {
-    let [batch, channels, rows, columns] = x.dims();
-    let tokens: Tensor<3> = x.reshape([batch, channels, rows * columns]);
-    FeatureMap { tokens: tokens.swap_dims(1, 2), grid: [rows, columns] }
 }

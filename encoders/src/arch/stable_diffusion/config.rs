@@ -276,6 +276,9 @@ impl StableDiffusionConfig {
     }
 }
 
+/// timm has no Stable Diffusion.
+impl crate::timm::TimmModel for StableDiffusionConfig {}
+
 impl NetworkConfig for StableDiffusionConfig {
     fn validate(&self) -> Result<()> {
         self.validate_parts()?;

@@ -308,6 +308,7 @@ static ALL: &[Dialect] = &[
     timm::ROPE,
     timm_convnets::CONV_MLP,
     timm_convnets::RESNET,
+    timm_convnets::LAYERS,
     open_clip::OPEN_CLIP,
     open_clip::VIT,
     timm::TOWER_EVA,
@@ -339,6 +340,8 @@ fn matched<'a>(pattern: &'static str, text: &'a str) -> Option<Captured<'a>> {
         let (name, after) = after.split_once('}')?;
         text = text.strip_prefix(literal)?;
         let length = match name {
+            // A literal after it, to the end, is not part of the rest.
+            "rest" if !after.contains('{') => text.strip_suffix(after)?.len(),
             "rest" => text.len(),
             "p" => ["weight", "bias"].into_iter().find(|p| text.starts_with(p))?.len(),
             _ => text.bytes().take_while(u8::is_ascii_digit).count(),
@@ -368,6 +371,8 @@ mod tests {
         assert_eq!(matched("a.{i}.b", "a.1.bb"), None);
         assert_eq!(matched("text.{rest}", "text.x.y"), Some(vec![("rest", "x.y")]));
         assert_eq!(matched("text.{rest}", "text."), None);
+        assert_eq!(matched("{rest}.count", "a.b.count"), Some(vec![("rest", "a.b")]));
+        assert_eq!((matched("{rest}.count", ".count"), matched("{rest}.count", "a.counts")), (None, None));
         assert_eq!(matched("a.{p}", "a.running_mean"), None);
         assert_eq!(filled("x.{i}.y.{p}", &vec![("i", "3"), ("p", "bias")]), "x.3.y.bias");
     }

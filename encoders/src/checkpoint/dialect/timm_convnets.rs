@@ -1,4 +1,4 @@
-//! timm's convolutional networks whose files differ from our modules.
+//! timm's convolutional and hierarchical networks.
 
 use super::{Dialect, Rule};
 
@@ -22,5 +22,22 @@ pub(super) const RESNET: Dialect = Dialect {
         "conv1.{i}.num_batches_tracked",
         "layer{i}.{j}.bn{k}.num_batches_tracked",
         "layer{i}.{j}.downsample.{k}.num_batches_tracked",
+    ],
+};
+
+/// Networks whose modules mirror timm's names. Counters of batch norms, and indices and masks that follow from the grid,
+/// are ignored.
+pub(super) const LAYERS: Dialect = Dialect {
+    name: "timm-layers",
+    rules: &[Rule::same("{rest}", &["{rest}"])],
+    ignored: &[
+        "{rest}.num_batches_tracked",
+        "{rest}.relative_position_index",
+        "{rest}.relative_coords_table",
+        "{rest}.attn_mask",
+        "head.{rest}",
+        "head_dist.{rest}",
+        "classifier.{rest}",
+        "fc.{rest}",
     ],
 };

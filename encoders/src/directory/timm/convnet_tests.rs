@@ -18,7 +18,7 @@ fn every_name_of_timm_is_read_or_refused() -> Result<()> {
     for line in std::fs::read_to_string(path).unwrap().lines() {
         let [name, tensors, numbers] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
         match model(name, &Value::Null, &Value::Null, 224) {
-            Ok(Model { architecture, .. }) => {
+            Ok(Model { config: architecture, .. }) => {
                 let found = parameters(&architecture.init(&Device::flex())?)?;
                 let size: usize = found.iter().map(|p| p.shape.iter().product::<usize>()).sum();
                 if (found.len().to_string().as_str(), size.to_string().as_str()) != (tensors, numbers) {

@@ -1,9 +1,9 @@
 //! Reads the arguments of timm's `Eva` (EVA, EVA-02, and models with rotary position embeddings) and `Beit`.
 
-use super::arguments::TimmArguments;
-use super::vit::{IGNORED, common};
+use super::vit::common;
 use crate::arch::{Activation, Rotary, VitConfig};
-use crate::directory::config_values::SupportedValues;
+use crate::json_values::SupportedValues;
+use crate::timm::{IGNORED, TimmArguments};
 use burgess_base::Result;
 
 const FIXED: &SupportedValues = &[("dynamic_img_pad", "false"), ("in_chans", "3"), ("use_naflex", "false")];

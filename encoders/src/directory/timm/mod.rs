@@ -1,14 +1,11 @@
 //! Reads `config.json` of timm: the name of an architecture, `model_args` that override its arguments, and
 //! `pretrained_cfg`.
 
-mod arguments;
 mod convnext;
 mod eva;
 mod resnet;
 mod sam;
 mod vit;
-
-pub(super) use vit::times;
 
 use super::config_values::{IMAGENET, integer, interpolation, plain, three};
 use super::derived::DerivedEncoder;
@@ -16,7 +13,7 @@ use super::shapes::TensorShapes;
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};
 use crate::preprocess::{Fit, Preprocess};
-use arguments::TimmArguments;
+use crate::timm::{TimmArguments, TimmNetwork};
 use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
 use serde_json::Value;
@@ -28,7 +25,7 @@ pub(super) fn derive(name: &str, config: &Value, weights: &Checkpoint) -> Result
     let mut notes = Vec::new();
     let input = input_size(pretrained, &mut notes)?;
     let model = model(name, own, pretrained, input)?;
-    let size = model.architecture.image_size();
+    let size = model.config.image_size();
     if size != input {
         notes.push(format!(
             "the model has a fixed image size of {size} pixels, but pretrained_cfg.input_size is {input}"
@@ -49,70 +46,36 @@ pub(super) fn locate_model(
     model: &Model,
     finish: impl Fn(ArchitectureConfig, CheckpointPart) -> DerivedEncoder,
 ) -> Result<DerivedEncoder> {
-    model.architecture.check_layers(weights.keys().count())?;
-    let parameters = checkpoint::parameters(&model.architecture.init(&Device::flex())?)?;
+    model.config.check_layers(weights.keys().count())?;
+    let parameters = checkpoint::parameters(&model.config.init(&Device::flex())?)?;
     let mut parts = ExpectedTensors::new(&parameters, Dialect::find(model.dialect)?)?.parts(weights);
     if parts.is_empty() {
         parts.push(CheckpointPart::whole());
     }
     super::derived::locate(weights, parts, |part| {
         let shapes = TensorShapes::new(weights, model.dialect, part)?;
-        Ok(finish(fit_to_weights(model.architecture.clone(), &shapes)?, part.clone()))
+        Ok(finish(fit_to_weights(model.config.clone(), &shapes)?, part.clone()))
     })
 }
 
-/// A network and the dialect of its weights.
-pub(super) struct Model {
-    /// Dialect of timm's own files.
-    pub dialect: &'static str,
-    /// Architecture with position embeddings for its image size.
-    pub architecture: ArchitectureConfig,
-    /// Note for the user on the card, if any.
-    pub note: Option<String>,
-}
+/// A network, the dialect of timm's own files, and a note for the user.
+pub(super) type Model = TimmNetwork<ArchitectureConfig>;
 
 /// Describes the architecture `name` with the arguments `own`, for images of `input` pixels or its own fixed size.
 pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -> Result<Model> {
-    let mut arguments = TimmArguments::of(name, own)?;
+    let is_read = |name: &str| model(name, &Value::Null, &Value::Null, input).is_ok();
+    let mut arguments = TimmArguments::of(name, own, is_read)?;
     arguments.or("global_pool", pretrained.get("global_pool"));
     let dynamic = arguments.flag("dynamic_img_size", false)?;
     let made_for = arguments.side("img_size")?;
     let size = if dynamic { input } else { made_for.unwrap_or(input) };
-    let mut note = None;
-    let (dialect, architecture) = match arguments.class {
-        "VisionTransformer" => {
-            let config = vit::config(&mut arguments, size, false)?;
-            let (config, unplaced) = vit::without_positions(config);
-            note = unplaced.then(|| {
-                "pos_embed is none: class token and registers are omitted, as in timm 1.0.20 (later versions add them)"
-                    .into()
-            });
-            (if unplaced { "timm-without-positions" } else { "timm" }, ArchitectureConfig::Vit(config))
-        }
-        "VisionTransformerDistilled" => ("timm", ArchitectureConfig::Vit(vit::config(&mut arguments, size, true)?)),
-        "Eva" => {
-            let (dialect, config) = eva::eva(&mut arguments, size)?;
-            (dialect, ArchitectureConfig::Vit(config))
-        }
-        "Beit" => {
-            let (dialect, config) = eva::beit(&mut arguments, size)?;
-            (dialect, ArchitectureConfig::Vit(config))
-        }
-        "VisionTransformerSAM" => ("timm", ArchitectureConfig::Sam(sam::config(&mut arguments, size)?)),
-        "ConvNeXt" => {
-            let (dialect, config) = convnext::config(&mut arguments, size)?;
-            (dialect, ArchitectureConfig::ConvNext(config))
-        }
-        "ResNet" => ("timm-resnet", ArchitectureConfig::ResNet(resnet::config(&mut arguments, size)?)),
-        other => {
-            return Err(
-                Error::failed(format!("timm's `{name}` is a {other}, which is not supported")).hint("write a card")
-            );
-        }
-    };
+    let found = ArchitectureConfig::from_timm(&mut arguments, size)?;
+    let found = found.ok_or_else(|| {
+        Error::failed(format!("timm's `{name}` is a {}, which is not supported", arguments.class)).hint("write a card")
+    })?;
     arguments.done()?;
-    architecture.validate()?;
-    Ok(Model { dialect, architecture, note })
+    found.config.validate()?;
+    Ok(found)
 }
 
 /// Adjusts the architecture to the weights: the grid of the position embeddings, and no final norm if the weights have

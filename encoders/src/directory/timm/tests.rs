@@ -11,7 +11,7 @@ fn contents(name: &str, input: usize) -> Result<(usize, usize)> {
     let model = model(name, &Value::Null, &Value::Null, input)?;
     let dialect = Dialect::find(model.dialect)?;
     let mut sizes = (0, 0);
-    for parameter in parameters(&model.architecture.init(&Device::flex())?)? {
+    for parameter in parameters(&model.config.init(&Device::flex())?)? {
         let source = dialect.source(&parameter.path, &parameter.shape, &|_| None)?;
         let parts = source.keys.iter().filter(|key| !key.is_empty()).count();
         sizes.0 += parts;
@@ -50,7 +50,7 @@ fn every_vision_transformer_of_timm_is_read_or_refused_by_name() -> Result<()> {
         expected.insert(name, (numbers[0], (numbers[1], numbers[2])));
     }
     let (mut read, mut refused, mut wrong) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    for (name, class, _) in arguments::table().filter(|(_, class, _)| !["ConvNeXt", "ResNet"].contains(class)) {
+    for (name, class, _) in crate::timm::table().filter(|(_, class, _)| !["ConvNeXt", "ResNet"].contains(class)) {
         let (input, sizes) = expected.get(name).copied().unwrap_or((224, (0, 0)));
         match contents(name, input) {
             // Architectures that timm itself cannot build are not in the golden file.

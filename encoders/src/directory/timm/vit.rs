@@ -1,29 +1,11 @@
 //! Reads the arguments of timm's `VisionTransformer` and `VisionTransformerDistilled`.
 
-use super::arguments::TimmArguments;
+use super::eva;
 use crate::arch::{Activation, VitConfig};
-use crate::directory::config_values::SupportedValues;
+use crate::json_values::SupportedValues;
+use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork, times};
 use burgess_base::Result;
 use serde_json::Value;
-
-/// Arguments of training, of the classifier and of its pooling, which do not affect the features.
-pub(super) const IGNORED: &[&str] = &[
-    "attn_drop_rate",
-    "attn_pool_mlp_ratio",
-    "attn_pool_num_heads",
-    "drop_rate",
-    "dynamic_img_size",
-    "features_only",
-    "fix_init",
-    "head_init_scale",
-    "num_classes",
-    "out_indices",
-    "patch_drop_rate",
-    "pool_include_prefix",
-    "pos_drop_rate",
-    "proj_drop_rate",
-    "weight_init",
-];
 
 const FIXED: &SupportedValues = &[
     ("dynamic_img_pad", "false"),
@@ -34,8 +16,36 @@ const FIXED: &SupportedValues = &[
     ("use_naflex", "false"),
 ];
 
+impl TimmModel for VitConfig {
+    const CLASSES: &'static [&'static str] = &["VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit"];
+
+    fn from_timm(arguments: &mut TimmArguments, image_size: usize) -> Result<TimmNetwork<Self>> {
+        let (dialect, config, note) = match arguments.class {
+            "Eva" => {
+                let (dialect, config) = eva::eva(arguments, image_size)?;
+                (dialect, config, None)
+            }
+            "Beit" => {
+                let (dialect, config) = eva::beit(arguments, image_size)?;
+                (dialect, config, None)
+            }
+            "VisionTransformerDistilled" => ("timm", config(arguments, image_size, true)?, None),
+            _ => {
+                let (config, unplaced) = without_positions(config(arguments, image_size, false)?);
+                let note = unplaced.then(|| {
+                    "pos_embed is none: class token and registers are omitted, as in timm 1.0.20 (later versions add \
+                     them)"
+                        .into()
+                });
+                (if unplaced { "timm-without-positions" } else { "timm" }, config, note)
+            }
+        };
+        Ok(TimmNetwork { config, dialect, note })
+    }
+}
+
 /// Returns the network for images of `image_size`.
-pub(super) fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
+fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
     arguments.only(FIXED)?;
     arguments.without(IGNORED);
     let common = common(arguments, image_size)?;
@@ -96,7 +106,7 @@ pub(super) fn config(arguments: &mut TimmArguments, image_size: usize, distilled
 
 /// Returns the network without class and register tokens if it has no position embeddings, and whether this applies:
 /// timm (up to 1.0.20) does not prepend these tokens then, although the weights contain them.
-pub(super) fn without_positions(config: VitConfig) -> (VitConfig, bool) {
+fn without_positions(config: VitConfig) -> (VitConfig, bool) {
     if config.absolute_positions || !(config.class_token || config.registers > 0) {
         return (config, false);
     }
@@ -124,10 +134,4 @@ pub(super) fn common(arguments: &mut TimmArguments, image_size: usize) -> Result
 fn packed(layer: &Value) -> bool {
     let gate_first = |layer: &Value| layer.get("gate_last").and_then(Value::as_bool) == Some(false);
     layer.as_str() == Some("SwiGLUPacked") || layer.get("GluMlp").is_some_and(gate_first)
-}
-
-/// Computes Python's `int(width * ratio)`.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub(in crate::directory) fn times(width: usize, ratio: f64) -> usize {
-    (width as f64 * ratio) as usize
 }

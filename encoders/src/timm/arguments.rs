@@ -1,15 +1,35 @@
 //! The arguments of timm's model classes: the table of its architectures (made by `tests/reference/timm_table.py`),
 //! overridden by the arguments of a configuration.
 
-use crate::directory::config_values::{SupportedValues, first_unsupported, integer, side};
+use crate::arch::parts::ActivationKind;
+use crate::json_values::{SupportedValues, first_unsupported, integer, side};
 use burgess_base::{Error, Result, nearest};
 use serde_json::{Map, Value};
 
 /// The table of architectures, one per line: name, class, arguments.
 const TABLE: &str = include_str!("architectures.tsv");
 
+/// Arguments of training, of the classifier and of its pooling, which do not affect the features.
+pub(crate) const IGNORED: &[&str] = &[
+    "attn_drop_rate",
+    "attn_pool_mlp_ratio",
+    "attn_pool_num_heads",
+    "drop_rate",
+    "dynamic_img_size",
+    "features_only",
+    "fix_init",
+    "head_init_scale",
+    "num_classes",
+    "out_indices",
+    "patch_drop_rate",
+    "pool_include_prefix",
+    "pos_drop_rate",
+    "proj_drop_rate",
+    "weight_init",
+];
+
 /// Iterates over name, class and arguments of all architectures.
-pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+pub(crate) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     TABLE.lines().filter_map(|line| {
         let mut columns = line.split('\t');
         Some((columns.next()?, columns.next()?, columns.next()?))
@@ -17,7 +37,7 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'sta
 }
 
 /// The arguments of a model. Reading an argument removes it; [`TimmArguments::done`] rejects those that are left.
-pub(in crate::directory) struct TimmArguments {
+pub(crate) struct TimmArguments {
     /// Class of the model in timm, such as `VisionTransformer`.
     pub class: &'static str,
     name: String,
@@ -27,17 +47,17 @@ pub(in crate::directory) struct TimmArguments {
 impl TimmArguments {
     /// Collects the arguments of the architecture `name`, overridden by `own`. A pretrained tag after a dot is ignored.
     ///
+    /// `is_read` says which names the hint for an unknown name may suggest.
+    ///
     /// # Errors
-    /// timm has no such architecture, or its class is not in the table.
-    pub fn of(name: &str, own: &Value) -> Result<Self> {
+    /// timm 1.0.20 has no such architecture.
+    pub fn of(name: &str, own: &Value, is_read: impl Fn(&str) -> bool) -> Result<Self> {
         let name = name.split('.').next().unwrap_or(name);
         let (_, class, usual) = table().find(|(known, ..)| *known == name).ok_or_else(|| {
             // Names that would themselves be rejected are not suggested.
-            let read = |known: &str| super::model(known, &Value::Null, &Value::Null, 224).is_ok();
-            let near = nearest(name, table().map(|(known, ..)| known).filter(|known| read(known)));
+            let near = nearest(name, table().map(|(known, ..)| known).filter(|known| is_read(known)));
             let hint = if near.is_empty() {
-                "write a card, or use a plain vision transformer (vit, deit, eva, beit, samvit), convnext or resnet"
-                    .into()
+                "write a card, or use an architecture of timm 1.0.20 (`timm.list_models()`)".into()
             } else {
                 format!("use one of the nearest names: {}; or write a card", near.join(", "))
             };
@@ -88,7 +108,14 @@ impl TimmArguments {
         found.map(|(_, value)| *value).ok_or_else(|| self.unsupported(key, &name.into()))
     }
 
-    fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+    /// Reads the name of an activation function.
+    pub fn activation(&mut self, key: &str, default: ActivationKind) -> Result<ActivationKind> {
+        let named = |value: &Value| ActivationKind::TIMM.iter().find(|(name, _)| Some(*name) == value.as_str());
+        Ok(self.read(key, |value| named(value).map(|(_, kind)| *kind))?.unwrap_or(default))
+    }
+
+    /// Reads an argument with `read`, which returns `None` for a value that is not supported.
+    pub fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
         match self.take(key) {
             None => Ok(None),
             Some(value) => read(&value).map(Some).ok_or_else(|| self.unsupported(key, &value)),
@@ -182,4 +209,10 @@ impl TimmArguments {
             Some((key, value)) => Err(self.unsupported(key, value)),
         }
     }
+}
+
+/// Computes Python's `int(width * ratio)`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(crate) fn times(width: usize, ratio: f64) -> usize {
+    (width as f64 * ratio) as usize
 }
