@@ -1,0 +1,194 @@
+//! timm's architectures by directory: names and shapes of the tensors, features, gradients and cost equal timm's (made by
+//! `tests/reference/timm_zoo.py`). Weights are made here by the same rule as there.
+//!
+//! `BURGESS_CASE=regnet` restricts the tests to the cases whose names begin so.
+
+#[path = "../../tests/devices.rs"]
+mod devices;
+
+use burgess_base::Result;
+use burgess_encoders::arch::Tap;
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::{Checkpoint, Precision};
+use burgess_encoders::encoder::Encoder;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use devices::{cases, device, limit};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// The files of all cases, sorted by name.
+fn all() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/timm-zoo");
+    let prefix = std::env::var("BURGESS_CASE").unwrap_or_default();
+    let files = std::fs::read_dir(folder).unwrap().map(|item| item.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| name(path).starts_with(&prefix)).collect();
+    files.sort();
+    assert!(!files.is_empty(), "there is no case `{prefix}…`");
+    files
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// `count` numbers in [-1, 1), which follow from the name.
+fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
+    let seed = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (1..=count as u64).map(move |i| {
+        let z = seed.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f64 / f64::from(1 << 23) - 1.0
+    })
+}
+
+/// The tensor `name`: kernels are scaled by their inputs, scales are near 1, variances are positive.
+fn values(name: &str, shape: &[usize]) -> Vec<f32> {
+    let leaf = name.rsplit('.').next().unwrap_or_default();
+    let (base, scale) = match (leaf, shape) {
+        ("running_var", _) => (1.0, 0.5),
+        ("weight", [_, rest @ ..]) if !rest.is_empty() => {
+            let gain = if rest.len() == 1 { 3.0 } else { 6.0 };
+            (0.0, (gain / rest.iter().product::<usize>() as f64).sqrt())
+        }
+        (_, [_, _, ..]) => (0.0, 0.5),
+        ("weight", _) | (_, []) => (1.0, 0.3),
+        ("bias" | "running_mean", _) => (0.0, 0.2),
+        _ => (0.5, 0.3),
+    };
+    uniform(name, shape.iter().product()).map(|u| (base + scale * u) as f32).collect()
+}
+
+/// A case with its directory of weights in `dir`.
+struct Case {
+    name: String,
+    expected: Checkpoint,
+    card: EncoderCard,
+    multiply_adds: u64,
+}
+
+impl Case {
+    /// Writes `config.json` and the weights, and derives the card.
+    fn open(path: &Path, dir: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata: &HashMap<String, String> = header.metadata().as_ref().unwrap();
+        let dir = dir.join(name(path));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("config.json"), &metadata["config"]).unwrap();
+        let floats: Shapes = serde_json::from_str(&metadata["floats"]).unwrap();
+        let others: Shapes = serde_json::from_str(&metadata["others"]).unwrap();
+        let mut tensors: Vec<(&String, Dtype, &[usize], Vec<u8>)> = Vec::new();
+        for (key, shape) in &floats {
+            let bytes = values(key, shape).into_iter().flat_map(f32::to_le_bytes).collect();
+            tensors.push((key, Dtype::F32, shape, bytes));
+        }
+        for (key, shape) in &others {
+            tensors.push((key, Dtype::I64, shape, vec![0; 8 * shape.iter().product::<usize>()]));
+        }
+        let views = tensors
+            .iter()
+            .map(|(key, dtype, shape, bytes)| (key, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap()));
+        safetensors::serialize_to_file(views, None, &dir.join("model.safetensors")).unwrap();
+        Ok(Self {
+            name: name(path),
+            expected: Checkpoint::open(path)?,
+            card: EncoderCard::open(&dir.display().to_string())?,
+            multiply_adds: metadata["multiply_adds"].parse().unwrap(),
+        })
+    }
+
+    /// The images of the reference and its mirror image, `[2, 3, size, size]`: the features of the first must not depend
+    /// on the second.
+    fn pixels(&self, device: &Device) -> Tensor<4> {
+        let size = self.card.preprocess.size;
+        let one: Vec<f32> = uniform("pixels", 3 * size * size).map(|u| 2.0 * u as f32).collect();
+        let one = Tensor::<4>::from_data(TensorData::new(one, [1, 3, size, size]), device);
+        Tensor::cat(vec![one.clone(), one.flip([3])], 0)
+    }
+
+    fn difference(&self, key: &str, found: &[f32]) -> Result<f64> {
+        let reference = self.expected.read(key)?;
+        let shape = self.expected.shape(key);
+        assert_eq!(found.len(), reference.len(), "{}: {key} should have the shape {shape:?}", self.name);
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        Ok(norm(&mut found.iter().zip(&reference).map(|(a, b)| f64::from(a - b)))
+            / norm(&mut reference.iter().map(|b| f64::from(*b))))
+    }
+}
+
+#[test]
+fn features_and_costs_equal_timms() -> Result<()> {
+    let (dir, device, mut wrong) = (tempfile::tempdir().unwrap(), device(), Vec::new());
+    for path in cases(&all(), &[0]) {
+        let case = Case::open(&path, dir.path())?;
+        let encoder = Encoder::load(case.card.clone(), None, &device).map_err(|e| e.context(case.name.clone()))?;
+        let layers = case.expected.keys().filter_map(|key| key.strip_prefix("features."));
+        let layers: Vec<i32> = layers.map(|layer| layer.parse().unwrap()).collect();
+        let taps = layers.iter().map(|&layer| (format!("features.{layer}"), Tap { layer, ..Tap::default() }));
+        for (key, tap) in taps.chain([("features".to_string(), case.card.tap.clone())]) {
+            let found = encoder.arch.forward(case.pixels(&device), &tap)?;
+            assert_eq!(found.grid, case.card.architecture.grid(&tap)?, "{}: grid of {key}", case.name);
+            assert_eq!(found.tokens.dims()[2], case.card.architecture.width(&tap)?, "{}: width of {key}", case.name);
+            let first = found.tokens.narrow(0, 0, 1).into_data().try_into_vec_as::<f32>().unwrap();
+            let error = case.difference(&key, &first)?;
+            println!("{:32} {key} {error:.1e}", case.name);
+            if error.is_nan() || error >= limit(1e-4, 1e-3) {
+                wrong.push(format!("{}: {key} differ by {error:e}", case.name));
+            }
+        }
+        let counted = case.card.architecture.flops(&case.card.tap)? / 2;
+        if counted.abs_diff(case.multiply_adds) * 200 > case.multiply_adds {
+            wrong.push(format!("{}: {counted} multiply-adds instead of {}", case.name, case.multiply_adds));
+        }
+        let parameters: usize = encoder.arch.num_params();
+        assert_eq!(parameters as u64, case.card.source.parameters, "{}", case.name);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+/// Puts each parameter's gradient in its place.
+struct Gradients(burn::tensor::Gradients);
+
+impl ModuleMapper for Gradients {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let value = param.val();
+        let gradient = value.grad(&self.0).unwrap_or_else(|| value.inner().zeros_like());
+        Param::initialized(param.id, gradient)
+    }
+}
+
+#[test]
+fn gradients_equal_timms() -> Result<()> {
+    let (dir, device, mut wrong) = (tempfile::tempdir().unwrap(), device().autodiff(), Vec::new());
+    for path in cases(&all(), &[0]) {
+        let case = Case::open(&path, dir.path())?;
+        let mut encoder = Encoder::load(case.card.clone(), None, &device)?;
+        let features = encoder.arch.forward(case.pixels(&device).narrow(0, 0, 1), &case.card.tap)?.tokens;
+        let [_, tokens, width] = features.dims();
+        let projection: Vec<f32> = uniform("projection", tokens * width).map(|u| u as f32).collect();
+        let projection = Tensor::<3>::from_data(TensorData::new(projection, [1, tokens, width]), &device);
+        let gradients = (features * projection).sum().backward();
+        encoder.arch = encoder.arch.map(&mut Gradients(gradients));
+        let path = dir.path().join(format!("{}.safetensors", case.name));
+        encoder.save(Precision::F32, &path)?;
+        let found = Checkpoint::open(&path)?;
+        for key in case.expected.keys().filter_map(|key| key.strip_prefix("gradient.")) {
+            let error = case.difference(&format!("gradient.{key}"), &found.read(key)?)?;
+            println!("{:32} gradient {error:.1e} {key}", case.name);
+            if error.is_nan() || error >= 1e-3 {
+                wrong.push(format!("{}: the gradient of {key} differs by {error:e}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}

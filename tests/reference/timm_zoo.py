@@ -1,0 +1,165 @@
+"""Golden features of timm's architectures for encoders/tests/timm_zoo.rs, in tests/golden/timm-zoo/.
+
+Versions: torch 2.9.0, timm 1.0.20, safetensors.
+Run from anywhere: python tests/reference/timm_zoo.py [FAMILY ...]      (all families of tests/reference/timm_zoo/*.toml)
+
+A case names an architecture of timm, `args` that make it small (model_args of config.json), the side of the image, and
+`layers`, further outputs: pairs of a module's name or an index of timm's forward_intermediates, and our layer.
+
+Weights are not stored: here and in the test every tensor is made from its name (`values`), so that a golden holds the
+configuration, names and shapes of the tensors, the features (those of `forward_features` without prefix tokens, and of
+`layers`), three gradients of the sum of features · projection, and the multiply-adds that torch counts.
+"""
+
+import json
+import pathlib
+import sys
+import tomllib
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+HERE = pathlib.Path(__file__).parent
+GOLDEN = HERE.parent / "golden" / "timm-zoo"
+# The largest parameter whose gradient is stored.
+LARGEST = 2048
+
+
+def uniform(name, count):
+    """Numbers in [-1, 1): splitmix64 of the FNV-1a hash of the name plus multiples of its increment."""
+    seed = 0xCBF29CE484222325
+    for byte in name.encode():
+        seed = ((seed ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    with np.errstate(over="ignore"):
+        z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(40)).astype(np.float64) / float(1 << 23) - 1.0
+
+
+def values(name, shape):
+    """The tensor `name`; kernels are scaled by their inputs, scales are near 1, variances are positive."""
+    u = uniform(name, int(np.prod(shape, dtype=np.int64)))
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "running_var":
+        made = 1.0 + 0.5 * u
+    elif len(shape) >= 2 and leaf == "weight":
+        gain = 3.0 if len(shape) == 2 else 6.0
+        made = np.sqrt(gain / np.prod(shape[1:])) * u
+    elif len(shape) >= 2:
+        made = 0.5 * u
+    elif leaf == "weight" or len(shape) == 0:
+        made = 1.0 + 0.3 * u
+    elif leaf in ("bias", "running_mean"):
+        made = 0.2 * u
+    else:
+        made = 0.5 + 0.3 * u
+    return torch.from_numpy(made.astype(np.float32).reshape(shape))
+
+
+def fill(model):
+    """Replaces all weights; returns names and shapes of the floating-point and of the other tensors."""
+    floats, others = {}, {}
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                floats[name] = list(tensor.shape)
+                tensor.copy_(values(name, list(tensor.shape)))
+            else:
+                others[name] = list(tensor.shape)
+    return floats, others
+
+
+def tokens(features, prefix, channels_last=False):
+    """[positions, channels] of the first image."""
+    if isinstance(features, (tuple, list)):
+        features = features[0]
+    if features.ndim == 4:
+        features = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+    else:
+        features = features[:, prefix:]
+    return features[0]
+
+
+def case(spec):
+    timm.layers.set_fused_attn(False)  # the counter of operations does not know the fused one
+    args = dict(spec.get("args", {}))
+    size = spec["size"]
+    built = {**args, "img_size": size} if spec.get("img_size") else args
+    model = timm.create_model(spec["model"], pretrained=False, **built).eval()
+    floats, others = fill(model)
+    pixels = torch.from_numpy(2.0 * uniform("pixels", 3 * size * size).astype(np.float32)).reshape(1, 3, size, size)
+    prefix = spec.get("prefix", getattr(model, "num_prefix_tokens", 0))
+    last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+
+    found, hooks, layers = {}, [], spec.get("layers", [])
+    for upstream, ours in layers:
+        if isinstance(upstream, str):
+            def keep(_module, _inputs, output, ours=ours):
+                found[f"features.{ours}"] = tokens(output, prefix, last).detach()
+            hooks.append(model.get_submodule(upstream).register_forward_hook(keep))
+    counter = FlopCounterMode(display=False)
+    with counter:
+        out = tokens(model.forward_features(pixels), prefix, last)
+    for hook in hooks:
+        hook.remove()
+    indices = [(upstream, ours) for upstream, ours in layers if not isinstance(upstream, str)]
+    if indices:
+        with torch.no_grad():
+            maps = model.forward_intermediates(pixels, indices=[i for i, _ in indices], intermediates_only=True)
+        for (_, ours), features in zip(indices, maps):
+            found[f"features.{ours}"] = tokens(features, prefix).detach()
+
+    projection = torch.from_numpy(uniform("projection", out.numel()).astype(np.float32)).reshape(out.shape)
+    (out * projection).sum().backward()
+    small = [(n, p.grad) for n, p in model.named_parameters() if p.grad is not None and 1 < p.numel() <= LARGEST]
+    small = [(n, g) for n, g in small if g.norm() > 0]
+    for name, gradient in (small[0], small[len(small) // 2], small[-1]) if len(small) > 2 else small:
+        found[f"gradient.{name}"] = gradient
+
+    # Features that hardly depend on the image would test nothing.
+    with torch.no_grad():
+        other = tokens(model.forward_features(pixels.flip(3)), prefix, last)
+    moved = ((other - out).norm() / out.norm()).item()
+    if not 0.02 < moved < 10 or not torch.isfinite(out).all():
+        raise SystemExit(f"{spec['name']}: another image moves the features by {moved}: choose other arguments")
+
+    found["features"] = out.detach()
+    config = {
+        "architecture": spec["model"],
+        "num_features": getattr(model, "num_features", 0),
+        "model_args": built,
+        "pretrained_cfg": {
+            "input_size": [3, size, size],
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "crop_pct": 1.0,
+            "interpolation": "bicubic",
+        },
+    }
+    metadata = {
+        "config": json.dumps(config),
+        "floats": json.dumps(floats),
+        "others": json.dumps(others),
+        "multiply_adds": str(counter.get_total_flops() // 2),
+    }
+    GOLDEN.mkdir(exist_ok=True)
+    path = GOLDEN / f"{spec['name']}.safetensors"
+    save_file({k: v.contiguous().clone() for k, v in found.items()}, path, metadata)
+    print(f"{spec['name']:32} {spec['model']:32} {list(out.shape)} std {out.std():.3g} moved {moved:.3g} "
+          f"{path.stat().st_size // 1024} KiB, {sum(map(np.prod, floats.values())) / 1e6:.2f} M parameters")
+
+
+def main():
+    families = sys.argv[1:] or sorted(p.stem for p in (HERE / "timm_zoo").glob("*.toml"))
+    for family in families:
+        for spec in tomllib.loads((HERE / "timm_zoo" / f"{family}.toml").read_text())["case"]:
+            case(spec)
+
+
+if __name__ == "__main__":
+    main()
