@@ -157,6 +157,8 @@ pub fn check_grid(grid: [usize; 2]) -> Result<()> {
 pub(crate) enum Kernel {
     /// Linear interpolation of the two nearest points per axis.
     Bilinear,
+    /// Linear interpolation, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
+    SmoothBilinear,
     /// Keys' cubic with a = -0.75 over the four nearest points per axis, as in PyTorch.
     Bicubic,
     /// Keys' cubic with a = -0.5, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
@@ -194,8 +196,10 @@ fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &De
         let (first, taps) = match kernel {
             Kernel::Bilinear => (base as i64, vec![1.0 - t, t]),
             Kernel::Bicubic => (base as i64 - 1, vec![cubic(t + 1.0), cubic(t), cubic(1.0 - t), cubic(2.0 - t)]),
-            Kernel::SmoothBicubic => {
-                let (first, weights) = Interpolation::Bicubic.weights(from, middle, scale);
+            Kernel::SmoothBilinear | Kernel::SmoothBicubic => {
+                let bicubic = kernel == Kernel::SmoothBicubic;
+                let smooth = if bicubic { Interpolation::Bicubic } else { Interpolation::Bilinear };
+                let (first, weights) = smooth.weights(from, middle, scale);
                 (first as i64, weights)
             }
         };

@@ -170,8 +170,8 @@ mod tests {
         let values = values(&vit(1), 0)?;
         let all =
             |path: &str, value: f32| assert!(values.get(path).is_some_and(|v| v.iter().all(|x| *x == value)), "{path}");
-        all("Vit.blocks.0.norm1.gamma", 1.0);
-        all("Vit.blocks.0.norm1.beta", 0.0);
+        all("Vit.blocks.0.norm1.Layer.gamma", 1.0);
+        all("Vit.blocks.0.norm1.Layer.beta", 0.0);
         all("Vit.blocks.0.ls1.gamma", 0.1);
         all("Vit.blocks.0.mlp.fc1.bias", 0.0);
         all("Vit.patch_embed.proj.bias", 0.0);

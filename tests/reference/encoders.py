@@ -25,7 +25,6 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from segment_anything.modeling import ImageEncoderViT
 from timm.models.eva import Eva
 from timm.models.convnext import ConvNeXt, ConvNeXtStage
 from timm.models.vision_transformer import VisionTransformer
@@ -151,6 +150,9 @@ def vit(size, patch, depth, **more):
 
 
 def main():
+    # Other scripts share this file's functions without this library.
+    from segment_anything.modeling import ImageEncoderViT
+
     OUT.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     image = picture()

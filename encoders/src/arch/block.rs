@@ -2,14 +2,30 @@
 //! differ: gated MLPs, norms inside the branches, rotary position embeddings and relative position biases. Parameter
 //! paths are timm's.
 
+use super::channel_norm::{ChannelNorm, NormKind};
 use super::drop_path::{self, DropPathMask};
 use crate::attention::attend;
 use crate::kernel;
 use crate::operands::{Activation, Bias, Rotation};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, module::linear};
+use serde::{Deserialize, Serialize};
+
+/// Norms of queries and keys, of the same kind as the norms of the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum QkNorm {
+    /// No norm.
+    #[default]
+    None,
+    /// A norm over the channels of each head (Dehghani et al. 2023).
+    Head,
+    /// A norm over the channels of all heads together (InternViT-6B).
+    Width,
+}
 
 /// Hyper-parameters of a transformer block.
 #[derive(Debug, Clone)]
@@ -24,8 +40,12 @@ pub(crate) struct BlockConfig {
     pub activation: Activation,
     /// Whether the projection to queries, keys and values has a bias.
     pub qkv_bias: bool,
-    /// Whether queries and keys of each head are layer-normalised.
-    pub qk_norm: bool,
+    /// Whether the output projection of attention and the layers of the MLP have biases.
+    pub proj_bias: bool,
+    /// Norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// Kind of all norms.
+    pub norm: NormKind,
     /// Epsilon added to the variance in every norm.
     pub norm_eps: f64,
     /// Initial value of the layer scale of both branches; `None` for no layer scale.
@@ -51,7 +71,9 @@ impl BlockConfig {
             mlp_hidden: 4 * width,
             activation: Activation::Gelu,
             qkv_bias: true,
-            qk_norm: false,
+            proj_bias: true,
+            qk_norm: QkNorm::None,
+            norm: NormKind::Layer,
             norm_eps: 1e-6,
             layer_scale: None,
             attention_norm: false,
@@ -64,23 +86,32 @@ impl BlockConfig {
 
     /// Builds a block with placeholder weights; `heads` must divide `width`.
     pub fn init(&self, device: &Device) -> Block {
-        let norm = |width: usize| LayerNormConfig::new(width).with_epsilon(self.norm_eps).init(device);
+        let norm = |width: usize| self.norm.init(width, self.norm_eps, device);
         let scale = |value: f64| LayerScale { gamma: Initializer::Constant { value }.init([self.width], device) };
+        let qk_norm = || match self.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Head => Some(norm(self.width / self.heads)),
+            QkNorm::Width => Some(norm(self.width)),
+        };
         let mut mlp = Mlp::new(self.width, self.mlp_hidden, self.width, self.activation, device);
+        if !self.proj_bias {
+            (mlp.fc1.bias, mlp.fc2.bias) = (None, None);
+        }
         mlp.norm = self.mlp_norm.then(|| norm(self.mlp_hidden));
         Block {
             norm1: norm(self.width),
             attn: Attention {
                 qkv: LinearConfig::new(self.width, 3 * self.width).with_bias(self.qkv_bias).init(device),
-                q_norm: self.qk_norm.then(|| norm(self.width / self.heads)),
-                k_norm: self.qk_norm.then(|| norm(self.width / self.heads)),
+                q_norm: qk_norm(),
+                k_norm: qk_norm(),
                 norm: self.attention_norm.then(|| norm(self.width)),
-                proj: LinearConfig::new(self.width, self.width).init(device),
+                proj: LinearConfig::new(self.width, self.width).with_bias(self.proj_bias).init(device),
                 relative_position_bias_table: self
                     .relative_positions
                     .map(|rows| Initializer::Zeros.init([rows, self.heads], device)),
                 heads: self.heads,
                 rotate_half: self.rotate_half,
+                whole_norm: self.qk_norm == QkNorm::Width,
             },
             ls1: self.layer_scale.map(scale),
             norm2: norm(self.width),
@@ -113,14 +144,14 @@ pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) 
 /// A transformer block with pre-norm or post-norm residual branches.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Layer norm of the attention branch.
-    pub norm1: LayerNorm,
+    /// Norm of the attention branch.
+    pub norm1: ChannelNorm,
     /// Multi-head self-attention.
     pub attn: Attention,
     /// Layer scale of the attention branch.
     pub ls1: Option<LayerScale>,
-    /// Layer norm of the MLP branch.
-    pub norm2: LayerNorm,
+    /// Norm of the MLP branch.
+    pub norm2: ChannelNorm,
     /// The two-layer MLP.
     pub mlp: Mlp,
     /// Layer scale of the MLP branch.
@@ -133,18 +164,20 @@ pub struct Block {
 pub struct Attention {
     /// Projection to queries, keys and values in this order, `[width, 3 * width]`.
     pub qkv: Linear,
-    /// Layer norm of each head's queries, over `width / heads` channels.
-    pub q_norm: Option<LayerNorm>,
-    /// Layer norm of each head's keys, over `width / heads` channels.
-    pub k_norm: Option<LayerNorm>,
-    /// Layer norm of the attention output before `proj`.
-    pub norm: Option<LayerNorm>,
+    /// Norm of the queries, over the channels of each head or of all heads together; see [`QkNorm`].
+    pub q_norm: Option<ChannelNorm>,
+    /// Norm of the keys, as that of the queries.
+    pub k_norm: Option<ChannelNorm>,
+    /// Norm of the attention output before `proj`.
+    pub norm: Option<ChannelNorm>,
     /// Output projection, `[width, width]`.
     pub proj: Linear,
     /// Relative position bias table (BEiT), `[relative positions, heads]`, added to the attention scores.
     pub relative_position_bias_table: Option<Param<Tensor<2>>>,
     heads: usize,
     rotate_half: bool,
+    /// Whether `q_norm` and `k_norm` take the channels of all heads together.
+    whole_norm: bool,
 }
 
 /// An MLP of two linear layers with an activation and an optional norm between them.
@@ -152,8 +185,8 @@ pub struct Attention {
 pub struct Mlp {
     /// First layer, `[input, columns * hidden]`.
     pub fc1: Linear,
-    /// Layer norm of the hidden channels.
-    pub norm: Option<LayerNorm>,
+    /// Norm of the hidden channels.
+    pub norm: Option<ChannelNorm>,
     /// Second layer, `[hidden, output]`.
     pub fc2: Linear,
     #[module(skip)]
@@ -231,7 +264,11 @@ impl Attention {
             let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * heads, head_dim]);
             std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2))
         };
-        let normed = |norm: &Option<LayerNorm>, x: Tensor<4>| match norm {
+        let normed = |norm: &Option<ChannelNorm>, x: Tensor<4>| match norm {
+            Some(norm) if self.whole_norm => {
+                let x = norm.forward(x.swap_dims(1, 2).reshape([rows, width]));
+                x.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
+            }
             Some(norm) => norm.forward(x),
             None => x,
         };

@@ -1,4 +1,4 @@
-//! Norms over the channels of ConvNeXts. Parameter paths are timm's: `weight`, and `bias` for a layer norm.
+//! Norms over the channels of a token or a pixel. Parameter paths are timm's: `weight`, and `bias` for a layer norm.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};

@@ -23,7 +23,7 @@ mod vit;
 
 pub use crate::operands::Activation;
 pub(crate) use block::blocks;
-pub use block::{AttentionPositions, Block, Mlp};
+pub use block::{AttentionPositions, Block, Mlp, QkNorm};
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::StemKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
@@ -33,6 +33,7 @@ pub use rotary::Rotary;
 pub use stable_diffusion::{PromptConfig, Schedule, SchedulerConfig, UnetConfig, VaeConfig};
 pub use staged::{LayerShape, StagedConfig, StagedNetwork};
 pub use tap::{Tap, Tokens};
+pub use vit::PositionKernel;
 
 use crate::features::FeatureMap;
 use crate::timm::{TimmArguments, TimmModel, TimmNetwork};

@@ -40,6 +40,10 @@ pub struct Rotary {
     #[serde(default, skip_serializing_if = "is_default", rename = "halves", alias = "rotate_half")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub rotate_half: bool,
+    /// Whether the class token is rotated by learned angles (MLCD). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub learned_class: bool,
 }
 
 const TEMPERATURE: f64 = 10000.0;
@@ -56,8 +60,15 @@ fn is_usual(value: &f64) -> bool {
 
 impl Default for Rotary {
     fn default() -> Self {
-        let (grid, offset, columns_first, centred, rotate_half) = (None, 0.0, false, false, false);
-        Self { grid, offset, temperature: TEMPERATURE, columns_first, centred, rotate_half }
+        Self {
+            grid: None,
+            offset: 0.0,
+            temperature: TEMPERATURE,
+            columns_first: false,
+            centred: false,
+            rotate_half: false,
+            learned_class: false,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Derives the hyper-parameters of a network from the shapes of a checkpoint's tensors.
 
-use crate::arch::{Activation, SamConfig, VitConfig};
+use crate::arch::{Activation, QkNorm, SamConfig, VitConfig};
 use crate::checkpoint::{Checkpoint, CheckpointPart, Dialect};
 use burgess_base::{Error, Result};
 
@@ -20,7 +20,7 @@ impl<'a> TensorShapes<'a> {
 
     /// Returns the upstream shapes of those tensors of a parameter that are in the file.
     fn of(&self, path: &str) -> Vec<&[usize]> {
-        let names = self.dialect.names(path).unwrap_or_default();
+        let names = self.dialect.all_names(path);
         names.iter().filter_map(|name| self.weights.shape(&self.part.stored_name(name)?)).collect()
     }
 
@@ -36,6 +36,11 @@ impl<'a> TensorShapes<'a> {
             Error::failed(format!("the weights have no `{path}` (in dialect `{}`)", self.dialect.name))
                 .hint("download config.json and the weights again: they belong to different models")
         })
+    }
+
+    /// Returns the length of the first dimension of a parameter's first tensor.
+    pub fn rows(&self, path: &str) -> Option<usize> {
+        self.of(path).first().and_then(|shape| shape.first()).copied()
     }
 
     fn depth(&self) -> usize {
@@ -60,15 +65,23 @@ impl<'a> TensorShapes<'a> {
 
     /// Returns the hyper-parameters of a vision transformer that follow from its weights, for images of `image_size`.
     pub fn vit(&self, image_size: usize) -> Result<VitConfig> {
-        let patches = self.shape("patch_embed.proj.weight", 4)?;
-        let (width, patch) = (patches[0], patches[2].max(1));
+        let (width, patch) = match self.shape("patch_embed.proj.weight", 2)? {
+            [width, _, side, ..] => (*width, (*side).max(1)),
+            // A linear layer of flattened patches with three channels.
+            [width, inputs] => (*width, (inputs / 3).isqrt().max(1)),
+            _ => (0, 1),
+        };
         let mlp_hidden = self.shape("blocks.0.mlp.fc2.weight", 2)?[1];
         let fc1: usize = self.of("blocks.0.mlp.fc1.weight").iter().filter_map(|s| s.first()).sum();
         let (class_token, distillation_token) = (self.has("cls_token"), self.has("dist_token"));
+        let class_tokens = match self.of("cls_token").first() {
+            Some([_, count, _]) => *count,
+            _ => 1,
+        };
         let registers = self.of("reg_token").first().and_then(|s| s.get(1)).copied().unwrap_or(0);
         let own = image_size / patch;
         let positions = self.positions();
-        let special = usize::from(class_token) + usize::from(distillation_token);
+        let special = class_tokens * usize::from(class_token) + usize::from(distillation_token);
         // The number of prefix tokens with a position embedding. If several numbers leave a square, the one that leaves
         // the grid of the images is chosen.
         let mut counts = vec![special, special + registers];
@@ -89,14 +102,22 @@ impl<'a> TensorShapes<'a> {
             return Err(Error::failed("the attention has an inner norm, but the MLP has none")
                 .hint("write a card: only inner norms in both, or in the MLP alone, are supported"));
         }
+        let qk_norm = match self.rows("blocks.0.attn.q_norm.weight") {
+            None => QkNorm::None,
+            Some(channels) if channels == width => QkNorm::Width,
+            Some(_) => QkNorm::Head,
+        };
         Ok(VitConfig {
             class_token,
+            class_tokens,
             distillation_token,
             registers,
             pre_norm: self.has("norm_pre.weight"),
             patch_bias: self.has("patch_embed.proj.bias"),
+            patch_norm: self.has("patch_embed.norm.weight"),
             qkv_bias: self.has("blocks.0.attn.qkv.bias"),
-            qk_norm: self.has("blocks.0.attn.q_norm.weight"),
+            proj_bias: self.has("blocks.0.mlp.fc2.bias"),
+            qk_norm,
             layer_scale: self.has("blocks.0.ls1.gamma").then_some(1.0),
             activation: if fc1 == 2 * mlp_hidden { Activation::Swiglu } else { Activation::Gelu },
             final_norm: self.has("norm.weight"),

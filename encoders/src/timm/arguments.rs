@@ -1,6 +1,7 @@
 //! The arguments of timm's model classes: the table of its architectures (made by `tests/reference/timm_table.py`),
 //! overridden by the arguments of a configuration.
 
+use crate::arch::NormKind;
 use crate::arch::parts::ActivationKind;
 use crate::json_values::{SupportedValues, first_unsupported, integer, side};
 use burgess_base::{Error, Result, nearest};
@@ -85,6 +86,11 @@ impl TimmArguments {
     /// Removes and returns an argument; `None` if it is absent or `None` in Python.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.left.remove(key).filter(|v| !v.is_null())
+    }
+
+    /// Whether the argument is given and is not `None` in Python.
+    pub fn has(&self, key: &str) -> bool {
+        self.left.get(key).is_some_and(|value| !value.is_null())
     }
 
     /// Whether the argument is given and is `None` in Python.
@@ -174,6 +180,30 @@ impl TimmArguments {
         for key in keys {
             self.left.remove(*key);
         }
+    }
+
+    /// Reads the class and the epsilon of the norms at `key`, which must be norms over all channels of a token.
+    pub fn norm(&mut self, key: &str, default: (NormKind, f64)) -> Result<(NormKind, f64)> {
+        const CLASSES: [(&str, NormKind); 6] = [
+            ("LayerNorm", NormKind::Layer),
+            ("layernorm", NormKind::Layer),
+            ("RmsNorm", NormKind::Rms),
+            ("rmsnorm", NormKind::Rms),
+            ("SimpleNorm", NormKind::Simple),
+            ("simplenorm", NormKind::Simple),
+        ];
+        // The default epsilon of timm's own classes.
+        const TIMM: f64 = 1e-6;
+        let kind = |name: &str| CLASSES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+        let read = |value: &Value| match value.as_object() {
+            None => Some((kind(value.as_str()?)?, TIMM)),
+            Some(layer) => {
+                let (name, settings) = layer.iter().next().filter(|_| layer.len() == 1)?;
+                let settings = settings.as_object().filter(|table| table.keys().all(|key| key == "eps"))?;
+                Some((kind(name)?, settings.get("eps").map_or(Some(TIMM), Value::as_f64)?))
+            }
+        };
+        Ok(self.read(key, read)?.unwrap_or(default))
     }
 
     /// Reads the epsilon of the norms, which must be layer norms over all channels of a token.

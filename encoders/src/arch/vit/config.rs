@@ -1,6 +1,7 @@
 //! ViT hyper-parameters, their validation, and the construction of the network.
 
-use super::super::block::{AttentionPositions, BlockConfig};
+use super::super::block::{AttentionPositions, BlockConfig, QkNorm};
+use super::super::channel_norm::{ChannelNorm, NormKind};
 use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::{is_default, is_yes, yes};
 use super::super::limits::{MAX_SIZE, check_patches};
@@ -8,13 +9,13 @@ use super::super::network::{NetworkConfig, TapSupport};
 use super::super::rotary::Rotary;
 use super::super::tap::Tap;
 use super::{PatchEmbed, Vit};
+use crate::features::Kernel;
 use crate::operands::Activation;
 use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
-use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Hyper-parameters of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,11 @@ pub struct VitConfig {
     /// Whether there is a class token before the patches. Default true.
     #[serde(default = "yes")]
     pub class_token: bool,
+    /// Number of class tokens if there is one (Pixio: 8, C-RADIO: 3); a tap returns the first, the pooled output is
+    /// their mean. Default 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub class_tokens: usize,
     /// Whether a distillation token (DeiT) follows the class token; no tap returns it. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
@@ -49,13 +55,25 @@ pub struct VitConfig {
     /// Whether the patch embedding has a bias. Default true.
     #[serde(default = "yes")]
     pub patch_bias: bool,
+    /// Whether a norm follows the patch embedding, before position embeddings are added (AIMv2). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub patch_norm: bool,
     /// Whether the query, key and value projections have biases. Default true.
     #[serde(default = "yes")]
     pub qkv_bias: bool,
-    /// Whether queries and keys are layer-normalised per head (Dehghani et al. 2023). Default false.
+    /// Whether the output projection of attention and the layers of the MLP have biases. Default true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub proj_bias: bool,
+    /// Norms of queries and keys; `true` stands for `head`. Default none.
+    #[serde(default, deserialize_with = "qk_norm", skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub qk_norm: QkNorm,
+    /// Kind of all norms. Default layer norm.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
-    pub qk_norm: bool,
+    pub norm: NormKind,
     /// Initial value of the layer scale of each residual branch (DINOv2). Default: no layer scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
@@ -92,6 +110,15 @@ pub struct VitConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub position_antialias: bool,
+    /// Kernel with which position embeddings are resampled. Default bicubic.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub position_kernel: PositionKernel,
+    /// Whether fixed position embeddings are added to the patches: sines and cosines of the column, then of the row
+    /// (AIMv2-native). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub sine_positions: bool,
     /// Whether each block has a learned relative position bias per head (BEiT). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
@@ -121,6 +148,43 @@ fn default_eps() -> f64 {
     1e-6
 }
 
+fn one() -> usize {
+    1
+}
+
+// serde's `skip_serializing_if` passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
+/// Reads [`VitConfig::qk_norm`], which was a Boolean in earlier versions.
+fn qk_norm<'de, D: Deserializer<'de>>(value: D) -> Result<QkNorm, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Flag(bool),
+        Kind(QkNorm),
+    }
+    Ok(match Either::deserialize(value)? {
+        Either::Flag(false) => QkNorm::None,
+        Either::Flag(true) => QkNorm::Head,
+        Either::Kind(kind) => kind,
+    })
+}
+
+/// The kernel with which position embeddings are resampled to another grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum PositionKernel {
+    /// Cubic interpolation of the four nearest points per axis.
+    #[default]
+    Bicubic,
+    /// Linear interpolation of the two nearest points per axis (C-RADIO, TIPSv2).
+    Bilinear,
+}
+
 impl VitConfig {
     /// The ViT of the original paper: class token, learned position embeddings for all tokens, biases, exact GELU.
     pub fn plain(image_size: usize, patch: usize, width: usize, depth: usize, heads: usize, mlp_hidden: usize) -> Self {
@@ -132,12 +196,16 @@ impl VitConfig {
             heads,
             mlp_hidden,
             class_token: true,
+            class_tokens: 1,
             distillation_token: false,
             registers: 0,
             pre_norm: false,
             patch_bias: true,
+            patch_norm: false,
             qkv_bias: true,
-            qk_norm: false,
+            proj_bias: true,
+            qk_norm: QkNorm::None,
+            norm: NormKind::Layer,
             layer_scale: None,
             activation: Activation::Gelu,
             norm_eps: default_eps(),
@@ -148,6 +216,8 @@ impl VitConfig {
             position_grid: None,
             position_offset: 0.0,
             position_antialias: false,
+            position_kernel: PositionKernel::Bicubic,
+            sine_positions: false,
             relative_positions: false,
             inner_norms: false,
             mlp_norm: false,
@@ -167,16 +237,31 @@ impl VitConfig {
         self.position_grid.map_or_else(|| self.grid(), |side| [side; 2])
     }
 
+    /// Number of class tokens.
+    pub(super) fn class_count(&self) -> usize {
+        if self.class_token { self.class_tokens } else { 0 }
+    }
+
     /// Number of tokens before the patches.
     pub(super) fn prefix(&self) -> usize {
-        usize::from(self.class_token) + usize::from(self.distillation_token) + self.registers
+        self.class_count() + usize::from(self.distillation_token) + self.registers
     }
 
     /// Number of tokens before the patches that have a position embedding.
     pub(crate) fn positioned_prefix(&self) -> usize {
-        let special = usize::from(self.class_token) + usize::from(self.distillation_token);
+        let special = self.class_count() + usize::from(self.distillation_token);
         let placed = if self.pos_embed_class { special } else { 0 };
         if self.pos_embed_registers { placed + self.registers } else { placed }
+    }
+
+    /// The kernel with which position embeddings are resampled.
+    pub(super) fn kernel(&self) -> Kernel {
+        match (self.position_kernel, self.position_antialias) {
+            (PositionKernel::Bicubic, false) => Kernel::Bicubic,
+            (PositionKernel::Bicubic, true) => Kernel::SmoothBicubic,
+            (PositionKernel::Bilinear, false) => Kernel::Bilinear,
+            (PositionKernel::Bilinear, true) => Kernel::SmoothBilinear,
+        }
     }
 
     /// Multiply-add operations for one image through the first `blocks` blocks.
@@ -194,12 +279,16 @@ impl VitConfig {
         let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
         let [rows, columns] = self.position_grid();
         let positions = rows * columns + self.positioned_prefix();
+        let learned_class = self.rotary.is_some_and(|rotary| rotary.learned_class);
+        let mut patch_embed = PatchEmbed::new(width, self.patch, self.patch_bias, device);
+        patch_embed.norm = self.patch_norm.then(|| self.norm(device));
         Vit {
-            cls_token: self.class_token.then(|| token(1)),
+            cls_token: self.class_token.then(|| token(self.class_tokens)),
             dist_token: self.distillation_token.then(|| token(1)),
             reg_token: (self.registers > 0).then(|| token(self.registers)),
             pos_embed: self.absolute_positions.then(|| token(positions)),
-            patch_embed: PatchEmbed::new(width, self.patch, self.patch_bias, device),
+            class_pos_emb: learned_class.then(|| Initializer::Zeros.init([1, width / self.heads / 2], device)),
+            patch_embed,
             norm_pre: self.pre_norm.then(|| self.norm(device)),
             blocks: (0..self.depth).map(|_| self.block().init(device)).collect(),
             norm: self.final_norm.then(|| self.norm(device)),
@@ -207,8 +296,8 @@ impl VitConfig {
         }
     }
 
-    fn norm(&self, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(self.width).with_epsilon(self.norm_eps).init(device)
+    fn norm(&self, device: &Device) -> ChannelNorm {
+        self.norm.init(self.width, self.norm_eps, device)
     }
 
     fn block(&self) -> BlockConfig {
@@ -219,7 +308,9 @@ impl VitConfig {
             mlp_hidden: self.mlp_hidden,
             activation: self.activation,
             qkv_bias: self.qkv_bias,
+            proj_bias: self.proj_bias,
             qk_norm: self.qk_norm,
+            norm: self.norm,
             norm_eps: self.norm_eps,
             layer_scale: self.layer_scale,
             attention_norm: self.inner_norms,
@@ -230,11 +321,12 @@ impl VitConfig {
         }
     }
 
-    /// Position information that the blocks need for the patches of `grid` and the tokens before them.
+    /// Position information that the blocks need for the patches of `grid` and the tokens before them, other than
+    /// learned parameters; [`Vit::attention_positions`] adds these.
     ///
     /// # Errors
     /// `grid` differs from the grid of the relative position bias table.
-    pub(crate) fn attention_positions(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
+    pub(super) fn attention_positions(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
         if self.relative_positions && grid != self.grid() {
             return Err(Error::usage(format!(
                 "the relative position bias table is for a grid of {:?} patches, but the images have {grid:?}",
@@ -270,6 +362,21 @@ impl NetworkConfig for VitConfig {
         }
         if self.position_grid == Some(0) || !(0.0..1.0).contains(&self.position_offset) {
             return Err(Error::usage("position_grid must be positive, and position_offset at least 0 and below 1"));
+        }
+        if !(1..=MAX_SIZE).contains(&self.class_tokens) || (self.class_tokens > 1 && !self.class_token) {
+            return Err(Error::usage(format!("class_tokens = {} is invalid", self.class_tokens))
+                .hint("it must be at least 1 and at most 65536, and 1 if class_token = false"));
+        }
+        let learned_class = self.rotary.is_some_and(|rotary| rotary.learned_class);
+        if learned_class && (!self.class_token || self.prefix() > 1) {
+            return Err(Error::usage(
+                "rotary.learned_class requires a class token and no other token before the patches",
+            ));
+        }
+        if self.sine_positions && (self.absolute_positions || !self.width.is_multiple_of(4)) {
+            return Err(Error::usage(
+                "sine_positions requires absolute_positions = false and a width that is a multiple of 4",
+            ));
         }
         if self.relative_positions && (!self.class_token || self.prefix() > 1) {
             return Err(Error::usage(
@@ -346,4 +453,20 @@ fn relative_position_index(grid: [usize; 2], device: &Device) -> Tensor<1, Int> 
     };
     let values: Vec<i64> = (0..tokens * tokens).map(|pair| index(pair / tokens, pair % tokens) as i64).collect();
     transfer::to_device(TensorData::new(values, [tokens * tokens]), device)
+}
+
+/// Fixed position embeddings of AIMv2-native for the patches of `grid`, `[1, patches, width]`: sines and cosines of the
+/// column, then of the row, with frequencies from 1 down to 1/10000.
+pub(super) fn sine_positions(grid: [usize; 2], width: usize, device: &Device) -> Tensor<3> {
+    let [rows, columns] = grid;
+    let quarter = width / 4;
+    let mut values = Vec::with_capacity(rows * columns * width);
+    for patch in 0..rows * columns {
+        for place in [patch % columns, patch / columns] {
+            let angle = |j: usize| place as f64 * 10000f64.powf(-(j as f64) / quarter as f64);
+            values.extend((0..quarter).map(|j| angle(j).sin() as f32));
+            values.extend((0..quarter).map(|j| angle(j).cos() as f32));
+        }
+    }
+    transfer::to_device(TensorData::new(values, [1, rows * columns, width]), device)
 }

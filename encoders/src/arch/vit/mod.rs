@@ -1,5 +1,5 @@
 //! Vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the options in which the checkpoints of CLIP,
-//! SigLIP, DINOv2, MAE, EVA-02, BEiT and supervised training differ. Parameter paths are those of timm's
+//! SigLIP, DINOv2 and DINOv3, MAE, EVA-02, BEiT, AIMv2, InternViT, C-RADIO and supervised training differ. Parameter paths are those of timm's
 //! `VisionTransformer`.
 //!
 //! The forward pass has one method per point at which pretraining objectives change tokens: [`Vit::patches`] → (MAE
@@ -7,24 +7,25 @@
 
 mod config;
 
-pub use config::VitConfig;
+pub use config::{PositionKernel, VitConfig};
 
 use super::block::{AttentionPositions, Block};
+use super::channel_norm::ChannelNorm;
 use super::drop_path::DropPathMask;
 use super::limits::check_pixels;
 use super::network::Network;
 use super::tap::{Tap, Tokens, outputs};
-use crate::features::{FeatureMap, Kernel, resample_tokens};
+use crate::features::{FeatureMap, resample_tokens};
+use crate::operands::Rotation;
 use burgess_base::Result;
 use burn::module::{Module, Param};
-use burn::nn::LayerNorm;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor, module::linear};
 
 /// A vision transformer; see the module documentation.
 #[derive(Module, Debug)]
 pub struct Vit {
-    /// Class token, `[1, 1, width]`.
+    /// Class tokens, `[1, class tokens, width]`.
     pub cls_token: Option<Param<Tensor<3>>>,
     /// Distillation token (DeiT), `[1, 1, width]`.
     pub dist_token: Option<Param<Tensor<3>>>,
@@ -32,30 +33,34 @@ pub struct Vit {
     pub reg_token: Option<Param<Tensor<3>>>,
     /// Position embeddings, `[1, prefix tokens with a position embedding + patches, width]`.
     pub pos_embed: Option<Param<Tensor<3>>>,
+    /// Angles by which the class token is rotated (MLCD), `[1, head_dim / 2]`.
+    pub class_pos_emb: Option<Param<Tensor<2>>>,
     /// Patch embedding from pixels to tokens.
     pub patch_embed: PatchEmbed,
-    /// Layer norm before the first block (CLIP's `ln_pre`).
-    pub norm_pre: Option<LayerNorm>,
+    /// Norm before the first block (CLIP's `ln_pre`).
+    pub norm_pre: Option<ChannelNorm>,
     /// The transformer blocks, in order.
     pub blocks: Vec<Block>,
-    /// Layer norm after the last block.
-    pub norm: Option<LayerNorm>,
+    /// Norm after the last block.
+    pub norm: Option<ChannelNorm>,
     #[module(skip)]
     config: VitConfig,
 }
 
-/// The patch embedding, a convolution whose kernel equals its stride.
+/// The patch embedding, a convolution whose kernel equals its stride, and an optional norm.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     /// Parameters of the convolution, weight `[width, 3, patch, patch]`; it is computed as a matrix product.
     pub proj: Conv2d,
+    /// Norm of the embeddings (AIMv2).
+    pub norm: Option<ChannelNorm>,
 }
 
 impl PatchEmbed {
     /// Builds a patch embedding with placeholder weights.
     pub(super) fn new(width: usize, patch: usize, bias: bool, device: &Device) -> Self {
         let proj = Conv2dConfig::new([3, width], [patch, patch]).with_stride([patch, patch]).with_bias(bias);
-        Self { proj: proj.init(device) }
+        Self { proj: proj.init(device), norm: None }
     }
 
     /// Maps `[batch, 3, height, width]` to `[batch, patches, width]`, in row-major order.
@@ -68,8 +73,13 @@ impl PatchEmbed {
             .reshape([batch, channels, rows, p, columns, p])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch * rows * columns, channels * p * p]);
-        linear(patches, weight.reshape([d, channels * p * p]).transpose(), self.proj.bias.as_ref().map(Param::val))
-            .reshape([batch, rows * columns, d])
+        let weight = weight.reshape([d, channels * p * p]).transpose();
+        let tokens = linear(patches, weight, self.proj.bias.as_ref().map(Param::val));
+        let tokens = match &self.norm {
+            Some(norm) => norm.forward(tokens),
+            None => tokens,
+        };
+        tokens.reshape([batch, rows * columns, d])
     }
 }
 
@@ -97,15 +107,18 @@ impl Vit {
         Ok((self.patch_embed.forward(pixels), grid))
     }
 
-    /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled (bicubic)
-    /// if the grid differs from that of the stored embeddings.
+    /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled if the grid
+    /// differs from that of the stored embeddings.
     pub fn positions(&self, grid: [usize; 2]) -> Option<Tensor<3>> {
+        if self.config.sine_positions {
+            let device = self.patch_embed.proj.weight.val().device();
+            return Some(config::sine_positions(grid, self.config.width, &device));
+        }
         let all = self.pos_embed.as_ref()?.val();
         let [_, count, width] = all.dims();
         let own = self.config.position_grid();
         let patches = all.slice([0..1, count - own[0] * own[1]..count, 0..width]);
-        let kernel = if self.config.position_antialias { Kernel::SmoothBicubic } else { Kernel::Bicubic };
-        let offset = self.config.position_offset;
+        let (kernel, offset) = (self.config.kernel(), self.config.position_offset);
         Some(if grid == own { patches } else { resample_tokens(patches, own, grid, kernel, offset) })
     }
 
@@ -151,6 +164,25 @@ impl Vit {
         }
     }
 
+    /// Position information that the blocks need for the patches of `grid` and the tokens before them.
+    ///
+    /// # Errors
+    /// `grid` differs from the grid of the relative position bias table.
+    pub fn attention_positions(&self, grid: [usize; 2], device: &Device) -> Result<AttentionPositions> {
+        let mut positions = self.config.attention_positions(grid, device)?;
+        if let (Some(rotation), Some(class)) = (&mut positions.rotary, &self.class_pos_emb) {
+            let [tokens, head_dim] = rotation.cos.dims();
+            // Both channels of a pair have the same angle.
+            let angles = class.val().swap_dims(0, 1).repeat_dim(1, 2).reshape([1, head_dim]);
+            let join = |class: Tensor<2>, patches: &Tensor<2>| {
+                Tensor::cat(vec![class, patches.clone().slice([1..tokens, 0..head_dim])], 0)
+            };
+            let (cos, sin) = (join(angles.clone().cos(), &rotation.cos), join(angles.sin(), &rotation.sin));
+            *rotation = Rotation { cos, sin };
+        }
+        Ok(positions)
+    }
+
     /// Runs all blocks with the drop-path mask `drop_path`; `tokens` is `[batch, tokens, width]`.
     pub fn run_blocks(&self, tokens: Tensor<3>, positions: &AttentionPositions, drop_path: &DropPathMask) -> Tensor<3> {
         self.blocks
@@ -159,7 +191,7 @@ impl Vit {
             .fold(tokens, |x, (i, block)| block.forward_with_drop_path(x, positions, drop_path, i))
     }
 
-    /// Applies the layer norm after the last block, if there is one.
+    /// Applies the norm after the last block, if there is one.
     pub fn final_norm(&self, tokens: Tensor<3>) -> Tensor<3> {
         match &self.norm {
             Some(norm) => norm.forward(tokens),
@@ -167,8 +199,8 @@ impl Vit {
         }
     }
 
-    /// Splits `[batch, prefix + patches, width]` into the class token `[batch, width]`, if there is one, and the
-    /// patches `[batch, patches, width]`; distillation token and registers are discarded.
+    /// Splits `[batch, prefix + patches, width]` into the (first) class token `[batch, width]`, if there is one, and the
+    /// patches `[batch, patches, width]`; all other tokens are discarded.
     pub fn split(&self, tokens: Tensor<3>) -> (Option<Tensor<2>>, Tensor<3>) {
         let [batch, count, width] = tokens.dims();
         let class =
@@ -193,7 +225,7 @@ impl Network for Vit {
     fn features(&self, pixels: Tensor<4>, tap: &Tap, drop_path: &DropPathMask) -> Result<FeatureMap> {
         let layers = tap.indices(self.config.depth, "block")?;
         let (patches, grid) = self.patches(pixels)?;
-        let positions = self.config.attention_positions(grid, &patches.device())?;
+        let positions = self.attention_positions(grid, &patches.device())?;
         let run = |i: usize, block: &Block, x| block.forward_with_drop_path(x, &positions, drop_path, i);
         let tokens = outputs(self.prepare(patches, grid), &layers, &self.blocks, run);
         tap.join(tokens.into_iter().map(|tokens| self.tapped(tokens, tap, grid)).collect())
@@ -201,16 +233,15 @@ impl Network for Vit {
 
     fn pooled(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
         let (patches, grid) = self.patches(pixels)?;
-        let positions = self.config.attention_positions(grid, &patches.device())?;
+        let positions = self.attention_positions(grid, &patches.device())?;
         let tokens = self.run_blocks(self.prepare(patches, grid), &positions, drop_path);
-        let (class, patches) = self.split(tokens);
-        // The norm is applied per token: the class token does not need that of the others.
-        Ok(match class {
-            Some(class) => {
-                let normed = self.final_norm(class.unsqueeze_dim(1));
-                normed.squeeze_dim(1)
+        // The norm is applied per token: the class tokens do not need those of the others.
+        Ok(match self.config.class_count() {
+            count @ 1.. => self.final_norm(tokens.narrow(1, 0, count)).mean_dim(1).squeeze_dim(1),
+            0 => {
+                let (_, patches) = self.split(tokens);
+                self.final_norm(patches).mean_dim(1).squeeze_dim(1)
             }
-            None => self.final_norm(patches).mean_dim(1).squeeze_dim(1),
         })
     }
 }

@@ -13,9 +13,16 @@ mod open_clip;
 mod sam;
 mod timm;
 mod timm_convnets;
+mod tips;
+mod transformers_aimv2;
 mod transformers_beit;
+mod transformers_blip;
 mod transformers_clip;
+mod transformers_convnets;
 mod transformers_dinov2;
+mod transformers_dinov3;
+mod transformers_internvl;
+mod transformers_radio;
 mod transformers_sam;
 mod transformers_siglip;
 mod transformers_vit;
@@ -46,6 +53,8 @@ pub struct Rule {
     otherwise: &'static [&'static str],
     squeezed: usize,
     pointwise: usize,
+    flattened: bool,
+    unsqueezed: usize,
 }
 
 impl Rule {
@@ -55,18 +64,36 @@ impl Rule {
 
     /// Builds a rule for one tensor with another name.
     pub const fn same(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
-        Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
+        Self {
+            module,
+            fused: &[],
+            upstream,
+            otherwise: &[],
+            squeezed: 0,
+            pointwise: 0,
+            flattened: false,
+            unsqueezed: 0,
+        }
     }
 
     /// Builds a rule for an upstream tensor that stacks several parameters along the first dimension; their lengths
     /// may differ (fused queries, keys and values with fewer key heads).
     pub const fn fused(fused: &'static [&'static str], upstream: &'static [&'static str; 1]) -> Self {
-        Self { module: "", fused, upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
+        Self { module: "", fused, upstream, otherwise: &[], squeezed: 0, pointwise: 0, flattened: false, unsqueezed: 0 }
     }
 
     /// Builds a rule for a parameter that stacks upstream tensors in equal parts along the first dimension (q, k, v).
     pub const fn stacked(module: &'static str, upstream: &'static [&'static str]) -> Self {
-        Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
+        Self {
+            module,
+            fused: &[],
+            upstream,
+            otherwise: &[],
+            squeezed: 0,
+            pointwise: 0,
+            flattened: false,
+            unsqueezed: 0,
+        }
     }
 
     /// Adds the names that other versions of the library use, part by part; files are saved with those of `upstream`.
@@ -77,12 +104,52 @@ impl Rule {
 
     /// Builds a rule for an upstream tensor without the first `n` dimensions of ours, which have length one.
     pub const fn squeezed(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
-        Self { module, fused: &[], upstream, otherwise: &[], squeezed: n, pointwise: 0 }
+        Self {
+            module,
+            fused: &[],
+            upstream,
+            otherwise: &[],
+            squeezed: n,
+            pointwise: 0,
+            flattened: false,
+            unsqueezed: 0,
+        }
     }
 
     /// Builds a rule for an upstream tensor with `n` more trailing dimensions of length one: a 1×1 convolution.
     pub const fn pointwise(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
-        Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: n }
+        Self {
+            module,
+            fused: &[],
+            upstream,
+            otherwise: &[],
+            squeezed: 0,
+            pointwise: n,
+            flattened: false,
+            unsqueezed: 0,
+        }
+    }
+
+    /// Builds a rule for parameters of shape `[1, n, …]` whose upstream tensor stacks them along the second dimension and
+    /// lacks the first.
+    pub const fn fused_squeezed(fused: &'static [&'static str], upstream: &'static [&'static str; 1]) -> Self {
+        let mut rule = Self::fused(fused, upstream);
+        rule.squeezed = 1;
+        rule
+    }
+
+    /// Builds a rule for an upstream tensor with `n` more leading dimensions of length one.
+    pub const fn unsqueezed(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
+        let mut rule = Self::same(module, upstream);
+        rule.unsqueezed = n;
+        rule
+    }
+
+    /// Builds a rule for an upstream matrix `[out, in · height · width]` that we store as a convolution.
+    pub const fn flattened(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
+        let mut rule = Self::same(module, upstream);
+        rule.flattened = true;
+        rule
     }
 
     /// Returns the text that each placeholder matches in `path`; `None` if the rule does not apply to it.
@@ -158,6 +225,12 @@ impl Dialect {
             *n /= parts;
         }
         shape.extend(std::iter::repeat_n(1, rule.pointwise));
+        shape.splice(0..0, std::iter::repeat_n(1, rule.unsqueezed));
+        if rule.flattened
+            && let [first, rest @ ..] = shape.as_slice()
+        {
+            shape = vec![*first, rest.iter().product()];
+        }
         Ok(TensorSource { keys, otherwise, shape, rows: None })
     }
 
@@ -165,7 +238,7 @@ impl Dialect {
     fn fused(&self, rule: &Rule, captured: &Captured, path: &str, shapes: &ShapeLookup) -> Result<TensorSource> {
         let (mut shape, mut rows) = (Vec::new(), None);
         for name in rule.fused.iter().map(|name| filled(name, captured)) {
-            let part = shapes(&name).and_then(<[usize]>::split_first);
+            let part = shapes(&name).and_then(|shape| shape.get(rule.squeezed..)).and_then(<[usize]>::split_first);
             let Some((&length, rest)) = part.filter(|(_, rest)| shape.get(1..).is_none_or(|before| before == *rest))
             else {
                 return Err(Error::failed(format!(
@@ -187,6 +260,14 @@ impl Dialect {
     pub fn names(&self, path: &str) -> Option<Vec<String>> {
         let (rule, captured) = self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?)))?;
         Some(rule.upstream.iter().filter(|name| !name.is_empty()).map(|name| filled(name, &captured)).collect())
+    }
+
+    /// Returns the upstream names of the parameter at `path` in all versions of the library.
+    pub fn all_names(&self, path: &str) -> Vec<String> {
+        let found = self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?)));
+        let Some((rule, captured)) = found else { return Vec::new() };
+        let names = rule.upstream.iter().chain(rule.otherwise).filter(|name| !name.is_empty());
+        names.map(|name| filled(name, &captured)).collect()
     }
 
     /// Whether the tensor `key` is ignored, because files of this family may contain it although no encoder uses it.
@@ -301,6 +382,7 @@ static ALL: &[Dialect] = &[
     IDENTITY,
     diffusers::STABLE_DIFFUSION,
     timm::TIMM,
+    timm::GATED,
     timm::UNPLACED,
     timm::EVA,
     timm::EVA_GATED,
@@ -316,12 +398,28 @@ static ALL: &[Dialect] = &[
     timm::TOWER_EVA02,
     timm::TOWER_ROPE,
     sam::SAM,
+    tips::TIPSV2,
+    tips::TIPSV2_SWIGLU,
     transformers_sam::SAM,
+    transformers_aimv2::AIMV2,
+    transformers_aimv2::ORIGINAL,
     transformers_beit::BEIT,
+    transformers_blip::BLIP,
     transformers_clip::CLIP,
+    transformers_clip::OWLVIT,
+    transformers_convnets::CONVNEXT,
+    transformers_convnets::DINOV3_CONVNEXT,
+    transformers_convnets::RESNET,
     transformers_dinov2::DINOV2,
     transformers_dinov2::SWIGLU,
+    transformers_dinov3::DINOV3,
+    transformers_dinov3::GATED,
+    transformers_internvl::INTERNVL,
+    transformers_internvl::ORIGINAL,
+    transformers_radio::RADIO,
+    transformers_radio::SWIGLU,
     transformers_siglip::SIGLIP,
+    transformers_vit::PIXIO,
     transformers_vit::VIT,
 ];
 

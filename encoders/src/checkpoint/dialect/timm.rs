@@ -16,6 +16,16 @@ pub(super) const TIMM: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
+/// A ViT whose MLPs have a separate layer for the gate (timm's `SwiGLU`).
+pub(super) const GATED: Dialect = Dialect {
+    name: "timm-gated",
+    rules: &[
+        Rule::stacked("blocks.{i}.mlp.fc1.{p}", &["blocks.{i}.mlp.fc1_g.{p}", "blocks.{i}.mlp.fc1_x.{p}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
 /// A ViT without position embeddings, in which timm does not prepend the class and register tokens of the file.
 pub(super) const UNPLACED: Dialect = Dialect {
     name: "timm-without-positions",

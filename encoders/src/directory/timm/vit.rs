@@ -1,20 +1,14 @@
 //! Reads the arguments of timm's `VisionTransformer` and `VisionTransformerDistilled`.
 
 use super::eva;
-use crate::arch::{Activation, VitConfig};
+use crate::arch::{Activation, NormKind, QkNorm, VitConfig};
 use crate::json_values::SupportedValues;
 use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork, times};
 use burgess_base::Result;
 use serde_json::Value;
 
-const FIXED: &SupportedValues = &[
-    ("dynamic_img_pad", "false"),
-    ("embed_layer", "\"PatchEmbed\""),
-    ("embed_norm_layer", "null"),
-    ("in_chans", "3"),
-    ("proj_bias", "true"),
-    ("use_naflex", "false"),
-];
+const FIXED: &SupportedValues =
+    &[("dynamic_img_pad", "false"), ("embed_layer", "\"PatchEmbed\""), ("in_chans", "3"), ("use_naflex", "false")];
 
 impl TimmModel for VitConfig {
     const CLASSES: &'static [&'static str] = &["VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit"];
@@ -29,23 +23,27 @@ impl TimmModel for VitConfig {
                 let (dialect, config) = eva::beit(arguments, image_size)?;
                 (dialect, config, None)
             }
-            "VisionTransformerDistilled" => ("timm", config(arguments, image_size, true)?, None),
+            "VisionTransformerDistilled" => {
+                let (dialect, config) = config(arguments, image_size, true)?;
+                (dialect, config, None)
+            }
             _ => {
-                let (config, unplaced) = without_positions(config(arguments, image_size, false)?);
+                let (dialect, config) = config(arguments, image_size, false)?;
+                let (config, unplaced) = without_positions(config);
                 let note = unplaced.then(|| {
                     "pos_embed is none: class token and registers are omitted, as in timm 1.0.20 (later versions add \
                      them)"
                         .into()
                 });
-                (if unplaced { "timm-without-positions" } else { "timm" }, config, note)
+                (if unplaced { "timm-without-positions" } else { dialect }, config, note)
             }
         };
         Ok(TimmNetwork { config, dialect, note })
     }
 }
 
-/// Returns the network for images of `image_size`.
-fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
+/// Returns the network for images of `image_size`, and the dialect of its weights.
+fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> Result<(&'static str, VitConfig)> {
     arguments.only(FIXED)?;
     arguments.without(IGNORED);
     let common = common(arguments, image_size)?;
@@ -64,12 +62,17 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
         return Err(arguments.contradiction("an inner norm of the attention requires an inner norm of the MLP"));
     }
     let hidden = common.mlp_hidden;
+    let mut dialect = "timm";
     let (activation, mlp_hidden) = match (arguments.take("mlp_layer"), arguments.text("act_layer", "gelu")?.as_str()) {
         (None, "gelu" | "GELU") => (Activation::Gelu, hidden),
         (None, "gelu_tanh") => (Activation::GeluTanh, hidden),
         (None, "quick_gelu") => (Activation::QuickGelu, hidden),
         // Both halves are in one layer, and `hidden` counts both.
         (Some(layer), "SiLU" | "silu") if packed(&layer) => (Activation::Swiglu, hidden / 2),
+        (Some(layer), "SiLU" | "silu") if layer == "SwiGLU" => {
+            dialect = "timm-gated";
+            (Activation::Swiglu, hidden)
+        }
         (None, other) => return Err(arguments.unsupported("act_layer", &other.into())),
         (Some(layer), _) => return Err(arguments.unsupported("mlp_layer", &layer)),
     };
@@ -78,13 +81,20 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
     // A norm after pooling replaces the final norm.
     let fc_norm = arguments.choice("fc_norm")?.unwrap_or(pools);
     let layer_scale = arguments.real("init_values")?;
-    Ok(VitConfig {
+    let norms = (common.norm, common.norm_eps);
+    let patch_norm = arguments.has("embed_norm_layer");
+    if arguments.norm("embed_norm_layer", norms)? != norms {
+        return Err(arguments.contradiction("the norm after the patch embedding is of another kind than the others"));
+    }
+    let config = VitConfig {
         class_token,
         distillation_token: distilled,
         registers,
         pre_norm,
         patch_bias: !pre_norm,
-        qk_norm: arguments.flag("qk_norm", false)?,
+        patch_norm,
+        proj_bias: arguments.flag("proj_bias", true)?,
+        qk_norm: if arguments.flag("qk_norm", false)? { QkNorm::Head } else { QkNorm::None },
         // In post-norm blocks, `init_values` initialises the norms.
         layer_scale: layer_scale.filter(|_| !post_norm),
         activation,
@@ -101,7 +111,8 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
         post_norm,
         mlp_hidden,
         ..common
-    })
+    };
+    Ok((dialect, config))
 }
 
 /// Returns the network without class and register tokens if it has no position embeddings, and whether this applies:
@@ -121,9 +132,11 @@ pub(super) fn common(arguments: &mut TimmArguments, image_size: usize) -> Result
     let patch = arguments.side("patch_size")?.unwrap_or(16);
     let (depth, heads) = (arguments.number("depth", 12)?, arguments.number("num_heads", 12)?);
     let mlp_hidden = times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0));
+    let (norm, norm_eps) = arguments.norm("norm_layer", (NormKind::Layer, 1e-6))?;
     Ok(VitConfig {
         qkv_bias: arguments.flag("qkv_bias", true)?,
-        norm_eps: arguments.norm_eps(1e-6)?,
+        norm,
+        norm_eps,
         position_antialias: true,
         drop_path: arguments.real("drop_path_rate")?.unwrap_or(0.0),
         ..VitConfig::plain(image_size, patch, width, depth, heads, mlp_hidden)

@@ -3,7 +3,7 @@
 
 use crate::export::shards::{PlannedTensor, Shards};
 use burgess_base::{Error, Result};
-use burgess_encoders::arch::{Architecture, ArchitectureConfig, Tokens, Vit, VitConfig};
+use burgess_encoders::arch::{Architecture, ArchitectureConfig, NormKind, QkNorm, Tokens, Vit, VitConfig};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{Dialect, parameters, visit_parameters};
 use burgess_encoders::operands::Activation;
@@ -62,7 +62,11 @@ impl Tower {
         let obstacles = [
             (own.distillation_token, "a distillation token"),
             (own.registers > 0, "register tokens"),
-            (own.qk_norm, "norms of queries and keys"),
+            (own.class_tokens > 1, "several class tokens"),
+            (own.qk_norm != QkNorm::None, "norms of queries and keys"),
+            (own.norm != NormKind::Layer, "norms other than layer norms"),
+            (own.patch_norm, "a norm after the patch embedding"),
+            (!own.proj_bias, "no biases of the output projection and the MLP"),
             (own.relative_positions, "relative position biases"),
             (own.inner_norms || own.mlp_norm, "norms inside its blocks"),
             (own.post_norm, "norms at the end of its branches"),
