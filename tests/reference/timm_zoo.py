@@ -78,6 +78,9 @@ def tokens(features, prefix, channels_last=False):
     """[positions, channels] of the first image."""
     if isinstance(features, (tuple, list)):
         features = features[0]
+    if features.requires_grad:
+        # torch 2.9.0 computes wrong gradients of a batch norm whose output's gradient is channels-last.
+        features.register_hook(torch.Tensor.contiguous)
     if features.ndim == 4:
         features = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
     else:

@@ -6,6 +6,11 @@ use burn::tensor::Tensor;
 /// The largest size that a configuration may state, so that no absurd size leads to a huge allocation.
 pub(super) const MAX_SIZE: usize = 1 << 16;
 
+/// Whether `value` can be the number of hidden channels per channel: positive and at most 64.
+pub(super) fn is_ratio(value: f64) -> bool {
+    value > 0.0 && value <= 64.0
+}
+
 /// The largest number of patches per side of an image, which limits the memory that attention takes.
 const MAX_PATCHES_PER_SIDE: usize = 256;
 

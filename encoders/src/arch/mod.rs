@@ -10,7 +10,9 @@ mod channel_norm;
 mod convnext;
 mod drop_path;
 mod fields;
+mod hiera;
 mod limits;
+mod maxxvit;
 mod network;
 pub mod parts;
 mod resnet;
@@ -18,6 +20,7 @@ mod rotary;
 mod sam;
 mod stable_diffusion;
 mod staged;
+mod swin;
 mod tap;
 mod vit;
 
@@ -27,11 +30,17 @@ pub use block::{AttentionPositions, Block, Mlp, QkNorm};
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::StemKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
+pub use hiera::HieraPositions;
+pub use maxxvit::{
+    MaxxVitAttentionConfig, MaxxVitBlockKind, MaxxVitConvConfig, MaxxVitConvKind, MaxxVitPool, MaxxVitPositions,
+    MaxxVitStride,
+};
 pub use network::{Network, NetworkConfig, TapSupport};
 pub use resnet::{ResBlockKind, ResStemKind};
 pub use rotary::Rotary;
 pub use stable_diffusion::{PromptConfig, Schedule, SchedulerConfig, UnetConfig, VaeConfig};
 pub use staged::{LayerShape, StagedConfig, StagedNetwork};
+pub use swin::SwinVersion;
 pub use tap::{Tap, Tokens};
 pub use vit::PositionKernel;
 
@@ -131,6 +140,12 @@ architectures! {
     "resnet" => resnet::{ResNet, ResNetConfig},
     /// The image encoder of SAM.
     "sam" => sam::{Sam, SamConfig},
+    /// A Swin Transformer, version 1 or 2.
+    "swin" => swin::{Swin, SwinConfig},
+    /// A Hiera, also that of SAM 2.
+    "hiera" => hiera::{Hiera, HieraConfig},
+    /// A CoAtNet, a MaxViT, or one of their variants.
+    "maxxvit" => maxxvit::{MaxxVit, MaxxVitConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

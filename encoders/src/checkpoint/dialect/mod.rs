@@ -13,6 +13,7 @@ mod open_clip;
 mod sam;
 mod timm;
 mod timm_convnets;
+mod timm_windows;
 mod tips;
 mod transformers_aimv2;
 mod transformers_beit;
@@ -391,6 +392,9 @@ static ALL: &[Dialect] = &[
     timm_convnets::CONV_MLP,
     timm_convnets::RESNET,
     timm_convnets::LAYERS,
+    timm_windows::SWIN_V2,
+    timm_windows::SWIN_V2_CR,
+    timm_windows::MAXXVIT,
     open_clip::OPEN_CLIP,
     open_clip::VIT,
     timm::TOWER_EVA,
