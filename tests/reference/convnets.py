@@ -8,9 +8,6 @@ statistics of batch norms are moved away from their initial values too. convnext
 Cambrian-1's `clip_convnext_encoder.py` for a name with `-multi-stage`: each stage's map is resized to one grid
 (bilinear, align_corners=False), and the channels are concatenated.
 
-tests/golden/timm-convnets.tsv lists timm's ConvNeXts and ResNets: name, number of tensors of the
-feature network, number of parameters.
-
 tests/golden/encoders/drop-path.safetensors holds, for each family named in DROPPED, features in training mode of three
 images: the golden pixels, the same mirrored, and their negative. The drop-path mask is
 <family>.kept [blocks * branches, 3], 1 where a branch is kept. <family>.features is [3, tokens, width].
@@ -186,32 +183,12 @@ def dropped():
     save_file({k: v.contiguous() for k, v in everything.items()}, OUT / "drop-path.safetensors")
 
 
-def names():
-    """Lists the models on PyTorch's meta device, so that no weights are allocated."""
-    # But for the rates of stochastic depth.
-    linspace, torch.linspace = torch.linspace, lambda *a, **k: linspace(*a, **(dict(device="cpu") | k))
-    lines = []
-    for module in ("convnext", "resnet"):
-        for name in timm.list_models(module=module):
-            try:
-                with torch.device("meta"):
-                    model = timm.create_model(name, pretrained=False)
-            except (TypeError, RuntimeError) as error:
-                print(f"timm cannot make {name} without numbers: {error}")
-                lines.append(f"{name}\t0\t0\n")
-                continue
-            state = {k: v for k, v in model.state_dict().items() if not k.startswith(("fc.", "head.fc", "head.pre_logits")) and not k.endswith("num_batches_tracked")}
-            lines.append(f"{name}\t{len(state)}\t{sum(v.numel() for v in state.values())}\n")
-    (OUT.parent / "timm-convnets.tsv").write_text("".join(sorted(lines)))
-
-
 def main():
     torch.manual_seed(0)
     image = Image.open(OUT / "picture.png")
     convnext(image)
     resnet(image)
     dropped()
-    names()
     print(torch.__version__, timm.__version__)
 
 

@@ -9,16 +9,17 @@ JSON. Layers, functions and classes have their names in timm; those with setting
 and so are the calls that decode the block strings of EfficientNets. No model is built: the function that would build it is
 replaced by one that records its arguments.
 
-The second table has a line for each architecture that timm can create from its name alone: name, image side in pixels,
-number of tensors, number of parameters, without heads and their pooling layers.
+The second table has a line for each architecture: name, image side in pixels, number of floating-point tensors that
+`forward_features` reads and of their elements (0 where timm cannot build or run the architecture from its name alone),
+timm's module, and number of pretrained tags.
 """
 
+import collections
 import dataclasses
 import functools
 import importlib
 import json
 import pathlib
-import re
 import sys
 
 import timm
@@ -27,9 +28,12 @@ import torch
 ROOT = pathlib.Path(__file__).parents[2]
 OUT = ROOT / "encoders" / "src" / "timm" / "architectures.tsv"
 GOLDEN = ROOT / "tests" / "golden" / "timm" / "architectures.tsv"
-NO_FEATURES = re.compile(r"(head(?!\.norm)|head_dist|fc_norm|attn_pool|neck|fc|classifier)\.|.*\.num_batches_tracked$")
 # What concerns the loading of pretrained weights and the taking of features, not the network.
 LOADING = ("pretrained_filter_fn", "pretrained_strict", "feature_cfg", "feature_cls", "kwargs_filter", "pretrained_custom_load")
+
+
+# What PyTorch's meta device cannot run, and memory cannot hold.
+TOO_LARGE = ("vit_7b_patch16_dinov3", "regnety_2560", "regnety_1280")
 
 
 class Described(Exception):
@@ -69,20 +73,59 @@ def plain(value):
 torch.linspace = functools.partial(torch.linspace, device="cpu")
 
 
+class Used(torch.overrides.TorchFunctionMode):
+    """Records the identities of all tensors that functions take."""
+
+    def __init__(self):
+        super().__init__()
+        self.tensors = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        stack = [args, kwargs or {}]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, torch.Tensor):
+                self.tensors.add(id(item))
+            elif isinstance(item, dict):
+                stack.extend(item.values())
+            elif isinstance(item, (list, tuple)):
+                stack.extend(item)
+        return function(*args, **(kwargs or {}))
+
+
+def run(name, device):
+    with torch.device(device):
+        model = timm.create_model(name).eval()
+        side = model.pretrained_cfg["input_size"][1]
+        tensors = {id(v): v for k, v in model.state_dict(keep_vars=True).items() if v.is_floating_point()}
+        with torch.no_grad(), Used() as used:
+            model.forward_features(torch.zeros(1, 3, side, side))
+    return side, tensors, used
+
+
 def contents(name):
-    with torch.device("meta"):
-        model = timm.create_model(name)
-    tensors = [v for k, v in model.state_dict().items() if not NO_FEATURES.match(k) and v.is_floating_point()]
-    return f"{name}\t{model.pretrained_cfg['input_size'][1]}\t{len(tensors)}\t{sum(v.numel() for v in tensors)}\n"
+    """Image side, number of tensors and of elements that `forward_features` reads."""
+    try:
+        side, tensors, used = run(name, "meta")  # nothing is computed
+    except (NotImplementedError, RuntimeError, TypeError):
+        if name in TOO_LARGE:
+            raise
+        side, tensors, used = run(name, "cpu")
+    read = [v for i, v in tensors.items() if i in used.tensors]
+    return side, len(read), sum(v.numel() for v in read)
 
 
 def main():
     lines, golden, failed = [], [], []
+    tags = collections.Counter(name.split(".")[0] for name in timm.list_pretrained())
     for name in timm.list_models() if "--table" not in sys.argv else []:
         try:
-            golden.append(contents(name))
+            numbers = contents(name)
         except Exception as error:  # noqa: BLE001: what timm cannot build on the meta device is named
             failed.append(f"{name}: {type(error).__name__}: {str(error)[:100]}")
+            numbers = (0, 0, 0)
+        module = timm.models.model_entrypoint(name).__module__.rsplit(".", 1)[-1]
+        golden.append("\t".join(map(str, (name, *numbers, module, tags[name]))) + "\n")
     if golden:
         GOLDEN.write_text("".join(sorted(golden)))
     for module in timm.models.list_modules():

@@ -150,6 +150,6 @@ fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Resul
 }
 
 #[cfg(test)]
-mod convnet_tests;
+mod coverage_tests;
 #[cfg(test)]
 mod tests;
