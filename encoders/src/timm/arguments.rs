@@ -30,7 +30,7 @@ pub(crate) const IGNORED: &[&str] = &[
 ];
 
 /// Iterates over name, class and arguments of all architectures.
-pub(crate) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     TABLE.lines().filter_map(|line| {
         let mut columns = line.split('\t');
         Some((columns.next()?, columns.next()?, columns.next()?))

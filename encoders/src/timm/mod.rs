@@ -3,8 +3,6 @@
 
 mod arguments;
 
-#[cfg(test)]
-pub(crate) use arguments::table;
 pub(crate) use arguments::{IGNORED, TimmArguments, times};
 
 use burgess_base::Result;
