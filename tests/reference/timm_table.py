@@ -60,6 +60,9 @@ def plain(value):
     if isinstance(value, functools.partial):
         settings = {**{str(i): plain(v) for i, v in enumerate(value.args)}, **{k: plain(v) for k, v in value.keywords.items()}}
         return {value.func.__name__: settings}
+    if getattr(value, "__name__", "") == "<lambda>" and value.__closure__:  # with the variables that it captures
+        names = value.__code__.co_freevars
+        return {value.__name__: {n: plain(c.cell_contents) for n, c in zip(names, value.__closure__)}}
     if isinstance(value, torch.nn.Module):  # the stem of a hybrid, which is built before its trunk
         return {"module": type(value).__name__}
     if isinstance(value, (list, tuple)):

@@ -28,6 +28,21 @@ GOLDEN = HERE.parent / "golden" / "timm-zoo"
 LARGEST = 2048
 
 
+batch_norm = torch.nn.functional.batch_norm
+
+
+def batch_norm_with_gradient(*args, **kwargs):
+    """torch 2.9's gradient of a batch norm in evaluation mode is wrong on the CPU where the gradient of its output is
+    strided, which it is where the output is transposed to tokens."""
+    out = batch_norm(*args, **kwargs)
+    if out.requires_grad:
+        out.register_hook(lambda gradient: gradient.contiguous())
+    return out
+
+
+torch.nn.functional.batch_norm = batch_norm_with_gradient
+
+
 def uniform(name, count):
     """Numbers in [-1, 1): splitmix64 of the FNV-1a hash of the name plus multiples of its increment."""
     seed = 0xCBF29CE484222325

@@ -6,6 +6,7 @@
 //! translation table.
 
 mod block;
+mod byobnet;
 mod channel_norm;
 mod convnext;
 mod drop_path;
@@ -15,6 +16,7 @@ mod limits;
 mod maxxvit;
 mod network;
 pub mod parts;
+mod regnet;
 mod resnet;
 mod rotary;
 mod sam;
@@ -27,6 +29,7 @@ mod vit;
 pub use crate::operands::Activation;
 pub(crate) use block::blocks;
 pub use block::{AttentionPositions, Block, Mlp, QkNorm};
+pub use byobnet::{ByobBlockConfig, ByobBlockKind, ByobStemConfig, ByobStemKind, ByobStemPool, SelfAttentionKind};
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::StemKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
@@ -138,6 +141,10 @@ architectures! {
     "convnext" => convnext::{ConvNext, ConvNextConfig},
     /// A ResNet or ResNeXt.
     "resnet" => resnet::{ResNet, ResNetConfig},
+    /// A RegNet.
+    "regnet" => regnet::{RegNet, RegNetConfig},
+    /// A ByobNet of timm: GENet, RepVGG, MobileOne, the ResNets of CLIP and others.
+    "byobnet" => byobnet::{ByobNet, ByobNetConfig},
     /// The image encoder of SAM.
     "sam" => sam::{Sam, SamConfig},
     /// A Swin Transformer, version 1 or 2.

@@ -83,6 +83,24 @@ impl TimmArguments {
         }
     }
 
+    /// Adds the fields of the object `key` (a dataclass of timm) as arguments; those that are given beside it override
+    /// them.
+    ///
+    /// # Errors
+    /// The argument is not an object.
+    pub fn overlay(&mut self, key: &str) -> Result<()> {
+        match self.left.remove(key) {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(fields)) => {
+                for (field, value) in fields {
+                    self.left.entry(field).or_insert(value);
+                }
+            }
+            Some(other) => return Err(self.unsupported(key, &other)),
+        }
+        Ok(())
+    }
+
     /// Removes and returns an argument; `None` if it is absent or `None` in Python.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.left.remove(key).filter(|v| !v.is_null())

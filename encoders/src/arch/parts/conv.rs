@@ -101,6 +101,21 @@ impl ConvSpec {
         (positions * self.to * self.kernel * self.kernel * self.from / self.groups.max(1)) as u64
     }
 
+    /// Convolves `[batch, in, rows, columns]` with `weight`, `[out, in / groups, kernel, kernel]`.
+    pub fn apply(&self, x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+        let Self { kernel, stride, dilation, groups, padding, .. } = *self;
+        let [_, _, rows, columns] = x.dims();
+        let (top, bottom) = padding.edges(rows, kernel, stride, dilation);
+        let (left, right) = padding.edges(columns, kernel, stride, dilation);
+        let (x, around) = if top == bottom && left == right {
+            (x, [top, left])
+        } else {
+            (x.pad((left, right, top, bottom), PadMode::Constant(0.0)), [0, 0])
+        };
+        let options = ConvOptions::new([stride; 2], around, [dilation; 2], groups);
+        conv2d(x, weight, bias, options)
+    }
+
     /// Builds the convolution with placeholder weights.
     pub fn init(self, device: &Device) -> Conv {
         let shape = [self.to, self.from / self.groups.max(1), self.kernel, self.kernel];
@@ -153,17 +168,7 @@ impl Conv {
 
     /// Convolves `x` with `weight`, which takes the place of the kernel (weight standardisation).
     pub fn forward_with(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-        let ConvSpec { kernel, stride, dilation, groups, padding, .. } = self.spec;
-        let [_, _, rows, columns] = x.dims();
-        let (top, bottom) = padding.edges(rows, kernel, stride, dilation);
-        let (left, right) = padding.edges(columns, kernel, stride, dilation);
-        let (x, around) = if top == bottom && left == right {
-            (x, [top, left])
-        } else {
-            (x.pad((left, right, top, bottom), PadMode::Constant(0.0)), [0, 0])
-        };
-        let options = ConvOptions::new([stride; 2], around, [dilation; 2], groups);
-        conv2d(x, weight, self.bias.as_ref().map(Param::val), options)
+        self.spec.apply(x, weight, self.bias.as_ref().map(Param::val))
     }
 }
 

@@ -1,26 +1,42 @@
 //! Layers that several architectures share. Their parameter paths are timm's.
 
 mod activation;
+mod anti_alias;
 mod batch_norm;
+mod channel_attention;
 mod conv;
 mod conv_norm;
+mod conv_norm_act;
 mod layer_norm2d;
 mod map_norm;
+mod named;
+mod norm_act;
 mod patch_embed;
 mod pool;
+mod rounding;
+mod shortcut;
 mod squeeze_excite;
+mod std_conv;
 pub(crate) mod tokens;
 pub(crate) mod window;
 
 pub use activation::ActivationKind;
+pub use anti_alias::AntiAlias;
 pub use batch_norm::FrozenBatchNorm;
+pub use channel_attention::{ChannelAttention, ChannelAttentionKind};
 pub use conv::{Conv, ConvSpec, Padding};
 pub use conv_norm::ConvNorm;
+pub use conv_norm_act::ConvNormAct;
 pub use layer_norm2d::LayerNorm2d;
 pub use map_norm::{MapNorm, MapNormKind};
+pub use named::Named;
+pub use norm_act::{ChannelGroups, NormAct, NormActKind};
 pub use patch_embed::ConvEmbed;
 pub use pool::{avg_pool, global_mean, max_pool};
+pub use rounding::{divisible, divisible_within, rounded};
+pub use shortcut::{AverageDown, ShortcutKind};
 pub use squeeze_excite::SqueezeExcite;
+pub use std_conv::{KernelNorm, StdConv};
 
 use burn::tensor::Tensor;
 

@@ -33,6 +33,11 @@ impl SqueezeExcite {
         Self { fc1: fc1.init(device), bn: None, fc2: fc2.init(device), activation, gate }
     }
 
+    /// Multiply-adds for one image.
+    pub fn multiply_adds(&self) -> u64 {
+        self.fc1.spec().multiply_adds(1) + self.fc2.spec().multiply_adds(1)
+    }
+
     /// Gates `[batch, channels, rows, columns]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let hidden = self.fc1.forward(global_mean(x.clone()));
