@@ -3,13 +3,12 @@
 use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::is_default;
 use super::super::limits::MAX_SIZE;
-use super::super::network::{NetworkConfig, TapSupport};
-use super::super::parts::FrozenBatchNorm;
-use super::super::tap::Tap;
-use super::{ParameterlessLayer, ResBlock, ResNet, Shortcut, Stem};
+use super::super::parts::{
+    ActivationKind, AntiAlias, AverageDown, ChannelAttentionKind, ChannelGroups, Conv, ConvSpec, NormAct, NormActKind,
+};
+use super::super::staged::{LayerShape, StagedConfig};
+use super::{Activated, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
-use burn::nn::PaddingConfig2d;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +67,35 @@ pub struct ResNetConfig {
     /// 1×1 convolution. Default false.
     #[serde(default)]
     pub average_down: bool,
+    /// Kind of residual block per stage, where it is not `block` in all. Default `block`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_blocks: Option<[ResBlockKind; 4]>,
+    /// Channels of the 3×3 convolution (in a basic block those of the stage) divided by the output channels of a block's
+    /// first convolution. Default 1; 2 in SENet-154.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub reduce_first: usize,
+    /// Side of the kernel of strided convolutions in shortcuts, odd. Default 1; 3 in SENet-154.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub shortcut_kernel: usize,
+    /// Whether a 3×3 convolution of stride 2 takes the place of the stem's pooling (ResNet-RS). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub convolved_pool: bool,
+    /// Channel attention at the end of each block's branch. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<ChannelAttentionKind>,
+    /// Filter that takes the place of strides, except in the first convolution and in shortcuts. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anti_alias: Option<AntiAlias>,
+    /// Activation of all layers. Default ReLU.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub activation: ActivationKind,
+    /// Number of groups of group norms; batch norms if absent. Default absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm_groups: Option<usize>,
     /// Epsilon added to the variance in every norm. Default 1e-5.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
@@ -79,6 +107,15 @@ pub struct ResNetConfig {
 
 fn default_channels() -> [usize; 4] {
     [64, 128, 256, 512]
+}
+
+fn one() -> usize {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(value: &usize) -> bool {
+    *value == one()
 }
 
 fn default_width() -> usize {
@@ -104,97 +141,88 @@ impl ResBlockKind {
 }
 
 impl ResNetConfig {
+    /// A ResNet of ordinary blocks and the usual sizes.
+    pub fn plain(image_size: usize, block: ResBlockKind, depths: [usize; 4]) -> Self {
+        Self {
+            image_size,
+            block,
+            depths,
+            channels: default_channels(),
+            stem: ResStemKind::Plain,
+            stem_width: default_width(),
+            groups: default_groups(),
+            base_width: default_width(),
+            average_down: false,
+            stage_blocks: None,
+            reduce_first: one(),
+            shortcut_kernel: one(),
+            convolved_pool: false,
+            attention: None,
+            anti_alias: None,
+            activation: ActivationKind::Relu,
+            norm_groups: None,
+            norm_eps: default_eps(),
+            drop_path: 0.0,
+        }
+    }
+
+    /// Kind of the blocks of each stage.
+    fn kinds(&self) -> [ResBlockKind; 4] {
+        self.stage_blocks.unwrap_or([self.block; 4])
+    }
+
     /// Channels of the 3×3 convolutions of bottlenecks in a stage of `channels`.
     fn inner(&self, channels: usize) -> usize {
         channels * self.base_width / 64 * self.groups
     }
 
     /// Output channels of the stem.
-    fn stem_output(&self) -> usize {
+    pub(super) fn stem_output(&self) -> usize {
         match self.stem {
             ResStemKind::Plain => 64,
             ResStemKind::Deep | ResStemKind::DeepTiered => 2 * self.stem_width,
         }
     }
 
-    /// Output channels of a stage; `None` if there is no such stage.
-    fn width(&self, stage: usize) -> Option<usize> {
-        self.channels.get(stage).map(|channels| channels * self.block.expansion())
-    }
-
-    /// Side of a stage's feature map: each layer of stride 2 rounds up.
-    fn side(&self, stage: usize) -> usize {
-        (0..stage + 2).fold(self.image_size, |side, _| side.div_ceil(2))
-    }
-
-    /// Multiply-add operations for one image through the first `stages` stages.
-    fn multiply_adds(&self, stages: usize) -> u64 {
-        let half = self.image_size.div_ceil(2);
-        let (width, output) = (self.stem_width, self.stem_output());
-        let mut total = half
-            * half
-            * match self.stem {
-                ResStemKind::Plain => 49 * 3 * output,
-                ResStemKind::Deep => 9 * (3 * width + width * width + width * output),
-                ResStemKind::DeepTiered => {
-                    let first = width / 4 * 3;
-                    9 * (3 * first + first * width + width * output)
-                }
-            };
-        let (mut before, mut side) = (output, self.side(0));
-        for (stage, (depth, channels)) in self.depths.iter().zip(self.channels).enumerate().take(stages) {
-            let (positions, after) = (self.side(stage).pow(2), channels * self.block.expansion());
-            for block in 0..*depth {
-                total += match self.block {
-                    ResBlockKind::Basic => positions * 9 * (before * channels + channels * channels),
-                    ResBlockKind::Bottleneck => {
-                        let inner = self.inner(channels);
-                        side * side * before * inner + positions * (9 * inner * inner / self.groups + inner * after)
-                    }
-                };
-                if block == 0 && (stage > 0 || before != after) {
-                    total += positions * before * after;
-                }
-                (before, side) = (after, self.side(stage));
-            }
-        }
-        total as u64
+    /// Output channels of a stage.
+    pub(super) fn width(&self, stage: usize) -> usize {
+        let channels = self.channels.get(stage).zip(self.kinds().get(stage).copied());
+        channels.map_or(0, |(channels, kind)| channels * kind.expansion())
     }
 
     /// Builds a network with placeholder weights; the configuration must be valid.
     pub fn init(&self, device: &Device) -> ResNet {
-        let conv = |from, to, kernel, stride| self.conv([from, to], kernel, stride, 1, device);
+        let conv = |from, to, kernel, stride| self.conv(ConvSpec::new(from, to, kernel).stride(stride), device);
         let (width, output) = (self.stem_width, self.stem_output());
         let deep = |first: usize| {
             Stem::Deep((
                 conv(3, first, 3, 2),
-                self.norm(first, device),
-                ParameterlessLayer { stride: 1 },
+                self.norm(first, true, device),
+                Activated,
                 conv(first, width, 3, 1),
-                self.norm(width, device),
-                ParameterlessLayer { stride: 1 },
+                self.norm(width, true, device),
+                Activated,
                 conv(width, output, 3, 1),
             ))
         };
         let mut before = output;
-        let mut stages = self.depths.iter().zip(self.channels).enumerate().map(|(stage, (depth, channels))| {
-            let blocks = (0..*depth).map(|block| {
+        let [layer1, layer2, layer3, layer4] = [0, 1, 2, 3].map(|stage| {
+            let blocks = (0..self.depths[stage]).map(|block| {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let made = self.block(before, channels, stride, device);
-                before = channels * self.block.expansion();
+                let made = self.block(stage, before, stride, device);
+                before = self.width(stage);
                 made
             });
             blocks.collect::<Vec<_>>()
         });
-        let mut next = || stages.next().unwrap_or_default();
-        let (layer1, layer2, layer3, layer4) = (next(), next(), next(), next());
         ResNet {
             conv1: match self.stem {
                 ResStemKind::Plain => Stem::Plain(conv(3, output, 7, 2)),
                 ResStemKind::Deep => deep(width),
                 ResStemKind::DeepTiered => deep(width / 4 * 3),
             },
-            bn1: self.norm(output, device),
+            bn1: self.norm(output, true, device),
+            maxpool: self.convolved_pool.then(|| (conv(output, output, 3, 2), self.norm(output, true, device))),
             layer1,
             layer2,
             layer3,
@@ -203,57 +231,94 @@ impl ResNetConfig {
         }
     }
 
-    /// Builds a zero-padded convolution without bias.
-    fn conv(&self, channels: [usize; 2], kernel: usize, stride: usize, groups: usize, device: &Device) -> Conv2d {
-        let around = kernel / 2;
-        Conv2dConfig::new(channels, [kernel, kernel])
-            .with_stride([stride, stride])
-            .with_groups(groups)
-            .with_padding(PaddingConfig2d::Explicit(around, around, around, around))
-            .with_bias(false)
-            .init(device)
+    fn conv(&self, spec: ConvSpec, device: &Device) -> Conv {
+        spec.bias(false).init(device)
     }
 
-    fn norm(&self, channels: usize, device: &Device) -> FrozenBatchNorm {
-        FrozenBatchNorm::new(channels, self.norm_eps, device)
+    /// The kind of all norms.
+    fn norm_kind(&self) -> NormActKind {
+        match self.norm_groups {
+            None => NormActKind::Batch { eps: self.norm_eps },
+            Some(count) => NormActKind::Group { groups: ChannelGroups::Count(count), eps: self.norm_eps },
+        }
     }
 
-    fn block(&self, before: usize, channels: usize, stride: usize, device: &Device) -> ResBlock {
-        let after = channels * self.block.expansion();
-        let conv = |channels, kernel, stride, groups| self.conv(channels, kernel, stride, groups, device);
-        let (conv1, bn1, conv2, bn2, conv3) = match self.block {
-            ResBlockKind::Basic => (
-                conv([before, channels], 3, stride, 1),
-                self.norm(channels, device),
-                conv([channels, after], 3, 1, 1),
-                self.norm(after, device),
-                None,
-            ),
+    fn norm(&self, channels: usize, activated: bool, device: &Device) -> NormAct {
+        let activation = if activated { self.activation } else { ActivationKind::Identity };
+        self.norm_kind().init(channels, activation, device)
+    }
+
+    /// Builds a block of a stage for `before` input channels.
+    fn block(&self, stage: usize, before: usize, stride: usize, device: &Device) -> ResBlock {
+        let (channels, kind, after) = (self.channels[stage], self.kinds()[stage], self.width(stage));
+        let anti_alias = self.anti_alias.filter(|_| stride > 1);
+        let strided = if anti_alias.is_some() { 1 } else { stride };
+        let conv = |from, to, kernel: usize| ConvSpec::new(from, to, kernel);
+        let norm = |channels, activated| self.norm(channels, activated, device);
+        let (conv1, bn1, conv2, bn2, conv3) = match kind {
+            ResBlockKind::Basic => {
+                let first = channels / self.reduce_first;
+                (
+                    conv(before, first, 3).stride(strided),
+                    norm(first, true),
+                    conv(first, after, 3),
+                    norm(after, false),
+                    None,
+                )
+            }
             ResBlockKind::Bottleneck => {
                 let inner = self.inner(channels);
+                let first = inner / self.reduce_first;
                 (
-                    conv([before, inner], 1, 1, 1),
-                    self.norm(inner, device),
-                    conv([inner, inner], 3, stride, self.groups),
-                    self.norm(inner, device),
-                    Some(conv([inner, after], 1, 1, 1)),
+                    conv(before, first, 1),
+                    norm(first, true),
+                    conv(first, inner, 3).stride(strided).groups(self.groups),
+                    norm(inner, true),
+                    Some(self.conv(conv(inner, after, 1), device)),
                 )
             }
         };
-        let bn3 = conv3.is_some().then(|| self.norm(after, device));
+        let kernel = if stride == 1 { 1 } else { self.shortcut_kernel };
         let downsample = (stride > 1 || before != after).then(|| match self.average_down {
-            true => {
-                let pool = ParameterlessLayer { stride };
-                Shortcut::Average((pool, conv([before, after], 1, 1, 1), self.norm(after, device)))
+            true => Shortcut::Average((
+                AverageDown::new(stride),
+                self.conv(conv(before, after, 1), device),
+                norm(after, false),
+            )),
+            false => {
+                Shortcut::Skip((self.conv(conv(before, after, kernel).stride(stride), device), norm(after, false)))
             }
-            false => Shortcut::Skip((conv([before, after], 1, stride, 1), self.norm(after, device))),
         });
-        ResBlock { conv1, bn1, conv2, bn2, conv3, bn3, downsample }
+        ResBlock {
+            conv1: self.conv(conv1, device),
+            bn1,
+            conv2: self.conv(conv2, device),
+            bn2,
+            bn3: conv3.is_some().then(|| norm(after, false)),
+            conv3,
+            se: self.attention.map(|kind| kind.init(after, device)),
+            downsample,
+            activation: self.activation,
+            anti_alias,
+        }
+    }
+
+    /// Checks that the groups of the norms divide the channels of all layers.
+    fn check_norms(&self) -> Result<()> {
+        let norm = self.norm_kind();
+        norm.check(self.stem_output())?;
+        if self.stem != ResStemKind::Plain {
+            norm.check(self.stem_width)?;
+        }
+        self.channels.iter().enumerate().try_for_each(|(stage, channels)| {
+            norm.check(self.width(stage))?;
+            norm.check(if self.kinds()[stage] == ResBlockKind::Basic { *channels } else { self.inner(*channels) })
+        })
     }
 }
 
-impl NetworkConfig for ResNetConfig {
-    fn validate(&self) -> Result<()> {
+impl StagedConfig for ResNetConfig {
+    fn check(&self) -> Result<()> {
         let numbers = [self.image_size, self.stem_width, self.groups, self.base_width];
         let positive = numbers.iter().chain(&self.depths).chain(&self.channels).all(|n| (1..=MAX_SIZE).contains(n));
         let stem = self.stem == ResStemKind::Plain || self.stem_width >= 4;
@@ -265,48 +330,54 @@ impl NetworkConfig for ResNetConfig {
             ))
             .hint("all must be positive and at most 65536, and a deep stem has at least 4 channels"));
         }
-        if self.block == ResBlockKind::Basic && (self.groups != 1 || self.base_width != 64) {
+        if self.kinds().contains(&ResBlockKind::Basic) && (self.groups != 1 || self.base_width != 64) {
             return Err(Error::usage("groups and base_width are for bottleneck blocks, but block = \"basic\"")
                 .hint("remove groups and base_width"));
+        }
+        let kernel = self.shortcut_kernel % 2 == 1 && self.shortcut_kernel <= MAX_SIZE;
+        let first = |channels: &usize| (1..=*channels).contains(&self.reduce_first);
+        if !kernel || !self.channels.iter().all(first) {
+            return Err(Error::usage(format!(
+                "invalid ResNet: shortcut_kernel {}, reduce_first {}",
+                self.shortcut_kernel, self.reduce_first
+            ))
+            .hint("the kernel is odd, and reduce_first is at most the channels of a stage"));
+        }
+        if self.convolved_pool && self.anti_alias.is_some() {
+            return Err(Error::usage("convolved_pool and anti_alias exclude each other").hint("remove one of them"));
+        }
+        self.check_norms()?;
+        if let Some(filter) = self.anti_alias {
+            let mut side = self.image_size.div_ceil(2);
+            for stage in 0..4 {
+                let half = filter.out_side(side);
+                // The pooling of the stem has no shortcut beside it.
+                if side < 2 || (stage > 0 && half != side.div_ceil(2)) {
+                    return Err(Error::usage(format!(
+                        "image_size = {} gives a map of side {side}, which anti_alias = {filter:?} cannot halve",
+                        self.image_size
+                    ))
+                    .hint("use a multiple of 32"));
+                }
+                side = half;
+            }
         }
         drop_path::check(self.drop_path)
     }
 
-    fn image_size(&self) -> usize {
+    fn input_side(&self) -> usize {
         self.image_size
     }
 
-    fn min_layers(&self) -> usize {
+    fn layer_count(&self) -> usize {
         self.depths.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
-    fn tap_support(&self, tap: &Tap) -> Result<TapSupport> {
-        tap.indices(self.depths.len(), "stage")?;
-        Ok(TapSupport { final_norm: false, class_token: false })
+    fn layers(&self) -> Vec<LayerShape> {
+        self.init(&Device::flex()).shapes()
     }
 
-    fn tap_sides(&self, tap: &Tap) -> Result<Vec<usize>> {
-        Ok(tap.indices(self.depths.len(), "stage")?.into_iter().map(|stage| self.side(stage)).collect())
-    }
-
-    fn tap_width(&self, tap: &Tap) -> Result<usize> {
-        let stages = tap.indices(self.depths.len(), "stage")?;
-        Ok(stages.into_iter().filter_map(|stage| self.width(stage)).sum())
-    }
-
-    fn tap_multiply_adds(&self, tap: &Tap) -> Result<u64> {
-        Ok(self.multiply_adds(tap.deepest(self.depths.len(), "stage")? + 1))
-    }
-
-    fn pooled_width(&self) -> usize {
-        self.width(3).unwrap_or_default()
-    }
-
-    fn norms_last_tokens(&self) -> bool {
-        false
-    }
-
-    fn drop_path(&self) -> Option<DropPathSpec> {
+    fn drop_path_spec(&self) -> Option<DropPathSpec> {
         Some(DropPathSpec { rate: self.drop_path, blocks: self.depths.iter().sum(), branches: 1 })
     }
 }
@@ -329,15 +400,16 @@ mod tests {
     #[test]
     fn sides_are_rounded_up() {
         let config = config(ResBlockKind::Basic);
-        assert_eq!((0..4).map(|stage| config.side(stage)).collect::<Vec<_>>(), [13, 7, 4, 2]);
-        assert_eq!((0..4).map(|stage| config.width(stage)).collect::<Vec<_>>(), [64, 128, 256, 512].map(Some));
+        let layers = config.layers();
+        assert_eq!(layers.iter().map(|layer| layer.side).collect::<Vec<_>>(), [13, 7, 4, 2]);
+        assert_eq!(layers.iter().map(|layer| layer.width).collect::<Vec<_>>(), [64, 128, 256, 512]);
     }
 
     #[test]
     fn numbers_that_make_no_network_are_refused() {
         let plain = config(ResBlockKind::Bottleneck);
-        assert!(plain.validate().is_ok());
-        let say = |config: ResNetConfig| config.validate().unwrap_err().to_string();
+        assert!(plain.check().is_ok());
+        let say = |config: ResNetConfig| config.check().unwrap_err().to_string();
         assert!(say(ResNetConfig { depths: [1, 0, 1, 1], ..plain.clone() }).contains("depths [1, 0, 1, 1]"));
         assert!(say(ResNetConfig { base_width: 0, ..plain.clone() }).contains("base_width 0"));
         assert!(

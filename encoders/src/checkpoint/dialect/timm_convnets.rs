@@ -20,6 +20,7 @@ pub(super) const RESNET: Dialect = Dialect {
         "fc.{p}",
         "bn1.num_batches_tracked",
         "conv1.{i}.num_batches_tracked",
+        "maxpool.{i}.num_batches_tracked",
         "layer{i}.{j}.bn{k}.num_batches_tracked",
         "layer{i}.{j}.downsample.{k}.num_batches_tracked",
     ],

@@ -1,7 +1,7 @@
 //! ConvNeXt, ConvNeXt V2, DINOv3's ConvNeXt and ResNet of transformers.
 
 use super::{Model, no_drop_path};
-use crate::arch::{Activation, ConvNextConfig, NormKind, ResBlockKind, ResNetConfig, ResStemKind, StemKind};
+use crate::arch::{Activation, ConvNextConfig, NormKind, ResBlockKind, ResNetConfig, StemKind};
 use crate::directory::config_values::integer;
 use crate::directory::shapes::TensorShapes;
 use burgess_base::{Error, Result};
@@ -59,17 +59,8 @@ pub(super) fn resnet(model: &Model) -> Result<ResNetConfig> {
         return Err(model.vision.unsupported("hidden_sizes"));
     }
     Ok(ResNetConfig {
-        image_size: model.preprocess.size,
-        block,
-        depths: four(model, "depths", [3, 4, 6, 3])?,
         channels: widths.map(|width| width / expansion),
-        stem: ResStemKind::Plain,
-        stem_width: 64,
-        groups: 1,
-        base_width: 64,
-        average_down: false,
-        norm_eps: 1e-5,
-        drop_path: 0.0,
+        ..ResNetConfig::plain(model.preprocess.size, block, four(model, "depths", [3, 4, 6, 3])?)
     })
 }
 
