@@ -60,6 +60,7 @@ fn values(name: &str, shape: &[usize]) -> Vec<f32> {
         }
         (_, [_, _, ..]) => (0.0, 0.5),
         ("weight", _) | (_, []) => (1.0, 0.3),
+        _ if name.ends_with(".lab.scale") => (1.0, 0.3),
         ("bias" | "running_mean", _) => (0.0, 0.2),
         _ => (0.5, 0.3),
     };

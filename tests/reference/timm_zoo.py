@@ -67,7 +67,7 @@ def values(name, shape):
         made = np.sqrt(gain / np.prod(shape[1:])) * u
     elif len(shape) >= 2:
         made = 0.5 * u
-    elif leaf == "weight" or len(shape) == 0:
+    elif leaf == "weight" or len(shape) == 0 or name.endswith(".lab.scale"):
         made = 1.0 + 0.3 * u
     elif leaf in ("bias", "running_mean"):
         made = 0.2 * u

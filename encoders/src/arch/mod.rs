@@ -11,6 +11,7 @@ mod channel_norm;
 mod convnext;
 mod drop_path;
 mod fields;
+mod hgnet;
 mod hiera;
 mod limits;
 mod maxxvit;
@@ -33,6 +34,7 @@ pub use byobnet::{ByobBlockConfig, ByobBlockKind, ByobStemConfig, ByobStemKind, 
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::StemKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
+pub use hgnet::{HgStageConfig, HgVersion};
 pub use hiera::HieraPositions;
 pub use maxxvit::{
     MaxxVitAttentionConfig, MaxxVitBlockKind, MaxxVitConvConfig, MaxxVitConvKind, MaxxVitPool, MaxxVitPositions,
@@ -153,6 +155,8 @@ architectures! {
     "hiera" => hiera::{Hiera, HieraConfig},
     /// A CoAtNet, a MaxViT, or one of their variants.
     "maxxvit" => maxxvit::{MaxxVit, MaxxVitConfig},
+    /// A PP-HGNet or PP-HGNetV2.
+    "hgnet" => hgnet::{HgNet, HgNetConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }
