@@ -9,6 +9,7 @@ mod block;
 mod byobnet;
 mod channel_norm;
 mod convnext;
+mod dla;
 mod drop_path;
 mod fields;
 mod hgnet;
@@ -33,6 +34,7 @@ pub use block::{AttentionPositions, Block, Mlp, QkNorm};
 pub use byobnet::{ByobBlockConfig, ByobBlockKind, ByobStemConfig, ByobStemKind, ByobStemPool, SelfAttentionKind};
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::StemKind;
+pub use dla::DlaBlockKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
 pub use hgnet::{HgStageConfig, HgVersion};
 pub use hiera::HieraPositions;
@@ -157,6 +159,8 @@ architectures! {
     "maxxvit" => maxxvit::{MaxxVit, MaxxVitConfig},
     /// A PP-HGNet or PP-HGNetV2.
     "hgnet" => hgnet::{HgNet, HgNetConfig},
+    /// A DLA, also with the cascades of Res2Net.
+    "dla" => dla::{Dla, DlaConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

@@ -392,6 +392,7 @@ static ALL: &[Dialect] = &[
     timm_convnets::CONV_MLP,
     timm_convnets::RESNET,
     timm_convnets::LAYERS,
+    timm_convnets::DLA,
     timm_windows::SWIN_V2,
     timm_windows::SWIN_V2_CR,
     timm_windows::MAXXVIT,

@@ -42,3 +42,27 @@ pub(super) const LAYERS: Dialect = Dialect {
         "fc.{rest}",
     ],
 };
+
+/// DLA, whose trees our module keeps in lists of one.
+pub(super) const DLA: Dialect = Dialect {
+    name: "timm-dla",
+    rules: &[
+        Rule::same(
+            "level{i}.tree{a}.0.tree{b}.0.tree{c}.0.tree{d}.0.tree{e}.0.tree{f}.0.{rest}",
+            &["level{i}.tree{a}.tree{b}.tree{c}.tree{d}.tree{e}.tree{f}.{rest}"],
+        ),
+        Rule::same(
+            "level{i}.tree{a}.0.tree{b}.0.tree{c}.0.tree{d}.0.tree{e}.0.{rest}",
+            &["level{i}.tree{a}.tree{b}.tree{c}.tree{d}.tree{e}.{rest}"],
+        ),
+        Rule::same(
+            "level{i}.tree{a}.0.tree{b}.0.tree{c}.0.tree{d}.0.{rest}",
+            &["level{i}.tree{a}.tree{b}.tree{c}.tree{d}.{rest}"],
+        ),
+        Rule::same("level{i}.tree{a}.0.tree{b}.0.tree{c}.0.{rest}", &["level{i}.tree{a}.tree{b}.tree{c}.{rest}"]),
+        Rule::same("level{i}.tree{a}.0.tree{b}.0.{rest}", &["level{i}.tree{a}.tree{b}.{rest}"]),
+        Rule::same("level{i}.tree{a}.0.{rest}", &["level{i}.tree{a}.{rest}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: LAYERS.ignored,
+};
