@@ -9,7 +9,9 @@ mod block;
 mod byobnet;
 mod channel_norm;
 mod convnext;
+mod densenet;
 mod dla;
+mod dpn;
 mod drop_path;
 mod fields;
 mod hgnet;
@@ -26,6 +28,7 @@ mod stable_diffusion;
 mod staged;
 mod swin;
 mod tap;
+mod vgg;
 mod vit;
 
 pub use crate::operands::Activation;
@@ -161,6 +164,12 @@ architectures! {
     "hgnet" => hgnet::{HgNet, HgNetConfig},
     /// A DLA, also with the cascades of Res2Net.
     "dla" => dla::{Dla, DlaConfig},
+    /// A DenseNet.
+    "densenet" => densenet::{DenseNet, DenseNetConfig},
+    /// A DPN.
+    "dpn" => dpn::{Dpn, DpnConfig},
+    /// A VGG.
+    "vgg" => vgg::{Vgg, VggConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

@@ -393,6 +393,7 @@ static ALL: &[Dialect] = &[
     timm_convnets::RESNET,
     timm_convnets::LAYERS,
     timm_convnets::DLA,
+    timm_convnets::VGG,
     timm_windows::SWIN_V2,
     timm_windows::SWIN_V2_CR,
     timm_windows::MAXXVIT,

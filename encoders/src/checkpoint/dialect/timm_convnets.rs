@@ -66,3 +66,10 @@ pub(super) const DLA: Dialect = Dialect {
     ],
     ignored: LAYERS.ignored,
 };
+
+/// VGG, whose first classifier layers are not called a head.
+pub(super) const VGG: Dialect = Dialect {
+    name: "timm-vgg",
+    rules: &[Rule::same("{rest}", &["{rest}"])],
+    ignored: &["{rest}.num_batches_tracked", "pre_logits.{rest}", "head.{rest}"],
+};
