@@ -89,7 +89,9 @@ pub struct Dla {
 
 /// 3×3 convolutions, each followed by a batch norm and a ReLU: a convolution, a norm and a placeholder for the activation
 /// take an index each.
+// A network has two.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Convs {
     /// One convolution.
     One((Conv, FrozenBatchNorm)),
@@ -422,7 +424,7 @@ impl StagedConfig for DlaConfig {
         let depths = self.levels.iter().all(|n| *n <= 6) && self.levels.iter().take(2).all(|n| *n <= 2);
         let inner = self.channels.iter().skip(2).all(|c| self.inner(*c) > 0);
         let grouped = self.block != DlaBlockKind::Basic || self.groups == 1;
-        if !positive || !depths || !inner || !grouped || self.image_size % 32 != 0 {
+        if !positive || !depths || !inner || !grouped || !self.image_size.is_multiple_of(32) {
             return Err(Error::usage(format!(
                 "invalid DLA: image_size {}, levels {:?}, channels {:?}, groups {}, base_width {}",
                 self.image_size, self.levels, self.channels, self.groups, self.base_width

@@ -162,7 +162,9 @@ pub struct Block {
 }
 
 /// A convolution of a block.
+// All blocks of a network have the same variant.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Layer {
     /// One convolution.
     Full(Unit),
@@ -180,7 +182,9 @@ pub struct LightLayer {
 }
 
 /// The second layer of an aggregation.
+// All blocks of a network have the same variant.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Aggregation {
     /// 1×1 convolution to the output channels (V2).
     Expand(Unit),
@@ -465,7 +469,7 @@ impl TimmModel for HgNetConfig {
         arguments.without(&["global_pool", "head_hidden_size"]);
         let affine = arguments.flag("use_lab", false)?;
         let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
-        let found = arguments.read("model_cfg", |value| model_cfg(value))?;
+        let found = arguments.read("model_cfg", model_cfg)?;
         let (version, stem, stages) = found.ok_or_else(|| arguments.contradiction("model_cfg is missing"))?;
         Ok(TimmNetwork::new(Self { image_size, version, stem, stages, affine, drop_path }))
     }
