@@ -42,3 +42,56 @@ pub(super) fn check_pixels(pixels: &Tensor<4>, stride: usize) -> Result<()> {
     }
     Ok(())
 }
+
+/// Checks the sizes of `what`: each must be positive and at most [`MAX_SIZE`].
+///
+/// # Errors
+/// A size is out of range; the error names it.
+pub(super) fn check_sizes(what: &str, sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, size)| !(1..=MAX_SIZE).contains(size)) {
+        None => Ok(()),
+        Some((name, size)) => Err(Error::usage(format!("{what} with {name} = {size}"))
+            .hint(format!("{name} must be at least 1 and at most {MAX_SIZE}"))),
+    }
+}
+
+/// Checks lists of `what` with one size per stage, each as in [`check_sizes`].
+///
+/// # Errors
+/// The lists have different lengths, or are empty or long, or a size is out of range; the error names the list.
+pub(super) fn check_stages(what: &str, lists: &[(&str, &[usize])]) -> Result<()> {
+    let stages = lists.first().map_or(0, |(_, list)| list.len());
+    for (name, list) in lists {
+        if list.len() != stages || !(1..=8).contains(&list.len()) {
+            return Err(Error::usage(format!("{what} with {name} = {list:?}, but {stages} stages"))
+                .hint("give one number per stage, for one to eight stages"));
+        }
+        for size in *list {
+            check_sizes(what, &[(name, *size)])?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that `heads` divides `width` in every stage.
+///
+/// # Errors
+/// The heads of a stage do not divide its width.
+pub(super) fn check_heads(what: &str, widths: &[usize], heads: &[usize]) -> Result<()> {
+    match widths.iter().zip(heads).find(|(width, heads)| !width.is_multiple_of(**heads)) {
+        None => Ok(()),
+        Some((width, heads)) => Err(Error::usage(format!("{what} with {heads} heads for {width} channels"))
+            .hint("the heads must divide the channels")),
+    }
+}
+
+/// Checks that `unit` divides the side of the images.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check_multiple(what: &str, image_size: usize, unit: usize) -> Result<()> {
+    if unit > 0 && image_size.is_multiple_of(unit) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{what} for images of {image_size} pixels")).hint(format!("use a multiple of {unit}")))
+}

@@ -9,17 +9,22 @@ mod block;
 mod byobnet;
 mod channel_norm;
 mod convnext;
+mod davit;
 mod densenet;
 mod dla;
 mod dpn;
 mod drop_path;
 mod fields;
+mod focalnet;
+mod gcvit;
 mod hgnet;
 mod hiera;
 mod limits;
 mod maxxvit;
+mod nest;
 mod network;
 pub mod parts;
+mod pvt;
 mod regnet;
 mod resnet;
 mod rotary;
@@ -28,8 +33,10 @@ mod stable_diffusion;
 mod staged;
 mod swin;
 mod tap;
+mod twins;
 mod vgg;
 mod vit;
+mod volo;
 
 pub use crate::operands::Activation;
 pub(crate) use block::blocks;
@@ -158,6 +165,20 @@ architectures! {
     "swin" => swin::{Swin, SwinConfig},
     /// A Hiera, also that of SAM 2.
     "hiera" => hiera::{Hiera, HieraConfig},
+    /// A FocalNet.
+    "focalnet" => focalnet::{FocalNet, FocalNetConfig},
+    /// A PVT V2.
+    "pvt-v2" => pvt::{Pvt, PvtConfig},
+    /// A Twins, PCPVT or SVT.
+    "twins" => twins::{Twins, TwinsConfig},
+    /// A DaViT.
+    "davit" => davit::{Davit, DavitConfig},
+    /// A GC ViT.
+    "gcvit" => gcvit::{Gcvit, GcvitConfig},
+    /// A NesT.
+    "nest" => nest::{Nest, NestConfig},
+    /// A VOLO.
+    "volo" => volo::{Volo, VoloConfig},
     /// A CoAtNet, a MaxViT, or one of their variants.
     "maxxvit" => maxxvit::{MaxxVit, MaxxVitConfig},
     /// A PP-HGNet or PP-HGNetV2.

@@ -2,6 +2,7 @@
 
 mod activation;
 mod anti_alias;
+mod attention;
 mod batch_norm;
 mod channel_attention;
 mod conv;
@@ -22,6 +23,8 @@ pub(crate) mod window;
 
 pub use activation::ActivationKind;
 pub use anti_alias::AntiAlias;
+pub(crate) use attention::Reduction;
+pub use attention::{ReducedAttention, SelfAttention};
 pub use batch_norm::FrozenBatchNorm;
 pub use channel_attention::{ChannelAttention, ChannelAttentionKind};
 pub use conv::{Conv, ConvSpec, Padding};

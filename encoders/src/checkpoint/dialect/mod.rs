@@ -397,6 +397,7 @@ static ALL: &[Dialect] = &[
     timm_windows::SWIN_V2,
     timm_windows::SWIN_V2_CR,
     timm_windows::MAXXVIT,
+    timm_windows::VOLO,
     open_clip::OPEN_CLIP,
     open_clip::VIT,
     timm::TOWER_EVA,

@@ -41,3 +41,10 @@ pub(super) const MAXXVIT: Dialect = Dialect {
     ],
     ignored: LAYERS.ignored,
 };
+
+/// VOLO, without the blocks that change the class token only, and without its heads.
+pub(super) const VOLO: Dialect = Dialect {
+    name: "timm-volo",
+    rules: &[Rule::same("{rest}", &["{rest}"])],
+    ignored: &["{rest}.num_batches_tracked", "head.{rest}", "aux_head.{rest}", "cls_token", "post_network.{rest}"],
+};
