@@ -101,16 +101,16 @@ impl Bias {
 }
 
 /// Angles of the rotary position embedding, which rotates pairs of neighbouring channels of queries and keys. Both
-/// channels of a pair have the same angle.
+/// channels of a pair have the same angle. `D` is 3 if heads have angles of their own.
 #[derive(Debug, Clone)]
-pub struct Rotation {
-    /// Cosines of the angles, `[tokens, head_dim]`.
-    pub cos: Tensor<2>,
-    /// Sines of the angles, `[tokens, head_dim]`.
-    pub sin: Tensor<2>,
+pub struct Rotation<const D: usize = 2> {
+    /// Cosines of the angles, `[tokens, head_dim]` or `[heads, tokens, head_dim]`.
+    pub cos: Tensor<D>,
+    /// Sines of the angles, of the same shape.
+    pub sin: Tensor<D>,
 }
 
-impl Rotation {
+impl<const D: usize> Rotation<D> {
     /// Rotates `x` of shape `[batch, heads, tokens, head_dim]`.
     pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, heads, tokens, head_dim] = x.dims();

@@ -4,6 +4,7 @@
 
 use super::channel_norm::{ChannelNorm, NormKind};
 use super::drop_path::{self, DropPathMask};
+use super::vit::{LogCoordinates, RelativeBias};
 use crate::attention::attend;
 use crate::kernel;
 use crate::operands::{Activation, Bias, Rotation};
@@ -60,6 +61,10 @@ pub(crate) struct BlockConfig {
     pub rotate_half: bool,
     /// Rows of the relative position bias table; `None` for no table.
     pub relative_positions: Option<usize>,
+    /// Hidden channels of the MLP that computes a relative position bias; `None` for no MLP.
+    pub relative_mlp: Option<usize>,
+    /// Whether attention and MLP read the same norm and are added to the tokens together.
+    pub parallel: bool,
 }
 
 impl BlockConfig {
@@ -81,6 +86,8 @@ impl BlockConfig {
             post_norm: false,
             rotate_half: false,
             relative_positions: None,
+            relative_mlp: None,
+            parallel: false,
         }
     }
 
@@ -109,14 +116,15 @@ impl BlockConfig {
                 relative_position_bias_table: self
                     .relative_positions
                     .map(|rows| Initializer::Zeros.init([rows, self.heads], device)),
+                rel_pos: self.relative_mlp.map(|hidden| RelativeBias::new(hidden, self.heads, device)),
                 heads: self.heads,
                 rotate_half: self.rotate_half,
                 whole_norm: self.qk_norm == QkNorm::Width,
             },
             ls1: self.layer_scale.map(scale),
-            norm2: norm(self.width),
+            norm2: (!self.parallel).then(|| norm(self.width)),
             mlp,
-            ls2: self.layer_scale.map(scale),
+            ls2: self.layer_scale.filter(|_| !self.parallel).map(scale),
             post_norm: self.post_norm,
         }
     }
@@ -141,7 +149,7 @@ pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) 
     Ok((0..depth).map(|_| BlockConfig::plain(width, heads).init(device)).collect())
 }
 
-/// A transformer block with pre-norm or post-norm residual branches.
+/// A transformer block with pre-norm or post-norm residual branches, or with both branches in parallel.
 #[derive(Module, Debug)]
 pub struct Block {
     /// Norm of the attention branch.
@@ -150,8 +158,8 @@ pub struct Block {
     pub attn: Attention,
     /// Layer scale of the attention branch.
     pub ls1: Option<LayerScale>,
-    /// Norm of the MLP branch.
-    pub norm2: ChannelNorm,
+    /// Norm of the MLP branch; `None` if the branches are parallel and share `norm1` and `ls1` (ViT-22B).
+    pub norm2: Option<ChannelNorm>,
     /// The two-layer MLP.
     pub mlp: Mlp,
     /// Layer scale of the MLP branch.
@@ -174,6 +182,8 @@ pub struct Attention {
     pub proj: Linear,
     /// Relative position bias table (BEiT), `[relative positions, heads]`, added to the attention scores.
     pub relative_position_bias_table: Option<Param<Tensor<2>>>,
+    /// MLP of the relative position bias.
+    pub rel_pos: Option<RelativeBias>,
     heads: usize,
     rotate_half: bool,
     /// Whether `q_norm` and `k_norm` take the channels of all heads together.
@@ -207,6 +217,10 @@ pub struct AttentionPositions {
     pub bias: Option<Tensor<4>>,
     /// Rotary position embedding of queries and keys.
     pub rotary: Option<Rotation>,
+    /// Rotary position embedding of each block, with angles per head; empty if there is none.
+    pub block_rotary: Vec<Rotation<3>>,
+    /// Relative positions for the MLPs of the relative position bias.
+    pub log_coordinates: Option<LogCoordinates>,
     /// Relative position index: a row of the bias table for each pair of tokens, `[tokens * tokens]`, query-major.
     pub relative_index: Option<Tensor<1, Int>>,
 }
@@ -244,8 +258,9 @@ impl Mlp {
 }
 
 impl Attention {
-    /// Attention output before the output projection, `[batch * tokens, width]`, for `x` of the same shape.
-    fn mixed(&self, x: Tensor<2>, batch: usize, positions: &AttentionPositions) -> Tensor<2> {
+    /// Attention output of block number `index` before the output projection, `[batch * tokens, width]`, for `x` of the
+    /// same shape.
+    fn mixed(&self, x: Tensor<2>, batch: usize, positions: &AttentionPositions, index: usize) -> Tensor<2> {
         let [rows, width] = x.dims();
         let (tokens, heads) = (rows / batch, self.heads);
         let head_dim = width / heads;
@@ -274,13 +289,20 @@ impl Attention {
         };
         let (q, k) = (normed(&self.q_norm, q), normed(&self.k_norm, k));
         let (q, k) = if self.rotate_half { (interleaved(q), interleaved(k)) } else { (q, k) };
+        let (q, k) = match positions.block_rotary.get(index) {
+            Some(rotation) => (rotation.apply(q), rotation.apply(k)),
+            None => (q, k),
+        };
         let bias = match (&self.relative_position_bias_table, &positions.relative_index) {
             (Some(table), Some(relative_index)) => {
                 let rows = table.val().select(0, relative_index.clone());
                 let relative = rows.reshape([tokens, tokens, heads]).permute([2, 0, 1]).unsqueeze();
                 Bias::Full(positions.bias.clone().map_or(relative.clone(), |bias| bias + relative))
             }
-            _ => positions.bias.clone().map_or(Bias::None, Bias::Full),
+            _ => match (&self.rel_pos, &positions.log_coordinates) {
+                (Some(mlp), Some(coordinates)) => Bias::Full(mlp.forward(coordinates)),
+                _ => positions.bias.clone().map_or(Bias::None, Bias::Full),
+            },
         };
         let mixed = attend(q, k, v, bias, positions.rotary.as_ref()).reshape([rows, width]);
         match &self.norm {
@@ -313,19 +335,25 @@ impl Block {
         index: usize,
     ) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
+        let x = x.reshape([batch * tokens, width]);
+        let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
+        let Some(norm2) = &self.norm2 else {
+            let normed = self.norm1.forward(x.clone());
+            let mlp = self.mlp.forward(normed.clone());
+            let branch = self.attn.proj.forward(self.attn.mixed(normed, batch, positions, index)) + mlp;
+            let x = x + drop_path::branch(kernel::scaled(branch, scale(&self.ls1)), drop_path.factors(index, 0));
+            return x.reshape([batch, tokens, width]);
+        };
         if self.post_norm {
-            let x = x.reshape([batch * tokens, width]);
-            let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, positions));
+            let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, positions, index));
             let x = x + drop_path::branch(self.norm1.forward(branch), drop_path.factors(index, 0));
             let branch = self.mlp.forward(x.clone());
-            let x = x + drop_path::branch(self.norm2.forward(branch), drop_path.factors(index, 1));
+            let x = x + drop_path::branch(norm2.forward(branch), drop_path.factors(index, 1));
             return x.reshape([batch, tokens, width]);
         }
-        let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
-        let x = x.reshape([batch * tokens, width]);
-        let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, positions);
+        let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, positions, index);
         let x = drop_path::residual(x, mixed, &self.attn.proj, scale(&self.ls1), drop_path.factors(index, 0));
-        let hidden = self.mlp.hidden(self.norm2.forward(x.clone()));
+        let hidden = self.mlp.hidden(norm2.forward(x.clone()));
         drop_path::residual(x, hidden, &self.mlp.fc2, scale(&self.ls2), drop_path.factors(index, 1))
             .reshape([batch, tokens, width])
     }

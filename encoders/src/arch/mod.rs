@@ -59,7 +59,7 @@ pub use stable_diffusion::{PromptConfig, Schedule, SchedulerConfig, UnetConfig, 
 pub use staged::{LayerShape, StagedConfig, StagedNetwork};
 pub use swin::SwinVersion;
 pub use tap::{Tap, Tokens};
-pub use vit::PositionKernel;
+pub use vit::{LogCoordinates, PositionKernel, RelativeBias, RelativeMlp};
 
 use crate::features::FeatureMap;
 use crate::timm::{TimmArguments, TimmModel, TimmNetwork};

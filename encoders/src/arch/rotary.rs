@@ -40,6 +40,11 @@ pub struct Rotary {
     #[serde(default, skip_serializing_if = "is_default", rename = "halves", alias = "rotate_half")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub rotate_half: bool,
+    /// Whether each head of each block has learned frequencies, which add the angles of row and column (RoPE-ViT's
+    /// mixed embedding; the temperature then only matters in initialisation). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub mixed: bool,
     /// Whether the class token is rotated by learned angles (MLCD). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
@@ -67,6 +72,7 @@ impl Default for Rotary {
             columns_first: false,
             centred: false,
             rotate_half: false,
+            mixed: false,
             learned_class: false,
         }
     }
@@ -82,6 +88,10 @@ impl Rotary {
                 self.grid, self.offset, self.temperature
             ))
             .hint("grid and temperature must be positive, and the width of a head a multiple of 4"));
+        }
+        let other = self.grid.is_some() || self.offset != 0.0 || self.centred || self.rotate_half || self.learned_class;
+        if self.mixed && other {
+            return Err(Error::usage("rotary.mixed can only be combined with temperature and columns_first"));
         }
         if self.centred && (self.grid.is_some() || self.offset != 0.0) {
             return Err(Error::usage("rotary.centred cannot be combined with rotary.grid or rotary.offset"));

@@ -8,7 +8,8 @@ use super::super::limits::{MAX_SIZE, check_patches};
 use super::super::network::{NetworkConfig, TapSupport};
 use super::super::rotary::Rotary;
 use super::super::tap::Tap;
-use super::{PatchEmbed, Vit};
+use super::relative::{LogCoordinates, RelativeBias, RelativeMlp};
+use super::{MixedRotary, PatchEmbed, Vit};
 use crate::features::Kernel;
 use crate::operands::Activation;
 use crate::transfer;
@@ -123,6 +124,9 @@ pub struct VitConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub relative_positions: bool,
+    /// Relative position bias from an MLP (timm's `VisionTransformerRelPos`). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_mlp: Option<RelativeMlp>,
     /// Whether norms precede the last layer of attention and MLP (EVA-02's CLIP). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
@@ -135,6 +139,11 @@ pub struct VitConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub post_norm: bool,
+    /// Whether attention and MLP of a block read the same norm and are added to the tokens together, with one layer
+    /// scale (ViT-22B). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub parallel: bool,
     /// Rotary position embedding of queries and keys. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
@@ -219,9 +228,11 @@ impl VitConfig {
             position_kernel: PositionKernel::Bicubic,
             sine_positions: false,
             relative_positions: false,
+            relative_mlp: None,
             inner_norms: false,
             mlp_norm: false,
             post_norm: false,
+            parallel: false,
             rotary: None,
             drop_path: 0.0,
         }
@@ -270,7 +281,12 @@ impl VitConfig {
         let patches = (rows * columns) as u64;
         let tokens = patches + self.prefix() as u64;
         let embed = patches * self.width as u64 * (3 * self.patch * self.patch) as u64;
-        embed + blocks as u64 * self.block().multiply_adds(tokens)
+        let relative = self.relative_mlp.map_or(0, |mlp| {
+            let offsets = ((2 * rows - 1) * (2 * columns - 1)) as u64;
+            let count = if mlp.shared { 1 } else { blocks as u64 };
+            count * offsets * (mlp.hidden * (2 + self.heads)) as u64
+        });
+        embed + relative + blocks as u64 * self.block().multiply_adds(tokens)
     }
 
     /// Builds a network with placeholder weights; the configuration must be valid.
@@ -279,7 +295,10 @@ impl VitConfig {
         let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
         let [rows, columns] = self.position_grid();
         let positions = rows * columns + self.positioned_prefix();
-        let learned_class = self.rotary.is_some_and(|rotary| rotary.learned_class);
+        let has = |option: fn(Rotary) -> bool| self.rotary.is_some_and(option);
+        let (learned_class, mixed) = (has(|rotary| rotary.learned_class), has(|rotary| rotary.mixed));
+        let half = width / self.heads / 2;
+        let shared = self.relative_mlp.filter(|mlp| mlp.shared);
         let mut patch_embed = PatchEmbed::new(width, self.patch, self.patch_bias, device);
         patch_embed.norm = self.patch_norm.then(|| self.norm(device));
         Vit {
@@ -287,7 +306,10 @@ impl VitConfig {
             dist_token: self.distillation_token.then(|| token(1)),
             reg_token: (self.registers > 0).then(|| token(self.registers)),
             pos_embed: self.absolute_positions.then(|| token(positions)),
-            class_pos_emb: learned_class.then(|| Initializer::Zeros.init([1, width / self.heads / 2], device)),
+            class_pos_emb: learned_class.then(|| Initializer::Zeros.init([1, half], device)),
+            rope: mixed
+                .then(|| MixedRotary { freqs: Initializer::Zeros.init([2, self.depth, self.heads, half], device) }),
+            shared_rel_pos: shared.map(|mlp| RelativeBias::new(mlp.hidden, self.heads, device)),
             patch_embed,
             norm_pre: self.pre_norm.then(|| self.norm(device)),
             blocks: (0..self.depth).map(|_| self.block().init(device)).collect(),
@@ -318,6 +340,8 @@ impl VitConfig {
             post_norm: self.post_norm,
             rotate_half: self.rotary.is_some_and(|rotary| rotary.rotate_half),
             relative_positions: self.relative_positions.then(|| (2 * rows - 1) * (2 * columns - 1) + 3),
+            relative_mlp: self.relative_mlp.filter(|mlp| !mlp.shared).map(|mlp| mlp.hidden),
+            parallel: self.parallel,
         }
     }
 
@@ -335,9 +359,12 @@ impl VitConfig {
             .hint("preprocess the images to the size on the encoder's card"));
         }
         let head_dim = self.width / self.heads;
+        let rotary = self.rotary.filter(|rotary| !rotary.mixed);
         Ok(AttentionPositions {
             bias: None,
-            rotary: self.rotary.map(|rotary| rotary.rotation(grid, self.prefix(), head_dim, device)),
+            rotary: rotary.map(|rotary| rotary.rotation(grid, self.prefix(), head_dim, device)),
+            block_rotary: Vec::new(),
+            log_coordinates: self.relative_mlp.map(|_| LogCoordinates::new(grid, self.prefix(), device)),
             relative_index: self.relative_positions.then(|| relative_position_index(grid, device)),
         })
     }
@@ -391,6 +418,14 @@ impl NetworkConfig for VitConfig {
                 "pos_embed_registers requires pos_embed_class, because the class token precedes the registers",
             ));
         }
+        if self.relative_mlp.is_some_and(|mlp| self.relative_positions || !(1..=MAX_SIZE).contains(&mlp.hidden)) {
+            return Err(Error::usage(
+                "relative_mlp requires relative_positions = false and between 1 and 65536 hidden channels",
+            ));
+        }
+        if self.parallel && (self.post_norm || self.inner_norms || self.mlp_norm) {
+            return Err(Error::usage("parallel cannot be combined with post_norm, inner_norms or mlp_norm"));
+        }
         if self.post_norm && self.layer_scale.is_some() {
             return Err(Error::usage("post_norm cannot be combined with layer_scale"));
         }
@@ -431,7 +466,8 @@ impl NetworkConfig for VitConfig {
     }
 
     fn drop_path(&self) -> Option<DropPathSpec> {
-        Some(DropPathSpec { rate: self.drop_path, blocks: self.depth, branches: 2 })
+        let branches = if self.parallel { 1 } else { 2 };
+        Some(DropPathSpec { rate: self.drop_path, blocks: self.depth, branches })
     }
 }
 

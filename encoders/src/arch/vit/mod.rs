@@ -6,8 +6,10 @@
 //! drops tokens, DINOv2 inserts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
 
 mod config;
+mod relative;
 
 pub use config::{PositionKernel, VitConfig};
+pub use relative::{LogCoordinates, RelativeBias, RelativeMlp};
 
 use super::block::{AttentionPositions, Block};
 use super::channel_norm::ChannelNorm;
@@ -17,10 +19,11 @@ use super::network::Network;
 use super::tap::{Tap, Tokens, outputs};
 use crate::features::{FeatureMap, resample_tokens};
 use crate::operands::Rotation;
+use crate::transfer;
 use burgess_base::Result;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::{Device, Tensor, module::linear};
+use burn::tensor::{Device, Tensor, TensorData, module::linear};
 
 /// A vision transformer; see the module documentation.
 #[derive(Module, Debug)]
@@ -35,6 +38,10 @@ pub struct Vit {
     pub pos_embed: Option<Param<Tensor<3>>>,
     /// Angles by which the class token is rotated (MLCD), `[1, head_dim / 2]`.
     pub class_pos_emb: Option<Param<Tensor<2>>>,
+    /// Rotary frequencies of all blocks and heads (RoPE-ViT's mixed embedding).
+    pub rope: Option<MixedRotary>,
+    /// MLP of the relative position bias that all blocks share.
+    pub shared_rel_pos: Option<RelativeBias>,
     /// Patch embedding from pixels to tokens.
     pub patch_embed: PatchEmbed,
     /// Norm before the first block (CLIP's `ln_pre`).
@@ -45,6 +52,44 @@ pub struct Vit {
     pub norm: Option<ChannelNorm>,
     #[module(skip)]
     config: VitConfig,
+}
+
+/// Learned rotary frequencies.
+#[derive(Module, Debug)]
+pub struct MixedRotary {
+    /// Angle per patch along the first and the second axis, `[2, depth, heads, head_dim / 2]`.
+    pub freqs: Param<Tensor<4>>,
+}
+
+impl MixedRotary {
+    /// The rotation of each block for `prefix` tokens, which are not rotated, and the patches of `grid`.
+    fn rotations(&self, grid: [usize; 2], prefix: usize, columns_first: bool, device: &Device) -> Vec<Rotation<3>> {
+        let [_, depth, heads, half] = self.freqs.dims();
+        let [rows, columns] = grid;
+        let patches = rows * columns;
+        let place = |axis: fn(usize, usize) -> usize| -> Tensor<3> {
+            let values: Vec<f32> = (0..patches).map(|patch| axis(patch, columns) as f32).collect();
+            transfer::to_device(TensorData::new(values, [1, patches, 1]), device)
+        };
+        let (row, column) = (place(|patch, columns| patch / columns), place(|patch, columns| patch % columns));
+        let places = if columns_first { [column, row] } else { [row, column] };
+        let freqs = self.freqs.val();
+        let rotation = |block: usize| {
+            let [first, second] = std::array::from_fn(|axis| {
+                let own = freqs.clone().slice([axis..axis + 1, block..block + 1, 0..heads, 0..half]);
+                own.reshape([heads, 1, half]) * places[axis].clone()
+            });
+            // Both channels of a pair have the same angle.
+            let angles: Tensor<4> = (first + second).unsqueeze_dim(3);
+            let angles: Tensor<3> = angles.repeat_dim(3, 2).reshape([heads, patches, 2 * half]);
+            let whole = |patches: Tensor<3>, fixed: f32| match prefix {
+                0 => patches,
+                n => Tensor::cat(vec![Tensor::full([heads, n, 2 * half], fixed, device), patches], 1),
+            };
+            Rotation { cos: whole(angles.clone().cos(), 1.0), sin: whole(angles.sin(), 0.0) }
+        };
+        (0..depth).map(rotation).collect()
+    }
 }
 
 /// The patch embedding, a convolution whose kernel equals its stride, and an optional norm.
@@ -179,6 +224,12 @@ impl Vit {
             };
             let (cos, sin) = (join(angles.clone().cos(), &rotation.cos), join(angles.sin(), &rotation.sin));
             *rotation = Rotation { cos, sin };
+        }
+        if let (Some(rope), Some(rotary)) = (&self.rope, &self.config.rotary) {
+            positions.block_rotary = rope.rotations(grid, self.config.prefix(), rotary.columns_first, device);
+        }
+        if let (Some(mlp), Some(coordinates)) = (&self.shared_rel_pos, &positions.log_coordinates) {
+            positions.bias = Some(mlp.forward(coordinates));
         }
         Ok(positions)
     }

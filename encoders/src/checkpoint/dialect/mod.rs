@@ -384,6 +384,7 @@ static ALL: &[Dialect] = &[
     diffusers::STABLE_DIFFUSION,
     timm::TIMM,
     timm::GATED,
+    timm::PARALLEL,
     timm::UNPLACED,
     timm::EVA,
     timm::EVA_GATED,

@@ -26,6 +26,22 @@ pub(super) const GATED: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
+/// A ViT with parallel branches (timm's `ParallelScalingBlock`), whose first layers are one tensor.
+pub(super) const PARALLEL: Dialect = Dialect {
+    name: "timm-parallel",
+    rules: &[
+        Rule::fused(&["blocks.{i}.mlp.fc1.{p}", "blocks.{i}.attn.qkv.{p}"], &["blocks.{i}.in_proj.{p}"]),
+        Rule::same("blocks.{i}.norm1.{p}", &["blocks.{i}.in_norm.{p}"]),
+        Rule::same("blocks.{i}.attn.q_norm.{p}", &["blocks.{i}.q_norm.{p}"]),
+        Rule::same("blocks.{i}.attn.k_norm.{p}", &["blocks.{i}.k_norm.{p}"]),
+        Rule::same("blocks.{i}.attn.proj.{p}", &["blocks.{i}.attn_out_proj.{p}"]),
+        Rule::same("blocks.{i}.mlp.fc2.{p}", &["blocks.{i}.mlp_out_proj.{p}"]),
+        Rule::same("blocks.{i}.ls1.gamma", &["blocks.{i}.ls.gamma"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
 /// A ViT without position embeddings, in which timm does not prepend the class and register tokens of the file.
 pub(super) const UNPLACED: Dialect = Dialect {
     name: "timm-without-positions",

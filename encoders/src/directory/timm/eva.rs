@@ -84,7 +84,8 @@ fn rotary(arguments: &mut TimmArguments) -> Result<Option<Rotary>> {
         ("" | "cat", false) => Ok(Some(Rotary { grid, offset, temperature, columns_first, ..Rotary::default() })),
         // DINOv3's order of rows and columns is the same for both indexings, and it has neither grid nor offset.
         ("dinov3", true) => Ok(Some(Rotary { temperature, centred: true, rotate_half, ..Rotary::default() })),
-        ("" | "cat" | "dinov3", _) => Err(arguments.unsupported("rope_rotate_half", &rotate_half.into())),
+        ("mixed", false) => Ok(Some(Rotary { temperature, columns_first, mixed: true, ..Rotary::default() })),
+        ("" | "cat" | "dinov3" | "mixed", _) => Err(arguments.unsupported("rope_rotate_half", &rotate_half.into())),
         _ => Err(arguments.unsupported("rope_type", &kind.into())),
     }
 }

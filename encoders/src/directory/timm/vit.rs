@@ -1,7 +1,7 @@
 //! Reads the arguments of timm's `VisionTransformer` and `VisionTransformerDistilled`.
 
 use super::eva;
-use crate::arch::{Activation, NormKind, QkNorm, VitConfig};
+use crate::arch::{Activation, NormKind, QkNorm, RelativeMlp, VitConfig};
 use crate::json_values::SupportedValues;
 use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork, times};
 use burgess_base::Result;
@@ -11,7 +11,8 @@ const FIXED: &SupportedValues =
     &[("dynamic_img_pad", "false"), ("embed_layer", "\"PatchEmbed\""), ("in_chans", "3"), ("use_naflex", "false")];
 
 impl TimmModel for VitConfig {
-    const CLASSES: &'static [&'static str] = &["VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit"];
+    const CLASSES: &'static [&'static str] =
+        &["VisionTransformer", "VisionTransformerDistilled", "VisionTransformerRelPos", "Eva", "Beit"];
 
     fn from_timm(arguments: &mut TimmArguments, image_size: usize) -> Result<TimmNetwork<Self>> {
         let (dialect, config, note) = match arguments.class {
@@ -23,6 +24,7 @@ impl TimmModel for VitConfig {
                 let (dialect, config) = eva::beit(arguments, image_size)?;
                 (dialect, config, None)
             }
+            "VisionTransformerRelPos" => ("timm", relpos(arguments, image_size)?, None),
             "VisionTransformerDistilled" => {
                 let (dialect, config) = config(arguments, image_size, true)?;
                 (dialect, config, None)
@@ -51,9 +53,13 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
     let registers = arguments.number("reg_tokens", 0)?;
     let placed = !arguments.flag("no_embed_class", false)? || distilled;
     let pre_norm = arguments.flag("pre_norm", false)?;
-    let post_norm = match arguments.text("block_fn", "Block")?.as_str() {
-        "Block" => false,
-        "ResPostBlock" => true,
+    let (post_norm, parallel) = match arguments.text("block_fn", "Block")?.as_str() {
+        "Block" => (false, false),
+        "ResPostBlock" => (true, false),
+        "ParallelScalingBlock" if common.qkv_bias => (false, true),
+        "ParallelScalingBlock" => {
+            return Err(arguments.contradiction("a ParallelScalingBlock with qkv_bias = false is not supported"));
+        }
         other => return Err(arguments.unsupported("block_fn", &other.into())),
     };
     let (attention_norm, mlp_norm) =
@@ -62,12 +68,13 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
         return Err(arguments.contradiction("an inner norm of the attention requires an inner norm of the MLP"));
     }
     let hidden = common.mlp_hidden;
-    let mut dialect = "timm";
+    let mut dialect = if parallel { "timm-parallel" } else { "timm" };
     let (activation, mlp_hidden) = match (arguments.take("mlp_layer"), arguments.text("act_layer", "gelu")?.as_str()) {
         (None, "gelu" | "GELU") => (Activation::Gelu, hidden),
         (None, "gelu_tanh") => (Activation::GeluTanh, hidden),
         (None, "quick_gelu") => (Activation::QuickGelu, hidden),
         // Both halves are in one layer, and `hidden` counts both.
+        (Some(layer), _) if parallel => return Err(arguments.unsupported("mlp_layer", &layer)),
         (Some(layer), "SiLU" | "silu") if packed(&layer) => (Activation::Swiglu, hidden / 2),
         (Some(layer), "SiLU" | "silu") if layer == "SwiGLU" => {
             dialect = "timm-gated";
@@ -109,10 +116,42 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
         inner_norms: attention_norm,
         mlp_norm: mlp_norm && !attention_norm,
         post_norm,
+        parallel,
         mlp_hidden,
         ..common
     };
     Ok((dialect, config))
+}
+
+/// Reads the arguments of `VisionTransformerRelPos`.
+fn relpos(arguments: &mut TimmArguments, image_size: usize) -> Result<VitConfig> {
+    arguments.only(&[
+        ("act_layer", "\"gelu\""),
+        ("embed_layer", "\"PatchEmbed\""),
+        ("in_chans", "3"),
+        ("qk_norm", "false"),
+        ("rel_pos_type", "\"mlp\""),
+    ])?;
+    arguments.without(IGNORED);
+    arguments.without(&["global_pool"]);
+    let common = common(arguments, image_size)?;
+    let post_norm = match arguments.text("block_fn", "RelPosBlock")?.as_str() {
+        "RelPosBlock" => false,
+        "ResPostRelPosBlock" => true,
+        other => return Err(arguments.unsupported("block_fn", &other.into())),
+    };
+    let layer_scale = if arguments.is_none("init_values") { 0.0 } else { 1e-6 };
+    let layer_scale = arguments.real("init_values")?.unwrap_or(layer_scale);
+    let shared = arguments.flag("shared_rel_pos", false)?;
+    Ok(VitConfig {
+        class_token: arguments.flag("class_token", false)?,
+        layer_scale: Some(layer_scale).filter(|scale| *scale != 0.0 && !post_norm),
+        final_norm: !arguments.flag("fc_norm", false)?,
+        absolute_positions: false,
+        relative_mlp: Some(RelativeMlp { hidden: arguments.number("rel_pos_dim", 128)?, shared }),
+        post_norm,
+        ..common
+    })
 }
 
 /// Returns the network without class and register tokens if it has no position embeddings, and whether this applies:
