@@ -17,6 +17,7 @@ import json
 import pathlib
 import sys
 
+import open_clip
 import torch
 import transformers as T
 from directories import square
@@ -266,6 +267,37 @@ def resnet_bottleneck(name):
 @case
 def resnet_basic(name):
     convnet(name, T.ResNetModel(T.ResNetConfig(hidden_sizes=[8] * 4, depths=[1] * 4, layer_type="basic")))
+
+
+def open_clip_directory(name, model, config):
+    model = perturb(model)
+    steps = dict(mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.25], interpolation="bicubic", resize_mode="shortest")
+    transform = open_clip.transform.PreprocessCfg(**(steps | dict(size=32)))
+    x = open_clip.transform.image_transform_v2(transform, is_train=False)(square(steps["mean"]))[None]
+    tokens = []
+    model.visual.transformer.register_forward_hook(lambda *arguments: tokens.append(arguments[2]))
+    model.visual(x)
+    folder = write(name, model, model.state_dict(), x, tokens[0][:, 1:])
+    (folder / "open_clip_config.json").write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=steps), indent=2))
+
+
+VISION = dict(image_size=32, patch_size=8, width=16, layers=2, head_width=8, mlp_ratio=2.0)
+WORDS = dict(context_length=4, vocab_size=11, width=8, heads=2, layers=1)
+
+
+@case
+def openclip_coca(name):
+    vision = VISION | dict(attentional_pool=True, attn_pooler_heads=2, attn_pooler_queries=3, output_tokens=True)
+    text = WORDS | dict(embed_cls=True, output_tokens=True)
+    config = dict(embed_dim=8, vision_cfg=vision, text_cfg=text, multimodal_cfg=WORDS | dict(attn_pooler_heads=2))
+    open_clip_directory(name, open_clip.CoCa(**config), config)
+
+
+@case
+def openclip_clipa(name):
+    vision = VISION | dict(no_ln_pre=True, pool_type="avg", final_ln_after_pool=True, pos_embed_type="sin_cos_2d")
+    config = dict(embed_dim=8, vision_cfg=vision, text_cfg=WORDS)
+    open_clip_directory(name, open_clip.CLIP(**config), config)
 
 
 def main():

@@ -26,7 +26,6 @@ const DIALECTS: [(&str, &str); 5] = [
 
 /// Keys that change the network of open_clip's vision transformer, and their supported values.
 const FIXED: &SupportedValues = &[
-    ("attentional_pool", "false"),
     ("block_type", "null"),
     ("qk_norm", "false"),
     ("scale_attn", "false"),
@@ -39,6 +38,7 @@ const FIXED: &SupportedValues = &[
 /// Keys that are read or do not affect the features.
 const KNOWN: &[&str] = &[
     "act_kwargs",
+    "attentional_pool",
     "attn_pooler_heads",
     "attn_pooler_queries",
     "final_ln_after_pool",
@@ -89,7 +89,10 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<DerivedEncoder> {
         None => {
             let quick = model.get("quick_gelu").and_then(Value::as_bool).unwrap_or(false);
             let after_pool = vision.read("final_ln_after_pool", Value::as_bool)?.unwrap_or(false);
-            ("OpenCLIP".into(), OWN, ArchitectureConfig::Vit(own(&vision, size, quick)?), !after_pool)
+            // The attentional pooler of CoCa reads the tokens before the norm, which follows it.
+            let pooler = vision.read("attentional_pool", Value::as_bool)?.unwrap_or(false);
+            let config = VitConfig { final_norm: !pooler, ..own(&vision, size, quick)? };
+            ("OpenCLIP".into(), OWN, ArchitectureConfig::Vit(config), !after_pool && !pooler)
         }
     };
     let model = timm::Model { dialect, config: architecture, note: None };

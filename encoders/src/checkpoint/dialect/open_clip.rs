@@ -25,7 +25,9 @@ pub(super) const VIT: Dialect = Dialect {
     ],
     ignored: &{
         let [a, b, c, d, e, f, g, h, i] = TEXT;
-        ["visual.proj", "visual.ln_post.{p}", a, b, c, d, e, f, g, h, i]
+        // CoCa has an attentional pooler and a decoder.
+        let (pooler, decoder) = ("visual.attn_pool.{rest}", "text_decoder.{rest}");
+        ["visual.proj", "visual.ln_post.{p}", pooler, decoder, a, b, c, d, e, f, g, h, i]
     },
 };
 
