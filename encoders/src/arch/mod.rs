@@ -10,6 +10,7 @@ mod byobnet;
 mod channel_norm;
 mod convnext;
 mod davit;
+mod cspnet;
 mod densenet;
 mod dla;
 mod dpn;
@@ -44,6 +45,7 @@ pub use block::{AttentionPositions, Block, Mlp, QkNorm};
 pub use byobnet::{ByobBlockConfig, ByobBlockKind, ByobStemConfig, ByobStemKind, ByobStemPool, SelfAttentionKind};
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::StemKind;
+pub use cspnet::{CspBlockKind, CspStageConfig, CspStageKind};
 pub use dla::DlaBlockKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
 pub use hgnet::{HgStageConfig, HgVersion};
@@ -191,6 +193,8 @@ architectures! {
     "dpn" => dpn::{Dpn, DpnConfig},
     /// A VGG.
     "vgg" => vgg::{Vgg, VggConfig},
+    /// A network of cross stages (CSPNet) or a DarkNet.
+    "cspnet" => cspnet::{CspNet, CspNetConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }
