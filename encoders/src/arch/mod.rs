@@ -35,6 +35,7 @@ mod staged;
 mod swin;
 mod tap;
 mod twins;
+mod tresnet;
 mod vgg;
 mod vit;
 mod volo;
@@ -195,6 +196,8 @@ architectures! {
     "vgg" => vgg::{Vgg, VggConfig},
     /// A network of cross stages (CSPNet) or a DarkNet.
     "cspnet" => cspnet::{CspNet, CspNetConfig},
+    /// A TResNet.
+    "tresnet" => tresnet::{TResNet, TResNetConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

@@ -16,6 +16,8 @@ pub enum ActivationKind {
     Relu6,
     /// x for positive x, 0.01 x otherwise.
     LeakyRelu,
+    /// x for positive x, 0.001 x otherwise (TResNet).
+    LeakyReluThousandth,
     /// x for positive x, exp(x) − 1 otherwise.
     Elu,
     /// SiLU (Swish), x·σ(x).
@@ -85,6 +87,7 @@ impl ActivationKind {
             Self::Relu => activation::relu(x),
             Self::Relu6 => x.clamp(0.0, 6.0),
             Self::LeakyRelu => activation::leaky_relu(x, 0.01),
+            Self::LeakyReluThousandth => activation::leaky_relu(x, 0.001),
             // The exponential of a large positive x would overflow, although it is not used.
             Self::Elu => activation::relu(x.clone()) + x.clamp_max(0.0).exp().sub_scalar(1.0),
             Self::Silu => activation::silu(x),
