@@ -54,6 +54,7 @@ fn values(name: &str, shape: &[usize]) -> Vec<f32> {
     let leaf = name.rsplit('.').next().unwrap_or_default();
     let (base, scale) = match (leaf, shape) {
         ("running_var", _) => (1.0, 0.5),
+        ("gain", _) => (1.0, 0.3),
         ("weight", [_, rest @ ..]) if !rest.is_empty() => {
             let gain = if rest.len() == 1 { 3.0 } else { 6.0 };
             (0.0, (gain / rest.iter().product::<usize>() as f64).sqrt())

@@ -62,6 +62,8 @@ def values(name, shape):
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "running_var":
         made = 1.0 + 0.5 * u
+    elif leaf == "gain":  # of kernels with scaled weight standardisation
+        made = 1.0 + 0.3 * u
     elif len(shape) >= 2 and leaf == "weight":
         gain = 3.0 if len(shape) == 2 else 6.0
         made = np.sqrt(gain / np.prod(shape[1:])) * u

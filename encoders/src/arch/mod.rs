@@ -24,10 +24,12 @@ mod limits;
 mod maxxvit;
 mod nest;
 mod network;
+mod nfnet;
 pub mod parts;
 mod pvt;
 mod regnet;
 mod resnet;
+mod resnetv2;
 mod rotary;
 mod sam;
 mod stable_diffusion;
@@ -56,7 +58,9 @@ pub use maxxvit::{
     MaxxVitStride,
 };
 pub use network::{Network, NetworkConfig, TapSupport};
+pub use nfnet::NfStemKind;
 pub use resnet::{ResBlockKind, ResStemKind};
+pub use resnetv2::{PoolPadding, ResNetV2StemKind};
 pub use rotary::Rotary;
 pub use stable_diffusion::{PromptConfig, Schedule, SchedulerConfig, UnetConfig, VaeConfig};
 pub use staged::{LayerShape, StagedConfig, StagedNetwork};
@@ -158,6 +162,10 @@ architectures! {
     "convnext" => convnext::{ConvNext, ConvNextConfig},
     /// A ResNet or ResNeXt.
     "resnet" => resnet::{ResNet, ResNetConfig},
+    /// A ResNetV2, with norms before the convolutions.
+    "resnetv2" => resnetv2::{ResNetV2, ResNetV2Config},
+    /// A normaliser-free network.
+    "nfnet" => nfnet::{NfNet, NfNetConfig},
     /// A RegNet.
     "regnet" => regnet::{RegNet, RegNetConfig},
     /// A ByobNet of timm: GENet, RepVGG, MobileOne, the ResNets of CLIP and others.

@@ -392,6 +392,7 @@ static ALL: &[Dialect] = &[
     timm::ROPE,
     timm_convnets::CONV_MLP,
     timm_convnets::RESNET,
+    timm_convnets::NFNET,
     timm_convnets::LAYERS,
     timm_convnets::DLA,
     timm_convnets::VGG,

@@ -73,3 +73,13 @@ pub(super) const VGG: Dialect = Dialect {
     rules: &[Rule::same("{rest}", &["{rest}"])],
     ignored: &["{rest}.num_batches_tracked", "pre_logits.{rest}", "head.{rest}"],
 };
+
+/// Normaliser-free networks: the factor of each branch is a number without dimensions.
+pub(super) const NFNET: Dialect = Dialect {
+    name: "timm-nfnet",
+    rules: &[
+        Rule::squeezed("stages.{i}.{j}.skipinit_gain", &["stages.{i}.{j}.skipinit_gain"], 1),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &["head.{rest}"],
+};
