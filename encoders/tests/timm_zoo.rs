@@ -101,7 +101,8 @@ impl Case {
         let metadata: &HashMap<String, String> = header.metadata().as_ref().unwrap();
         let dir = dir.join(name(path));
         std::fs::create_dir(&dir).unwrap();
-        std::fs::write(dir.join("config.json"), &metadata["config"]).unwrap();
+        let file = metadata.get("file").map_or("config.json", String::as_str);
+        std::fs::write(dir.join(file), &metadata["config"]).unwrap();
         let floats: Shapes = serde_json::from_str(&metadata["floats"]).unwrap();
         let others: Shapes = serde_json::from_str(&metadata["others"]).unwrap();
         let mut tensors: Vec<(&String, Dtype, &[usize], Vec<u8>)> = Vec::new();

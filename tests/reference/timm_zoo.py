@@ -3,7 +3,7 @@
 Versions: torch 2.9.0, timm 1.0.20, safetensors.
 Run from anywhere: python tests/reference/timm_zoo.py [FAMILY ...]      (all families of tests/reference/timm_zoo/*.toml)
 
-A case names an architecture of timm, `args` that make it small (model_args of config.json), the side of the image, and
+A case names an architecture of timm (or has the vision_cfg of open_clip's own ResNet), `args` that make it small (model_args of config.json), the side of the image, and
 `layers`, further outputs: pairs of a module's name or an index of timm's forward_intermediates, and our layer.
 
 Weights are not stored: here and in the test every tensor is made from its name (`values`), so that a golden holds the
@@ -95,9 +95,6 @@ def tokens(features, prefix, channels_last=False):
     """[positions, channels] of the first image."""
     if isinstance(features, (tuple, list)):
         features = features[0]
-    if features.requires_grad:
-        # torch 2.9.0 computes wrong gradients of a batch norm whose output's gradient is channels-last.
-        features.register_hook(torch.Tensor.contiguous)
     if features.ndim == 4:
         features = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
     else:
@@ -105,12 +102,43 @@ def tokens(features, prefix, channels_last=False):
     return features[0]
 
 
-def case(spec):
-    timm.layers.set_fused_attn(False)  # the counter of operations does not know the fused one
-    args = dict(spec.get("args", {}))
-    size = spec["size"]
+def of_timm(spec):
+    """A model of timm, what makes its features, and the configuration file with its name."""
+    size, args = spec["size"], dict(spec.get("args", {}))
     built = {**args, "img_size": size} if spec.get("img_size") else args
     model = timm.create_model(spec["model"], pretrained=False, **built).eval()
+    config = {
+        "architecture": spec["model"],
+        "num_features": getattr(model, "num_features", 0),
+        "model_args": built,
+        "pretrained_cfg": {
+            "input_size": [3, size, size],
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "crop_pct": 1.0,
+            "interpolation": "bicubic",
+        },
+    }
+    return model, model.forward_features, config, "config.json"
+
+
+def of_open_clip(spec):
+    """A model with open_clip's own ResNet, whose features come before the attention pool."""
+    import open_clip
+
+    text = {"context_length": 4, "vocab_size": 11, "width": 8, "heads": 2, "layers": 1}
+    config = {"embed_dim": 8, "vision_cfg": {**spec["open_clip"], "image_size": spec["size"]}, "text_cfg": text}
+    model = open_clip.CLIP(**config).eval()
+    visual = model.visual
+    layers = torch.nn.Sequential(visual.layer1, visual.layer2, visual.layer3, visual.layer4)
+    steps = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    return model, lambda x: layers(visual.stem(x)), {"model_cfg": config, "preprocess_cfg": steps}, "open_clip_config.json"
+
+
+def case(spec):
+    timm.layers.set_fused_attn(False)  # the counter of operations does not know the fused one
+    size = spec["size"]
+    model, forward, config, file = of_open_clip(spec) if "open_clip" in spec else of_timm(spec)
     floats, others = fill(model)
     pixels = torch.from_numpy(2.0 * uniform("pixels", 3 * size * size).astype(np.float32)).reshape(1, 3, size, size)
     prefix = spec.get("prefix", getattr(model, "num_prefix_tokens", 0))
@@ -124,7 +152,7 @@ def case(spec):
             hooks.append(model.get_submodule(upstream).register_forward_hook(keep))
     counter = FlopCounterMode(display=False)
     with counter:
-        out = tokens(model.forward_features(pixels), prefix, last)
+        out = tokens(forward(pixels), prefix, last)
     for hook in hooks:
         hook.remove()
     indices = [(upstream, ours) for upstream, ours in layers if not isinstance(upstream, str)]
@@ -143,26 +171,15 @@ def case(spec):
 
     # Features that hardly depend on the image would test nothing.
     with torch.no_grad():
-        other = tokens(model.forward_features(pixels.flip(3)), prefix, last)
+        other = tokens(forward(pixels.flip(3)), prefix, last)
     moved = ((other - out).norm() / out.norm()).item()
     if not 0.02 < moved < 10 or not torch.isfinite(out).all():
         raise SystemExit(f"{spec['name']}: another image moves the features by {moved}: choose other arguments")
 
     found["features"] = out.detach()
-    config = {
-        "architecture": spec["model"],
-        "num_features": getattr(model, "num_features", 0),
-        "model_args": built,
-        "pretrained_cfg": {
-            "input_size": [3, size, size],
-            "mean": [0.5, 0.5, 0.5],
-            "std": [0.5, 0.5, 0.5],
-            "crop_pct": 1.0,
-            "interpolation": "bicubic",
-        },
-    }
     metadata = {
         "config": json.dumps(config),
+        "file": file,
         "floats": json.dumps(floats),
         "others": json.dumps(others),
         "multiply_adds": str(counter.get_total_flops() // 2),
@@ -170,7 +187,7 @@ def case(spec):
     GOLDEN.mkdir(exist_ok=True)
     path = GOLDEN / f"{spec['name']}.safetensors"
     save_file({k: v.contiguous().clone() for k, v in found.items()}, path, metadata)
-    print(f"{spec['name']:32} {spec['model']:32} {list(out.shape)} std {out.std():.3g} moved {moved:.3g} "
+    print(f"{spec['name']:32} {spec.get('model', 'open_clip'):32} {list(out.shape)} std {out.std():.3g} moved {moved:.3g} "
           f"{path.stat().st_size // 1024} KiB, {sum(map(np.prod, floats.values())) / 1e6:.2f} M parameters")
 
 

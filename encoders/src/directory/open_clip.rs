@@ -6,7 +6,11 @@ use super::config_values::{
 };
 use super::derived::DerivedEncoder;
 use super::timm;
-use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
+use crate::arch::parts::{ActivationKind, AntiAlias, NormActKind, ShortcutKind};
+use crate::arch::{
+    Activation, ArchitectureConfig, ByobBlockConfig, ByobBlockKind, ByobNetConfig, ByobStemConfig, ByobStemKind,
+    ByobStemPool, Tap, VitConfig,
+};
 use crate::checkpoint::Checkpoint;
 use crate::preprocess::{Fit, Preprocess};
 use crate::timm::times;
@@ -14,6 +18,7 @@ use burgess_base::{Context, Error, Result};
 use serde_json::{Value, json};
 
 const OWN: &str = "open-clip-vit";
+const RESNET: &str = "open-clip-resnet";
 
 /// Dialects of timm, each with the dialect of open_clip for the same weights.
 const DIALECTS: [(&str, &str); 5] = [
@@ -85,6 +90,9 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<DerivedEncoder> {
             let (dialect, architecture) = tower(&vision, name, size)?;
             let norm = architecture.norms_last_tokens();
             (name.to_string(), dialect, architecture, norm)
+        }
+        None if vision.get("layers").is_some_and(Value::is_array) => {
+            ("OpenCLIP ResNet".into(), RESNET, ArchitectureConfig::ByobNet(resnet(&vision, size)?), false)
         }
         None => {
             let quick = model.get("quick_gelu").and_then(Value::as_bool).unwrap_or(false);
@@ -168,6 +176,42 @@ fn own(vision: &ConfigSection, image_size: usize, quick_gelu: bool) -> Result<Vi
     })
 }
 
+/// Reads the configuration of open_clip's own ResNet, which is that of OpenAI's CLIP: a deep stem, and average pooling in
+/// place of strides. Its activation is always ReLU; its attention pool is not a part of the features.
+fn resnet(vision: &ConfigSection, image_size: usize) -> Result<ByobNetConfig> {
+    let four =
+        |list: &Value| <[usize; 4]>::try_from(list.as_array()?.iter().map(integer).collect::<Option<Vec<_>>>()?).ok();
+    let depths = vision.read("layers", four)?.unwrap_or_default();
+    let width = vision.read("width", integer)?.unwrap_or(64);
+    let stage = |(depth, index): (usize, u32)| {
+        let width = width.saturating_mul(4 << index);
+        vec![ByobBlockConfig {
+            depth,
+            stride: if index == 0 { 1 } else { 2 },
+            ratio: 0.25,
+            ..ByobBlockConfig::plain(ByobBlockKind::Bottleneck, width)
+        }]
+    };
+    Ok(ByobNetConfig {
+        image_size,
+        stem: ByobStemConfig {
+            kind: ByobStemKind::Convolutions,
+            channels: vec![width / 2, width / 2, width],
+            kernel: 3,
+            bare: 0,
+            pool: Some(ByobStemPool::Average2),
+            attention: None,
+        },
+        stages: depths.into_iter().zip(0..).map(stage).collect(),
+        final_width: 0,
+        shortcut: ShortcutKind::Average,
+        activation: ActivationKind::Relu,
+        norm: NormActKind::default(),
+        anti_alias: Some(AntiAlias::Average),
+        drop_path: 0.0,
+    })
+}
+
 /// Reads open_clip's evaluation transform. Its modes are equal for square images; for other images they differ, and
 /// `longest` pads with its own colour.
 fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
@@ -221,5 +265,29 @@ fn check(vision: &ConfigSection) -> Result<()> {
     match vision.table.as_object().into_iter().flatten().find(|(key, _)| !known(key)) {
         Some((key, _)) => Err(vision.unsupported(key)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resnets_of_open_clip_are_timms() -> Result<()> {
+        let sizes: [(&str, usize, [usize; 4], usize); 5] = [
+            ("resnet50_clip", 64, [3, 4, 6, 3], 224),
+            ("resnet101_clip", 64, [3, 4, 23, 3], 224),
+            ("resnet50x4_clip", 80, [4, 6, 10, 6], 288),
+            ("resnet50x16_clip", 96, [6, 8, 18, 8], 384),
+            ("resnet50x64_clip", 128, [3, 15, 36, 10], 448),
+        ];
+        for (name, width, layers, size) in sizes {
+            let table = json!({"image_size": size, "layers": layers, "width": width, "patch_size": null});
+            let vision = ConfigSection { table: &table, before: "vision_cfg.", hint: "" };
+            let timm = timm::model(name, &Value::Null, &Value::Null, size)?.config;
+            assert_eq!(ArchitectureConfig::ByobNet(resnet(&vision, size)?), timm, "{name}");
+            timm.validate()?;
+        }
+        Ok(())
     }
 }

@@ -465,7 +465,7 @@ impl ByobNetConfig {
 
 impl ByobBlockConfig {
     /// One block of a kind with the default settings.
-    pub(super) fn plain(kind: ByobBlockKind, width: usize) -> Self {
+    pub fn plain(kind: ByobBlockKind, width: usize) -> Self {
         Self {
             kind,
             depth: 1,

@@ -402,6 +402,7 @@ static ALL: &[Dialect] = &[
     timm_windows::VOLO,
     open_clip::OPEN_CLIP,
     open_clip::VIT,
+    open_clip::RESNET,
     timm::TOWER_EVA,
     timm::TOWER_EVA_GATED,
     timm::TOWER_EVA02,

@@ -31,6 +31,51 @@ pub(super) const VIT: Dialect = Dialect {
     },
 };
 
+/// open_clip's own ResNet, whose stages are counted from 1.
+pub(super) const RESNET: Dialect = Dialect {
+    name: "open-clip-resnet",
+    rules: &[
+        Rule::same("stem.conv{i}.conv.{p}", &["visual.conv{i}.{p}"]),
+        Rule::same("stem.conv{i}.bn.{rest}", &["visual.bn{i}.{rest}"]),
+        Rule::same("stages.0.{j}.conv1_1x1.conv.{rest}", &["visual.layer1.{j}.conv1.{rest}"]),
+        Rule::same("stages.0.{j}.conv1_1x1.bn.{rest}", &["visual.layer1.{j}.bn1.{rest}"]),
+        Rule::same("stages.0.{j}.conv2_kxk.conv.{rest}", &["visual.layer1.{j}.conv2.{rest}"]),
+        Rule::same("stages.0.{j}.conv2_kxk.bn.{rest}", &["visual.layer1.{j}.bn2.{rest}"]),
+        Rule::same("stages.0.{j}.conv3_1x1.conv.{rest}", &["visual.layer1.{j}.conv3.{rest}"]),
+        Rule::same("stages.0.{j}.conv3_1x1.bn.{rest}", &["visual.layer1.{j}.bn3.{rest}"]),
+        Rule::same("stages.0.{j}.shortcut.conv.conv.{rest}", &["visual.layer1.{j}.downsample.0.{rest}"]),
+        Rule::same("stages.0.{j}.shortcut.conv.bn.{rest}", &["visual.layer1.{j}.downsample.1.{rest}"]),
+        Rule::same("stages.1.{j}.conv1_1x1.conv.{rest}", &["visual.layer2.{j}.conv1.{rest}"]),
+        Rule::same("stages.1.{j}.conv1_1x1.bn.{rest}", &["visual.layer2.{j}.bn1.{rest}"]),
+        Rule::same("stages.1.{j}.conv2_kxk.conv.{rest}", &["visual.layer2.{j}.conv2.{rest}"]),
+        Rule::same("stages.1.{j}.conv2_kxk.bn.{rest}", &["visual.layer2.{j}.bn2.{rest}"]),
+        Rule::same("stages.1.{j}.conv3_1x1.conv.{rest}", &["visual.layer2.{j}.conv3.{rest}"]),
+        Rule::same("stages.1.{j}.conv3_1x1.bn.{rest}", &["visual.layer2.{j}.bn3.{rest}"]),
+        Rule::same("stages.1.{j}.shortcut.conv.conv.{rest}", &["visual.layer2.{j}.downsample.0.{rest}"]),
+        Rule::same("stages.1.{j}.shortcut.conv.bn.{rest}", &["visual.layer2.{j}.downsample.1.{rest}"]),
+        Rule::same("stages.2.{j}.conv1_1x1.conv.{rest}", &["visual.layer3.{j}.conv1.{rest}"]),
+        Rule::same("stages.2.{j}.conv1_1x1.bn.{rest}", &["visual.layer3.{j}.bn1.{rest}"]),
+        Rule::same("stages.2.{j}.conv2_kxk.conv.{rest}", &["visual.layer3.{j}.conv2.{rest}"]),
+        Rule::same("stages.2.{j}.conv2_kxk.bn.{rest}", &["visual.layer3.{j}.bn2.{rest}"]),
+        Rule::same("stages.2.{j}.conv3_1x1.conv.{rest}", &["visual.layer3.{j}.conv3.{rest}"]),
+        Rule::same("stages.2.{j}.conv3_1x1.bn.{rest}", &["visual.layer3.{j}.bn3.{rest}"]),
+        Rule::same("stages.2.{j}.shortcut.conv.conv.{rest}", &["visual.layer3.{j}.downsample.0.{rest}"]),
+        Rule::same("stages.2.{j}.shortcut.conv.bn.{rest}", &["visual.layer3.{j}.downsample.1.{rest}"]),
+        Rule::same("stages.3.{j}.conv1_1x1.conv.{rest}", &["visual.layer4.{j}.conv1.{rest}"]),
+        Rule::same("stages.3.{j}.conv1_1x1.bn.{rest}", &["visual.layer4.{j}.bn1.{rest}"]),
+        Rule::same("stages.3.{j}.conv2_kxk.conv.{rest}", &["visual.layer4.{j}.conv2.{rest}"]),
+        Rule::same("stages.3.{j}.conv2_kxk.bn.{rest}", &["visual.layer4.{j}.bn2.{rest}"]),
+        Rule::same("stages.3.{j}.conv3_1x1.conv.{rest}", &["visual.layer4.{j}.conv3.{rest}"]),
+        Rule::same("stages.3.{j}.conv3_1x1.bn.{rest}", &["visual.layer4.{j}.bn3.{rest}"]),
+        Rule::same("stages.3.{j}.shortcut.conv.conv.{rest}", &["visual.layer4.{j}.downsample.0.{rest}"]),
+        Rule::same("stages.3.{j}.shortcut.conv.bn.{rest}", &["visual.layer4.{j}.downsample.1.{rest}"]),
+    ],
+    ignored: &{
+        let [a, b, c, d, e, f, g, h, i] = TEXT;
+        ["visual.attnpool.{rest}", "visual.{rest}.num_batches_tracked", a, b, c, d, e, f, g, h, i]
+    },
+};
+
 /// Names of the text tower, either in a module of its own or at the top level.
 const TEXT: [&str; 9] = [
     "text.{rest}",
