@@ -20,6 +20,7 @@ mod focalnet;
 mod gcvit;
 mod hgnet;
 mod hiera;
+mod hrnet;
 mod limits;
 mod maxxvit;
 mod nest;
@@ -53,6 +54,7 @@ pub use dla::DlaBlockKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
 pub use hgnet::{HgStageConfig, HgVersion};
 pub use hiera::HieraPositions;
+pub use hrnet::HrStageConfig;
 pub use maxxvit::{
     MaxxVitAttentionConfig, MaxxVitBlockKind, MaxxVitConvConfig, MaxxVitConvKind, MaxxVitPool, MaxxVitPositions,
     MaxxVitStride,
@@ -206,6 +208,8 @@ architectures! {
     "cspnet" => cspnet::{CspNet, CspNetConfig},
     /// A TResNet.
     "tresnet" => tresnet::{TResNet, TResNetConfig},
+    /// An HRNet.
+    "hrnet" => hrnet::{HrNet, HrNetConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

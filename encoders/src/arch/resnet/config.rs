@@ -185,7 +185,7 @@ impl ResNetConfig {
     }
 
     /// Output channels of a stage.
-    pub(super) fn width(&self, stage: usize) -> usize {
+    pub(in crate::arch) fn width(&self, stage: usize) -> usize {
         let channels = self.channels.get(stage).zip(self.kinds().get(stage).copied());
         channels.map_or(0, |(channels, kind)| channels * kind.expansion())
     }
@@ -249,7 +249,7 @@ impl ResNetConfig {
     }
 
     /// Builds a block of a stage for `before` input channels.
-    fn block(&self, stage: usize, before: usize, stride: usize, device: &Device) -> ResBlock {
+    pub(in crate::arch) fn block(&self, stage: usize, before: usize, stride: usize, device: &Device) -> ResBlock {
         let (channels, kind, after) = (self.channels[stage], self.kinds()[stage], self.width(stage));
         let anti_alias = self.anti_alias.filter(|_| stride > 1);
         let strided = if anti_alias.is_some() { 1 } else { stride };

@@ -88,13 +88,13 @@ pub enum Shortcut {
 }
 
 /// Side of the map and multiply-adds so far, on the way through the layers of a network.
-struct Walk {
-    side: usize,
-    multiply_adds: u64,
+pub(in crate::arch) struct Walk {
+    pub side: usize,
+    pub multiply_adds: u64,
 }
 
 impl Walk {
-    fn conv(&mut self, conv: &Conv) {
+    pub fn conv(&mut self, conv: &Conv) {
         self.multiply_adds += conv.spec().multiply_adds(self.side);
         self.side = conv.spec().out_side(self.side);
     }
@@ -142,7 +142,7 @@ impl Shortcut {
 
 impl ResBlock {
     /// Runs the block on `[batch, channels, rows, columns]`; `factors` is its drop-path mask, `[batch]`.
-    fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
+    pub(in crate::arch) fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
         let filter = |x: Tensor<4>| match self.anti_alias {
             Some(filter) => filter.forward(x),
             None => x,
@@ -162,7 +162,7 @@ impl ResBlock {
         self.activation.forward(shortcut + drop_branch(branch, factors))
     }
 
-    fn walk(&self, walk: &mut Walk) {
+    pub(in crate::arch) fn walk(&self, walk: &mut Walk) {
         walk.multiply_adds += self.downsample.as_ref().map_or(0, |way| way.multiply_adds(walk.side));
         let filtered = if self.conv3.is_some() { &self.conv2 } else { &self.conv1 };
         for conv in [&self.conv1, &self.conv2].into_iter().chain(&self.conv3) {
