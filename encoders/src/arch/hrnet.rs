@@ -100,7 +100,9 @@ pub struct HrModule {
 }
 
 /// A way from one branch to another.
+// Most are convolutions.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Link {
     /// The same branch, unchanged.
     Keep(Keep),
