@@ -11,6 +11,7 @@ configuration, names and shapes of the tensors, the features (those of `forward_
 `layers`), three gradients of the sum of features · projection, and the multiply-adds that torch counts.
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -106,11 +107,17 @@ def of_timm(spec):
     """A model of timm, what makes its features, and the configuration file with its name."""
     size, args = spec["size"], dict(spec.get("args", {}))
     built = {**args, "img_size": size} if spec.get("img_size") else args
+    configuration = {}
+    if "model_cfg" in spec:
+        # Some model functions take their dataclass from a table of their module.
+        known = sys.modules[timm.model_entrypoint(spec["model"]).__module__].model_cfgs
+        known[spec["model"]] = dataclasses.replace(known[spec["model"]], **spec["model_cfg"])
+        configuration = {"model_cfg": dataclasses.asdict(known[spec["model"]])}
     model = timm.create_model(spec["model"], pretrained=False, **built).eval()
     config = {
         "architecture": spec["model"],
         "num_features": getattr(model, "num_features", 0),
-        "model_args": built,
+        "model_args": {**built, **configuration},
         "pretrained_cfg": {
             "input_size": [3, size, size],
             "mean": [0.5, 0.5, 0.5],

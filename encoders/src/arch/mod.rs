@@ -8,7 +8,9 @@
 mod block;
 mod byobnet;
 mod channel_norm;
+mod convit;
 mod convnext;
+mod crossvit;
 mod cspnet;
 mod davit;
 mod densenet;
@@ -23,6 +25,7 @@ mod hiera;
 mod hrnet;
 mod limits;
 mod maxxvit;
+mod mvit;
 mod nest;
 mod network;
 mod nfnet;
@@ -37,6 +40,7 @@ mod stable_diffusion;
 mod staged;
 mod swin;
 mod tap;
+mod tnt;
 mod tresnet;
 mod twins;
 mod vgg;
@@ -186,6 +190,14 @@ architectures! {
     "twins" => twins::{Twins, TwinsConfig},
     /// A DaViT.
     "davit" => davit::{Davit, DavitConfig},
+    /// An MViT V2.
+    "mvit-v2" => mvit::{Mvit, MvitConfig},
+    /// A CrossViT.
+    "crossvit" => crossvit::{Crossvit, CrossvitConfig},
+    /// A TNT, transformer in transformer.
+    "tnt" => tnt::{Tnt, TntConfig},
+    /// A ConViT.
+    "convit" => convit::{Convit, ConvitConfig},
     /// A GC ViT.
     "gcvit" => gcvit::{Gcvit, GcvitConfig},
     /// A NesT.
