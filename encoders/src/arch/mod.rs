@@ -31,6 +31,7 @@ mod network;
 mod nfnet;
 pub mod parts;
 mod pvt;
+mod rdnet;
 mod regnet;
 mod resnet;
 mod resnetv2;
@@ -65,6 +66,7 @@ pub use maxxvit::{
 };
 pub use network::{Network, NetworkConfig, TapSupport};
 pub use nfnet::NfStemKind;
+pub use rdnet::RdStageConfig;
 pub use resnet::{ResBlockKind, ResStemKind};
 pub use resnetv2::{PoolPadding, ResNetV2StemKind};
 pub use rotary::Rotary;
@@ -222,6 +224,8 @@ architectures! {
     "tresnet" => tresnet::{TResNet, TResNetConfig},
     /// An HRNet.
     "hrnet" => hrnet::{HrNet, HrNetConfig},
+    /// An RDNet.
+    "rdnet" => rdnet::{RdNet, RdNetConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

@@ -395,6 +395,7 @@ static ALL: &[Dialect] = &[
     timm_convnets::NFNET,
     timm_convnets::LAYERS,
     timm_convnets::DLA,
+    timm_convnets::RDNET,
     timm_convnets::VGG,
     timm_windows::SWIN_V2,
     timm_windows::SWIN_V2_CR,

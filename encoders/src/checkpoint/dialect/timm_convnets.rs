@@ -83,3 +83,13 @@ pub(super) const NFNET: Dialect = Dialect {
     ],
     ignored: &["head.{rest}"],
 };
+
+/// RDNet, whose blocks have numbered names.
+pub(super) const RDNET: Dialect = Dialect {
+    name: "timm-rdnet",
+    rules: &[
+        Rule::same("dense_stages.{b}.{c}.dense_block.{i}.{rest}", &["dense_stages.{b}.{c}.dense_block{i}.{rest}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: LAYERS.ignored,
+};
