@@ -3,11 +3,14 @@
 //! A card is a TOML file in `zoo/`. The build reads that folder, so a new card needs no other registration.
 //! `zoo/nano-clip.toml` shows every table.
 
-use crate::arch::{ArchitectureConfig, Tap};
+use crate::arch::{ArchitectureConfig, Tap, Tokens};
 use crate::checkpoint::Dialect;
-use crate::features::check_grid;
-use crate::preprocess::{Pipeline, Preparation, Preprocess};
+use crate::features::{FeatureNorm, check_grid};
+use crate::preprocess::{Pipeline, Preparation, PreparedImages, Preprocess};
+use crate::tiling::{Tiling, prepare_any_res};
 use burgess_base::{Context, Error, Result, nearest};
+use burn::tensor::Device;
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +38,12 @@ pub struct EncoderCard {
     /// The grid, `[rows, columns]`, to which features are resampled. Default: the encoder's own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
+    /// How images are cut into tiles of the encoder's size. Default: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiling: Option<Tiling>,
+    /// How the features are normalised before a connector reads them. Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<FeatureNorm>,
     /// Location of the weights and naming of their tensors.
     pub source: WeightsSource,
     /// Hyper-parameters of the network.
@@ -243,6 +252,18 @@ impl EncoderCard {
         Err(Error::usage(format!("there is no encoder `{id}`")).hint(hint))
     }
 
+    /// Preprocesses a batch of images, and cuts them into tiles if the card says so.
+    pub fn prepare(&self, images: &[RgbImage], device: &Device) -> PreparedImages {
+        match &self.tiling {
+            None => self.preprocess.prepare(images, device),
+            Some(Tiling::S2 { scales }) => {
+                let largest = Preprocess { size: self.preprocess.size * scales, ..self.preprocess.clone() };
+                largest.prepare(images, device)
+            }
+            Some(Tiling::AnyRes { grids }) => prepare_any_res(&self.preprocess, images, grids, device),
+        }
+    }
+
     /// Returns the card with the preprocessing that `how` selects.
     ///
     /// # Errors
@@ -261,6 +282,8 @@ impl EncoderCard {
         let cambrian = self.preprocess_cambrian_1.take();
         match (pipeline, cambrian) {
             (Pipeline::Cambrian1, Some(cambrian)) => self.preprocess = cambrian,
+            // An image that keeps its aspect ratio is prepared as the encoder's own library does it.
+            (Pipeline::Library, _) if self.preprocess.native.is_some() => {}
             (Pipeline::Library, _) => {
                 self.preprocess.fit = self.preprocess.library.ok_or_else(|| {
                     let message = format!("how the library of {} prepares images is not known here", self.id);
@@ -277,9 +300,79 @@ impl EncoderCard {
         self.architecture.grid(&self.tap)
     }
 
-    /// Grid of the features as they are used, `[rows, columns]`.
+    /// Grid of the features as they are used, `[rows, columns]`. With the tiling `any-res` the tokens of the whole image
+    /// and those of its tiles follow each other, which makes twice the rows. Features of images that keep their aspect
+    /// ratio are resampled to this grid.
     pub fn used_grid(&self) -> Result<[usize; 2]> {
+        let [rows, columns] = self.part_grid()?;
+        Ok(if matches!(self.tiling, Some(Tiling::AnyRes { .. })) { [2 * rows, columns] } else { [rows, columns] })
+    }
+
+    /// Grid to which the features of each part of an image are resampled: of the whole image, and of its tiles.
+    pub(crate) fn part_grid(&self) -> Result<[usize; 2]> {
         self.grid.map_or_else(|| self.native_grid(), Ok)
+    }
+
+    /// Number of channels of the features as they are used.
+    ///
+    /// # Errors
+    /// The network cannot be tapped as the card says.
+    pub fn width(&self) -> Result<usize> {
+        Ok(self.architecture.width(&self.tap)? * self.tiling.as_ref().map_or(1, Tiling::channels))
+    }
+
+    /// Floating-point operations for the features of one image, see [`ArchitectureConfig::flops`]; with tiling, of an
+    /// image with the largest number of tiles. For images that keep their aspect ratio, of the typical size.
+    ///
+    /// # Errors
+    /// As [`EncoderCard::width`].
+    pub fn flops(&self) -> Result<u64> {
+        let tiles = self.tiling.as_ref().map_or(1, Tiling::most_tiles);
+        Ok(self.architecture.flops(&self.tap)? * tiles as u64)
+    }
+
+    /// Whether the encoder reads one square image of the card's size for each image, which training requires.
+    ///
+    /// # Errors
+    /// Images keep their aspect ratio, or are cut into tiles; the hint says how to change that.
+    pub fn check_one_square(&self) -> Result<()> {
+        let what = match (&self.tiling, self.preprocess.native) {
+            (Some(tiling), _) => format!("cuts images into tiles ({tiling})"),
+            (None, Some(_)) => "keeps the aspect ratio of images".into(),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::usage(format!("{} {what}, which is supported for frozen encoders only", self.id))
+            .hint("freeze the encoder, or give it square images of one size: @resolution=square, without @tiling"))
+    }
+
+    /// Checks that the tiling and the aspect ratio of images fit the network.
+    ///
+    /// # Errors
+    /// They do not; the hint says what to change.
+    pub fn check_tiling(&self) -> Result<()> {
+        if let Some(tiling) = &self.tiling {
+            tiling.validate()?;
+            if self.preprocess.native.is_some() {
+                return Err(Error::usage(format!("{}: images that keep their aspect ratio cannot be tiled", self.id))
+                    .hint("remove the tiling, or choose square images with @resolution=square"));
+            }
+            if matches!(tiling, Tiling::AnyRes { .. }) && self.tap.tokens == Tokens::PatchAndClass {
+                return Err(Error::usage("the tiling any-res keeps patch tokens only")
+                    .hint("set tokens = \"patch\" in the feature tap"));
+            }
+        }
+        let Some(native) = self.preprocess.native else { return Ok(()) };
+        match self.architecture.takes_any_grid() {
+            Some(unit) if native.unit().is_multiple_of(unit) => Ok(()),
+            Some(unit) => Err(Error::usage(format!(
+                "{}: images of sides in multiples of {} pixels do not divide into units of {unit} pixels",
+                self.id,
+                native.unit()
+            ))
+            .hint("set patch and merge of the resize rule to those of the architecture")),
+            None => Err(Error::usage(format!("{}: this architecture needs square images of one size", self.id))
+                .hint("remove @resolution=native ([preprocess.native] in a card)")),
+        }
     }
 
     /// Checks the card for impossible and contradictory values, for cards that do not come from
@@ -298,6 +391,7 @@ impl EncoderCard {
                 return Err(Error::usage("[preprocess-cambrian-1] size differs from [preprocess] size"));
             }
         }
+        self.check_tiling()?;
         for grid in self.grid.iter().chain(&self.tap.grid) {
             check_grid(*grid)?;
         }
@@ -379,7 +473,7 @@ mod tests {
         let mut wrong = Vec::new();
         for card in zoo()? {
             // Placeholders are lazy: they take no memory.
-            let parameters = crate::checkpoint::parameters(&card.architecture.init(&burn::tensor::Device::flex())?)?;
+            let parameters = crate::checkpoint::parameters(&card.architecture.init(&Device::flex())?)?;
             let elements: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
             if card.source.parameters != elements as u64 {
                 wrong.push(format!("{}: {elements}", card.id));

@@ -7,8 +7,9 @@ use crate::arch::{Architecture, Tokens};
 use crate::card::EncoderCard;
 use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors, LoadReport, Precision};
 use crate::features::FeatureMap;
-use crate::preprocess;
+use crate::preprocess::{self, PreparedGroup, PreparedImages};
 use crate::resolve::weights_path;
+use crate::tiling::{Tiling, any_res_parts, multi_scale};
 use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor};
@@ -55,6 +56,15 @@ pub struct Features {
     pub width: usize,
     /// Grid of the patch tokens, `[rows, columns]`.
     pub grid: [usize; 2],
+}
+
+/// Features of one image on its own grid, in host memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnGrid {
+    /// All values, `[tokens, width]`, row-major; the parts of the image follow each other.
+    pub values: Vec<f32>,
+    /// Grid of each part, `[rows, columns]`.
+    pub grids: Vec<[usize; 2]>,
 }
 
 impl Features {
@@ -180,26 +190,113 @@ impl Encoder {
         checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }
 
-    /// Features of prepared images `[batch, 3, size, size]` at the card's tap, on the card's grid; all are finite.
+    /// Features of prepared images `[batch, 3, size, size]` at the card's tap, on the card's grid, normalised as the card
+    /// says; all are finite.
     ///
     /// # Errors
     /// The images have another size, or a feature is not finite.
     pub fn forward(&self, pixels: Tensor<4>) -> Result<FeatureMap> {
-        self.forward_named(pixels, &|n| format!("image {n} of the batch"))
+        self.forward_prepared(PreparedImages::of_one_size(pixels), &|n| format!("image {n} of the batch"))
     }
 
-    /// Features as from [`Encoder::forward`]; `name` maps an index in the batch to the image's name for error messages.
+    /// Features as from [`Encoder::forward`] of images of any size, and of their tiles; `name` maps an index in the batch
+    /// to the image's name for error messages. The features of an image that keeps its aspect ratio are resampled to the
+    /// part of the card's grid that a padded square leaves to the image; the other tokens are zero.
     ///
     /// # Errors
     /// As [`Encoder::forward`].
-    pub fn forward_named(&self, pixels: Tensor<4>, name: &dyn Fn(usize) -> String) -> Result<FeatureMap> {
-        let features = self.arch.forward(pixels, &self.card.tap)?;
+    pub fn forward_prepared(&self, images: PreparedImages, name: &dyn Fn(usize) -> String) -> Result<FeatureMap> {
+        let features = if self.has_own_grids() { self.common_grid(images)? } else { self.one_size(images)? };
+        features.check_finite(&self.card.id, name)?;
+        Ok(features)
+    }
+
+    /// Whether the features of an image have a grid that depends on the image, until they are resampled.
+    pub fn has_own_grids(&self) -> bool {
+        self.card.preprocess.native.is_some() || matches!(self.card.tiling, Some(Tiling::AnyRes { .. }))
+    }
+
+    /// Features of images of one size on the card's grid.
+    fn one_size(&self, images: PreparedImages) -> Result<FeatureMap> {
+        let pixels = images.groups.into_iter().next().ok_or_else(|| Error::failed("a batch without images"))?.pixels;
+        let forward = |pixels| self.arch.forward(pixels, &self.card.tap);
+        let features = match self.card.tiling {
+            Some(Tiling::S2 { scales }) => multi_scale(&pixels, scales, self.card.preprocess.size, forward)?,
+            Some(Tiling::AnyRes { .. }) | None => forward(pixels)?,
+        };
         let features = match self.card.grid {
             Some(grid) => features.resample(grid)?,
             None => features,
         };
-        features.check_finite(&self.card.id, name)?;
-        Ok(features)
+        Ok(self.normalised(features))
+    }
+
+    /// Normalises features as the card says.
+    fn normalised(&self, features: FeatureMap) -> FeatureMap {
+        match self.card.normalise {
+            Some(norm) => features.normalised(norm),
+            None => features,
+        }
+    }
+
+    /// Features of images with grids of their own, resampled to the card's grid part by part.
+    fn common_grid(&self, mut images: PreparedImages) -> Result<FeatureMap> {
+        let grid = self.card.part_grid()?;
+        let mut all = Vec::with_capacity(images.count);
+        let sizes = std::mem::take(&mut images.sizes);
+        for (index, parts) in self.own_grids(images)?.into_iter().enumerate() {
+            let parts = parts.into_iter().map(|part| match sizes.get(index) {
+                Some(size) => Ok(part.letterboxed(*size, grid)?.tokens),
+                None => Ok(part.resample_smooth(grid)?.tokens),
+            });
+            all.push(Tensor::cat(parts.collect::<Result<_>>()?, 1));
+        }
+        if all.is_empty() {
+            return Err(Error::failed("a batch without images"));
+        }
+        Ok(FeatureMap { tokens: Tensor::cat(all, 0), grid: self.card.used_grid()? })
+    }
+
+    /// Features of each image on its own grid, `[1, tokens, width]`, in the order of the batch, at the card's tap: one
+    /// part, or with the tiling `any-res` the whole image and its tiles without padding. Each part is normalised as the
+    /// card says.
+    ///
+    /// # Errors
+    /// The network cannot process the images.
+    pub fn own_grids(&self, images: PreparedImages) -> Result<Vec<Vec<FeatureMap>>> {
+        let mut found: Vec<Vec<FeatureMap>> = vec![Vec::new(); images.count];
+        for PreparedGroup { indices, pixels } in images.groups {
+            let map = self.arch.forward(pixels, &self.card.tap)?;
+            if !images.tiles.is_empty() {
+                let parts = any_res_parts(&map, &images.tiles).into_iter();
+                return Ok(parts.map(|parts| parts.map(|part| self.normalised(part)).into()).collect());
+            }
+            for (at, index) in indices.into_iter().enumerate() {
+                let tokens = map.tokens.clone().narrow(0, at, 1);
+                if let Some(parts) = found.get_mut(index) {
+                    parts.push(self.normalised(FeatureMap { tokens, grid: map.grid }));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Features of each image on its own grid as from [`Encoder::own_grids`], in host memory.
+    ///
+    /// # Errors
+    /// A feature is not finite: the error names the image.
+    pub fn encode_own_grids(&self, images: PreparedImages, name: &dyn Fn(usize) -> String) -> Result<Vec<OwnGrid>> {
+        let images = self.own_grids(images)?.into_iter().enumerate();
+        let encoded = images.map(|(index, parts)| {
+            let mut own = OwnGrid { values: Vec::new(), grids: Vec::new() };
+            for part in parts {
+                part.check_finite(&self.card.id, &|_| name(index))?;
+                own.grids.push(part.grid);
+                own.values.extend(transfer::to_host::<f32, _, _>(part.tokens)?);
+            }
+            Ok(own)
+        });
+        encoded.collect()
     }
 
     /// Prepares the images of one batch and computes their features. The features of an image do not depend on the
@@ -208,23 +305,23 @@ impl Encoder {
     /// # Errors
     /// A feature is not finite: the error names the image.
     pub fn encode_batch(&self, images: &[RgbImage], name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
-        self.encode_pixels(self.pixels(images), name)
+        self.encode_prepared(self.prepare(images), name)
     }
 
-    /// Preprocesses a batch of images and copies them to the encoder's device: `[images, 3, size, size]`. Another thread
-    /// can do this while the encoder computes the batch before.
-    pub fn pixels(&self, images: &[RgbImage]) -> Tensor<4> {
-        self.card.preprocess.pixels(images, &self.device)
+    /// Preprocesses a batch of images, cuts them into tiles if the card says so, and copies them to the encoder's device.
+    /// Another thread can do this while the encoder computes the batch before.
+    pub fn prepare(&self, images: &[RgbImage]) -> PreparedImages {
+        self.card.prepare(images, &self.device)
     }
 
-    /// As [`Encoder::encode_batch`], for images that [`Encoder::pixels`] prepared.
+    /// As [`Encoder::encode_batch`], for images that [`Encoder::prepare`] prepared.
     ///
     /// # Errors
     /// As [`Encoder::encode_batch`].
-    pub fn encode_pixels(&self, pixels: Tensor<4>, name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
+    pub fn encode_prepared(&self, images: PreparedImages, name: &dyn Fn(usize) -> String) -> Result<EncodedBatch> {
         let start = Instant::now();
         // The check for finite values waits until the device has computed them.
-        let features = self.forward_named(pixels, name)?;
+        let features = self.forward_prepared(images, name)?;
         Ok(EncodedBatch { features, seconds: start.elapsed().as_secs_f64() })
     }
 
@@ -269,7 +366,7 @@ impl Encoder {
     /// Returns the features of zero images, with the shape of this encoder's features.
     fn no_features(&self) -> Result<Features> {
         let grid = self.card.used_grid()?;
-        let width = self.card.architecture.width(&self.card.tap)?;
+        let width = self.card.width()?;
         let class = usize::from(self.card.tap.tokens == Tokens::PatchAndClass);
         Ok(Features { values: Vec::new(), images: 0, tokens: class + grid[0] * grid[1], width, grid })
     }

@@ -4,6 +4,7 @@ use crate::preprocess::Interpolation;
 use crate::transfer;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 /// The features of a batch of images: patch tokens in row-major order, after the class token if the tap keeps it.
 #[derive(Debug, Clone)]
@@ -81,6 +82,10 @@ impl FeatureMap {
     /// Cambrian-1 brings its encoders to one token count (`F.interpolate(..., mode="bilinear", align_corners=False)` in
     /// `cambrian/model/multimodal_encoder`). Equal grids change nothing; a class token is kept unchanged.
     pub fn resample(self, grid: [usize; 2]) -> Result<Self> {
+        self.resample_by(grid, Kernel::Bilinear)
+    }
+
+    fn resample_by(self, grid: [usize; 2], kernel: Kernel) -> Result<Self> {
         if grid == self.grid {
             return Ok(self);
         }
@@ -88,12 +93,66 @@ impl FeatureMap {
         let prefix = self.prefix();
         let [batch, tokens, width] = self.tokens.dims();
         let patches = self.tokens.clone().slice([0..batch, prefix..tokens, 0..width]);
-        let patches = resample_tokens(patches, self.grid, grid, Kernel::Bilinear, 0.0);
+        let patches = resample_tokens(patches, self.grid, grid, kernel, 0.0);
         let tokens = match prefix {
             0 => patches,
             _ => Tensor::cat(vec![self.tokens.slice([0..batch, 0..prefix, 0..width]), patches], 1),
         };
         Ok(Self { tokens, grid })
+    }
+
+    /// Resamples the patch tokens to another grid as [`FeatureMap::resample`] does, but with antialiasing where the grid
+    /// shrinks: for features on the grid of the image itself, which may be much larger.
+    pub fn resample_smooth(self, grid: [usize; 2]) -> Result<Self> {
+        self.resample_by(grid, Kernel::SmoothBilinear)
+    }
+
+    /// Resamples the patch tokens of an image of `size`, `[height, width]` in pixels, to the part of `grid` that the image
+    /// covers when it is padded to the grid's shape in the middle; the tokens of the padding are zero. The part is that
+    /// of Cambrian-1's `unpad_image`, by which connectors mask padding.
+    pub fn letterboxed(self, size: [usize; 2], grid: [usize; 2]) -> Result<Self> {
+        check_grid(grid)?;
+        let margins = letterbox_margins(size, grid);
+        let inner = [0, 1].map(|axis| grid[axis] - 2 * margins[axis]);
+        let map = self.resample_smooth(inner)?;
+        if margins == [0, 0] {
+            return Ok(map);
+        }
+        let (prefix, [batch, tokens, width], device) = (map.prefix(), map.tokens.dims(), map.tokens.device());
+        let zeros = |rows, columns| Tensor::<4>::zeros([batch, rows, columns, width], &device);
+        let patches = map.tokens.clone().narrow(1, prefix, tokens - prefix).reshape([batch, inner[0], inner[1], width]);
+        let patches = match margins {
+            [0, side] => Tensor::cat(vec![zeros(inner[0], side), patches, zeros(inner[0], side)], 2),
+            [side, _] => Tensor::cat(vec![zeros(side, inner[1]), patches, zeros(side, inner[1])], 1),
+        };
+        let patches: Tensor<3> = patches.reshape([batch, grid[0] * grid[1], width]);
+        let tokens = match prefix {
+            0 => patches,
+            _ => Tensor::cat(vec![map.tokens.narrow(1, 0, prefix), patches], 1),
+        };
+        Ok(Self { tokens, grid })
+    }
+
+    /// Normalises the features; see [`FeatureNorm`].
+    #[must_use]
+    pub fn normalised(self, norm: FeatureNorm) -> Self {
+        let [batch, tokens, width] = self.tokens.dims();
+        let tokens = match norm {
+            FeatureNorm::Layer => {
+                let centred = self.tokens.clone() - self.tokens.mean_dim(2);
+                let variance = centred.clone().powf_scalar(2.0).mean_dim(2);
+                centred / variance.add_scalar(FeatureNorm::EPSILON).sqrt()
+            }
+            FeatureNorm::Standard => {
+                let prefix = self.prefix();
+                let patches = self.tokens.clone().narrow(1, prefix, tokens - prefix);
+                let patches: Tensor<3> = patches.reshape([batch, 1, (tokens - prefix) * width]);
+                let mean = patches.clone().mean_dim(2);
+                let variance = (patches - mean.clone()).powf_scalar(2.0).mean_dim(2);
+                (self.tokens - mean) / variance.add_scalar(FeatureNorm::EPSILON).sqrt()
+            }
+        };
+        Self { tokens, ..self }
     }
 
     /// Concatenates the channels of several feature maps, token by token. Batch size, grid and prefix must be equal.
@@ -113,6 +172,61 @@ impl FeatureMap {
             }
         }
         Ok(Self { tokens: Tensor::cat(maps.iter().map(|m| m.tokens.clone()).collect(), 2), grid: first.grid })
+    }
+}
+
+/// Tokens of padding above and on the left of an image of `size`, `[height, width]`, on `grid`; one of the two is 0. The
+/// order of operations is that of upstream's `get_padding_offset`, because it determines the rounding.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn letterbox_margins([height, width]: [usize; 2], [rows, columns]: [usize; 2]) -> [usize; 2] {
+    let (height, width) = (height.max(1) as f64, width.max(1) as f64);
+    // At least one token remains.
+    let margin = |cells: usize, across: usize, other: f64, side: f64| {
+        let covered = (other * (across as f64 / side)) as usize;
+        (cells.saturating_sub(covered) / 2).min((cells - 1) / 2)
+    };
+    if width / height > columns as f64 / rows as f64 {
+        [margin(rows, columns, height, width), 0]
+    } else {
+        [0, margin(columns, rows, width, height)]
+    }
+}
+
+/// How features are normalised before the connector reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FeatureNorm {
+    /// Layer norm without parameters: each token has mean 0 and variance 1 over its channels,
+    /// (x - mean) / √(variance + 1e-6).
+    Layer,
+    /// One shift and one scale per image: its patch tokens have mean 0 and variance 1 over all tokens and channels,
+    /// (x - mean) / √(variance + 1e-6). A class token is shifted and scaled by the same numbers.
+    Standard,
+}
+
+impl FeatureNorm {
+    /// Added to the variance.
+    const EPSILON: f64 = 1e-6;
+
+    /// The name in cards and studies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Standard => "standard",
+        }
+    }
+}
+
+impl std::str::FromStr for FeatureNorm {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "layer" => Ok(Self::Layer),
+            "standard" => Ok(Self::Standard),
+            other => Err(Error::usage(format!("unknown normalisation `{other}`")).hint("known: layer, standard")),
+        }
     }
 }
 
@@ -157,8 +271,12 @@ pub fn check_grid(grid: [usize; 2]) -> Result<()> {
 pub(crate) enum Kernel {
     /// Linear interpolation of the two nearest points per axis.
     Bilinear,
-    /// Linear interpolation, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
+    /// As `Bilinear`, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
     SmoothBilinear,
+    /// Linear interpolation with the corners of both grids on each other, as PyTorch's `align_corners`.
+    BilinearCorners,
+    /// Mean of the old points that a new point covers, as PyTorch's `mode="area"`.
+    Area,
     /// Keys' cubic with a = -0.75 over the four nearest points per axis, as in PyTorch.
     Bicubic,
     /// Keys' cubic with a = -0.5, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
@@ -185,16 +303,24 @@ pub(crate) fn resample_tokens(
 }
 
 /// Weights of each old point for each new point, `[to, from]` (half-pixel centres, borders repeated).
-fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &Device) -> Tensor<2> {
+pub(crate) fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &Device) -> Tensor<2> {
     let mut weights = vec![0f32; to * from];
     let scale = from as f64 / (to as f64 + offset);
     for (new, row) in weights.chunks_exact_mut(from).enumerate() {
         let middle = (new as f64 + 0.5) * scale;
-        let centre = if kernel == Kernel::Bilinear { (middle - 0.5).max(0.0) } else { middle - 0.5 };
+        let centre = match kernel {
+            Kernel::Bilinear => (middle - 0.5).max(0.0),
+            Kernel::BilinearCorners => new as f64 * (from - 1) as f64 / (to - 1).max(1) as f64,
+            Kernel::SmoothBilinear | Kernel::Area | Kernel::Bicubic | Kernel::SmoothBicubic => middle - 0.5,
+        };
         let base = centre.floor();
         let t = centre - base;
         let (first, taps) = match kernel {
-            Kernel::Bilinear => (base as i64, vec![1.0 - t, t]),
+            Kernel::Bilinear | Kernel::BilinearCorners => (base as i64, vec![1.0 - t, t]),
+            Kernel::Area => {
+                let (first, end) = (new * from / to, ((new + 1) * from).div_ceil(to));
+                (first as i64, vec![1.0 / (end - first) as f64; end - first])
+            }
             Kernel::Bicubic => (base as i64 - 1, vec![cubic(t + 1.0), cubic(t), cubic(1.0 - t), cubic(2.0 - t)]),
             Kernel::SmoothBilinear | Kernel::SmoothBicubic => {
                 let bicubic = kernel == Kernel::SmoothBicubic;
@@ -248,6 +374,20 @@ mod tests {
                 ours.into_data().assert_approx_eq::<f32>(&theirs.into_data(), Tolerance::absolute(2e-5));
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn letterboxes_leave_zeros_where_a_padded_square_has_padding() -> Result<()> {
+        let out = map(1, [2, 6], 1, 3).letterboxed([20, 60], [6, 6])?;
+        assert_eq!((out.tokens.dims(), out.grid, out.prefix()), ([1, 37, 3], [6, 6], 1));
+        let rows: Vec<bool> = (0..6)
+            .map(|row| out.tokens.clone().narrow(1, 1 + 6 * row, 6).abs().sum().into_scalar::<f32>() > 0.0)
+            .collect();
+        assert_eq!(rows, [false, false, true, true, false, false]);
+        assert_eq!(letterbox_margins([60, 20], [6, 6]), [0, 2]);
+        assert_eq!(letterbox_margins([1, 1000], [6, 6]), [2, 0]);
+        assert_eq!(letterbox_margins([60, 60], [6, 6]), [0, 0]);
         Ok(())
     }
 

@@ -44,6 +44,7 @@ pub mod probe;
 pub mod reduce;
 pub mod resolve;
 pub mod shipped;
+pub mod tiling;
 mod timm;
 pub mod transfer;
 

@@ -8,6 +8,7 @@ use burgess_base::Result;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::Checkpoint;
 use burgess_encoders::encoder::Encoder;
+use burgess_encoders::preprocess::PreparedImages;
 use burn::tensor::{Device, Tensor, TensorData};
 use devices::{device, limit};
 use safetensors::tensor::{Dtype, TensorView};
@@ -195,7 +196,8 @@ fn features_that_are_not_finite_name_their_image() -> Result<()> {
     for bad in [f32::NAN, f32::INFINITY] {
         let batch = Tensor::cat(vec![good.clone(), good.clone().mul_scalar(bad)], 0);
         let names = ["a.png", "b.png"];
-        let error = encoder.forward_named(batch, &|n| names[n].to_string()).unwrap_err();
+        let error =
+            encoder.forward_prepared(PreparedImages::of_one_size(batch), &|n| names[n].to_string()).unwrap_err();
         assert!(error.to_string().contains("not finite for b.png: ") && error.hint_text().is_some(), "{error}");
         assert!(error.to_string().contains("row 0, column 0, channel 0"), "{error}");
     }

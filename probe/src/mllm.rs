@@ -10,7 +10,7 @@ use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, DropPathMask, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, Precision};
-use burgess_encoders::features::FeatureMap;
+use burgess_encoders::features::{FeatureMap, FeatureNorm};
 use burgess_encoders::transfer;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -46,6 +46,9 @@ pub struct EncoderConfig {
     pub architecture: ArchitectureConfig,
     /// The layers and tokens from which features are taken.
     pub tap: Tap,
+    /// How the features are normalised before the connector reads them; absent = not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<FeatureNorm>,
 }
 
 /// The multimodal model: connector and language model, with the encoders if these are trained too.
@@ -261,6 +264,10 @@ impl Mllm {
             let map = encoder.forward_with_drop_path(x, &config.tap, &drop_path)?;
             let map = match self.config.grid {
                 Some(grid) => map.resample(grid)?,
+                None => map,
+            };
+            let map = match config.normalise {
+                Some(norm) => map.normalised(norm),
                 None => map,
             };
             // In training, the loss is checked instead, which costs nothing more.

@@ -88,7 +88,7 @@ fn encoders_leave_branches_out_in_training_only() -> Result<()> {
     let see = |numbers: &str, seed: Option<u64>| -> Result<Vec<f32>> {
         let architecture: ArchitectureConfig = toml::from_str(&format!("architecture = \"vit\"\n{numbers}")).unwrap();
         let encoder = initialise(architecture.init(&device)?, "init", 3);
-        let encoders = vec![EncoderConfig { id: "small".into(), architecture, tap: Tap::default() }];
+        let encoders = vec![EncoderConfig { id: "small".into(), architecture, tap: Tap::default(), normalise: None }];
         let config = MllmConfig { encoders, ..mllm("tied")?.config().clone() };
         let model = Mllm::assemble(config, vec![encoder], load("tied")?, 5, &device)?;
         let pixels =

@@ -112,7 +112,7 @@ fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>,
             false => Ok(weights[&p.path].clone()),
         })?;
     }
-    let inside = EncoderConfig { id: "small".into(), architecture, tap: tap()? };
+    let inside = EncoderConfig { id: "small".into(), architecture, tap: tap()?, normalise: None };
     let config = MllmConfig {
         connector: ConnectorConfig {
             kind: ConnectorKind::default(),

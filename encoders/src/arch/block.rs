@@ -264,21 +264,7 @@ impl Attention {
         let [rows, width] = x.dims();
         let (tokens, heads) = (rows / batch, self.heads);
         let head_dim = width / heads;
-        let [q, k, v] = if x.is_autodiff() {
-            // The gradient of a slice is a zero-padded tensor of full size: slice the small weights, not the tokens.
-            let weight = self.qkv.weight.val();
-            let bias = self.qkv.bias.as_ref().map(Param::val);
-            std::array::from_fn(|i| {
-                let columns = i * width..(i + 1) * width;
-                let weight = weight.clone().slice([0..width, columns.clone()]);
-                let part = linear(x.clone(), weight, bias.clone().map(|b| b.slice([columns])));
-                part.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
-            })
-        } else {
-            // `narrow` makes views of one tensor: nothing is copied.
-            let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * heads, head_dim]);
-            std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2))
-        };
+        let [q, k, v] = query_key_value(&self.qkv, x, batch, heads);
         let normed = |norm: &Option<ChannelNorm>, x: Tensor<4>| match norm {
             Some(norm) if self.whole_norm => {
                 let x = norm.forward(x.swap_dims(1, 2).reshape([rows, width]));
@@ -312,9 +298,31 @@ impl Attention {
     }
 }
 
+/// Queries, keys and values of the tokens `x`, `[batch * tokens, width]`, from the fused projection `qkv`: each
+/// `[batch, heads, tokens, width / heads]`.
+pub(super) fn query_key_value(qkv: &Linear, x: Tensor<2>, batch: usize, heads: usize) -> [Tensor<4>; 3] {
+    let [rows, width] = x.dims();
+    let (tokens, head_dim) = (rows / batch, width / heads);
+    if x.is_autodiff() {
+        // The gradient of a slice is a zero-padded tensor of full size: slice the small weights, not the tokens.
+        let weight = qkv.weight.val();
+        let bias = qkv.bias.as_ref().map(Param::val);
+        std::array::from_fn(|i| {
+            let columns = i * width..(i + 1) * width;
+            let weight = weight.clone().slice([0..width, columns.clone()]);
+            let part = linear(x.clone(), weight, bias.clone().map(|b| b.slice([columns])));
+            part.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
+        })
+    } else {
+        // `narrow` makes views of one tensor: nothing is copied.
+        let qkv = qkv.forward(x).reshape([batch, tokens, 3 * heads, head_dim]);
+        std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2))
+    }
+}
+
 /// Interleaves the channels of each head's two halves, so that channels rotated together (`rotate_half`) become
 /// neighbours. The dot products of queries and keys do not change.
-fn interleaved(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn interleaved(x: Tensor<4>) -> Tensor<4> {
     let [batch, heads, tokens, channels] = x.dims();
     let halves: Tensor<5> = x.reshape([batch, heads, tokens, 2, channels / 2]);
     halves.swap_dims(3, 4).reshape([batch, heads, tokens, channels])

@@ -26,6 +26,7 @@ mod hrnet;
 mod limits;
 mod maxxvit;
 mod mvit;
+mod native;
 mod nest;
 mod network;
 mod nfnet;
@@ -64,6 +65,7 @@ pub use maxxvit::{
     MaxxVitAttentionConfig, MaxxVitBlockKind, MaxxVitConvConfig, MaxxVitConvKind, MaxxVitPool, MaxxVitPositions,
     MaxxVitStride,
 };
+pub use native::{NativeRotary, PatchWeight, PositionResampling};
 pub use network::{Network, NetworkConfig, TapSupport};
 pub use nfnet::NfStemKind;
 pub use rdnet::RdStageConfig;
@@ -166,6 +168,8 @@ macro_rules! architectures {
 architectures! {
     /// A plain vision transformer (ViT).
     "vit" => vit::{Vit, VitConfig},
+    /// A vision transformer for images of any size and aspect ratio.
+    "native-vit" => native::{NativeVit, NativeVitConfig},
     /// A ConvNeXt or ConvNeXt V2.
     "convnext" => convnext::{ConvNext, ConvNextConfig},
     /// A ResNet or ResNeXt.
@@ -300,6 +304,12 @@ impl ArchitectureConfig {
     /// Whether the network applies its final norm to every token of the last layer, and not only to the pooled output.
     pub fn norms_last_tokens(&self) -> bool {
         self.inner().norms_last_tokens()
+    }
+
+    /// The number of pixels of which both sides of an image must be multiples, if the network accepts images of any
+    /// size and aspect ratio; `None` if it does not.
+    pub fn takes_any_grid(&self) -> Option<usize> {
+        self.inner().takes_any_grid()
     }
 
     /// Drop path in training; `None` if the architecture has none upstream.

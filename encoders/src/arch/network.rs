@@ -53,6 +53,21 @@ pub trait NetworkConfig {
     /// Whether the network applies its final norm to every token of the last layer, and not only to the pooled output.
     fn norms_last_tokens(&self) -> bool;
 
+    /// The number of pixels of which both sides of an image must be multiples, if the network accepts images of any size
+    /// and aspect ratio; `None` if it does not.
+    fn takes_any_grid(&self) -> Option<usize> {
+        None
+    }
+
+    /// Checks that the network has a merger of patches after every layer of `tap`.
+    ///
+    /// # Errors
+    /// There is none.
+    fn check_merge(&self, _tap: &Tap) -> Result<()> {
+        Err(Error::usage("the feature tap has merge = true, but this architecture has no merger of patches")
+            .hint("set merge = false in the feature tap"))
+    }
+
     /// Drop path in training; `None` if the architecture has none upstream.
     fn drop_path(&self) -> Option<DropPathSpec>;
 
@@ -78,6 +93,13 @@ pub trait NetworkConfig {
                 "the feature tap has tokens = \"patch-and-class\", but this architecture has no class token",
             )
             .hint("set tokens = \"patch\" in the feature tap"));
+        }
+        if tap.merge {
+            if tap.norm {
+                return Err(Error::usage("the feature tap has both norm = true and merge = true")
+                    .hint("set norm = false: a merger has a norm of its own"));
+            }
+            self.check_merge(tap)?;
         }
         self.tap_grid(tap).map(|_| ())
     }

@@ -1,5 +1,6 @@
 //! Feature taps: the layers whose outputs are the features, the tokens that are kept, and the grid for several layers.
 
+use super::fields::is_default;
 use crate::features::{FeatureMap, check_grid};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,11 @@ pub struct Tap {
     /// Whether the final norm is applied to the tapped output. Default false.
     #[serde(default)]
     pub norm: bool,
+    /// Whether the tower's own merger of neighbouring patches is applied to the tapped output (Qwen-VL: 2 × 2 patches
+    /// become one token of the language model's width). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub merge: bool,
     /// The tokens that are kept. Default: the patch tokens.
     #[serde(default)]
     pub tokens: Tokens,
@@ -60,7 +66,7 @@ fn last() -> i32 {
 
 impl Default for Tap {
     fn default() -> Self {
-        Self { layer: last(), layers: Vec::new(), grid: None, norm: false, tokens: Tokens::Patch }
+        Self { layer: last(), layers: Vec::new(), grid: None, norm: false, merge: false, tokens: Tokens::Patch }
     }
 }
 

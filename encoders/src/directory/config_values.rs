@@ -54,6 +54,7 @@ pub(super) fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], s
         fit: Fit::Pad,
         library: None,
         upright: false,
+        native: None,
     }
 }
 

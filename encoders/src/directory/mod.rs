@@ -8,6 +8,8 @@
 mod config_values;
 mod derived;
 mod diffusers;
+mod native;
+mod native_processor;
 mod open_clip;
 mod processor;
 mod shapes;
@@ -56,6 +58,8 @@ fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
         licence: "see its makers".into(),
         notes: found.notes,
         grid: None,
+        tiling: None,
+        normalise: None,
         source: WeightsSource {
             location: WeightsLocation::Directory(dir.to_path_buf()),
             dialect: found.dialect.into(),
@@ -97,7 +101,10 @@ fn derive(dir: &Path, prefix: Option<&str>) -> Result<DerivedEncoder> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     match (text("architecture"), text("model_type")) {
         (Some(name), _) => timm::derive(name, &config, &weights),
-        (None, Some(kind)) => transformers::derive(kind, &config, dir, &weights),
+        (None, Some(kind)) => match native::derive(kind, &config, dir, &weights) {
+            Some(found) => found,
+            None => transformers::derive(kind, &config, dir, &weights),
+        },
         _ => Err(Error::failed("config.json has neither `model_type` (transformers) nor `architecture` (timm)")
             .hint("use a configuration of transformers or timm, or write a card")),
     }

@@ -8,12 +8,14 @@
 //! crop it, some distort it. All three agree on a square image that is not cropped.
 
 mod fit;
+mod native;
 
 pub use burgess_images::{
     Interpolation, Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions,
     dimensions_oriented,
 };
 pub use fit::Fit;
+pub use native::{NativeResize, PreparedGroup, PreparedImages};
 
 use crate::transfer;
 use burgess_base::{Error, Result};
@@ -62,6 +64,10 @@ pub struct Preprocess {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub upright: bool,
+    /// How images are resized with their aspect ratio kept, for an encoder that accepts any grid; `size` is then the
+    /// typical side only, and `fit`, `crop_pct` and `pad` have no effect. Default: images are made square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<NativeResize>,
 }
 
 /// The choice among a card's preprocessing variants.
@@ -122,7 +128,7 @@ impl Preprocess {
                 self.mean, self.std
             )));
         }
-        Ok(())
+        self.native.map_or(Ok(()), |native| native.validate())
     }
 
     /// Decodes and preprocesses one file; returns `[3, size, size]`, row-major.
@@ -153,16 +159,21 @@ impl Preprocess {
 
     /// Preprocesses one image; returns `[3, size, size]`, row-major.
     pub fn apply(&self, image: &RgbImage) -> Vec<f32> {
-        let bytes = self.resized(image);
+        let mut out = self.normalised(&self.resized(image));
+        if self.fit == Fit::Corner {
+            fit::blank_margin(&mut out, image, self.size);
+        }
+        out
+    }
+
+    /// Normalises RGB bytes; returns the values of each channel, one channel after the other.
+    pub(crate) fn normalised(&self, bytes: &[u8]) -> Vec<f32> {
         let mut out = Vec::with_capacity(bytes.len());
         for channel in 0..3 {
             // A byte has only 256 values: look-up replaces arithmetic per pixel.
             let (mean, std) = (self.mean[channel], self.std[channel]);
             let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
             out.extend(bytes.as_chunks::<3>().0.iter().map(|pixel| table[usize::from(pixel[channel])]));
-        }
-        if self.fit == Fit::Corner {
-            fit::blank_margin(&mut out, image, self.size);
         }
         out
     }
@@ -221,6 +232,7 @@ mod tests {
             fit: Fit::Pad,
             library: None,
             upright: false,
+            native: None,
         }
     }
 

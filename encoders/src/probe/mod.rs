@@ -28,6 +28,7 @@ pub mod features;
 mod knn;
 mod lbfgs;
 mod linear;
+pub mod spread;
 
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,17 +1,18 @@
 //! `burgess encode`: writes patch features of images to a safetensors file.
 
 use crate::data::image_files;
-use crate::features::encode;
+use crate::features::{encode, scale};
 use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print};
 use crate::run::notes;
-use crate::study::{ArmEncoder, TapOverrides};
+use crate::study::{ArmEncoder, InputOverrides, Resolution, TapOverrides, parse_tiling};
 use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::Tokens;
 use burgess_encoders::encoder::Encoder;
-use burgess_encoders::features::check_grid;
+use burgess_encoders::features::{FeatureNorm, check_grid};
 use burgess_encoders::preprocess::{Fit, Pipeline, Preparation};
+use burgess_encoders::tiling::Tiling;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -19,14 +20,18 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(
     after_help = "Writes `features` [images, tokens, width] f32 and `grid` [2] (rows, columns); the metadata names \
-the images and the card.
+the images and the card, and holds mean, standard deviation and effective rank of the features (`scale`). Images that keep their \
+aspect ratio, and the tiles of any-res, have grids of their own: instead of `grid` there is `grids` \
+[images, parts, 2], and the tokens of an image are followed by zeros up to `tokens`.
 
 Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
   burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
   burgess encode *.png --encoder dinov2-l14-518 --layer -2 -o features.safetensors
   burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors
-  burgess encode *.png --encoder openclip-convnext-l-512 --layer 0,1,2,3 --grid 24 -o f.safetensors"
+  burgess encode *.png --encoder openclip-convnext-l-512 --layer 0,1,2,3 --grid 24 -o f.safetensors
+  burgess encode *.jpg --encoder siglip2-so400m16-naflex --max-patches 1024 -o f.safetensors
+  burgess encode *.jpg --encoder nano-clip --tiling any-res -o f.safetensors"
 )]
 pub struct Args {
     /// Images: PNG, JPEG, WebP, GIF, BMP, TIFF
@@ -56,6 +61,23 @@ pub struct Args {
     /// Whether the encoder's final norm is applied, instead of what the card says
     #[arg(long, value_name = "true|false")]
     norm: Option<bool>,
+    /// Whether the tower's own merger of neighbouring patches is applied (Qwen-VL), instead of what the card says
+    #[arg(long, value_name = "true|false")]
+    merge: Option<bool>,
+    /// Sizes of images: native (images keep their aspect ratio, and each has a grid of its own) or square, instead of
+    /// what the card says
+    #[arg(long, value_name = "native|square")]
+    resolution: Option<Resolution>,
+    /// Largest number of patches of an image that keeps its aspect ratio
+    #[arg(long, value_name = "N")]
+    max_patches: Option<usize>,
+    /// Cut images into tiles: s2 or s2=3 (scales 1, 2 and 3, joined over channels), any-res (LLaVA-NeXT: the whole image,
+    /// then the tiles of the best grid) or any-res=6 (grids of up to 6 tiles)
+    #[arg(long, value_name = "TILING", value_parser = parse_tiling)]
+    tiling: Option<Tiling>,
+    /// Normalise the features: layer (each token over its channels) or standard (all tokens of an image together)
+    #[arg(long, value_name = "layer|standard")]
+    normalise: Option<FeatureNorm>,
     /// Tokens to keep instead of the card's: patch, or patch-and-class
     #[arg(long, value_name = "TOKENS")]
     tokens: Option<Tokens>,
@@ -81,8 +103,16 @@ pub fn run(args: Args) -> Result<()> {
     for note in notes::of_encoders([&card]) {
         terminal::eprint_line(&format!("note: {note}"));
     }
-    let overrides = TapOverrides { layers: args.layer, norm: args.norm, grid: args.grid, tokens: args.tokens };
+    let overrides =
+        TapOverrides { layers: args.layer, norm: args.norm, merge: args.merge, grid: args.grid, tokens: args.tokens };
     overrides.apply(&mut card);
+    let input = InputOverrides {
+        resolution: args.resolution,
+        max_patches: args.max_patches,
+        tiling: args.tiling,
+        normalise: args.normalise,
+    };
+    input.apply(&mut card)?;
     overrides.resample_each_layer(&mut card);
     if args.grid == Some(0) {
         return Err(Error::usage("--grid must be at least 1").hint("leave it out for the encoder's own grid"));
@@ -108,9 +138,12 @@ pub fn run(args: Args) -> Result<()> {
     }
     let names: Vec<String> = args.images.iter().map(|p| image_files::encode_name(p)).collect();
     let bar = progress.bar("encoding images", names.len() as u64);
-    let encoded = encode::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
+    // Without a grid that the user asks for, each image keeps its own.
+    let own_grids = encoder.has_own_grids() && args.grid.is_none();
+    let encode = if own_grids { encode::encode_own_grids } else { encode::encode };
+    let encoded = encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
     drop(bar);
-    if encoded.not_square > 0 {
+    if encoded.not_square > 0 && !encoder.has_own_grids() {
         let preprocess = &card.preprocess;
         let other = match preprocess.library.filter(|_| preprocess.fit == Fit::Pad) {
             Some(fit) => {
@@ -122,13 +155,30 @@ pub fn run(args: Args) -> Result<()> {
         terminal::eprint_line(&format!("note: {count}: they are {}{other}", preprocess.fit.words()));
     }
     let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
+    let scale = encoded.scale(&card.id)?;
     let bytes = encoded.pack(HashMap::from([
         ("images".to_string(), serde_json::to_string(&shown)?),
         ("card".to_string(), serde_json::to_string(&encoder.card)?),
+        ("scale".to_string(), serde_json::to_string(&scale)?),
     ]))?;
     output::write(&args.out, &bytes)?;
-    let ([images, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
-    let line = format!("{}: {images} images × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
+    terminal::eprint_line(&format!("features of {}: {}", card.id, scale::words(&scale)));
+    let [images, tokens, width] = encoded.shape;
+    let line = match encoded.own_grids.as_slice() {
+        [] => {
+            let [rows, columns] = encoded.grid;
+            format!("{}: {images} images × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display())
+        }
+        grids => {
+            let shown = |parts: &Vec<[usize; 2]>| {
+                let parts: Vec<String> = parts.iter().map(|[rows, columns]| format!("{rows}×{columns}")).collect();
+                parts.join(" + ")
+            };
+            let shown: Vec<String> = grids.iter().map(shown).collect();
+            let listed = if shown.len() > 8 { format!("{}, …", shown[..8].join(", ")) } else { shown.join(", ") };
+            format!("{}: {images} images × up to {tokens} tokens ({listed}) × {width}", args.out.display())
+        }
+    };
     if output::is_stdout(&args.out) {
         terminal::eprint_line(&line);
         return Ok(());

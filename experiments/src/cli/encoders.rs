@@ -70,7 +70,7 @@ fn list(as_json: bool) -> Result<()> {
             c.supervision.as_str().to_string(),
             format!("{:.2} M", c.source.parameters as f64 / 1e6),
             c.preprocess.size.to_string(),
-            format!("{}×{} × {}", grid[0], grid[1], c.architecture.width(&c.tap)?),
+            format!("{}×{} × {}", grid[0], grid[1], c.width()?),
             if resolve::is_available(c) { "here" } else { "not here" }.to_string(),
         ]);
     }

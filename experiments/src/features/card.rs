@@ -102,7 +102,7 @@ impl ArmCard {
     /// The network cannot be tapped as the card says.
     pub fn width(&self) -> Result<usize> {
         match self {
-            Self::Encoder(card) => card.architecture.width(&card.tap),
+            Self::Encoder(card) => card.width(),
             Self::Oracle(card) => Ok(card.width),
         }
     }
@@ -143,7 +143,7 @@ impl ArmCard {
     /// As [`ArmCard::width`].
     pub fn flops(&self) -> Result<u64> {
         match self {
-            Self::Encoder(card) => card.architecture.flops(&card.tap),
+            Self::Encoder(card) => card.flops(),
             Self::Oracle(_) => Ok(0),
         }
     }

@@ -4,14 +4,17 @@ use crate::data::image_files;
 use crate::features::card::ArmCard;
 use crate::features::oracle;
 use crate::features::oracle::GroundTruth;
+use crate::features::scale;
 use crate::machine::stop;
 use crate::study::{ArmEncoder, ORACLE};
 use burgess_base::digest::Digest;
 use burgess_base::prefetch::prefetch;
 use burgess_base::{Context, Error, Result};
-use burgess_encoders::encoder::{EncodedBatch, Encoder};
+use burgess_encoders::encoder::{EncodedBatch, Encoder, OwnGrid};
+use burgess_encoders::preprocess::PreparedImages;
 use burgess_encoders::transfer;
-use burn::tensor::{Device, Tensor};
+use burgess_reports::schema::FeatureScale;
+use burn::tensor::Device;
 use image::RgbImage;
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::HashMap;
@@ -67,6 +70,7 @@ impl FeatureExtractor {
                     bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
                     shape: [images.len(), truth.cells(), oracle::WIDTH],
                     grid: truth.grid(),
+                    own_grids: Vec::new(),
                     not_square: 0,
                     seconds: 0.0,
                 })
@@ -83,6 +87,8 @@ pub struct EncodedImages {
     pub shape: [usize; 3],
     /// Token grid, `[rows, columns]`.
     pub grid: [usize; 2],
+    /// Grids of the parts of each image, `[rows, columns]`, if images have grids of their own; otherwise empty.
+    pub own_grids: Vec<Vec<[usize; 2]>>,
     /// Number of images that are not square.
     pub not_square: usize,
     /// Time spent in the encoder in seconds, without reading and preprocessing images.
@@ -100,21 +106,20 @@ pub fn encode<S: AsRef<str> + Sync>(
     batch: usize,
     advance: &dyn Fn(u64),
 ) -> Result<EncodedImages> {
-    let mut all =
-        EncodedImages { bytes: Vec::new(), shape: [images.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
+    let mut all = EncodedImages::none(images.len());
     // On the CPU the same cores read images and encode them, so nothing is gained by reading ahead.
     let concurrent = !transfer::is_host(encoder.device());
-    let read = |names: &[S]| -> Result<(Tensor<4>, usize)> {
+    let read = |names: &[S]| -> Result<(PreparedImages, usize)> {
         let opened = image_files::open_all(dir, names, encoder.card.preprocess.orientation());
         let opened: Vec<RgbImage> = opened.into_iter().collect::<Result<_>>()?;
         let not_square = opened.iter().filter(|image| image.width() != image.height()).count();
-        Ok((encoder.pixels(&opened), not_square))
+        Ok((encoder.prepare(&opened), not_square))
     };
     let batches = images.chunks(batch.max(1));
-    prefetch(concurrent, batches.clone(), read, |pixels| {
+    prefetch(concurrent, batches.clone(), read, |prepared| {
         for names in batches {
             stop::check()?;
-            let read = pixels.next().ok_or_else(|| Error::failed("reading images ended early"))?;
+            let read = prepared.next().ok_or_else(|| Error::failed("reading images ended early"))?;
             all.add_batch(encoder, names, read?)?;
             advance(names.len() as u64);
         }
@@ -122,16 +127,61 @@ pub fn encode<S: AsRef<str> + Sync>(
     })
 }
 
+/// As [`encode`], but every image keeps the grid of its own that [`Encoder::own_grids`] gives it. The features of an image
+/// are followed by zeros up to the number of tokens of the largest.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_own_grids<S: AsRef<str> + Sync>(
+    encoder: &Encoder,
+    dir: &Path,
+    images: &[S],
+    batch: usize,
+    advance: &dyn Fn(u64),
+) -> Result<EncodedImages> {
+    let mut all = EncodedImages::none(images.len());
+    let mut features: Vec<Vec<f32>> = Vec::with_capacity(images.len());
+    let width = encoder.card.width()?;
+    for names in images.chunks(batch.max(1)) {
+        stop::check()?;
+        let opened = image_files::open_all(dir, names, encoder.card.preprocess.orientation());
+        let opened: Vec<RgbImage> = opened.into_iter().collect::<Result<_>>()?;
+        all.not_square += opened.iter().filter(|image| image.width() != image.height()).count();
+        let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name.as_ref()));
+        let prepared = encoder.prepare(&opened);
+        let start = Instant::now();
+        for OwnGrid { values, grids } in encoder.encode_own_grids(prepared, &name)? {
+            features.push(values);
+            all.own_grids.push(grids);
+        }
+        all.seconds += start.elapsed().as_secs_f64();
+        advance(names.len() as u64);
+    }
+    let longest = features.iter().map(Vec::len).max().unwrap_or(0);
+    for mut values in features {
+        values.resize(longest, 0.0);
+        all.bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    }
+    all.shape = [images.len(), longest / width.max(1), width];
+    Ok(all)
+}
+
 impl EncodedImages {
-    /// Encodes the pixels of one batch, of which `not_square` images are not square, and appends their features.
+    /// The features of no image yet, of `count`.
+    fn none(count: usize) -> Self {
+        let (bytes, own_grids) = (Vec::new(), Vec::new());
+        Self { bytes, shape: [count, 0, 0], grid: [0, 0], own_grids, not_square: 0, seconds: 0.0 }
+    }
+
+    /// Encodes the prepared images of one batch, of which `not_square` images are not square, and appends their features.
     fn add_batch<S: AsRef<str>>(
         &mut self,
         encoder: &Encoder,
         names: &[S],
-        (pixels, not_square): (Tensor<4>, usize),
+        (images, not_square): (PreparedImages, usize),
     ) -> Result<()> {
         let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name.as_ref()));
-        let EncodedBatch { features, seconds } = encoder.encode_pixels(pixels, &name)?;
+        let EncodedBatch { features, seconds } = encoder.encode_prepared(images, &name)?;
         let [_, tokens, width] = features.tokens.dims();
         let start = Instant::now();
         let host: Vec<f32> = transfer::to_host(features.tokens)?;
@@ -173,13 +223,35 @@ impl EncodedImages {
         if apart == 0.0 { 0.0 } else { (apart / all).sqrt() }
     }
 
-    /// Packs the features into a safetensors file with `features` f32 and `grid` `[2]` u64.
+    /// The scale of the features, see [`scale`].
+    ///
+    /// # Errors
+    /// There are no features, or one is not finite.
+    pub fn scale(&self, encoder: &str) -> Result<FeatureScale> {
+        let [images, tokens, width] = self.shape;
+        let values: Vec<f32> = self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let patches = |image: usize| match self.own_grids.get(image) {
+            Some(grids) => 0..grids.iter().map(|grid| grid[0] * grid[1]).sum(),
+            // The class token, before the patches, has a scale of its own.
+            None => tokens.saturating_sub(self.grid[0] * self.grid[1])..tokens,
+        };
+        let each = (0..images).flat_map(|image| patches(image).map(move |token| image * tokens + token));
+        let all: Vec<&[f32]> = each.filter_map(|at| values.get(at * width..(at + 1) * width)).collect();
+        scale::of_tokens(encoder.to_string(), &all)
+    }
+
+    /// Packs the features into a safetensors file with `features` f32 and `grid` `[2]` u64, or `grids` `[images, parts, 2]`
+    /// if images have grids of their own.
     pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-        let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
+        let (name, shape, sides) = match self.own_grids.first() {
+            None => ("grid", vec![2], self.grid.to_vec()),
+            Some(parts) => ("grids", vec![self.own_grids.len(), parts.len(), 2], self.own_grids.concat().concat()),
+        };
+        let grid: Vec<u8> = sides.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
         let invalid = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
         let tensors = [
             ("features", TensorView::new(Dtype::F32, self.shape.to_vec(), &self.bytes).map_err(invalid)?),
-            ("grid", TensorView::new(Dtype::U64, vec![2], &grid).map_err(invalid)?),
+            (name, TensorView::new(Dtype::U64, shape, &grid).map_err(invalid)?),
         ];
         let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(invalid).context("packing the features")?;
         sorted(bytes).context("packing the features")

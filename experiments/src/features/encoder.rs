@@ -12,7 +12,7 @@ use burgess_encoders::resolve;
 use burn::tensor::Device;
 
 impl ArmEncoder {
-    /// Opens the encoder's card and applies its tap and grid.
+    /// Opens the encoder's card and applies its tap, grid and input options.
     ///
     /// # Errors
     /// There is no such encoder or no such layer, or the encoder is the oracle.
@@ -24,6 +24,7 @@ impl ArmEncoder {
         let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.prepared(preparation)?;
         self.tap.apply(&mut card);
         card.architecture.check_tap(&card.tap).map_err(|e| e.context(format!("tapping {self}")))?;
+        self.input.apply(&mut card).map_err(|e| e.context(self.to_string()))?;
         Ok(card)
     }
 

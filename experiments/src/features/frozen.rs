@@ -18,6 +18,7 @@ use crate::study::{ArmEncoder, FeatureSourceKind};
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::{EncodedBatch, Encoder};
 use burgess_encoders::features::FeatureMap;
+use burgess_encoders::preprocess::PreparedImages;
 use burgess_encoders::transfer;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
@@ -77,10 +78,10 @@ impl ComputedFeatures {
                 let orientation = encoder.card.preprocess.orientation();
                 let read = |names: &[&String]| {
                     let opened = image_files::open_all(&self.dir, names, orientation);
-                    Ok(encoder.pixels(&opened.into_iter().collect::<Result<Vec<_>>>()?))
+                    Ok(encoder.prepare(&opened.into_iter().collect::<Result<Vec<_>>>()?))
                 };
-                let pixels: Vec<Tensor<4>> = names.chunks(BATCH).map(read).collect::<Result<_>>()?;
-                Ok(Box::new(move || self.encoded(encoder, &names, pixels)))
+                let prepared: Vec<PreparedImages> = names.chunks(BATCH).map(read).collect::<Result<_>>()?;
+                Ok(Box::new(move || self.encoded(encoder, &names, prepared)))
             }
             FeatureExtractor::Oracle(truth) => {
                 let shape = [names.len(), truth.cells(), self.width];
@@ -90,11 +91,11 @@ impl ComputedFeatures {
         }
     }
 
-    fn encoded(&self, encoder: &Encoder, names: &[&String], pixels: Vec<Tensor<4>>) -> Result<FeatureMap> {
+    fn encoded(&self, encoder: &Encoder, names: &[&String], prepared: Vec<PreparedImages>) -> Result<FeatureMap> {
         let mut maps = Vec::new();
-        for (names, pixels) in names.chunks(BATCH).zip(pixels) {
+        for (names, images) in names.chunks(BATCH).zip(prepared) {
             let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name));
-            let EncodedBatch { features, seconds } = encoder.encode_pixels(pixels, &name)?;
+            let EncodedBatch { features, seconds } = encoder.encode_prepared(images, &name)?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
             spent.0 += names.len() as f64;
             spent.1 += seconds;
@@ -165,6 +166,14 @@ impl FrozenFeatures {
         match self {
             Self::Cached(c) => c.grid,
             Self::Computed(c) => c.grid,
+        }
+    }
+
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        match self {
+            Self::Cached(c) => c.images(),
+            Self::Computed(c) => c.images.len(),
         }
     }
 

@@ -9,6 +9,7 @@ mod image_set;
 pub mod model_cards;
 pub mod oracle;
 mod prepared;
+pub mod scale;
 mod visual_source;
 
 pub use card::{ArmCard, role};

@@ -76,8 +76,9 @@ impl ModelEncoder {
     }
 }
 
-fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Tensor<4> {
-    card.preprocess.pixels(std::slice::from_ref(image), device)
+fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Result<Tensor<4>> {
+    card.check_one_square()?;
+    Ok(card.preprocess.pixels(std::slice::from_ref(image), device))
 }
 
 /// Prepares an image for a model with these encoders: pixels if the model holds `trained` encoders itself, else
@@ -88,7 +89,7 @@ fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Tensor<4> {
 pub fn image_batch(image: &RgbImage, encoders: &[ModelEncoder], trained: bool, device: &Device) -> Result<ImageBatch> {
     match trained {
         true => {
-            let pixels = encoders.iter().map(|e| Ok(pixels(e.card.encoder()?, image, device)));
+            let pixels = encoders.iter().map(|e| pixels(e.card.encoder()?, image, device));
             pixels.collect::<Result<_>>().map(ImageBatch::Pixels)
         }
         false => encoders.iter().map(|e| e.features(image, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps),

@@ -6,8 +6,9 @@ use crate::features::oracle::GroundTruth;
 use crate::run::evaluator::Evaluator;
 use crate::run::llm_files::LlmFiles;
 use crate::run::training;
-use crate::study::{Arm, EvaluatorConfig};
+use crate::study::{Arm, EvaluatorConfig, Freeze};
 use burgess_base::{Error, Result, output};
+use burgess_encoders::tiling::Tiling;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
 use burgess_probe::mllm::MllmConfig;
@@ -42,6 +43,7 @@ pub fn check_arm(
             shapes.push((card.width()?, card.used_grid()?));
         }
         let kind = evaluator.connector_of(arm).clone();
+        check_images(arm, cards, kind.properties().needs_image_sizes)?;
         let connector = ConnectorConfig::new(kind, &shapes, llm.config.hidden_size)?;
         let grids: Vec<[usize; 2]> = shapes.iter().map(|t| t.1).collect();
         let positions = connector.image_tokens(&grids);
@@ -50,6 +52,23 @@ pub fn check_arm(
         Ok(positions)
     };
     check().map_err(|e: Error| e.context(format!("the arm {}", arm.name())))
+}
+
+/// Checks that the connector and the training of an arm can do with the images that its encoders read.
+fn check_images(arm: &Arm, cards: &[&ArmCard], masks_padding: bool) -> Result<()> {
+    for card in cards.iter().filter_map(|card| card.encoder().ok()) {
+        if arm.freeze == Freeze::Unfrozen {
+            card.check_one_square()?;
+        }
+        if masks_padding && matches!(card.tiling, Some(Tiling::AnyRes { .. })) {
+            return Err(Error::usage(format!(
+                "{}: the connector masks the padding of square images, which the tiling any-res does not have",
+                card.id
+            ))
+            .hint("choose a connector without newline tokens and masks, such as mlp, or the tiling s2"));
+        }
+    }
+    Ok(())
 }
 
 fn stage(stage: &Stage, llm: &LlmFiles, device: &Device) -> Result<()> {

@@ -1,13 +1,13 @@
 //! Assembly of `results.json` of a run or an evaluation: scores, cost, versions, digests.
 
-use crate::features::FrozenFeatures;
 use crate::features::model_cards::ModelEncoder;
+use crate::features::{FrozenFeatures, scale};
 use crate::machine::memory;
 use crate::run::eval_task::EvalTask;
 use crate::run::store::RunStore;
 use burgess_base::{Category, Result};
 use burgess_probe::connector::ConnectorConfig;
-use burgess_reports::schema::{self, BenchmarkResult, RunCost, RunId, RunResults, SequentialInterval};
+use burgess_reports::schema::{self, BenchmarkResult, FeatureScale, RunCost, RunId, RunResults, SequentialInterval};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -85,7 +85,14 @@ impl Measurements<'_> {
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
             images_per_second: finite_or_zero(1.0 / seconds),
             peak_memory_bytes: memory::peak(),
+            features: self.feature_scales()?,
         })
+    }
+
+    /// The scale of the features of each frozen encoder.
+    fn feature_scales(&self) -> Result<Vec<FeatureScale>> {
+        let frozen = self.encoders.iter().zip(&self.features);
+        frozen.map(|(encoder, features)| scale::of_features(encoder.encoder.name(), features)).collect()
     }
 }
 

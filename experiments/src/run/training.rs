@@ -125,11 +125,13 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
             let (mut networks, mut configs) = (Vec::new(), Vec::new());
             for encoder in encoders {
                 let card = encoder.card.encoder()?;
+                card.check_one_square()?;
                 networks.push(encoder.encoder.load(card.clone(), device)?.arch);
                 configs.push(EncoderConfig {
                     id: card.id.clone(),
                     architecture: card.architecture.clone(),
                     tap: card.tap.clone(),
+                    normalise: card.normalise,
                 });
             }
             let config = MllmConfig { encoders: configs, grid: joined.then_some(grid), ..config };

@@ -4,11 +4,11 @@ use crate::features::ArmCard;
 use crate::features::model_cards::{self, ModelEncoder};
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::Encoder;
-use burgess_encoders::preprocess;
+use burgess_encoders::preprocess::{self, PreparedImages};
 use burgess_probe::connector::{ImageSize, ImageTokens};
 use burgess_probe::mllm::{ImageBatch, Mllm};
 use burgess_serve::ImageBytes;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use std::sync::Arc;
 
 /// The image of a request.
@@ -22,8 +22,8 @@ pub struct JobImage {
 /// An image that was preprocessed for each encoder of a model.
 #[derive(Clone)]
 pub struct PreparedImage {
-    /// Pixels for each encoder, `[1, 3, height, width]`.
-    pixels: Vec<Tensor<4>>,
+    /// The image or its tiles for each encoder.
+    prepared: Vec<PreparedImages>,
     /// Size of the decoded image.
     size: ImageSize,
 }
@@ -45,8 +45,8 @@ pub fn prepare(file: &ImageBytes, encoders: &[ModelEncoder], device: &Device) ->
         preprocess::decode_bytes_oriented(&file.bytes, orientation).map_err(|e| e.context("reading the image"))?;
     let (width, height) = image.dimensions();
     let size = ImageSize { width: width as usize, height: height as usize };
-    let pixels = |e: &ModelEncoder| Ok(e.card.encoder()?.preprocess.pixels(std::slice::from_ref(&image), device));
-    Ok(PreparedImage { pixels: encoders.iter().map(pixels).collect::<Result<_>>()?, size })
+    let prepared = |e: &ModelEncoder| Ok(e.card.encoder()?.prepare(std::slice::from_ref(&image), device));
+    Ok(PreparedImage { prepared: encoders.iter().map(prepared).collect::<Result<_>>()?, size })
 }
 
 /// The image encoders of a served model, which stay loaded.
@@ -80,16 +80,20 @@ impl ImageEncoders {
     /// # Errors
     /// A feature is not finite, or the device fails.
     pub fn encode(&self, model: &Mllm, images: &[&PreparedImage]) -> Result<ImageTokens> {
-        let encoders = images.first().map_or(0, |image| image.pixels.len());
+        let encoders = images.first().map_or(0, |image| image.prepared.len());
         let joined = (0..encoders).map(|e| {
-            let pixels = images.iter().filter_map(|image| image.pixels.get(e).cloned());
-            Tensor::cat(pixels.collect(), 0)
+            let prepared = images.iter().filter_map(|image| image.prepared.get(e).cloned());
+            PreparedImages::join(prepared.collect())
         });
         let visual = match self {
-            Self::Trained => ImageBatch::Pixels(joined.collect()),
+            Self::Trained => {
+                // Trained encoders read square images of one size.
+                let pixels = joined.flat_map(|images| images.groups.into_iter().map(|group| group.pixels));
+                ImageBatch::Pixels(pixels.collect())
+            }
             Self::Frozen(loaded) => {
                 let name = |n: usize| if images.len() == 1 { "the image".into() } else { format!("image {}", n + 1) };
-                let encode = |(encoder, pixels): (&Encoder, Tensor<4>)| encoder.encode_pixels(pixels, &name);
+                let encode = |(encoder, images): (&Encoder, PreparedImages)| encoder.encode_prepared(images, &name);
                 let maps = loaded.iter().zip(joined).map(|pair| Ok(encode(pair)?.features));
                 ImageBatch::FeatureMaps(maps.collect::<Result<_>>()?)
             }

@@ -1,5 +1,6 @@
 //! The encoder of an arm, as studies and the command line write it.
 
+use crate::study::input::{InputOverrides, Resolution, parse_tiling};
 use crate::study::paths;
 use crate::study::tap::TapOverrides;
 use burgess_base::{Error, Result};
@@ -24,7 +25,8 @@ pub(super) const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by 
 
 /// Hint on how the options of an encoder are written.
 const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
-    @norm=true, @norm=false, @grid=SIDE, @prefix=NAME, @random, @random=SEED";
+    @norm=true, @norm=false, @merge=true, @grid=SIDE, @prefix=NAME, @random, @random=SEED, @resolution=native|square, \
+    @max-patches=N, @tiling=s2|any-res, @normalise=layer|standard";
 
 /// One encoder of an arm. In studies and on the command line it is a string: the source, then options after `@`:
 ///
@@ -37,6 +39,10 @@ const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @la
 /// nano-sup@grid=2                  features resampled to a grid of 2×2
 /// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
 /// ./my-dino@prefix=teacher.        the weights under this prefix, in a file that holds several encoders
+/// qwen2.5-vl-7b-vision@merge=true  after the tower's own merger of 2×2 patches
+/// dinov2-l14-518@resolution=native images keep their aspect ratio (@max-patches=1024 limits their size)
+/// nano-clip@tiling=s2=2            S²: the image at scales 1 and 2; any-res for the tiles of LLaVA-NeXT
+/// nano-clip@normalise=layer        each token normalised before the connector; standard for the whole image
 /// oracle                           no network: the ground truth of the data, see [`ORACLE`]
 /// ```
 ///
@@ -49,6 +55,8 @@ pub struct ArmEncoder {
     pub source: String,
     /// What is tapped instead of the card's tap.
     pub tap: TapOverrides,
+    /// How images are read and features scaled instead of what the card says.
+    pub input: InputOverrides,
     /// Prefix of the weight names, for a file that holds several encoders.
     pub prefix: Option<String>,
     /// Whether the weights are the source's own or random.
@@ -67,7 +75,8 @@ pub enum EncoderWeights {
 impl ArmEncoder {
     /// Makes an encoder of this source without options.
     pub fn plain(source: impl Into<String>) -> Self {
-        Self { source: source.into(), tap: TapOverrides::default(), prefix: None, weights: EncoderWeights::Own }
+        let (tap, input) = (TapOverrides::default(), InputOverrides::default());
+        Self { source: source.into(), tap, input, prefix: None, weights: EncoderWeights::Own }
     }
 
     /// Whether the encoder is the oracle, whose features are the ground truth of the data.
@@ -83,6 +92,7 @@ impl ArmEncoder {
             name += &format!("@{}", prefix.trim_end_matches('.'));
         }
         name += &self.tap.name();
+        name += &self.input.name();
         match self.weights {
             EncoderWeights::Own => {}
             EncoderWeights::Random(0) => name += "-random",
@@ -149,9 +159,13 @@ impl fmt::Display for ArmEncoder {
         if let Some(norm) = self.tap.norm {
             write!(f, "@norm={norm}")?;
         }
+        if let Some(merge) = self.tap.merge {
+            write!(f, "@merge={merge}")?;
+        }
         if let Some(grid) = self.tap.grid {
             write!(f, "@grid={grid}")?;
         }
+        write!(f, "{}", self.input)?;
         match self.weights {
             EncoderWeights::Own => Ok(()),
             EncoderWeights::Random(0) => f.write_str("@random"),
@@ -174,10 +188,12 @@ impl FromStr for ArmEncoder {
                 (_, Ok(layer)) => encoder.tap.layers.insert(0, layer),
                 ("layer", _) => encoder.tap.layers.insert(0, value.parse().map_err(|_| invalid())?),
                 ("prefix", _) if !value.is_empty() => encoder.prefix = Some(value.to_string()),
+                ("merge", _) => encoder.tap.merge = Some(value.parse().map_err(|_| invalid())?),
                 ("norm", _) => encoder.tap.norm = Some(value.parse().map_err(|_| invalid())?),
                 ("grid", _) => encoder.tap.grid = Some(value.parse().map_err(|_| invalid())?),
                 ("random", _) if value.is_empty() => encoder.weights = EncoderWeights::Random(0),
                 ("random", _) => encoder.weights = EncoderWeights::Random(value.parse().map_err(|_| invalid())?),
+                _ if !value.is_empty() && encoder.input.set(key, value)? => {}
                 // Revisions contain no `=`, but a directory in the path may.
                 _ if option.contains('=') && !option.contains('/') => {
                     return Err(Error::usage(format!("`{text}`: encoders have no option `@{key}`")).hint(OPTIONS));
@@ -211,8 +227,20 @@ struct Table {
     layer: Option<i32>,
     /// Whether the encoder's final norm is applied. Default: as the card says.
     norm: Option<bool>,
+    /// Whether the tower's own merger of neighbouring patches is applied. Default: as the card says.
+    merge: Option<bool>,
     /// Side of the square grid to which the features are resampled, in tokens, at least 1. Default: the card's grid.
     grid: Option<usize>,
+    /// Whether images keep their aspect ratio. Default: as the card says.
+    resolution: Option<Resolution>,
+    /// The largest number of patches of an image that keeps its aspect ratio. Default: as the card says.
+    max_patches: Option<usize>,
+    /// How images are cut into tiles: `s2`, `s2=3` (scales 1, 2 and 3), `any-res` (the grids of LLaVA-NeXT), `any-res=6` (all
+    /// grids of up to 6 tiles) or `any-res=1x2,2x1`. Default: as the card says, most often not at all.
+    tiling: Option<String>,
+    /// How features are normalised before the connector reads them: `layer` (each token has mean 0 and variance 1 over its
+    /// channels) or `standard` (the tokens of each image have mean 0 and variance 1 together). Default: not at all.
+    normalise: Option<String>,
     /// Prefix of the weight names, for a file that holds several encoders.
     prefix: Option<String>,
     /// Whether the weights are the source's own or random. Default `own`.
@@ -270,8 +298,8 @@ impl<'de> Deserialize<'de> for ArmEncoder {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ArmEncoder, A::Error> {
-                let Table { source, layer, norm, grid, prefix, weights, seed } =
-                    Table::deserialize(MapAccessDeserializer::new(map))?;
+                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                let Table { source, layer, norm, merge, grid, prefix, weights, seed, .. } = &table;
                 let weights = match (weights, seed) {
                     (TableWeights::Random, seed) => EncoderWeights::Random(seed.unwrap_or(0)),
                     (TableWeights::Own, None) => EncoderWeights::Own,
@@ -279,8 +307,22 @@ impl<'de> Deserialize<'de> for ArmEncoder {
                         return Err(serde::de::Error::custom("`seed` belongs to weights = \"random\""));
                     }
                 };
-                let tap = TapOverrides { layers: layer.into_iter().collect(), norm, grid, tokens: None };
-                Ok(ArmEncoder { source, tap, prefix, weights })
+                let tap = TapOverrides {
+                    layers: layer.iter().copied().collect(),
+                    norm: *norm,
+                    merge: *merge,
+                    grid: *grid,
+                    tokens: None,
+                };
+                let invalid =
+                    |e: Error| serde::de::Error::custom(format!("{e}: {}", e.hint_text().unwrap_or_default()));
+                let input = InputOverrides {
+                    resolution: table.resolution,
+                    max_patches: table.max_patches,
+                    tiling: table.tiling.as_deref().map(parse_tiling).transpose().map_err(invalid)?,
+                    normalise: table.normalise.as_deref().map(str::parse).transpose().map_err(invalid)?,
+                };
+                Ok(ArmEncoder { source: source.clone(), tap, input, prefix: prefix.clone(), weights })
             }
         }
         deserializer.deserialize_any(Either)

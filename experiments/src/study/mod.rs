@@ -7,6 +7,7 @@ mod config;
 mod data;
 mod encoder;
 mod evaluator;
+mod input;
 mod mix;
 pub mod names;
 pub mod paths;
@@ -23,6 +24,7 @@ pub use evaluator::{
     BlindInput, EvalOptions, EvaluatorConfig, FeatureSourceKind, ResponsePromptUse, SeveralImagesInput,
     check_benchmarks, check_until_ci,
 };
+pub use input::{InputOverrides, Resolution, parse_tiling};
 pub use mix::ArmMix;
 pub use run_config::RunConfig;
 pub use tap::TapOverrides;

@@ -11,6 +11,8 @@ pub struct TapOverrides {
     pub layers: Vec<i32>,
     /// Whether the encoder's final norm is applied; as the card says if absent.
     pub norm: Option<bool>,
+    /// Whether the tower's own merger of patches is applied; as the card says if absent.
+    pub merge: Option<bool>,
     /// Side of the square grid to which the features are resampled; the card's grid if absent.
     pub grid: Option<usize>,
     /// Tokens that are kept; the card's if absent. Arms always keep the card's.
@@ -31,6 +33,7 @@ impl TapOverrides {
         }
         card.grid = grid.or(card.grid);
         card.tap.norm = self.norm.unwrap_or(card.tap.norm);
+        card.tap.merge = self.merge.unwrap_or(card.tap.merge);
         card.tap.tokens = self.tokens.unwrap_or(card.tap.tokens);
     }
 
@@ -46,7 +49,8 @@ impl TapOverrides {
     pub fn name(&self) -> String {
         let layers: String = self.layers.iter().map(|layer| format!("@{layer}")).collect();
         let norm = self.norm.map_or("", |norm| if norm { "-norm" } else { "-bare" });
+        let merge = self.merge.map_or("", |merge| if merge { "-merged" } else { "-unmerged" });
         let grid = self.grid.map_or_else(String::new, |grid| format!("-grid{grid}"));
-        format!("{layers}{norm}{grid}")
+        format!("{layers}{norm}{merge}{grid}")
     }
 }

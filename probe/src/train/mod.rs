@@ -1,5 +1,6 @@
 //! Trains one stage: batches, loss, gradients, optimiser steps, and saved training states from which it can resume.
 
+mod divergence;
 mod finite;
 mod loss;
 mod recompute;
@@ -7,6 +8,7 @@ mod recompute;
 mod tests;
 mod training_state;
 
+pub use divergence::Divergence;
 pub(crate) use finite::{diverged, finite_weights};
 use loss::{BatchImages, build_batch};
 pub use loss::{TrainingBatch, read_batch};
@@ -125,7 +127,8 @@ pub struct StageRun<'a> {
 ///
 /// # Errors
 /// When the stage is invalid, there are no examples, one exceeds the maximum length, a feature cannot be read, loss
-/// or gradient is not finite (the error names stage, step and learning rate), the weights after the last step are not
+/// or gradient is not finite (the error names stage, step and learning rate) or, while encoders are trained, explodes
+/// ([`Divergence`]), the weights after the last step are not
 /// finite or give a loss that is not, or the state cannot be saved. A state that was saved
 /// earlier stays.
 pub fn train_stage(
@@ -222,6 +225,8 @@ fn run_steps(
     let (stage, Range { start: first, end: total }) = (run.stage, steps);
     let mut last: Vec<Example> = Vec::new();
     let mut timer = run.saver.map(StateSaver::begin);
+    // Encoders that are trained diverge most often. A resumed stage fills the window anew.
+    let mut watch = stage.trains(ParameterGroup::Encoder).then(|| Divergence::new(model.llm.config().vocab_size));
     for step in first..total {
         if (run.stop)() {
             if let Some(timer) = timer.as_mut().filter(|_| step > first) {
@@ -289,6 +294,15 @@ fn run_steps(
         };
         let (updated, grad_norm) = optimiser.step_measured(model, &settings, &measured).map_err(diverged_here)?;
         model = updated;
+        if let Some(watch) = &mut watch {
+            watch.add(loss, grad_norm).map_err(|e| {
+                let rate = stage.highest_lr() * factor;
+                e.context(format!("stage {}, step {} (learning rate {rate:e})", run.name, step + 1)).hint(
+                    "the unfrozen encoder diverges: lower `encoder_lr` and the other learning rates, raise `warmup`, set \
+                     `clip`, or normalise its features with @normalise=layer",
+                )
+            })?;
+        }
         (run.on_step)(&StepLog {
             stage: run.name.to_string(),
             step: step + 1,

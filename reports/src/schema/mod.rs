@@ -15,6 +15,6 @@ pub(crate) use optional_numbers::unknown_as_null;
 pub(crate) use ranges::{out_of_range, sample_problem, step_problem};
 pub use records::{JudgeVerdict, Likelihoods, MissingRun, Sample, TrainStep};
 pub use results::{
-    ArmRole, BenchmarkResult, JudgedScore, MostFrequentAnswer, RunCost, RunId, RunResults, SCHEMA, SequentialInterval,
-    SeveralImages, UnitScore,
+    ArmRole, BenchmarkResult, FeatureScale, JudgedScore, MostFrequentAnswer, RunCost, RunId, RunResults, SCHEMA,
+    SequentialInterval, SeveralImages, UnitScore,
 };

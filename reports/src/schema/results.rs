@@ -314,6 +314,23 @@ pub struct RunCost {
     /// Peak resident memory of the process, in bytes.
     #[serde(with = "uncounted")]
     pub peak_memory_bytes: u64,
+    /// Scale of the features of each frozen encoder; empty if it was not measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<FeatureScale>,
+}
+
+/// The scale of an encoder's features as the connector reads them, over patch tokens of some images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureScale {
+    /// Name of the encoder.
+    pub encoder: String,
+    /// Mean over all tokens and channels.
+    pub mean: f64,
+    /// Standard deviation over all tokens and channels.
+    pub std: f64,
+    /// Effective rank of the tokens (Roy and Vetterli 2007), 1 to the number of channels; absent for very wide features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_rank: Option<f64>,
 }
 
 impl BenchmarkResult {

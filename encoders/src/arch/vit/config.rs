@@ -465,6 +465,10 @@ impl NetworkConfig for VitConfig {
         self.final_norm
     }
 
+    fn takes_any_grid(&self) -> Option<usize> {
+        (!self.relative_positions).then_some(self.patch)
+    }
+
     fn drop_path(&self) -> Option<DropPathSpec> {
         let branches = if self.parallel { 1 } else { 2 };
         Some(DropPathSpec { rate: self.drop_path, blocks: self.depth, branches })

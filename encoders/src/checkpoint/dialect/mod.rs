@@ -23,6 +23,7 @@ mod transformers_convnets;
 mod transformers_dinov2;
 mod transformers_dinov3;
 mod transformers_internvl;
+mod transformers_native;
 mod transformers_radio;
 mod transformers_sam;
 mod transformers_siglip;
@@ -56,6 +57,7 @@ pub struct Rule {
     pointwise: usize,
     flattened: bool,
     unsqueezed: usize,
+    table: bool,
 }
 
 impl Rule {
@@ -74,13 +76,24 @@ impl Rule {
             pointwise: 0,
             flattened: false,
             unsqueezed: 0,
+            table: false,
         }
     }
 
     /// Builds a rule for an upstream tensor that stacks several parameters along the first dimension; their lengths
     /// may differ (fused queries, keys and values with fewer key heads).
     pub const fn fused(fused: &'static [&'static str], upstream: &'static [&'static str; 1]) -> Self {
-        Self { module: "", fused, upstream, otherwise: &[], squeezed: 0, pointwise: 0, flattened: false, unsqueezed: 0 }
+        Self {
+            module: "",
+            fused,
+            upstream,
+            otherwise: &[],
+            squeezed: 0,
+            pointwise: 0,
+            flattened: false,
+            unsqueezed: 0,
+            table: false,
+        }
     }
 
     /// Builds a rule for a parameter that stacks upstream tensors in equal parts along the first dimension (q, k, v).
@@ -94,6 +107,7 @@ impl Rule {
             pointwise: 0,
             flattened: false,
             unsqueezed: 0,
+            table: false,
         }
     }
 
@@ -114,6 +128,7 @@ impl Rule {
             pointwise: 0,
             flattened: false,
             unsqueezed: 0,
+            table: false,
         }
     }
 
@@ -128,6 +143,7 @@ impl Rule {
             pointwise: n,
             flattened: false,
             unsqueezed: 0,
+            table: false,
         }
     }
 
@@ -150,6 +166,14 @@ impl Rule {
     pub const fn flattened(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
         let mut rule = Self::same(module, upstream);
         rule.flattened = true;
+        rule
+    }
+
+    /// Builds a rule for an upstream tensor whose first dimension is our first two, row by row: a table of positions on
+    /// a grid.
+    pub const fn table(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
+        let mut rule = Self::same(module, upstream);
+        rule.table = true;
         rule
     }
 
@@ -210,7 +234,10 @@ impl Dialect {
         let names = |names: &[&str]| names.iter().map(|name| filled(name, &captured)).collect::<Vec<_>>();
         let (keys, otherwise) = (names(rule.upstream), names(rule.otherwise));
         let (front, rest) = shape.split_at(rule.squeezed.min(shape.len()));
-        let mut shape = rest.to_vec();
+        let mut shape = match rest {
+            [rows, columns, rest @ ..] if rule.table => [&[rows * columns], rest].concat(),
+            _ => rest.to_vec(),
+        };
         let parts = keys.len();
         let divides = parts == 1 || shape.first().is_some_and(|n| n % parts == 0);
         if front.iter().any(|&n| n != 1) || front.len() < rule.squeezed || !divides {
@@ -427,6 +454,11 @@ static ALL: &[Dialect] = &[
     transformers_dinov3::GATED,
     transformers_internvl::INTERNVL,
     transformers_internvl::ORIGINAL,
+    transformers_native::SIGLIP2,
+    transformers_native::QWEN2_5_VL,
+    transformers_native::QWEN3_VL,
+    transformers_native::MOONVIT,
+    transformers_native::VJEPA2,
     transformers_radio::RADIO,
     transformers_radio::SWIGLU,
     transformers_siglip::SIGLIP,

@@ -18,7 +18,7 @@ const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 const PROCESSOR_FILE: &str = "processor_config.json";
 
 /// Keys that do not affect the pixels of an RGB image.
-const IGNORED: [&str; 28] = [
+pub(super) const IGNORED: [&str; 28] = [
     "_auto_class",
     "_processor_class",
     "_valid_processor_keys",
@@ -113,7 +113,7 @@ pub(super) fn preprocess(
 
 /// Reads the settings; also returns the name of their file. If both files have settings, `processor_config.json`
 /// applies, as in transformers 5.
-fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Value)>> {
+pub(super) fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Value)>> {
     let read = |name: &str| {
         let path = dir.join(name);
         path.exists().then(|| json(&path)).transpose()
@@ -415,7 +415,7 @@ fn edge(value: &Value) -> Option<usize> {
 
 /// Computes `part / whole`, rounded so that `part` divided by it is not truncated to less than `whole`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn share(part: usize, whole: usize) -> f64 {
+pub(super) fn share(part: usize, whole: usize) -> f64 {
     let share = part as f64 / whole as f64;
     if ((part as f64 / share) as usize) < whole { share.next_down() } else { share }
 }

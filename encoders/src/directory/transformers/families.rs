@@ -3,6 +3,7 @@
 use super::Model;
 use crate::arch::{NormKind, PositionKernel, QkNorm, Rotary, VitConfig};
 use crate::directory::config_values::{ChannelStats, HALF, IMAGENET, OPENAI, SupportedValues, integer};
+use crate::directory::native;
 use crate::directory::processor::DefaultProcessor;
 use crate::directory::shapes::TensorShapes;
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
@@ -334,7 +335,7 @@ const FAMILIES: &[ModelFamily] = &[
 /// # Errors
 /// No family has this type.
 pub(super) fn find(model_type: &str) -> Result<&'static ModelFamily> {
-    let known = || FAMILIES.iter().flat_map(|k| k.types).copied().collect::<Vec<_>>().join(", ");
+    let known = || FAMILIES.iter().flat_map(|k| k.types).copied().chain(native::types()).collect::<Vec<_>>().join(", ");
     FAMILIES.iter().find(|k| k.types.contains(&model_type)).ok_or_else(|| {
         Error::failed(format!("config.json is that of a `{model_type}` model, which is not supported"))
             .hint(format!("use a model of one of these types: {}", known()))

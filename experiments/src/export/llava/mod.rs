@@ -211,6 +211,7 @@ impl LlavaExport {
             id: encoder.id.clone(),
             architecture: card.architecture.clone(),
             tap: encoder.tap.clone(),
+            normalise: encoder.normalise,
         });
         Ok(MllmConfig {
             connector: self.projector.config.clone(),

@@ -76,6 +76,9 @@ impl Tower {
             (own.activation == Activation::Swiglu, "SwiGLU"),
             (own.position_grid.is_some_and(|side| [side; 2] != grid), "position embeddings of another grid"),
             (card.grid.is_some_and(|used| used != grid), "features that are resampled to another grid"),
+            (card.tiling.is_some(), "images that are cut into tiles"),
+            (card.preprocess.native.is_some(), "images that keep their aspect ratio"),
+            (card.normalise.is_some(), "features that are normalised"),
             (card.tap.grid.is_some(), "layers that are resampled to another grid"),
         ];
         if let Some((_, what)) = obstacles.iter().find(|(is, _)| *is) {

@@ -70,6 +70,11 @@ pub struct CachedFeatures {
 }
 
 impl CachedFeatures {
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.shape[0]).sum()
+    }
+
     /// Features of some images: [images, tokens, width] f32 on `device`.
     pub fn batch(&self, images: &[usize], device: &Device) -> Result<Tensor<3>> {
         let mut values = Vec::with_capacity(images.len() * self.tokens * self.width);
@@ -164,18 +169,28 @@ impl FeatureCache {
         // Features are addressed by image index, so other benchmarks, or another order, need another entry.
         let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
         let what = match &encoder.card {
-            ArmCard::Encoder(card) => json!({
-                "version": VERSION,
-                "encoder": card.id,
-                "weights": encoder.weights_digest,
-                "architecture": card.architecture,
-                "preprocess": card.preprocess,
-                "tap": card.tap,
-                "grid": card.grid,
-                "data": data,
-                "pictures": images_digest,
-                "device": fingerprint,
-            }),
+            ArmCard::Encoder(card) => {
+                let mut what = json!({
+                    "version": VERSION,
+                    "encoder": card.id,
+                    "weights": encoder.weights_digest,
+                    "architecture": card.architecture,
+                    "preprocess": card.preprocess,
+                    "tap": card.tap,
+                    "grid": card.grid,
+                    "data": data,
+                    "pictures": images_digest,
+                    "device": fingerprint,
+                });
+                // Absent unless set, so that entries of other encoders keep their keys.
+                if let Some(tiling) = &card.tiling {
+                    what["tiling"] = json!(tiling);
+                }
+                if let Some(norm) = card.normalise {
+                    what["normalise"] = json!(norm);
+                }
+                what
+            }
             // The oracle's card holds the digest of the ground truth.
             ArmCard::Oracle(card) => json!({
                 "version": VERSION,

@@ -8,6 +8,7 @@ use crate::run::evaluator::Evaluator;
 use crate::study::{Arm, Freeze};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::ImageSize;
 use burgess_probe::data::{Example, Examples};
@@ -96,6 +97,7 @@ impl SpeedTest<'_> {
                 id: card.id.clone(),
                 architecture: card.architecture.clone(),
                 tap: card.tap.clone(),
+                normalise: card.normalise,
             });
         }
         let grids = self.model.cards().iter().map(ArmCard::used_grid).collect::<Result<Vec<_>>>()?;
@@ -201,7 +203,7 @@ impl SpeedTest<'_> {
 /// # Errors
 /// The network cannot be built, or an image cannot be read.
 pub fn encoding(card: &EncoderCard, images: usize, evaluator: Option<&Evaluator>, device: &Device) -> Result<f64> {
-    let network = card.architecture.init(device)?;
+    let encoder = Encoder::new(card.clone(), card.architecture.init(device)?, device);
     let images = images.clamp(1, IMAGES);
     let names = evaluator.map_or(&[][..], |e| e.images.get(..images).unwrap_or_default());
     let pass = || -> Result<f64> {
@@ -213,7 +215,7 @@ pub fn encoding(card: &EncoderCard, images: usize, evaluator: Option<&Evaluator>
             }
             _ => vec![RgbImage::new(card.preprocess.size as u32, card.preprocess.size as u32); images],
         };
-        let features = network.forward(card.preprocess.pixels(&opened, device), &card.tap)?;
+        let features = encoder.encode_batch(&opened, &|n| format!("image {n}"))?.features;
         features.tokens.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
         Ok(start.elapsed().as_secs_f64() / opened.len() as f64)
     };

@@ -296,7 +296,7 @@ fn encoding_seconds(inputs: &TimeInputs<'_>, arms: &[TimedArm<'_>], times: &[Arm
             if seconds.contains_key(&encoder.to_string()) {
                 continue;
             }
-            let operations = card.architecture.flops(&card.tap)? as f64;
+            let operations = card.flops()? as f64;
             let overhead = if inputs.stated.is_some() { 1.0 } else { OVERHEAD };
             let predicted = operations * overhead / rate.max(1.0);
             let each = match inputs.stated.is_none() && predicted <= LONGEST_ENCODING {
