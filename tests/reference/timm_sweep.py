@@ -5,9 +5,10 @@ Run from anywhere, with a release build: python tests/reference/timm_sweep.py BU
 
 For each architecture with pretrained tags and at most `--max` million parameters: a model of timm with random weights
 (norms, biases and layer scales are moved away from their initial values, running statistics are those of random images)
-is saved with its config.json, and one image of the network's own size is encoded by both. OUT.tsv gets a line per
-architecture as soon as it is known, so that an interrupted sweep goes on where it stopped: name, number of pretrained tags,
-million parameters, ‖a − b‖ / ‖b‖ or the reason why not, seconds of both. Nothing of this is committed but the outcome.
+is saved with its config.json, and one image of the network's own size is encoded by both, and by timm in f64. OUT.tsv gets
+a line per architecture as soon as it is known, so that an interrupted sweep goes on where it stopped: name, number of
+pretrained tags, million parameters, ‖a − b‖ / ‖b‖ of the features from timm's in f64 or the reason why not, the same of
+timm's features in f32 (deep random networks amplify rounding), seconds of both. Nothing is committed but the outcome.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def measure(name, burgess, limit):
         except Exception:  # noqa: BLE001: some models compute while they are built
             size = 0.0
     if size > limit:
-        return size, "larger than --max", 0, 0
+        return size, "larger than --max", 0, 0, 0
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False)
     side = model.pretrained_cfg["input_size"][1]
@@ -76,17 +77,21 @@ def measure(name, burgess, limit):
             out = model.forward_features(x)
         theirs = time.time() - start
         last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-        expected = tokens(out, getattr(model, "num_prefix_tokens", 0), last)
+        prefix = getattr(model, "num_prefix_tokens", 0)
+        single = tokens(out, prefix, last)
+        with torch.no_grad():
+            expected = tokens(model.double().forward_features(x.double()), prefix, last)
+        noise = ((single - expected).norm() / expected.norm()).item()
         start = time.time()
         command = [burgess, "encode", str(folder / "image.png"), "--encoder", str(folder / "model"), "-o", str(folder / "f")]
         done = subprocess.run(command, capture_output=True, text=True)
         ours = time.time() - start
         if done.returncode:
-            return size, " ".join(done.stderr.split())[:300], theirs, ours
+            return size, " ".join(done.stderr.split())[:300], noise, theirs, ours
         found = load_file(folder / "f")["features"][0]
         if found.shape != expected.shape:
-            return size, f"shape {list(found.shape)} instead of {list(expected.shape)}", theirs, ours
-        return size, f"{((found - expected).norm() / expected.norm()).item():.1e}", theirs, ours
+            return size, f"shape {list(found.shape)} instead of {list(expected.shape)}", noise, theirs, ours
+        return size, f"{((found - expected).norm() / expected.norm()).item():.1e}", noise, theirs, ours
 
 
 def main():
@@ -103,11 +108,11 @@ def main():
         if name in done or not fnmatch.fnmatch(name, options.pattern):
             continue
         try:
-            size, outcome, theirs, ours = measure(name, options.burgess, options.max)
+            size, outcome, noise, theirs, ours = measure(name, options.burgess, options.max)
         except Exception as error:  # noqa: BLE001: what timm itself cannot do is named
-            size, outcome, theirs, ours = 0, f"timm: {type(error).__name__}: {str(error)[:200]}", 0, 0
+            size, outcome, noise, theirs, ours = 0, f"timm: {type(error).__name__}: {str(error)[:200]}", 0, 0, 0
         with options.out.open("a") as file:
-            file.write(f"{name}\t{tags[name]}\t{size:.1f}\t{outcome}\t{theirs:.2f}\t{ours:.2f}\n")
+            file.write(f"{name}\t{tags[name]}\t{size:.1f}\t{outcome}\t{noise:.1e}\t{theirs:.2f}\t{ours:.2f}\n")
 
 
 if __name__ == "__main__":
