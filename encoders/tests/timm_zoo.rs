@@ -50,10 +50,12 @@ fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
 }
 
 /// The tensor `name`: kernels are scaled by their inputs, scales are near 1, variances are positive.
-fn values(name: &str, shape: &[usize]) -> Vec<f32> {
+fn values(name: &str, shape: &[usize], variance: f64) -> Vec<f32> {
     let leaf = name.rsplit('.').next().unwrap_or_default();
     let (base, scale) = match (leaf, shape) {
-        ("running_var", _) => (1.0, 0.5),
+        ("running_var", _) => (variance, 0.5 * variance),
+        // The kernels of all experts, flattened.
+        ("weight", [_, _]) if name.contains(".conv_") => (0.0, 0.3),
         ("gain", _) => (1.0, 0.3),
         ("weight", [_, rest @ ..]) if !rest.is_empty() => {
             let gain = if rest.len() == 1 { 3.0 } else { 6.0 };
@@ -104,10 +106,11 @@ impl Case {
         let file = metadata.get("file").map_or("config.json", String::as_str);
         std::fs::write(dir.join(file), &metadata["config"]).unwrap();
         let floats: Shapes = serde_json::from_str(&metadata["floats"]).unwrap();
+        let variance = metadata.get("variance").map_or(1.0, |text| text.parse().unwrap());
         let others: Shapes = serde_json::from_str(&metadata["others"]).unwrap();
         let mut tensors: Vec<(&String, Dtype, &[usize], Vec<u8>)> = Vec::new();
         for (key, shape) in &floats {
-            let bytes = values(key, shape).into_iter().flat_map(f32::to_le_bytes).collect();
+            let bytes = values(key, shape, variance).into_iter().flat_map(f32::to_le_bytes).collect();
             tensors.push((key, Dtype::F32, shape, bytes));
         }
         for (key, shape) in &others {

@@ -1,10 +1,12 @@
 """Golden features of timm's architectures for encoders/tests/timm_zoo.rs, in tests/golden/timm-zoo/.
 
 Versions: torch 2.9.0, timm 1.0.20, safetensors.
-Run from anywhere: python tests/reference/timm_zoo.py [FAMILY ...]      (all families of tests/reference/timm_zoo/*.toml)
+Run from anywhere: python tests/reference/timm_zoo.py [FAMILY ...]     (all families of tests/reference/timm_zoo/*.toml)
 
-A case names an architecture of timm (or has the vision_cfg of open_clip's own ResNet), `args` that make it small (model_args of config.json), the side of the image, and
-`layers`, further outputs: pairs of a module's name or an index of timm's forward_intermediates, and our layer.
+A case names an architecture of timm (or has the vision_cfg of open_clip's own ResNet), `args` that make it small
+(model_args of config.json), the side of the image, `variance`, a factor of all running variances (1) for networks whose
+features would otherwise grow without bounds or vanish, and `layers`, further outputs: pairs of a module's name or an
+index of timm's forward_intermediates, and our layer.
 
 Weights are not stored: here and in the test every tensor is made from its name (`values`), so that a golden holds the
 configuration, names and shapes of the tensors, the features (those of `forward_features` without prefix tokens, and of
@@ -57,14 +59,16 @@ def uniform(name, count):
     return (z >> np.uint64(40)).astype(np.float64) / float(1 << 23) - 1.0
 
 
-def values(name, shape):
+def values(name, shape, variance=1.0):
     """The tensor `name`; kernels are scaled by their inputs, scales are near 1, variances are positive."""
     u = uniform(name, int(np.prod(shape, dtype=np.int64)))
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "running_var":
-        made = 1.0 + 0.5 * u
+        made = variance * (1.0 + 0.5 * u)
     elif leaf == "gain":  # of kernels with scaled weight standardisation
         made = 1.0 + 0.3 * u
+    elif len(shape) == 2 and leaf == "weight" and ".conv_" in name:  # the kernels of all experts, flattened
+        made = 0.3 * u
     elif len(shape) >= 2 and leaf == "weight":
         gain = 3.0 if len(shape) == 2 else 6.0
         made = np.sqrt(gain / np.prod(shape[1:])) * u
@@ -79,14 +83,14 @@ def values(name, shape):
     return torch.from_numpy(made.astype(np.float32).reshape(shape))
 
 
-def fill(model):
+def fill(model, variance=1.0):
     """Replaces all weights; returns names and shapes of the floating-point and of the other tensors."""
     floats, others = {}, {}
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
                 floats[name] = list(tensor.shape)
-                tensor.copy_(values(name, list(tensor.shape)))
+                tensor.copy_(values(name, list(tensor.shape), variance))
             else:
                 others[name] = list(tensor.shape)
     return floats, others
@@ -146,7 +150,7 @@ def case(spec):
     timm.layers.set_fused_attn(False)  # the counter of operations does not know the fused one
     size = spec["size"]
     model, forward, config, file = of_open_clip(spec) if "open_clip" in spec else of_timm(spec)
-    floats, others = fill(model)
+    floats, others = fill(model, spec.get("variance", 1.0))
     pixels = torch.from_numpy(2.0 * uniform("pixels", 3 * size * size).astype(np.float32)).reshape(1, 3, size, size)
     prefix = spec.get("prefix", getattr(model, "num_prefix_tokens", 0))
     last = getattr(model, "output_fmt", "NCHW") == "NHWC"
@@ -159,7 +163,11 @@ def case(spec):
             hooks.append(model.get_submodule(upstream).register_forward_hook(keep))
     counter = FlopCounterMode(display=False)
     with counter:
-        out = tokens(forward(pixels), prefix, last)
+        features = forward(pixels)
+        if isinstance(features, torch.Tensor):
+            # torch 2.9.0 computes wrong gradients of a batch norm from gradients that are stored channels-last.
+            features.register_hook(lambda gradient: gradient.contiguous())
+        out = tokens(features, prefix, last)
     for hook in hooks:
         hook.remove()
     indices = [(upstream, ours) for upstream, ours in layers if not isinstance(upstream, str)]
@@ -189,6 +197,7 @@ def case(spec):
         "file": file,
         "floats": json.dumps(floats),
         "others": json.dumps(others),
+        "variance": str(spec.get("variance", 1.0)),
         "multiply_adds": str(counter.get_total_flops() // 2),
     }
     GOLDEN.mkdir(exist_ok=True)

@@ -17,12 +17,20 @@ mod densenet;
 mod dla;
 mod dpn;
 mod drop_path;
+mod edgenext;
+mod efficientformer;
+mod efficientnet;
+mod efficientvit_mit;
+mod efficientvit_msra;
+mod fasternet;
 mod fields;
 mod focalnet;
 mod gcvit;
+mod ghostnet;
 mod hgnet;
 mod hiera;
 mod hrnet;
+mod levit;
 mod limits;
 mod maxxvit;
 mod mvit;
@@ -34,14 +42,20 @@ pub mod parts;
 mod pvt;
 mod rdnet;
 mod regnet;
+mod repvit;
 mod resnet;
 mod resnetv2;
+mod rexnet;
 mod rotary;
 mod sam;
+mod shvit;
 mod stable_diffusion;
 mod staged;
+mod starnet;
+mod swiftformer;
 mod swin;
 mod tap;
+mod tiny_vit;
 mod tnt;
 mod tresnet;
 mod twins;
@@ -58,6 +72,8 @@ pub use convnext::StemKind;
 pub use cspnet::{CspBlockKind, CspStageConfig, CspStageKind};
 pub use dla::DlaBlockKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
+pub use efficientnet::{MobileBlockConfig, MobileBlockKind, PaddingKind, SqueezeKind};
+pub use ghostnet::{GhostBlockConfig, GhostVersion};
 pub use hgnet::{HgStageConfig, HgVersion};
 pub use hiera::HieraPositions;
 pub use hrnet::HrStageConfig;
@@ -230,6 +246,34 @@ architectures! {
     "hrnet" => hrnet::{HrNet, HrNetConfig},
     /// An RDNet.
     "rdnet" => rdnet::{RdNet, RdNetConfig},
+    /// A mobile network of inverted residual blocks: EfficientNet, MobileNet V1 to V4 and their like.
+    "efficientnet" => efficientnet::{EfficientNet, EfficientNetConfig},
+    /// An EfficientViT of MIT.
+    "efficientvit-mit" => efficientvit_mit::{EfficientVitMit, EfficientVitMitConfig},
+    /// A GhostNet V1 to V3 or RepGhost.
+    "ghostnet" => ghostnet::{GhostNet, GhostNetConfig},
+    /// A LeViT.
+    "levit" => levit::{Levit, LevitConfig},
+    /// A FasterNet.
+    "fasternet" => fasternet::{FasterNet, FasterNetConfig},
+    /// A RepViT.
+    "repvit" => repvit::{RepVit, RepVitConfig},
+    /// A ReXNet.
+    "rexnet" => rexnet::{RexNet, RexNetConfig},
+    /// A StarNet.
+    "starnet" => starnet::{StarNet, StarNetConfig},
+    /// A TinyViT.
+    "tiny-vit" => tiny_vit::{TinyVit, TinyVitConfig},
+    /// An SHViT.
+    "shvit" => shvit::{ShVit, ShVitConfig},
+    /// A SwiftFormer.
+    "swiftformer" => swiftformer::{SwiftFormer, SwiftFormerConfig},
+    /// An EfficientFormer.
+    "efficientformer" => efficientformer::{EfficientFormer, EfficientFormerConfig},
+    /// An EdgeNeXt.
+    "edgenext" => edgenext::{EdgeNext, EdgeNextConfig},
+    /// An EfficientViT of Microsoft.
+    "efficientvit-msra" => efficientvit_msra::{EfficientVitMsra, EfficientVitMsraConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

@@ -76,6 +76,11 @@ impl TimmArguments {
         Ok(Self { class, name: name.into(), left })
     }
 
+    /// Name of the architecture, without its pretrained tag.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Sets `key` to `value` if neither the architecture nor the configuration has it.
     pub fn or(&mut self, key: &str, value: Option<&Value>) {
         if let Some(value) = value.filter(|v| !v.is_null()) {

@@ -13,6 +13,7 @@ mod open_clip;
 mod sam;
 mod timm;
 mod timm_convnets;
+mod timm_pooled_head;
 mod timm_windows;
 mod tips;
 mod transformers_aimv2;
@@ -421,6 +422,8 @@ static ALL: &[Dialect] = &[
     timm_convnets::RESNET,
     timm_convnets::NFNET,
     timm_convnets::LAYERS,
+    timm_pooled_head::POOLED_HEAD,
+    timm_pooled_head::SWIFTFORMER,
     timm_convnets::DLA,
     timm_convnets::RDNET,
     timm_convnets::VGG,
