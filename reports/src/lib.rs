@@ -22,7 +22,9 @@
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
 //!     [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper; [`page::mix_page`]: one of a training mix;
 //! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
-//!     [`exchange`]: results in the formats of other tools; [`data`]: what is in training data.
+//!     [`exchange`]: results in the formats of other tools; [`data`]: what is in training data;
+//! 12. [`racing`]: which arms of a study are dropped after a fraction of the training; [`zoo`]: tables of many encoders in
+//!     the form of timm's result files.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -55,6 +57,7 @@ pub mod load;
 pub mod mlcd;
 pub mod page;
 pub mod paper;
+pub mod racing;
 pub mod ranking;
 pub mod schema;
 pub mod sequential;
@@ -63,3 +66,4 @@ pub mod sheet;
 pub mod stats;
 pub mod table;
 pub mod validity;
+pub mod zoo;

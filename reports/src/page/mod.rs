@@ -8,6 +8,7 @@ mod examples_section;
 pub mod mix_page;
 pub mod mlcd_page;
 pub mod paper_page;
+mod race_section;
 mod recipe_section;
 pub mod studies_page;
 mod style_section;
@@ -22,6 +23,7 @@ use crate::check::{ClaimVerdict, Claims, Measurements, TextAccuracy};
 use crate::figure::{self, COSTS};
 use crate::learning::LearningCurve;
 use crate::load::{StudyData, UnreadableLine};
+use crate::racing::RaceRecord;
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
 use crate::series::{ArmSeries, SHOWN_GROUPS, SeriesScores};
 use crate::validity::{EncoderProbes, ProbePair, ProbeValidity};
@@ -249,6 +251,9 @@ fn filled_page(
     if !series.is_empty() {
         sections.insert(1, ("series", "Series"));
     }
+    if ranking.race.is_some() {
+        sections.insert(1, ("race", "Race"));
+    }
     sections.push(("blind", "With and without image"));
     for (there, section) in [
         (ranking.answer_style.is_some(), ("style", "How the models answer")),
@@ -289,6 +294,7 @@ fn filled_page(
         verdicts,
         validity: validity.as_ref().map(validity_section::shown),
         learning: learning.as_ref().map(|curve| learning_shown(curve, ranking)),
+        race: ranking.race.as_ref().map(race_section::shown),
         series: series.iter().map(|series| series_shown(series, ranking)).collect(),
         foot: table_rows::foot(ranking),
         kinds: figure::kinds(ranking),
@@ -358,6 +364,7 @@ struct PageValues<'a> {
     verdicts: &'a [ClaimVerdict],
     validity: Option<validity_section::ValiditySection>,
     learning: Option<LearningSection>,
+    race: Option<race_section::RaceSection>,
     series: Vec<SeriesSection>,
     foot: Vec<table_rows::FootRow>,
     /// Kinds of arms as (CSS class, name).
@@ -460,6 +467,7 @@ pub fn write_study(
     let runs = study.results();
     let mut ranking = ranking::rank(&runs, &study.missing, &options)?;
     ranking.answer_style = AnswerStyle::of_study(&study, ranking.confidence)?;
+    ranking.race = RaceRecord::read(&study.dir)?;
     let findings = Findings::of(&study, &ranking, &about.evidence)?;
     let links = Links { answers: "answers/index.html", home: browser.home };
     let html = filled_page(&study, &ranking, &findings, about, links).context("making the report")?;

@@ -1,6 +1,7 @@
 //! The content of `ranking.json`: arms with their scores, tests between arms, and sentences.
 
 use crate::answer_style::AnswerStyle;
+use crate::racing::RaceRecord;
 use crate::schema::{self, ArmRole, MissingRun, MostFrequentAnswer, RunCost};
 use burgess_base::Category;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct Ranking {
     /// computed from results alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_style: Option<AnswerStyle>,
+    /// The race that chose the arms, from `race.json`; `None` if all arms of the study were trained on all data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub race: Option<RaceRecord>,
 }
 
 /// Number of pairs of trained arms in a scope, and of separable ones.

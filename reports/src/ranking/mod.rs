@@ -22,6 +22,7 @@ mod baselines;
 mod boundary_correction;
 mod conclusions;
 mod content;
+mod draws;
 mod early_stopped;
 mod options;
 mod paired;
@@ -41,6 +42,7 @@ pub use content::{
     AVERAGE, AnswerStats, ArmRank, ArmScore, ComparedBenchmark, NormalisedScore, PairCount, PairTest, RankedArm,
     Ranking, SeedAgreement, TestFamily,
 };
+pub(crate) use draws::{AverageDraws, average_draws};
 pub use options::RankOptions;
 pub(crate) use paired::{PairedArms, PairedScope, compare_arms};
 use pairs::Resamples;
@@ -84,6 +86,7 @@ pub fn rank(runs: &[RunResults], missing: &[MissingRun], options: &RankOptions) 
         conclusions: Vec::new(),
         warnings: Vec::new(),
         answer_style: None,
+        race: None,
     };
     ranking.tests = pairs::tests(&ranking, &draws, &options.series);
     ranking.tests.extend(range);

@@ -1,7 +1,7 @@
 //! Bootstrap replicates and sign flips of a ranking, for all arms at once.
 
 use super::options::RankOptions;
-use super::run_grid::{GridArm, RunGrid, Scope};
+use super::run_grid::{GridArm, GridBenchmark, GridRun, RunGrid, Scope};
 use crate::stats::{self, dot};
 use burgess_base::stream::stream;
 use ndarray::Array2;
@@ -19,7 +19,7 @@ pub(super) fn at(values: &Array2<f64>, arm: usize, scope: usize) -> f64 {
 }
 
 /// Points per benchmark and unit, to be weighted by how often each unit was drawn.
-type Columns = [Vec<f64>];
+pub(super) type Columns = [Vec<f64>];
 
 /// Returns the observed scores: every unit once, every seed once.
 pub(super) fn observed(grid: &RunGrid) -> ScopeScores {
@@ -38,26 +38,28 @@ pub(super) fn observed(grid: &RunGrid) -> ScopeScores {
 pub(super) fn bootstrap(grid: &RunGrid, options: &RankOptions) -> Vec<ScopeScores> {
     (0..options.replicates)
         .into_par_iter()
-        .map(|r| {
-            let draws: Vec<Vec<f64>> = grid
-                .benchmarks
-                .iter()
-                .map(|b| {
-                    let mut rng = stream(&format!("bootstrap/units/{}/{r}", b.name), options.seed);
-                    stats::resample(b.weights.len(), &mut rng)
-                })
-                .collect();
-            scores(grid, &draws, |arm| {
-                let n = arm.runs.len();
-                if n < 2 {
-                    return vec![1.0; n];
-                }
-                let mut rng = stream(&format!("bootstrap/seeds/{}/{r}", arm.arm), options.seed);
-                let (share, stretch) = (1.0 / n as f64, (n as f64 / (n as f64 - 1.0)).sqrt());
-                stats::resample(n, &mut rng).iter().map(|drawn| share * (1.0 + stretch * (drawn - 1.0))).collect()
-            })
-        })
+        .map(|r| scores(grid, &unit_draws(grid, options, r), |arm| seed_weights(arm, options, r)))
         .collect()
+}
+
+/// Draws the units of replicate `r`: how often each unit of each benchmark is drawn.
+pub(super) fn unit_draws(grid: &RunGrid, options: &RankOptions, r: usize) -> Vec<Vec<f64>> {
+    let draw = |b: &GridBenchmark| {
+        let mut rng = stream(&format!("bootstrap/units/{}/{r}", b.name), options.seed);
+        stats::resample(b.weights.len(), &mut rng)
+    };
+    grid.benchmarks.iter().map(draw).collect()
+}
+
+/// Draws the seeds of an arm in replicate `r`: the weight of each of its runs.
+pub(super) fn seed_weights(arm: &GridArm, options: &RankOptions, r: usize) -> Vec<f64> {
+    let n = arm.runs.len();
+    if n < 2 {
+        return vec![1.0; n];
+    }
+    let mut rng = stream(&format!("bootstrap/seeds/{}/{r}", arm.arm), options.seed);
+    let (share, stretch) = (1.0 / n as f64, (n as f64 / (n as f64 - 1.0)).sqrt());
+    stats::resample(n, &mut rng).iter().map(|drawn| share * (1.0 + stretch * (drawn - 1.0))).collect()
 }
 
 /// Computes the scores of all arms, with each unit counted as often as drawn and each seed with its weight.
@@ -67,7 +69,7 @@ fn scores(grid: &RunGrid, draws: &[Vec<f64>], seed_weights: impl Fn(&GridArm) ->
     let totals: Vec<f64> = grid.benchmarks.iter().zip(draws).map(|(b, d)| dot(d, &b.weights)).collect();
     for (a, arm) in grid.arms.iter().enumerate() {
         let weights = seed_weights(arm);
-        let mean_over_seeds = |columns: fn(&super::run_grid::GridRun) -> &Columns| -> Vec<f64> {
+        let mean_over_seeds = |columns: fn(&GridRun) -> &Columns| -> Vec<f64> {
             (0..grid.benchmarks.len())
                 .map(|b| {
                     let share = |(run, weight): (_, &f64)| weight * points(columns(run), draws, &totals, b);
@@ -89,7 +91,7 @@ fn scores(grid: &RunGrid, draws: &[Vec<f64>], seed_weights: impl Fn(&GridArm) ->
 
 /// Returns the score of one benchmark in percent; 0 in the practically impossible case that only units of weight 0 were
 /// drawn.
-fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f64 {
+pub(super) fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f64 {
     match (columns.get(b), draws.get(b), totals.get(b)) {
         (Some(points), Some(drawn), Some(total)) if *total > 0.0 => 100.0 * dot(drawn, points) / total,
         _ => 0.0,
@@ -98,7 +100,7 @@ fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f6
 
 /// Returns the scores of an arm in a scope as (seed, score).
 pub(super) fn seed_scores(arm: &GridArm, grid: &RunGrid, scope: &Scope) -> Vec<(u64, f64)> {
-    let totals: Vec<f64> = grid.benchmarks.iter().map(super::run_grid::GridBenchmark::total_weight).collect();
+    let totals: Vec<f64> = grid.benchmarks.iter().map(GridBenchmark::total_weight).collect();
     let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
     let score = |sums: &Columns| -> Vec<f64> { (0..totals.len()).map(|b| points(sums, &once, &totals, b)).collect() };
     arm.runs.iter().map(|run| (run.seed, dot(&scope.weights, &score(&run.sums)))).collect()
@@ -109,7 +111,7 @@ pub(super) fn seed_scores(arm: &GridArm, grid: &RunGrid, scope: &Scope) -> Vec<(
 /// of their flipped scores, and one pass serves every pair. Points are averaged over an arm's seeds.
 pub(super) fn flips(grid: &RunGrid, options: &RankOptions) -> Vec<Array2<f64>> {
     let averaged: Vec<Vec<Vec<f64>>> = grid.arms.iter().map(|arm| mean_columns(arm, grid)).collect();
-    let totals: Vec<f64> = grid.benchmarks.iter().map(super::run_grid::GridBenchmark::total_weight).collect();
+    let totals: Vec<f64> = grid.benchmarks.iter().map(GridBenchmark::total_weight).collect();
     (0..options.replicates)
         .into_par_iter()
         .map(|r| {
