@@ -29,6 +29,7 @@ fn help() {
         "doctor",
         "launch",
         "status",
+        "zoo",
         "serve",
         "export",
         "completions",
@@ -37,6 +38,9 @@ fn help() {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }
     insta::assert_snapshot!("help-data-mix", stdout(&place.run(&["data", "mix", "--help"])));
+    for form in ["score", "diff"] {
+        insta::assert_snapshot!(format!("help-zoo-{form}"), stdout(&place.run(&["zoo", form, "--help"])));
+    }
     for form in ["slurm", "list", "run", "hq"] {
         insta::assert_snapshot!(format!("help-launch-{form}"), stdout(&place.run(&["launch", form, "--help"])));
     }

@@ -218,6 +218,12 @@ fn list(args: &ListArgs) -> Result<()> {
     print_raw(&shell_lines::lines(&launch.list.tasks))
 }
 
+/// Prints the tasks of a study as `launch list` does, for commands that make the study.
+pub(super) fn list_of(study: StudyArgs, json: bool) -> Result<()> {
+    let common = Common { study, binary: None };
+    list(&ListArgs { common, stage: None, all: false, json })
+}
+
 fn run_one(args: &RunArgs) -> Result<()> {
     let launch = Launch::open(&args.common, &TaskFlags::default())?;
     let stage: StudyStage = args.stage.parse()?;

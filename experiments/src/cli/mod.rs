@@ -33,6 +33,7 @@ mod study;
 mod study_args;
 mod train;
 mod view;
+mod zoo;
 
 use crate::machine::{device, stop, terminal};
 use burgess_base::{Error, ErrorKind};
@@ -67,6 +68,7 @@ enum Verb {
     Report(report::Args),
     View(view::Args),
     Compare(compare::Args),
+    Zoo(zoo::Args),
     Study(study::Args),
     Data(data::Args),
     // Encoders.
@@ -99,6 +101,7 @@ impl Verb {
             Verb::Report(_) => "report",
             Verb::View(_) => "view",
             Verb::Compare(_) => "compare",
+            Verb::Zoo(_) => "zoo",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
             Verb::Encoders(_) => "encoders",
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
     let name = verb.name();
     let resumes = match &verb {
         Verb::Data(args) => args.resumes(),
+        Verb::Zoo(args) => args.resumes(),
         other => matches!(other, Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_)),
     };
     stop::listen(resumes);
@@ -145,6 +149,7 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => report::run(args),
         Verb::View(args) => view::run(args),
         Verb::Compare(args) => compare::run(args),
+        Verb::Zoo(args) => zoo::run(args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),

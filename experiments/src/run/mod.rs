@@ -32,3 +32,4 @@ pub mod store;
 pub mod tensorboard;
 pub mod train_model;
 pub mod training;
+pub mod zoo;

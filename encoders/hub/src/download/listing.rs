@@ -220,7 +220,7 @@ fn put(_target: &Path, blob: &Path, place: &Path) -> std::io::Result<()> {
 }
 
 /// Escapes a path for an address: all characters but letters, digits and `-_.~/` become `%XX`.
-fn escape(path: &str) -> String {
+pub(super) fn escape(path: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~/".contains(&b);
     path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -22,6 +22,7 @@ mod address;
 mod client;
 mod disk;
 mod listing;
+mod models;
 mod progress;
 mod settings;
 mod transfer;
