@@ -14,6 +14,7 @@ configuration, names and shapes of the tensors, the features (those of `forward_
 """
 
 import dataclasses
+import copy
 import json
 import pathlib
 import sys
@@ -117,7 +118,7 @@ def of_timm(spec):
         known = sys.modules[timm.model_entrypoint(spec["model"]).__module__].model_cfgs
         known[spec["model"]] = dataclasses.replace(known[spec["model"]], **spec["model_cfg"])
         configuration = {"model_cfg": dataclasses.asdict(known[spec["model"]])}
-    model = timm.create_model(spec["model"], pretrained=False, **built).eval()
+    model = timm.create_model(spec["model"], pretrained=False, **copy.deepcopy(built)).eval()
     config = {
         "architecture": spec["model"],
         "num_features": getattr(model, "num_features", 0),

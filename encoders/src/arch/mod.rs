@@ -62,6 +62,7 @@ mod twins;
 mod vgg;
 mod vit;
 mod volo;
+mod xception;
 
 pub use crate::operands::Activation;
 pub(crate) use block::blocks;
@@ -93,6 +94,7 @@ pub use staged::{LayerShape, StagedConfig, StagedNetwork};
 pub use swin::SwinVersion;
 pub use tap::{Tap, Tokens};
 pub use vit::{LogCoordinates, PositionKernel, RelativeBias, RelativeMlp};
+pub use xception::XceptionModuleConfig;
 
 use crate::features::FeatureMap;
 use crate::timm::{TimmArguments, TimmModel, TimmNetwork};
@@ -274,6 +276,8 @@ architectures! {
     "edgenext" => edgenext::{EdgeNext, EdgeNextConfig},
     /// An EfficientViT of Microsoft.
     "efficientvit-msra" => efficientvit_msra::{EfficientVitMsra, EfficientVitMsraConfig},
+    /// An aligned Xception.
+    "xception" => xception::{Xception, XceptionConfig},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }

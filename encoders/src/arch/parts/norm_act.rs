@@ -122,7 +122,7 @@ impl NormActKind {
 
     /// The norm with timm's `name` and `settings`; `None` if it is not supported.
     fn named(name: &str, settings: &Map<String, Value>) -> Option<Self> {
-        if settings.keys().any(|key| !matches!(key.as_str(), "eps" | "num_groups" | "groups" | "group_size")) {
+        if settings.keys().any(|key| !matches!(key.as_str(), "eps" | "momentum" | "num_groups" | "groups" | "group_size")) {
             return None;
         }
         let eps = |default: f64| settings.get("eps").map_or(Some(default), Value::as_f64);
@@ -131,7 +131,8 @@ impl NormActKind {
             (_, Some(count)) => Some(ChannelGroups::Count(integer(count)?)),
             (_, None) => Some(ChannelGroups::Count(32)),
         };
-        let batch = || settings.keys().all(|key| key == "eps").then_some(());
+        // The momentum concerns the running statistics, which are never updated.
+        let batch = || settings.keys().all(|key| key == "eps" || key == "momentum").then_some(());
         match name.to_lowercase().replace('_', "").as_str() {
             "batchnorm" | "batchnorm2d" | "batchnormact2d" => {
                 batch()?;
