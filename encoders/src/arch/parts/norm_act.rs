@@ -122,7 +122,10 @@ impl NormActKind {
 
     /// The norm with timm's `name` and `settings`; `None` if it is not supported.
     fn named(name: &str, settings: &Map<String, Value>) -> Option<Self> {
-        if settings.keys().any(|key| !matches!(key.as_str(), "eps" | "momentum" | "num_groups" | "groups" | "group_size")) {
+        if settings
+            .keys()
+            .any(|key| !matches!(key.as_str(), "eps" | "momentum" | "num_groups" | "groups" | "group_size"))
+        {
             return None;
         }
         let eps = |default: f64| settings.get("eps").map_or(Some(default), Value::as_f64);
