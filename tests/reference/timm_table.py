@@ -20,6 +20,7 @@ import functools
 import importlib
 import json
 import pathlib
+import re
 import sys
 
 import timm
@@ -27,6 +28,7 @@ import torch
 
 ROOT = pathlib.Path(__file__).parents[2]
 OUT = ROOT / "encoders" / "src" / "timm" / "architectures.tsv"
+PRUNED = ROOT / "encoders" / "src" / "directory" / "timm" / "pruned_resnets.tsv"
 GOLDEN = ROOT / "tests" / "golden" / "timm" / "architectures.tsv"
 # What concerns the loading of pretrained weights and the taking of features, not the network.
 LOADING = ("pretrained_filter_fn", "pretrained_strict", "feature_cfg", "feature_cls", "kwargs_filter", "pretrained_custom_load")
@@ -118,7 +120,22 @@ def contents(name):
     return side, len(read), sum(v.numel() for v in read)
 
 
+def pruned():
+    """The remaining channels of pruned ResNets, from the shapes that timm has in a file for each."""
+    lines = []
+    for path in sorted((pathlib.Path(timm.__file__).parent / "models" / "_pruned").glob("ecaresnet*.txt")):
+        shapes = dict(entry.split(":") for entry in path.read_text().strip().split("***"))
+        convolutions = {}
+        for key, shape in shapes.items():
+            found = re.fullmatch(r"layer(\d)\.(\d+)\.conv(\d)\.weight", key)
+            if found:
+                convolutions[tuple(map(int, found.groups()))] = json.loads(shape)[0]
+        lines.append(f"{path.stem}\t{' '.join(str(convolutions[key]) for key in sorted(convolutions))}\n")
+    PRUNED.write_text("".join(lines))
+
+
 def main():
+    pruned()
     lines, golden, failed = [], [], []
     tags = collections.Counter(name.split(".")[0] for name in timm.list_pretrained())
     for name in timm.list_models() if "--table" not in sys.argv else []:

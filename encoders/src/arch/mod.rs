@@ -86,7 +86,7 @@ pub use native::{NativeRotary, PatchWeight, PositionResampling};
 pub use network::{Network, NetworkConfig, TapSupport};
 pub use nfnet::NfStemKind;
 pub use rdnet::RdStageConfig;
-pub use resnet::{ResBlockKind, ResStemKind};
+pub use resnet::{PrunedChannels, ResBlockKind, ResBlockVariant, ResStemKind};
 pub use resnetv2::{PoolPadding, ResNetV2StemKind};
 pub use rotary::Rotary;
 pub use stable_diffusion::{PromptConfig, Schedule, SchedulerConfig, UnetConfig, VaeConfig};

@@ -185,6 +185,11 @@ pub struct NormAct {
 }
 
 impl NormAct {
+    /// Builds a batch norm with timm's epsilon, followed by `activation`.
+    pub fn batch(channels: usize, activation: ActivationKind, device: &Device) -> Self {
+        NormActKind::default().init(channels, activation, device)
+    }
+
     /// Normalises and activates `[batch, channels, rows, columns]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let channels = x.dims()[1];

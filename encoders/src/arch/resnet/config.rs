@@ -3,11 +3,8 @@
 use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::is_default;
 use super::super::limits::MAX_SIZE;
-use super::super::parts::{
-    ActivationKind, AntiAlias, AverageDown, ChannelAttentionKind, ChannelGroups, Conv, ConvSpec, NormAct, NormActKind,
-};
+use super::super::parts::{ActivationKind, AntiAlias, ChannelAttentionKind, ChannelGroups, NormActKind};
 use super::super::staged::{LayerShape, StagedConfig};
-use super::{Activated, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -21,6 +18,46 @@ pub enum ResBlockKind {
     Basic,
     /// Bottleneck: convolutions of 1×1, 3×3 and 1×1, with four times the stage's channels at the output.
     Bottleneck,
+}
+
+/// A layer that takes the place of a 3×3 convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ResBlockVariant {
+    /// A cascade of convolutions over parts of the channels (Res2Net, Gao et al. 2019, arXiv:1904.01169), in bottlenecks.
+    MultiScale {
+        /// Number of parts.
+        scale: usize,
+    },
+    /// Split attention (ResNeSt, Zhang et al. 2020, arXiv:2004.08955), in bottlenecks. Average pooling takes the place of
+    /// its stride.
+    Split {
+        /// Number of convolutions that are weighted against each other.
+        radix: usize,
+        /// Whether the pooling comes before the convolution.
+        pool_first: bool,
+    },
+    /// Selective kernels (Li et al. 2019, arXiv:1903.06586): a convolution and a dilated one, weighted against each other.
+    Selective {
+        /// Hidden channels of the attention divided by channels.
+        ratio: f64,
+        /// The hidden channels are rounded to a multiple of this number.
+        divisor: usize,
+        /// Whether each of the convolutions gets one half of the input channels.
+        split_input: bool,
+    },
+}
+
+/// The channels that are left after pruning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PrunedChannels {
+    /// Output channels per stage.
+    pub widths: [usize; 4],
+    /// Output channels of the first and of the second convolution of each block, first to last.
+    pub inner: Vec<[usize; 2]>,
 }
 
 /// Layout of the stem before max pooling.
@@ -70,6 +107,12 @@ pub struct ResNetConfig {
     /// Kind of residual block per stage, where it is not `block` in all. Default `block`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage_blocks: Option<[ResBlockKind; 4]>,
+    /// What takes the place of the 3×3 convolutions of bottlenecks, or of the first of basic blocks. Default nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<ResBlockVariant>,
+    /// Channels of a network of bottlenecks from which channels were removed after training. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<PrunedChannels>,
     /// Channels of the 3×3 convolution (in a basic block those of the stage) divided by the output channels of a block's
     /// first convolution. Default 1; 2 in SENet-154.
     #[serde(default = "one", skip_serializing_if = "is_one")]
@@ -154,6 +197,8 @@ impl ResNetConfig {
             base_width: default_width(),
             average_down: false,
             stage_blocks: None,
+            variant: None,
+            pruned: None,
             reduce_first: one(),
             shortcut_kernel: one(),
             convolved_pool: false,
@@ -167,12 +212,12 @@ impl ResNetConfig {
     }
 
     /// Kind of the blocks of each stage.
-    fn kinds(&self) -> [ResBlockKind; 4] {
+    pub(super) fn kinds(&self) -> [ResBlockKind; 4] {
         self.stage_blocks.unwrap_or([self.block; 4])
     }
 
     /// Channels of the 3×3 convolutions of bottlenecks in a stage of `channels`.
-    fn inner(&self, channels: usize) -> usize {
+    pub(super) fn inner(&self, channels: usize) -> usize {
         channels * self.base_width / 64 * self.groups
     }
 
@@ -186,120 +231,21 @@ impl ResNetConfig {
 
     /// Output channels of a stage.
     pub(in crate::arch) fn width(&self, stage: usize) -> usize {
+        let pruned = self.pruned.as_ref().and_then(|pruned| pruned.widths.get(stage));
+        pruned.copied().unwrap_or_else(|| self.usual_width(stage))
+    }
+
+    /// Output channels of a stage before pruning.
+    pub(super) fn usual_width(&self, stage: usize) -> usize {
         let channels = self.channels.get(stage).zip(self.kinds().get(stage).copied());
         channels.map_or(0, |(channels, kind)| channels * kind.expansion())
     }
 
-    /// Builds a network with placeholder weights; the configuration must be valid.
-    pub fn init(&self, device: &Device) -> ResNet {
-        let conv = |from, to, kernel, stride| self.conv(ConvSpec::new(from, to, kernel).stride(stride), device);
-        let (width, output) = (self.stem_width, self.stem_output());
-        let deep = |first: usize| {
-            Stem::Deep((
-                conv(3, first, 3, 2),
-                self.norm(first, true, device),
-                Activated,
-                conv(first, width, 3, 1),
-                self.norm(width, true, device),
-                Activated,
-                conv(width, output, 3, 1),
-            ))
-        };
-        let mut before = output;
-        let [layer1, layer2, layer3, layer4] = [0, 1, 2, 3].map(|stage| {
-            let blocks = (0..self.depths[stage]).map(|block| {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let made = self.block(stage, before, stride, device);
-                before = self.width(stage);
-                made
-            });
-            blocks.collect::<Vec<_>>()
-        });
-        ResNet {
-            conv1: match self.stem {
-                ResStemKind::Plain => Stem::Plain(conv(3, output, 7, 2)),
-                ResStemKind::Deep => deep(width),
-                ResStemKind::DeepTiered => deep(width / 4 * 3),
-            },
-            bn1: self.norm(output, true, device),
-            maxpool: self.convolved_pool.then(|| (conv(output, output, 3, 2), self.norm(output, true, device))),
-            layer1,
-            layer2,
-            layer3,
-            layer4,
-            config: self.clone(),
-        }
-    }
-
-    fn conv(&self, spec: ConvSpec, device: &Device) -> Conv {
-        spec.bias(false).init(device)
-    }
-
     /// The kind of all norms.
-    fn norm_kind(&self) -> NormActKind {
+    pub(super) fn norm_kind(&self) -> NormActKind {
         match self.norm_groups {
             None => NormActKind::Batch { eps: self.norm_eps },
             Some(count) => NormActKind::Group { groups: ChannelGroups::Count(count), eps: self.norm_eps },
-        }
-    }
-
-    fn norm(&self, channels: usize, activated: bool, device: &Device) -> NormAct {
-        let activation = if activated { self.activation } else { ActivationKind::Identity };
-        self.norm_kind().init(channels, activation, device)
-    }
-
-    /// Builds a block of a stage for `before` input channels.
-    pub(in crate::arch) fn block(&self, stage: usize, before: usize, stride: usize, device: &Device) -> ResBlock {
-        let (channels, kind, after) = (self.channels[stage], self.kinds()[stage], self.width(stage));
-        let anti_alias = self.anti_alias.filter(|_| stride > 1);
-        let strided = if anti_alias.is_some() { 1 } else { stride };
-        let conv = |from, to, kernel: usize| ConvSpec::new(from, to, kernel);
-        let norm = |channels, activated| self.norm(channels, activated, device);
-        let (conv1, bn1, conv2, bn2, conv3) = match kind {
-            ResBlockKind::Basic => {
-                let first = channels / self.reduce_first;
-                (
-                    conv(before, first, 3).stride(strided),
-                    norm(first, true),
-                    conv(first, after, 3),
-                    norm(after, false),
-                    None,
-                )
-            }
-            ResBlockKind::Bottleneck => {
-                let inner = self.inner(channels);
-                let first = inner / self.reduce_first;
-                (
-                    conv(before, first, 1),
-                    norm(first, true),
-                    conv(first, inner, 3).stride(strided).groups(self.groups),
-                    norm(inner, true),
-                    Some(self.conv(conv(inner, after, 1), device)),
-                )
-            }
-        };
-        let kernel = if stride == 1 { 1 } else { self.shortcut_kernel };
-        let downsample = (stride > 1 || before != after).then(|| match self.average_down {
-            true => Shortcut::Average((
-                AverageDown::new(stride),
-                self.conv(conv(before, after, 1), device),
-                norm(after, false),
-            )),
-            false => {
-                Shortcut::Skip((self.conv(conv(before, after, kernel).stride(stride), device), norm(after, false)))
-            }
-        });
-        ResBlock {
-            conv1: self.conv(conv1, device),
-            bn1,
-            conv2: self.conv(conv2, device),
-            bn2,
-            bn3: conv3.is_some().then(|| norm(after, false)),
-            conv3,
-            se: self.attention.map(|kind| kind.init(after, device)),
-            downsample,
-            activation: self.activation,
-            anti_alias,
         }
     }
 
@@ -314,6 +260,49 @@ impl ResNetConfig {
             norm.check(self.width(stage))?;
             norm.check(if self.kinds()[stage] == ResBlockKind::Basic { *channels } else { self.inner(*channels) })
         })
+    }
+}
+
+impl ResNetConfig {
+    /// Checks the variant of the blocks, and the channels that are left after pruning.
+    fn check_variant(&self) -> Result<()> {
+        let kinds = self.kinds();
+        let bottlenecks = kinds.iter().all(|kind| *kind == ResBlockKind::Bottleneck);
+        let plain = self.reduce_first == 1 && self.anti_alias.is_none();
+        let valid = match self.variant {
+            None => true,
+            Some(ResBlockVariant::MultiScale { scale }) => {
+                bottlenecks && plain && (2..=64).contains(&scale) && self.drop_path == 0.0
+            }
+            Some(ResBlockVariant::Split { radix, .. }) => {
+                let divides = self.channels.iter().all(|c| self.inner(*c).is_multiple_of(self.groups));
+                let bare = self.attention.is_none() && self.drop_path == 0.0;
+                bottlenecks && plain && bare && (1..=64).contains(&radix) && divides
+            }
+            Some(ResBlockVariant::Selective { ratio, divisor, .. }) => {
+                plain && (1e-3..=1.0).contains(&ratio) && (1..=MAX_SIZE).contains(&divisor)
+            }
+        };
+        if !valid {
+            return Err(Error::usage(format!("invalid ResNet: variant {:?} of blocks {kinds:?}", self.variant)).hint(
+                "multi-scale and split are variants of bottlenecks without drop path; no variant has reduce_first or \
+                 anti_alias",
+            ));
+        }
+        let Some(pruned) = &self.pruned else { return Ok(()) };
+        let blocks = self.layer_count();
+        let sizes = pruned.widths.iter().chain(pruned.inner.iter().flatten());
+        let attention = matches!(self.attention, None | Some(ChannelAttentionKind::Efficient));
+        if sizes.into_iter().any(|n| !(1..=MAX_SIZE).contains(n))
+            || pruned.inner.len() != blocks
+            || !(bottlenecks && plain && attention && self.groups == 1 && self.variant.is_none())
+            || self.norm_groups.is_some()
+        {
+            return Err(Error::usage(format!("invalid ResNet: pruned = {pruned:?}")).hint(format!(
+                "the {blocks} blocks are bottlenecks without groups, and each has two positive numbers"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -347,6 +336,7 @@ impl StagedConfig for ResNetConfig {
             return Err(Error::usage("convolved_pool and anti_alias exclude each other").hint("remove one of them"));
         }
         self.check_norms()?;
+        self.check_variant()?;
         if let Some(filter) = self.anti_alias {
             let mut side = self.image_size.div_ceil(2);
             for stage in 0..4 {

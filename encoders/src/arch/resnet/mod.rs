@@ -1,16 +1,22 @@
 //! ResNet (He et al. 2016, arXiv:1512.03385) and ResNeXt (Xie et al. 2017, arXiv:1611.05431), with the stems and
 //! shortcuts of "Bag of Tricks" (He et al. 2019, arXiv:1812.01187), channel attention (SE-ResNet, ECA-ResNet, SENet,
-//! ResNet-RS) and anti-aliasing. Parameter paths are those of timm's `ResNet`, which are torchvision's.
+//! ResNet-RS), anti-aliasing, and the blocks of Res2Net, ResNeSt and SKNet. Parameter paths are those of timm's `ResNet`, which are torchvision's.
 //!
 //! Batch norms always use their running statistics; see [`FrozenBatchNorm`](super::parts::FrozenBatchNorm).
 
+mod block;
+mod build;
 mod config;
+mod variants;
 
-pub use config::{ResBlockKind, ResNetConfig, ResStemKind};
+pub use block::PlainBlock;
+pub(in crate::arch) use block::Walk;
+pub use config::{PrunedChannels, ResBlockKind, ResBlockVariant, ResNetConfig, ResStemKind};
+pub use variants::{MultiScaleBlock, SelectiveBlock, SplitBlock};
 
 use super::drop_path::DropPathMask;
 use super::limits::check_pixels;
-use super::parts::{ActivationKind, AntiAlias, AverageDown, ChannelAttention, Conv, NormAct, drop_branch, max_pool};
+use super::parts::{AntiAlias, Conv, NormAct, max_pool};
 use super::staged::{LayerShape, StagedNetwork};
 use burgess_base::Result;
 use burn::module::Module;
@@ -51,58 +57,18 @@ pub enum Stem {
 #[derive(Module, Debug, Default)]
 pub struct Activated;
 
-/// A residual block: a basic block of two convolutions, or a bottleneck block of three.
+/// A residual block.
 #[derive(Module, Debug)]
-pub struct ResBlock {
-    /// First convolution: 3×3 in a basic block, 1×1 in a bottleneck.
-    pub conv1: Conv,
-    /// Norm and activation after `conv1`.
-    pub bn1: NormAct,
-    /// Second convolution, 3×3.
-    pub conv2: Conv,
-    /// Norm after `conv2`, with an activation in a bottleneck.
-    pub bn2: NormAct,
-    /// Third convolution, 1×1; only in a bottleneck.
-    pub conv3: Option<Conv>,
-    /// Norm after `conv3`; only in a bottleneck.
-    pub bn3: Option<NormAct>,
-    /// Channel attention at the end of the branch.
-    pub se: Option<ChannelAttention>,
-    /// Projection shortcut, where the block's output has another shape than its input.
-    pub downsample: Option<Shortcut>,
-    #[module(skip)]
-    activation: ActivationKind,
-    /// Filter that takes the place of the stride.
-    #[module(skip)]
-    anti_alias: Option<AntiAlias>,
-}
-
-/// A projection shortcut around a residual block.
-#[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant, reason = "few blocks have a projection")]
-pub enum Shortcut {
-    /// A strided convolution.
-    Skip((Conv, NormAct)),
-    /// Average pooling, then a 1×1 convolution.
-    Average((AverageDown, Conv, NormAct)),
-}
-
-/// Side of the map and multiply-adds so far, on the way through the layers of a network.
-pub(in crate::arch) struct Walk {
-    pub side: usize,
-    pub multiply_adds: u64,
-}
-
-impl Walk {
-    pub fn conv(&mut self, conv: &Conv) {
-        self.multiply_adds += conv.spec().multiply_adds(self.side);
-        self.side = conv.spec().out_side(self.side);
-    }
-
-    fn filter(&mut self, filter: AntiAlias, channels: usize) {
-        self.multiply_adds += filter.multiply_adds(channels, self.side);
-        self.side = filter.out_side(self.side);
-    }
+#[allow(clippy::large_enum_variant, reason = "a network has blocks of one kind")]
+pub enum ResBlock {
+    /// A basic block or a bottleneck.
+    Plain(PlainBlock),
+    /// A bottleneck of Res2Net.
+    MultiScale(MultiScaleBlock),
+    /// A bottleneck of ResNeSt.
+    Split(SplitBlock),
+    /// A block of SKNet.
+    Selective(SelectiveBlock),
 }
 
 impl Stem {
@@ -124,54 +90,24 @@ impl Stem {
     }
 }
 
-impl Shortcut {
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Skip((conv, norm)) => norm.forward(conv.forward(x)),
-            Self::Average((pool, conv, norm)) => norm.forward(conv.forward(pool.forward(x))),
-        }
-    }
-
-    fn multiply_adds(&self, side: usize) -> u64 {
-        match self {
-            Self::Skip((conv, _)) => conv.spec().multiply_adds(side),
-            Self::Average((pool, conv, _)) => conv.spec().multiply_adds(pool.out_side(side)),
-        }
-    }
-}
-
 impl ResBlock {
     /// Runs the block on `[batch, channels, rows, columns]`; `factors` is its drop-path mask, `[batch]`.
     pub(in crate::arch) fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
-        let filter = |x: Tensor<4>| match self.anti_alias {
-            Some(filter) => filter.forward(x),
-            None => x,
-        };
-        let first = self.bn1.forward(self.conv1.forward(x.clone()));
-        let mut branch = match (&self.conv3, &self.bn3) {
-            (Some(conv), Some(norm)) => {
-                let second = filter(self.bn2.forward(self.conv2.forward(first)));
-                norm.forward(conv.forward(second))
-            }
-            _ => self.bn2.forward(self.conv2.forward(filter(first))),
-        };
-        if let Some(attention) = &self.se {
-            branch = attention.forward(branch);
+        match self {
+            Self::Plain(block) => block.forward(x, factors),
+            Self::MultiScale(block) => block.forward(x),
+            Self::Split(block) => block.forward(x),
+            Self::Selective(block) => block.forward(x, factors),
         }
-        let shortcut = self.downsample.as_ref().map_or(x.clone(), |way| way.forward(x));
-        self.activation.forward(shortcut + drop_branch(branch, factors))
     }
 
     pub(in crate::arch) fn walk(&self, walk: &mut Walk) {
-        walk.multiply_adds += self.downsample.as_ref().map_or(0, |way| way.multiply_adds(walk.side));
-        let filtered = if self.conv3.is_some() { &self.conv2 } else { &self.conv1 };
-        for conv in [&self.conv1, &self.conv2].into_iter().chain(&self.conv3) {
-            walk.conv(conv);
-            if let Some(filter) = self.anti_alias.filter(|_| std::ptr::eq(conv, filtered)) {
-                walk.filter(filter, conv.spec().to);
-            }
+        match self {
+            Self::Plain(block) => block.walk(walk),
+            Self::MultiScale(block) => block.walk(walk),
+            Self::Split(block) => block.walk(walk),
+            Self::Selective(block) => block.walk(walk),
         }
-        walk.multiply_adds += self.se.as_ref().map_or(0, |attention| attention.multiply_adds(walk.side));
     }
 }
 

@@ -16,14 +16,7 @@ pub(super) const CONV_MLP: Dialect = Dialect {
 pub(super) const RESNET: Dialect = Dialect {
     name: "timm-resnet",
     rules: &[Rule::same("{rest}", &["{rest}"])],
-    ignored: &[
-        "fc.{p}",
-        "bn1.num_batches_tracked",
-        "conv1.{i}.num_batches_tracked",
-        "maxpool.{i}.num_batches_tracked",
-        "layer{i}.{j}.bn{k}.num_batches_tracked",
-        "layer{i}.{j}.downsample.{k}.num_batches_tracked",
-    ],
+    ignored: &["fc.{p}", "{rest}.num_batches_tracked"],
 };
 
 /// Networks whose modules mirror timm's names. Counters of batch norms, and indices and masks that follow from the grid,

@@ -1,13 +1,24 @@
 //! Reads the arguments of timm's `ResNet`: ResNet, wide ResNet, ResNeXt, SENet, ECA-ResNet and ResNet-RS.
 
 use crate::arch::parts::{ActivationKind, AntiAlias, ChannelAttentionKind, ChannelGroups, NormActKind};
-use crate::arch::{ResBlockKind, ResNetConfig, ResStemKind};
+use crate::arch::{PrunedChannels, ResBlockKind, ResBlockVariant, ResNetConfig, ResStemKind};
+use crate::json_values::integer;
 use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork};
 use burgess_base::Result;
 use serde_json::{Map, Value};
 
-const BLOCKS: [(&str, ResBlockKind); 2] =
-    [("BasicBlock", ResBlockKind::Basic), ("Bottleneck", ResBlockKind::Bottleneck)];
+const BLOCKS: [(&str, ResBlockKind); 6] = [
+    ("BasicBlock", ResBlockKind::Basic),
+    ("Bottleneck", ResBlockKind::Bottleneck),
+    ("Bottle2neck", ResBlockKind::Bottleneck),
+    ("ResNestBottleneck", ResBlockKind::Bottleneck),
+    ("SelectiveKernelBasic", ResBlockKind::Basic),
+    ("SelectiveKernelBottleneck", ResBlockKind::Bottleneck),
+];
+
+/// The remaining channels of pruned networks: name in timm, and in order of the layers the output channels of all
+/// convolutions of the blocks that are not shortcuts.
+const PRUNED: &str = include_str!("pruned_resnets.tsv");
 
 const STEMS: [(&str, ResStemKind); 3] =
     [("", ResStemKind::Plain), ("deep", ResStemKind::Deep), ("deep_tiered", ResStemKind::DeepTiered)];
@@ -19,10 +30,20 @@ impl TimmModel for ResNetConfig {
     const CLASSES: &'static [&'static str] = &["ResNet"];
 
     fn from_timm(arguments: &mut TimmArguments, image_size: usize) -> Result<TimmNetwork<Self>> {
-        arguments.only(&[("in_chans", "3"), ("output_stride", "32"), ("pruned", "false")])?;
+        arguments.only(&[("in_chans", "3"), ("output_stride", "32")])?;
         arguments.without(IGNORED);
         arguments.without(&["drop_block_rate", "global_pool", "zero_init_last"]);
-        let (block, stage_blocks) = blocks(arguments)?;
+        let layer = arguments.read("block", |value| Some(value.clone()))?;
+        let layer = layer.ok_or_else(|| arguments.contradiction("it has no `block`"))?;
+        let (block, stage_blocks) = blocks(&layer).ok_or_else(|| arguments.unsupported("block", &layer))?;
+        let mut options = arguments.read("block_args", |value| value.as_object().cloned())?.unwrap_or_default();
+        let attention = attention(arguments, options.remove("attn_layer"))?;
+        let variant = variant(arguments, layer.as_str().unwrap_or_default(), &mut options)?;
+        if let Some((key, value)) = options.iter().next() {
+            return Err(arguments.unsupported(&format!("block_args.{key}"), value));
+        }
+        let depths = arguments.four("layers", [0; 4])?;
+        let pruned = if arguments.flag("pruned", false)? { Some(pruned(arguments, depths)?) } else { None };
         let (norm_groups, norm_eps) = match NormActKind::from_timm(arguments, "norm_layer", NormActKind::default())? {
             NormActKind::Batch { eps } => (None, eps),
             NormActKind::Group { groups: ChannelGroups::Count(count), eps } => (Some(count), eps),
@@ -39,50 +60,109 @@ impl TimmModel for ResNetConfig {
             reduce_first: arguments.number("block_reduce_first", 1)?,
             shortcut_kernel: arguments.number("down_kernel_size", 1)?,
             convolved_pool: arguments.flag("replace_stem_pool", false)?,
-            attention: attention(arguments)?,
+            attention,
+            variant,
+            pruned,
             anti_alias: arguments.one_of("aa_layer", "", &FILTERS)?,
             activation: arguments.activation("act_layer", ActivationKind::Relu)?,
             norm_groups,
             norm_eps,
             drop_path: arguments.real("drop_path_rate")?.unwrap_or(0.0),
-            ..Self::plain(image_size, block, arguments.four("layers", [0; 4])?)
+            ..Self::plain(image_size, block, depths)
         })
         .with_dialect("timm-resnet"))
     }
 }
 
-/// Reads the kind of all blocks, or one kind per stage.
-fn blocks(arguments: &mut TimmArguments) -> Result<(ResBlockKind, Option<[ResBlockKind; 4]>)> {
-    let known = |value: &Value| {
+/// Reads the kind of all blocks, or one kind per stage; the blocks of a stage are then ordinary ones.
+fn blocks(value: &Value) -> Option<(ResBlockKind, Option<[ResBlockKind; 4]>)> {
+    let known = |value: &Value, known: &[(&str, ResBlockKind)]| {
         let name = value.as_str()?;
-        BLOCKS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+        known.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
     };
-    let read = arguments.read("block", |value| match value {
+    match value {
         Value::Array(list) => {
-            let kinds: [ResBlockKind; 4] = list.iter().map(known).collect::<Option<Vec<_>>>()?.try_into().ok()?;
+            let kinds: Option<Vec<_>> = list.iter().map(|one| known(one, &BLOCKS[..2])).collect();
+            let kinds: [ResBlockKind; 4] = kinds?.try_into().ok()?;
             Some((kinds[0], Some(kinds)))
         }
-        one => Some((known(one)?, None)),
-    })?;
-    read.ok_or_else(|| arguments.contradiction("it has no `block`"))
+        one => Some((known(one, &BLOCKS)?, None)),
+    }
 }
 
-/// Reads the channel attention among the arguments of the blocks.
-fn attention(arguments: &mut TimmArguments) -> Result<Option<ChannelAttentionKind>> {
-    let Some(options) = arguments.take("block_args") else { return Ok(None) };
-    let layer = match options.as_object() {
-        Some(options) if options.keys().all(|key| key == "attn_layer") => options.get("attn_layer"),
-        _ => return Err(arguments.unsupported("block_args", &options)),
-    };
+/// Reads the channel attention of the blocks.
+fn attention(arguments: &TimmArguments, layer: Option<Value>) -> Result<Option<ChannelAttentionKind>> {
     let none = Map::new();
     match layer {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(name)) => ChannelAttentionKind::from_timm(arguments, name, &none).map(Some),
-        Some(Value::Object(layer)) if layer.len() == 1 => {
-            let entry = layer.iter().next().and_then(|(name, settings)| Some((name, settings.as_object()?)));
-            let (name, settings) = entry.ok_or_else(|| arguments.unsupported("block_args", &options))?;
+        Some(Value::String(name)) => ChannelAttentionKind::from_timm(arguments, &name, &none).map(Some),
+        Some(other) => {
+            let entry = other.as_object().filter(|layer| layer.len() == 1).and_then(|layer| layer.iter().next());
+            let entry = entry.and_then(|(name, settings)| Some((name, settings.as_object()?)));
+            let (name, settings) = entry.ok_or_else(|| arguments.unsupported("block_args.attn_layer", &other))?;
             ChannelAttentionKind::from_timm(arguments, name, settings).map(Some)
         }
-        Some(_) => Err(arguments.unsupported("block_args", &options)),
     }
+}
+
+/// Takes the options of the blocks of Res2Net, ResNeSt and SKNet.
+fn variant(
+    arguments: &TimmArguments,
+    block: &str,
+    options: &mut Map<String, Value>,
+) -> Result<Option<ResBlockVariant>> {
+    let mut number = |key: &str, default: usize| match options.remove(key) {
+        None => Ok(default),
+        Some(value) => integer(&value).ok_or_else(|| arguments.unsupported(&format!("block_args.{key}"), &value)),
+    };
+    match block {
+        "Bottle2neck" => Ok(Some(ResBlockVariant::MultiScale { scale: number("scale", 4)? })),
+        "ResNestBottleneck" => {
+            let radix = number("radix", 1)?;
+            let flag = |value: Option<Value>| value.and_then(|value| value.as_bool()).unwrap_or(false);
+            let (pooled, pool_first) = (flag(options.remove("avd")), flag(options.remove("avd_first")));
+            if !pooled {
+                return Err(arguments.unsupported("block_args.avd", &false.into()));
+            }
+            Ok(Some(ResBlockVariant::Split { radix, pool_first }))
+        }
+        "SelectiveKernelBasic" | "SelectiveKernelBottleneck" => {
+            let settings = options.remove("sk_kwargs").unwrap_or_else(|| Map::new().into());
+            let bad = || arguments.unsupported("block_args.sk_kwargs", &settings);
+            let settings = settings.as_object().ok_or_else(bad)?;
+            let known = |key: &String| matches!(key.as_str(), "rd_ratio" | "rd_divisor" | "split_input");
+            let get = |key: &str| settings.get(key);
+            let ratio = get("rd_ratio").map_or(Some(1.0 / 16.0), Value::as_f64);
+            let divisor = get("rd_divisor").map_or(Some(8), integer);
+            let split = get("split_input").map_or(Some(true), Value::as_bool);
+            match (ratio, divisor, split, settings.keys().all(known)) {
+                (Some(ratio), Some(divisor), Some(split_input), true) => {
+                    Ok(Some(ResBlockVariant::Selective { ratio, divisor, split_input }))
+                }
+                _ => Err(bad()),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The channels that are left of a pruned network of bottlenecks.
+fn pruned(arguments: &TimmArguments, depths: [usize; 4]) -> Result<PrunedChannels> {
+    let unknown = || arguments.contradiction("its pruned channels are not known");
+    let line = PRUNED.lines().find(|line| line.split('\t').next() == Some(arguments.name())).ok_or_else(unknown)?;
+    let numbers: Option<Vec<usize>> = line.split(['\t', ' ']).skip(1).map(|number| number.parse().ok()).collect();
+    let numbers = numbers.ok_or_else(unknown)?;
+    let blocks: Vec<&[usize]> = numbers.chunks(3).collect();
+    let inner: Vec<[usize; 2]> = blocks.iter().filter_map(|block| Some([*block.first()?, *block.get(1)?])).collect();
+    let mut widths = [0; 4];
+    let mut end = 0;
+    for (width, depth) in widths.iter_mut().zip(depths) {
+        end += depth;
+        let last = end.checked_sub(1).and_then(|last| blocks.get(last)).and_then(|block| block.get(2));
+        *width = *last.ok_or_else(unknown)?;
+    }
+    if inner.len() != end {
+        return Err(unknown());
+    }
+    Ok(PrunedChannels { widths, inner })
 }
