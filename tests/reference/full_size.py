@@ -54,7 +54,22 @@ def timm_vit(a, **more):
 
 def build(card):
     """The model, and a function from model and pixels to the features at the card's tap."""
-    a, id, dialect = card["architecture"], card["id"], card["source"]["dialect"]
+    a, id, dialect, source = card["architecture"], card["id"], card["source"]["dialect"], card["source"]
+    if dialect.startswith("timm") and source.get("hub", "").startswith("timm/"):
+        model = timm.create_model(source["hub"].removeprefix("timm/"), pretrained=False, num_classes=0)
+        return model, lambda m, x: m.forward_features(x)[:, m.num_prefix_tokens :]
+    if dialect == "radio":
+        side = a["position_grid"] * a["patch"]
+        tokens = dict(num_cls_tokens=a["class_tokens"], num_registers=a["registers"], max_img_size=side)
+        model = transformers.RadioModel(transformers.RadioConfig(**common(a), mlp_ratio=a["mlp_hidden"] / a["width"], **tokens))
+        # The pixels are normalised already, and published models have no layer scale.
+        model.make_preprocessor_external()
+        for layer in model.encoder.layer:
+            layer.layer_scale1 = layer.layer_scale2 = torch.nn.Identity()
+        return model, lambda m, x: m(x).features
+    if dialect == "transformers-clip" and "rotary" in a:
+        model = transformers.MLCDVisionModel(transformers.MLCDVisionConfig(**common(a), intermediate_size=a["mlp_hidden"]))
+        return model, lambda m, x: m(x, output_hidden_states=True).hidden_states[-2][:, 1:]
     if dialect == "transformers-clip":
         config = transformers.CLIPVisionConfig(**common(a), intermediate_size=a["mlp_hidden"], hidden_act="quick_gelu", layer_norm_eps=1e-5)
         return transformers.CLIPVisionModel(config), lambda m, x: m(x, output_hidden_states=True).hidden_states[-2][:, 1:]

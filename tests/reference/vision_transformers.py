@@ -14,6 +14,7 @@ Each tests/golden/vision-transformers/<name>/ gets
 """
 
 import json
+import os
 import pathlib
 import sys
 
@@ -118,6 +119,44 @@ def aimv2(name):
 
 
 @case
+def aimv2_original(name):
+    """Apple's own code: needs a checkout of github.com/apple/ml-aim in the path that AIM names."""
+    if "AIM" not in os.environ:
+        return print("aimv2-original needs AIM=/path/to/checkout")
+    import types
+
+    package = types.ModuleType("aim")
+    package.__path__ = [f"{os.environ['AIM']}/aim-v1/aim", f"{os.environ['AIM']}/aim-v2/aim"]
+    sys.modules["aim"] = package
+    from aim.v2.torch.models import AIMv2VisionEncoder
+
+    model = AIMv2VisionEncoder(img_size=32, patch_size=8, embed_dim=16, mlp_hidden_dim=32, num_blocks=2, num_heads=2, use_bias=False)
+    model = perturb(model)
+    steps = clip_processor()
+    x = steps.preprocess(square(steps.image_mean), return_tensors="pt")["pixel_values"]
+    folder = write(name, model, model.state_dict(), x, model(x))
+    (folder / "config.json").write_text(json.dumps(dict(S, model_type="aimv2", rms_norm_eps=1e-5, qkv_bias=False, use_bias=False), indent=2))
+    steps.save_pretrained(folder)
+
+
+@case
+def intern_vit(name):
+    """OpenGVLab's own code: needs a checkout of github.com/OpenGVLab/InternVL in the path that INTERNVL names."""
+    if "INTERNVL" not in os.environ:
+        return print("intern-vit needs INTERNVL=/path/to/checkout")
+    sys.path.insert(0, os.environ["INTERNVL"])
+    from internvl_chat.internvl.model.internvl_chat.configuration_intern_vit import InternVisionConfig
+    from internvl_chat.internvl.model.internvl_chat.modeling_intern_vit import InternVisionModel
+
+    model = perturb(InternVisionModel(InternVisionConfig(**S, use_flash_attn=False, layer_norm_eps=1e-4)))
+    steps = processor(**IMAGENET)
+    x = steps.preprocess(square(steps.image_mean), return_tensors="pt")["pixel_values"]
+    folder = write(name, model, model.state_dict(), x, last(1)(model, x))
+    model.config.save_pretrained(folder)
+    steps.save_pretrained(folder)
+
+
+@case
 def aimv2_native(name):
     save(name, T.Aimv2VisionModel(T.Aimv2VisionConfig(**S, is_native=True)), clip_processor(), last(0))
 
@@ -208,6 +247,26 @@ def c_radio(name):
 @case
 def c_radio_g(name):
     radio(name, use_swiglu_ffn=True)
+
+
+@case
+def c_radio_original(name):
+    """C-RADIO's own code: needs a checkout of github.com/NVlabs/RADIO in the path that RADIO names."""
+    if "RADIO" not in os.environ:
+        return print("c-radio-original needs RADIO=/path/to/checkout")
+    sys.path.insert(0, os.environ["RADIO"])
+    from radio.hf_model import RADIOConfig, RADIOModel
+
+    small = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, mlp_ratio=2.0)
+    unset = dict.fromkeys(["in_chans", "num_classes", "drop_path", "drop_block", "gp", "bn_momentum", "bn_eps"])
+    teachers = [dict(name="one"), dict(name="two", use_summary=False)]
+    args = unset | dict(
+        model="vit_tiny_patch16_224", input_size=[3, 32, 32], pretrained=False, drop=0.0, torchscript=False, initial_checkpoint="",
+        model_kwargs=small, cpe_max_size=64, teachers=teachers, cls_token_per_teacher=True, register_multiple=8, dtype="float32")
+    model = RADIOModel(RADIOConfig(args=args, version="c-radio_v3-b", patch_size=8, max_resolution=64, preferred_resolution=[32, 32]))
+    steps = clip_processor()
+    steps.do_normalize = False
+    save(name, model, steps, lambda m, x: m(x).features, lambda x: model.input_conditioner(x))
 
 
 @case

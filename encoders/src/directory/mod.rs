@@ -101,6 +101,10 @@ fn derive(dir: &Path, prefix: Option<&str>) -> Result<DerivedEncoder> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     match (text("architecture"), text("model_type")) {
         (Some(name), _) => timm::derive(name, &config, &weights),
+        // The configurations of C-RADIO's own code do not say what they are.
+        (None, None | Some("")) if config.get("args").and_then(|args| args.get("cpe_max_size")).is_some() => {
+            transformers::derive("radio", &config, dir, &weights)
+        }
         (None, Some(kind)) => match native::derive(kind, &config, dir, &weights) {
             Some(found) => found,
             None => transformers::derive(kind, &config, dir, &weights),

@@ -9,6 +9,7 @@ use crate::directory::shapes::TensorShapes;
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
 use burgess_base::{Error, Result};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A family of transformers models: its `model_type`s, the dialects of its weights, and its defaults.
 pub(super) struct ModelFamily {
@@ -36,6 +37,8 @@ pub(super) struct ModelFamily {
     pub fixed: &'static SupportedValues,
     /// Preprocessing of the published models of this family.
     pub default_processor: DefaultProcessor,
+    /// Whether the network normalises pixels itself.
+    pub normalises: bool,
     /// Completes the hyper-parameters of a vision transformer by what only this family has.
     pub complete: fn(&Model, &TensorShapes, VitConfig) -> Result<VitConfig>,
 }
@@ -93,6 +96,7 @@ const PLAIN: ModelFamily = ModelFamily {
     drop_path: 0.0,
     fixed: &[("num_channels", "3")],
     default_processor: default_processor(Bilinear, HALF, "ViTImageProcessor"),
+    normalises: false,
     complete: |_, _, vit| Ok(vit),
 };
 
@@ -267,8 +271,8 @@ const FAMILIES: &[ModelFamily] = &[
         gated: &["radio-swiglu"],
         eps: 1e-6,
         heads: 16,
-        // The network normalises pixels itself.
         default_processor: default_processor(Bicubic, ([0.0; 3], [1.0; 3]), "CLIPImageProcessor"),
+        normalises: true,
         complete: radio,
         ..PLAIN
     },
@@ -364,12 +368,16 @@ fn dinov3(model: &Model, _: &TensorShapes, vit: VitConfig) -> Result<VitConfig> 
 const INTERNVL_QK_EPS: f64 = 1e-6;
 
 fn internvl(model: &Model, _: &TensorShapes, vit: VitConfig) -> Result<VitConfig> {
-    let norm = match model.vision.read("norm_type", Value::as_str)?.unwrap_or("layer_norm") {
+    // OpenGVLab's own code has another default, and one epsilon for all norms.
+    let original = model.dialect == "intern-vit";
+    let default = if original { "rms_norm" } else { "layer_norm" };
+    let norm = match model.vision.read("norm_type", Value::as_str)?.unwrap_or(default) {
         "layer_norm" => NormKind::Layer,
         "rms_norm" => NormKind::Rms,
         _ => return Err(model.vision.unsupported("norm_type")),
     };
-    if vit.qk_norm != QkNorm::None && (norm != NormKind::Rms || vit.norm_eps != INTERNVL_QK_EPS) {
+    let same_eps = original || vit.norm_eps == INTERNVL_QK_EPS;
+    if vit.qk_norm != QkNorm::None && (norm != NormKind::Rms || !same_eps) {
         return Err(Error::failed(format!(
             "config.json has norms of queries and keys with norm_type {norm:?} and layer_norm_eps {}",
             vit.norm_eps
@@ -396,7 +404,48 @@ fn aimv2(model: &Model, shapes: &TensorShapes, vit: VitConfig) -> Result<VitConf
     })
 }
 
+/// Attention heads of the timm models that C-RADIO is made from, by the beginning of their names.
+const RADIO_HEADS: [(&str, usize); 8] = [
+    ("vit_tiny_", 3),
+    ("vit_small_", 6),
+    ("vit_base_", 12),
+    ("vit_large_", 16),
+    ("vit_so400m_", 16),
+    ("vit_huge_", 16),
+    ("vit_giant_", 24),
+    ("dinov2_vitg14_reg", 24),
+];
+
+/// Completes a model of C-RADIO's own code, whose configuration has the arguments of its training.
+fn radio_of_args(model: &Model, shapes: &TensorShapes, args: &Value, vit: VitConfig) -> Result<VitConfig> {
+    let name = args.get("model").and_then(Value::as_str).unwrap_or_default();
+    let (_, heads) = RADIO_HEADS.iter().find(|(start, _)| name.starts_with(start)).ok_or_else(|| {
+        Error::failed(format!("config.json: args.model = \"{name}\" is not supported")).hint("write a card")
+    })?;
+    for (key, only) in [("model_norm", false), ("spectral_reparam", false)] {
+        if args.get(key).and_then(Value::as_bool).is_some_and(|found| found != only) {
+            return Err(
+                Error::failed(format!("config.json: args.{key} = {} is not supported", !only)).hint("write a card")
+            );
+        }
+    }
+    let teachers = args.get("teachers").and_then(Value::as_array).into_iter().flatten();
+    let names: BTreeSet<&str> = teachers.filter_map(|teacher| teacher.get("name")?.as_str()).collect();
+    let each = args.get("cls_token_per_teacher").and_then(Value::as_bool).unwrap_or(false);
+    let class_tokens = if each { names.len().max(1) } else { 1 };
+    let found = shapes.rows("cls_token").unwrap_or(0);
+    let registers = found.checked_sub(class_tokens).ok_or_else(|| {
+        Error::failed(format!("config.json has {class_tokens} teachers, but the weights have {found} class tokens"))
+            .hint("download config.json and the weights again: they belong to different models")
+    })?;
+    let norm_eps = model.norm_eps()?;
+    Ok(VitConfig { heads: *heads, class_tokens, registers, norm_eps, position_kernel: PositionKernel::Bilinear, ..vit })
+}
+
 fn radio(model: &Model, shapes: &TensorShapes, vit: VitConfig) -> Result<VitConfig> {
+    if let Some(args) = model.vision.get("args") {
+        return radio_of_args(model, shapes, args, vit);
+    }
     let class_tokens = model.vision.read("num_cls_tokens", integer)?.unwrap_or(3);
     let registers = model.vision.read("num_registers", integer)?.unwrap_or(7);
     let found = shapes.rows("cls_token").unwrap_or(0);

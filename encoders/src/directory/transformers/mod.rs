@@ -6,7 +6,7 @@
 mod convnets;
 mod families;
 
-use super::config_values::{ConfigSection, first_unsupported, integer, plain, side, three};
+use super::config_values::{ConfigSection, OPENAI, first_unsupported, integer, plain, side, three};
 use super::derived::{DerivedEncoder, locate};
 use super::processor;
 use super::shapes::TensorShapes;
@@ -43,17 +43,22 @@ pub(super) fn derive(model_type: &str, config: &Value, dir: &Path, weights: &Che
         Some(_) => family.gated,
         None => family.dialects,
     };
-    let own_size = vision.read("image_size", side)?.unwrap_or(family.image_size);
+    let own_size = match vision.read("image_size", side)? {
+        Some(size) => size,
+        // C-RADIO's own configurations.
+        None => vision.read("preferred_resolution", side)?.unwrap_or(family.image_size),
+    };
     let version = config.get("transformers_version").and_then(Value::as_str);
     let (preprocess, notes) = processor::preprocess(dir, model_type, family.default_processor, own_size, version)?;
-    let preprocess = normalised_inside(&vision, preprocess)?;
+    let preprocess = if family.normalises { normalised_inside(&vision, preprocess)? } else { preprocess };
     let mut wanted = Vec::new();
     for dialect in dialects.iter().map(|name| Dialect::find(name)) {
         let dialect = dialect?;
         let name = dialect.names(family.network.first_parameter()).into_iter().flatten().next().unwrap_or_default();
         let parts = CheckpointPart::all(weights, dialect, &name);
         if !parts.is_empty() {
-            let (dialect, free_gate) = (dialect.name, gate == Some("use_swiglu_ffn"));
+            let dialect = dialect.name;
+            let free_gate = gate == Some("use_swiglu_ffn") || vision.get("args").is_some();
             let model = Model { family, model_type, vision, outer, free_gate, dialect, preprocess, notes };
             return locate(weights, parts, |part| model.at(weights, part));
         }
@@ -63,13 +68,14 @@ pub(super) fn derive(model_type: &str, config: &Value, dir: &Path, weights: &Che
         .hint("download config.json and the weights again: they belong to different models"))
 }
 
-/// Adds the normalisation that the network itself applies to its pixels (C-RADIO: `norm_mean`, `norm_std`) to that of
-/// the preprocessing.
+/// Adds the normalisation that the network itself applies to its pixels (`norm_mean` and `norm_std`, by default CLIP's)
+/// to that of the preprocessing.
 fn normalised_inside(vision: &ConfigSection, before: Preprocess) -> Result<Preprocess> {
-    if vision.get("norm_mean").is_none() && vision.get("norm_std").is_none() {
-        return Ok(before);
-    }
-    let (mean, std) = (three(vision.table, "norm_mean")?, three(vision.table, "norm_std")?);
+    let read = |key: &str, default: [f32; 3]| match vision.get(key) {
+        Some(_) => three(vision.table, key),
+        None => Ok(default),
+    };
+    let (mean, std) = (read("norm_mean", OPENAI.0)?, read("norm_std", OPENAI.1)?);
     // ((x - m) / s - mean) / std = (x - (m + s mean)) / (s std).
     let whole = |i: usize| (before.mean[i] + before.std[i] * mean[i], before.std[i] * std[i]);
     let both: [(f32, f32); 3] = std::array::from_fn(whole);
@@ -124,7 +130,8 @@ impl Model<'_> {
         let vit = shapes.vit(self.preprocess.size)?;
         agrees(vision, vit.width, vit.depth, vit.mlp_hidden, vit.patch)?;
         let rate = self.drop_path()?;
-        let drop_path = if self.dialect == "transformers-beit" { rate } else { 0.0 };
+        let grows = ["transformers-beit", "intern-vit"].contains(&self.dialect);
+        let drop_path = if grows { rate } else { 0.0 };
         if rate > drop_path {
             notes.push(no_drop_path(rate));
         }
