@@ -24,7 +24,8 @@
 //! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
 //!     [`exchange`]: results in the formats of other tools; [`data`]: what is in training data;
 //! 12. [`racing`]: which arms of a study are dropped after a fraction of the training; [`zoo`]: tables of many encoders in
-//!     the form of timm's result files.
+//!     the form of timm's result files;
+//! 13. [`predictors`]: cheap predictors of the arms' scores, and how well they agree with a ranking.
 //!
 //! ```no_run
 //! use burgess_reports::page::{self, StudyInfo};
@@ -57,6 +58,7 @@ pub mod load;
 pub mod mlcd;
 pub mod page;
 pub mod paper;
+pub mod predictors;
 pub mod racing;
 pub mod ranking;
 pub mod schema;

@@ -1,7 +1,7 @@
 //! The k-NN probe of DINO (arXiv:2104.14294): a weighted vote of the most similar training vectors.
 
 use super::{ProbeSamples, largest};
-use crate::kernel::product::product;
+use crate::kernel::product::product_f64;
 use crate::kernel::{Matrix, Strides};
 
 /// Number of test vectors whose similarities are computed together.
@@ -29,10 +29,10 @@ pub fn votes(train: &ProbeSamples, values: &[f32], classes: usize, neighbours: u
     let mut out = Vec::with_capacity(values.len() / width * classes);
     for block in values.chunks(ROWS * width) {
         let (rows, queries) = (block.len() / width, normalised(block, width));
-        let mut similarities = vec![0.0_f32; rows * n];
+        let mut similarities = vec![0.0; rows * n];
         let by_row = Strides::row_major(width);
         let (a, b) = (Matrix(queries.as_slice(), by_row), Matrix(references.as_slice(), by_row.transposed()));
-        product([rows, n, width], &mut similarities, Strides::row_major(n), a, b, false);
+        product_f64([rows, n, width], &mut similarities, Strides::row_major(n), a, b, false);
         for row in similarities.chunks_exact(n.max(1)) {
             let mut order: Vec<usize> = (0..n).collect();
             let closer = |a: &usize, b: &usize| row[*b].total_cmp(&row[*a]).then(a.cmp(b));
@@ -43,7 +43,7 @@ pub fn votes(train: &ProbeSamples, values: &[f32], classes: usize, neighbours: u
             order.sort_unstable_by(closer);
             let mut votes = vec![0.0_f64; classes];
             for i in order {
-                votes[train.labels[i]] += (f64::from(row[i]) / temperature).exp();
+                votes[train.labels[i]] += (row[i] / temperature).exp();
             }
             out.append(&mut votes);
         }
@@ -52,11 +52,11 @@ pub fn votes(train: &ProbeSamples, values: &[f32], classes: usize, neighbours: u
 }
 
 /// Scales vectors to L2 norm 1; zero vectors stay zero.
-fn normalised(values: &[f32], width: usize) -> Vec<f32> {
-    let mut out = values.to_vec();
+fn normalised(values: &[f32], width: usize) -> Vec<f64> {
+    let mut out: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
     for row in out.chunks_exact_mut(width) {
-        let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+        let length = row.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|v| *v /= length);
     }
     out
 }

@@ -1,13 +1,19 @@
 //! Probes: simple classifiers on frozen features, which measure encoders without a language model.
 //!
-//! There are two probes; each predicts one class per feature vector:
+//! There are three probes. Two predict one class per feature vector, the third one class per image from all its tokens:
 //!
 //! - `linear`: multinomial logistic regression on standardised features, with the L2 penalty chosen on a validation
 //!   part of the training vectors, as in the linear evaluation of CLIP (arXiv:2103.00020, appendix A.3);
 //! - `knn`: weighted nearest neighbours on L2-normalised features, as in DINO (arXiv:2104.14294, appendix F.1).
+//! - [`attentive`]: a learned query attends to the tokens, and a linear classifier reads the result, as in AIM
+//!   (arXiv:2401.08541).
 //!
 //! [`features`] computes the vectors: one per image (mean and maximum over its patches) or one per cell of an image.
-//! Both probes are deterministic for any number of threads.
+//! All are deterministic for any number of threads.
+//!
+//! What needs no labels: [`alignment`] compares two representations of the same items (CKA, CKNNA, mutual k-NN,
+//! Gromov-Wasserstein), [`correspondence`] finds corresponding points in two images (C score) and compares projected tokens
+//! (A score), [`spread`] measures mean, standard deviation and effective rank.
 //!
 //! ```
 //! use burgess_encoders::probe::{self, ProbeConfig, ProbeSamples};
@@ -24,11 +30,17 @@
 //! # f().unwrap()
 //! ```
 
+pub mod alignment;
+pub mod attentive;
+pub mod correspondence;
 pub mod features;
 mod knn;
 mod lbfgs;
 mod linear;
 pub mod spread;
+mod vectors;
+
+pub use vectors::{Vectors, clamp_outliers};
 
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -197,5 +209,7 @@ fn largest<T: PartialOrd + Copy>(values: &[T]) -> usize {
     best
 }
 
+#[cfg(test)]
+mod predictor_tests;
 #[cfg(test)]
 mod tests;

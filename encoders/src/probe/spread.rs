@@ -39,11 +39,7 @@ impl SpreadSums {
     /// It has another width, or a value that is not finite.
     pub fn add(&mut self, vector: &[f32]) -> Result<()> {
         if vector.len() != self.width {
-            return Err(Error::failed(format!(
-                "a feature vector has {} values, expected {}",
-                vector.len(),
-                self.width
-            )));
+            return Err(Error::failed(format!("a feature vector has {} values, expected {}", vector.len(), self.width)));
         }
         if vector.iter().any(|v| !v.is_finite()) {
             return Err(Error::failed("a feature is not finite"));

@@ -5,6 +5,7 @@ mod latex;
 mod markdown;
 mod mlcd;
 mod paper;
+mod predictors;
 mod ranking;
 
 pub(crate) use csv::{csv_number, csv_text};
@@ -12,6 +13,7 @@ pub use latex::latex;
 pub use markdown::markdown;
 pub use mlcd::{mlcd_csv, mlcd_sheet};
 pub use paper::{paper_csv, paper_sheets};
+pub use predictors::{predictors_csv, predictors_sheets, published_prediction_csv, published_prediction_sheet};
 pub use ranking::{ranking_csv, ranking_sheets};
 
 /// A table for a paper or a page: caption, header, groups of rows, and notes.

@@ -86,7 +86,8 @@ impl FlatItem {
         u >= -0.5 && v >= -0.5 && i < GRID && j < GRID && outline(self.thing).mask.get(j * GRID + i) == Some(&true)
     }
 
-    fn reach(&self) -> f32 {
+    /// Half the longer side of its box, in pixels.
+    pub(crate) fn reach(&self) -> f32 {
         let (w, h) = outline(self.thing).half;
         let (sin, cos) = f32::from(self.turn).to_radians().sin_cos();
         f32::from(self.size) * ((w * cos.abs() + h * sin.abs()).max(w * sin.abs() + h * cos.abs()))

@@ -12,7 +12,7 @@
 //!
 //! There are six kinds of images: flat ones of pictograms and plain shapes (`flat`, `icons`), perspective ones of
 //! solids (`solids`, `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`).
-//! `truth` holds the words of each cell, `map` writes them as dense captions, `facts` holds the facts about things, and
+//! `keypoints` pairs images with corresponding points. `truth` holds the words of each cell, `map` writes them as dense captions, `facts` holds the facts about things, and
 //! `questions` has one file per benchmark. Everything follows from seeds, independently of the number of threads.
 //!
 //! ```
@@ -44,6 +44,7 @@ mod facts;
 mod flat;
 mod grid;
 mod icons;
+mod keypoints;
 mod lessons;
 mod map;
 mod page;
@@ -63,6 +64,7 @@ pub use document::Document;
 pub use examples::{ExampleQuestion, examples};
 pub use flat::Relation;
 pub use grid::{CELLS, SIZE};
+pub use keypoints::{KeypointPair, keypoint_pairs};
 pub use pool::PoolSource;
 pub use questions::{QaPair, QuestionFamily};
 pub use scene::{Scene, SceneSplit};
