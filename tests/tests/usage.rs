@@ -17,6 +17,7 @@ fn help() {
         "rank",
         "report",
         "compare",
+        "predict",
         "study",
         "data",
         "encoders",

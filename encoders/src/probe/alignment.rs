@@ -1,8 +1,8 @@
 //! The alignment of two representations of the same items: kernel alignment and shared neighbours.
 //!
 //! K and L are the matrices of inner products of the two representations, without self in neighbours. The formulas,
-//! with their constants, are those of platonic-rep's `metrics.py` (Huh et al. 2024, arXiv:2405.07987), which adds 1e-6 to
-//! denominators.
+//! with their constants, are those of platonic-rep's `metrics.py` (Huh et al. 2024, arXiv:2405.07987), which adds 1e-6
+//! to denominators.
 
 use super::vectors::Vectors;
 use burgess_base::{Error, Result};
@@ -108,8 +108,8 @@ impl Representation {
         self.neighbours.chunks_exact(self.k)
     }
 
-    /// The unbiased HSIC of both kernels, each set to 0 except for the pairs (i, j) where j is among the neighbours of i
-    /// in both representations. The masked kernels are not symmetric.
+    /// The unbiased HSIC of both kernels, each set to 0 except for the pairs (i, j) where j is among the neighbours of
+    /// i in both representations. The masked kernels are not symmetric.
     fn local(&self, other: &Self) -> f64 {
         let n = self.n;
         let both = self.shared().zip(other.shared()).enumerate();
@@ -134,7 +134,8 @@ impl Representation {
     }
 }
 
-/// The unbiased HSIC (Song et al. 2012, equation 5) from Σ K̃ᵢⱼL̃ⱼᵢ, the sums of K̃ and L̃, and 1ᵀK̃L̃1.
+/// The unbiased HSIC (Song et al. 2012, equation 5) from Σ K̃ᵢⱼL̃ⱼᵢ, the sums of K̃ and L̃, and
+/// 1ᵀK̃L̃1.
 fn song(product: f64, (k, l): (f64, f64), chained: f64, n: usize) -> f64 {
     let m = n as f64;
     (product + k * l / ((m - 1.0) * (m - 2.0)) - 2.0 * chained / (m - 2.0)) / (m * (m - 3.0))

@@ -1,9 +1,9 @@
 //! The attentive probe: one learned query attends to the patch tokens, and a linear classifier reads the pooled values.
 //!
 //! The head is the `AttentionPoolingClassifier` of AIM (arXiv:2401.08541), with one query: tokens are standardised per
-//! channel (its batch norm in evaluation), keys and values are linear without bias, the heads' outputs are concatenated,
-//! and the classifier has no bias. It is trained by AdamW with a cosine schedule in double precision; the learning rate is
-//! chosen on a validation part of the training images.
+//! channel (its batch norm in evaluation), keys and values are linear without bias, the heads' outputs are
+//! concatenated, and the classifier has no bias. It is trained by AdamW with a cosine schedule in double precision;
+//! the learning rate is chosen on a validation part of the training images.
 
 use super::largest;
 use burgess_base::stream::{Stream, normal_pair, stream, uniform};
@@ -158,8 +158,8 @@ impl AttentiveProbe {
         self.mean.len()
     }
 
-    /// Each head's query in the space of tokens: Wₖᵀq / √(width of a head), `[heads, width]`. A token's score is its inner
-    /// product with it.
+    /// Each head's query in the space of tokens: Wₖᵀq / √(width of a head), `[heads, width]`. A token's score is
+    /// its inner product with it.
     fn queries(&self) -> Vec<f64> {
         let (d, h) = (self.width(), self.heads);
         let of_head = d / h;
@@ -345,8 +345,8 @@ fn fit(samples: &TokenSamples, images: &[usize], classes: usize, lr: f64, config
     probe
 }
 
-/// Trains the attentive probe on `train` and returns the number of images of `test` that it classifies correctly; labels
-/// are below `classes`.
+/// Trains the attentive probe on `train` and returns the number of images of `test` that it classifies correctly;
+/// labels are below `classes`.
 ///
 /// # Errors
 /// There are no images or no learning rates, lengths do not agree, a value is not finite, or a label is out of range.
@@ -364,9 +364,8 @@ pub fn run_attentive(
             train.tokens, train.width, test.tokens, test.width
         )));
     }
-    let chosen = |image: &usize| {
-        uniform(&mut stream(&format!("probe/validation/{image}"), config.seed)) < config.validation
-    };
+    let chosen =
+        |image: &usize| uniform(&mut stream(&format!("probe/validation/{image}"), config.seed)) < config.validation;
     let (held, rest): (Vec<usize>, Vec<usize>) = (0..train.labels.len()).partition(chosen);
     let Some(mut best) = config.lr.first().copied() else {
         return Err(Error::failed("the attentive probe has no learning rate to choose from"));

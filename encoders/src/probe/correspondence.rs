@@ -39,15 +39,22 @@ impl PatchGrid<'_> {
     }
 }
 
-/// Finds the points in `target` that correspond to `points` in `source`. Points are `[x, y]` in pixels of a square image of
+/// Finds the points in `target` that correspond to `points` in `source`. Points are `[x, y]` in pixels of a square
+/// image of
 /// `side` pixels to which both images are scaled.
 ///
-/// The patch of a point is compared with all patches of the target by cosine similarity. Similarities outside the window of
-/// [`WINDOW`] cells around the highest are set to 0, and the expected position under their softmax is the match.
+/// The patch of a point is compared with all patches of the target by cosine similarity. Similarities outside the
+/// window of [`WINDOW`] cells around the highest are set to 0, and the expected position under their softmax is the
+/// match.
 ///
 /// # Errors
 /// The features are no grid, or their widths differ.
-pub fn correspond(source: PatchGrid<'_>, target: PatchGrid<'_>, points: &[[f64; 2]], side: f64) -> Result<Vec<[f64; 2]>> {
+pub fn correspond(
+    source: PatchGrid<'_>,
+    target: PatchGrid<'_>,
+    points: &[[f64; 2]],
+    side: f64,
+) -> Result<Vec<[f64; 2]>> {
     let ((from, width), (to, other)) = (source.normalised()?, target.normalised()?);
     if width != other {
         return Err(Error::failed(format!("features of width {width} and {other} cannot be compared")));
@@ -80,8 +87,8 @@ pub fn correspond(source: PatchGrid<'_>, target: PatchGrid<'_>, points: &[[f64; 
     Ok(matched.collect())
 }
 
-/// Returns the fraction of `matched` points whose distance to the right ones is below `alpha` · `extent`, where `extent` is
-/// the longer side of the object's box in the target; `None` without points.
+/// Returns the fraction of `matched` points whose distance to the right ones is below `alpha` · `extent`, where
+/// `extent` is the longer side of the object's box in the target; `None` without points.
 pub fn pck(matched: &[[f64; 2]], right: &[[f64; 2]], extent: f64, alpha: f64) -> Option<f64> {
     let near = matched.iter().zip(right).filter(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1]) < alpha * extent).count();
     (!matched.is_empty() && matched.len() == right.len()).then(|| near as f64 / matched.len() as f64)

@@ -12,8 +12,8 @@
 //! All are deterministic for any number of threads.
 //!
 //! What needs no labels: [`alignment`] compares two representations of the same items (CKA, CKNNA, mutual k-NN,
-//! Gromov-Wasserstein), [`correspondence`] finds corresponding points in two images (C score) and compares projected tokens
-//! (A score), [`spread`] measures mean, standard deviation and effective rank.
+//! Gromov-Wasserstein), [`correspondence`] finds corresponding points in two images (C score) and compares projected
+//! tokens (A score), [`spread`] measures mean, standard deviation and effective rank.
 //!
 //! ```
 //! use burgess_encoders::probe::{self, ProbeConfig, ProbeSamples};

@@ -21,8 +21,8 @@ pub struct Spread {
     pub mean: f64,
     /// Standard deviation over all values (population).
     pub std: f64,
-    /// Effective rank (Roy and Vetterli 2007): exp(−Σ pᵢ ln pᵢ) with pᵢ = σᵢ / Σσ, where σ are the singular values of the
-    /// vectors minus their mean; 1 to the width.
+    /// Effective rank (Roy and Vetterli 2007): exp(−Σ pᵢ ln pᵢ) with pᵢ = σᵢ / Σσ, where σ are the
+    /// singular values of the vectors minus their mean; 1 to the width.
     pub effective_rank: f64,
 }
 
@@ -39,7 +39,11 @@ impl SpreadSums {
     /// It has another width, or a value that is not finite.
     pub fn add(&mut self, vector: &[f32]) -> Result<()> {
         if vector.len() != self.width {
-            return Err(Error::failed(format!("a feature vector has {} values, expected {}", vector.len(), self.width)));
+            return Err(Error::failed(format!(
+                "a feature vector has {} values, expected {}",
+                vector.len(),
+                self.width
+            )));
         }
         if vector.iter().any(|v| !v.is_finite()) {
             return Err(Error::failed("a feature is not finite"));
@@ -96,8 +100,8 @@ impl SpreadSums {
 /// Maximum number of QL iterations per eigenvalue.
 const ITERATIONS: usize = 60;
 
-/// Returns the eigenvalues of a symmetric matrix, `[d, d]`, in no particular order: Householder's reduction to tridiagonal
-/// form, then QL with implicit shifts (Golub and Van Loan, Matrix Computations, 8.3).
+/// Returns the eigenvalues of a symmetric matrix, `[d, d]`, in no particular order: Householder's reduction to
+/// tridiagonal form, then QL with implicit shifts (Golub and Van Loan, Matrix Computations, 8.3).
 fn symmetric_eigenvalues(mut a: Vec<f64>, d: usize) -> Result<Vec<f64>> {
     let (mut diagonal, mut off) = (vec![0.0; d], vec![0.0; d]);
     for k in 0..d.saturating_sub(1) {

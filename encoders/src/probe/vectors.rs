@@ -23,7 +23,8 @@ impl Vectors {
             return Err(Error::failed(format!("{} feature values of {n} items are no vectors", values.len())));
         }
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::failed(format!("feature vector {} has a value that is not finite", at * n / values.len())));
+            let item = at * n / values.len();
+            return Err(Error::failed(format!("feature vector {item} has a value that is not finite")));
         }
         let width = values.len() / n;
         Ok(Self { values, n, width })

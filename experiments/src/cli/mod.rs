@@ -1,7 +1,7 @@
 //! The command line, one file per verb, which parses the arguments, calls the library and prints.
 //!
-//! Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + N after signal
-//! N; after SIGUSR1 138, which asks to be started again.
+//! Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + N after
+//! signal N; after SIGUSR1 138, which asks to be started again.
 
 mod ask;
 mod bench;
@@ -22,6 +22,7 @@ mod leaks;
 mod listen;
 mod man;
 mod mix;
+mod predict;
 mod pretrain;
 mod prompts;
 mod rank;
@@ -69,6 +70,7 @@ enum Verb {
     View(view::Args),
     Compare(compare::Args),
     Zoo(zoo::Args),
+    Predict(Box<predict::Args>),
     Study(study::Args),
     Data(data::Args),
     // Encoders.
@@ -102,6 +104,7 @@ impl Verb {
             Verb::View(_) => "view",
             Verb::Compare(_) => "compare",
             Verb::Zoo(_) => "zoo",
+            Verb::Predict(_) => "predict",
             Verb::Study(_) => "study",
             Verb::Data(_) => "data",
             Verb::Encoders(_) => "encoders",
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Verb::View(args) => view::run(args),
         Verb::Compare(args) => compare::run(args),
         Verb::Zoo(args) => zoo::run(args),
+        Verb::Predict(args) => predict::run(*args),
         Verb::Study(args) => study::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),

@@ -11,6 +11,7 @@ use crate::run::ranking::{StudyOptions, StudyOutcome};
 use crate::run::stages::{self, StudyStage};
 use crate::study::StudyConfig;
 use burgess_base::{Error, Result};
+use std::path::PathBuf;
 
 /// Run a study or resume it, print the ranking, write the report
 #[derive(clap::Args, Default)]
@@ -22,6 +23,7 @@ use burgess_base::{Error, Result};
   burgess rank my-study.toml --seeds 0,1,2 --out results
   burgess rank nano --learning-curve 0.125,0.25,0.5,1 --encoders nano-sup,nano-random
   burgess rank nano --full --check               test the claims of the study about its evaluator
+  burgess rank nano --predict                    compare cheap predictors with the ranking
   burgess rank nano --dry-run                    the plan, without running anything
 
 Stages, for schedulers (`burgess launch` makes these commands):
@@ -45,8 +47,8 @@ pub struct Args {
     /// them, whose training tries again
     #[arg(long, requires = "stage")]
     keep_going: bool,
-    /// Number of parallel runs, over all devices [default: on GPUs one per device; on a CPU one per core, or all runs if
-    /// there are at most 1.5 per core, as far as they fit into memory]
+    /// Number of parallel runs, over all devices [default: on GPUs one per device; on a CPU one per core, or all runs
+    /// if there are at most 1.5 per core, as far as they fit into memory]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Also train the arms on these fractions of the align and tune samples (1 stands for the study's own runs), each
@@ -56,6 +58,9 @@ pub struct Args {
     /// After the ranking, test the claims of the study's [check] table; exit code 1 if a claim does not hold
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
+    /// After the ranking, compute cheap predictors of the scores and compare them with it, as `burgess predict` does
+    #[arg(long, conflicts_with_all = ["dry_run", "json"])]
+    predict: bool,
     /// Print the resolved study and the plan of its runs with estimates of memory and time, and stop
     #[arg(long)]
     dry_run: bool,
@@ -82,9 +87,15 @@ pub fn run(args: Args) -> Result<()> {
             .hint("state its claims in a [check] table; `burgess rank nano --dry-run` shows one"));
     }
     let options = StudyOptions { out: args.study.out(), device: args.study.device(), jobs: args.jobs, stage: None };
+    if args.predict && stage.is_some_and(|stage| stage != StudyStage::Report) {
+        return Err(Error::usage("--predict: this stage makes no ranking").hint("use --predict with --stage report"));
+    }
+    let predicted = args.predict.then(|| (study.clone(), options.out.clone(), options.device.clone()));
     match stage {
         None => {}
-        Some(StudyStage::Report) => return report(study, &args.arms, &options, args.check, args.json),
+        Some(StudyStage::Report) => {
+            return with_predictors(report(study, &args.arms, &options, args.check, args.json), predicted);
+        }
         Some(stage) => return part(&study, stage, &args, &options),
     }
     if args.dry_run {
@@ -96,7 +107,18 @@ pub fn run(args: Args) -> Result<()> {
         true => ranking::rank_study(&study, &options, &Progress::new())?,
         false => learning_curve::rank_fractions(&study, &args.learning_curve, &options, &Progress::new())?,
     };
-    show(&outcome, args.check, args.json)
+    with_predictors(show(&outcome, args.check, args.json), predicted)
+}
+
+/// A study with its output directory and device, whose predictors are computed.
+type PredictedStudy = Option<(StudyConfig, PathBuf, String)>;
+
+/// Prints the predictors after a ranking, also if runs failed or claims do not hold.
+fn with_predictors(shown: Result<()>, study: PredictedStudy) -> Result<()> {
+    match study {
+        Some((study, out, device)) => super::predict::after_ranking(&study, out, device).and(shown),
+        None => shown,
+    }
 }
 
 /// Prints a ranking; the error names failed runs and claims that do not hold.

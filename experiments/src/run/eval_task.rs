@@ -176,6 +176,11 @@ impl EvalTask {
         skipped.chain(dropped).chain(none)
     }
 
+    /// Indices of the images of all questions, in their order; an image of several questions occurs several times.
+    pub fn images(&self) -> impl Iterator<Item = usize> {
+        self.images.iter().flatten().copied()
+    }
+
     /// Returns the id of a question about the image with this index, if one is asked.
     pub fn question_about(&self, image: usize) -> Option<&str> {
         let at = self.images.iter().position(|images| images.contains(&image))?;

@@ -20,6 +20,7 @@ pub mod learning_curve;
 pub mod llm_files;
 pub mod notes;
 pub mod plan;
+pub mod predict;
 pub mod pretraining;
 pub mod probes;
 pub mod provenance;

@@ -18,6 +18,7 @@ use burgess_probe::train::{self, FeatureSource, SavePermit, SavedState, StageOut
 use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ const STATISTICS_IMAGES: usize = 1024;
 const STATISTICS_BATCH: usize = 64;
 
 /// File name of the aligned connector in its directory.
-const ALIGNED: &str = "connector.safetensors";
+pub const ALIGNED: &str = "connector.safetensors";
 
 /// File of the number of steps of each stage, in order, for whoever watches the training.
 pub const STEPS: &str = "steps.json";
@@ -81,23 +82,8 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
     let TrainJob { evaluator, device, arm, seed, .. } = *job;
     write_planned_steps(job, store)?;
     let (recipe, examples) = (&evaluator.config.recipe, &evaluator.tune_of(arm)?.examples);
-    bar.message(&format!("{}: loading the language model", job.title()));
-    let (llm, _) = load_llm(&evaluator.llm.dir, device)?;
-    let grid = common_grid(encoders)?;
-    let connector = evaluator.connector(arm);
-    let joined = !connector.properties().reads_each_encoder;
-    let config = MllmConfig {
-        connector: ConnectorConfig::new(
-            connector.clone(),
-            &encoders.iter().map(|e| (e.features.width(), e.features.grid())).collect::<Vec<_>>(),
-            evaluator.llm.config.hidden_size,
-        )?,
-        llm: llm.config().clone(),
-        chat: evaluator.llm.chat.clone(),
-        encoders: Vec::new(),
-        grid: None,
-    };
-    let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
+    let (mut model, config) = untrained(job, encoders, bar)?;
+    let (grid, joined) = (common_grid(encoders)?, !evaluator.connector(arm).properties().reads_each_encoder);
     let frozen = evaluator.visual_source(arm, encoders, Freeze::Frozen);
 
     let aligned = store.aligned().join(ALIGNED);
@@ -147,6 +133,72 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
     model.save(&evaluator.llm.tokenizer, &store.model(), Precision::F32)?;
     model_cards::write(&store.model(), encoders)?;
     Ok(model)
+}
+
+/// Makes the model of a run before its training: the language model with a connector that reads features.
+fn untrained(job: &TrainJob<'_>, encoders: &[EncoderFeatures], bar: &Bar) -> Result<(Mllm, MllmConfig)> {
+    let TrainJob { evaluator, device, arm, seed, .. } = *job;
+    bar.message(&format!("{}: loading the language model", job.title()));
+    let (llm, _) = load_llm(&evaluator.llm.dir, device)?;
+    let connector = evaluator.connector(arm);
+    let config = MllmConfig {
+        connector: ConnectorConfig::new(
+            connector.clone(),
+            &encoders.iter().map(|e| (e.features.width(), e.features.grid())).collect::<Vec<_>>(),
+            evaluator.llm.config.hidden_size,
+        )?,
+        llm: llm.config().clone(),
+        chat: evaluator.llm.chat.clone(),
+        encoders: Vec::new(),
+        grid: None,
+    };
+    Ok((Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?, config))
+}
+
+/// The first steps of the align stage of a run.
+#[derive(Clone, Copy)]
+pub struct AlignRun<'a> {
+    /// The run.
+    pub job: TrainJob<'a>,
+    /// Number of steps, at most those of the stage.
+    pub steps: usize,
+}
+
+/// Trains the connector of a run for the first steps of its align stage and returns the loss of each step. The losses
+/// are those that the whole run logs, because learning rates follow the schedule of the whole stage. Nothing is saved.
+///
+/// # Errors
+/// The recipe has no align stage, the training fails, or a signal asked to stop.
+pub fn align_losses(run: &AlignRun<'_>, encoders: &[EncoderFeatures], bar: &Bar) -> Result<Vec<f64>> {
+    let (job, evaluator) = (&run.job, run.job.evaluator);
+    let (Some(stage), Some(set)) = (&evaluator.config.recipe.align, &evaluator.align) else {
+        return Err(Error::failed("the study has no align stage"));
+    };
+    let (mut model, _) = untrained(job, encoders, bar)?;
+    let source = evaluator.visual_source(job.arm, encoders, Freeze::Frozen);
+    standardise(&mut model, &set.examples, &source, job.device)?;
+    let losses = RefCell::new(Vec::new());
+    bar.begin(0, run.steps as u64);
+    bar.message(&format!("{}: align", job.title()));
+    let mut on_step = |s: &StepLog| {
+        bar.set(s.step as u64, run.steps as u64);
+        losses.borrow_mut().push(s.loss);
+    };
+    let mut settings = train::StageRun {
+        name: STAGES[0],
+        stage,
+        seed: job.seed,
+        device: job.device,
+        on_step: &mut on_step,
+        stop: &|| stop::requested() || losses.borrow().len() >= run.steps,
+        saver: None,
+        resume: None,
+    };
+    let outcome = train::train_stage(model, &set.examples, &source, &mut settings)?;
+    if matches!(outcome, StageOutcome::Interrupted) {
+        stop::check()?;
+    }
+    Ok(losses.into_inner())
 }
 
 /// Takes the aligned connector of another run of the study, if the study's arms have mixes and the align stage of that

@@ -11,8 +11,8 @@ const ROW: f64 = 22.0;
 /// Height of the plot of a scatter.
 const PLOT: f64 = 200.0;
 
-/// Draws the predictors of a study as a standalone file: Kendall's τ-b with its interval, and below it the score of each
-/// arm against each predictor.
+/// Draws the predictors of a study as a standalone file: Kendall's τ-b with its interval, and below it the score of
+/// each arm against each predictor.
 pub fn predictors_svg(report: &PredictorReport) -> String {
     let width = 2.0 * PANEL + 40.0;
     let title = format!("Predictors of the scores of the {} study", report.study);
@@ -95,8 +95,9 @@ fn scatter(report: &PredictorReport, compared: &ComparedPredictor) -> Svg {
         svg.line(left, y.at(tick), right, y.at(tick), "grid");
         svg.text(left - 5.0, y.at(tick) + 4.0, "soft small end", &tick_label(tick));
     }
-    for tick in ticks(from, to, 4) {
-        svg.text(x.at(tick), bottom + 16.0, "soft small mid", &tick_label(tick));
+    let places = ticks(from, to, 4);
+    for tick in &places {
+        svg.text(x.at(*tick), bottom + 16.0, "soft small mid", &value_label(*tick, &places));
     }
     svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", &predictor.name);
     for (arm, value, score) in points {
@@ -108,4 +109,14 @@ fn scatter(report: &PredictorReport, compared: &ComparedPredictor) -> Svg {
         svg.text(px + dx, py - 5.0, class, &cut(&arm.label, 22));
     }
     svg
+}
+
+/// Formats a tick with as many decimals as its distance to the next needs: predictors differ in scale.
+fn value_label(tick: f64, ticks: &[f64]) -> String {
+    let step = ticks.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(f64::INFINITY, f64::min);
+    if !step.is_finite() || step <= 0.0 {
+        return tick_label(tick);
+    }
+    let decimals = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{tick:.decimals$}").replace('-', "−")
 }

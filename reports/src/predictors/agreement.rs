@@ -26,8 +26,8 @@ pub struct Agreement {
     pub kendall: Estimate,
     /// The arm that the predictor picks; `None` for a predictor without a stated direction.
     pub pick: Option<Pick>,
-    /// R² of leave-one-out predictions by linear regression on the predictor: 1 − Σ(yᵢ − ŷ₋ᵢ)² / Σ(yᵢ − ȳ)², negative if
-    /// the mean of all arms predicts better. `None` if a regression is not determined.
+    /// R² of leave-one-out predictions by linear regression on the predictor: 1 − Σ(yᵢ − ŷ₋ᵢ)² / Σ(yᵢ
+    /// − ȳ)², negative if the mean of all arms predicts better. `None` if a regression is not determined.
     pub loo_r2: Option<f64>,
     /// P-value of the permutation test of τ-b: one-sided, or two-sided without a stated direction.
     pub p: f64,
@@ -46,8 +46,8 @@ pub struct Pick {
     pub regret: f64,
 }
 
-/// Computes the agreement of predictor values `x` with scores `y` of the arms `names`. Bootstrap and permutations draw from
-/// streams below `stream_name`; `(seed, replicates, confidence)` are those of the intervals.
+/// Computes the agreement of predictor values `x` with scores `y` of the arms `names`. Bootstrap and permutations draw
+/// from streams below `stream_name`; `(seed, replicates, confidence)` are those of the intervals.
 ///
 /// # Errors
 /// There are too few arms, or one side has no variance; the text says which.
@@ -86,7 +86,7 @@ pub fn agreement(
         spearman: estimate(rho, replicas.iter().filter_map(|r| r.0).collect()),
         kendall: estimate(tau, replicas.iter().filter_map(|r| r.1).collect()),
         pick: (better != Better::Unstated).then(|| pick(names, &x, y)),
-        loo_r2: LeastSquares::fit(&[x.clone()], y).and_then(|fit| fit.loo_r2),
+        loo_r2: LeastSquares::fit(std::slice::from_ref(&x), y).and_then(|fit| fit.loo_r2),
         p,
         p_adjusted: p,
     })
@@ -107,9 +107,9 @@ fn pick(names: &[&str], x: &[f64], y: &[f64]) -> Pick {
     }
 }
 
-/// Returns the p-value of the permutation test of Kendall's τ-b between `x` and `y`: the fraction of orders of `y` whose τ
-/// (with `two_sided`, |τ|) is at least the observed one. All orders of up to eight arms are counted; else 20,000 random
-/// ones, with the observed order added.
+/// Returns the p-value of the permutation test of Kendall's τ-b between `x` and `y`: the fraction of orders of `y`
+/// whose τ (with `two_sided`, |τ|) is at least the observed one. All orders of up to eight arms are counted; else
+/// 20,000 random ones, with the observed order added.
 pub fn permutation_p(x: &[f64], y: &[f64], two_sided: bool, rng: &mut Stream) -> f64 {
     let sign = |d: f64| if d == 0.0 { 0.0 } else { d.signum() };
     let n = y.len();

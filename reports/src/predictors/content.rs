@@ -186,8 +186,8 @@ pub struct PredictorReport {
 }
 
 impl PredictorReport {
-    /// Compares predictors with the scores of a study. `arms` are the study's arms as `(arm, label, role)`; the values of
-    /// each predictor are in their order. Without a ranking the report has values only.
+    /// Compares predictors with the scores of a study. `arms` are the study's arms as `(arm, label, role)`; the values
+    /// of each predictor are in their order. Without a ranking the report has values only.
     pub fn new(
         study: &str,
         arms: &[(String, String, ArmRole)],

@@ -2,8 +2,8 @@
 //!
 //! [`PredictorReport::new`] takes the values of predictors (computed elsewhere: this crate knows no tensor) and the
 //! ranking of a study, and says of each predictor how well it orders the arms: Spearman's ρ and Kendall's τ-b with
-//! bootstrap intervals over arms, the regret of the arm that it picks, R² of leave-one-out predictions, and the p-value
-//! of a permutation test. [`published`] does the same for linear-probe accuracies in the Cambrian-1 paper.
+//! bootstrap intervals over arms, the regret of the arm that it picks, R² of leave-one-out predictions, and the
+//! p-value of a permutation test. [`published`] does the same for linear-probe accuracies in the Cambrian-1 paper.
 
 mod agreement;
 mod content;

@@ -1,7 +1,7 @@
 //! Linear-probe accuracies of the Cambrian-1 paper's encoders, compared with the scores of its tables.
 //!
-//! The paper prints the ImageNet-1k accuracy of ten of its encoders and the scores of multimodal models with each of them:
-//! the largest published comparison of a predictor that needs no language model.
+//! The paper prints the ImageNet-1k accuracy of ten of its encoders and the scores of multimodal models with each of
+//! them: the largest published comparison of a predictor that needs no language model.
 
 use super::regression::{LeastSquares, fisher_interval};
 use crate::paper::{ADAPTER, PaperTables, SCOPES, ScoreTable, UNFROZEN, short};
@@ -76,7 +76,7 @@ impl PublishedPrediction {
     pub fn compute() -> Result<Self> {
         let encoders = encoders(include_str!("../../published/linear-probe.csv"))?;
         let paper = PaperTables::load()?;
-        let files = ADAPTER.iter().map(|(file, _)| *file).chain([UNFROZEN]);
+        let files = ADAPTER.iter().map(|(_, file)| *file).chain([UNFROZEN]);
         let tables = files.map(|file| correlations(paper.table(file)?, &encoders)).collect::<Result<_>>()?;
         Ok(Self { encoders, tables })
     }
@@ -89,8 +89,8 @@ impl PublishedPrediction {
         let hit = averages.clone().filter(|(_, s)| s.regret <= 0.0).count();
         let widest = averages.clone().map(|(_, s)| s.regret).fold(0.0, f64::max);
         said.push(format!(
-            "The encoder with the highest linear-probe accuracy is {} ({:.1} %). It has the highest average in {hit} of {} \
-             tables; picking it costs at most {widest:.1} points of the average.",
+            "The encoder with the highest linear-probe accuracy is {} ({:.1} %). It has the highest average in {hit} \
+             of {} tables; picking it costs at most {widest:.1} points of the average.",
             most.model,
             most.accuracy,
             self.tables.len()
@@ -130,8 +130,8 @@ fn encoders(text: &str) -> Result<Vec<ProbedEncoder>> {
     Ok(rows)
 }
 
-/// Correlates the accuracies with the scores of a table. Averages and categories are the means that Burgess computes from
-/// the printed benchmark scores.
+/// Correlates the accuracies with the scores of a table. Averages and categories are the means that Burgess computes
+/// from the printed benchmark scores.
 fn correlations(table: &ScoreTable, encoders: &[ProbedEncoder]) -> Result<TableCorrelations> {
     let row = |encoder: &ProbedEncoder| {
         let found = table.rows.iter().find(|row| short(&row.model) == encoder.model);

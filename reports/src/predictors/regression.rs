@@ -2,8 +2,8 @@
 
 use crate::stats;
 
-/// A diagonal entry of the hat matrix above which the row determines its own prediction, so that the regression without it
-/// is not determined.
+/// A diagonal entry of the hat matrix above which the row determines its own prediction, so that the regression
+/// without it is not determined.
 const DETERMINED: f64 = 1.0 - 1e-9;
 /// Relative length below which a column counts as a combination of the others.
 const DEPENDENT: f64 = 1e-10;
@@ -18,8 +18,8 @@ pub struct LeastSquares {
 }
 
 impl LeastSquares {
-    /// Fits y = a + Σ bⱼ·xⱼ for the columns `x`, each as long as `y`. `None` if `y` has no variance, or if the columns with
-    /// the intercept are linearly dependent.
+    /// Fits y = a + Σ bⱼ·xⱼ for the columns `x`, each as long as `y`. `None` if `y` has no variance, or if the
+    /// columns with the intercept are linearly dependent.
     ///
     /// Leave-one-out residuals follow from the residuals e and the diagonal h of the hat matrix: eᵢ / (1 − hᵢ).
     pub fn fit(x: &[Vec<f64>], y: &[f64]) -> Option<Self> {
@@ -61,7 +61,8 @@ impl LeastSquares {
     }
 }
 
-/// Returns Fisher's confidence interval of a correlation `r` over `n` independent pairs; `None` for fewer than four pairs.
+/// Returns Fisher's confidence interval of a correlation `r` over `n` independent pairs; `None` for fewer than four
+/// pairs.
 pub fn fisher_interval(r: f64, n: usize, confidence: f64) -> Option<(f64, f64)> {
     if n < 4 || r.is_nan() {
         return None;

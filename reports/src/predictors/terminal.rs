@@ -4,18 +4,21 @@ use super::agreement::Agreement;
 use super::content::{ArmValue, ComparedPredictor, PredictorReport};
 use super::published::PublishedPrediction;
 use crate::formatting::{self, correlation};
-use crate::schema::ArmRole;
 use crate::stats::Estimate;
 use crate::table::{align, paragraph_into, ruled, styled};
 use comfy_table::Attribute;
 
 /// Width of a name of an arm in the table of values.
 const NAME: usize = 26;
+/// Width from which the table of agreement has room for both intervals.
+const WIDE: usize = 120;
+/// Column of Spearman's ρ in [`agreement_cells`].
+const RHO: usize = 3;
 /// Width of a column of the table of values.
 const COLUMN: usize = 11;
 
-/// Formats a report as text of at most `width` columns: the agreement of each predictor with the ranking, the values, and
-/// the conclusions. `color` makes agreement beyond chance bold.
+/// Formats a report as text of at most `width` columns: the agreement of each predictor with the ranking, the values,
+/// and the conclusions. `color` makes agreement beyond chance bold.
 pub fn predictors_text(report: &PredictorReport, width: usize, color: bool) -> String {
     let mut text = String::new();
     if report.predictors.iter().any(|c| c.agreement.is_some()) {
@@ -28,8 +31,8 @@ pub fn predictors_text(report: &PredictorReport, width: usize, color: bool) -> S
         paragraph_into(&mut text, width, "", "", &title);
         text += &agreement_table(report, width, color);
         let legend = "ρ: Spearman, τ-b: Kendall, positive if the predictor is right about the better direction; p: \
-                      permutation test of τ-b; regret: points lost by taking the arm that the predictor picks; LOO R²: of \
-                      leave-one-out predictions, below 0 if the mean predicts better.";
+                      permutation test of τ-b; regret: points lost by taking the arm that the predictor picks; LOO R²: \
+                      of leave-one-out predictions, below 0 if the mean predicts better.";
         paragraph_into(&mut text, width, "", "", legend);
         text.push('\n');
     }
@@ -37,7 +40,9 @@ pub fn predictors_text(report: &PredictorReport, width: usize, color: bool) -> S
     for note in &report.notes {
         paragraph_into(&mut text, width, "", "  ", note);
     }
-    text.push('\n');
+    if !report.notes.is_empty() {
+        text.push('\n');
+    }
     for sentence in &report.conclusions {
         paragraph_into(&mut text, width, "- ", "  ", sentence);
     }
@@ -50,7 +55,10 @@ fn agreement_table(report: &PredictorReport, width: usize, color: bool) -> Strin
     for compared in &report.predictors {
         let Some(agreement) = &compared.agreement else { continue };
         let bold = color && agreement.p_adjusted < 0.05;
-        let cells = agreement_cells(compared, agreement);
+        let mut cells = agreement_cells(compared, agreement);
+        if let (true, Some(rho)) = (width < WIDE, cells.get_mut(RHO)) {
+            *rho = correlation(Some(agreement.spearman.value));
+        }
         table.add_row(cells.into_iter().map(|text| styled(text, bold.then_some(Attribute::Bold))));
     }
     align(&mut table, 0);
@@ -73,7 +81,11 @@ pub(crate) fn agreement_cells(compared: &ComparedPredictor, agreement: &Agreemen
         if agreement.p < 0.001 { "<0.001".into() } else { format!("{:.3}", agreement.p) },
         picked,
         regret,
-        correlation(agreement.loo_r2),
+        match agreement.loo_r2 {
+            // A regression on nearly equal values can be off by any factor.
+            Some(r2) if r2 < -9.99 => "<−9.99".to_string(),
+            r2 => correlation(r2),
+        },
     ]
 }
 
@@ -111,12 +123,8 @@ fn value_tables(report: &PredictorReport, width: usize, color: bool) -> String {
         table.set_header(["arm".to_string(), "score".to_string()].into_iter().chain(names));
         for (i, arm) in report.arms.iter().enumerate() {
             let score = arm.score.map_or("–".to_string(), |s| format!("{:.1}", s.value));
-            let name = match arm.role {
-                ArmRole::Trained => arm.label.clone(),
-                ArmRole::Random | ArmRole::Oracle => format!("({})", arm.label),
-            };
             let values = part.iter().map(|c| c.values.values.get(i).map_or("–".to_string(), value_cell));
-            table.add_row([name, score].into_iter().chain(values).map(|text| styled(text, None)));
+            table.add_row([arm.label.clone(), score].into_iter().chain(values).map(|text| styled(text, None)));
         }
         align(&mut table, 0);
         text += &(table.trim_fmt() + "\n\n");
@@ -128,7 +136,8 @@ fn value_tables(report: &PredictorReport, width: usize, color: bool) -> String {
 pub fn published_text(p: &PublishedPrediction, width: usize, color: bool) -> String {
     let mut text = String::new();
     let title = format!(
-        "ImageNet-1k linear-probe accuracy of {} encoders ({}) against their scores in Cambrian-1: Pearson r (Spearman ρ)",
+        "ImageNet-1k linear-probe accuracy of {} encoders ({}) against their scores in Cambrian-1: Pearson r \
+         (Spearman ρ)",
         p.encoders.len(),
         super::published::LINEAR_PROBE_TABLE
     );

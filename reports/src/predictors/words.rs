@@ -78,11 +78,12 @@ fn tests(report: &PredictorReport) -> Option<String> {
         .collect();
     Some(match agreeing.is_empty() {
         true => format!(
-            "No predictor is shown to order the arms better than chance: every permutation p, adjusted by Holm's method for \
-             {tested}, is at least {LEVEL:.2}."
+            "No predictor is shown to order the arms better than chance: every permutation p, adjusted by Holm's \
+             method for {tested}, is at least {LEVEL:.2}."
         ),
         false => format!(
-            "Order the arms better than chance (permutation p, adjusted by Holm's method for {tested}, below {LEVEL:.2}): {}.",
+            "Order the arms better than chance (permutation p, adjusted by Holm's method for {tested}, below \
+             {LEVEL:.2}): {}.",
             list(&agreeing)
         ),
     })
@@ -109,7 +110,7 @@ fn few(report: &PredictorReport, n: usize) -> Option<String> {
         }
         None => said += " No interval of a correlation can be stated for fewer than four.",
     }
-    said += " The intervals in the table are over arms (bootstrap); they do not contain the sampling error of the scores.";
+    said += " The intervals in the table are over arms (bootstrap), without the sampling error of the scores.";
     Some(said)
 }
 

@@ -57,7 +57,8 @@ pub fn predictors_sheets(report: &PredictorReport) -> Vec<Sheet> {
     });
     let agreement = Sheet {
         caption: format!(
-            "Predictors of the scores of {}: agreement with the ranking of the trained arms, with {:.0} % intervals over arms.",
+            "Predictors of the scores of {}: agreement with the ranking of the trained arms, with {:.0} % intervals \
+             over arms.",
             report.study,
             100.0 * report.confidence
         ),
@@ -111,8 +112,8 @@ pub fn published_prediction_sheet(p: &PublishedPrediction) -> Sheet {
     };
     Sheet {
         caption: format!(
-            "ImageNet-1k linear-probe accuracy ({LINEAR_PROBE_TABLE}) against the scores of Cambrian-1: Pearson r (Spearman \
-             ρ), n = {}.",
+            "ImageNet-1k linear-probe accuracy ({LINEAR_PROBE_TABLE}) against the scores of Cambrian-1: Pearson r \
+             (Spearman ρ), n = {}.",
             p.encoders.len()
         ),
         label: "cambrian-1-linear-probe".to_string(),

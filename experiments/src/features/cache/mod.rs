@@ -3,13 +3,14 @@
 //!
 //! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [images, tokens, width] f32 and `grid` `[2]` u64. The key
 //! is a digest of everything that can change a feature: weights and card (architecture, preprocessing, tap) or the
-//! oracle's ground truth, data, the device with its driver and libraries, and the version of this code; `what.json` says
-//! it in words. Chunks are written atomically, so an interrupted pass resumes with the next chunk. Each chunk has a
-//! digest that is compared when it is opened; a chunk that is damaged, or removed before it is opened, is encoded again.
+//! oracle's ground truth, data, the device with its driver and libraries, and the version of this code; `what.json`
+//! says it in words. Chunks are written atomically, so an interrupted pass resumes with the next chunk. Each chunk has
+//! a digest that is compared when it is opened; a chunk that is damaged, or removed before it is opened, is encoded
+//! again.
 //!
-//! Any number of processes, also on several machines that share a file system, use and fill the cache at once. A process
-//! takes a lease on a chunk while it encodes it; the others take other chunks and wait for those of others at the end.
-//! What another process wrote is compared with one image that is encoded again ([`sample_check`]).
+//! Any number of processes, also on several machines that share a file system, use and fill the cache at once. A
+//! process takes a lease on a chunk while it encodes it; the others take other chunks and wait for those of others at
+//! the end. What another process wrote is compared with one image that is encoded again ([`sample_check`]).
 
 mod entry;
 mod in_use;
@@ -29,7 +30,7 @@ use burgess_encoders::transfer;
 use burn::tensor::{Device, Tensor, TensorData};
 use entry::{CacheEntry, CachedChunk, ChunkOutcome};
 use in_use::InUse;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -159,6 +160,20 @@ impl FeatureCache {
         Ok(found)
     }
 
+    /// Returns the features of an encoder for all images if they are in the cache already; computes nothing.
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub fn find(&self, encoder: &PreparedEncoder, set: ImageSet<'_>) -> Result<Option<CachedFeatures>> {
+        let ImageSet { data, images, fingerprint, .. } = set;
+        let key = digest::of_value(&describe(encoder, data, images, fingerprint)?)?;
+        if !self.root.join(key).is_dir() {
+            return Ok(None);
+        }
+        let mut entry = self.entry(encoder, data, images, fingerprint)?;
+        if entry.open_chunks(images.len()).is_empty() { entry.open(images).map(Some) } else { Ok(None) }
+    }
+
     fn entry(
         &self,
         encoder: &PreparedEncoder,
@@ -166,41 +181,7 @@ impl FeatureCache {
         images: &[String],
         fingerprint: &str,
     ) -> Result<CacheEntry> {
-        // Features are addressed by image index, so other benchmarks, or another order, need another entry.
-        let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
-        let what = match &encoder.card {
-            ArmCard::Encoder(card) => {
-                let mut what = json!({
-                    "version": VERSION,
-                    "encoder": card.id,
-                    "weights": encoder.weights_digest,
-                    "architecture": card.architecture,
-                    "preprocess": card.preprocess,
-                    "tap": card.tap,
-                    "grid": card.grid,
-                    "data": data,
-                    "pictures": images_digest,
-                    "device": fingerprint,
-                });
-                // Absent unless set, so that entries of other encoders keep their keys.
-                if let Some(tiling) = &card.tiling {
-                    what["tiling"] = json!(tiling);
-                }
-                if let Some(norm) = card.normalise {
-                    what["normalise"] = json!(norm);
-                }
-                what
-            }
-            // The oracle's card holds the digest of the ground truth.
-            ArmCard::Oracle(card) => json!({
-                "version": VERSION,
-                "encoder": ORACLE,
-                "oracle": card,
-                "data": data,
-                "pictures": images_digest,
-                "device": fingerprint,
-            }),
-        };
+        let what = describe(encoder, data, images, fingerprint)?;
         let key = digest::of_value(&what)?;
         let dir = self.root.join(&key);
         let in_use = InUse::mark(&self.root, &dir)
@@ -210,6 +191,45 @@ impl FeatureCache {
         let chunks = (0..images.len().div_ceil(CHUNK)).map(|_| None).collect();
         Ok(CacheEntry { key, dir, in_use, device: fingerprint.to_string(), chunks })
     }
+}
+
+/// Describes what an entry of the cache holds; its digest is the entry's name.
+fn describe(encoder: &PreparedEncoder, data: &DataDirectory, images: &[String], fingerprint: &str) -> Result<Value> {
+    // Features are addressed by image index, so other benchmarks, or another order, need another entry.
+    let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
+    Ok(match &encoder.card {
+        ArmCard::Encoder(card) => {
+            let mut what = json!({
+                "version": VERSION,
+                "encoder": card.id,
+                "weights": encoder.weights_digest,
+                "architecture": card.architecture,
+                "preprocess": card.preprocess,
+                "tap": card.tap,
+                "grid": card.grid,
+                "data": data,
+                "pictures": images_digest,
+                "device": fingerprint,
+            });
+            // Absent unless set, so that entries of other encoders keep their keys.
+            if let Some(tiling) = &card.tiling {
+                what["tiling"] = json!(tiling);
+            }
+            if let Some(norm) = card.normalise {
+                what["normalise"] = json!(norm);
+            }
+            what
+        }
+        // The oracle's card holds the digest of the ground truth.
+        ArmCard::Oracle(card) => json!({
+            "version": VERSION,
+            "encoder": ORACLE,
+            "oracle": card,
+            "data": data,
+            "pictures": images_digest,
+            "device": fingerprint,
+        }),
+    })
 }
 
 /// Describes chunks that exist but cannot be used; `None` if there are none.

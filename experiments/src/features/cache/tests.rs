@@ -90,7 +90,7 @@ fn features_of_another_process_are_compared_with_one_image() -> Result<()> {
     let (place, encoder) = (Place::new(20)?, encoder()?);
     let silent = Progress::silent();
     let first = values(&place.features(&encoder, &silent)?);
-    let what: serde_json::Value = atomic::read_json(&place.entry().join("what.json"))?;
+    let what: Value = atomic::read_json(&place.entry().join("what.json"))?;
     assert_eq!(what["device"], "flex");
     // As in another process: the entry was written by this one, so it is not checked again in it.
     falsify(&place, 1.01)?;

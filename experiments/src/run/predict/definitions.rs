@@ -25,7 +25,7 @@ const PREDICTORS: [Definition; 16] = [
         name: "k-NN",
         family: Probe,
         better: Higher,
-        about: "accuracy of DINO's weighted vote of 20 neighbours (T = 0.07) on image vectors, mean over the tasks, in %",
+        about: "accuracy of DINO's weighted vote (k = 20, T = 0.07) on image vectors, mean over the tasks, in %",
     },
     Definition {
         id: "linear",
@@ -39,7 +39,7 @@ const PREDICTORS: [Definition; 16] = [
         name: "attentive probe",
         family: Probe,
         better: Higher,
-        about: "accuracy of one learned query over the patch tokens with a linear classifier, mean over the tasks, in %",
+        about: "accuracy of a learned query over the patch tokens and a linear classifier, mean over the tasks, in %",
     },
     Definition {
         id: "linear-patch",
@@ -88,8 +88,8 @@ const PREDICTORS: [Definition; 16] = [
         name: "Gromov-Wasserstein",
         family: Alignment,
         better: Lower,
-        about: "mean squared difference of the distances between images and between their captions (identity coupling), \
-                best pair of layers",
+        about: "mean squared difference of the distances between images and between their captions (identity \
+                coupling), best pair of layers",
     },
     Definition {
         id: "effective-rank",
@@ -117,7 +117,8 @@ const PREDICTORS: [Definition; 16] = [
         name: "A score",
         family: Connector,
         better: Higher,
-        about: "mean over image tokens after the aligned connector of the highest cosine with a token of the reference arm",
+        about: "mean over image tokens after the aligned connector of the highest cosine with a token of the \
+                reference arm",
     },
     Definition {
         id: ALIGN_LOSS,
@@ -153,8 +154,8 @@ pub fn check(chosen: &[String]) -> Result<()> {
     }
 }
 
-/// Returns the predictors of a choice in the order of tables, with one align loss for each number of `steps`; an empty choice
-/// means all.
+/// Returns the predictors of a choice in the order of tables, with one align loss for each number of `steps`; an empty
+/// choice means all.
 pub fn predictors(chosen: &[String], steps: &[usize]) -> Vec<Predictor> {
     let wanted = |id: &str| chosen.is_empty() || chosen.iter().any(|c| c == id);
     let mut all = Vec::new();

@@ -66,14 +66,14 @@ impl PointPairs {
             extent: p.extent,
         });
         let about = format!(
-            "C score: {count} pairs of scenes of the nano world, version {}, that show the same things at other places.",
+            "C score: {count} pairs of scenes of the nano world, version {}, with the same things at other places.",
             burgess_world::VERSION
         );
         Self { pairs: pairs.collect(), about }
     }
 
-    /// Test pairs in the layout of SPair-71k (`PairAnnotation/test/*.json`, `JPEGImages/<category>/`), at most `count`, evenly
-    /// over all.
+    /// Test pairs in the layout of SPair-71k (`PairAnnotation/test/*.json`, `JPEGImages/<category>/`), at most
+    /// `count`, evenly over all.
     ///
     /// # Errors
     /// The folder has no such pairs, or one of them is malformed.

@@ -102,8 +102,8 @@ impl<'a> ArmNetworks<'a> {
         !features.is_empty() && features.iter().all(|f| matches!(*f.features, FrozenFeatures::Cached(_)))
     }
 
-    /// Encodes images; the channels of several encoders are concatenated on the finest of their grids. The result has patch
-    /// tokens only.
+    /// Encodes images; the channels of several encoders are concatenated on the finest of their grids. The result has
+    /// patch tokens only.
     ///
     /// # Errors
     /// As [`networks`](Self::networks), or a feature is not finite.

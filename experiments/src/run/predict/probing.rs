@@ -98,8 +98,8 @@ impl LabelledImages {
         Self { sets: sets.collect(), about }
     }
 
-    /// Images in folders named after their classes: `DIR/train/<class>/` and `DIR/test/<class>/` (or `val`), or `DIR/<class>/`,
-    /// of which a random half is for tests; at most `limit` for training and as many for tests.
+    /// Images in folders named after their classes: `DIR/train/<class>/` and `DIR/test/<class>/` (or `val`), or
+    /// `DIR/<class>/`, of which a random half is for tests; at most `limit` for training and as many for tests.
     ///
     /// # Errors
     /// The folders cannot be read, or there are fewer than two classes with images in both parts.
@@ -109,7 +109,8 @@ impl LabelledImages {
             (true, Some(test)) => [class_files(dir, "train")?, class_files(dir, test)?],
             _ => {
                 let all = class_files(dir, "")?;
-                let is_test = |(_, file): &(String, String)| uniform(&mut stream(&format!("labels/{file}"), SPLIT)) < 0.5;
+                let drawn = |file: &str| uniform(&mut stream(&format!("labels/{file}"), SPLIT));
+                let is_test = |(_, file): &(String, String)| drawn(file) < 0.5;
                 let (test, train): (Vec<_>, Vec<_>) = all.into_iter().partition(is_test);
                 [train, test]
             }
@@ -134,8 +135,8 @@ impl LabelledImages {
         };
         if task.classes < 2 || task.test.is_empty() {
             return Err(Error::usage(format!(
-                "{} has {} classes with training images and {} test images of them, expected at least 2 classes and 1 test \
-                 image",
+                "{} has {} classes with training images and {} test images of them, expected at least 2 classes and \
+                 1 test image",
                 dir.display(),
                 task.classes,
                 task.test.len()

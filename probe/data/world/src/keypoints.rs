@@ -26,8 +26,8 @@ pub struct KeypointPair {
     pub extent: f64,
 }
 
-/// Returns `count` pairs of test scenes for `seed`: different things with a colour and a texture each, which both images
-/// share, on backgrounds of their own.
+/// Returns `count` pairs of test scenes for `seed`: different things with a colour and a texture each, which both
+/// images share, on backgrounds of their own.
 ///
 /// The same arguments give the same pairs, on any number of threads.
 pub fn keypoint_pairs(seed: u64, count: usize) -> Vec<KeypointPair> {
