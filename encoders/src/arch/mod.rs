@@ -19,6 +19,7 @@ mod dpn;
 mod drop_path;
 mod edgenext;
 mod efficientformer;
+mod efficientformer_v2;
 mod efficientnet;
 mod efficientvit_mit;
 mod efficientvit_msra;
@@ -73,6 +74,7 @@ pub use convnext::StemKind;
 pub use cspnet::{CspBlockKind, CspStageConfig, CspStageKind};
 pub use dla::DlaBlockKind;
 pub use drop_path::{DropPathMask, DropPathSpec};
+pub use edgenext::EdgeStemKind;
 pub use efficientnet::{MobileBlockConfig, MobileBlockKind, PaddingKind, SqueezeKind};
 pub use ghostnet::{GhostBlockConfig, GhostVersion};
 pub use hgnet::{HgStageConfig, HgVersion};
@@ -278,6 +280,8 @@ architectures! {
     "efficientvit-msra" => efficientvit_msra::{EfficientVitMsra, EfficientVitMsraConfig},
     /// An aligned Xception.
     "xception" => xception::{Xception, XceptionConfig},
+    /// An EfficientFormerV2.
+    "efficientformer-v2" => efficientformer_v2::{EfficientFormerV2, EfficientFormerV2Config},
     /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     "stable-diffusion" => stable_diffusion::{StableDiffusion, StableDiffusionConfig},
 }
