@@ -328,6 +328,41 @@ def resnet_basic(name):
     convnet(name, T.ResNetModel(T.ResNetConfig(hidden_sizes=[8] * 4, depths=[1] * 4, layer_type="basic")))
 
 
+W = dict(image_size=64, embed_dim=8, depths=[2, 2, 1], num_heads=[1, 2, 4], window_size=4, drop_path_rate=0.0)
+
+
+@case
+def swin(name):
+    save(name, T.SwinModel(T.SwinConfig(**W)), processor(side=64, **IMAGENET), last(0))
+
+
+@case
+def swin_classifier(name):
+    # Windows of four tokens do not divide maps of ten and five.
+    config = T.SwinConfig(**W | dict(image_size=80, qkv_bias=False, mlp_ratio=2.0), num_labels=3)
+    save(name, T.SwinForImageClassification(config), processor(side=80, **IMAGENET), lambda m, x: m.swin(x).last_hidden_state)
+
+
+@case
+def swinv2(name):
+    config = T.Swinv2Config(**W | dict(window_size=8), pretrained_window_sizes=[6, 6, 3])
+    save(name, T.Swinv2Model(config), processor(side=64, **IMAGENET), last(0))
+
+
+def sam2_config():
+    stages = dict(mlp_ratio=1.0, blocks_per_stage=[1, 1, 2, 1], embed_dim_per_stage=[8, 16, 32, 64], num_attention_heads_per_stage=[1, 2, 4, 8])
+    windows = dict(global_attention_blocks=[3], window_size_per_stage=[8, 4, 10, 5])
+    backbone = T.Sam2HieraDetConfig(hidden_size=8, num_attention_heads=1, image_size=[64, 64], **stages, **windows)
+    sizes = dict(backbone_channel_list=[64, 32, 16, 8], backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]], fpn_hidden_size=8)
+    return T.Sam2VisionConfig(backbone_config=backbone, **sizes)
+
+
+@case
+def sam2_vision(name):
+    model = T.Sam2VisionModel(sam2_config())
+    save(name, model, processor(side=64, **IMAGENET), lambda m, x: m(x).last_hidden_state.flatten(1, 2))
+
+
 def open_clip_directory(name, model, config):
     model = perturb(model)
     steps = dict(mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.25], interpolation="bicubic", resize_mode="shortest")

@@ -27,7 +27,9 @@ mod transformers_internvl;
 mod transformers_native;
 mod transformers_radio;
 mod transformers_sam;
+mod transformers_sam2;
 mod transformers_siglip;
+mod transformers_swin;
 mod transformers_vit;
 
 use burgess_base::{Error, Result, nearest};
@@ -442,6 +444,9 @@ static ALL: &[Dialect] = &[
     tips::TIPSV2,
     tips::TIPSV2_SWIGLU,
     transformers_sam::SAM,
+    transformers_sam2::SAM2,
+    transformers_swin::SWIN,
+    transformers_swin::SWIN_V2,
     transformers_aimv2::AIMV2,
     transformers_aimv2::ORIGINAL,
     transformers_beit::BEIT,

@@ -47,7 +47,7 @@ const fn class(
     ProcessorClass { name, way: ResizeMode::Usual, size, crop, resample, colours, by_edge: false, before: None }
 }
 
-static PROCESSOR_CLASSES: [ProcessorClass; 17] = [
+static PROCESSOR_CLASSES: [ProcessorClass; 18] = [
     ProcessorClass { before: Some((256, Some(224), 3)), ..class("BeitImageProcessor", 224, None, 3, HALF) },
     ProcessorClass { by_edge: true, ..class("BitImageProcessor", 224, Some(224), 3, OPENAI) },
     class("BlipImageProcessor", 384, None, 3, OPENAI),
@@ -69,6 +69,7 @@ static PROCESSOR_CLASSES: [ProcessorClass; 17] = [
     ProcessorClass { by_edge: true, ..class("MobileNetV2ImageProcessor", 256, Some(224), 2, HALF) },
     class("OwlViTImageProcessor", 768, None, 3, OPENAI),
     ProcessorClass { before: Some((224, None, 2)), ..class("PvtImageProcessor", 224, None, 3, IMAGENET) },
+    class("Sam2ImageProcessor", 1024, None, 2, IMAGENET),
     ProcessorClass { way: ResizeMode::Pads, ..class("SamImageProcessor", 1024, None, 2, IMAGENET) },
     class("SegformerImageProcessor", 512, None, 2, IMAGENET),
     class("SiglipImageProcessor", 224, None, 3, HALF),

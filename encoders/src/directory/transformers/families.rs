@@ -1,7 +1,7 @@
 //! The families of transformers models that can be read without a card: a table, and what only one family has.
 
 use super::Model;
-use crate::arch::{NormKind, PositionKernel, QkNorm, Rotary, VitConfig};
+use crate::arch::{NormKind, PositionKernel, QkNorm, Rotary, SwinVersion, VitConfig};
 use crate::directory::config_values::{ChannelStats, HALF, IMAGENET, OPENAI, SupportedValues, integer};
 use crate::directory::native;
 use crate::directory::processor::DefaultProcessor;
@@ -50,13 +50,15 @@ pub(super) enum NetworkKind {
     Sam,
     ConvNext,
     ResNet,
+    Swin(SwinVersion),
+    Sam2,
 }
 
 impl NetworkKind {
     /// A parameter that every network of this kind has.
     pub fn first_parameter(self) -> &'static str {
         match self {
-            Self::Vit | Self::Sam => "patch_embed.proj.weight",
+            Self::Vit | Self::Sam | Self::Swin(_) | Self::Sam2 => "patch_embed.proj.weight",
             Self::ConvNext => "stem.0.weight",
             Self::ResNet => "conv1.weight",
         }
@@ -144,6 +146,17 @@ const CONVNEXT: ModelFamily = ModelFamily {
     tap: DefaultTap::BeforeNorm,
     fixed: &[("num_channels", "3"), ("patch_size", "4")],
     default_processor: default_processor(Bicubic, IMAGENET, "ConvNextImageProcessor"),
+    ..PLAIN
+};
+
+const SWIN: ModelFamily = ModelFamily {
+    types: &["swin"],
+    network: NetworkKind::Swin(SwinVersion::V1),
+    dialects: &["transformers-swin"],
+    eps: 1e-5,
+    drop_path: 0.1,
+    fixed: &[("num_channels", "3"), ("use_absolute_embeddings", "false")],
+    default_processor: default_processor(Bicubic, IMAGENET, "ViTImageProcessor"),
     ..PLAIN
 };
 
@@ -307,6 +320,24 @@ const FAMILIES: &[ModelFamily] = &[
         fixed: &[("num_channels", "3"), ("qkv_bias", "true"), ("use_rel_pos", "true")],
         default_processor: default_processor(Bilinear, IMAGENET, "SamImageProcessor"),
         ..PLAIN
+    },
+    ModelFamily {
+        types: &["sam2", "sam2_video", "sam2_vision_model", "sam2_hiera_det_model"],
+        network: NetworkKind::Sam2,
+        dialects: &["transformers-sam2"],
+        eps: 1e-6,
+        image_size: 1024,
+        tap: DefaultTap::BeforeNorm,
+        fixed: &[("num_channels", "3"), ("query_stride", "[2, 2]")],
+        default_processor: default_processor(Bilinear, IMAGENET, "Sam2ImageProcessor"),
+        ..PLAIN
+    },
+    SWIN,
+    ModelFamily {
+        types: &["swinv2"],
+        network: NetworkKind::Swin(SwinVersion::V2),
+        dialects: &["transformers-swinv2"],
+        ..SWIN
     },
     CONVNEXT,
     ModelFamily {

@@ -5,6 +5,7 @@
 
 mod convnets;
 mod families;
+mod windows;
 
 use super::config_values::{ConfigSection, OPENAI, first_unsupported, integer, plain, side, three};
 use super::derived::{DerivedEncoder, locate};
@@ -116,6 +117,10 @@ impl Model<'_> {
                 let final_norm = convnext.final_norm;
                 (ArchitectureConfig::ConvNext(convnext), final_norm)
             }
+            NetworkKind::Swin(version) => {
+                (ArchitectureConfig::Swin(windows::swin(self, version, &mut notes)?), !self.outer)
+            }
+            NetworkKind::Sam2 => (ArchitectureConfig::Hiera(windows::sam2(self)?), false),
             NetworkKind::ResNet => (ArchitectureConfig::ResNet(convnets::resnet(self)?), false),
         };
         let before = family.tap == DefaultTap::BlockBeforeLast && !outer;
