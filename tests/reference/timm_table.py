@@ -25,6 +25,7 @@ import sys
 
 import timm
 import torch
+from timm.models.resnetv2 import ResNetV2
 
 ROOT = pathlib.Path(__file__).parents[2]
 OUT = ROOT / "encoders" / "src" / "timm" / "architectures.tsv"
@@ -43,7 +44,12 @@ class Described(Exception):
 
 
 def describe(cls, variant, pretrained=False, **arguments):
-    raise Described(cls.__name__, {k: plain(v) for k, v in arguments.items() if k not in LOADING})
+    made = {k: plain(v) for k, v in arguments.items() if k not in LOADING}
+    # Our network is another one for a vision transformer on a feature map.
+    embed = made.get("embed_layer")
+    stem = embed.get("HybridEmbed", {}).get("backbone", {}) if isinstance(embed, dict) else {}
+    hybrid = "ResNetV2" in stem or stem.get("module") in ("ConvStem", "FeatureListNet")
+    raise Described("Hybrid" + cls.__name__ if hybrid else cls.__name__, made)
 
 
 class Decoded:
@@ -65,7 +71,12 @@ def plain(value):
     if getattr(value, "__name__", "") == "<lambda>" and value.__closure__:  # with the variables that it captures
         names = value.__code__.co_freevars
         return {value.__name__: {n: plain(c.cell_contents) for n, c in zip(names, value.__closure__)}}
-    if isinstance(value, torch.nn.Module):  # the stem of a hybrid, which is built before its trunk
+    # The stem of a hybrid, which is built before its trunk: a ResNetV2 without its last stages, or its stem alone.
+    if isinstance(value, ResNetV2):
+        return {"ResNetV2": [len(stage.blocks) for stage in value.stages]}
+    if isinstance(value, torch.nn.Sequential) and type(value) is torch.nn.Sequential:
+        return {"ResNetV2": []}
+    if isinstance(value, torch.nn.Module):
         return {"module": type(value).__name__}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]

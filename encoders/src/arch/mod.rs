@@ -31,6 +31,7 @@ mod ghostnet;
 mod hgnet;
 mod hiera;
 mod hrnet;
+mod hybrid_vit;
 mod levit;
 mod limits;
 mod maxxvit;
@@ -224,6 +225,8 @@ architectures! {
     "tnt" => tnt::{Tnt, TntConfig},
     /// A ConViT.
     "convit" => convit::{Convit, ConvitConfig},
+    /// A vision transformer on the feature map of a ResNetV2 or of convolutions.
+    "hybrid-vit" => hybrid_vit::{HybridVit, HybridVitConfig},
     /// A GC ViT.
     "gcvit" => gcvit::{Gcvit, GcvitConfig},
     /// A NesT.

@@ -309,7 +309,7 @@ impl ResNetV2Stem {
         all.into_iter().filter_map(|(conv, norm)| Some((conv.as_ref()?, norm.as_ref())))
     }
 
-    fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+    pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         self.layers().fold(pixels, |x, (conv, norm)| {
             let x = conv.forward(x);
             norm.map_or(x.clone(), |norm| norm.forward(x))

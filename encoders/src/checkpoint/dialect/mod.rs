@@ -433,6 +433,8 @@ static ALL: &[Dialect] = &[
     timm_windows::SWIN_V2_CR,
     timm_windows::MAXXVIT,
     timm_windows::VOLO,
+    timm_windows::HYBRID_VIT,
+    timm_windows::HYBRID_VIT_CONV,
     open_clip::OPEN_CLIP,
     open_clip::VIT,
     open_clip::RESNET,

@@ -48,3 +48,21 @@ pub(super) const VOLO: Dialect = Dialect {
     rules: &[Rule::same("{rest}", &["{rest}"])],
     ignored: &["{rest}.num_batches_tracked", "head.{rest}", "aux_head.{rest}", "cls_token", "post_network.{rest}"],
 };
+
+/// Hybrid vision transformers on a ResNetV2 or its stem.
+pub(super) const HYBRID_VIT: Dialect = Dialect {
+    name: "timm-hybrid-vit",
+    rules: &[Rule::same("backbone.{rest}", &["patch_embed.backbone.{rest}"]), Rule::same("vit.{rest}", &["{rest}"])],
+    ignored: LAYERS.ignored,
+};
+
+/// Hybrid vision transformers on convolutions, of which the last one embeds patches.
+pub(super) const HYBRID_VIT_CONV: Dialect = Dialect {
+    name: "timm-hybrid-vit-conv",
+    rules: &[
+        Rule::same("backbone.{rest}", &["patch_embed.backbone.{rest}"]),
+        Rule::same("vit.patch_embed.proj.{p}", &["patch_embed.backbone.2.conv.{p}"]),
+        Rule::same("vit.{rest}", &["{rest}"]),
+    ],
+    ignored: LAYERS.ignored,
+};
