@@ -107,3 +107,17 @@ fn every_architecture_of_timm_is_read_or_refused_by_name() -> Result<()> {
     assert!(read, "run this test with BURGESS_UPDATE=1: the table of {path} is not that of the code:\n{table}");
     Ok(())
 }
+
+#[test]
+fn cards_of_windowed_networks_are_those_of_their_directories() -> Result<()> {
+    let cards = [
+        ("hiera-b-plus-224", "hiera_base_plus_224.mae", 224),
+        ("maxvit-b-512", "maxvit_base_tf_512.in21k_ft_in1k", 512),
+        ("swinv2-b-256", "swinv2_base_window12to16_192to256.ms_in22k_ft_in1k", 256),
+    ];
+    for (id, name, side) in cards {
+        let (card, directory) = (crate::card::EncoderCard::find(id)?, model(name, &Value::Null, &Value::Null, side)?);
+        assert_eq!((&card.architecture, card.source.dialect.as_str()), (&directory.config, directory.dialect), "{id}");
+    }
+    Ok(())
+}
