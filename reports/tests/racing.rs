@@ -3,7 +3,9 @@
 mod fixture;
 
 use burgess_reports::page::{StudyInfo, write_with};
-use burgess_reports::racing::{RaceArm, RaceRecord, RaceRules, RungRecord, Spending, race_text};
+use burgess_reports::racing::{
+    RaceArm, RaceRecord, RaceRules, RecordedScores, RungRecord, Simulation, SimulationOptions, Spending, race_text,
+};
 use burgess_reports::ranking::{RankOptions, rank};
 use burgess_reports::schema::SCHEMA;
 use burgess_reports::stats::Estimate;
@@ -130,4 +132,25 @@ fn the_table_has_timms_columns_and_order() {
         })
         .collect();
     insta::assert_snapshot!("results_mllm", zoo_csv(&rows, &ranking.categories));
+}
+
+/// The rules on recorded scores of the nano study (`reports/examples/race_simulation.rs` prints more of them). Few
+/// repetitions and replicates keep the test short.
+#[test]
+fn races_on_recorded_scores_keep_the_best_arms() {
+    let text = include_str!("../../tests/golden/racing/nano.json");
+    let scores: RecordedScores = serde_json::from_str(text).unwrap();
+    let simulated = |rules: &str| {
+        let rules: RaceRules = format!("replicates=400,rungs=0.125:0.25:1,{rules}").parse().unwrap();
+        let options = SimulationOptions { repetitions: 5, answering: 13.0 / 89.0, seed: 0 };
+        Simulation::of(&scores, &rules, &options).unwrap()
+    };
+    let best = simulated("k=1,finish=false");
+    assert_eq!((best.found, best.kept), (5, 5), "{best:?}");
+    assert!(best.training_ratio > 5.0 && best.total_ratio < best.training_ratio, "{best:?}");
+    // A margin that no arm is beyond keeps all of them, and the race costs more than the grid.
+    let all = simulated("k=3,margin=100");
+    assert_eq!((all.found, all.arms_at_rungs[2].round() as usize), (5, scores.arms().len()), "{all:?}");
+    assert!(all.training_ratio < 1.0, "{all:?}");
+    assert_eq!(best, simulated("k=1,finish=false"), "the same seed gives the same races");
 }

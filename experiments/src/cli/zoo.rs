@@ -82,7 +82,7 @@ struct ScoreArgs {
     limit: Option<usize>,
     /// Drop encoders early; RULES as described below, all of them optional
     #[arg(long, value_name = "RULES", num_args = 0..=1, default_missing_value = "")]
-    racing: Option<RaceRules>,
+    racing: Option<String>,
     /// Output directory [default: runs/zoo]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -171,8 +171,8 @@ fn score(args: &ScoreArgs) -> Result<()> {
     let study = chosen.open()?;
     let list = open_list(args, &study)?;
     let device = chosen.device();
-    let options =
-        ZooOptions { study: StudyOptions { out, device, jobs: args.jobs, stage: None }, race: args.racing.clone() };
+    let race = args.racing.as_deref().map(str::parse::<RaceRules>).transpose()?;
+    let options = ZooOptions { study: StudyOptions { out, device, jobs: args.jobs, stage: None }, race };
     if args.dry_run {
         let text = zoo::plan_text(&study, &list, &options, terminal::list_width(), &Progress::new())?;
         return match args.json {
