@@ -211,6 +211,25 @@ fn mae(change: impl Fn(&mut EncoderCard)) -> Result<Encoder> {
     Encoder::load(card, Some(&golden("encoders/mae/model.safetensors")), &device())
 }
 
+/// Plain ViTs, whose position embeddings are resampled, for pixels of 2 × 5 patches.
+#[test]
+fn plain_vits_equal_transformers_on_rectangles() -> Result<()> {
+    let expected = Checkpoint::open(&golden("native/rectangles.safetensors"))?;
+    for (name, patch) in [("dinov2", 14), ("siglip", 8)] {
+        let folder = golden("encoders").join(name);
+        let card = EncoderCard::from_file(&folder.join("card.toml"))?;
+        let encoder = Encoder::load(card, Some(&folder.join("model.safetensors")), &device())?;
+        let values: Vec<f32> = (0..3 * 10 * patch * patch).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
+        let pixels = Tensor::<4>::from_data(TensorData::new(values, [1, 3, 2 * patch, 5 * patch]), &device());
+        let map = encoder.arch.forward(pixels, &encoder.card.tap)?;
+        assert_eq!((map.grid, encoder.card.architecture.takes_any_grid()), ([2, 5], Some(patch)));
+        let error = difference(&self::values(map.tokens), &expected.read(name)?);
+        println!("{name} {error:.1e}");
+        assert!(error < limit(1e-4, 1e-3), "{name} differs by {error:e}");
+    }
+    Ok(())
+}
+
 #[test]
 fn multi_scale_features_equal_s2wrapper() -> Result<()> {
     let expected = Checkpoint::open(&golden("tiling/expected.safetensors"))?;

@@ -11,7 +11,8 @@ Per tower, tests/golden/native/<name>/ gets
                         tower has one), first.i of block 0, merged.i after the tower's patch merger, deepstack.i of its
                         deepstack mergers side by side, projection.i, and gradient.<name> of three parameters for
                         sum over i of (features.i * projection.i), or merged.i where there is a merger
-Tokens are in row-major order of the image's grid.
+Tokens are in row-major order of the image's grid. rectangles.safetensors has the features of two plain ViTs
+(tests/golden/encoders) of 2 x 5 patches.
 """
 
 import json
@@ -201,7 +202,23 @@ def vjepa2():
     write("vjepa2", model, processor, features, expected)
 
 
+def rectangle():
+    """Features of the golden DINOv2 and SigLIP, whose position embeddings are resampled, for an image that is not square."""
+    expected = {}
+    for name, model in (("dinov2", transformers.Dinov2Model), ("siglip", transformers.SiglipVisionModel)):
+        tower = model.from_pretrained(HERE / "encoders" / name, dtype=torch.float32).eval()
+        patch = tower.config.patch_size
+        side = [2 * patch, 5 * patch]
+        x = (torch.arange(3 * side[0] * side[1]) * 7919 % 1009 / 504.5 - 1).reshape(1, 3, *side)
+        more = dict(interpolate_pos_encoding=True) if name == "siglip" else {}
+        out = tower(x, **more).last_hidden_state[0]
+        expected[name] = (out[1:] if name == "dinov2" else out).detach().contiguous()
+    save_file(expected, OUT / "rectangles.safetensors")
+    print({k: tuple(v.shape) for k, v in expected.items()})
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
+    rectangle()
     for make in (siglip2, qwen2_5_vl, qwen3_vl, kimi, vjepa2):
         make()

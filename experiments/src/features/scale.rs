@@ -50,13 +50,14 @@ pub fn of_tokens(encoder: String, tokens: &[&[f32]]) -> Result<FeatureScale> {
     if !std.is_finite() {
         return Err(Error::failed(format!("{encoder}: a feature is not finite")));
     }
-    let effective_rank = if width > CHANNELS || chosen.len() < 2 || std == 0.0 {
+    // Tokens that are all equal have no rank.
+    let equal = chosen.windows(2).all(|pair| pair[0] == pair[1]);
+    let effective_rank = if width > CHANNELS || equal {
         None
     } else {
         let mut sums = SpreadSums::new(width);
         chosen.iter().try_for_each(|token| sums.add(token))?;
-        // Tokens that are all equal have no rank.
-        sums.spread().ok().map(|spread| spread.effective_rank)
+        Some(sums.spread()?.effective_rank)
     };
     Ok(FeatureScale { encoder, mean, std, effective_rank })
 }
