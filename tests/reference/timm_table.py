@@ -52,6 +52,13 @@ def describe(cls, variant, pretrained=False, **arguments):
     raise Described("Hybrid" + cls.__name__ if hybrid else cls.__name__, made)
 
 
+class Backbone:
+    """The convolutional stages of a ViTamin, by their configuration."""
+
+    def __init__(self, cfg, **settings):
+        self.call = {"MbConvStages": cfg}
+
+
 class Decoded:
     """A call of timm's decode_arch_def, by its arguments."""
 
@@ -61,7 +68,7 @@ class Decoded:
 
 
 def plain(value):
-    if isinstance(value, Decoded):
+    if isinstance(value, (Backbone, Decoded)):
         return plain(value.call)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -163,7 +170,7 @@ def main():
         function = timm.models.model_entrypoint(name)
         module = importlib.import_module(function.__module__)
         # Only there: a hybrid's backbone is a model of another module.
-        patched = {"build_model_with_cfg": describe, "decode_arch_def": Decoded}
+        patched = {"build_model_with_cfg": describe, "decode_arch_def": Decoded, "MbConvStages": Backbone}
         own = {key: getattr(module, key) for key in patched if hasattr(module, key)}
         for key in own:
             setattr(module, key, patched[key])

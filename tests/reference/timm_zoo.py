@@ -4,17 +4,22 @@ Versions: torch 2.9.0, timm 1.0.20, safetensors.
 Run from anywhere: python tests/reference/timm_zoo.py [FAMILY ...]     (all families of tests/reference/timm_zoo/*.toml)
 
 A case names an architecture of timm (or has the vision_cfg of open_clip's own ResNet), `args` that make it small
-(model_args of config.json), the side of the image, `variance`, a factor of all running variances (1) for networks whose
-features would otherwise grow without bounds or vanish, and `layers`, further outputs: pairs of a module's name or an
-index of timm's forward_intermediates, and our layer.
+(model_args of config.json), the side of the image, and
+`layers`, further outputs: pairs of a module's name or an index of timm's forward_intermediates, and our layer.
 
 Weights are not stored: here and in the test every tensor is made from its name (`values`), so that a golden holds the
 configuration, names and shapes of the tensors, the features (those of `forward_features` without prefix tokens, and of
 `layers`), three gradients of the sum of features · projection, and the multiply-adds that torch counts.
+
+`pick` is an index into the list that some `forward_features` return. `output` takes an output of forward_intermediates
+(with `norm`, normalised) instead of `forward_features`, where that returns class tokens only or computes them besides.
+`class` builds the class itself, where timm's function for the name takes no other sizes; `gradients` is the beginning of
+the names of the parameters whose gradients are stored.
 """
 
 import dataclasses
 import copy
+import functools
 import json
 import pathlib
 import sys
@@ -86,12 +91,14 @@ def values(name, shape, variance=1.0):
 
 def fill(model, variance=1.0):
     """Replaces all weights; returns names and shapes of the floating-point and of the other tensors."""
-    floats, others = {}, {}
+    floats, others, filled = {}, {}, set()
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
                 floats[name] = list(tensor.shape)
-                tensor.copy_(values(name, list(tensor.shape), variance))
+                if tensor.data_ptr() not in filled:  # a tensor with several names has the values of the first
+                    tensor.copy_(values(name, list(tensor.shape), variance))
+                filled.add(tensor.data_ptr())
             else:
                 others[name] = list(tensor.shape)
     return floats, others
@@ -108,6 +115,19 @@ def tokens(features, prefix, channels_last=False):
     return features[0]
 
 
+def named(module, value):
+    """An argument of the table of architectures, in which classes have their names and settings."""
+    if isinstance(value, list):
+        return [named(module, item) for item in value]
+    if isinstance(value, dict):
+        (name, settings), = value.items()
+        return functools.partial(named(module, name), **settings)
+    if isinstance(value, str):
+        found = getattr(module, value, getattr(torch.nn, value, value))
+        return found if callable(found) else value
+    return value
+
+
 def of_timm(spec):
     """A model of timm, what makes its features, and the configuration file with its name."""
     size, args = spec["size"], dict(spec.get("args", {}))
@@ -118,7 +138,13 @@ def of_timm(spec):
         known = sys.modules[timm.model_entrypoint(spec["model"]).__module__].model_cfgs
         known[spec["model"]] = dataclasses.replace(known[spec["model"]], **spec["model_cfg"])
         configuration = {"model_cfg": dataclasses.asdict(known[spec["model"]])}
-    model = timm.create_model(spec["model"], pretrained=False, **copy.deepcopy(built)).eval()
+    if "class" in spec:  # timm's function for the name takes no other sizes
+        module = sys.modules[timm.models.model_entrypoint(spec["model"]).__module__]
+        table = (HERE.parents[1] / "encoders" / "src" / "timm" / "architectures.tsv").read_text().splitlines()
+        usual = next(json.loads(row.split("\t")[2]) for row in table if row.split("\t")[0] == spec["model"])
+        model = getattr(module, spec["class"])(**{k: named(module, v) for k, v in {**usual, **built}.items()}).eval()
+    else:
+        model = timm.create_model(spec["model"], pretrained=False, **copy.deepcopy(built)).eval()
     config = {
         "architecture": spec["model"],
         "num_features": getattr(model, "num_features", 0),
@@ -131,7 +157,15 @@ def of_timm(spec):
             "interpolation": "bicubic",
         },
     }
-    return model, model.forward_features, config, "config.json"
+
+    def forward(pixels):
+        if "output" in spec:
+            norm = spec.get("norm", False)
+            return model.forward_intermediates(pixels, norm=norm, intermediates_only=True)[spec["output"]]
+        out = model.forward_features(pixels)
+        return out[spec["pick"]] if "pick" in spec else out
+
+    return model, forward, config, "config.json"
 
 
 def of_open_clip(spec):
@@ -162,6 +196,12 @@ def case(spec):
             def keep(_module, _inputs, output, ours=ours):
                 found[f"features.{ours}"] = tokens(output, prefix, last).detach()
             hooks.append(model.get_submodule(upstream).register_forward_hook(keep))
+    # The counter of operations does not know this layer: products of the input and of the state with four gates.
+    recurrent = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.LSTM):
+            hooks.append(module.register_forward_hook(lambda m, _inputs, output: recurrent.append(
+                output[0].numel() * 4 * (m.input_size + m.hidden_size))))
     counter = FlopCounterMode(display=False)
     with counter:
         features = forward(pixels)
@@ -181,7 +221,7 @@ def case(spec):
     projection = torch.from_numpy(uniform("projection", out.numel()).astype(np.float32)).reshape(out.shape)
     (out * projection).sum().backward()
     small = [(n, p.grad) for n, p in model.named_parameters() if p.grad is not None and 1 < p.numel() <= LARGEST]
-    small = [(n, g) for n, g in small if g.norm() > 0]
+    small = [(n, g) for n, g in small if g.norm() > 0 and n.startswith(spec.get("gradients", ""))]
     for name, gradient in (small[0], small[len(small) // 2], small[-1]) if len(small) > 2 else small:
         found[f"gradient.{name}"] = gradient
 
@@ -199,7 +239,7 @@ def case(spec):
         "floats": json.dumps(floats),
         "others": json.dumps(others),
         "variance": str(spec.get("variance", 1.0)),
-        "multiply_adds": str(counter.get_total_flops() // 2),
+        "multiply_adds": str(counter.get_total_flops() // 2 + sum(recurrent)),
     }
     GOLDEN.mkdir(exist_ok=True)
     path = GOLDEN / f"{spec['name']}.safetensors"

@@ -66,10 +66,28 @@ mod vit;
 mod volo;
 mod xception;
 
+mod cait;
+mod coat;
+mod convmixer;
+mod fastvit;
+mod inception_next;
+mod mambaout;
+mod metaformer;
+mod mixer;
+mod nextvit;
+mod pit;
+mod sequencer;
+mod visformer;
+mod vitamin;
+mod xcit;
+
 pub use crate::operands::Activation;
 pub(crate) use block::blocks;
 pub use block::{AttentionPositions, Block, Mlp, QkNorm};
-pub use byobnet::{ByobBlockConfig, ByobBlockKind, ByobStemConfig, ByobStemKind, ByobStemPool, SelfAttentionKind};
+pub use byobnet::{
+    ByobBlockConfig, ByobBlockKind, ByobStemConfig, ByobStemKind, ByobStemPool, ByobTransformerConfig,
+    SelfAttentionKind,
+};
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::StemKind;
 pub use cspnet::{CspBlockKind, CspStageConfig, CspStageKind};
@@ -98,6 +116,10 @@ pub use swin::SwinVersion;
 pub use tap::{Tap, Tokens};
 pub use vit::{LogCoordinates, PositionKernel, RelativeBias, RelativeMlp};
 pub use xception::XceptionModuleConfig;
+
+pub use fastvit::FastVitMixerKind;
+pub use metaformer::{MetaFormerNorm, TokenMixerKind};
+pub use mixer::MixerBlockKind;
 
 use crate::features::FeatureMap;
 use crate::timm::{TimmArguments, TimmModel, TimmNetwork};
@@ -150,7 +172,7 @@ macro_rules! architectures {
                 arguments: &mut TimmArguments,
                 image_size: usize,
             ) -> Result<Option<TimmNetwork<Self>>> {
-                $(if <$config as TimmModel>::CLASSES.contains(&arguments.class) {
+                $(if <$config as TimmModel>::reads(arguments) {
                     return Ok(Some(<$config>::from_timm(arguments, image_size)?.map(Self::$network)));
                 })+
                 Ok(None)
@@ -187,6 +209,8 @@ macro_rules! architectures {
 }
 
 architectures! {
+    /// A ViTamin; timm's class is that of `vit`.
+    "vitamin" => vitamin::{Vitamin, VitaminConfig},
     /// A plain vision transformer (ViT).
     "vit" => vit::{Vit, VitConfig},
     /// A vision transformer for images of any size and aspect ratio.
@@ -203,6 +227,32 @@ architectures! {
     "regnet" => regnet::{RegNet, RegNetConfig},
     /// A ByobNet of timm: GENet, RepVGG, MobileOne, the ResNets of CLIP and others.
     "byobnet" => byobnet::{ByobNet, ByobNetConfig},
+    /// A PoolFormer, ConvFormer or CAFormer.
+    "metaformer" => metaformer::{MetaFormer, MetaFormerConfig},
+    /// An XCiT.
+    "xcit" => xcit::{Xcit, XcitConfig},
+    /// A FastViT or an image tower MCi of MobileCLIP.
+    "fastvit" => fastvit::{FastVit, FastVitConfig},
+    /// A network of MLPs: MLP-Mixer, gMixer, ResMLP or gMLP.
+    "mixer" => mixer::{Mixer, MixerConfig},
+    /// A MambaOut.
+    "mambaout" => mambaout::{MambaOut, MambaOutConfig},
+    /// A CaiT.
+    "cait" => cait::{Cait, CaitConfig},
+    /// A CoaT or CoaT-Lite.
+    "coat" => coat::{Coat, CoatConfig},
+    /// A PiT.
+    "pit" => pit::{Pit, PitConfig},
+    /// A Next-ViT.
+    "next-vit" => nextvit::{NextVit, NextVitConfig},
+    /// An InceptionNeXt.
+    "inception-next" => inception_next::{InceptionNext, InceptionNextConfig},
+    /// A ConvMixer.
+    "convmixer" => convmixer::{ConvMixer, ConvMixerConfig},
+    /// A Sequencer.
+    "sequencer" => sequencer::{Sequencer, SequencerConfig},
+    /// A Visformer.
+    "visformer" => visformer::{Visformer, VisformerConfig},
     /// The image encoder of SAM.
     "sam" => sam::{Sam, SamConfig},
     /// A Swin Transformer, version 1 or 2.

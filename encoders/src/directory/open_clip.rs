@@ -21,8 +21,9 @@ const OWN: &str = "open-clip-vit";
 const RESNET: &str = "open-clip-resnet";
 
 /// Dialects of timm, each with the dialect of open_clip for the same weights.
-const DIALECTS: [(&str, &str); 5] = [
+const DIALECTS: [(&str, &str); 6] = [
     ("timm", "open-clip"),
+    ("timm-layers", "open-clip-layers"),
     ("timm-eva", "open-clip-eva"),
     ("timm-eva-gated", "open-clip-eva-gated"),
     ("timm-eva-split", "open-clip-eva02"),

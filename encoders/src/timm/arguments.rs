@@ -106,6 +106,11 @@ impl TimmArguments {
         Ok(())
     }
 
+    /// Returns an argument without removing it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.left.get(key)
+    }
+
     /// Removes and returns an argument; `None` if it is absent or `None` in Python.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.left.remove(key).filter(|v| !v.is_null())
@@ -154,6 +159,21 @@ impl TimmArguments {
     /// Reads a non-negative integer.
     pub fn number(&mut self, key: &str, default: usize) -> Result<usize> {
         Ok(self.read(key, integer)?.unwrap_or(default))
+    }
+
+    /// Reads one value for each of `count` stages: a list of as many values, or one value for all stages.
+    pub fn per_stage<T: Clone>(
+        &mut self,
+        key: &str,
+        count: usize,
+        default: T,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let all = |value: &Value| match value.as_array() {
+            Some(list) => Some(list.iter().map(&read).collect::<Option<Vec<T>>>()?).filter(|list| list.len() == count),
+            None => read(value).map(|one| vec![one; count]),
+        };
+        Ok(self.read(key, all)?.unwrap_or_else(|| vec![default; count]))
     }
 
     /// Reads the side of a square: an integer, or two equal integers.

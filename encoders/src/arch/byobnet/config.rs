@@ -8,8 +8,10 @@ use super::super::parts::{
     ShortcutKind, avg_pool, divisible, max_pool,
 };
 use super::super::staged::{LayerShape, StagedConfig};
+use super::mobilevit::BlockLayers;
 use super::{
-    ByobBlock, ByobNet, ByobShortcut, ByobStem, KernelConvs, ParallelBlock, PooledConv, ResidualBlock, StemConv,
+    ByobBlock, ByobNet, ByobShortcut, ByobStem, KernelConvs, MobileVitBlock, MobileVitV2Block, ParallelBlock,
+    PooledConv, ResidualBlock, StemConv,
 };
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor};
@@ -142,6 +144,27 @@ pub struct ByobBlockConfig {
     /// Self-attention, which blocks of the kind `self-attention` need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_attention: Option<SelfAttentionKind>,
+    /// Transformer blocks, which blocks of MobileViTs need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transformer: Option<ByobTransformerConfig>,
+}
+
+/// The transformer blocks in a block of a MobileViT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ByobTransformerConfig {
+    /// Channels of a token.
+    pub width: usize,
+    /// Number of transformer blocks.
+    pub depth: usize,
+    /// Side of a patch, which must divide that of the map.
+    pub patch: usize,
+    /// Attention heads of MobileViT; must divide `width`. Default 4.
+    #[serde(default = "four")]
+    pub heads: usize,
+    /// Hidden channels of the MLPs.
+    pub mlp_hidden: usize,
 }
 
 /// The kind of block.
@@ -163,6 +186,10 @@ pub enum ByobBlockKind {
     One,
     /// A bottleneck with self-attention in place of the full kernel.
     SelfAttention,
+    /// Convolutions around transformer blocks, joined with the input by a convolution (MobileViT).
+    MobileVit,
+    /// Convolutions around transformer blocks of linear cost (MobileViTv2).
+    MobileVitV2,
 }
 
 /// The kind of self-attention over the positions of a map.
@@ -218,6 +245,10 @@ fn three() -> usize {
     3
 }
 
+fn four() -> usize {
+    4
+}
+
 fn unit() -> f64 {
     1.0
 }
@@ -265,7 +296,7 @@ impl ByobBlockConfig {
     /// Channels that the full kernels divide into groups.
     fn grouped(&self, before: usize) -> usize {
         match self.kind {
-            ByobBlockKind::Rep | ByobBlockKind::One => before,
+            ByobBlockKind::Rep | ByobBlockKind::One | ByobBlockKind::MobileVit | ByobBlockKind::MobileVitV2 => before,
             _ => self.inner(before),
         }
     }
@@ -273,6 +304,7 @@ impl ByobBlockConfig {
     /// Side of the output for a map of `side`.
     fn out_side(&self, side: usize, stride: usize, anti_alias: Option<AntiAlias>) -> usize {
         match (anti_alias, self.kind) {
+            (_, ByobBlockKind::MobileVit | ByobBlockKind::MobileVitV2) => side,
             (_, ByobBlockKind::SelfAttention) if !self.extra_convolution => side / stride,
             (Some(filter), _) if stride > 1 => filter.out_side(side),
             _ => side.div_ceil(stride),
@@ -363,7 +395,28 @@ impl ByobNetConfig {
     fn block(&self, block: &ByobBlockConfig, input: BlockInput, device: &Device) -> ByobBlock {
         match block.kind {
             ByobBlockKind::Rep | ByobBlockKind::One => ByobBlock::Parallel(self.parallel(block, input, device)),
+            ByobBlockKind::MobileVit => match &block.transformer {
+                Some(config) => ByobBlock::MobileVit(MobileVitBlock::new(self.layers(block, input), config, device)),
+                None => ByobBlock::Residual(self.residual(block, input, device)),
+            },
+            ByobBlockKind::MobileVitV2 => match &block.transformer {
+                Some(config) => {
+                    ByobBlock::MobileVitV2(MobileVitV2Block::new(self.layers(block, input), config, device))
+                }
+                None => ByobBlock::Residual(self.residual(block, input, device)),
+            },
             _ => ByobBlock::Residual(self.residual(block, input, device)),
+        }
+    }
+
+    fn layers(&self, block: &ByobBlockConfig, input: BlockInput) -> BlockLayers {
+        BlockLayers {
+            from: input.channels,
+            to: block.width,
+            kernel: block.kernel,
+            groups: block.groups(input.channels),
+            norm: self.norm,
+            activation: self.activation,
         }
     }
 
@@ -480,6 +533,7 @@ impl ByobBlockConfig {
             linear_output: false,
             attention: None,
             self_attention: None,
+            transformer: None,
         }
     }
 
@@ -506,6 +560,21 @@ impl ByobBlockConfig {
                 self.group_size
             ))
             .hint("change group_size or width"));
+        }
+        let mobile = matches!(self.kind, ByobBlockKind::MobileVit | ByobBlockKind::MobileVitV2);
+        if mobile != self.transformer.is_some() {
+            return Err(Error::usage("`transformer` is for blocks of MobileViTs, which need it")
+                .hint("add transformer = { width = …, depth = …, patch = …, mlp_hidden = … }, or remove it"));
+        }
+        if let Some(ByobTransformerConfig { width, depth, patch, heads, mlp_hidden }) = self.transformer {
+            let positive = [width, depth, patch, heads, mlp_hidden].iter().all(|n| (1..=MAX_SIZE).contains(n));
+            if !positive || !width.is_multiple_of(heads) || !input.side.is_multiple_of(patch) || input.stride != 1 {
+                return Err(Error::usage(format!(
+                    "a block of a MobileViT over a map of side {} with stride {}: {:?}",
+                    input.side, input.stride, self.transformer
+                ))
+                .hint("all are positive, the stride is 1, heads divide width, and patch divides the side of the map"));
+            }
         }
         match (self.kind, self.self_attention) {
             (ByobBlockKind::SelfAttention, None) => {
@@ -605,6 +674,8 @@ impl StagedConfig for ByobNetConfig {
     }
 
     fn drop_path_spec(&self) -> Option<DropPathSpec> {
-        Some(DropPathSpec { rate: self.drop_path, blocks: self.layer_count(), branches: 1 })
+        let transformers = self.stages.iter().flatten().filter_map(|block| block.transformer);
+        let branches = transformers.map(|transformer| 2 * transformer.depth).max().unwrap_or(1);
+        Some(DropPathSpec { rate: self.drop_path, blocks: self.layer_count(), branches })
     }
 }

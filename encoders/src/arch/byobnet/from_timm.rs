@@ -2,15 +2,16 @@
 
 use super::super::parts::{AntiAlias, ChannelAttentionKind, NormActKind, ShortcutKind, divisible, rounded};
 use super::config::{
-    ByobBlockConfig, ByobBlockKind, ByobNetConfig, ByobStemConfig, ByobStemKind, ByobStemPool, SelfAttentionKind,
+    ByobBlockConfig, ByobBlockKind, ByobNetConfig, ByobStemConfig, ByobStemKind, ByobStemPool, ByobTransformerConfig,
+    SelfAttentionKind,
 };
 use crate::arch::parts::ActivationKind;
 use crate::json_values::integer;
-use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork};
+use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork, times};
 use burgess_base::Result;
 use serde_json::{Map, Value};
 
-const KINDS: [(&str, ByobBlockKind); 7] = [
+const KINDS: [(&str, ByobBlockKind); 9] = [
     ("basic", ByobBlockKind::Basic),
     ("bottle", ByobBlockKind::Bottleneck),
     ("dark", ByobBlockKind::Dark),
@@ -18,6 +19,8 @@ const KINDS: [(&str, ByobBlockKind); 7] = [
     ("rep", ByobBlockKind::Rep),
     ("one", ByobBlockKind::One),
     ("self_attn", ByobBlockKind::SelfAttention),
+    ("mobilevit", ByobBlockKind::MobileVit),
+    ("mobilevit2", ByobBlockKind::MobileVitV2),
 ];
 
 const POOLS: [(&str, Option<ByobStemPool>); 7] = [
@@ -180,7 +183,25 @@ impl Defaults {
         if kind != ByobBlockKind::SelfAttention {
             block.self_attention = None;
         }
-        for (key, value) in options {
+        let mobile = matches!(kind, ByobBlockKind::MobileVit | ByobBlockKind::MobileVitV2);
+        if mobile {
+            let number = |key: &str, default: usize| {
+                options.get(key).filter(|value| !value.is_null()).map_or(Some(default), integer).ok_or_else(|| bad(key))
+            };
+            let inner = number("transformer_dim", divisible(block.ratio * width as f64, 8))?;
+            let ratio = options.get("mlp_ratio").map_or(Some(2.0), Value::as_f64).ok_or_else(|| bad("mlp_ratio"))?;
+            block.transformer = Some(ByobTransformerConfig {
+                width: inner,
+                depth: number("transformer_depth", 2)?,
+                patch: number("patch_size", 8)?,
+                heads: number("num_heads", 4)?,
+                mlp_hidden: times(inner, ratio),
+            });
+            // These blocks have no channel attention, whatever the network has.
+            block.attention = None;
+        }
+        let transformer = ["transformer_dim", "transformer_depth", "patch_size", "num_heads", "mlp_ratio"];
+        for (key, value) in options.iter().filter(|(key, _)| !(mobile && transformer.contains(&key.as_str()))) {
             let unsupported = || arguments.unsupported(&format!("block_kwargs.{key}"), value);
             let (flag, count) = (value.as_bool(), integer(value));
             match (key.as_str(), flag, count) {

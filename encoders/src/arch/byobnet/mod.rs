@@ -1,13 +1,16 @@
 //! timm's ByobNet ("bring your own blocks"): GENet, RepVGG, MobileOne, ResNet-Q and -TS, RegNetZ of timm, the ResNets of
-//! CLIP, and ResNets with self-attention (BoTNet, HaloNet, LambdaResNet). Parameter paths are those of timm's `ByobNet`.
+//! CLIP, ResNets with self-attention (BoTNet, HaloNet, LambdaResNet), and MobileViTs. Parameter paths are those of timm's `ByobNet`.
 
 mod config;
 mod from_timm;
+mod mobilevit;
 mod self_attention;
 
 pub use config::{
-    ByobBlockConfig, ByobBlockKind, ByobNetConfig, ByobStemConfig, ByobStemKind, ByobStemPool, SelfAttentionKind,
+    ByobBlockConfig, ByobBlockKind, ByobNetConfig, ByobStemConfig, ByobStemKind, ByobStemPool, ByobTransformerConfig,
+    SelfAttentionKind,
 };
+pub use mobilevit::{MobileVitBlock, MobileVitV2Block};
 pub use self_attention::SelfAttention;
 
 use super::drop_path::DropPathMask;
@@ -61,6 +64,10 @@ pub enum ByobBlock {
     Residual(ResidualBlock),
     /// Convolutions in parallel, whose outputs are added.
     Parallel(ParallelBlock),
+    /// Convolutions and transformer blocks of MobileViT.
+    MobileVit(MobileVitBlock),
+    /// Convolutions and transformer blocks of MobileViTv2.
+    MobileVitV2(MobileVitV2Block),
 }
 
 /// A residual block. Which layers it has depends on its kind ([`ByobBlockKind`]); they run in the order of the fields.
@@ -287,10 +294,13 @@ impl ParallelBlock {
 }
 
 impl ByobBlock {
-    fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
+    /// Runs block number `index` of a network with the activation `act`.
+    fn forward(&self, x: Tensor<4>, act: ActivationKind, drop_path: &DropPathMask, index: usize) -> Tensor<4> {
         match self {
-            Self::Residual(block) => block.forward(x, factors),
-            Self::Parallel(block) => block.forward(x, factors),
+            Self::Residual(block) => block.forward(x, drop_path.factors(index, 0)),
+            Self::Parallel(block) => block.forward(x, drop_path.factors(index, 0)),
+            Self::MobileVit(block) => block.forward(x, drop_path, index),
+            Self::MobileVitV2(block) => block.forward(x, act, drop_path, index),
         }
     }
 
@@ -298,6 +308,8 @@ impl ByobBlock {
         match self {
             Self::Residual(block) => block.cost(side),
             Self::Parallel(block) => block.cost(side),
+            Self::MobileVit(block) => (side, block.multiply_adds(side)),
+            Self::MobileVitV2(block) => (side, block.multiply_adds(side)),
         }
     }
 }
@@ -341,7 +353,7 @@ impl StagedNetwork for ByobNet {
         let mut run = 0;
         for stage in self.stages.iter().take(count) {
             for block in stage {
-                x = block.forward(x, drop_path.factors(run, 0));
+                x = block.forward(x, self.config.activation, drop_path, run);
                 run += 1;
             }
             outputs.push(x.clone());

@@ -21,7 +21,6 @@ mod pool;
 mod rounding;
 mod separable_blocks;
 mod shortcut;
-mod slot;
 mod squeeze_excite;
 mod std_conv;
 pub(crate) mod tokens;
@@ -52,10 +51,25 @@ pub use rounding::{divisible, divisible_within, rounded};
 pub(in crate::arch) use separable_blocks::NormedLayer;
 pub use separable_blocks::{Around, Merge, PointMlp};
 pub use shortcut::{AverageDown, ShortcutKind};
-pub use slot::Slot;
 pub use squeeze_excite::SqueezeExcite;
 pub use std_conv::{KernelNorm, StdConv};
 pub(in crate::arch) use trace::Trace;
+
+mod branch;
+mod class_attention;
+mod image_norm;
+mod layout;
+mod pointwise;
+mod qkv_attention;
+mod slot;
+
+pub use branch::{add_branch, constant_drop_path, constant_factors};
+pub use class_attention::ClassAttention;
+pub use image_norm::ImageNorm;
+pub use layout::{channels_first, channels_last, to_map, to_tokens};
+pub use pointwise::{Pointwise, PointwiseConv};
+pub use qkv_attention::{QkvAttention, QkvAttentionConfig};
+pub use slot::Slot;
 
 use burn::tensor::Tensor;
 

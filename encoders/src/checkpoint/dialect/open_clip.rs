@@ -6,6 +6,19 @@ use super::{Dialect, Rule};
 pub(super) const OPEN_CLIP: Dialect =
     Dialect { name: "open-clip", rules: &[Rule::same("{rest}", &["visual.trunk.{rest}"])], ignored: &TRUNK_IGNORED };
 
+/// Convolutional and hierarchical networks of timm, whose names our modules mirror.
+pub(super) const LAYERS: Dialect = Dialect {
+    name: "open-clip-layers",
+    rules: &[Rule::same("{rest}", &["visual.trunk.{rest}"])],
+    ignored: &{
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = TRUNK_IGNORED;
+        let counters = "{rest}.num_batches_tracked";
+        let classifier = "visual.trunk.fc.{rest}";
+        let index = "{rest}.relative_position_index";
+        [counters, classifier, index, a, b, c, d, e, f, g, h, i, j, k, l, m, n]
+    },
+};
+
 pub(super) const VIT: Dialect = Dialect {
     name: "open-clip-vit",
     rules: &[

@@ -86,3 +86,28 @@ pub(super) const RDNET: Dialect = Dialect {
     ],
     ignored: LAYERS.ignored,
 };
+
+/// ConvMixer, whose residual branches timm calls `fn`.
+pub(super) const CONV_MIXER: Dialect = Dialect {
+    name: "timm-convmixer",
+    rules: &[Rule::same("blocks.{i}.0.branch.{rest}", &["blocks.{i}.0.fn.{rest}"]), Rule::same("{rest}", &["{rest}"])],
+    ignored: &["{rest}.num_batches_tracked", "head.{rest}"],
+};
+
+/// CoaT, whose files may hold the encodings and MLPs that blocks share once more for each block.
+pub(super) const COAT: Dialect = Dialect {
+    name: "timm-coat",
+    rules: &[Rule::same("{rest}", &["{rest}"])],
+    ignored: &[
+        "serial_blocks{i}.{j}.cpe.{rest}",
+        "serial_blocks{i}.{j}.factoratt_crpe.crpe.{rest}",
+        "parallel_blocks.{j}.factoratt_crpe{i}.crpe.{rest}",
+        "parallel_blocks.{j}.mlp3.{rest}",
+        "parallel_blocks.{j}.mlp4.{rest}",
+        "aggregate.{p}",
+        "head.{rest}",
+        "norm1.{p}",
+        "norm2.{p}",
+        "norm3.{p}",
+    ],
+};

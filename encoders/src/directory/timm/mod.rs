@@ -150,6 +150,8 @@ fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Resul
 }
 
 #[cfg(test)]
+mod card_tests;
+#[cfg(test)]
 mod coverage_tests;
 #[cfg(test)]
 mod tests;
