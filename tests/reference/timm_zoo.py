@@ -169,16 +169,19 @@ def of_timm(spec):
 
 
 def of_open_clip(spec):
-    """A model with open_clip's own ResNet, whose features come before the attention pool."""
+    """A model with open_clip's own ResNet, whose features come before the attention pool, or with a tower of timm."""
     import open_clip
 
     text = {"context_length": 4, "vocab_size": 11, "width": 8, "heads": 2, "layers": 1}
     config = {"embed_dim": 8, "vision_cfg": {**spec["open_clip"], "image_size": spec["size"]}, "text_cfg": text}
     model = open_clip.CLIP(**config).eval()
     visual = model.visual
-    layers = torch.nn.Sequential(visual.layer1, visual.layer2, visual.layer3, visual.layer4)
     steps = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
-    return model, lambda x: layers(visual.stem(x)), {"model_cfg": config, "preprocess_cfg": steps}, "open_clip_config.json"
+    config = {"model_cfg": config, "preprocess_cfg": steps}
+    if "timm_model_name" in spec["open_clip"]:
+        return model, visual.trunk.forward_features, config, "open_clip_config.json"
+    layers = torch.nn.Sequential(visual.layer1, visual.layer2, visual.layer3, visual.layer4)
+    return model, lambda x: layers(visual.stem(x)), config, "open_clip_config.json"
 
 
 def case(spec):
