@@ -77,39 +77,55 @@ pub(super) fn derive(config: &Value, weights: &Checkpoint) -> Result<DerivedEnco
 
 fn read(config: &Value, weights: &Checkpoint) -> Result<DerivedEncoder> {
     let model = config.get("model_cfg").ok_or_else(|| Error::failed("the key `model_cfg` is missing"))?;
-    let vision = ConfigSection {
-        table: model.get("vision_cfg").ok_or_else(|| Error::failed("the key `model_cfg.vision_cfg` is missing"))?,
-        before: "vision_cfg.",
-        hint: "write a card: only plain vision transformers and towers of timm are supported for open_clip",
-    };
-    check(&vision)?;
-    let size = vision.read("image_size", side)?.unwrap_or(224);
+    let ImageTower { size, family, dialect, architecture, norm } = ImageTower::read(model)?;
     let mut notes = Vec::new();
     let preprocess = preprocess(config.get("preprocess_cfg").unwrap_or(&Value::Null), size, &mut notes)?;
-    let (family, dialect, architecture, norm) = match vision.read("timm_model_name", Value::as_str)? {
-        Some(name) => {
-            let (dialect, architecture) = tower(&vision, name, size)?;
-            let norm = architecture.norms_last_tokens();
-            (name.to_string(), dialect, architecture, norm)
-        }
-        None if vision.get("layers").is_some_and(Value::is_array) => {
-            ("OpenCLIP ResNet".into(), RESNET, ArchitectureConfig::ByobNet(resnet(&vision, size)?), false)
-        }
-        None => {
-            let quick = model.get("quick_gelu").and_then(Value::as_bool).unwrap_or(false);
-            let after_pool = vision.read("final_ln_after_pool", Value::as_bool)?.unwrap_or(false);
-            // The attentional pooler of CoCa reads the tokens before the norm, which follows it.
-            let pooler = vision.read("attentional_pool", Value::as_bool)?.unwrap_or(false);
-            let config = VitConfig { final_norm: !pooler, ..own(&vision, size, quick)? };
-            ("OpenCLIP".into(), OWN, ArchitectureConfig::Vit(config), !after_pool && !pooler)
-        }
-    };
     let model = timm::Model { dialect, config: architecture, note: None };
     timm::locate_model(weights, &model, |architecture, part| {
         let tap = Tap { norm, ..Tap::default() };
         let (family, preprocess, notes) = (family.clone(), preprocess.clone(), notes.clone());
         DerivedEncoder { family, dialect, part, architecture, preprocess, tap, notes }
     })
+}
+
+/// The image tower of a model.
+struct ImageTower {
+    /// Side of the images, in pixels.
+    size: usize,
+    family: String,
+    dialect: &'static str,
+    architecture: ArchitectureConfig,
+    /// Whether the final norm is applied to the tokens.
+    norm: bool,
+}
+
+impl ImageTower {
+    /// Reads `model_cfg`.
+    fn read(model: &Value) -> Result<Self> {
+        let vision = ConfigSection {
+            table: model.get("vision_cfg").ok_or_else(|| Error::failed("the key `model_cfg.vision_cfg` is missing"))?,
+            before: "vision_cfg.",
+            hint: "write a card: of open_clip vision transformers, its own ResNets and towers of timm are supported",
+        };
+        check(&vision)?;
+        let size = vision.read("image_size", side)?.unwrap_or(224);
+        if let Some(name) = vision.read("timm_model_name", Value::as_str)? {
+            let (dialect, architecture) = tower(&vision, name, size)?;
+            let norm = architecture.norms_last_tokens();
+            return Ok(Self { size, family: name.to_string(), dialect, architecture, norm });
+        }
+        if vision.get("layers").is_some_and(Value::is_array) {
+            let architecture = ArchitectureConfig::ByobNet(resnet(&vision, size)?);
+            return Ok(Self { size, family: "OpenCLIP ResNet".into(), dialect: RESNET, architecture, norm: false });
+        }
+        let quick = model.get("quick_gelu").and_then(Value::as_bool).unwrap_or(false);
+        let after_pool = vision.read("final_ln_after_pool", Value::as_bool)?.unwrap_or(false);
+        // The attentional pooler of CoCa reads the tokens before the norm, which follows it.
+        let pooler = vision.read("attentional_pool", Value::as_bool)?.unwrap_or(false);
+        let config = VitConfig { final_norm: !pooler, ..own(&vision, size, quick)? };
+        let architecture = ArchitectureConfig::Vit(config);
+        Ok(Self { size, family: "OpenCLIP".into(), dialect: OWN, architecture, norm: !after_pool && !pooler })
+    }
 }
 
 /// Describes a tower of timm. open_clip builds it with timm's defaults for its name; without its own projection, it
@@ -289,6 +305,25 @@ mod tests {
             assert_eq!(ArchitectureConfig::ByobNet(resnet(&vision, size)?), timm, "{name}");
             timm.validate()?;
         }
+        Ok(())
+    }
+
+    /// Every model of open_clip with pretrained weights (`tests/reference/open_clip_table.py`).
+    #[test]
+    fn every_pretrained_model_of_open_clip_is_read() -> Result<()> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/open_clip/models.tsv");
+        let (mut tags, mut refused) = (0, Vec::new());
+        for line in std::fs::read_to_string(path)?.lines() {
+            let [name, count, config] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            tags += count.parse::<usize>().unwrap();
+            let tower =
+                ImageTower::read(&serde_json::from_str(config)?).and_then(|tower| tower.architecture.validate());
+            if let Err(e) = tower {
+                refused.push(format!("{name} ({count}): {e}"));
+            }
+        }
+        assert_eq!(tags, 196);
+        assert!(refused.is_empty(), "{refused:#?}");
         Ok(())
     }
 }
