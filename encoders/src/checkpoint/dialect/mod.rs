@@ -439,6 +439,7 @@ static ALL: &[Dialect] = &[
     timm_windows::HYBRID_VIT_CONV,
     open_clip::OPEN_CLIP,
     open_clip::LAYERS,
+    open_clip::HYBRID_VIT,
     open_clip::VIT,
     open_clip::RESNET,
     timm::TOWER_EVA,

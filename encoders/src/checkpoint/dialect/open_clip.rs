@@ -19,6 +19,17 @@ pub(super) const LAYERS: Dialect = Dialect {
     },
 };
 
+/// Hybrid vision transformers of timm on convolutions (MobileCLIP-B).
+pub(super) const HYBRID_VIT: Dialect = Dialect {
+    name: "open-clip-hybrid-vit",
+    rules: &[
+        Rule::same("backbone.{rest}", &["visual.trunk.patch_embed.backbone.{rest}"]),
+        Rule::same("vit.patch_embed.proj.{p}", &["visual.trunk.patch_embed.backbone.2.conv.{p}"]),
+        Rule::same("vit.{rest}", &["visual.trunk.{rest}"]),
+    ],
+    ignored: LAYERS.ignored,
+};
+
 pub(super) const VIT: Dialect = Dialect {
     name: "open-clip-vit",
     rules: &[
