@@ -64,6 +64,7 @@ mod twins;
 mod vgg;
 mod vit;
 mod volo;
+mod vovnet;
 mod xception;
 
 mod cait;
@@ -295,6 +296,8 @@ architectures! {
     "dpn" => dpn::{Dpn, DpnConfig},
     /// A VGG.
     "vgg" => vgg::{Vgg, VggConfig},
+    /// A VoVNet V1 or V2.
+    "vovnet" => vovnet::{VovNet, VovNetConfig},
     /// A network of cross stages (CSPNet) or a DarkNet.
     "cspnet" => cspnet::{CspNet, CspNetConfig},
     /// A TResNet.

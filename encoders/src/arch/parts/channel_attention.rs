@@ -2,6 +2,7 @@
 
 use super::{
     ActivationKind, Conv, ConvNormAct, ConvSpec, LayerNorm2d, NormActKind, SqueezeExcite, divisible, divisible_within,
+    global_mean,
 };
 use crate::timm::TimmArguments;
 use burgess_base::Result;
@@ -25,6 +26,9 @@ pub enum ChannelAttentionKind {
     },
     /// Efficient channel attention (Wang et al. 2020, arXiv:1910.03151): a convolution along the channels.
     Efficient,
+    /// Effective squeeze-and-excitation (Lee & Park 2020, arXiv:1911.06667): one map of the channels' means, without
+    /// reduction, and a hard sigmoid.
+    EffectiveSqueezeExcite,
     /// Global context (Cao et al. 2019, arXiv:1904.11492), added to the map.
     GlobalContext {
         /// Hidden channels divided by channels.
@@ -57,6 +61,7 @@ impl ChannelAttentionKind {
                     .map(|(ratio, divisor)| Self::SqueezeExcite { ratio, divisor }),
             ),
             "eca" => (&[], Some(Self::Efficient)),
+            "ese" => (&[], Some(Self::EffectiveSqueezeExcite)),
             "gca" => (
                 &["rd_ratio", "rd_divisor"],
                 real("rd_ratio", 1.0 / 8.0)
@@ -88,6 +93,9 @@ impl ChannelAttentionKind {
                 ))
             }
             Self::Efficient => ChannelAttention::Efficient(EfficientChannel::new(channels, device)),
+            Self::EffectiveSqueezeExcite => ChannelAttention::EffectiveSqueezeExcite(EffectiveSqueezeExcite {
+                fc: ConvSpec::new(channels, channels, 1).init(device),
+            }),
             Self::GlobalContext { ratio, divisor } => {
                 let hidden = divisible_within(channels as f64 * ratio, divisor, 0.0);
                 let conv = |from, to| ConvSpec::new(from, to, 1).bias(true).init(device);
@@ -113,6 +121,8 @@ pub enum ChannelAttention {
     SqueezeExcite(SqueezeExcite),
     /// Efficient channel attention.
     Efficient(EfficientChannel),
+    /// Effective squeeze-and-excitation.
+    EffectiveSqueezeExcite(EffectiveSqueezeExcite),
     /// Global context.
     GlobalContext(GlobalContext),
     /// Bilinear attentional transform.
@@ -125,6 +135,7 @@ impl ChannelAttention {
         match self {
             Self::SqueezeExcite(layer) => layer.forward(x),
             Self::Efficient(layer) => layer.forward(x),
+            Self::EffectiveSqueezeExcite(layer) => layer.forward(x),
             Self::GlobalContext(layer) => layer.forward(x),
             Self::Bilinear(layer) => layer.forward(x),
         }
@@ -135,6 +146,7 @@ impl ChannelAttention {
         match self {
             Self::SqueezeExcite(layer) => layer.multiply_adds(),
             Self::Efficient(layer) => layer.multiply_adds(),
+            Self::EffectiveSqueezeExcite(layer) => layer.fc.spec().multiply_adds(1),
             Self::GlobalContext(layer) => layer.multiply_adds(side),
             Self::Bilinear(layer) => layer.multiply_adds(side),
         }
@@ -195,6 +207,21 @@ impl ChannelConv {
         let shifted = (0..length).map(|i| padded.clone().narrow(1, i, channels).unsqueeze_dim(2)).collect();
         let windows: Tensor<3> = Tensor::cat(shifted, 2);
         (windows * weight).sum_dim(2).squeeze_dim(2)
+    }
+}
+
+/// Effective squeeze-and-excitation: scales every channel by the hard sigmoid of a 1×1 convolution of the channels'
+/// means.
+#[derive(Module, Debug)]
+pub struct EffectiveSqueezeExcite {
+    /// 1×1 convolution with bias, `[channels, channels, 1, 1]`.
+    pub fc: Conv,
+}
+
+impl EffectiveSqueezeExcite {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let gate = ActivationKind::HardSigmoid.forward(self.fc.forward(global_mean(x.clone())));
+        x * gate
     }
 }
 
