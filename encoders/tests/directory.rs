@@ -342,7 +342,7 @@ fn configurations_that_do_not_fit_are_refused() {
     assert!(clip("\"width\": 16", "\"qk_norm\": true, \"width\": 16").contains("qk_norm = true"));
     assert!(clip("\"squash\"", "\"stretch\"").contains("resize_mode = \"stretch\""));
     assert!(clip("\"layers\": 2", "\"layers\": 3").contains("missing in the file"));
-    assert!(clip("\"width\": 16", "\"timm_model_name\": \"vitamin_small_224\"").contains("`vitamin_small_224`"));
+    assert!(clip("\"width\": 16", "\"timm_model_name\": \"vitamin_tiny_224\"").contains("`vitamin_tiny_224`"));
     assert!(refused("timm-eva02", "config.json", "\"depth\": 2", "\"depth\": 1").contains("not used by the module"));
     assert!(refused("timm-sam", "config.json", "\"window_size\": 3", "\"window_size\": 2").contains("rel_pos_h"));
 }

@@ -92,8 +92,15 @@ fn every_file_of_the_folder_is_read() {
     files.sort();
     let mut read: Vec<String> = TABLES.iter().map(|t| t.file.to_string()).collect();
     read.extend(
-        ["categories-1.2m-frozen", "ranks-1.2m-frozen", "vision-disabled", "correlation", "unfreezing-change"]
-            .map(|f| format!("{f}.csv")),
+        [
+            "categories-1.2m-frozen",
+            "correlation",
+            "linear-probe",
+            "ranks-1.2m-frozen",
+            "unfreezing-change",
+            "vision-disabled",
+        ]
+        .map(|f| format!("{f}.csv")),
     );
     read.sort();
     assert_eq!(files, read);

@@ -168,8 +168,9 @@ fn hint(
             let named = parameters.iter().filter_map(|p| d.source(&p.path, &p.shape, &|_| None).ok());
             named.flat_map(|s| s.keys).filter(|k| checkpoint.shape(k).is_some()).count()
         };
-        let best =
-            Dialect::all().iter().max_by_key(|d| found(d)).filter(|d| d.name != dialect.name && 2 * found(d) > wanted);
+        // The first of those that find the same number.
+        let best = Dialect::all().iter().rev().max_by_key(|d| found(d));
+        let best = best.filter(|d| d.name != dialect.name && 2 * found(d) > wanted);
         return match best {
             Some(best) => {
                 format!("set dialect = \"{}\" in the card's [source]: the names are those of this dialect", best.name)
