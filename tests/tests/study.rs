@@ -82,7 +82,14 @@ fn measured(path: &Path, results: &Value) {
     }
     filled(path, "", results);
     let cost = results["cost"].as_object().expect("cost");
-    for (key, value) in cost {
+    let scale = cost["features"].as_array().expect("cost.features");
+    let known = |key: &str| scale.iter().all(|tap| tap[key].as_f64().is_some_and(|v| v > 0.0));
+    assert!(
+        !scale.is_empty() && known("std") && known("effective_rank"),
+        "{}: cost.features is {scale:?}",
+        path.display()
+    );
+    for (key, value) in cost.iter().filter(|(key, _)| *key != "features") {
         let unknown = cfg!(not(target_os = "linux")) && key == "peak_memory_bytes";
         assert!(unknown || value.as_f64().is_some_and(|v| v > 0.0), "{}: cost.{key} is {value}", path.display());
     }
