@@ -1,5 +1,7 @@
 //! Directories without a card: what `config.json` and the shapes say must be what the golden card says.
 
+#[path = "../../tests/compare_tensors.rs"]
+mod compare_tensors;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
@@ -10,6 +12,7 @@ use burgess_encoders::checkpoint::Checkpoint;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
 use burn::tensor::Device;
+use compare_tensors::difference;
 use devices::{device, limit};
 use std::path::PathBuf;
 
@@ -83,13 +86,6 @@ fn features_of_directories_equal_the_reference() -> Result<()> {
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(count, 36);
     Ok(())
-}
-
-/// ‖a − b‖ / ‖b‖.
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
 #[test]

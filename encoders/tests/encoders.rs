@@ -1,6 +1,8 @@
 //! Encoders against the libraries their weights come from (made by `tests/reference/encoders.py`):
 //! the same file, the same image, the same features.
 
+#[path = "../../tests/compare_tensors.rs"]
+mod compare_tensors;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
@@ -10,8 +12,9 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Parameter, Precision};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use compare_tensors::{Gradients, difference};
 use devices::{device, limit};
 use std::path::PathBuf;
 
@@ -41,13 +44,6 @@ fn card(name: &str) -> Result<EncoderCard> {
 fn weights(name: &str) -> PathBuf {
     let file = golden(name).join("model.safetensors");
     if file.is_file() { file } else { golden(name) }
-}
-
-/// ‖a − b‖ / ‖b‖.
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
 fn features(arch: &Architecture, pixels: Tensor<4>, tap: &Tap) -> Result<Vec<f32>> {
@@ -91,17 +87,6 @@ fn features_equal_the_reference() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts each parameter's gradient in its place.
-struct Gradients(burn::tensor::Gradients);
-
-impl ModuleMapper for Gradients {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = param.val();
-        let gradient = value.grad(&self.0).unwrap_or_else(|| value.inner().zeros_like());
-        Param::initialized(param.id, gradient)
-    }
 }
 
 /// The gradients of a random projection of the features, as PyTorch has them, under the upstream names.

@@ -2,6 +2,8 @@
 //! ratios, features at several taps, and gradients; all from a directory with the configuration of a whole multimodal
 //! model. And tiling against s2wrapper and LLaVA-NeXT (`tests/reference/tiling.py`).
 
+#[path = "../../tests/compare_tensors.rs"]
+mod compare_tensors;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
@@ -14,8 +16,9 @@ use burgess_encoders::features::FeatureNorm;
 use burgess_encoders::preprocess::{NativeResize, Pipeline, decode};
 use burgess_encoders::tiling::Tiling;
 use burgess_encoders::{Device, RgbImage, directory};
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use compare_tensors::{Gradients, difference};
 use devices::{device, limit};
 use std::path::PathBuf;
 
@@ -30,13 +33,6 @@ fn images() -> Result<Vec<RgbImage>> {
     let whole = decode(&golden("encoders/picture.png"))?;
     let crops = [(60, 41), (24, 41), (60, 12)];
     Ok(crops.iter().map(|(w, h)| image::imageops::crop_imm(&whole, 0, 0, *w, *h).to_image()).collect())
-}
-
-/// ‖a − b‖ / ‖b‖.
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -88,17 +84,6 @@ fn towers_equal_transformers_at_every_aspect_ratio() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts each parameter's gradient in its place.
-struct Gradients(burn::tensor::Gradients);
-
-impl ModuleMapper for Gradients {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = param.val();
-        let gradient = value.grad(&self.0).unwrap_or_else(|| value.inner().zeros_like());
-        Param::initialized(param.id, gradient)
-    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Stable Diffusion's own ways: folders of parts, two generations of names, the tap over all up blocks, noise.
 
+#[path = "../../tests/compare_tensors.rs"]
+mod compare_tensors;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
@@ -11,6 +13,7 @@ use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
+use compare_tensors::difference;
 use devices::{device, limit};
 use std::path::{Path, PathBuf};
 
@@ -36,12 +39,6 @@ fn pixels(name: &str, batch: usize) -> Tensor<4> {
 
 fn features(encoder: &Encoder, pixels: Tensor<4>, tap: &Tap) -> Vec<f32> {
     encoder.arch.forward(pixels, tap).unwrap().tokens.into_data().try_into_vec_as::<f32>().unwrap()
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
 /// A copy of a golden model's folders, to be changed.

@@ -3,6 +3,8 @@
 //!
 //! `BURGESS_CASE=regnet` restricts the tests to the cases whose names begin so.
 
+#[path = "../../tests/compare_tensors.rs"]
+mod compare_tensors;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
@@ -11,8 +13,9 @@ use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{Checkpoint, Precision};
 use burgess_encoders::encoder::Encoder;
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use compare_tensors::{Gradients, difference};
 use devices::{cases, device, limit};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -140,9 +143,7 @@ impl Case {
     fn difference(&self, key: &str, found: &[f32]) -> f64 {
         let (shape, reference) = &self.expected.0[key];
         assert_eq!(found.len(), reference.len(), "{}: {key} should have the shape {shape:?}", self.name);
-        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-        norm(&mut found.iter().zip(reference).map(|(a, b)| f64::from(a - b)))
-            / norm(&mut reference.iter().map(|b| f64::from(*b)))
+        difference(found, reference)
     }
 }
 
@@ -175,17 +176,6 @@ fn features_and_costs_equal_timms() -> Result<()> {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
-}
-
-/// Puts each parameter's gradient in its place.
-struct Gradients(burn::tensor::Gradients);
-
-impl ModuleMapper for Gradients {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = param.val();
-        let gradient = value.grad(&self.0).unwrap_or_else(|| value.inner().zeros_like());
-        Param::initialized(param.id, gradient)
-    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Directories of `tests/reference/vision_transformers.py`: pixels, features and gradients against the libraries that
 //! write them, without a card.
 
+#[path = "../../tests/compare_tensors.rs"]
+mod compare_tensors;
 #[path = "../../tests/devices.rs"]
 mod devices;
 
@@ -9,8 +11,9 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{Checkpoint, Precision};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use compare_tensors::{Gradients, difference};
 use devices::{device, limit};
 use std::path::{Path, PathBuf};
 
@@ -32,13 +35,6 @@ fn directories() -> Vec<(String, PathBuf)> {
 
 fn load(directory: &Path, device: &Device) -> Result<Encoder> {
     Encoder::load(EncoderCard::open(&directory.display().to_string())?, None, device)
-}
-
-/// ‖a − b‖ / ‖b‖.
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
 #[test]
@@ -67,17 +63,6 @@ fn pixels_and_features_equal_the_reference() -> Result<()> {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
-}
-
-/// Puts each parameter's gradient in its place.
-struct Gradients(burn::tensor::Gradients);
-
-impl ModuleMapper for Gradients {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = param.val();
-        let gradient = value.grad(&self.0).unwrap_or_else(|| value.inner().zeros_like());
-        Param::initialized(param.id, gradient)
-    }
 }
 
 /// The name in a file that Burgess saves of a tensor of the golden file: a tower that was saved alone gets the prefix

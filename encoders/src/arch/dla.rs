@@ -4,7 +4,7 @@
 use super::drop_path::DropPathMask;
 use super::fields::is_default;
 use super::limits::{MAX_SIZE, check_pixels};
-use super::parts::{Conv, ConvSpec, FrozenBatchNorm, avg_pool, max_pool};
+use super::parts::{Conv, ConvSpec, FrozenBatchNorm, Slot, avg_pool, max_pool};
 use super::staged::{LayerShape, StagedConfig, StagedNetwork};
 use crate::json_values::integer;
 use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork};
@@ -96,13 +96,7 @@ pub enum Convs {
     /// One convolution.
     One((Conv, FrozenBatchNorm)),
     /// Two convolutions.
-    Two((Conv, FrozenBatchNorm, Empty, Conv, FrozenBatchNorm)),
-}
-
-/// A layer without parameters that takes an index in a sequence.
-#[derive(Module, Debug)]
-pub struct Empty {
-    index: usize,
+    Two((Conv, FrozenBatchNorm, Slot, Conv, FrozenBatchNorm)),
 }
 
 /// A tree of residual blocks.
@@ -393,7 +387,7 @@ impl DlaConfig {
         let layout = self.level_layout(level);
         let norm = || FrozenBatchNorm::new(self.channels[level], EPSILON, device);
         match layout[..] {
-            [one, two] => Convs::Two((one.init(device), norm(), Empty { index: 2 }, two.init(device), norm())),
+            [one, two] => Convs::Two((one.init(device), norm(), Slot {}, two.init(device), norm())),
             _ => Convs::One((layout[0].init(device), norm())),
         }
     }

@@ -4,7 +4,7 @@
 use super::drop_path::DropPathMask;
 use super::fields::yes;
 use super::limits::{MAX_SIZE, check_pixels};
-use super::parts::{ActivationKind, Conv, ConvSpec, NormAct, NormActKind};
+use super::parts::{ActivationKind, Conv, ConvSpec, NormAct, NormActKind, Slot};
 use super::resnet::{ResBlock, ResBlockKind, ResNetConfig, Walk};
 use super::staged::{LayerShape, StagedConfig, StagedNetwork};
 use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork};
@@ -105,16 +105,12 @@ pub struct HrModule {
 #[allow(clippy::large_enum_variant)]
 pub enum Link {
     /// The same branch, unchanged.
-    Keep(Keep),
+    Keep(Slot),
     /// A convolution that keeps the grid or, with a scale, is followed by an enlargement.
     Point((Conv, NormAct, Enlarge)),
     /// Convolutions of stride 2.
     Down(Vec<(Conv, NormAct)>),
 }
-
-/// No layer.
-#[derive(Module, Debug)]
-pub struct Keep;
 
 /// Repeats every position `scale` × `scale` times.
 #[derive(Module, Debug)]
@@ -214,7 +210,7 @@ impl HrStageConfig {
     fn modules(&self, device: &Device) -> Vec<HrModule> {
         let widths = self.widths();
         let link = |to: usize, from: usize| match from.cmp(&to) {
-            std::cmp::Ordering::Equal => Link::Keep(Keep),
+            std::cmp::Ordering::Equal => Link::Keep(Slot {}),
             std::cmp::Ordering::Greater => {
                 let spec = ConvSpec::new(widths[from], widths[to], 1);
                 Link::point(spec, ActivationKind::Identity, 1 << (from - to), device)
@@ -243,7 +239,7 @@ impl HrNetConfig {
     fn transition(before: &[usize], after: &[usize], device: &Device) -> Vec<Link> {
         let last = before.last().copied().unwrap_or_default();
         let link = |(i, to): (usize, &usize)| match before.get(i) {
-            Some(from) if from == to => Link::Keep(Keep),
+            Some(from) if from == to => Link::Keep(Slot {}),
             Some(from) => Link::point(ConvSpec::new(*from, *to, 3), ActivationKind::Relu, 1, device),
             None => Link::down(last, *to, i + 1 - before.len(), ActivationKind::Relu, device),
         };

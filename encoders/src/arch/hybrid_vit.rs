@@ -7,7 +7,7 @@ use super::fields::{is_default, yes};
 use super::limits::check_sizes;
 use super::network::NetworkConfig;
 use super::parts::tokens::check_size;
-use super::parts::{ActivationKind, ChannelGroups, ConvNorm, ConvSpec, NormActKind, Padding};
+use super::parts::{ActivationKind, ChannelGroups, ConvNormAct, ConvSpec, NormActKind, Padding};
 use super::resnetv2::{PoolPadding, ResNetV2, ResNetV2Config, ResNetV2Stem, ResNetV2StemKind};
 use super::staged::{LayerShape, StagedConfig, StagedNetwork};
 use super::tap::Tap;
@@ -119,8 +119,9 @@ impl HybridVitConfig {
         vit.patch_embed.proj = Conv2dConfig::new([self.channels(), self.width], patch).with_stride(patch).init(device);
         let backbone = match self.resnet.as_deref() {
             None => {
-                let [one, two] =
-                    self.convolutions().map(|spec| ConvNorm::new(spec, 1e-5, ActivationKind::Gelu, device));
+                let [one, two] = self.convolutions().map(|spec| {
+                    ConvNormAct::new(spec, NormActKind::Batch { eps: 1e-5 }, ActivationKind::Gelu, None, device)
+                });
                 Backbone::Convolutions((one, two))
             }
             Some([]) => Backbone::Stem(self.resnet(&[]).init(device).stem),
@@ -262,7 +263,7 @@ pub enum Backbone {
     /// The stem of a ResNetV2.
     Stem(ResNetV2Stem),
     /// Two convolutions with batch norms.
-    Convolutions((ConvNorm, ConvNorm)),
+    Convolutions((ConvNormAct, ConvNormAct)),
 }
 
 impl HybridVit {

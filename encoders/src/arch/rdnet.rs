@@ -4,7 +4,9 @@
 use super::drop_path::{self, DropPathMask, DropPathSpec};
 use super::fields::is_default;
 use super::limits::{MAX_SIZE, check_pixels};
-use super::parts::{ActivationKind, Conv, ConvSpec, LayerNorm2d, Padding, drop_branch, global_mean};
+use super::parts::{
+    ChannelAttention, ChannelAttentionKind, Conv, ConvSpec, LayerNorm2d, Named, Padding, Slot, drop_branch,
+};
 use super::staged::{LayerShape, StagedConfig, StagedNetwork};
 use crate::operands::gelu;
 use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork, times};
@@ -92,22 +94,16 @@ pub struct RdNet {
     config: RdNetConfig,
 }
 
-/// A stage: a list of blocks, after a transition in all stages but the first.
+/// A stage: blocks `dense_block0`, `dense_block1` …, each of which gets the outputs of all blocks before it; in all stages
+/// but the first after a transition.
 // A network has a dozen.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum RdStage {
     /// The first stage.
-    First([RdBlocks; 1]),
+    First([Named<RdBlock>; 1]),
     /// A norm and a convolution that compress the channels, then the blocks.
-    Later((LayerNorm2d, Conv, RdBlocks)),
-}
-
-/// The blocks of a stage, each of which gets the outputs of all blocks before it.
-#[derive(Module, Debug)]
-pub struct RdBlocks {
-    /// The blocks, `dense_block0`, `dense_block1` ….
-    pub dense_block: Vec<RdBlock>,
+    Later((LayerNorm2d, Conv, Named<RdBlock>)),
 }
 
 /// A block.
@@ -122,19 +118,9 @@ pub struct RdBlock {
 /// The layers of a block.
 #[derive(Module, Debug)]
 pub struct RdLayers {
-    /// Depthwise 7×7 convolution, norm, two 1×1 convolutions with an activation between them, and a gate.
-    pub layers: (Conv, LayerNorm2d, Conv, Activated, Conv, Gate),
-}
-
-/// A GELU, which has no parameters.
-#[derive(Module, Debug)]
-pub struct Activated;
-
-/// Scales every channel by the hard sigmoid of a 1×1 convolution of the channels' means; may be absent.
-#[derive(Module, Debug)]
-pub struct Gate {
-    /// 1×1 convolution with bias.
-    pub fc: Option<Conv>,
+    /// Depthwise 7×7 convolution, norm, two 1×1 convolutions with a GELU between them, and in gated stages effective
+    /// squeeze-and-excitation.
+    pub layers: (Conv, LayerNorm2d, Conv, Slot, Conv, Option<ChannelAttention>),
 }
 
 impl RdBlock {
@@ -142,8 +128,8 @@ impl RdBlock {
     fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
         let (depthwise, norm, expand, _, reduce, gate) = &self.layers.layers;
         let x = reduce.forward(gelu(expand.forward(norm.forward(depthwise.forward(x)))));
-        let x = match &gate.fc {
-            Some(fc) => x.clone() * ActivationKind::HardSigmoid.forward(fc.forward(global_mean(x))),
+        let x = match gate {
+            Some(gate) => gate.forward(x),
             None => x,
         };
         let x = match &self.gamma {
@@ -164,7 +150,7 @@ impl RdStage {
             Self::Later((norm, conv, blocks)) => (conv.forward(norm.forward(x)), blocks),
         };
         let mut all = vec![x];
-        for block in &blocks.dense_block {
+        for block in blocks.iter() {
             all.push(block.forward(Tensor::cat(all.clone(), 1), drop_path.factors(*run, 0)));
             *run += 1;
         }
@@ -191,13 +177,17 @@ impl RdNetConfig {
     }
 
     /// The convolutions of a block with `from` input channels.
-    fn block(&self, stage: &RdStageConfig, from: usize) -> (ConvSpec, ConvSpec, ConvSpec, Option<ConvSpec>) {
+    fn block(
+        &self,
+        stage: &RdStageConfig,
+        from: usize,
+    ) -> (ConvSpec, ConvSpec, ConvSpec, Option<ChannelAttentionKind>) {
         let inner = eighths(from, self.bottleneck_ratio);
         (
             ConvSpec::depthwise(from, 7),
             ConvSpec::new(from, inner, 1),
             ConvSpec::new(inner, stage.growth, 1),
-            stage.gated.then(|| ConvSpec::new(stage.growth, stage.growth, 1)),
+            stage.gated.then_some(ChannelAttentionKind::EffectiveSqueezeExcite),
         )
     }
 
@@ -225,14 +215,14 @@ impl RdNetConfig {
                             depthwise.init(device),
                             norm(depthwise.to),
                             expand.init(device),
-                            Activated,
+                            Slot {},
                             reduce.init(device),
-                            Gate { fc: gate.map(|spec| spec.init(device)) },
+                            gate.map(|kind| kind.init(stage.growth, device)),
                         ),
                     },
                 }
             });
-            let blocks = RdBlocks { dense_block: blocks.collect() };
+            let blocks = blocks.enumerate().map(|(i, block)| (format!("dense_block{i}"), block)).collect();
             match transition {
                 Some(spec) => RdStage::Later((norm(before), spec.init(device), blocks)),
                 None => RdStage::First([blocks]),
@@ -282,7 +272,8 @@ impl StagedConfig for RdNetConfig {
             for _ in 0..stage.depth {
                 let (depthwise, expand, reduce, gate) = self.block(stage, width);
                 carried += [depthwise, expand, reduce].iter().map(|spec| spec.multiply_adds(side)).sum::<u64>();
-                carried += gate.map_or(0, |spec| spec.multiply_adds(1));
+                let gate = gate.map(|kind| kind.init(stage.growth, &Device::flex()));
+                carried += gate.map_or(0, |gate| gate.multiply_adds(side));
                 width += stage.growth;
             }
             if self.ends_grid(i) {
@@ -370,7 +361,7 @@ impl TimmModel for RdNetConfig {
             layer_scale: arguments.real("ls_init_value")?.unwrap_or(1e-6),
             drop_path: arguments.real("drop_path_rate")?.unwrap_or(0.0),
         };
-        Ok(TimmNetwork::new(config).with_dialect("timm-rdnet"))
+        Ok(TimmNetwork::new(config))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::drop_path::DropPathMask;
 use super::fields::is_default;
 use super::limits::{MAX_SIZE, check_pixels};
-use super::parts::{Conv, ConvSpec, FrozenBatchNorm, max_pool};
+use super::parts::{Conv, ConvSpec, FrozenBatchNorm, Slot, max_pool};
 use super::staged::{LayerShape, StagedConfig, StagedNetwork};
 use crate::json_values::integer;
 use crate::timm::{IGNORED, TimmArguments, TimmModel, TimmNetwork};
@@ -47,15 +47,9 @@ pub enum VggLayer {
     /// A batch norm.
     Norm(FrozenBatchNorm),
     /// A ReLU.
-    Relu(Indexed),
+    Relu(Slot),
     /// Max pooling of 2×2 positions.
-    Pool(Indexed),
-}
-
-/// A layer without parameters that takes an index in a sequence.
-#[derive(Module, Debug)]
-pub struct Indexed {
-    index: usize,
+    Pool(Slot),
 }
 
 impl VggConfig {
@@ -75,9 +69,9 @@ impl VggConfig {
                 if self.norm {
                     features.push(VggLayer::Norm(FrozenBatchNorm::new(spec.to, 1e-5, device)));
                 }
-                features.push(VggLayer::Relu(Indexed { index: features.len() }));
+                features.push(VggLayer::Relu(Slot {}));
             }
-            features.push(VggLayer::Pool(Indexed { index: features.len() }));
+            features.push(VggLayer::Pool(Slot {}));
         }
         Vgg { features, config: self.clone() }
     }

@@ -4,7 +4,7 @@ use super::super::drop_path::{self, DropPathSpec};
 use super::super::fields::{is_default, is_yes, yes};
 use super::super::limits::MAX_SIZE;
 use super::super::parts::{
-    ActivationKind, ConvNorm, ConvSpec, FrozenBatchNorm, LayerNorm2d, QkvAttentionConfig, SqueezeExcite,
+    ActivationKind, ConvNormAct, ConvSpec, FrozenBatchNorm, LayerNorm2d, NormActKind, QkvAttentionConfig, SqueezeExcite,
 };
 use super::super::staged::{LayerShape, StagedConfig};
 use super::{
@@ -146,7 +146,9 @@ impl Branches {
 
     fn init(self, device: &Device) -> MobileOne {
         let ConvSpec { from, to, stride, .. } = self.conv;
-        let norm = |conv: ConvSpec| ConvNorm::new(conv, EPS, ActivationKind::Identity, device);
+        let norm = |conv: ConvSpec| {
+            ConvNormAct::new(conv, NormActKind::Batch { eps: EPS }, ActivationKind::Identity, None, device)
+        };
         MobileOne {
             se: self.excite.then(|| squeeze(to, Self::excite_channels(to), device)),
             identity: (from == to && stride == 1).then(|| FrozenBatchNorm::new(from, EPS, device)),
@@ -245,8 +247,9 @@ impl FastVitConfig {
     }
 
     fn downsampling(&self, stage: usize, channels: [usize; 2], device: &Device) -> PatchEmbed {
-        let [large_conv, small_conv] =
-            self.large_kernel(channels).map(|conv| ConvNorm::new(conv, EPS, ActivationKind::Identity, device));
+        let [large_conv, small_conv] = self.large_kernel(channels).map(|conv| {
+            ConvNormAct::new(conv, NormActKind::Batch { eps: EPS }, ActivationKind::Identity, None, device)
+        });
         let to = channels[1];
         let se = self.excited(stage).then(|| squeeze(to, Self::excite_channels(to), device));
         let large = LargeKernel { large_conv, small_conv, se, activated: self.downsample_activation };
@@ -259,7 +262,13 @@ impl FastVitConfig {
                 .map(|value| MapScale { gamma: Initializer::Constant { value }.init([channels, 1, 1], device) })
         };
         let mlp = ConvMlp {
-            conv: ConvNorm::new(Self::mlp_conv(channels), EPS, ActivationKind::Identity, device),
+            conv: ConvNormAct::new(
+                Self::mlp_conv(channels),
+                NormActKind::Batch { eps: EPS },
+                ActivationKind::Identity,
+                None,
+                device,
+            ),
             fc1: ConvSpec::new(channels, hidden, 1).init(device),
             fc2: ConvSpec::new(hidden, channels, 1).init(device),
         };

@@ -9,7 +9,7 @@ pub use config::{FastVitConfig, FastVitMixerKind};
 
 use super::drop_path::DropPathMask;
 use super::parts::{
-    Conv, ConvNorm, FrozenBatchNorm, LayerNorm2d, QkvAttention, SqueezeExcite, add_branch, to_map, to_tokens,
+    Conv, ConvNormAct, FrozenBatchNorm, LayerNorm2d, QkvAttention, SqueezeExcite, add_branch, to_map, to_tokens,
 };
 use super::staged::StagedNetwork;
 use crate::operands::gelu;
@@ -38,9 +38,9 @@ pub struct MobileOne {
     /// Branch that only has a batch norm.
     pub identity: Option<FrozenBatchNorm>,
     /// Branches with the full kernel.
-    pub conv_kxk: Option<Vec<ConvNorm>>,
+    pub conv_kxk: Option<Vec<ConvNormAct>>,
     /// Branch with a 1×1 kernel.
-    pub conv_scale: Option<ConvNorm>,
+    pub conv_scale: Option<ConvNormAct>,
     activated: bool,
 }
 
@@ -66,9 +66,9 @@ pub struct PatchEmbed {
 #[derive(Module, Debug)]
 pub struct LargeKernel {
     /// Convolution with the large kernel.
-    pub large_conv: ConvNorm,
+    pub large_conv: ConvNormAct,
     /// Convolution with a 3×3 kernel.
-    pub small_conv: ConvNorm,
+    pub small_conv: ConvNormAct,
     /// Squeeze-excitation of the sum.
     pub se: Option<SqueezeExcite>,
     activated: bool,
@@ -141,7 +141,7 @@ pub enum AttentionNorm {
 #[derive(Module, Debug)]
 pub struct ConvMlp {
     /// Depthwise 7×7 convolution and batch norm.
-    pub conv: ConvNorm,
+    pub conv: ConvNormAct,
     /// First 1×1 convolution.
     pub fc1: Conv,
     /// Second 1×1 convolution.

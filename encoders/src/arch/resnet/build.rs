@@ -1,12 +1,12 @@
 //! Construction of a ResNet from its configuration.
 
-use super::super::parts::{ActivationKind, AverageDown, Conv, ConvNormAct, ConvSpec, NormAct, divisible};
+use super::super::parts::{ActivationKind, AverageDown, Conv, ConvNormAct, ConvSpec, NormAct, Slot, divisible};
 use super::block::{PlainBlock, Shortcut};
 use super::config::ResBlockVariant;
 use super::variants::{
     MultiScaleBlock, SelectiveAttention, SelectiveBlock, SelectiveConv, SelectiveKernel, SplitAttention, SplitBlock,
 };
-use super::{Activated, ResBlock, ResBlockKind, ResNet, ResNetConfig, ResStemKind, Stem};
+use super::{ResBlock, ResBlockKind, ResNet, ResNetConfig, ResStemKind, Stem};
 use burn::tensor::Device;
 
 /// The channels and the stride of a block.
@@ -32,10 +32,10 @@ impl ResNetConfig {
             Stem::Deep((
                 conv(3, first, 3, 2),
                 self.norm(first, true, device),
-                Activated,
+                Slot {},
                 conv(first, width, 3, 1),
                 self.norm(width, true, device),
-                Activated,
+                Slot {},
                 conv(width, output, 3, 1),
             ))
         };

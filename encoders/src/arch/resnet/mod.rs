@@ -16,7 +16,7 @@ pub use variants::{MultiScaleBlock, SelectiveBlock, SplitBlock};
 
 use super::drop_path::DropPathMask;
 use super::limits::check_pixels;
-use super::parts::{AntiAlias, Conv, NormAct, max_pool};
+use super::parts::{AntiAlias, Conv, NormAct, Slot, max_pool};
 use super::staged::{LayerShape, StagedNetwork};
 use burgess_base::Result;
 use burn::module::Module;
@@ -50,12 +50,8 @@ pub enum Stem {
     /// A single 7×7 convolution of stride 2.
     Plain(Conv),
     /// Three convolutions, each but the last followed by a norm and an activation.
-    Deep((Conv, NormAct, Activated, Conv, NormAct, Activated, Conv)),
+    Deep((Conv, NormAct, Slot, Conv, NormAct, Slot, Conv)),
 }
-
-/// The place of an activation in a sequence of layers; the norm before it applies the activation.
-#[derive(Module, Debug, Default)]
-pub struct Activated;
 
 /// A residual block.
 #[derive(Module, Debug)]

@@ -429,7 +429,6 @@ static ALL: &[Dialect] = &[
     timm_convnets::CONV_MIXER,
     timm_convnets::COAT,
     timm_convnets::DLA,
-    timm_convnets::RDNET,
     timm_convnets::VGG,
     timm_windows::SWIN_V2,
     timm_windows::SWIN_V2_CR,

@@ -77,16 +77,6 @@ pub(super) const NFNET: Dialect = Dialect {
     ignored: &["head.{rest}"],
 };
 
-/// RDNet, whose blocks have numbered names.
-pub(super) const RDNET: Dialect = Dialect {
-    name: "timm-rdnet",
-    rules: &[
-        Rule::same("dense_stages.{b}.{c}.dense_block.{i}.{rest}", &["dense_stages.{b}.{c}.dense_block{i}.{rest}"]),
-        Rule::same("{rest}", &["{rest}"]),
-    ],
-    ignored: LAYERS.ignored,
-};
-
 /// ConvMixer, whose residual branches timm calls `fn`.
 pub(super) const CONV_MIXER: Dialect = Dialect {
     name: "timm-convmixer",
