@@ -353,9 +353,13 @@ fn values(schema: &Value) -> Vec<(&str, Option<&str>)> {
     all
 }
 
-/// The plural of a type: `strings or tables`.
+/// The plural of a type: `strings or tables`, `lists of integers`.
 fn plural(kind: &str) -> String {
-    let one = |kind: &str| if kind.ends_with('"') { kind.to_string() } else { format!("{kind}s") };
+    let one = |kind: &str| match kind.strip_prefix("list of ") {
+        Some(items) => format!("lists of {items}"),
+        None if kind.ends_with('"') => kind.to_string(),
+        None => format!("{kind}s"),
+    };
     kind.split(" or ").map(one).collect::<Vec<_>>().join(" or ")
 }
 
