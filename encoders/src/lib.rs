@@ -36,6 +36,7 @@ pub mod features;
 pub mod init;
 mod json_values;
 pub mod kernel;
+pub mod number_format;
 pub mod objective;
 pub mod operands;
 pub mod preprocess;

@@ -5,7 +5,9 @@ use super::entry::CheckpointEntry;
 use super::gguf::{self, Metadata};
 use super::index::Index;
 use super::locate::{self, DIFFUSERS_FOLDERS, find_in, is_diffusers_model};
-use super::{foreign, numbers, pytorch, safetensors};
+use super::{foreign, pytorch, safetensors};
+use crate::kernel::stored::{SharedBytes, StoredMatrix};
+use crate::number_format;
 use burgess_base::{Error, Result, digest};
 use memmap2::Mmap;
 #[cfg(unix)]
@@ -14,6 +16,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An opened checkpoint: tensor names, shapes and positions. Values stay on disk until [`Checkpoint::read`] reads them.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub struct Checkpoint {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
     metadata: gguf::MetadataTable,
 }
 
@@ -161,7 +164,7 @@ impl Checkpoint {
             }
             self.tensors.insert(name, TensorLocation { shard, entry, stored_name: key });
         }
-        self.shards.push(Shard { path: path.to_path_buf(), map, metadata });
+        self.shards.push(Shard { path: path.to_path_buf(), map: Arc::new(map), metadata });
         Ok(())
     }
 
@@ -284,7 +287,7 @@ impl Checkpoint {
         let outside = || Error::failed(format!("{} is outside of its file", name()));
         let shard = self.shards.get(location.shard).ok_or_else(outside)?;
         let data = shard.map.get(range.clone()).ok_or_else(outside)?;
-        let Some((values, finite)) = numbers::decode(*stored, data) else {
+        let Some((values, finite)) = number_format::decode(*stored, data) else {
             return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
         };
         shard.release(range);
@@ -309,6 +312,22 @@ impl Checkpoint {
             values.len()
         ))
         .hint("download the weights or train them again: they diverged in training, or the file is damaged"))
+    }
+
+    /// Returns a range of rows of a two-dimensional tensor as its file stores them, without reading them: the file
+    /// stays mapped for as long as the matrix exists. `None` if there is no such tensor, it is not a matrix of 16-bit
+    /// floats or quantised blocks, or its rows are not contiguous in the file.
+    pub fn stored_rows(&self, key: &str, rows: Range<usize>) -> Option<StoredMatrix> {
+        let location = self.tensors.get(key)?;
+        let CheckpointEntry { stored, shape, strides: None, bytes } = &location.entry else { return None };
+        let &[count, columns] = shape.as_slice() else { return None };
+        let row = (bytes.end - bytes.start).checked_div(count)?;
+        if rows.start > rows.end || rows.end > count {
+            return None;
+        }
+        let range = bytes.start + rows.start * row..bytes.start + rows.end * row;
+        let map = Arc::clone(&self.shards.get(location.shard)?.map);
+        StoredMatrix::new(SharedBytes::new(map, range)?, *stored, [rows.len(), columns])
     }
 
     /// Returns the metadata of a GGUF model (of its first file); empty for other formats.

@@ -13,7 +13,6 @@
 //! ignored by the [`Dialect`]. A module of another crate defines its own dialect (a `const` table), or uses
 //! [`IDENTITY`].
 
-mod blocks;
 mod budget;
 mod dialect;
 mod entry;
@@ -24,7 +23,6 @@ mod index;
 mod load;
 mod locate;
 mod module;
-mod numbers;
 mod part;
 mod pytorch;
 mod safetensors;

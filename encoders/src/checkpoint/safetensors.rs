@@ -5,7 +5,8 @@
 //! `{dtype, shape, data_offsets}`, plus free text under `__metadata__`), then the data without gaps.
 
 use super::budget::MemoryBudget;
-use super::entry::{CheckpointEntry, MAX_DIMENSIONS, MAX_NAME, NumberFormat};
+use super::entry::{CheckpointEntry, MAX_DIMENSIONS, MAX_NAME};
+use crate::number_format::NumberFormat;
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};

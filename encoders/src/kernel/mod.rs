@@ -12,6 +12,7 @@ pub mod product;
 mod rows;
 #[allow(unsafe_code, reason = "calls SIMD kernels on slices whose lengths are checked before")]
 pub mod simd;
+pub mod stored;
 
 pub(crate) use attention::attention;
 pub use product::{Matrix, Strides};

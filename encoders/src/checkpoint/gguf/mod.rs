@@ -22,9 +22,9 @@ pub use metadata::{Metadata, MetadataList, MetadataValue};
 pub use split::gguf_parts;
 pub(super) use split::{is_first, other_parts};
 
-use super::blocks::GgmlBlock;
 use super::budget::MemoryBudget;
-use super::entry::{CheckpointEntry, NumberFormat};
+use super::entry::CheckpointEntry;
+use crate::number_format::{GgmlBlock, NumberFormat};
 use burgess_base::{Error, Result};
 use cursor::Cursor;
 use std::collections::BTreeMap;

@@ -9,8 +9,9 @@ mod archive;
 mod pickle;
 
 use super::budget::MemoryBudget;
-use super::entry::{CheckpointEntry, MAX_DIMENSIONS, MAX_NAME, NumberFormat};
+use super::entry::{CheckpointEntry, MAX_DIMENSIONS, MAX_NAME};
 use super::foreign;
+use crate::number_format::NumberFormat;
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use pickle::{Heap, Id, Node};

@@ -1,6 +1,6 @@
 //! Converts stored values of any floating-point format to f32, in one parallel pass.
 
-use super::entry::NumberFormat;
+use super::NumberFormat;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 const TASK: usize = 1 << 16;
 
 /// Decodes all values in `bytes` and returns whether all are finite; `None` if the format is not floating-point.
-pub(super) fn decode(stored: NumberFormat, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
+pub(crate) fn decode(stored: NumberFormat, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
     if !stored.is_float() {
         return None;
     }
@@ -29,7 +29,8 @@ pub(super) fn decode(stored: NumberFormat, bytes: &[u8]) -> Option<(Vec<f32>, bo
     Some((values, finite))
 }
 
-fn convert(stored: NumberFormat, bytes: &[u8], out: &mut [f32]) {
+/// Converts the values in `bytes`, which are whole elements or blocks, into `out`, whose length must be their number.
+pub(crate) fn convert(stored: NumberFormat, bytes: &[u8], out: &mut [f32]) {
     match stored {
         NumberFormat::F32 => each(bytes, out, f32::from_le_bytes),
         NumberFormat::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
