@@ -53,6 +53,17 @@ pub enum RowOrder {
     InterleavedHeads(usize),
 }
 
+/// The precision of the activations in a product with a stored matrix.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// The product equals that with the unpacked matrix, up to f32 rounding.
+    #[default]
+    F32,
+    /// From a few rows on, activations are rounded to 8-bit integers with a scale per 32 values, and multiplied with
+    /// the codes of quantised blocks as integers. Matrices of 16-bit floats have no codes: they use [`Self::F32`].
+    Int8,
+}
+
 /// A matrix `[rows, columns]` in the number format of its file.
 #[derive(Debug, Clone)]
 pub struct StoredMatrix {
@@ -138,6 +149,35 @@ impl StoredMatrix {
     /// # Panics
     /// `x` is not `[n, columns]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
+        self.product_with(x, Activations::F32)
+    }
+
+    /// Computes `x · matrixᵀ` into the columns of a wider matrix: output `o` of row `i` goes to
+    /// `out[i * out_stride + first_column + o]`. Other columns of `out` keep their values.
+    ///
+    /// # Panics
+    /// `x` is not `[n, columns]`, or the outputs do not fit in `out`.
+    pub fn product_into(
+        &self,
+        x: &[f32],
+        activations: Activations,
+        out: &mut [f32],
+        out_stride: usize,
+        first_column: usize,
+    ) {
+        assert!(first_column + self.rows <= out_stride, "the outputs reach beyond a row of the result");
+        let y = self.product_with(x, activations);
+        assert!(out.len() >= y.len() / self.rows * out_stride, "the result is too short");
+        for (out, y) in out.chunks_mut(out_stride).zip(y.chunks_exact(self.rows)) {
+            out[first_column..first_column + self.rows].copy_from_slice(y);
+        }
+    }
+
+    /// Computes `x · matrixᵀ`, `[n, columns]` → `[n, rows]`, with activations in the given precision.
+    ///
+    /// # Panics
+    /// `x` is not `[n, columns]`.
+    pub fn product_with(&self, x: &[f32], _activations: Activations) -> Vec<f32> {
         assert!(x.len().is_multiple_of(self.columns), "the inputs are not rows of {} numbers", self.columns);
         let n = x.len() / self.columns;
         // Computed output by output, so that each row of the matrix is unpacked once.
@@ -283,6 +323,11 @@ mod tests {
                     };
                     let wanted: Vec<f64> = (0..n * rows).map(|at| sum(at / rows, at % rows)).collect();
                     close(&format!("{format:?} {n}x{rows}"), &stored.product(&x), &wanted);
+                    let mut wide = vec![5.0; n * (rows + 3)];
+                    stored.product_into(&x, Activations::F32, &mut wide, rows + 3, 2);
+                    for (wide, y) in wide.chunks(rows + 3).zip(stored.product(&x).chunks(rows)) {
+                        assert_eq!((&wide[..2], &wide[2..rows + 2], wide[rows + 2]), (&[5.0; 2][..], y, 5.0));
+                    }
                     let y = numbers(n * rows);
                     let sum = |i: usize, c: usize| {
                         (0..rows).map(|o| f64::from(y[i * rows + o]) * f64::from(w[o * columns + c])).sum()
