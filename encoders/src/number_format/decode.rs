@@ -37,7 +37,7 @@ pub(crate) fn convert(stored: NumberFormat, bytes: &[u8], out: &mut [f32]) {
         NumberFormat::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
         #[allow(clippy::cast_possible_truncation)]
         NumberFormat::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
-        NumberFormat::Block(block) => block.unpack(bytes, out),
+        NumberFormat::Block(block) => block.unpack(bytes, out, |bits| f16::from_bits(bits).to_f32()),
         NumberFormat::Other { .. } => {}
     }
 }

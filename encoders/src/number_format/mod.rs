@@ -3,6 +3,7 @@
 mod blocks;
 mod decode;
 
+pub(crate) use blocks::Codes;
 pub use blocks::GgmlBlock;
 pub(crate) use decode::{convert, decode};
 

@@ -4,18 +4,34 @@
 //! 7 B parameters take 28 GB as f32 and 4 GB as blocks of 4 bits, so the matrix is never unpacked as a whole: a task
 //! unpacks a few rows into its own buffer and multiplies them while they are in the cache.
 
+mod few;
+mod inputs;
+#[allow(unsafe_code, reason = "vector instructions, on arrays of fixed size, behind a check of the processor")]
+mod lanes;
+mod many;
+#[allow(unsafe_code, reason = "tasks write disjoint columns of one matrix")]
+mod out;
+mod panel;
+
 use crate::kernel::product::{self, Matrix, Strides};
-use crate::kernel::simd::{sum2, with_simd};
-use crate::number_format::{self, NumberFormat};
+use crate::number_format::NumberFormat;
+use few::{CHUNK, Few};
+use inputs::{Floats, Integers, LARGE, SMALL};
+use lanes::{Kernel, Lanes, Level};
+use many::{Buffers, Inputs, Many};
+use out::Columns;
+use panel::{WIDTH, convert};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Number of rows that a task unpacks at a time.
-const ROWS: usize = 32;
-/// Maximum number of inputs that are multiplied one by one with an unpacked row.
-const FEW: usize = 8;
+/// Maximum number of inputs whose products convert every weight in registers, in f32 and with integers.
+const FEW: usize = 24;
+const FEW_INTEGERS: usize = 8;
+/// Rows that are unpacked at a time for products with the transposed matrix.
+const TRANSPOSED_ROWS: usize = 256;
 
 /// A range of bytes of a mapped file (or of other memory), shared by all its users.
 #[derive(Clone)]
@@ -62,6 +78,8 @@ pub enum Activations {
     /// From a few rows on, activations are rounded to 8-bit integers with a scale per 32 values, and multiplied with
     /// the codes of quantised blocks as integers. Matrices of 16-bit floats have no codes: they use [`Self::F32`].
     Int8,
+    /// As [`Self::Int8`], with 16-bit integers.
+    Int16,
 }
 
 /// A matrix `[rows, columns]` in the number format of its file.
@@ -125,15 +143,24 @@ impl StoredMatrix {
 
     /// The bytes of the row of an output; empty beyond the last row.
     fn row_bytes(&self, output: usize) -> &[u8] {
+        if output >= self.rows {
+            return &[];
+        }
         let size = self.bytes.get().len() / self.rows;
         let from = self.stored_row(output) * size;
         self.bytes.get().get(from..from + size).unwrap_or_default()
     }
 
+    /// Size in bytes of 256 weights of a row.
+    fn chunk_size(&self) -> usize {
+        let (together, size) = self.format.unit();
+        CHUNK / together * size
+    }
+
     /// Unpacks the weights of one output into `out`, `[columns]`. Does nothing beyond the last row.
     pub fn unpack_row(&self, output: usize, out: &mut [f32]) {
         if output < self.rows && out.len() == self.columns {
-            number_format::convert(self.format, self.row_bytes(output), out);
+            Level::best().run(Unpack { format: self.format, bytes: self.row_bytes(output), out });
         }
     }
 
@@ -152,6 +179,16 @@ impl StoredMatrix {
         self.product_with(x, Activations::F32)
     }
 
+    /// Computes `x · matrixᵀ`, `[n, columns]` → `[n, rows]`, with activations in the given precision.
+    ///
+    /// # Panics
+    /// `x` is not `[n, columns]`.
+    pub fn product_with(&self, x: &[f32], activations: Activations) -> Vec<f32> {
+        let mut out = vec![0f32; x.len() / self.columns * self.rows];
+        self.product_into(x, activations, &mut out, self.rows, 0);
+        out
+    }
+
     /// Computes `x · matrixᵀ` into the columns of a wider matrix: output `o` of row `i` goes to
     /// `out[i * out_stride + first_column + o]`. Other columns of `out` keep their values.
     ///
@@ -165,62 +202,59 @@ impl StoredMatrix {
         out_stride: usize,
         first_column: usize,
     ) {
-        assert!(first_column + self.rows <= out_stride, "the outputs reach beyond a row of the result");
-        let y = self.product_with(x, activations);
-        assert!(out.len() >= y.len() / self.rows * out_stride, "the result is too short");
-        for (out, y) in out.chunks_mut(out_stride).zip(y.chunks_exact(self.rows)) {
-            out[first_column..first_column + self.rows].copy_from_slice(y);
-        }
+        assert!(x.len().is_multiple_of(self.columns), "the inputs are not rows of {} numbers", self.columns);
+        let out = Columns::new(out, x.len() / self.columns, out_stride, first_column..first_column + self.rows);
+        self.product_at(Level::best(), x, activations, out);
     }
 
-    /// Computes `x · matrixᵀ`, `[n, columns]` → `[n, rows]`, with activations in the given precision.
-    ///
-    /// # Panics
-    /// `x` is not `[n, columns]`.
-    pub fn product_with(&self, x: &[f32], _activations: Activations) -> Vec<f32> {
-        assert!(x.len().is_multiple_of(self.columns), "the inputs are not rows of {} numbers", self.columns);
+    fn product_at(&self, level: Level, x: &[f32], activations: Activations, out: Columns<'_>) {
         let n = x.len() / self.columns;
-        // Computed output by output, so that each row of the matrix is unpacked once.
-        let mut by_output = vec![0f32; self.rows * n];
-        if n == 0 {
-            return by_output;
+        let planes = match (activations, self.format) {
+            (Activations::Int8, NumberFormat::Block(_)) => 1,
+            (Activations::Int16, NumberFormat::Block(_)) => 2,
+            (Activations::F32 | Activations::Int8 | Activations::Int16, _) => 0,
+        };
+        if n <= if planes > 0 { FEW_INTEGERS } else { FEW } {
+            return self.few(level, x, out);
         }
-        by_output.par_chunks_mut(ROWS * n).enumerate().for_each_init(
-            || vec![0f32; ROWS * self.columns],
-            |unpacked, (task, out)| {
-                let count = out.len() / n;
-                let unpacked = &mut unpacked[..count * self.columns];
-                for (i, row) in unpacked.chunks_exact_mut(self.columns).enumerate() {
-                    self.unpack_row(task * ROWS + i, row);
-                }
-                if n <= FEW {
-                    with_simd(
-                        #[inline(always)]
-                        || {
-                            for (out, w) in out.chunks_exact_mut(n).zip(unpacked.chunks_exact(self.columns)) {
-                                for (out, x) in out.iter_mut().zip(x.chunks_exact(self.columns)) {
-                                    *out = sum2(x, w, |a, b| a * b);
-                                }
-                            }
-                        },
-                    );
-                } else {
-                    let (a, b) = (Strides::row_major(self.columns), Strides::row_major(self.columns).transposed());
-                    let (a, b) = (Matrix(unpacked, a), Matrix(x, b));
-                    product::product([count, n, self.columns], out, Strides::row_major(n), a, b, false);
-                }
+        let large = if level.has_many_registers() { LARGE } else { SMALL };
+        let inputs = match planes {
+            0 => Inputs::Floats(Floats::new(x, self.columns, large)),
+            1 => Inputs::Bytes(Integers::new(x, self.columns, 1, self.group(), large)),
+            _ => Inputs::Words(Integers::new(x, self.columns, 2, self.group(), large)),
+        };
+        let tasks = out.split(WIDTH).enumerate();
+        tasks.for_each_init(
+            || Buffers::new(n),
+            |buffers, (task, out)| {
+                level.run(Many { matrix: self, inputs: &inputs, n, first: task * WIDTH, out, buffers });
             },
         );
-        if n == 1 {
-            return by_output;
-        }
-        let mut out = vec![0f32; n * self.rows];
-        out.par_chunks_mut(self.rows).enumerate().for_each(|(i, out)| {
-            for (out, column) in out.iter_mut().zip(by_output.chunks_exact(n)) {
-                *out = column[i];
+    }
+
+    fn few(&self, level: Level, x: &[f32], out: Columns<'_>) {
+        let padded = self.columns.next_multiple_of(CHUNK);
+        let mut x = Cow::Borrowed(x);
+        if padded > self.columns {
+            let mut wide = vec![0f32; x.len() / self.columns * padded];
+            for (wide, x) in wide.chunks_exact_mut(padded).zip(x.chunks_exact(self.columns)) {
+                wide[..self.columns].copy_from_slice(x);
             }
+            x = Cow::Owned(wide);
+        }
+        let x = x.as_chunks::<CHUNK>().0;
+        out.split(WIDTH).enumerate().for_each(|(task, out)| {
+            let count = WIDTH.min(self.rows - task * WIDTH);
+            level.run(Few { matrix: self, x, first: task * WIDTH, count, out });
         });
-        out
+    }
+
+    /// Number of weights that share a scale.
+    fn group(&self) -> usize {
+        match self.format {
+            NumberFormat::Block(block) => block.group(),
+            _ => 32,
+        }
     }
 
     /// Computes `y · matrix`, `[n, rows]` → `[n, columns]`, in f32: the gradient of [`StoredMatrix::product`] with
@@ -232,132 +266,64 @@ impl StoredMatrix {
         assert!(y.len().is_multiple_of(self.rows), "the gradients are not rows of {} numbers", self.rows);
         let n = y.len() / self.rows;
         let mut out = vec![0f32; n * self.columns];
-        let mut unpacked = vec![0f32; 8 * ROWS * self.columns];
-        for first in (0..self.rows).step_by(8 * ROWS) {
-            let count = (8 * ROWS).min(self.rows - first);
-            let unpacked = &mut unpacked[..count * self.columns];
-            unpacked.par_chunks_mut(self.columns).enumerate().for_each(|(i, row)| self.unpack_row(first + i, row));
-            let unpacked = Matrix(&*unpacked, Strides::row_major(self.columns));
-            let rows = n.div_ceil(rayon::current_num_threads()).max(1);
-            out.par_chunks_mut(rows * self.columns).zip(y.par_chunks(rows * self.rows)).for_each(|(out, y)| {
-                let to = Strides::row_major(self.columns);
-                let y_rows = Matrix(&y[first..], Strides::row_major(self.rows));
-                product::product([out.len() / self.columns, self.columns, count], out, to, y_rows, unpacked, first > 0);
-            });
+        if n == 0 {
+            return out;
         }
+        let level = Level::best();
+        // A task computes some columns from all rows, which it unpacks some at a time.
+        let chunks = if self.columns >= 4 * CHUNK * rayon::current_num_threads() { 2 } else { 1 };
+        let width = chunks * CHUNK;
+        let tasks = Columns::new(&mut out, n, self.columns, 0..self.columns).split(width).enumerate();
+        tasks.for_each_init(
+            || (vec![0f32; width * TRANSPOSED_ROWS], vec![0f32; width * n]),
+            |(unpacked, sums), (task, mut out)| {
+                let width = width.min(self.columns - task * width);
+                let sums = &mut sums[..n * width];
+                for first in (0..self.rows).step_by(TRANSPOSED_ROWS) {
+                    let count = TRANSPOSED_ROWS.min(self.rows - first);
+                    let unpacked = &mut unpacked[..count * width];
+                    for (i, row) in unpacked.chunks_exact_mut(width).enumerate() {
+                        let bytes = self.row_bytes(first + i);
+                        for (chunk, out) in row.chunks_mut(CHUNK).enumerate() {
+                            let bytes = part(bytes, self.chunk_size(), task * chunks + chunk);
+                            level.run(Unpack { format: self.format, bytes, out });
+                        }
+                    }
+                    let (y, strides) = (&y[first..], Strides::row_major(width));
+                    let (y, unpacked) = (Matrix(y, Strides::row_major(self.rows)), Matrix(&*unpacked, strides));
+                    product::product([n, width, count], sums, strides, y, unpacked, first > 0);
+                }
+                for (i, sums) in sums.chunks_exact(width).enumerate() {
+                    out.row(i).copy_from_slice(sums);
+                }
+            },
+        );
         out
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::number_format::GgmlBlock;
+/// The `index`th part of `size` bytes; the last one may be shorter, those beyond it are empty.
+#[inline(always)]
+fn part(bytes: &[u8], size: usize, index: usize) -> &[u8] {
+    let from = (index * size).min(bytes.len());
+    &bytes[from..(from + size).min(bytes.len())]
+}
 
-    const FORMATS: [NumberFormat; 12] = [
-        NumberFormat::F16,
-        NumberFormat::Bf16,
-        NumberFormat::Block(GgmlBlock::Q4_0),
-        NumberFormat::Block(GgmlBlock::Q4_1),
-        NumberFormat::Block(GgmlBlock::Q5_0),
-        NumberFormat::Block(GgmlBlock::Q5_1),
-        NumberFormat::Block(GgmlBlock::Q8_0),
-        NumberFormat::Block(GgmlBlock::Q2K),
-        NumberFormat::Block(GgmlBlock::Q3K),
-        NumberFormat::Block(GgmlBlock::Q4K),
-        NumberFormat::Block(GgmlBlock::Q5K),
-        NumberFormat::Block(GgmlBlock::Q6K),
-    ];
+/// Unpacks whole elements or blocks.
+struct Unpack<'a> {
+    format: NumberFormat,
+    bytes: &'a [u8],
+    out: &'a mut [f32],
+}
 
-    /// A matrix of pseudo-random bytes whose 16-bit floats (scales, or the values themselves) are moderate.
-    fn matrix(format: NumberFormat, [rows, columns]: [usize; 2]) -> StoredMatrix {
-        let (together, size) = format.unit();
-        let count = rows * columns / together * size;
-        let mut state = 12_345u32;
-        let mut bytes: Vec<u8> = (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 24) as u8
-            })
-            .collect();
-        let scales: &[usize] = match format {
-            NumberFormat::Block(GgmlBlock::Q4_1 | GgmlBlock::Q5_1 | GgmlBlock::Q4K | GgmlBlock::Q5K) => &[0, 2],
-            NumberFormat::Block(GgmlBlock::Q2K) => &[80, 82],
-            NumberFormat::Block(GgmlBlock::Q3K) => &[108],
-            NumberFormat::Block(GgmlBlock::Q6K) => &[208],
-            _ => &[0],
-        };
-        for block in bytes.chunks_exact_mut(size) {
-            for at in scales {
-                // The exponents of 2⁻⁷ to 2¹ of f16, of 2⁻³¹ to 2 of bf16.
-                block[at + 1] =
-                    if format == NumberFormat::Bf16 { 0x30 + block[at + 1] % 16 } else { 0x20 + block[at + 1] % 32 };
-            }
-        }
-        StoredMatrix::new(SharedBytes::new(Arc::new(bytes), 0..count).unwrap(), format, [rows, columns]).unwrap()
-    }
+impl Kernel for Unpack<'_> {
+    type Output = ();
 
-    fn numbers(count: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
-    }
-
-    fn close(what: &str, a: &[f32], b: &[f64]) {
-        assert_eq!(a.len(), b.len(), "{what}");
-        let off: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
-        let size: f64 = b.iter().map(|b| b * b).sum();
-        assert!(off.sqrt() <= 2e-6 * size.sqrt(), "{what}: {} of {}", off.sqrt(), size.sqrt());
-    }
-
-    #[test]
-    fn products_are_those_of_the_unpacked_matrix() {
-        for format in FORMATS {
-            for (rows, order) in [(1, RowOrder::Outputs), (70, RowOrder::Outputs), (48, RowOrder::InterleavedHeads(12))]
-            {
-                let columns = 512;
-                let stored = matrix(format, [rows, columns]).ordered(order).unwrap();
-                let w = stored.unpack();
-                for n in [1, 3, 8, 37] {
-                    let x = numbers(n * columns);
-                    let sum = |i: usize, o: usize| {
-                        (0..columns).map(|c| f64::from(x[i * columns + c]) * f64::from(w[o * columns + c])).sum()
-                    };
-                    let wanted: Vec<f64> = (0..n * rows).map(|at| sum(at / rows, at % rows)).collect();
-                    close(&format!("{format:?} {n}x{rows}"), &stored.product(&x), &wanted);
-                    let mut wide = vec![5.0; n * (rows + 3)];
-                    stored.product_into(&x, Activations::F32, &mut wide, rows + 3, 2);
-                    for (wide, y) in wide.chunks(rows + 3).zip(stored.product(&x).chunks(rows)) {
-                        assert_eq!((&wide[..2], &wide[2..rows + 2], wide[rows + 2]), (&[5.0; 2][..], y, 5.0));
-                    }
-                    let y = numbers(n * rows);
-                    let sum = |i: usize, c: usize| {
-                        (0..rows).map(|o| f64::from(y[i * rows + o]) * f64::from(w[o * columns + c])).sum()
-                    };
-                    let wanted: Vec<f64> = (0..n * columns).map(|at| sum(at / columns, at % columns)).collect();
-                    close(&format!("{format:?} {n}x{rows} transposed"), &stored.product_transposed(&y), &wanted);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn rows_of_interleaved_heads_are_read_in_the_order_of_rotate_half() {
-        let plain = matrix(NumberFormat::F16, [8, 4]);
-        let w = plain.unpack();
-        let ordered = plain.ordered(RowOrder::InterleavedHeads(4)).unwrap();
-        let wanted: Vec<f32> = [0, 2, 1, 3, 4, 6, 5, 7].iter().flat_map(|r| w[4 * r..4 * r + 4].to_vec()).collect();
-        assert_eq!(ordered.unpack(), wanted);
-        assert!(ordered.clone().ordered(RowOrder::InterleavedHeads(3)).is_none());
-        assert!(ordered.ordered(RowOrder::InterleavedHeads(16)).is_none());
-    }
-
-    #[test]
-    fn ill_shaped_matrices_are_refused() {
-        let bytes = |n: usize| SharedBytes::new(Arc::new(vec![0u8; n]), 0..n).unwrap();
-        assert!(SharedBytes::new(Arc::new(vec![0u8; 3]), 0..4).is_none());
-        let q8 = NumberFormat::Block(GgmlBlock::Q8_0);
-        assert!(StoredMatrix::new(bytes(68), q8, [2, 32]).is_some());
-        assert!(StoredMatrix::new(bytes(67), q8, [2, 32]).is_none());
-        assert!(StoredMatrix::new(bytes(68), q8, [4, 16]).is_none());
-        assert!(StoredMatrix::new(bytes(16), NumberFormat::F32, [2, 2]).is_none());
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        convert(lanes, self.format, self.bytes, self.out);
     }
 }
+
+#[cfg(test)]
+mod tests;

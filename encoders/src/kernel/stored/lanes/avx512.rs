@@ -1,0 +1,224 @@
+//! Sixteen lanes in one register of AVX-512, with its dot products of bytes (VNNI).
+
+use super::{Kernel, Lanes, Quads};
+use crate::number_format::{Codes, GgmlBlock};
+use std::arch::is_x86_feature_detected;
+use std::arch::x86_64::*;
+
+/// Exists only in functions that are compiled for AVX-512, which run only if the processor has it.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx512(());
+
+pub(super) fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
+/// Converts a 16-bit float.
+#[inline]
+#[target_feature(enable = "f16c")]
+fn half(bits: u16) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn read_rows(block: GgmlBlock, rows: &[&[u8]], out: &mut [Codes]) {
+    block.read_rows(rows, out, |bits| half(bits));
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn unpack(block: GgmlBlock, bytes: &[u8], out: &mut [f32]) {
+    block.unpack(bytes, out, |bits| half(bits));
+}
+
+/// Transposes sixteen rows of sixteen numbers of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
+    // Squares of 2 and of 4 within each quarter of the registers, then the quarters.
+    let mut pairs = rows;
+    for i in 0..8 {
+        pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+    }
+    // Quarter `q` of `fours[4 b + i]` holds column `4 q + i` of rows `4 b` to `4 b + 3`.
+    let mut fours = pairs;
+    for b in [0, 4, 8, 12] {
+        fours[b] = _mm512_unpacklo_epi64(pairs[b], pairs[b + 2]);
+        fours[b + 1] = _mm512_unpackhi_epi64(pairs[b], pairs[b + 2]);
+        fours[b + 2] = _mm512_unpacklo_epi64(pairs[b + 1], pairs[b + 3]);
+        fours[b + 3] = _mm512_unpackhi_epi64(pairs[b + 1], pairs[b + 3]);
+    }
+    let mut out = rows;
+    for i in 0..4 {
+        let even = [0, 8].map(|b| _mm512_shuffle_i32x4::<0x88>(fours[b + i], fours[b + 4 + i]));
+        let odd = [0, 8].map(|b| _mm512_shuffle_i32x4::<0xdd>(fours[b + i], fours[b + 4 + i]));
+        out[i] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
+        out[4 + i] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
+        out[8 + i] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
+        out[12 + i] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
+    }
+    out
+}
+
+// SAFETY of all blocks below: the processor has AVX-512 with VNNI, because `self` exists; loads and stores are unaligned
+// and stay within the arrays, whose sizes are those of the registers.
+impl Lanes for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+    const MANY_REGISTERS: bool = true;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; 16]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, values: Self::F, to: &mut [f32; 16]) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), values) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn from_codes(self, codes: &[i8; 16]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn from_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(numbers.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn from_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+        // SAFETY: as above.
+        unsafe {
+            let numbers = _mm512_cvtepu16_epi32(_mm256_loadu_si256(numbers.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(numbers))
+        }
+    }
+
+    #[inline(always)]
+    fn load_integers(self, values: &[i32; 16]) -> Self::I {
+        // SAFETY: as above.
+        unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_integers(self, values: Self::I, to: &mut [i32; 16]) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), values) }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: Self::I, bytes: [u8; 4], codes: &Quads) -> Self::I {
+        // SAFETY: as above.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(i32::from_le_bytes(bytes)), codes)
+        }
+    }
+
+    #[inline(always)]
+    fn join(self, high: Self::I, low: Self::I) -> Self::I {
+        // SAFETY: as above.
+        unsafe { _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low) }
+    }
+
+    #[inline(always)]
+    fn from_integers(self, values: Self::I) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtepi32_ps(values) }
+    }
+
+    #[inline(always)]
+    fn columns(self, codes: &Quads) -> [Self::F; 4] {
+        // SAFETY: as above.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            [
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(codes))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(codes))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(codes))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(codes)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16] {
+        let mut out = [[[0; 4]; 16]; 16];
+        // SAFETY: as above.
+        unsafe {
+            let columns = transpose(rows.map(|row| _mm512_loadu_si512(row.as_ptr().cast())));
+            for (out, column) in out.iter_mut().zip(columns) {
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), column);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
+        let mut out = [[0.0; 16]; 16];
+        // SAFETY: as above.
+        unsafe {
+            let columns = transpose(rows.map(|row| _mm512_loadu_si512(row.as_ptr().cast())));
+            for (out, column) in out.iter_mut().zip(columns) {
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), column);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8]) {
+        for line in bytes.chunks(64) {
+            // SAFETY: as above; a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
+    }
+
+    #[inline(always)]
+    fn read_rows<const N: usize>(self, block: GgmlBlock, rows: [&[u8]; N], out: &mut [Codes; N]) {
+        // SAFETY: as above.
+        unsafe { read_rows(block, &rows, out) }
+    }
+
+    #[inline(always)]
+    fn unpack(self, block: GgmlBlock, bytes: &[u8], out: &mut [f32]) {
+        // SAFETY: as above.
+        unsafe { unpack(block, bytes, out) }
+    }
+}
