@@ -130,11 +130,11 @@ fn tiles<'x, L: Lanes, const R: usize, const N: usize>(
             }
             Weights::F16(rows) => {
                 let rows = &rows[row..row + R];
-                floats::<L, R, N>(lanes, rows, |numbers| lanes.from_f16(numbers), x, row, sums);
+                floats::<L, R, N>(lanes, rows, |numbers| lanes.float_f16(numbers), x, row, sums);
             }
             Weights::Bf16(rows) => {
                 let rows = &rows[row..row + R];
-                floats::<L, R, N>(lanes, rows, |numbers| lanes.from_bf16(numbers), x, row, sums);
+                floats::<L, R, N>(lanes, rows, |numbers| lanes.float_bf16(numbers), x, row, sums);
             }
         }
     }
@@ -180,7 +180,7 @@ fn coded<L: Lanes, const R: usize, const N: usize, const H: usize>(
         for at in group * H..group * H + H {
             let x: [L::F; N] = from_fn(|i| lanes.load(&x[i][at]));
             for r in 0..R {
-                let weights = lanes.mul_add(lanes.from_codes(&codes[r][at]), scales[r], minima[r]);
+                let weights = lanes.mul_add(lanes.float_codes(&codes[r][at]), scales[r], minima[r]);
                 for i in 0..N {
                     tile[r][i] = lanes.mul_add(weights, x[i], tile[r][i]);
                 }

@@ -219,7 +219,7 @@ fn integer_tile<L: Lanes, const PLANES: usize, const A: usize, const P: usize>(
             let scale = lanes.splat(scales[i]);
             for p in 0..P {
                 let dot = if PLANES == 2 { lanes.join(dots[0][i][p], dots[PLANES - 1][i][p]) } else { dots[0][i][p] };
-                let product = lanes.mul(lanes.from_integers(dot), weights[p]);
+                let product = lanes.mul(lanes.float_integers(dot), weights[p]);
                 totals[i][p] = lanes.mul_add(product, scale, totals[i][p]);
             }
         }

@@ -148,8 +148,8 @@ pub(super) fn convert<L: Lanes>(lanes: L, format: NumberFormat, bytes: &[u8], ou
     };
     match format {
         NumberFormat::Block(block) => lanes.unpack(block, bytes, out),
-        NumberFormat::F16 => sixteens(out, &|numbers| lanes.from_f16(numbers)),
-        NumberFormat::Bf16 => sixteens(out, &|numbers| lanes.from_bf16(numbers)),
+        NumberFormat::F16 => sixteens(out, &|numbers| lanes.float_f16(numbers)),
+        NumberFormat::Bf16 => sixteens(out, &|numbers| lanes.float_bf16(numbers)),
         _ => number_format::convert(format, bytes, out),
     }
 }

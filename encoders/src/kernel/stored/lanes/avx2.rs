@@ -85,7 +85,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn from_codes(self, codes: &[i8; 16]) -> Self::F {
+    fn float_codes(self, codes: &[i8; 16]) -> Self::F {
         // SAFETY: as above.
         unsafe {
             let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(codes.as_ptr().cast()));
@@ -95,7 +95,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn from_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+    fn float_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
         // SAFETY: as above.
         unsafe {
             let low = _mm_loadu_si128(numbers.as_ptr().cast());
@@ -105,7 +105,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn from_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+    fn float_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
         // SAFETY: as above.
         unsafe {
             let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(numbers.as_ptr().cast()));
@@ -156,7 +156,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn from_integers(self, values: Self::I) -> Self::F {
+    fn float_integers(self, values: Self::I) -> Self::F {
         // SAFETY: as above.
         unsafe { [_mm256_cvtepi32_ps(values[0]), _mm256_cvtepi32_ps(values[1])] }
     }

@@ -109,19 +109,19 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn from_codes(self, codes: &[i8; 16]) -> Self::F {
+    fn float_codes(self, codes: &[i8; 16]) -> Self::F {
         // SAFETY: as above.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes.as_ptr().cast()))) }
     }
 
     #[inline(always)]
-    fn from_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+    fn float_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
         // SAFETY: as above.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(numbers.as_ptr().cast())) }
     }
 
     #[inline(always)]
-    fn from_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+    fn float_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
         // SAFETY: as above.
         unsafe {
             let numbers = _mm512_cvtepu16_epi32(_mm256_loadu_si256(numbers.as_ptr().cast()));
@@ -157,7 +157,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn from_integers(self, values: Self::I) -> Self::F {
+    fn float_integers(self, values: Self::I) -> Self::F {
         // SAFETY: as above.
         unsafe { _mm512_cvtepi32_ps(values) }
     }

@@ -33,16 +33,16 @@ pub(super) trait Lanes: Copy + Send + Sync {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// Computes `a · b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    fn from_codes(self, codes: &[i8; 16]) -> Self::F;
-    fn from_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F;
-    fn from_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F;
+    fn float_codes(self, codes: &[i8; 16]) -> Self::F;
+    fn float_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F;
+    fn float_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F;
     fn load_integers(self, values: &[i32; 16]) -> Self::I;
     fn store_integers(self, values: Self::I, to: &mut [i32; 16]);
     /// Adds to each lane the dot product of its row's four codes with four unsigned bytes.
     fn dot(self, sums: Self::I, bytes: [u8; 4], codes: &Quads) -> Self::I;
     /// Computes `256 · high + low`.
     fn join(self, high: Self::I, low: Self::I) -> Self::I;
-    fn from_integers(self, values: Self::I) -> Self::F;
+    fn float_integers(self, values: Self::I) -> Self::F;
     /// The first codes of all rows, their second codes, and so on.
     fn columns(self, codes: &Quads) -> [Self::F; 4];
     /// Transposes 64 codes of each of sixteen rows: item `k` has the `k`th four codes of all rows.

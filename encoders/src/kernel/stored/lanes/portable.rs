@@ -40,17 +40,17 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn from_codes(self, codes: &[i8; 16]) -> Self::F {
+    fn float_codes(self, codes: &[i8; 16]) -> Self::F {
         codes.map(f32::from)
     }
 
     #[inline(always)]
-    fn from_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+    fn float_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
         numbers.map(|bytes| f16::from_le_bytes(bytes).to_f32())
     }
 
     #[inline(always)]
-    fn from_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
+    fn float_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F {
         numbers.map(|bytes| bf16::from_le_bytes(bytes).to_f32())
     }
 
@@ -75,7 +75,7 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn from_integers(self, values: Self::I) -> Self::F {
+    fn float_integers(self, values: Self::I) -> Self::F {
         values.map(|v| v as f32)
     }
 
