@@ -4,23 +4,26 @@ use crate::machine::device;
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print};
 use crate::run::notes;
-use crate::throughput;
+use crate::throughput::{self, BenchmarkLlm};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
+use burgess_probe::llm::Weights;
 use burgess_probe::llm::card::LlmCard;
+use clap::ValueEnum;
 use std::path::Path;
 use std::time::Duration;
 
 /// Measure throughput and memory on this machine
 #[derive(clap::Args)]
 #[command(after_help = "Weights are random numbers: none have to be on this machine, and the speed does not depend \
-on their values.
+on their values. Those of a GGUF file are used as they are, since the speed depends on their number formats.
 
 Examples:
   burgess bench encoders                                   one per dialect, at batch 1 and 8
   burgess bench encoders openai-clip-l14-336 --batch 1,4
   burgess bench encoders mae-l16 --device tch --json
-  burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, answering, training")]
+  burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, answering, training
+  burgess bench evaluator --llm model-q4_k_m.gguf --work prompt,decode --batch 1")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -52,9 +55,13 @@ struct Encoders {
 /// launches are not counted.
 #[derive(clap::Args)]
 struct Evaluator {
-    /// A published language model (vicuna-7b, llama-3-8b-instruct …) or a directory with a config.json
-    #[arg(long, value_name = "ID|DIR", default_value = "smollm2-135m-instruct")]
+    /// A published language model (vicuna-7b, llama-3-8b-instruct …), a directory with a config.json, or a GGUF file,
+    /// which is measured with its own weights
+    #[arg(long, value_name = "ID|DIR|FILE", default_value = "smollm2-135m-instruct")]
     llm: String,
+    /// The kinds of work to measure [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    work: Vec<throughput::WorkKind>,
     /// The encoder, a card id or directory
     #[arg(long, value_name = "ID|DIR", default_value = "mocov3-b16")]
     encoder: String,
@@ -122,10 +129,16 @@ fn evaluator(args: Evaluator) -> Result<()> {
     }
     let progress = Progress::new();
     let device = device::open(&args.how.device, &progress)?;
+    let path = Path::new(&args.llm);
     let work = throughput::EvaluatorWork {
         llm: match LlmCard::find(&args.llm)? {
-            Some(card) => card.config,
-            None => atomic::read_json(&Path::new(&args.llm).join("config.json"))?,
+            Some(card) => BenchmarkLlm::Random(Box::new(card.config)),
+            None if path.is_file() => BenchmarkLlm::Loaded(Box::new(Weights::open_path(path)?)),
+            None => BenchmarkLlm::Random(Box::new(atomic::read_json(&path.join("config.json"))?)),
+        },
+        kinds: match args.work.as_slice() {
+            [] => throughput::WorkKind::value_variants().to_vec(),
+            kinds => kinds.to_vec(),
         },
         card: EncoderCard::open(&args.encoder)?,
         grid: args.grid,

@@ -10,7 +10,7 @@ use burgess_encoders::transfer::{self, LaunchCounter, TransferCounts};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{self, Decoding, Prompt};
-use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
+use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig, Weights};
 use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
 use burgess_probe::train::{FeatureSource, read_batch};
@@ -20,11 +20,73 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use std::time::Instant;
 
-/// The models, batch sizes and lengths to measure.
-#[derive(Debug, Clone)]
+/// One kind of work of an evaluator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WorkKind {
+    /// Reading a prompt (prefill).
+    Prompt,
+    /// Decoding after a quarter of the prompt.
+    Decode,
+    /// Answering questions about images, from given features.
+    Answer,
+    /// Log-likelihoods of four options per question, from given features.
+    Options,
+    /// A training step of the align stage with given features.
+    Align,
+    /// A training step of the align stage with features computed from images.
+    AlignEncoding,
+    /// A training step of the tune stage with given features.
+    Tune,
+}
+
+impl WorkKind {
+    /// Name of the work in tables.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Decode => "decode",
+            Self::Answer => "answer",
+            Self::Options => "options",
+            Self::Align => "align",
+            Self::AlignEncoding => "align, encoding",
+            Self::Tune => "tune",
+        }
+    }
+}
+
+/// The language model to measure.
+#[derive(Debug)]
+pub enum BenchmarkLlm {
+    /// A model of this configuration with random weights.
+    Random(Box<LlmConfig>),
+    /// A model with its own weights, in the number formats of its files.
+    Loaded(Box<Weights>),
+}
+
+impl BenchmarkLlm {
+    fn config(&self) -> &LlmConfig {
+        match self {
+            Self::Random(config) => config,
+            Self::Loaded(weights) => weights.config(),
+        }
+    }
+
+    fn init(&self, device: &Device) -> Result<Llm> {
+        Ok(match self {
+            Self::Random(config) => random_weights(config.init(device)?)?,
+            Self::Loaded(weights) => weights.load(device)?.0,
+        }
+        .no_grad())
+    }
+}
+
+/// The models, kinds of work, batch sizes and lengths to measure.
+#[derive(Debug)]
 pub struct EvaluatorWork {
-    /// Configuration of the language model.
-    pub llm: LlmConfig,
+    /// The language model.
+    pub llm: BenchmarkLlm,
+    /// The kinds of work to measure.
+    pub kinds: Vec<WorkKind>,
     /// Card of the encoder.
     pub card: EncoderCard,
     /// Side of the grid to which features are resampled; `None` keeps the encoder's grid.
@@ -42,10 +104,7 @@ pub struct EvaluatorWork {
 /// Measurement of one kind of work.
 #[derive(Debug, Clone, Serialize)]
 pub struct EvaluatorThroughput {
-    /// Kind of work: `prompt` (prefill), `decode`, answers to questions about images from given features (`answer`),
-    /// log-likelihoods of four options per question (`options`), or a training step of the align stage with given
-    /// features (`align`), of the align stage with features computed from images (`align, encoding`), or of the tune
-    /// stage (`tune`).
+    /// Name of the [`WorkKind`]: `prompt`, `decode`, `answer`, `options`, `align`, `align, encoding` or `tune`.
     pub work: &'static str,
     /// Batch size in sequences.
     pub batch: usize,
@@ -97,9 +156,9 @@ impl MeanTransfers {
     }
 }
 
-/// One kind of work: its name, its batch size, and the units of one run.
+/// One measurement: its kind of work, its batch size, and the units of one run.
 struct Work {
-    name: &'static str,
+    kind: WorkKind,
     batch: usize,
     /// Unit of the throughput, and the number of them.
     unit: (&'static str, usize),
@@ -118,10 +177,11 @@ pub fn measure_evaluator(
     mut each: impl FnMut(&EvaluatorThroughput) -> Result<()>,
 ) -> Result<()> {
     memory::reset_peak();
-    let llm = random_weights(work.llm.init(device)?)?.no_grad();
+    let llm = work.llm.init(device)?;
+    let config = work.llm.config();
     let _launches = LaunchCounter::start();
     let mut measure = |work: Work, pass: &mut dyn FnMut() -> Result<f64>| {
-        let Work { name, batch, unit: (unit, units), per: (per, count) } = work;
+        let Work { kind, batch, unit: (unit, units), per: (per, count) } = work;
         let mut run = TransferCounts::default();
         let seconds = effort.measure(|| {
             let before = TransferCounts::now();
@@ -130,7 +190,7 @@ pub fn measure_evaluator(
             Ok(seconds)
         })?;
         each(&EvaluatorThroughput {
-            work: name,
+            work: kind.name(),
             batch,
             unit,
             per_second: units as f64 / median(&seconds),
@@ -139,40 +199,49 @@ pub fn measure_evaluator(
             transfers: MeanTransfers::new(per, count, &run),
         })
     };
-    let prompt = Work { name: "prompt", batch: 1, unit: ("tokens", work.prompt), per: ("prompt", 1) };
-    measure(prompt, &mut || {
-        let start = Instant::now();
-        read(&llm, &mut KvCache::new(), &[ids(work.prompt, 0, &work.llm)], device)?;
-        Ok(start.elapsed().as_secs_f64())
-    })?;
-    for &batch in &work.batches {
+    let is_wanted = |kind: &WorkKind| work.kinds.contains(kind);
+    if is_wanted(&WorkKind::Prompt) {
+        let prompt = Work { kind: WorkKind::Prompt, batch: 1, unit: ("tokens", work.prompt), per: ("prompt", 1) };
+        measure(prompt, &mut || {
+            let start = Instant::now();
+            read(&llm, &mut KvCache::new(), &[ids(work.prompt, 0, config)], device)?;
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+    }
+    for &batch in work.batches.iter().filter(|_| is_wanted(&WorkKind::Decode)) {
         let mut cache = KvCache::new();
-        let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(work.prompt / 4, b, &work.llm)).collect();
+        let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(work.prompt / 4, b, config)).collect();
         read(&llm, &mut cache, &rows, device)?;
-        let decode = Work { name: "decode", batch, unit: ("tokens", batch * DECODED), per: ("token", DECODED) };
+        let decode = Work { kind: WorkKind::Decode, batch, unit: ("tokens", batch * DECODED), per: ("token", DECODED) };
         measure(decode, &mut || {
             let mut cache = cache.clone();
             let start = Instant::now();
             for step in 0..DECODED {
-                let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(1, b + step, &work.llm)).collect();
+                let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(1, b + step, config)).collect();
                 read(&llm, &mut cache, &rows, device)?;
             }
             Ok(start.elapsed().as_secs_f64())
         })?;
     }
+    if work.kinds.iter().all(|kind| matches!(kind, WorkKind::Prompt | WorkKind::Decode)) {
+        return Ok(());
+    }
     let (model, images) = multimodal_model(work, llm, device)?;
     for &batch in &work.batches {
-        let questions = |name| Work { name, batch, unit: ("questions", batch), per: ("question", batch) };
         let asked = Questions { model: &model, images: &images, prompt: work.prompt / 4, batch, device };
-        measure(questions("answer"), &mut || asked.answer())?;
-        measure(questions("options"), &mut || asked.score_options())?;
+        for kind in [WorkKind::Answer, WorkKind::Options].into_iter().filter(is_wanted) {
+            let questions = Work { kind, batch, unit: ("questions", batch), per: ("question", batch) };
+            measure(questions, &mut || match kind {
+                WorkKind::Options => asked.score_options(),
+                _ => asked.answer(),
+            })?;
+        }
     }
     let mut trained = TrainingBenchmark::new(work, model, images, device);
-    let parts = [("align", false, false), ("align, encoding", true, false), ("tune", false, true)];
-    for (name, encodes, tunes) in parts {
-        trained = trained.with_trainable_llm(tunes);
-        let step = Work { name, batch: work.samples, unit: ("samples", work.samples), per: ("step", 1) };
-        measure(step, &mut || trained.step(encodes))?;
+    for kind in [WorkKind::Align, WorkKind::AlignEncoding, WorkKind::Tune].into_iter().filter(is_wanted) {
+        trained = trained.with_trainable_llm(kind == WorkKind::Tune);
+        let step = Work { kind, batch: work.samples, unit: ("samples", work.samples), per: ("step", 1) };
+        measure(step, &mut || trained.step(kind == WorkKind::AlignEncoding))?;
     }
     Ok(())
 }
@@ -202,8 +271,12 @@ fn multimodal_model(work: &EvaluatorWork, llm: Llm, device: &Device) -> Result<(
     let [_, tokens, width] = patch_features(&encoder, blank, &work.card, work.grid)?.dims();
     let side = tokens.isqrt();
     let config = MllmConfig {
-        connector: ConnectorConfig::new(ConnectorKind::default(), &[(width, [side, side])], work.llm.hidden_size)?,
-        llm: work.llm.clone(),
+        connector: ConnectorConfig::new(
+            ConnectorKind::default(),
+            &[(width, [side, side])],
+            work.llm.config().hidden_size,
+        )?,
+        llm: work.llm.config().clone(),
         chat: ChatTemplate::nano(),
         encoders: Vec::new(),
         grid: None,
@@ -313,7 +386,7 @@ impl TrainingBenchmark {
     fn new(work: &EvaluatorWork, model: Mllm, images: RandomImages, device: &Device) -> Self {
         let examples = (0..work.samples)
             .map(|i| {
-                let ids = ids(work.text, i, &work.llm);
+                let ids = ids(work.text, i, work.llm.config());
                 let loss_mask = (0..ids.len()).map(|k| 2 * k >= ids.len()).collect();
                 Example { image: Some(i), ids, loss_mask, image_at: Some(0) }
             })

@@ -5,5 +5,5 @@ mod evaluator;
 mod measure;
 
 pub use encoder::{EncoderThroughput, measure_encoder, representatives};
-pub use evaluator::{EvaluatorThroughput, EvaluatorWork, MeanTransfers, measure_evaluator};
+pub use evaluator::{BenchmarkLlm, EvaluatorThroughput, EvaluatorWork, MeanTransfers, WorkKind, measure_evaluator};
 pub use measure::Effort;
