@@ -8,6 +8,8 @@
 //! | [`LLM`] | the language model | those of its class, such as `LlamaForCausalLM` |
 
 use crate::connector::ConnectorKind;
+use crate::llm::WeightStorage;
+use crate::llm::weights::load_network;
 use crate::mllm::{Mllm, MllmConfig};
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Rule};
@@ -73,7 +75,8 @@ pub fn load(dir: &Path, config: MllmConfig, tower: &Dialect, device: &Device) ->
         if !config.llm.tie_word_embeddings {
             weights = weights.first_rows(HEAD, vocabulary)?;
         }
-        let (llm, _) = checkpoint::load(config.llm.init(device)?, &weights, config.llm.model_type.dialect)?;
+        let storage = WeightStorage::of_frozen(&config.llm, device);
+        let (llm, _) = load_network(&config.llm, &weights, config.llm.model_type.dialect, storage, device)?;
         let mut encoders = Vec::with_capacity(config.encoders.len());
         for encoder in &config.encoders {
             let (network, _) = checkpoint::load(encoder.architecture.init(device)?, &part(TOWER)?, tower)?;

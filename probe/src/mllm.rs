@@ -5,11 +5,12 @@ use crate::connector::{
     position_embedding,
 };
 use crate::llm::decoder::{BlockHook, SequenceLayout};
+use crate::llm::weights::save_adapters;
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, DropPathMask, Tap};
-use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, Precision};
+use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, LoadReport, Precision};
 use burgess_encoders::features::{FeatureMap, FeatureNorm};
 use burgess_encoders::transfer;
 use burn::module::Module;
@@ -415,7 +416,8 @@ impl Mllm {
     }
 
     /// Writes a model directory: `config.json`, `tokenizer.json`, `connector.safetensors`, `llm/config.json` and
-    /// `llm/model.safetensors` (readable by `transformers`), and `encoder-<n>.safetensors` for each unfrozen encoder.
+    /// `llm/model.safetensors` (readable by `transformers`; see [`save_llm`]), and `encoder-<n>.safetensors` for each
+    /// unfrozen encoder.
     /// The directory is written atomically; an existing directory is kept.
     ///
     /// # Errors
@@ -458,7 +460,7 @@ impl Mllm {
         let connector = config.connector.init(device)?;
         let dialect = connector.dialect();
         let connector = load_into(connector, &dir.join("connector.safetensors"), dialect)?;
-        let llm = Weights::open_path(&dir.join("llm"))?.load(device)?.0;
+        let llm = Weights::open_path(&dir.join("llm"))?.load_frozen(device)?.0;
         let mut encoders = Vec::with_capacity(config.encoders.len());
         for (i, e) in config.encoders.iter().enumerate() {
             let file = dir.join(format!("encoder-{i}.safetensors"));
@@ -517,6 +519,9 @@ impl MllmConfig {
 
 /// Writes a language model as a directory (`config.json`, `model.safetensors`, `tokenizer.json`) for `transformers`.
 ///
+/// Of a model whose weights stay as their file stores them, only a reference to that file and the LoRA factors are
+/// written, see [`save_adapters`].
+///
 /// # Errors
 /// When it cannot be written, or a weight is not finite.
 pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
@@ -526,19 +531,35 @@ pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precisi
     }
     atomic::write_json(&dir.join("config.json"), &config)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
+    if llm.has_stored_weights() {
+        return save_adapters(llm, dir);
+    }
     let dialect = llm.config().model_type.dialect;
     checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 
-/// Reads a language model and its tokenizer from a directory or a GGUF file.
+/// Reads a language model and its tokenizer from a directory or a GGUF file; all weights are f32 parameters.
 ///
 /// # Errors
 /// When a file is missing or damaged, or its parameters do not match the configuration.
 pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
+    load_llm_with(dir, |weights| weights.load(device))
+}
+
+/// As [`load_llm`], for a model that is not trained, or only by LoRA: weights may stay as their file stores them, see
+/// [`Weights::load_frozen`].
+///
+/// # Errors
+/// As [`load_llm`].
+pub fn load_frozen_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
+    load_llm_with(dir, |weights| weights.load_frozen(device))
+}
+
+fn load_llm_with(dir: &Path, load: impl Fn(&Weights) -> Result<(Llm, LoadReport)>) -> Result<(Llm, Tokenizer)> {
     let weights = Weights::open_path(dir)?;
     let tokenizer = Tokenizer::of_model(&weights)?;
     weights.check_tokenizer(&tokenizer)?;
-    Ok((weights.load(device)?.0, tokenizer))
+    Ok((load(&weights)?.0, tokenizer))
 }
 
 fn load_into<M: Module>(module: M, path: &Path, names: &Dialect) -> Result<M> {

@@ -55,7 +55,9 @@ pub struct Stage {
     pub encoder_lr: Option<f64>,
     /// Trainable parameter groups, at least one; all others are frozen.
     pub trainable: Vec<ParameterGroup>,
-    /// LoRA on the language model, which is trained instead of its weights and merged at the end of the stage.
+    /// LoRA on the language model, which is trained instead of its weights and merged at the end of the stage. If no
+    /// stage trains the weights themselves, those of a GGUF file or of 16-bit safetensors stay as stored on the CPU
+    /// (QLoRA): the factors then stay beside them, and the model is saved as adapters with a reference to the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
     /// The optimiser: `adamw` (default) or `muon`.
@@ -220,6 +222,12 @@ impl Recipe {
     pub fn notes(&self) -> Vec<String> {
         let stages = self.align.iter().map(|s| ("align", s)).chain([("tune", &self.tune)]);
         stages.flat_map(|(name, stage)| stage.notes().into_iter().map(move |n| format!("stage {name}: {n}"))).collect()
+    }
+
+    /// Whether a stage trains the weights of the language model, not only LoRA factors beside them.
+    pub fn trains_llm_weights(&self) -> bool {
+        let trains = |stage: &Stage| stage.trains(ParameterGroup::Llm) && stage.lora.is_none();
+        self.align.as_ref().is_some_and(trains) || trains(&self.tune)
     }
 
     /// Checks the settings of both stages.

@@ -14,7 +14,8 @@
 //! configuration names.
 
 use crate::connector::{ConnectorConfig, ConnectorKind};
-use crate::llm::{ChatTemplate, LlmConfig};
+use crate::llm::weights::load_network;
+use crate::llm::{ChatTemplate, LlmConfig, WeightStorage};
 use crate::mllm::{Mllm, MllmConfig};
 use burgess_base::{Error, Result, json as foreign, nearest, text};
 use burgess_encoders::card::EncoderCard;
@@ -157,7 +158,8 @@ impl ReleasedModel {
             let (connector, _) = checkpoint::load(connector, &half, &names)?;
             let names =
                 Dialect { name: "cambrian-llm", rules: self.llm.model_type.dialect.rules, ignored: &OF_CONNECTOR };
-            let (llm, _) = checkpoint::load(self.llm.init(device)?, &Checkpoint::open(&self.dir)?, &names)?;
+            let storage = WeightStorage::of_frozen(&self.llm, device);
+            let (llm, _) = load_network(&self.llm, &Checkpoint::open(&self.dir)?, &names, storage, device)?;
             let config = MllmConfig {
                 connector: self.connector.clone(),
                 llm: self.llm.clone(),

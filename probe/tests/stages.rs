@@ -274,7 +274,7 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
         assert_eq!(log.len(), 20);
         assert!(off < 3e-3, "{case}: {off}");
         assert!(apart > 1e-5, "{case}: nothing was computed in bf16");
-        assert_eq!(model.llm.model.embed_tokens.weight.val().dtype(), DType::F32);
+        assert_eq!(model.llm.model.embed_tokens.weight.parameter()?.val().dtype(), DType::F32);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::dialect::{Dialect, IDENTITY, TensorSource};
 use super::file::Checkpoint;
 use super::module::{self, Parameter};
 use crate::card;
+use crate::kernel::stored::{RowOrder, StoredMatrix};
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::Device;
@@ -41,13 +42,36 @@ pub fn load_with<M: Module>(
     dialect: &Dialect,
     change: impl Fn(&Parameter, Vec<f32>) -> Result<Vec<f32>>,
 ) -> Result<(M, LoadReport)> {
+    load_stored(module, checkpoint, dialect, change, |_| None).map(|(module, report, _)| (module, report))
+}
+
+/// Loads as [`load_with`] does, but leaves some matrices as the file stores them: those for which `keep` returns the
+/// order of their rows, if the file has them as 16-bit floats or quantised blocks in one tensor, or in a range of rows of
+/// one. Their parameters are not filled; the matrices are returned by the paths of these parameters.
+///
+/// # Errors
+/// As [`load_with`]; the names, shapes and values of the matrices that are kept are checked too.
+pub fn load_stored<M: Module>(
+    module: M,
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+    change: impl Fn(&Parameter, Vec<f32>) -> Result<Vec<f32>>,
+    keep: impl Fn(&Parameter) -> Option<RowOrder>,
+) -> Result<(M, LoadReport, BTreeMap<String, StoredMatrix>)> {
     let parameters = module::parameters(&module)?;
     let sources = sources(&parameters, checkpoint, dialect)?;
     let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
-    let module = module::fill(module, |parameter| {
+    let mut kept = BTreeMap::new();
+    let module = module::fill_some(module, |parameter| {
         let source = sources
             .get(&parameter.path)
             .ok_or_else(|| Error::failed("the module has a parameter that was not listed"))?;
+        if let Some(order) = keep(parameter)
+            && let Some(matrix) = stored(parameter, source, checkpoint)?.and_then(|matrix| matrix.ordered(order))
+        {
+            kept.insert(parameter.path.clone(), matrix);
+            return Ok(None);
+        }
         let mut values = Vec::new();
         for key in &source.keys {
             let part = match &source.rows {
@@ -61,10 +85,21 @@ pub fn load_with<M: Module>(
                 values.extend_from_slice(&part);
             }
         }
-        change(parameter, values)
+        change(parameter, values).map(Some)
     })?;
     let elements = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
-    Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
+    Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }, kept))
+}
+
+/// Returns the matrix of a parameter as the file stores it; `None` if it consists of several tensors, or is not stored as
+/// 16-bit floats or quantised blocks.
+fn stored(parameter: &Parameter, source: &TensorSource, checkpoint: &Checkpoint) -> Result<Option<StoredMatrix>> {
+    let ([key], &[rows, columns]) = (source.keys.as_slice(), source.shape.as_slice()) else { return Ok(None) };
+    let rows = source.rows.clone().unwrap_or(0..rows);
+    match parameter.shape == [rows.len(), columns] {
+        true => checkpoint.finite_stored_rows(key, rows),
+        false => Ok(None),
+    }
 }
 
 /// Checks that the checkpoint has exactly the names and shapes that [`load`] needs. Only headers are read, so values

@@ -36,7 +36,15 @@ pub fn parameters<M: Module>(module: &M) -> Result<Vec<Parameter>> {
 ///
 /// # Errors
 /// An error of `values`, or a vector of the wrong length.
-pub fn fill<M: Module>(module: M, values: impl FnMut(&Parameter) -> Result<Vec<f32>>) -> Result<M> {
+pub fn fill<M: Module>(module: M, mut values: impl FnMut(&Parameter) -> Result<Vec<f32>>) -> Result<M> {
+    fill_some(module, |parameter| values(parameter).map(Some))
+}
+
+/// As [`fill`], but leaves those parameters unchanged for which `values` returns `None`; lazy ones stay uninitialised.
+///
+/// # Errors
+/// As [`fill`].
+pub fn fill_some<M: Module>(module: M, values: impl FnMut(&Parameter) -> Result<Option<Vec<f32>>>) -> Result<M> {
     let mut mapper = Filler { trail: Trail::default(), values, outcome: Ok(()) };
     let module = module.map(&mut mapper);
     mapper.outcome.map(|()| module)
@@ -150,7 +158,7 @@ struct Filler<F> {
     outcome: Result<()>,
 }
 
-impl<F: FnMut(&Parameter) -> Result<Vec<f32>>> ModuleMapper for Filler<F> {
+impl<F: FnMut(&Parameter) -> Result<Option<Vec<f32>>>> ModuleMapper for Filler<F> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.trail.enter(name, container);
     }
@@ -167,13 +175,15 @@ impl<F: FnMut(&Parameter) -> Result<Vec<f32>>> ModuleMapper for Filler<F> {
         let (parameter, swapped) = self.trail.parameter(&shape);
         let values = (self.values)(&parameter).and_then(|values| {
             let expected: usize = shape.iter().product();
-            if values.len() == expected {
+            if values.as_ref().is_none_or(|values| values.len() == expected) {
                 return Ok(values);
             }
-            Err(Error::failed(format!("parameter `{}` has {expected} values, found {}", parameter.path, values.len())))
+            let found = values.map_or(0, |values| values.len());
+            Err(Error::failed(format!("parameter `{}` has {expected} values, found {found}", parameter.path)))
         });
         match values {
-            Ok(values) => {
+            Ok(None) => param,
+            Ok(Some(values)) => {
                 let values = match parameter.shape.as_slice() {
                     &[rows, columns] if swapped => transposed(&values, rows, columns),
                     _ => values,

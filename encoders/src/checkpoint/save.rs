@@ -2,7 +2,7 @@
 
 use super::dialect::Dialect;
 use super::module;
-use burgess_base::{Context, Error, Result, atomic};
+use burgess_base::{Error, Result, atomic};
 use burn::module::Module;
 use half::f16;
 use safetensors::tensor::{Dtype, TensorView};
@@ -20,11 +20,27 @@ pub enum Precision {
 
 impl Precision {
     /// Bytes per element.
-    fn size(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::F16 => 2,
             Self::F32 => 4,
         }
+    }
+
+    /// Name of the number format in safetensors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::F32 => "F32",
+        }
+    }
+
+    /// Encodes values as little-endian bytes.
+    ///
+    /// # Errors
+    /// A value is not finite, or does not fit into f16.
+    pub fn encode(self, values: &[f32]) -> Result<Vec<u8>> {
+        encoded(values, self)
     }
 }
 
@@ -70,16 +86,37 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
         Ok(())
     })
     .map_err(|e| e.context(step()))?;
+    write(&tensors, precision, path).map_err(|e| e.context(step()))
+}
 
+/// Saves tensors, each with its shape and its row-major values, to the safetensors file `path`, as [`save`] does.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_tensors(
+    tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    precision: Precision,
+    path: &Path,
+) -> Result<()> {
+    let mut all = BTreeMap::new();
+    for (key, (shape, values)) in tensors {
+        let bytes = encoded(values, precision).map_err(|e| e.context(format!("tensor `{key}`")))?;
+        all.insert(key.clone(), (shape.clone(), bytes));
+    }
+    write(&all, precision, path).map_err(|e| e.context(format!("saving weights to {}", path.display())))
+}
+
+/// Writes a file of these tensors, each with its shape and bytes.
+fn write(tensors: &BTreeMap<String, (Vec<usize>, Vec<u8>)>, precision: Precision, path: &Path) -> Result<()> {
     let dtype = if precision == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
     let foreign = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
     let mut views = Vec::with_capacity(tensors.len());
-    for (key, (shape, bytes)) in &tensors {
-        views.push((key, TensorView::new(dtype, shape.clone(), bytes).map_err(foreign).with_context(step)?));
+    for (key, (shape, bytes)) in tensors {
+        views.push((key, TensorView::new(dtype, shape.clone(), bytes).map_err(foreign)?));
     }
     // transformers rejects files that do not state the framework of their layout.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(foreign).with_context(step)?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(foreign)?;
     atomic::write(path, &bytes)
 }
 

@@ -69,6 +69,17 @@ impl GgmlBlock {
         }
     }
 
+    /// Returns the positions in a block of its 16-bit scales. All values of a block are finite if these are.
+    pub(crate) const fn scales(self) -> &'static [usize] {
+        match self {
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => &[0],
+            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => &[0, 2],
+            Self::Q2K => &[80, 82],
+            Self::Q3K => &[108],
+            Self::Q6K => &[208],
+        }
+    }
+
     /// Returns the number of values that share a scale and a minimum: 16 or 32.
     pub(crate) const fn group(self) -> usize {
         match self {

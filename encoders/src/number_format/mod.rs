@@ -5,7 +5,7 @@ mod decode;
 
 pub(crate) use blocks::Codes;
 pub use blocks::GgmlBlock;
-pub(crate) use decode::{convert, decode};
+pub(crate) use decode::{convert, decode, is_finite};
 
 /// The number format of a tensor. Only floating-point formats can become weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

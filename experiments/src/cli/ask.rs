@@ -8,6 +8,7 @@ use crate::run::notes;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
+use burgess_probe::llm::Activations;
 use std::path::PathBuf;
 
 /// Ask a multimodal model a question about an image, or a language model a question
@@ -63,6 +64,9 @@ pub struct Args {
     /// of its own: llama_3, vicuna_v1, chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
+    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), or int8 (faster)
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    activations: Activations,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -99,11 +103,13 @@ pub fn run(args: Args) -> Result<()> {
     let answer = match (&args.llm, &args.model) {
         (Some(name), _) => {
             let _bar = progress.bar(&format!("loading {name}"), 0);
-            TextModel::open(name, args.chat.as_deref(), args.raw, &device)?.answer(&args.question, &how)?
+            let model = TextModel::open(name, args.chat.as_deref(), args.raw, &device)?;
+            model.with_activations(args.activations)?.answer(&args.question, &how)?
         }
         (None, Some(dir)) => {
             let bar = progress.bar(&format!("loading {}", dir.display()), 0);
             let answerer = MultimodalModel::open(dir, args.chat.as_deref(), &device)?;
+            let answerer = answerer.with_activations(args.activations)?;
             drop(bar);
             notes::print_notes(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
             answerer.answer(args.image.as_deref(), &args.question, &how)?

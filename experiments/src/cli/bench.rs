@@ -7,8 +7,8 @@ use crate::run::notes;
 use crate::throughput::{self, BenchmarkLlm};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
-use burgess_probe::llm::Weights;
 use burgess_probe::llm::card::LlmCard;
+use burgess_probe::llm::{Activations, Weights};
 use clap::ValueEnum;
 use std::path::Path;
 use std::time::Duration;
@@ -59,7 +59,10 @@ struct Evaluator {
     /// which is measured with its own weights
     #[arg(long, value_name = "ID|DIR|FILE", default_value = "smollm2-135m-instruct")]
     llm: String,
-    /// The kinds of work to measure [default: all]
+    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), or int8 (faster)
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    activations: Activations,
+    /// The kinds of work to measure [default: all]. With tune, the weights of a GGUF file are unpacked to f32
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     work: Vec<throughput::WorkKind>,
     /// The encoder, a card id or directory
@@ -136,6 +139,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
             None if path.is_file() => BenchmarkLlm::Loaded(Box::new(Weights::open_path(path)?)),
             None => BenchmarkLlm::Random(Box::new(atomic::read_json(&path.join("config.json"))?)),
         },
+        activations: args.activations,
         kinds: match args.work.as_slice() {
             [] => throughput::WorkKind::value_variants().to_vec(),
             kinds => kinds.to_vec(),

@@ -8,6 +8,7 @@ use crate::run::judge::Judge;
 use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, SeveralImagesInput, benchmark_files, check_until_ci};
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
+use burgess_probe::llm::Activations;
 use burgess_reports::answer_style::{AnswerStyle, style_block};
 use burgess_reports::load::StudyData;
 use burgess_reports::schema::{JudgedScore, SequentialInterval};
@@ -95,6 +96,9 @@ pub struct Args {
     /// Output directory
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
+    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), or int8 (faster)
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    activations: Activations,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -163,6 +167,7 @@ pub fn run(args: Args) -> Result<()> {
         },
         judge,
         chat: args.chat,
+        activations: args.activations,
         out: args.out,
         device: device::open(&args.device, &progress)?,
         device_name: args.device,

@@ -6,6 +6,7 @@ use crate::machine::terminal::{print, print_json};
 use crate::run::exported::ExportLayout;
 use crate::run::provenance;
 use burgess_base::Result;
+use burgess_encoders::checkpoint::Precision;
 use std::path::PathBuf;
 
 /// Write a trained model as a directory for a hub: weights, model card, scores, checksums
@@ -39,9 +40,20 @@ pub struct Args {
     /// Use Burgess's own layout, even if transformers could compute the model
     #[arg(long)]
     own_layout: bool,
+    /// Write the weights of the language model in this precision, with its adapters merged into them, if the model refers
+    /// to the file of a language model that stayed quantised [default: the adapters and the reference]
+    #[arg(long, value_name = "PRECISION", value_enum)]
+    merge: Option<Merged>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Precision of merged weights.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Merged {
+    F16,
+    F32,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -52,6 +64,10 @@ pub fn run(args: Args) -> Result<()> {
         seed: args.seed,
         to: args.to,
         own_layout: args.own_layout,
+        merge: args.merge.map(|precision| match precision {
+            Merged::F16 => Precision::F16,
+            Merged::F32 => Precision::F32,
+        }),
         repository: args.repository,
         command: provenance::command(),
     };

@@ -8,6 +8,7 @@ use crate::run::eval_model::default_name;
 use crate::run::notes;
 use crate::serve::{ServeOptions, ServedModel, examples};
 use burgess_base::{Context, Error, Result};
+use burgess_probe::llm::Activations;
 use burgess_serve::{ChatModel, Limits, Server, ServerConfig};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -58,6 +59,9 @@ pub struct Args {
     /// chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
+    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), or int8 (faster)
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    activations: Activations,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -111,6 +115,7 @@ pub fn run(args: Args) -> Result<()> {
             name,
             device_name: args.device.clone(),
             chat: args.chat.clone(),
+            activations: args.activations,
             max_batch: args.max_batch,
             queue: args.queue,
             max_tokens: args.max_tokens,

@@ -14,7 +14,9 @@ pub mod source;
 use crate::run::exported::{ExportLayout, is_export};
 use burgess_base::temporary::TemporaryPath;
 use burgess_base::{Context, Error, Result, atomic, checksums, output};
+use burgess_encoders::checkpoint::Precision;
 use burgess_hub::Repository;
+use burgess_probe::llm::weights::{is_reference, write_merged};
 use card::ModelCard;
 use llava::LlavaExport;
 use serde::Serialize;
@@ -33,6 +35,9 @@ pub struct ExportOptions {
     pub to: PathBuf,
     /// Burgess's own layout, even if `transformers` could compute the model.
     pub own_layout: bool,
+    /// Precision of the language model's weights if these are in another file, to which the model refers, and are to be
+    /// written into the directory with merged adapters; `None` writes the adapters and the reference.
+    pub merge: Option<Precision>,
     /// Name of the model's repository on the hub, `owner/name`, if it is known.
     pub repository: Option<String>,
     /// The command with which the model is exported, for the card.
@@ -70,13 +75,32 @@ pub fn export(options: &ExportOptions) -> Result<ExportOutcome> {
     if let Some(name) = options.repository.as_deref().filter(|name| Repository::parse(name).is_none()) {
         return Err(Error::usage(format!("`{name}` is not the name of a repository")).hint("write it as owner/name"));
     }
-    let source = ExportSource::open(&options.from, options.seed)?;
+    let mut source = ExportSource::open(&options.from, options.seed)?;
     if source.encoders.iter().any(|e| e.encoder.is_oracle()) {
         return Err(Error::usage(format!("{} is the oracle baseline, which reads no images", source.model.display()))
             .hint("export an arm with an encoder"));
     }
+    let model = source.model.clone();
+    let refers = is_reference(&model.join("llm"));
+    let merged = match (refers, options.merge) {
+        (true, Some(precision)) => Some(merged(&source, to, precision)?),
+        (false, Some(_)) => {
+            return Err(Error::usage(format!(
+                "{} holds all weights of its language model: there is nothing to merge",
+                model.display()
+            ))
+            .hint("export it without merging"));
+        }
+        (_, None) => None,
+    };
+    if let Some(merged) = &merged {
+        source.model = merged.path().to_path_buf();
+    }
     let planned = match options.own_layout {
         true => Err(None),
+        false if refers && merged.is_none() => {
+            Err(Some("the weights of its language model are in another file, to which it refers".to_string()))
+        }
         false => LlavaExport::plan(&source)?.map_err(Some),
     };
     let tmp = TemporaryPath::beside(to);
@@ -84,7 +108,7 @@ pub fn export(options: &ExportOptions) -> Result<ExportOutcome> {
     fs::create_dir_all(dir).with_context(|| format!("writing {}", dir.display()))?;
     let mut outcome = ExportOutcome {
         directory: to.clone(),
-        model: source.model.clone(),
+        model,
         layout: ExportLayout::Llava,
         not_llava: None,
         folded: Vec::new(),
@@ -113,6 +137,17 @@ pub fn export(options: &ExportOptions) -> Result<ExportOutcome> {
     (outcome.files, outcome.bytes) = size(dir)?;
     replace(dir, to)?;
     Ok(outcome)
+}
+
+/// Writes a copy of a model beside `to` whose language model has merged weights.
+fn merged(source: &ExportSource, to: &Path, precision: Precision) -> Result<TemporaryPath> {
+    let copy = TemporaryPath::beside(to);
+    own::copy(&source.model, copy.path())?;
+    let llm = copy.path().join("llm");
+    fs::remove_dir_all(&llm).with_context(|| format!("writing {}", llm.display()))?;
+    write_merged(&source.model.join("llm"), &llm, precision)?;
+    checksums::record_all(copy.path())?;
+    Ok(copy)
 }
 
 /// Checks that the directory can be made, before any work is done.

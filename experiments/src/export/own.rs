@@ -54,7 +54,7 @@ pub fn write(source: &ExportSource, dir: &Path) -> Result<Vec<Option<String>>> {
 
 /// Copies the files of a directory and of the folders in it, apart from its checksums. A hard link serves as the copy of
 /// weights where the file system has them: nobody edits those in place.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("writing {}", to.display()))?;
     let step = || format!("copying {} to {}", from.display(), to.display());
     for entry in fs::read_dir(from).with_context(step)? {

@@ -36,7 +36,7 @@ pub fn run_arm(
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
-    let model = match store.has_model(&|text| bar.line(text))? {
+    let mut model = match store.has_model(&|text| bar.line(text))? {
         true => {
             bar.message(&format!("{name}: loading the model"));
             store.check_owned()?;
@@ -53,6 +53,7 @@ pub fn run_arm(
         progress.line(&format!("{name}: trained in {:.0} s", started.elapsed().as_secs_f64()));
         return Ok(());
     }
+    model.llm = model.llm.with_activations(evaluator.config.activations)?;
     let source = evaluator.visual_source(arm, encoders, arm.freeze);
     let model_encoders = model_cards::model_encoders(encoders);
     let context = EvalContext {

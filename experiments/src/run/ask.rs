@@ -8,7 +8,7 @@ use burgess_base::{Error, Result};
 use burgess_encoders::preprocess;
 use burgess_probe::connector::ImageSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
-use burgess_probe::llm::{ChatTemplate, Llm, Tokenizer, Weights};
+use burgess_probe::llm::{Activations, ChatTemplate, Llm, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
 use burgess_probe::released::ReleasedModel;
 use burgess_probe::text::{self, ScoredToken, TokenLogprob};
@@ -134,8 +134,17 @@ impl TextModel {
                 Some(own.map_err(|e| e.hint("name a chat template, or continue the text without one (raw)"))?)
             }
         };
-        let llm = weights.load(device)?.0;
+        let llm = weights.load_frozen(device)?.0;
         Ok(Self { llm, tokenizer, chat, device: device.clone() })
+    }
+
+    /// Returns this model with activations of this precision in products with quantised weights.
+    ///
+    /// # Errors
+    /// It has no quantised weights, see [`Llm::with_activations`].
+    pub fn with_activations(mut self, activations: Activations) -> Result<Self> {
+        self.llm = self.llm.with_activations(activations)?;
+        Ok(self)
     }
 
     /// Answers a question, or continues a text.
@@ -204,6 +213,15 @@ impl MultimodalModel {
         }
         let (model, tokenizer) = Mllm::load(dir, device)?;
         Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
+    }
+
+    /// Returns this model with activations of this precision in products with quantised weights.
+    ///
+    /// # Errors
+    /// Its language model has no quantised weights, see [`Llm::with_activations`].
+    pub fn with_activations(mut self, activations: Activations) -> Result<Self> {
+        self.model.llm = self.model.llm.with_activations(activations)?;
+        Ok(self)
     }
 
     fn released(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {

@@ -20,6 +20,7 @@ use crate::run::{benchmark_copies, checks, notes};
 use crate::study::{EvalOptions, Freeze, check_benchmarks, names};
 use burgess_base::{Category, Context, Error, Result, digest};
 use burgess_probe::bench;
+use burgess_probe::llm::Activations;
 use burgess_reports::schema::{RunId, RunResults};
 use burn::tensor::Device;
 use serde_json::json;
@@ -46,6 +47,8 @@ pub struct ModelEvalOptions {
     pub judge: Option<Judge>,
     /// Chat template for a released model whose configuration does not determine it.
     pub chat: Option<String>,
+    /// Precision of activations in products with quantised weights.
+    pub activations: Activations,
     /// Output directory; the study's directory lies in it.
     pub out: PathBuf,
     /// Name of the device.
@@ -127,6 +130,9 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         if !eval_options.several_images.is_blocks() {
             evaluator.insert("several_images".into(), serde_json::to_value(eval_options.several_images)?);
         }
+        if !options.activations.is_f32() {
+            evaluator.insert("activations".into(), serde_json::to_value(options.activations)?);
+        }
         if let Some(width) = eval_options.until_ci {
             evaluator.insert("until_ci".into(), width.into());
         }
@@ -136,7 +142,8 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     let begun = root.join("study.json").exists().then(open).transpose()?;
     benchmark_copies::compare(&root, &options.benchmarks)?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
-    let mut answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
+    let answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
+    let mut answerer = answerer.with_activations(options.activations)?;
     drop(bar);
     for encoder in &mut answerer.encoders {
         encoder.card = encoder.card.for_data(&dir)?;

@@ -12,7 +12,8 @@ use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Examples, PackedExamples};
-use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
+use burgess_probe::llm::Llm;
+use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_frozen_llm, load_llm};
 use burgess_probe::recipe::{ParameterGroup, Stage};
 use burgess_probe::train::{self, FeatureSource, SavePermit, SavedState, StageOutcome, StateSaver, StepLog};
 use burgess_reports::schema::TrainStep;
@@ -139,7 +140,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
 fn untrained(job: &TrainJob<'_>, encoders: &[EncoderFeatures], bar: &Bar) -> Result<(Mllm, MllmConfig)> {
     let TrainJob { evaluator, device, arm, seed, .. } = *job;
     bar.message(&format!("{}: loading the language model", job.title()));
-    let (llm, _) = load_llm(&evaluator.llm.dir, device)?;
+    let llm = language_model(evaluator, device)?;
     let connector = evaluator.connector(arm);
     let config = MllmConfig {
         connector: ConnectorConfig::new(
@@ -153,6 +154,32 @@ fn untrained(job: &TrainJob<'_>, encoders: &[EncoderFeatures], bar: &Bar) -> Res
         grid: None,
     };
     Ok((Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?, config))
+}
+
+/// Loads the language model of an evaluator: as f32 parameters if a stage trains them, else with weights that may stay as
+/// their file stores them.
+///
+/// # Errors
+/// Its files are damaged, or the recipe has LoRA in both stages and the weights cannot take the first.
+pub fn language_model(evaluator: &Evaluator, device: &Device) -> Result<Llm> {
+    let (recipe, dir) = (&evaluator.config.recipe, &evaluator.llm.dir);
+    let llm = match recipe.trains_llm_weights() {
+        true => load_llm(dir, device)?.0,
+        false => load_frozen_llm(dir, device)?.0,
+    };
+    // Checked before the training, although activations in int8 are for the answers after it.
+    llm.clone()
+        .with_activations(evaluator.config.activations)
+        .map_err(|e| e.context("`activations` of [evaluator]"))?;
+    let has_lora = |stage: &Stage| stage.lora.is_some();
+    match llm.has_stored_weights() && recipe.align.as_ref().is_some_and(has_lora) && has_lora(&recipe.tune) {
+        false => Ok(llm),
+        true => Err(Error::usage(
+            "both stages have `lora`, but the weights of the language model stay as their file stores them, so the \
+             factors of the first stage cannot be merged into them",
+        )
+        .hint("set `lora` in one stage only")),
+    }
 }
 
 /// The first steps of the align stage of a run.

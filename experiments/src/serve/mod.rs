@@ -21,6 +21,7 @@ use crate::features::model_cards::ModelEncoder;
 use crate::run::ask::MultimodalModel;
 use burgess_base::{Context, Error, Result};
 use burgess_probe::generate::{Draws, PrefixCache, Sampling};
+use burgess_probe::llm::Activations;
 use burgess_serve::{ChatEvent, ChatModel, ChatRequest, ModelInfo, ModelStats, SubmitError};
 use burn::module::Module;
 use burn::tensor::Device;
@@ -46,6 +47,8 @@ pub struct ServeOptions {
     pub device_name: String,
     /// Chat template for a released model whose configuration does not determine it.
     pub chat: Option<String>,
+    /// Precision of activations in products with quantised weights.
+    pub activations: Activations,
     /// Maximum number of answers in progress.
     pub max_batch: usize,
     /// Maximum number of requests that wait.
@@ -76,6 +79,7 @@ impl ServedModel {
     /// cannot be started.
     pub fn open(dir: &Path, device: &Device, options: &ServeOptions) -> Result<Self> {
         let opened = MultimodalModel::open(dir, options.chat.as_deref(), device)?;
+        let opened = opened.with_activations(options.activations)?;
         Self::start(opened, created(dir)?, device, options)
     }
 
@@ -94,7 +98,7 @@ impl ServedModel {
             encoders: cards.iter().map(|e| e.encoder.name()).collect(),
             connector: config.connector.kind.name().into(),
             llm: config.llm.model_type.name.into(),
-            parameters: model.num_params() as u64 + outside,
+            parameters: (model.num_params() + model.llm.stored_elements()) as u64 + outside,
             image_tokens: config.connector.image_tokens(&grids),
             max_positions: config.llm.longest().unwrap_or(config.llm.max_position_embeddings),
             device: options.device_name.clone(),

@@ -4,8 +4,9 @@ use super::*;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
+use burgess_probe::llm::stored::Weight;
 use burgess_probe::llm::tokenizer::SPECIALS;
-use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer};
+use burgess_probe::llm::{Activations, ChatTemplate, LlmConfig, Tokenizer};
 use burgess_probe::mllm::{Mllm, MllmConfig};
 use burgess_serve::{Finish, ImageBytes, Message, Part, Role};
 use burn::module::Param;
@@ -31,10 +32,11 @@ fn served(max_batch: usize, prefix_cache_bytes: usize) -> Result<(ServedModel, u
         grid: None,
     };
     let mut network = initialise(llm.init(&device)?, "llm", 3);
-    let table = network.model.embed_tokens.weight.val();
+    let table = network.model.embed_tokens.weight.parameter()?.val();
     let row = broken as usize;
     let nan = Tensor::<2>::full([1, 32], f32::NAN, &device);
-    network.model.embed_tokens.weight = Param::from_tensor(table.slice_assign([row..row + 1, 0..32], nan));
+    network.model.embed_tokens.weight =
+        Weight::Parameter(Param::from_tensor(table.slice_assign([row..row + 1, 0..32], nan)));
     let model = Mllm::assemble(config, Vec::new(), network, 3, &device)?;
     let encoders = vec![ModelEncoder::of_card(card)];
     let opened = MultimodalModel { model, tokenizer, encoders, device: device.clone() };
@@ -42,6 +44,7 @@ fn served(max_batch: usize, prefix_cache_bytes: usize) -> Result<(ServedModel, u
         name: "small".into(),
         device_name: "flex".into(),
         chat: None,
+        activations: Activations::F32,
         max_batch,
         queue: 8,
         max_tokens: 20,

@@ -9,6 +9,7 @@ use burgess_field::FieldSpec;
 use burgess_probe::bench::{self, Rules};
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::generate::Sampling;
+use burgess_probe::llm::Activations;
 use burgess_probe::recipe::Recipe;
 use burgess_world::dataset::WorldSpec;
 use schemars::JsonSchema;
@@ -92,6 +93,11 @@ pub struct EvaluatorConfig {
     /// Sampling of generated answers; greedy decoding if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// Precision of activations in products with the quantised weights of a GGUF file, while questions are answered: `f32`
+    /// (default) or `int8`. Training always has activations in f32.
+    #[serde(default, skip_serializing_if = "Activations::is_f32")]
+    #[schemars(!skip_serializing_if)]
+    pub activations: Activations,
     /// Fraction of the align and tune conversations that is used, above 0 and at most 1, drawn with a fixed seed so
     /// that smaller fractions are subsets of larger ones. All are used if absent. `burgess rank --learning-curve` sets
     /// it.

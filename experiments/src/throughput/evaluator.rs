@@ -10,7 +10,7 @@ use burgess_encoders::transfer::{self, LaunchCounter, TransferCounts};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{self, Decoding, Prompt};
-use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig, Weights};
+use burgess_probe::llm::{Activations, ChatTemplate, KvCache, Llm, LlmConfig, Weights};
 use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
 use burgess_probe::train::{FeatureSource, read_batch};
@@ -71,10 +71,12 @@ impl BenchmarkLlm {
         }
     }
 
-    fn init(&self, device: &Device) -> Result<Llm> {
+    /// Builds or loads the model; `trained` tells whether its weights are to be trained, so that they must be f32.
+    fn init(&self, trained: bool, device: &Device) -> Result<Llm> {
         Ok(match self {
             Self::Random(config) => random_weights(config.init(device)?)?,
-            Self::Loaded(weights) => weights.load(device)?.0,
+            Self::Loaded(weights) if trained => weights.load(device)?.0,
+            Self::Loaded(weights) => weights.load_frozen(device)?.0,
         }
         .no_grad())
     }
@@ -85,6 +87,8 @@ impl BenchmarkLlm {
 pub struct EvaluatorWork {
     /// The language model.
     pub llm: BenchmarkLlm,
+    /// Precision of activations in products with quantised weights.
+    pub activations: Activations,
     /// The kinds of work to measure.
     pub kinds: Vec<WorkKind>,
     /// Card of the encoder.
@@ -177,7 +181,8 @@ pub fn measure_evaluator(
     mut each: impl FnMut(&EvaluatorThroughput) -> Result<()>,
 ) -> Result<()> {
     memory::reset_peak();
-    let llm = work.llm.init(device)?;
+    let trained = work.kinds.iter().any(|kind| matches!(kind, WorkKind::Tune));
+    let llm = work.llm.init(trained, device)?.with_activations(work.activations)?;
     let config = work.llm.config();
     let _launches = LaunchCounter::start();
     let mut measure = |work: Work, pass: &mut dyn FnMut() -> Result<f64>| {

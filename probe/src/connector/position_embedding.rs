@@ -10,7 +10,7 @@
 
 use crate::llm::Llm;
 use burgess_base::{Error, Result};
-use burgess_encoders::{reduce, transfer};
+use burgess_encoders::transfer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Root mean square of a position embedding, as a fraction of that of the language model's token embeddings.
@@ -24,8 +24,8 @@ fn scaled_sines(grid: [usize; 2], width: usize, size: Tensor<1>, device: &Device
 }
 
 /// Returns the root mean square of the token embeddings, `[1]`, without gradient.
-fn word_embedding_rms(llm: &Llm) -> Tensor<1> {
-    reduce::mean(llm.model.embed_tokens.weight.val().detach().square()).sqrt()
+fn word_embedding_rms(llm: &Llm, device: &Device) -> Tensor<1> {
+    llm.model.embed_tokens.rms(device)
 }
 
 /// Scales `tokens` `[images, rows * columns, width]` of a `grid` to the root mean square of word embeddings and adds
@@ -43,14 +43,14 @@ pub(crate) fn add(tokens: Tensor<3>, grid: [usize; 2], llm: &Llm) -> Result<Tens
         .hint("choose a feature tap without the class token"));
     }
     // The mean is over the whole vocabulary, so it is computed once.
-    let size = word_embedding_rms(llm);
+    let size = word_embedding_rms(llm, &tokens.device());
     let table = scaled_sines(grid, width, size.clone(), &tokens.device());
     Ok(rescale(size, tokens) + table.unsqueeze::<3>())
 }
 
 /// As [`add`], for single tokens `[n, width]` in the given cells `[n]` of the grid, which are counted row by row.
 pub(crate) fn add_at(tokens: Tensor<2>, cells: Tensor<1, Int>, grid: [usize; 2], llm: &Llm) -> Tensor<2> {
-    let size = word_embedding_rms(llm);
+    let size = word_embedding_rms(llm, &tokens.device());
     let table = scaled_sines(grid, tokens.dims()[1], size.clone(), &tokens.device());
     rescale(size, tokens) + table.select(0, cells)
 }

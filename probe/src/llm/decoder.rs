@@ -16,12 +16,14 @@ use super::mlp::Mlp;
 use super::parts::{Block, Norm, SelfAttention};
 use super::precision::cast;
 use super::rope::{Rope, RopeConfig};
+use super::stored::TokenTable;
 use burgess_base::{Error, Result};
 use burgess_encoders::transfer;
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A causal language model: token embeddings, decoder blocks, output head.
 #[derive(Module, Debug)]
@@ -34,6 +36,9 @@ pub struct Llm {
     config: LlmConfig,
     #[module(skip)]
     compute: Compute,
+    /// The files whose weights the model shares, if some stay as stored there.
+    #[module(skip)]
+    pub(super) base: Option<Arc<PathBuf>>,
 }
 
 /// The precision of the decoder's matrix products; its weights, residual stream and loss are always f32.
@@ -63,7 +68,7 @@ impl Compute {
 #[derive(Module, Debug)]
 pub struct Decoder {
     /// Token embedding table, `[vocab_size, hidden_size]`.
-    pub embed_tokens: Embedding,
+    pub embed_tokens: TokenTable,
     /// The decoder blocks in order.
     pub layers: Vec<Block>,
     /// The final norm, after the last block.
@@ -155,13 +160,14 @@ impl LlmConfig {
         };
         Ok(Llm {
             model: Decoder {
-                embed_tokens: EmbeddingConfig::new(self.vocab_size, d).with_initializer(normal.clone()).init(device),
+                embed_tokens: TokenTable::new(self.vocab_size, d, &normal, device),
                 layers: (0..self.num_hidden_layers).map(block).collect(),
                 norm: norm(d),
             },
             lm_head: (!self.tie_word_embeddings).then(|| lin(d, self.vocab_size, false)),
             config: self.clone(),
             compute: Compute::F32,
+            base: None,
         })
     }
 }
@@ -382,7 +388,7 @@ impl Llm {
         let hidden = self.to_compute_dtype(hidden);
         let mut logits = match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => kernel::linear_transposed(hidden, self.model.embed_tokens.weight.val()),
+            None => self.model.embed_tokens.head(hidden),
         };
         if let Some(scale) = self.config.logit_scale {
             logits = logits.mul_scalar(scale);

@@ -1,6 +1,7 @@
 //! A linear layer with optional low-rank adaptation (LoRA, arXiv 2106.09685).
 
 use super::precision::cast;
+use super::stored::{StoredWeight, Weight};
 use crate::llm::kernel;
 use burgess_base::stream::{stream, uniform};
 use burn::module::{Initializer, Module, Param};
@@ -10,8 +11,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// Computes `x · weight + bias`, and with LoRA also `+ scale · (x · a) · b`.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// Weight, `[in, out]` (the transpose of PyTorch's).
-    pub weight: Param<Tensor<2>>,
+    /// Weight, as a parameter `[in, out]` (the transpose of PyTorch's).
+    pub weight: Weight,
     /// Bias, `[out]`; `None` in a layer without bias.
     pub bias: Option<Param<Tensor<1>>>,
     /// The LoRA factors; `None` without LoRA.
@@ -34,7 +35,7 @@ impl Linear {
     /// Builds a layer with weights drawn from `init` and a bias of zeros.
     pub fn new(inputs: usize, outputs: usize, bias: bool, init: &Initializer, device: &Device) -> Self {
         Self {
-            weight: init.init([inputs, outputs], device),
+            weight: Weight::Parameter(init.init([inputs, outputs], device)),
             bias: bias.then(|| Initializer::Zeros.init([outputs], device)),
             lora: None,
         }
@@ -42,10 +43,30 @@ impl Linear {
 
     /// Applies the layer to each row, `[rows, in]` → `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let plain = kernel::linear(x.clone(), self.weight.val(), self.bias.as_ref().map(Param::val));
+        let bias = self.bias.as_ref().map(Param::val);
+        let plain = match &self.weight {
+            Weight::Parameter(weight) => kernel::linear(x.clone(), weight.val(), bias),
+            Weight::Stored(weight) => kernel::stored_linear(x.clone(), &[(weight, bias)]),
+        };
         match &self.lora {
             Some(lora) => plain + lora.forward(x),
             None => plain,
+        }
+    }
+
+    /// Returns the number of inputs and of outputs.
+    pub fn shape(&self) -> [usize; 2] {
+        match &self.weight {
+            Weight::Parameter(weight) => weight.lazy_shape().dims(),
+            Weight::Stored(weight) => weight.shape(),
+        }
+    }
+
+    /// The weight as its file stores it; `None` for a parameter.
+    pub fn stored(&self) -> Option<&StoredWeight> {
+        match &self.weight {
+            Weight::Parameter(_) => None,
+            Weight::Stored(weight) => Some(weight),
         }
     }
 
@@ -53,8 +74,11 @@ impl Linear {
     /// unchanged.
     #[must_use]
     pub fn with_lora(mut self, rank: usize, alpha: f64, name: &str, seed: u64) -> Self {
-        let [inputs, outputs] = self.weight.lazy_shape().dims();
-        let device = self.weight.lazy_device();
+        let [inputs, outputs] = self.shape();
+        let device = match &self.weight {
+            Weight::Parameter(weight) => weight.lazy_device(),
+            Weight::Stored(_) => Device::flex(),
+        };
         let mut random = stream(&format!("lora/{name}"), seed);
         let bound = 1.0 / (inputs as f64).sqrt();
         let draw = |_| ((2.0 * uniform(&mut random) - 1.0) * bound) as f32;
@@ -67,18 +91,36 @@ impl Linear {
         self
     }
 
-    /// Returns this layer with the LoRA product added to the weight.
+    /// Returns this layer with the LoRA product added to the weight; one whose weight is stored as in its file keeps its
+    /// LoRA factors.
     #[must_use]
     pub fn merge_lora(mut self) -> Self {
-        if let Some(lora) = self.lora.take() {
-            let change = lora.a.val().matmul(lora.b.val()).mul_scalar(lora.scale);
-            self.weight = self.weight.map(|w| w + change);
+        if self.stored().is_none()
+            && let Some(lora) = self.lora.take()
+        {
+            self.weight = self.weight.map_parameter(|w| w + lora.change());
         }
         self
     }
 }
 
 impl Lora {
+    /// Makes LoRA factors of `a` `[in, rank]` and `b` `[rank, out]`, whose product is multiplied by `scale`.
+    pub fn new(a: Tensor<2>, b: Tensor<2>, scale: f64) -> Self {
+        Self { a: Param::from_tensor(a), b: Param::from_tensor(b), scale }
+    }
+
+    /// The scaled product of the factors, `[in, out]`, which is added to the weight.
+    pub fn change(&self) -> Tensor<2> {
+        self.a.val().matmul(self.b.val()).mul_scalar(self.scale)
+    }
+
+    /// Rank, and `alpha` such that the product is multiplied by alpha / rank.
+    pub fn rank_and_alpha(&self) -> (usize, f64) {
+        let [_, rank] = self.a.lazy_shape().dims();
+        (rank, self.scale * rank as f64)
+    }
+
     /// Computes the scaled product, `[rows, in]` → `[rows, out]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let [a, b] = [&self.a, &self.b].map(|p| cast(p.val(), x.dtype()));
@@ -92,13 +134,20 @@ impl Lora {
 /// copies the weights; with fewer rows than inputs it is cheaper to copy the outputs.
 pub fn concat_linear<const N: usize>(layers: [&Linear; N], x: Tensor<2>) -> Tensor<2> {
     let [rows, inputs] = x.dims();
+    let bias = |layer: &Linear| layer.bias.as_ref().map(Param::val);
     if layers.iter().all(|l| l.lora.is_none()) {
-        let parts = layers.map(|l| (l.weight.val(), l.bias.as_ref().map(Param::val)));
-        if let Some(out) = kernel::fused_linear(&x, &parts) {
-            return out;
+        let stored: Vec<_> = layers.iter().filter_map(|l| Some((l.stored()?, bias(l)))).collect();
+        if stored.len() == N {
+            return kernel::stored_linear(x, &stored);
         }
-        if rows >= inputs && parts.iter().all(|(_, bias)| bias.is_none()) {
-            return kernel::linear(x, Tensor::cat(parts.into_iter().map(|(weight, _)| weight).collect(), 1), None);
+        let parts: Vec<_> = layers.iter().filter_map(|l| Some((l.weight.parameter().ok()?.val(), bias(l)))).collect();
+        if parts.len() == N {
+            if let Some(out) = kernel::fused_linear(&x, &parts) {
+                return out;
+            }
+            if rows >= inputs && parts.iter().all(|(_, bias)| bias.is_none()) {
+                return kernel::linear(x, Tensor::cat(parts.into_iter().map(|(weight, _)| weight).collect(), 1), None);
+            }
         }
     }
     Tensor::cat(layers.iter().map(|l| l.forward(x.clone())).collect(), 1)

@@ -35,7 +35,7 @@ impl Llm {
                 if !targets.iter().any(|t| t == kind) {
                     continue;
                 }
-                let [inputs, outputs] = layer.weight.lazy_shape().dims();
+                let [inputs, outputs] = layer.shape();
                 if rank > inputs.min(outputs) {
                     return Err(Error::usage(format!(
                         "LoRA: `rank` is {rank}, more than the smaller side of `{kind}` ({inputs} inputs, {outputs} \
@@ -54,9 +54,13 @@ impl Llm {
         self.model.layers.iter().any(Block::has_lora)
     }
 
-    /// Returns this model with all LoRA products added to the weights.
+    /// Returns this model with all LoRA products added to the weights. A model with weights that are stored as in their
+    /// file keeps its LoRA factors.
     #[must_use]
     pub fn merge_lora(mut self) -> Self {
+        if self.has_stored_weights() {
+            return self;
+        }
         for block in &mut self.model.layers {
             for (_, layer) in block.projections() {
                 *layer = layer.clone().merge_lora();

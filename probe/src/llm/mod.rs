@@ -16,6 +16,7 @@ pub mod parts;
 mod precision;
 pub mod pretrain;
 pub mod rope;
+pub mod stored;
 pub mod tokenizer;
 pub mod weights;
 
@@ -24,5 +25,6 @@ pub use config::LlmConfig;
 pub use decoder::{BlockHook, Compute, Llm, SequenceLayout};
 pub use kv_cache::KvCache;
 pub use lora::PROJECTIONS;
+pub use stored::{Activations, WeightStorage};
 pub use tokenizer::Tokenizer;
 pub use weights::{TokenizerSource, Weights};

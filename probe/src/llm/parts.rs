@@ -79,12 +79,28 @@ impl Block {
         all
     }
 
-    /// Whether any projection has LoRA factors.
-    pub(super) fn has_lora(&self) -> bool {
+    /// The linear layers of [`Block::projections`] with their module paths in the block (`self_attn.q_proj`).
+    pub(super) fn projection_paths(&mut self) -> Vec<(String, &mut Linear)> {
+        let dense = self.mlp.is_some();
+        let path = |name: String| match name.as_str() {
+            "q_proj" | "k_proj" | "v_proj" | "o_proj" => format!("self_attn.{name}"),
+            _ if dense => format!("mlp.{name}"),
+            _ => format!("moe.{name}"),
+        };
+        self.projections().into_iter().map(|(name, layer)| (path(name), layer)).collect()
+    }
+
+    /// The linear layers of [`Block::projections`], in another order.
+    pub(super) fn layers(&self) -> impl Iterator<Item = &Linear> {
         let a = &self.self_attn;
         let mlps = self.mlp.iter().chain(self.moe.iter().flat_map(|moe| moe.experts.iter().chain(&moe.shared_expert)));
         let inner = mlps.flat_map(|m| m.gate_proj.iter().chain([&m.up_proj, &m.down_proj]));
-        [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj].into_iter().chain(inner).any(|layer| layer.lora.is_some())
+        [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj].into_iter().chain(inner)
+    }
+
+    /// Whether any projection has LoRA factors.
+    pub(super) fn has_lora(&self) -> bool {
+        self.layers().any(|layer| layer.lora.is_some())
     }
 }
 

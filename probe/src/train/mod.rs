@@ -113,7 +113,8 @@ pub struct StageRun<'a> {
     pub resume: Option<SavedState>,
 }
 
-/// Trains `model` on `examples` and returns it with LoRA merged into its weights, on a device without autodiff.
+/// Trains `model` on `examples` and returns it on a device without autodiff, with LoRA merged into its weights. Where the
+/// weights of the language model stay as their file stores them, the LoRA factors stay beside them.
 ///
 /// Parameter groups that the stage does not train are frozen: no gradients of their parameters are computed, nor of
 /// activations that no trained parameter precedes.
@@ -166,6 +167,7 @@ fn train(
         .hint("unfreeze the encoder in the arm, or leave `encoder` out of `trainable`"));
     }
     let device = run.device.clone().autodiff();
+    check_stored(&model, stage).map_err(|e| e.context(format!("stage {}", run.name)))?;
     if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.has_lora()) {
         check_rank(lora.rank, &model).map_err(|e| e.context(format!("stage {}", run.name)))?;
         model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
@@ -405,6 +407,27 @@ fn check_rank(rank: usize, model: &Mllm) -> Result<()> {
             "`lora.rank` is {rank}, but no matrix of the language model has more than {most} rows or columns"
         ))
         .hint("set `lora.rank` to a usual value, 8 to 256")),
+    }
+}
+
+/// Checks that a stage does not train weights that stay as their file stores them, and does not add LoRA factors to a
+/// language model that has some, which cannot be merged into such weights.
+fn check_stored(model: &Mllm, stage: &Stage) -> Result<()> {
+    if !model.llm.has_stored_weights() || !stage.trains(ParameterGroup::Llm) {
+        return Ok(());
+    }
+    if stage.lora.is_none() {
+        return Err(Error::usage(
+            "the language model is to be trained, but its weights stay as their file stores them",
+        )
+        .hint("load the language model in f32, or train it by LoRA: set `lora`"));
+    }
+    match model.llm.has_lora() {
+        false => Ok(()),
+        true => {
+            Err(Error::usage("the language model has LoRA factors already, which cannot be merged into its weights")
+                .hint("set `lora` in one stage only, or export the model with merged weights first"))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::fit::{FreeMemory, RunMemory};
 use super::{CorpusSize, CostInputs};
 use crate::data::examples::ExampleSet;
+use crate::data::field;
 use crate::features::ArmCard;
 use crate::machine::{device_set::DeviceSet, memory};
 use crate::run::eval_task::EvalTask;
@@ -13,7 +14,7 @@ use burgess_base::Result;
 use burgess_encoders::checkpoint;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
-use burgess_probe::llm::LlmConfig;
+use burgess_probe::llm::{LlmConfig, WeightStorage, Weights};
 use burn::tensor::{DType, Device};
 use std::collections::BTreeSet;
 
@@ -23,6 +24,18 @@ pub struct ArmModel {
     connector: ConnectorConfig,
     connector_parameters: usize,
     tokens: usize,
+    stored_llm: Option<f64>,
+}
+
+/// Size in memory of a language model's weights on the device flex, in bytes, if they stay as their file stores them.
+/// `None` if they are f32, or if the model is not on this machine.
+fn stored_llm(evaluator: &EvaluatorConfig, llm: &LlmConfig) -> Option<f64> {
+    let stored = WeightStorage::of_frozen(llm, &Device::flex()) == WeightStorage::AsStored;
+    if !stored || evaluator.recipe.trains_llm_weights() {
+        return None;
+    }
+    let weights = field::resolve(&evaluator.llm).and_then(|name| Weights::open(&name)).ok()?;
+    Some(weights.stored_bytes() as f64)
 }
 
 impl ArmModel {
@@ -43,6 +56,7 @@ impl ArmModel {
             cards,
             connector_parameters: parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum(),
             tokens: connector.image_tokens(&grids),
+            stored_llm: stored_llm(evaluator, llm),
             connector,
         })
     }
@@ -67,6 +81,7 @@ impl ArmModel {
         CostInputs {
             cards: &self.cards,
             llm,
+            stored_llm: self.stored_llm,
             connector_parameters: self.connector_parameters,
             tokens: self.tokens,
             cached,

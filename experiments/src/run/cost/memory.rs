@@ -28,6 +28,9 @@
 //! position and block, and one block at a time. Logits and their gradient take 4 bytes per supervised token and entry
 //! of the vocabulary each.
 //!
+//! Weights of a language model that stay as their file stores them ([`CostInputs::stored_llm`]) take the bytes of the file
+//! on the device flex, and are not concatenated.
+//!
 //! On a GPU gradients, sums and moments are on the device, where the optimiser runs. It updates one parameter after the
 //! other and needs [`UPDATE`] numbers for each element of the largest, while all gradients exist.
 //!
@@ -112,7 +115,7 @@ impl CostInputs<'_> {
     /// A card's tap does not fit its architecture.
     pub fn training_memory(&self, stage: &Stage, shape: BatchShape, device: DeviceProfile) -> Result<MemoryEstimate> {
         let p = self.counts(stage);
-        let weights = 4.0 * p.all;
+        let weights = 4.0 * p.all - self.saved_by_storage(device);
         let gradients = 4.0 * p.trained;
         // With gradient checkpointing the gradients of a block are added to the sums before the next block is computed.
         let (sums, new) = match (stage.accumulate > 1, device.checkpointing || stage.checkpointing) {
@@ -174,10 +177,17 @@ impl CostInputs<'_> {
         if !self.cached {
             parameters += self.encoder_parameters();
         }
-        let (weights, activations) = (4.0 * parameters, (cache + block).max(encoding));
+        let weights = 4.0 * parameters - self.saved_by_storage(device);
+        let activations = (cache + block).max(encoding);
         let process = if device.cpu { PROCESS } else { 0.0 };
         let device = process + weights + activations + logits;
         Ok(MemoryEstimate { device, weights, activations, logits, ..MemoryEstimate::default() })
+    }
+
+    /// Bytes by which the language model's weights are smaller than in f32, because they stay as their file stores them.
+    fn saved_by_storage(&self, device: DeviceProfile) -> f64 {
+        let stored = self.stored_llm.filter(|_| device.fused);
+        stored.map_or(0.0, |bytes| (4.0 * self.llm.parameters() as f64 - bytes).max(0.0))
     }
 
     fn encoder_parameters(&self) -> f64 {
@@ -253,7 +263,8 @@ impl CostInputs<'_> {
             return 2.0 * self.llm.parameters() as f64;
         }
         // Layers with adapters are applied one by one, and so are they if concatenating the outputs is cheaper.
-        let joint = stage.lora.is_none() && shape.rows * shape.length >= self.llm.hidden_size;
+        let stored = self.stored_llm.is_some() && device.fused;
+        let joint = !stored && stage.lora.is_none() && shape.rows * shape.length >= self.llm.hidden_size;
         let gates = if self.llm.model_type.gated { 2.0 * f } else { 0.0 };
         if joint && self.llm.experts.is_none() { 4.0 * layers * d * (q + 2.0 * k + gates) } else { 0.0 }
     }

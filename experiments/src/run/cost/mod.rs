@@ -71,6 +71,9 @@ pub struct CostInputs<'a> {
     pub cards: &'a [ArmCard],
     /// Configuration of the language model.
     pub llm: &'a LlmConfig,
+    /// Size in memory of the language model's weights on the device flex, in bytes, if they stay as their file stores
+    /// them; `None` if they are f32.
+    pub stored_llm: Option<f64>,
     /// Number of parameters of the connector, including cross-attention layers inside the language model.
     pub connector_parameters: usize,
     /// Number of positions that an image takes in the language model.

@@ -5,6 +5,7 @@ use super::arms::ArmModel;
 use crate::data::image_files;
 use crate::features::ArmCard;
 use crate::run::evaluator::Evaluator;
+use crate::run::training;
 use crate::study::{Arm, Freeze};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
@@ -13,7 +14,7 @@ use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::ImageSize;
 use burgess_probe::data::{Example, Examples};
 use burgess_probe::generate::{self, Decoding, Prompt};
-use burgess_probe::llm::{ChatTemplate, LlmConfig};
+use burgess_probe::llm::{ChatTemplate, LlmConfig, WeightStorage};
 use burgess_probe::mllm::{EncoderConfig, ImageBatch, Mllm, MllmConfig};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{self, FeatureSource, StageRun};
@@ -110,7 +111,13 @@ impl SpeedTest<'_> {
             encoders: configs,
             grid: common.filter(|_| encoders && joined),
         };
-        let mut model = Mllm::assemble(config, networks, self.llm.init(&self.device)?, 0, &self.device)?;
+        let stored = WeightStorage::of_frozen(self.llm, &self.device) == WeightStorage::AsStored;
+        let llm = match self.evaluator.filter(|e| stored && !e.config.recipe.trains_llm_weights()) {
+            // The weights of the file need much less memory than random ones in f32.
+            Some(evaluator) => training::language_model(evaluator, &self.device)?,
+            None => self.llm.init(&self.device)?,
+        };
+        let mut model = Mllm::assemble(config, networks, llm, 0, &self.device)?;
         if self.model.connector().kind.properties().needs_statistics {
             let few: Vec<usize> = (0..IMAGES).collect();
             model.standardise(std::iter::once(self.images(encoders).batch(&few, &self.device)))?;

@@ -16,7 +16,7 @@ use burgess_encoders::transfer;
 use burgess_probe::data::conversation;
 use burgess_probe::llm::chat::Role;
 use burgess_probe::llm::{Llm, SequenceLayout, Tokenizer};
-use burgess_probe::mllm::load_llm;
+use burgess_probe::mllm::load_frozen_llm;
 use burgess_reports::predictors::ArmValue;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
@@ -92,7 +92,7 @@ impl TextLayers {
     /// # Errors
     /// The language model cannot be loaded, or a caption cannot be tokenised.
     pub fn compute(captions: &Captions, dir: &Path, neighbours: usize, device: &Device, bar: &Bar) -> Result<Self> {
-        let (llm, tokenizer) = load_llm(dir, device)?;
+        let (llm, tokenizer) = load_frozen_llm(dir, device)?;
         let longest = llm.config().max_position_embeddings.min(LONGEST);
         let mut layers: Vec<Vec<f64>> = vec![Vec::new(); llm.blocks() + 1];
         for texts in captions.texts.chunks(BATCH) {

@@ -12,7 +12,9 @@ pub use portable::{attend, attend_causal};
 use crate::llm::activation::Activation;
 use crate::llm::precision::cast;
 use crate::llm::rope::Rope;
-use burn::tensor::{Device, Int, Tensor};
+use crate::llm::stored::StoredWeight;
+use burgess_encoders::transfer;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use std::cell::RefCell;
 
 /// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
@@ -142,6 +144,37 @@ pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) ->
     flex::fused_linear(x, layers)
 }
 
+/// Outputs of several layers with stored weights on the same input, concatenated along the columns; see
+/// [`portable::stored_linear`].
+pub fn stored_linear(x: Tensor<2>, layers: &[(&StoredWeight, Option<Tensor<1>>)]) -> Tensor<2> {
+    let dtype = x.dtype();
+    let x = cast(x, DType::F32);
+    let weights: Vec<&StoredWeight> = layers.iter().map(|(weight, _)| *weight).collect();
+    let Some(mut out) = flex::stored_linear(&x, &weights) else {
+        return cast(portable::stored_linear(x, layers), dtype);
+    };
+    if layers.iter().any(|(_, bias)| bias.is_some()) {
+        let device = out.device();
+        let bias = |(weight, bias): &(&StoredWeight, Option<Tensor<1>>)| {
+            bias.clone().unwrap_or_else(|| Tensor::zeros([weight.shape()[1]], &device))
+        };
+        out = out + Tensor::cat(layers.iter().map(bias).collect(), 0).unsqueeze::<2>();
+    }
+    cast(out, dtype)
+}
+
+/// Looks rows of a stored table up, `[b, t]` → `[b, t, width]`, on the device of the ids and without gradient.
+pub fn stored_rows(table: &StoredWeight, ids: Tensor<2, Int>) -> Tensor<3> {
+    let ([b, t], device) = (ids.dims(), ids.device());
+    let [_, width] = table.matrix().shape();
+    let ids: Vec<i32> = ids.try_into_vec_as().unwrap_or_default();
+    let mut values = vec![0f32; b * t * width];
+    for (id, row) in ids.into_iter().zip(values.chunks_exact_mut(width.max(1))) {
+        table.matrix().unpack_row(usize::try_from(id).unwrap_or(usize::MAX), row);
+    }
+    transfer::to_device(TensorData::new(values, [b, t, width]), &device)
+}
+
 /// Mean cross-entropy over rows; see [`portable::cross_entropy`].
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     flex::cross_entropy(&logits, &targets).unwrap_or_else(|| portable::cross_entropy(logits, targets))
@@ -151,7 +184,6 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 mod tests {
     use super::*;
     use crate::llm::rope::RopeConfig;
-    use burn::tensor::TensorData;
 
     fn numbers<const D: usize>(shape: [usize; D], salt: usize, device: &Device) -> Tensor<D> {
         let count: usize = shape.iter().product();

@@ -5,6 +5,7 @@ use super::{AttentionSpec, PaddingMask};
 use crate::llm::activation::Activation;
 use crate::llm::precision::cast;
 use crate::llm::rope::Rope;
+use crate::llm::stored::StoredWeight;
 use burgess_encoders::operands::gelu;
 use burgess_encoders::{reduce, transfer};
 use burn::tensor::activation::{gelu_approximate, log_softmax, relu, silu, softmax};
@@ -143,6 +144,21 @@ pub fn causal_bias(s: AttentionSpec, padding_mask: PaddingMask<'_>, device: &bur
 pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, bias: Tensor<4>) -> Tensor<2> {
     let (q, k, v) = split_qkv(qkv, rope, s);
     attend(q, k, v, Some(bias), s)
+}
+
+/// Computes `x · weightᵀ + bias` for each layer and concatenates the outputs along the columns; each weight is unpacked
+/// as a whole.
+///
+/// `x`: `[rows, in]`, weights: `[out, in]` each, biases: `[out]`; result `[rows, all outs]`.
+pub fn stored_linear(x: Tensor<2>, layers: &[(&StoredWeight, Option<Tensor<1>>)]) -> Tensor<2> {
+    let parts = layers.iter().map(|(weight, bias)| {
+        let out = x.clone().matmul(cast(weight.unpacked(&x.device()), x.dtype()).transpose());
+        match bias {
+            Some(bias) => out + cast(bias.clone(), x.dtype()).unsqueeze::<2>(),
+            None => out,
+        }
+    });
+    Tensor::cat(parts.collect(), 1)
 }
 
 /// Mean cross-entropy over the rows: `−log softmax(logits)[target]`.

@@ -19,6 +19,7 @@ pub use reading::{ReadingQuestion, ReadingScore, reading};
 
 use crate::llm::chat::ChatTemplate;
 use crate::llm::parts::Block;
+use crate::llm::stored::Weight;
 use crate::llm::tokenizer::Tokenizer;
 use crate::llm::{Llm, LlmConfig};
 use crate::optimiser::{Optimiser, OptimiserMethod, StepSettings};
@@ -208,7 +209,7 @@ fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer
         .hint("give the model the width of its base, and at least as many layers"));
     }
     let rows = |model: &Llm| -> Result<Vec<f32>> {
-        let table = model.model.embed_tokens.weight.val().into_data();
+        let table = model.model.embed_tokens.weight.parameter()?.val().into_data();
         table.try_to_vec().map_err(|e| Error::failed(format!("reading embeddings: {e:?}")))
     };
     let (mut table, known, d) = (rows(&fresh)?, rows(&base)?, a.hidden_size);
@@ -220,21 +221,21 @@ fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer
             to.copy_from_slice(from);
         }
     }
-    let weight = fresh.model.embed_tokens.weight;
+    let weight = fresh.model.embed_tokens.weight.parameter()?.clone();
     let shape = weight.val().dims();
     let device = weight.val().device();
     let added = fresh.model.layers.split_off(b.num_hidden_layers);
     fresh.model = base.model;
     fresh.model.layers.extend(added.into_iter().map(identity_block));
     let table = Tensor::<2>::from_data(TensorData::new(table, shape), &device);
-    fresh.model.embed_tokens.weight = Param::initialized(weight.id, table).set_require_grad(true);
+    fresh.model.embed_tokens.weight = Weight::Parameter(Param::initialized(weight.id, table).set_require_grad(true));
     Ok(fresh)
 }
 
 /// A block initialised as the identity: the output projections of its attention and its MLP are zero, so a model to
 /// which it is added computes the same as before (as in LLaMA Pro, arXiv 2401.02415).
 fn identity_block(mut block: Block) -> Block {
-    let zeros = |weight: Param<Tensor<2>>| weight.map(|w| w.zeros_like().detach().require_grad());
+    let zeros = |weight: Weight| weight.map_parameter(|w| w.zeros_like().detach().require_grad());
     block.self_attn.o_proj.weight = zeros(block.self_attn.o_proj.weight);
     if let Some(mlp) = &mut block.mlp {
         mlp.down_proj.weight = zeros(mlp.down_proj.weight.clone());

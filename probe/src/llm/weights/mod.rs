@@ -11,22 +11,31 @@
 //!
 //! Loading is as strict as for encoders: every parameter is filled, every tensor used or listed as ignored.
 
+mod adapters;
 mod gguf;
 mod locate;
+mod merged;
 pub(crate) mod names;
 mod notes;
 mod sizes;
 
+pub use adapters::save_adapters;
 pub use locate::locate;
+pub use merged::{is_reference, write_merged};
 
 use crate::llm::config::LlmConfig;
 use crate::llm::decoder::Llm;
+use crate::llm::stored::WeightStorage;
 use crate::llm::tokenizer::Tokenizer;
+use adapters::AdapterFiles;
 use burgess_base::{Context, Error, Result, digest};
-use burgess_encoders::checkpoint::{self, Checkpoint, LoadReport, Metadata};
+use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, LoadReport, Metadata, Parameter};
+use burgess_encoders::kernel::stored::RowOrder;
+use burgess_encoders::transfer;
 use burn::tensor::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An opened language model: its configuration and the location of its weights, which are not in memory yet.
 #[derive(Debug)]
@@ -37,6 +46,9 @@ pub struct Weights {
     json: Value,
     config: LlmConfig,
     checkpoint: Checkpoint,
+    /// The directory or GGUF file that holds the weights: `path`, or that to which a directory of adapters refers.
+    base: PathBuf,
+    adapters: Option<AdapterFiles>,
 }
 
 /// Where the tokenizer of a model comes from.
@@ -83,6 +95,10 @@ impl Weights {
 
     /// Opens the files and reads the configuration.
     fn read(path: &Path) -> Result<Self> {
+        if let Some(adapters) = AdapterFiles::find(path)? {
+            let base = adapters.base(Self::read)?;
+            return Ok(Self { path: path.to_path_buf(), adapters: Some(adapters), ..base });
+        }
         let checkpoint = Checkpoint::open(path)?;
         let (json, checkpoint) = match gguf::architecture(&checkpoint)? {
             Some(architecture) => (architecture.config(&checkpoint)?, checkpoint),
@@ -95,7 +111,7 @@ impl Weights {
         sizes::check(&json, &checkpoint)?;
         let config: LlmConfig = serde_json::from_value(json.clone()).context("reading its configuration")?;
         config.check().map_err(|e| e.hint("correct the configuration, or get the model's files again"))?;
-        Ok(Self { path: path.to_path_buf(), json, config, checkpoint })
+        Ok(Self { path: path.to_path_buf(), base: path.to_path_buf(), json, config, checkpoint, adapters: None })
     }
 
     /// The path of the directory or GGUF file.
@@ -118,24 +134,56 @@ impl Weights {
         &self.checkpoint
     }
 
-    /// Loads the weights into a model.
+    /// Loads the weights into a model as f32 parameters, with its adapters merged into them.
     ///
     /// # Errors
     /// When a tensor does not match the configuration; all mismatches are listed.
     pub fn load(&self, device: &Device) -> Result<(Llm, LoadReport)> {
-        let step = || format!("loading the language model {}", self.path.display());
+        self.load_as(WeightStorage::F32, device)
+    }
+
+    /// Loads the weights into a model that is not trained, or only by LoRA: as [`WeightStorage::of_frozen`] says.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn load_frozen(&self, device: &Device) -> Result<(Llm, LoadReport)> {
+        self.load_as(WeightStorage::of_frozen(&self.config, device), device)
+    }
+
+    /// Loads the weights into a model.
+    ///
+    /// # Errors
+    /// As [`Weights::load`]; or when weights are to stay as stored on a device other than the CPU backend.
+    pub fn load_as(&self, storage: WeightStorage, device: &Device) -> Result<(Llm, LoadReport)> {
         let load = || {
-            let module = self.config.init(device)?;
-            match gguf::architecture(&self.checkpoint)? {
+            let (mut llm, report) = match gguf::architecture(&self.checkpoint)? {
                 Some(architecture) => {
-                    checkpoint::load_with(module, &self.checkpoint, architecture.dialect, |parameter, values| {
-                        Ok(architecture.restore(&self.config, parameter, values))
-                    })
+                    let (keep, restore) = (
+                        |parameter: &Parameter| architecture.row_order(&self.config, parameter),
+                        |parameter: &Parameter, values| Ok(architecture.restore(&self.config, parameter, values)),
+                    );
+                    network(&self.config, &self.checkpoint, architecture.dialect, storage, device, keep, restore)?
                 }
-                None => checkpoint::load(module, &self.checkpoint, self.config.model_type.dialect),
+                None => load_network(&self.config, &self.checkpoint, self.config.model_type.dialect, storage, device)?,
+            };
+            llm.base = llm.has_stored_weights().then(|| Arc::new(self.base.clone()));
+            if let Some(adapters) = &self.adapters {
+                llm = adapters.attach(llm, device)?.merge_lora();
             }
+            Ok((llm, report))
         };
-        load().map_err(|e| e.context(step()))
+        load().map_err(|e: Error| e.context(format!("loading the language model {}", self.path.display())))
+    }
+
+    /// Size in memory, in bytes, of weights that stay as stored: 16-bit matrices and quantised blocks as in the files, all
+    /// others as f32. Reads only the files' headers.
+    pub fn stored_bytes(&self) -> u64 {
+        let size = |key: &str| {
+            let shape = self.checkpoint.shape(key).unwrap_or_default();
+            let stored = self.checkpoint.stored_rows(key, 0..shape.first().copied().unwrap_or(0));
+            stored.map_or_else(|| size_of::<f32>() * shape.iter().product::<usize>(), |matrix| matrix.size()) as u64
+        };
+        self.checkpoint.keys().map(size).sum()
     }
 
     /// Checks keys and shapes of the weights against the configuration; reads only the files' headers.
@@ -216,8 +264,47 @@ impl Weights {
             }
         }
         parts.push(self.checkpoint.digest()?);
+        if let Some(adapters) = &self.adapters {
+            parts.extend(adapters.digests()?);
+        }
         digest::of_value(&parts)
     }
+}
+
+/// Loads a language model of this configuration from tensors with the names of `dialect`.
+///
+/// # Errors
+/// As [`Weights::load_as`].
+pub(crate) fn load_network(
+    config: &LlmConfig,
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+    storage: WeightStorage,
+    device: &Device,
+) -> Result<(Llm, LoadReport)> {
+    network(config, checkpoint, dialect, storage, device, |_| RowOrder::Outputs, |_, values| Ok(values))
+}
+
+/// [`load_network`] where `order` returns the order of a matrix's rows in the file, and `restore` undoes changes to values.
+fn network(
+    config: &LlmConfig,
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+    storage: WeightStorage,
+    device: &Device,
+    order: impl Fn(&Parameter) -> RowOrder,
+    restore: impl Fn(&Parameter, Vec<f32>) -> Result<Vec<f32>>,
+) -> Result<(Llm, LoadReport)> {
+    if storage == WeightStorage::AsStored && !transfer::is_host(device) {
+        return Err(Error::failed("weights can stay as their file stores them on the device flex only"));
+    }
+    let keep = |parameter: &Parameter| {
+        (storage == WeightStorage::AsStored && Llm::can_store(&parameter.path)).then(|| order(parameter))
+    };
+    let module = config.init(device)?;
+    let (mut llm, report, matrices) = checkpoint::load_stored(module, checkpoint, dialect, restore, keep)?;
+    llm.set_stored(matrices);
+    Ok((llm, report))
 }
 
 /// Reads the configuration of a directory in Hugging Face's layout, and the weights that it refers to.

@@ -9,11 +9,13 @@ mod attention;
 mod cached;
 mod product;
 mod rows;
+mod stored;
 
 pub use attention::causal_attention;
 pub(crate) use cached::CachedRows;
 pub use product::{fused_linear, linear_transposed};
 pub use rows::{cross_entropy, rms_norm, swiglu};
+pub use stored::stored_linear;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;

@@ -9,6 +9,7 @@ use crate::llm::family::{MlpBias, missing_feature};
 use architectures::{ARCHITECTURES, Architecture, ONLY_SAFETENSORS, Sizes, WeightTransform};
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Checkpoint, Parameter};
+use burgess_encoders::kernel::stored::RowOrder;
 use serde_json::{Map, Value, json};
 
 /// The architecture of an opened GGUF file; `None` for other formats.
@@ -124,11 +125,20 @@ impl Architecture {
         Ok(Value::Object(config))
     }
 
+    /// Returns the order of the rows of a matrix in the file: what [`Architecture::restore`] does to it.
+    pub fn row_order(&self, config: &LlmConfig, parameter: &Parameter) -> RowOrder {
+        match self.transform {
+            WeightTransform::InterleavedRope if is_rotated(parameter) => {
+                RowOrder::InterleavedHeads(config.head_width())
+            }
+            _ => RowOrder::Outputs,
+        }
+    }
+
     /// Undoes the converter's changes to a parameter's values.
     pub fn restore(&self, config: &LlmConfig, parameter: &Parameter, values: Vec<f32>) -> Vec<f32> {
-        let is_rotated = || [".q_proj.", ".k_proj."].iter().any(|name| parameter.path.contains(name));
         match self.transform {
-            WeightTransform::InterleavedRope if is_rotated() => {
+            WeightTransform::InterleavedRope if is_rotated(parameter) => {
                 let row = parameter.shape.get(1).copied().unwrap_or(1);
                 to_rotate_half(&values, config.head_width(), row)
             }
@@ -138,6 +148,11 @@ impl Architecture {
             WeightTransform::None | WeightTransform::InterleavedRope | WeightTransform::NormPlusOne => values,
         }
     }
+}
+
+/// Whether a parameter belongs to the projection of queries or keys.
+fn is_rotated(parameter: &Parameter) -> bool {
+    [".q_proj.", ".k_proj."].iter().any(|name| parameter.path.contains(name))
 }
 
 /// Permutes rows from the interleaved rotary layout to the `rotate_half` layout: within each head of `width` rows of
