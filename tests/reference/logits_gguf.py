@@ -104,7 +104,8 @@ def main() -> None:
     parser.add_argument("--activations", default="", help="f32, int8 or both")
     parser.add_argument("--without-exact", action="store_true", help="compare with llama.cpp only")
     args = parser.parse_args()
-    print(f"{'file':24} {'logits':16} {'compared with':14} {'|d|/|ref|':>10} {'largest d':>10} {'likeliest equal':>16} {'perplexity':>11}")
+    print(f"{'file':24} {'logits':16} {'compared with':14} {'|d|/|ref|':>10} {'largest d':>10} {'likeliest equal':>16} "
+          f"{'perplexity':>11}")
     for file in args.files:
         found, places = {}, {}
         for activations in args.activations.split(","):
@@ -121,7 +122,8 @@ def main() -> None:
             # The places are those of one side, so that all are compared at the same ones.
             rows, columns, _ = (np.array(x) for x in zip(*next(iter(places.values())), strict=True))
             scale = np.sqrt((base[rows, columns] ** 2).mean())
-            for name, values in [*places.items(), *((n, v) for n, v in found.items() if n != reference and reference == "exact")]:
+            others = {name: values for name, values in found.items() if reference == "exact" and name != "exact"}
+            for name, values in {**places, **others}.items():
                 if isinstance(values, list):
                     r, c, p = (np.array(x) for x in zip(*values, strict=True))
                     best = [c[len(text) + 5 * row] for row in range(len(text))]
@@ -131,7 +133,8 @@ def main() -> None:
                 difference = p - base_probabilities[r, c]
                 equal = (base.argmax(-1) == best).sum()
                 perplexity = math.exp(-p[: len(text)].mean())
-                print(f"{pathlib.Path(file).stem:24} {name:16} {reference:14} {np.sqrt((difference**2).mean()) / scale:10.2e} "
+                distance = np.sqrt((difference**2).mean()) / scale
+                print(f"{pathlib.Path(file).stem:24} {name:16} {reference:14} {distance:10.2e} "
                       f"{np.abs(difference).max():10.2e} {equal:10} of {len(text)} {perplexity:11.1f}", flush=True)
 
 

@@ -31,7 +31,7 @@ def peak_bytes() -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def reference(path: str, threads: int, seconds: float, flash_attention: str) -> None:
+def reference(path: str, work: list[str], threads: int, seconds: float, flash_attention: str) -> None:
     """Measures llama.cpp and prints JSON."""
     import ctypes
 
@@ -80,11 +80,13 @@ def reference(path: str, threads: int, seconds: float, flash_attention: str) -> 
 
     found = {}
     clear = lambda: llama_cpp.llama_memory_clear(memory, True)  # noqa: E731
-    found["prompt 1"] = per_second(PROMPT, clear, lambda: read(ids(PROMPT, 0)))
-    clear()
-    read(ids(CONTEXT, 0))
-    crop = lambda: llama_cpp.llama_memory_seq_rm(memory, 0, CONTEXT, -1)  # noqa: E731
-    found["decode 1"] = per_second(DECODED, crop, decode)
+    if "prompt" in work:
+        found["prompt 1"] = per_second(PROMPT, clear, lambda: read(ids(PROMPT, 0)))
+    if "decode" in work:
+        clear()
+        read(ids(CONTEXT, 0))
+        crop = lambda: llama_cpp.llama_memory_seq_rm(memory, 0, CONTEXT, -1)  # noqa: E731
+        found["decode 1"] = per_second(DECODED, crop, decode)
     print(json.dumps({**found, "peak_bytes": peak_bytes()}))
 
 
@@ -104,12 +106,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--flash-attention", default="auto", choices=FLASH_ATTENTION, help="of llama.cpp")
     parser.add_argument("--activations", default="", help="f32, int8 or both: the type of Burgess' activations in products")
+    parser.add_argument("--work", default="prompt,decode", help="of --reference")
     parser.add_argument("--without-burgess", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--reference", action="store_true", help="measure llama.cpp and print JSON (for the script itself)")
     args = parser.parse_args()
     if args.reference:
-        return reference(args.files[0], args.threads, args.seconds, args.flash_attention)
+        return reference(args.files[0], args.work.split(","), args.threads, args.seconds, args.flash_attention)
 
     def llama_cpp(file: str) -> dict:
         how = [f"--threads={args.threads}", f"--seconds={args.seconds}", f"--flash-attention={args.flash_attention}"]
@@ -129,8 +132,8 @@ def main() -> None:
         sides[name] = lambda file, activations=activations: burgess(file, activations)
     if not args.json:
         print(f"{args.threads} threads, median of {args.rounds} rounds; ratio to llama.cpp")
-        print(f"{'file':28} {'GB':>6}  {'side':14} {'prompt tokens/s':>16} {'ratio':>6} {'decode tokens/s':>16} {'ratio':>6} "
-              f"{'peak GB':>8} {'peak/file':>9}")
+        print(f"{'file':28} {'GB':>6}  {'side':14} {'prompt tokens/s':>16} {'ratio':>6} {'decode tokens/s':>16} "
+              f"{'ratio':>6} {'peak GB':>8} {'peak/file':>9}")
     for file in args.files:
         found = {name: [] for name in sides}
         for _ in range(args.rounds):
@@ -145,7 +148,8 @@ def main() -> None:
             if args.json:
                 print(json.dumps({"file": pathlib.Path(file).name, "file_bytes": size, "side": name, **values}))
                 continue
-            print(f"{pathlib.Path(file).stem:28} {size / 1e9:6.2f}  {name:14} {prompt:16.1f} {prompt / base['prompt 1']:6.2f} "
+            stem = pathlib.Path(file).stem
+            print(f"{stem:28} {size / 1e9:6.2f}  {name:14} {prompt:16.1f} {prompt / base['prompt 1']:6.2f} "
                   f"{decode:16.2f} {decode / base['decode 1']:6.2f} {peak / 1e9:8.2f} {peak / size:9.2f}", flush=True)
 
 

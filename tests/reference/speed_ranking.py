@@ -99,8 +99,8 @@ def make_vit(folder: pathlib.Path, seed: int) -> str:
 class Machine:
     """Commands of Burgess with a cache of their own below a folder."""
 
-    def __init__(self, binary: str, work: pathlib.Path, study: str):
-        self.binary, self.work, self.align_tune_units = binary, work, SIZES[study]
+    def __init__(self, binary: str, work: pathlib.Path, study: str, sizes: list[int]):
+        self.binary, self.work, self.align_tune_units = binary, work, sizes
         self.cache = work / "cache"
         self.environment = {**os.environ, "BURGESS_CACHE": str(self.cache)}
         if study == "vit":
@@ -121,13 +121,18 @@ class Machine:
             align=align, tune=tune, units=units))
         return path
 
-    def run(self, *arguments) -> float:
-        """Runs a command and returns its seconds."""
-        start = time.perf_counter()
+    def output(self, *arguments) -> str:
+        """Runs a command and returns what it prints."""
         command = [str(a) for a in (self.binary, *arguments)]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)}\n{done.stderr}")
+        return done.stdout
+
+    def run(self, *arguments) -> float:
+        """Runs a command and returns its seconds."""
+        start = time.perf_counter()
+        self.output(*arguments)
         return time.perf_counter() - start
 
     def forget_features(self) -> None:
@@ -146,7 +151,9 @@ class Machine:
         return world
 
 
-def ask_one_by_one(machine: Machine, model: pathlib.Path, samples: pathlib.Path, prefix_cache: int) -> tuple[float, list]:
+def ask_one_by_one(
+    machine: Machine, model: pathlib.Path, samples: pathlib.Path, max_tokens: int, prefix_cache: int
+) -> tuple[float, list[str]]:
     """Starts a server, asks the questions of a benchmark one after another, and ends it: seconds and answers."""
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     start = time.perf_counter()
@@ -163,7 +170,8 @@ def ask_one_by_one(machine: Machine, model: pathlib.Path, samples: pathlib.Path,
             content = [
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
                 {"type": "text", "text": row["prompt"]}]
-            body = {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 32}
+            messages = [{"role": "user", "content": content}]
+            body = {"model": "m", "messages": messages, "temperature": 0, "max_tokens": max_tokens}
             connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
             reply = json.loads(connection.getresponse().read())
             answers.append(reply["choices"][0]["message"]["content"])
@@ -215,13 +223,15 @@ def compare(machine: Machine, seeds: int, with_paper: bool) -> None:
             questions += len(found)
             check("batches", found, arm, seed, benchmark)
 
+    limits = {b: json.loads(machine.output("prompts", b, "--json", "--data", world))["max_new_tokens"] for b in BENCHMARKS}
+
     def served(out: str, study: str, prefix_cache: int) -> float:
         total = 0.0
         for arm, seed in runs:
             for benchmark in BENCHMARKS:
                 samples = directory("rank", "ours", arm, seed) / "samples" / f"{benchmark}.jsonl"
                 model = directory(out, study, arm, seed) / "model"
-                seconds, found = ask_one_by_one(machine, model, samples, prefix_cache)
+                seconds, found = ask_one_by_one(machine, model, samples, limits[benchmark], prefix_cache)
                 total += seconds
                 check(f"{out}, {prefix_cache} MB", found, arm, seed, benchmark)
         return total
@@ -270,13 +280,15 @@ def main() -> None:
     parser.add_argument("work", type=pathlib.Path, help="a directory that does not exist yet")
     parser.add_argument("--study", choices=SIZES, default="vit")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--sizes", help="images of the align stage, of the tune stage, and of each benchmark: 128,64,32")
     parser.add_argument("--binary", default=ROOT / "target" / "release" / "burgess")
     parser.add_argument("--curves", action="store_true")
     parser.add_argument("--without-paper", action="store_true", help="leave out the paper's way")
     args = parser.parse_args()
     work = args.work.resolve()
     work.mkdir(parents=True)
-    machine = Machine(args.binary, work, args.study)
+    sizes = [int(n) for n in args.sizes.split(",")] if args.sizes else SIZES[args.study]
+    machine = Machine(args.binary, work, args.study, sizes)
     compare(machine, args.seeds, not args.without_paper)
     if args.curves:
         curves(machine)
