@@ -38,9 +38,12 @@ pub enum GgmlBlock {
 /// Reads the blocks of each row. A macro, because a function as an argument would not be inlined, and thus not be
 /// compiled for the caller's vector instructions.
 macro_rules! each {
-    ($rows:expr, $out:expr, $size:expr, $half:expr, $read:ident) => {
+    ($rows:expr, $chunk:expr, $out:expr, $unit:expr, $half:expr, $read:ident) => {{
+        let size = LONG / $unit.0 * $unit.1;
         for (row, out) in $rows.iter().zip($out) {
-            if row.len() < LONG / $size.0 * $size.1 {
+            let from = ($chunk * size).min(row.len());
+            let row = &row[from..row.len().min(from + size)];
+            if row.len() < size {
                 *out = Codes::default();
             }
             let (codes, scales) = (out.codes.as_chunks_mut().0, out.scales.as_chunks_mut().0);
@@ -49,7 +52,7 @@ macro_rules! each {
                 $read(block, codes, scales, minima, $half);
             }
         }
-    };
+    }};
 }
 
 impl GgmlBlock {
@@ -96,21 +99,21 @@ impl GgmlBlock {
         }
     }
 
-    /// Reads whole blocks of up to 256 values in total of each row; values beyond a row's bytes become zeros. `half` converts
-    /// the bits of a 16-bit float. Inlined, to be compiled for the caller's vector instructions.
+    /// Reads the `chunk`th 256 values of each row; values beyond a row's bytes become zeros. `half` converts the bits
+    /// of a 16-bit float. Inlined, to be compiled for the caller's vector instructions.
     #[inline(always)]
-    pub(crate) fn read_rows(self, rows: &[&[u8]], out: &mut [Codes], half: impl Fn(u16) -> f32 + Copy) {
+    pub(crate) fn read_rows(self, rows: &[&[u8]], chunk: usize, out: &mut [Codes], half: impl Fn(u16) -> f32 + Copy) {
         match self {
-            Self::Q4_0 => each!(rows, out, self.unit(), half, q4_0),
-            Self::Q4_1 => each!(rows, out, self.unit(), half, q4_1),
-            Self::Q5_0 => each!(rows, out, self.unit(), half, q5_0),
-            Self::Q5_1 => each!(rows, out, self.unit(), half, q5_1),
-            Self::Q8_0 => each!(rows, out, self.unit(), half, q8_0),
-            Self::Q2K => each!(rows, out, self.unit(), half, q2_k),
-            Self::Q3K => each!(rows, out, self.unit(), half, q3_k),
-            Self::Q4K => each!(rows, out, self.unit(), half, q4_k),
-            Self::Q5K => each!(rows, out, self.unit(), half, q5_k),
-            Self::Q6K => each!(rows, out, self.unit(), half, q6_k),
+            Self::Q4_0 => each!(rows, chunk, out, self.unit(), half, q4_0),
+            Self::Q4_1 => each!(rows, chunk, out, self.unit(), half, q4_1),
+            Self::Q5_0 => each!(rows, chunk, out, self.unit(), half, q5_0),
+            Self::Q5_1 => each!(rows, chunk, out, self.unit(), half, q5_1),
+            Self::Q8_0 => each!(rows, chunk, out, self.unit(), half, q8_0),
+            Self::Q2K => each!(rows, chunk, out, self.unit(), half, q2_k),
+            Self::Q3K => each!(rows, chunk, out, self.unit(), half, q3_k),
+            Self::Q4K => each!(rows, chunk, out, self.unit(), half, q4_k),
+            Self::Q5K => each!(rows, chunk, out, self.unit(), half, q5_k),
+            Self::Q6K => each!(rows, chunk, out, self.unit(), half, q6_k),
         }
     }
 
@@ -120,7 +123,7 @@ impl GgmlBlock {
         let (values, size) = self.unit();
         let mut codes = [Codes::default()];
         for (blocks, out) in blocks.chunks(LONG / values * size).zip(out.chunks_mut(LONG)) {
-            self.read_rows(&[blocks], &mut codes, half);
+            self.read_rows(&[blocks], 0, &mut codes, half);
             match self.group() {
                 16 => codes[0].unpack::<16>(out),
                 _ => codes[0].unpack::<SHORT>(out),

@@ -2,6 +2,7 @@
 
 use super::few::CHUNK;
 use rayon::prelude::*;
+use std::array::from_fn;
 
 /// Rows of a large tile, in accumulators per vector of outputs.
 pub(super) const LARGE: usize = 12;
@@ -46,7 +47,8 @@ impl Floats {
     }
 }
 
-/// Inputs as integers with a scale per 32 values of a row, each integer as one or two bytes.
+/// Inputs as integers with a scale per 32 values of a row: of 8 bits in one byte or of 15 bits in two, the high byte times
+/// 128 plus the low byte.
 ///
 /// 128 is added to the signed (highest) byte, so that both are unsigned.
 pub(super) struct Integers {
@@ -87,9 +89,9 @@ impl Integers {
                         sums[i] = scale * integers.iter().sum::<i32>() as f32;
                     }
                     for (quads, integers) in quads.chunks_exact_mut(planes * rows).zip(integers.as_chunks::<4>().0) {
-                        quads[i] = integers.map(|v| ((v >> (8 * (planes - 1))) + 128) as u8);
+                        quads[i] = integers.map(|v| ((v >> (7 * (planes - 1))) + 128) as u8);
                         if planes == 2 {
-                            quads[rows + i] = integers.map(|v| (v & 255) as u8);
+                            quads[rows + i] = integers.map(|v| (v & 127) as u8);
                         }
                     }
                 }
@@ -99,13 +101,70 @@ impl Integers {
     }
 }
 
+/// A chunk of a row of inputs as integers, to be multiplied along the row. The integers are those of [`Integers`].
+#[derive(Clone)]
+pub(super) struct Rounded {
+    pub(super) quarters: [RoundedQuarter; 4],
+    /// Sums of the rounded inputs, per group of weights.
+    pub(super) sums: [f32; 16],
+}
+
+/// 64 inputs as integers.
+#[derive(Clone)]
+#[repr(align(64))]
+pub(super) struct RoundedQuarter {
+    /// The signed bytes.
+    pub(super) high: [i8; 64],
+    /// The low bytes, of 7 bits; 0 for integers of one byte.
+    pub(super) low: [u8; 64],
+    /// The sum of every four signed bytes, times −128: what a product starts from if 128 was added to the codes.
+    pub(super) start: [i32; 16],
+    /// The scale of every four inputs.
+    pub(super) scales: [f32; 16],
+}
+
+impl Rounded {
+    /// Rounds `x`, `[n, columns]`, with zeros up to whole chunks of every row.
+    pub(super) fn new(x: &[f32], columns: usize, planes: usize, group: usize) -> Vec<Self> {
+        let quarter = RoundedQuarter { high: [0; 64], low: [0; 64], start: [0; 16], scales: [0.0; 16] };
+        let zero = Self { quarters: from_fn(|_| quarter.clone()), sums: [0.0; 16] };
+        let chunks = columns.div_ceil(CHUNK);
+        let mut out = vec![zero; x.len() / columns * chunks];
+        for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(chunks)) {
+            for (i, x) in x.as_chunks::<32>().0.iter().enumerate() {
+                out[i / 8].set(i % 8, x, planes, group);
+            }
+        }
+        out
+    }
+
+    /// Rounds the `index`th 32 inputs.
+    fn set(&mut self, index: usize, x: &[f32; 32], planes: usize, group: usize) {
+        let (integers, scale) = round(x, planes);
+        let (quarter, half) = (&mut self.quarters[index / 2], index % 2);
+        for (i, v) in integers.into_iter().enumerate() {
+            quarter.high[32 * half + i] = (v >> (7 * (planes - 1))) as i8;
+            if planes == 2 {
+                quarter.low[32 * half + i] = (v & 127) as u8;
+            }
+        }
+        for i in 8 * half..8 * half + 8 {
+            quarter.start[i] = -128 * quarter.high[4 * i..4 * i + 4].iter().map(|v| i32::from(*v)).sum::<i32>();
+            quarter.scales[i] = scale;
+        }
+        for (i, integers) in integers.chunks_exact(group).enumerate() {
+            self.sums[32 / group * index + i] = scale * integers.iter().sum::<i32>() as f32;
+        }
+    }
+}
+
 /// Rounds 32 inputs to integers of one or two bytes and returns them with their scale.
 #[inline(always)]
 fn round(x: &[f32; 32], planes: usize) -> ([i32; 32], f32) {
     // Adding and subtracting 1.5 · 2²³ rounds to an integer.
     const MAGIC: f32 = 12_582_912.0;
     let largest = x.iter().fold(0f32, |m, v| if v.abs() > m { v.abs() } else { m });
-    let limit = if planes == 2 { 32_767.0 } else { 127.0 };
+    let limit = if planes == 2 { 16_256.0 } else { 127.0 };
     let scale = largest / limit;
     let inverse = if scale > 0.0 { limit / largest } else { 0.0 };
     (x.map(|v| (v * inverse + MAGIC - MAGIC) as i32), scale)

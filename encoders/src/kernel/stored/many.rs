@@ -8,7 +8,6 @@ use super::lanes::{Kernel, Lanes};
 use super::out::Columns;
 use super::panel::{Outputs, Panel, WIDTH, unpack_floats};
 use crate::number_format::NumberFormat;
-use std::array::from_fn;
 
 /// The inputs of a product.
 pub(super) enum Inputs {
@@ -106,6 +105,27 @@ fn floats<L: Lanes>(lanes: L, panel: &[Outputs<f32>], inputs: &Floats, chunk: us
     }
 }
 
+/// Loads `P` vectors of outputs.
+#[inline(always)]
+fn loads<L: Lanes, const P: usize>(lanes: L, half: usize, from: &Outputs<f32>) -> [L::F; P] {
+    // A loop, because closures that are not inlined would not be compiled for the vector instructions.
+    let mut out = [lanes.splat(0.0); P];
+    for (p, out) in out.iter_mut().enumerate() {
+        *out = lanes.load(&from[half + p]);
+    }
+    out
+}
+
+/// Loads the accumulators of a tile.
+#[inline(always)]
+fn load<L: Lanes, const A: usize, const P: usize>(lanes: L, half: usize, sums: &[Outputs<f32>; A]) -> [[L::F; P]; A] {
+    let mut tile = [[lanes.splat(0.0); P]; A];
+    for (tile, sums) in tile.iter_mut().zip(sums) {
+        *tile = loads(lanes, half, sums);
+    }
+    tile
+}
+
 /// A tile of `A` inputs and `P` vectors of outputs.
 #[inline(always)]
 fn float_tile<L: Lanes, const A: usize, const P: usize>(
@@ -116,9 +136,9 @@ fn float_tile<L: Lanes, const A: usize, const P: usize>(
     sums: &mut [Outputs<f32>],
 ) {
     let Some(sums) = sums.first_chunk_mut::<A>() else { return };
-    let mut tile: [[L::F; P]; A] = from_fn(|i| from_fn(|p| lanes.load(&sums[i][half + p])));
+    let mut tile = load::<L, A, P>(lanes, half, sums);
     for (weights, x) in panel.iter().zip(x.as_chunks::<A>().0) {
-        let weights: [L::F; P] = from_fn(|p| lanes.load(&weights[half + p]));
+        let weights = loads::<L, P>(lanes, half, weights);
         for i in 0..A {
             let x = lanes.splat(x[i]);
             for p in 0..P {
@@ -195,13 +215,16 @@ fn integer_tile<L: Lanes, const PLANES: usize, const A: usize, const P: usize>(
     sums: &mut [Outputs<f32>],
 ) {
     let Some(sums) = sums.first_chunk_mut::<A>() else { return };
-    let mut totals: [[L::F; P]; A] = from_fn(|i| from_fn(|p| lanes.load(&sums[i][half + p])));
+    let mut totals = load::<L, A, P>(lanes, half, sums);
     let (quads, scales, input_sums) =
         (tile.quads.as_chunks::<A>().0, tile.scales.as_chunks::<A>().0, tile.sums.as_chunks::<A>().0);
     let zero = lanes.load_integers(&[0; 16]);
     for group in 0..groups.count {
-        let mut dots: [[[L::I; P]; A]; PLANES] = [[[zero; P]; A]; PLANES];
-        let offsets: [L::I; P] = from_fn(|p| lanes.load_integers(&panel.offsets[group][half + p]));
+        let mut offsets = [zero; P];
+        for p in 0..P {
+            offsets[p] = lanes.load_integers(&panel.offsets[group][half + p]);
+        }
+        let mut dots = [[[zero; P]; A]; PLANES];
         dots[0] = [offsets; A];
         let part = group * groups.quads..(group + 1) * groups.quads;
         for (codes, bytes) in panel.quads[part.clone()].iter().zip(quads[PLANES * part.start..].chunks_exact(PLANES)) {
@@ -213,7 +236,7 @@ fn integer_tile<L: Lanes, const PLANES: usize, const A: usize, const P: usize>(
                 }
             }
         }
-        let weights: [L::F; P] = from_fn(|p| lanes.load(&panel.scales[group][half + p]));
+        let weights = loads::<L, P>(lanes, half, &panel.scales[group]);
         let scales = &scales[group * groups.quads / 8];
         for i in 0..A {
             let scale = lanes.splat(scales[i]);
@@ -224,7 +247,7 @@ fn integer_tile<L: Lanes, const PLANES: usize, const A: usize, const P: usize>(
             }
         }
         if groups.minima {
-            let minima: [L::F; P] = from_fn(|p| lanes.load(&panel.minima[group][half + p]));
+            let minima = loads::<L, P>(lanes, half, &panel.minima[group]);
             for i in 0..A {
                 let sum = lanes.splat(-input_sums[group][i]);
                 for p in 0..P {

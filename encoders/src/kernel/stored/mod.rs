@@ -15,8 +15,8 @@ mod panel;
 
 use crate::kernel::product::{self, Matrix, Strides};
 use crate::number_format::NumberFormat;
-use few::{CHUNK, Few};
-use inputs::{Floats, Integers, LARGE, SMALL};
+use few::{CHUNK, Few, FewInputs};
+use inputs::{Floats, Integers, LARGE, Rounded, SMALL};
 use lanes::{Kernel, Lanes, Level};
 use many::{Buffers, Inputs, Many};
 use out::Columns;
@@ -78,7 +78,7 @@ pub enum Activations {
     /// From a few rows on, activations are rounded to 8-bit integers with a scale per 32 values, and multiplied with
     /// the codes of quantised blocks as integers. Matrices of 16-bit floats have no codes: they use [`Self::F32`].
     Int8,
-    /// As [`Self::Int8`], with 16-bit integers.
+    /// As [`Self::Int8`], with 15-bit integers.
     Int16,
 }
 
@@ -215,7 +215,7 @@ impl StoredMatrix {
             (Activations::F32 | Activations::Int8 | Activations::Int16, _) => 0,
         };
         if n <= if planes > 0 { FEW_INTEGERS } else { FEW } {
-            return self.few(level, x, out);
+            return self.few(level, x, planes, out);
         }
         let large = if level.has_many_registers() { LARGE } else { SMALL };
         let inputs = match planes {
@@ -232,20 +232,24 @@ impl StoredMatrix {
         );
     }
 
-    fn few(&self, level: Level, x: &[f32], out: Columns<'_>) {
-        let padded = self.columns.next_multiple_of(CHUNK);
+    fn few(&self, level: Level, x: &[f32], planes: usize, out: Columns<'_>) {
+        let (n, padded) = (x.len() / self.columns, self.columns.next_multiple_of(CHUNK));
         let mut x = Cow::Borrowed(x);
-        if padded > self.columns {
-            let mut wide = vec![0f32; x.len() / self.columns * padded];
+        if planes == 0 && padded > self.columns {
+            let mut wide = vec![0f32; n * padded];
             for (wide, x) in wide.chunks_exact_mut(padded).zip(x.chunks_exact(self.columns)) {
                 wide[..self.columns].copy_from_slice(x);
             }
             x = Cow::Owned(wide);
         }
-        let x = x.as_chunks::<CHUNK>().0;
+        let inputs = match planes {
+            0 => FewInputs::Floats(x.as_chunks().0),
+            1 => FewInputs::Bytes(Rounded::new(&x, self.columns, 1, self.group())),
+            _ => FewInputs::Words(Rounded::new(&x, self.columns, 2, self.group())),
+        };
         out.split(WIDTH).enumerate().for_each(|(task, out)| {
             let count = WIDTH.min(self.rows - task * WIDTH);
-            level.run(Few { matrix: self, x, first: task * WIDTH, count, out });
+            level.run(Few { matrix: self, n, inputs: &inputs, first: task * WIDTH, count, out });
         });
     }
 

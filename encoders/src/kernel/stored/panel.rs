@@ -49,8 +49,8 @@ impl Panel {
         let NumberFormat::Block(block) = matrix.format else { return None };
         let groups = CHUNK.min(matrix.columns - chunk * CHUNK) / block.group();
         for half in 0..2 {
-            let from = from_fn(|i| part(matrix.row_bytes(first + 16 * half + i), matrix.chunk_size(), chunk));
-            lanes.read_rows(block, from, &mut self.rows);
+            let from: [&[u8]; 16] = from_fn(|i| matrix.row_bytes(first + 16 * half + i));
+            lanes.read_rows(block, &from, chunk, self.rows.as_mut_slice());
             for sixteenth in 0..4 {
                 let columns: [&Quads; 16] = from_fn(|i| quads(&self.rows[i], sixteenth));
                 for (k, quads) in lanes.transpose_quads(columns).into_iter().enumerate() {

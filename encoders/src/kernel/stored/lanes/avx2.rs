@@ -34,14 +34,21 @@ fn half(bits: u16) -> f32 {
 
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn read_rows(block: GgmlBlock, rows: &[&[u8]], out: &mut [Codes]) {
-    block.read_rows(rows, out, |bits| half(bits));
+fn read_rows(block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]) {
+    block.read_rows(rows, chunk, out, |bits| half(bits));
 }
 
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn unpack(block: GgmlBlock, bytes: &[u8], out: &mut [f32]) {
     block.unpack(bytes, out, |bits| half(bits));
+}
+
+/// The highest byte of each lane, as a signed number.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn highest(v: [__m256i; 2]) -> [__m256; 2] {
+    [_mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(v[0])), _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(v[1]))]
 }
 
 // SAFETY of all blocks below: the processor has AVX2, FMA and F16C, and AVX-VNNI if `VNNI`, because `self` exists; loads
@@ -110,7 +117,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         unsafe {
             let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(numbers.as_ptr().cast()));
             let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(numbers[8..].as_ptr().cast()));
-            [low, high].map(|half| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(half)))
+            let (low, high) = (_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high));
+            [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
         }
     }
 
@@ -134,25 +142,87 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         // SAFETY: as above.
         unsafe {
             let bytes = _mm256_set1_epi32(i32::from_le_bytes(bytes));
-            let codes = [codes.as_ptr(), codes[8..].as_ptr()].map(|half| _mm256_loadu_si256(half.cast()));
-            from_fn(|half| {
+            let codes = self.load_bytes(codes);
+            let mut out = sums;
+            for half in 0..2 {
                 if VNNI {
-                    return _mm256_dpbusd_avx_epi32(sums[half], bytes, codes[half]);
+                    out[half] = _mm256_dpbusd_avx_epi32(sums[half], bytes, codes[half]);
+                    continue;
                 }
                 // Not `maddubs`, whose sums of two products saturate at 16 bits: codes of 8 bits go beyond.
                 let (even, odd) = (_mm256_and_si256(bytes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(bytes));
                 let codes_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes[half]));
                 let codes_odd = _mm256_srai_epi16::<8>(codes[half]);
                 let sums = _mm256_add_epi32(sums[half], _mm256_madd_epi16(even, codes_even));
-                _mm256_add_epi32(sums, _mm256_madd_epi16(odd, codes_odd))
-            })
+                out[half] = _mm256_add_epi32(sums, _mm256_madd_epi16(odd, codes_odd));
+            }
+            out
         }
     }
 
     #[inline(always)]
     fn join(self, high: Self::I, low: Self::I) -> Self::I {
         // SAFETY: as above.
-        unsafe { from_fn(|half| _mm256_add_epi32(_mm256_slli_epi32::<8>(high[half]), low[half])) }
+        unsafe {
+            [
+                _mm256_add_epi32(_mm256_slli_epi32::<7>(high[0]), low[0]),
+                _mm256_add_epi32(_mm256_slli_epi32::<7>(high[1]), low[1]),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], start: &[i32; 16]) -> Self::I {
+        // SAFETY: as above.
+        unsafe {
+            let mut out = self.load_integers(start);
+            for half in 0..2 {
+                let codes = _mm256_loadu_si256(codes[32 * half..].as_ptr().cast());
+                let bytes = _mm256_loadu_si256(bytes[32 * half..].as_ptr().cast());
+                if VNNI {
+                    let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+                    out[half] = _mm256_dpbusd_avx_epi32(out[half], codes, bytes);
+                    continue;
+                }
+                // The sign of a code moves to the byte. Sums of two products are at most 2 · 128 · 127 < 2¹⁵.
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(bytes, codes));
+                out[half] = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+            }
+            out
+        }
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I {
+        // SAFETY: as above.
+        unsafe {
+            let mut out = [_mm256_setzero_si256(); 2];
+            for half in 0..2 {
+                let codes = _mm256_loadu_si256(codes[32 * half..].as_ptr().cast());
+                let bytes = _mm256_loadu_si256(bytes[32 * half..].as_ptr().cast());
+                if VNNI {
+                    out[half] = _mm256_dpbusd_avx_epi32(out[half], bytes, codes);
+                    continue;
+                }
+                // Sums of two products are at most 2 · 127 · 128 < 2¹⁵.
+                out[half] = _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, codes), _mm256_set1_epi16(1));
+            }
+            out
+        }
+    }
+
+    #[inline(always)]
+    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F {
+        // SAFETY: as above.
+        unsafe {
+            let mut out = [_mm256_setzero_ps(); 2];
+            for half in 0..2 {
+                let first = (64 * quarter + 32 * half) / GROUP;
+                let (low, high) = (_mm_set1_ps(scales[first]), _mm_set1_ps(scales[first + (32 / GROUP - 1)]));
+                out[half] = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+            }
+            out
+        }
     }
 
     #[inline(always)]
@@ -166,13 +236,10 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         // SAFETY: as above.
         unsafe {
             let [a, b] = self.load_bytes(codes);
-            let float = |v| _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(v));
-            [
-                [float(_mm256_slli_epi32::<24>(a)), float(_mm256_slli_epi32::<24>(b))],
-                [float(_mm256_slli_epi32::<16>(a)), float(_mm256_slli_epi32::<16>(b))],
-                [float(_mm256_slli_epi32::<8>(a)), float(_mm256_slli_epi32::<8>(b))],
-                [float(a), float(b)],
-            ]
+            let (a24, b24) = (_mm256_slli_epi32::<24>(a), _mm256_slli_epi32::<24>(b));
+            let (a16, b16) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
+            let (a8, b8) = (_mm256_slli_epi32::<8>(a), _mm256_slli_epi32::<8>(b));
+            [highest([a24, b24]), highest([a16, b16]), highest([a8, b8]), highest([a, b])]
         }
     }
 
@@ -187,17 +254,15 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8]) {
-        for line in bytes.chunks(64) {
-            // SAFETY: as above; a prefetch reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-        }
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: as above; a prefetch of any address has no effect that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 
     #[inline(always)]
-    fn read_rows<const N: usize>(self, block: GgmlBlock, rows: [&[u8]; N], out: &mut [Codes; N]) {
+    fn read_rows(self, block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]) {
         // SAFETY: as above.
-        unsafe { read_rows(block, &rows, out) }
+        unsafe { read_rows(block, rows, chunk, out) }
     }
 
     #[inline(always)]

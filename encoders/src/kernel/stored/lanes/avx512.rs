@@ -4,6 +4,7 @@ use super::{Kernel, Lanes, Quads};
 use crate::number_format::{Codes, GgmlBlock};
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::*;
+use std::array::from_fn;
 
 /// Exists only in functions that are compiled for AVX-512, which run only if the processor has it.
 #[derive(Clone, Copy)]
@@ -31,8 +32,8 @@ fn half(bits: u16) -> f32 {
 
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn read_rows(block: GgmlBlock, rows: &[&[u8]], out: &mut [Codes]) {
-    block.read_rows(rows, out, |bits| half(bits));
+fn read_rows(block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]) {
+    block.read_rows(rows, chunk, out, |bits| half(bits));
 }
 
 #[inline(never)]
@@ -61,8 +62,9 @@ fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
     }
     let mut out = rows;
     for i in 0..4 {
-        let even = [0, 8].map(|b| _mm512_shuffle_i32x4::<0x88>(fours[b + i], fours[b + 4 + i]));
-        let odd = [0, 8].map(|b| _mm512_shuffle_i32x4::<0xdd>(fours[b + i], fours[b + 4 + i]));
+        let (low, high) = ([fours[i], fours[i + 4]], [fours[i + 8], fours[i + 12]]);
+        let even = [_mm512_shuffle_i32x4::<0x88>(low[0], low[1]), _mm512_shuffle_i32x4::<0x88>(high[0], high[1])];
+        let odd = [_mm512_shuffle_i32x4::<0xdd>(low[0], low[1]), _mm512_shuffle_i32x4::<0xdd>(high[0], high[1])];
         out[i] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
         out[4 + i] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
         out[8 + i] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
@@ -153,7 +155,33 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn join(self, high: Self::I, low: Self::I) -> Self::I {
         // SAFETY: as above.
-        unsafe { _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low) }
+        unsafe { _mm512_add_epi32(_mm512_slli_epi32::<7>(high), low) }
+    }
+
+    #[inline(always)]
+    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], start: &[i32; 16]) -> Self::I {
+        // SAFETY: as above.
+        unsafe {
+            let codes = _mm512_xor_si512(_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_set1_epi8(-128));
+            let start = _mm512_loadu_si512(start.as_ptr().cast());
+            _mm512_dpbusd_epi32(start, codes, _mm512_loadu_si512(bytes.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I {
+        // SAFETY: as above.
+        unsafe {
+            let (codes, bytes) = (_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_loadu_si512(bytes.as_ptr().cast()));
+            _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, codes)
+        }
+    }
+
+    #[inline(always)]
+    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F {
+        let indices: [i32; 16] = from_fn(|i| ((64 * quarter + 4 * i) / GROUP) as i32);
+        // SAFETY: as above.
+        unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(indices.as_ptr().cast()), _mm512_loadu_ps(scales.as_ptr())) }
     }
 
     #[inline(always)]
@@ -181,7 +209,11 @@ impl Lanes for Avx512 {
         let mut out = [[[0; 4]; 16]; 16];
         // SAFETY: as above.
         unsafe {
-            let columns = transpose(rows.map(|row| _mm512_loadu_si512(row.as_ptr().cast())));
+            let mut loaded = [_mm512_setzero_si512(); 16];
+            for (loaded, row) in loaded.iter_mut().zip(rows) {
+                *loaded = _mm512_loadu_si512(row.as_ptr().cast());
+            }
+            let columns = transpose(loaded);
             for (out, column) in out.iter_mut().zip(columns) {
                 _mm512_storeu_si512(out.as_mut_ptr().cast(), column);
             }
@@ -194,7 +226,11 @@ impl Lanes for Avx512 {
         let mut out = [[0.0; 16]; 16];
         // SAFETY: as above.
         unsafe {
-            let columns = transpose(rows.map(|row| _mm512_loadu_si512(row.as_ptr().cast())));
+            let mut loaded = [_mm512_setzero_si512(); 16];
+            for (loaded, row) in loaded.iter_mut().zip(rows) {
+                *loaded = _mm512_loadu_si512(row.as_ptr().cast());
+            }
+            let columns = transpose(loaded);
             for (out, column) in out.iter_mut().zip(columns) {
                 _mm512_storeu_si512(out.as_mut_ptr().cast(), column);
             }
@@ -203,17 +239,15 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8]) {
-        for line in bytes.chunks(64) {
-            // SAFETY: as above; a prefetch reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-        }
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: as above; a prefetch of any address has no effect that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 
     #[inline(always)]
-    fn read_rows<const N: usize>(self, block: GgmlBlock, rows: [&[u8]; N], out: &mut [Codes; N]) {
+    fn read_rows(self, block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]) {
         // SAFETY: as above.
-        unsafe { read_rows(block, &rows, out) }
+        unsafe { read_rows(block, rows, chunk, out) }
     }
 
     #[inline(always)]

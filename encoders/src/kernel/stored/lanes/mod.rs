@@ -40,18 +40,25 @@ pub(super) trait Lanes: Copy + Send + Sync {
     fn store_integers(self, values: Self::I, to: &mut [i32; 16]);
     /// Adds to each lane the dot product of its row's four codes with four unsigned bytes.
     fn dot(self, sums: Self::I, bytes: [u8; 4], codes: &Quads) -> Self::I;
-    /// Computes `256 · high + low`.
+    /// Computes `128 · high + low`.
     fn join(self, high: Self::I, low: Self::I) -> Self::I;
+    /// The dot products of every four codes with four signed bytes of −127 to 127. `start` is the sum of the four bytes
+    /// times −128, for those processors that multiply unsigned bytes with signed bytes only.
+    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], start: &[i32; 16]) -> Self::I;
+    /// The dot products of every four codes with four bytes of 0 to 127.
+    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I;
+    /// The scales of the groups of every four codes of the `quarter`th 64 codes, for groups of 16 or of 32.
+    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F;
     fn float_integers(self, values: Self::I) -> Self::F;
     /// The first codes of all rows, their second codes, and so on.
     fn columns(self, codes: &Quads) -> [Self::F; 4];
     /// Transposes 64 codes of each of sixteen rows: item `k` has the `k`th four codes of all rows.
     fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16];
     fn transpose(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16];
-    /// Asks for bytes that will be read soon.
-    fn prefetch(self, bytes: &[u8]);
-    /// Reads blocks of up to 256 values in total of each row; values beyond a row's bytes become zeros.
-    fn read_rows<const N: usize>(self, block: GgmlBlock, rows: [&[u8]; N], out: &mut [Codes; N]);
+    /// Asks for the bytes at an address, which need not be valid, because they will be read soon.
+    fn prefetch(self, at: *const u8);
+    /// Reads the `chunk`th 256 values of each row; values beyond a row's bytes become zeros.
+    fn read_rows(self, block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]);
     /// Unpacks whole blocks, equal to gguf-py's values to the last bit.
     fn unpack(self, block: GgmlBlock, bytes: &[u8], out: &mut [f32]);
 }

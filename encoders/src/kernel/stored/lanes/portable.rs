@@ -71,7 +71,22 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn join(self, high: Self::I, low: Self::I) -> Self::I {
-        from_fn(|i| 256 * high[i] + low[i])
+        from_fn(|i| 128 * high[i] + low[i])
+    }
+
+    #[inline(always)]
+    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], _start: &[i32; 16]) -> Self::I {
+        from_fn(|i| (4 * i..4 * i + 4).map(|j| i32::from(codes[j]) * i32::from(bytes[j])).sum())
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I {
+        from_fn(|i| (4 * i..4 * i + 4).map(|j| i32::from(codes[j]) * i32::from(bytes[j])).sum())
+    }
+
+    #[inline(always)]
+    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F {
+        from_fn(|i| scales[(64 * quarter + 4 * i) / GROUP])
     }
 
     #[inline(always)]
@@ -95,11 +110,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn prefetch(self, _bytes: &[u8]) {}
+    fn prefetch(self, _at: *const u8) {}
 
     #[inline(always)]
-    fn read_rows<const N: usize>(self, block: GgmlBlock, rows: [&[u8]; N], out: &mut [Codes; N]) {
-        read_rows(block, &rows, out);
+    fn read_rows(self, block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]) {
+        read_rows(block, rows, chunk, out);
     }
 
     #[inline(always)]
@@ -110,8 +125,8 @@ impl Lanes for Portable {
 
 /// Compiled once, and not into every kernel.
 #[inline(never)]
-fn read_rows(block: GgmlBlock, rows: &[&[u8]], out: &mut [Codes]) {
-    block.read_rows(rows, out, |bits| f16::from_bits(bits).to_f32());
+fn read_rows(block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]) {
+    block.read_rows(rows, chunk, out, |bits| f16::from_bits(bits).to_f32());
 }
 
 #[inline(never)]
