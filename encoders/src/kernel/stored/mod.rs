@@ -4,10 +4,12 @@
 //! 7 B parameters take 28 GB as f32 and 4 GB as blocks of 4 bits, so the matrix is never unpacked as a whole: a task
 //! unpacks a few rows into its own buffer and multiplies them while they are in the cache.
 
+#[allow(clippy::needless_range_loop, reason = "several arrays are indexed by one number, in registers")]
 mod few;
 mod inputs;
 #[allow(unsafe_code, reason = "vector instructions, on arrays of fixed size, behind a check of the processor")]
 mod lanes;
+#[allow(clippy::needless_range_loop, reason = "several arrays are indexed by one number, in registers")]
 mod many;
 #[allow(unsafe_code, reason = "tasks write disjoint columns of one matrix")]
 mod out;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 
 /// Maximum number of inputs whose products convert every weight in registers, in f32 and with integers.
 const FEW: usize = 24;
-const FEW_INTEGERS: usize = 8;
+const FEW_INTEGERS: usize = 4;
 /// Rows that are unpacked at a time for products with the transposed matrix.
 const TRANSPOSED_ROWS: usize = 256;
 

@@ -4,6 +4,7 @@
 //! type that implements [`Lanes`] exists only if the processor has its instructions, so that its methods are safe.
 
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop, reason = "several arrays are indexed by one number, in registers")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
