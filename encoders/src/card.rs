@@ -6,6 +6,7 @@
 use crate::arch::{ArchitectureConfig, Tap, Tokens};
 use crate::checkpoint::Dialect;
 use crate::features::{FeatureNorm, check_grid};
+use crate::precision::ComputePrecision;
 use crate::preprocess::{Pipeline, Preparation, PreparedImages, Preprocess};
 use crate::tiling::{Tiling, prepare_any_res};
 use burgess_base::{Context, Error, Result, nearest};
@@ -44,6 +45,10 @@ pub struct EncoderCard {
     /// How the features are normalised before a connector reads them. Default: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalise: Option<FeatureNorm>,
+    /// The precision of the matrix products. Default: f32.
+    #[serde(default, skip_serializing_if = "ComputePrecision::is_f32")]
+    #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
+    pub precision: ComputePrecision,
     /// Location of the weights and naming of their tensors.
     pub source: WeightsSource,
     /// Hyper-parameters of the network.
@@ -331,11 +336,16 @@ impl EncoderCard {
         Ok(self.architecture.flops(&self.tap)? * tiles as u64)
     }
 
-    /// Whether the encoder reads one square image of the card's size for each image, which training requires.
+    /// Checks that the encoder can be trained: in f32, on one square image of the card's size for each image.
     ///
     /// # Errors
-    /// Images keep their aspect ratio, or are cut into tiles; the hint says how to change that.
-    pub fn check_one_square(&self) -> Result<()> {
+    /// Images keep their aspect ratio, or are cut into tiles, or products are in bf16; the hint says how to change that.
+    pub fn check_trainable(&self) -> Result<()> {
+        if !self.precision.is_f32() {
+            let what =
+                format!("{} computes in {}, which is supported for frozen encoders only", self.id, self.precision);
+            return Err(Error::usage(what).hint("freeze the encoder, or leave out its `precision`: f32 is the default"));
+        }
         let what = match (&self.tiling, self.preprocess.native) {
             (Some(tiling), _) => format!("cuts images into tiles ({tiling})"),
             (None, Some(_)) => "keeps the aspect ratio of images".into(),

@@ -149,6 +149,16 @@ impl Encoder {
         Self { card, arch, device: device.clone() }
     }
 
+    /// Returns the encoder with its matrix products in the precision of its card, [`Architecture::in_precision`].
+    ///
+    /// # Errors
+    /// The architecture, the device or the processor does not compute in it.
+    pub fn in_precision_of_card(self) -> Result<Self> {
+        let Self { card, arch, device } = self;
+        let arch = arch.in_precision(card.precision, &device).map_err(|e| e.context(card.id.clone()))?;
+        Ok(Self { card, arch, device })
+    }
+
     /// Loads an encoder. `weights` is a file or directory to use instead of the card's source.
     ///
     /// # Errors
@@ -169,7 +179,7 @@ impl Encoder {
         let mut card = card;
         card.source.prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
         card.notes.extend(note);
-        Ok((Self::new(card, arch, device), report))
+        Ok((Self::new(card, arch, device).in_precision_of_card()?, report))
     }
 
     /// Checks that the weights have the keys and shapes of the card; reads only headers and loads no tensor.
@@ -185,7 +195,14 @@ impl Encoder {
     }
 
     /// Writes the weights with the tensor names of the card's dialect and prefix.
+    ///
+    /// # Errors
+    /// The encoder computes in bf16 and so has rounded weights, or the file cannot be written.
     pub fn save(&self, precision: Precision, path: &Path) -> Result<()> {
+        if !self.card.precision.is_f32() {
+            let what = format!("{}: the weights of an encoder in {} are rounded", self.card.id, self.card.precision);
+            return Err(Error::usage(what).hint("load the encoder in f32 to save it"));
+        }
         let prefix = self.card.source.prefix.as_deref().unwrap_or_default();
         checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }

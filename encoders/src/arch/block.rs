@@ -6,7 +6,7 @@ use super::channel_norm::{ChannelNorm, NormKind};
 use super::drop_path::{self, DropPathMask};
 use super::vit::{LogCoordinates, RelativeBias};
 use crate::attention::attend;
-use crate::kernel;
+use crate::kernel::{self, Operand};
 use crate::operands::{Activation, Bias, Rotation};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -239,20 +239,24 @@ impl Mlp {
     /// Maps `[rows, input]` to `[rows, output]`. Tokens are the rows of one matrix, because one product per image is up
     /// to twice as slow on the CPU backend where the output is narrow.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(self.hidden(x))
+        self.outputs(Operand::Tensor(x))
+    }
+
+    /// Computes [`Mlp::forward`] of a norm's output.
+    fn outputs(&self, x: Operand) -> Tensor<2> {
+        kernel::linear(self.hidden(x), &self.fc2)
     }
 
     /// Computes `x + self(normed)`.
-    pub(super) fn residual(&self, x: Tensor<2>, normed: Tensor<2>) -> Tensor<2> {
+    pub(super) fn residual(&self, x: Tensor<2>, normed: Operand) -> Tensor<2> {
         kernel::residual(x, self.hidden(normed), &self.fc2, None)
     }
 
     /// Hidden channels before the last layer, `[rows, hidden]`.
-    fn hidden(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = kernel::linear_activation(x, &self.fc1, self.activation);
+    fn hidden(&self, x: Operand) -> Operand {
         match &self.norm {
-            Some(norm) => norm.forward(hidden),
-            None => hidden,
+            Some(norm) => norm.before(&self.fc2, kernel::linear_activation(x, &self.fc1, self.activation)),
+            None => kernel::linear_activation_for(&self.fc2, x, &self.fc1, self.activation),
         }
     }
 }
@@ -260,11 +264,11 @@ impl Mlp {
 impl Attention {
     /// Attention output of block number `index` before the output projection, `[batch * tokens, width]`, for `x` of the
     /// same shape.
-    fn mixed(&self, x: Tensor<2>, batch: usize, positions: &AttentionPositions, index: usize) -> Tensor<2> {
-        let [rows, width] = x.dims();
-        let (tokens, heads) = (rows / batch, self.heads);
-        let head_dim = width / heads;
+    fn mixed(&self, x: Operand, batch: usize, positions: &AttentionPositions, index: usize) -> Operand {
+        let heads = self.heads;
         let [q, k, v] = query_key_value(&self.qkv, x, batch, heads);
+        let [_, _, tokens, head_dim] = q.dims();
+        let (rows, width) = (batch * tokens, heads * head_dim);
         let normed = |norm: &Option<ChannelNorm>, x: Tensor<4>| match norm {
             Some(norm) if self.whole_norm => {
                 let x = norm.forward(x.swap_dims(1, 2).reshape([rows, width]));
@@ -290,20 +294,22 @@ impl Attention {
                 _ => positions.bias.clone().map_or(Bias::None, Bias::Full),
             },
         };
-        let mixed = attend(q, k, v, bias, positions.rotary.as_ref()).reshape([rows, width]);
+        let rotation = positions.rotary.as_ref();
         match &self.norm {
-            Some(norm) => norm.forward(mixed),
-            None => mixed,
+            Some(norm) => norm.before(&self.proj, attend(q, k, v, bias, rotation).reshape([rows, width])),
+            None => kernel::attention_for(&self.proj, [q, k, v], bias, rotation),
         }
     }
 }
 
 /// Queries, keys and values of the tokens `x`, `[batch * tokens, width]`, from the fused projection `qkv`: each
 /// `[batch, heads, tokens, width / heads]`.
-pub(super) fn query_key_value(qkv: &Linear, x: Tensor<2>, batch: usize, heads: usize) -> [Tensor<4>; 3] {
-    let [rows, width] = x.dims();
-    let (tokens, head_dim) = (rows / batch, width / heads);
-    if x.is_autodiff() {
+pub(super) fn query_key_value(qkv: &Linear, x: Operand, batch: usize, heads: usize) -> [Tensor<4>; 3] {
+    if let Operand::Tensor(x) = &x
+        && x.is_autodiff()
+    {
+        let [rows, width] = x.dims();
+        let (tokens, head_dim) = (rows / batch, width / heads);
         // The gradient of a slice is a zero-padded tensor of full size: slice the small weights, not the tokens.
         let weight = qkv.weight.val();
         let bias = qkv.bias.as_ref().map(Param::val);
@@ -315,7 +321,9 @@ pub(super) fn query_key_value(qkv: &Linear, x: Tensor<2>, batch: usize, heads: u
         })
     } else {
         // `narrow` makes views of one tensor: nothing is copied.
-        let qkv = qkv.forward(x).reshape([batch, tokens, 3 * heads, head_dim]);
+        let qkv = kernel::linear(x, qkv);
+        let [rows, width] = qkv.dims();
+        let qkv = qkv.reshape([batch, rows / batch, 3 * heads, width / (3 * heads)]);
         std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2))
     }
 }
@@ -346,22 +354,23 @@ impl Block {
         let x = x.reshape([batch * tokens, width]);
         let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
         let Some(norm2) = &self.norm2 else {
-            let normed = self.norm1.forward(x.clone());
-            let mlp = self.mlp.forward(normed.clone());
-            let branch = self.attn.proj.forward(self.attn.mixed(normed, batch, positions, index)) + mlp;
+            let normed = self.norm1.before(&self.attn.qkv, x.clone());
+            let mlp = self.mlp.outputs(normed.clone());
+            let branch = kernel::linear(self.attn.mixed(normed, batch, positions, index), &self.attn.proj) + mlp;
             let x = x + drop_path::branch(kernel::scaled(branch, scale(&self.ls1)), drop_path.factors(index, 0));
             return x.reshape([batch, tokens, width]);
         };
         if self.post_norm {
-            let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, positions, index));
+            let mixed = self.attn.mixed(Operand::Tensor(x.clone()), batch, positions, index);
+            let branch = kernel::linear(mixed, &self.attn.proj);
             let x = x + drop_path::branch(self.norm1.forward(branch), drop_path.factors(index, 0));
             let branch = self.mlp.forward(x.clone());
             let x = x + drop_path::branch(norm2.forward(branch), drop_path.factors(index, 1));
             return x.reshape([batch, tokens, width]);
         }
-        let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, positions, index);
+        let mixed = self.attn.mixed(self.norm1.before(&self.attn.qkv, x.clone()), batch, positions, index);
         let x = drop_path::residual(x, mixed, &self.attn.proj, scale(&self.ls1), drop_path.factors(index, 0));
-        let hidden = self.mlp.hidden(norm2.forward(x.clone()));
+        let hidden = self.mlp.hidden(norm2.before(&self.mlp.fc1, x.clone()));
         drop_path::residual(x, hidden, &self.mlp.fc2, scale(&self.ls2), drop_path.factors(index, 1))
             .reshape([batch, tokens, width])
     }

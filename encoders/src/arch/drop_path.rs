@@ -4,7 +4,7 @@
 //!
 //! The caller draws the drop-path mask before the forward pass; without a mask no branch is dropped.
 
-use crate::kernel;
+use crate::kernel::{self, Operand};
 use crate::transfer;
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
@@ -86,7 +86,7 @@ impl DropPathMask {
 /// Computes `x + factors · scale · layer(branch)`, without `factors` if `None`; shapes as in [`kernel::residual`].
 pub(super) fn residual(
     x: Tensor<2>,
-    branch: Tensor<2>,
+    branch: impl Into<Operand>,
     layer: &Linear,
     scale: Option<Tensor<1>>,
     factors: Option<&Tensor<1>>,
@@ -94,7 +94,7 @@ pub(super) fn residual(
     let Some(factors) = factors else {
         return kernel::residual(x, branch, layer, scale);
     };
-    x + self::branch(kernel::scaled(layer.forward(branch), scale), Some(factors))
+    x + self::branch(kernel::scaled(kernel::linear(branch, layer), scale), Some(factors))
 }
 
 /// Multiplies the rows of a branch, `[batch * positions, width]`, by their image's factor, if there are factors.

@@ -123,6 +123,7 @@ pub use metaformer::{MetaFormerNorm, TokenMixerKind};
 pub use mixer::MixerBlockKind;
 
 use crate::features::FeatureMap;
+use crate::precision::ComputePrecision;
 use crate::timm::{TimmArguments, TimmModel, TimmNetwork};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
@@ -156,6 +157,13 @@ macro_rules! architectures {
         impl ArchitectureConfig {
             /// The names of all architectures in cards.
             pub const NAMES: &[&str] = &[$($name),+];
+
+            /// The name of the architecture in cards.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$network(_) => $name,)+
+                }
+            }
 
             /// The configuration as its interface.
             fn inner(&self) -> &dyn NetworkConfig {
@@ -418,6 +426,19 @@ impl ArchitectureConfig {
     /// size and aspect ratio; `None` if it does not.
     pub fn takes_any_grid(&self) -> Option<usize> {
         self.inner().takes_any_grid()
+    }
+
+    /// Checks that the network computes in this precision.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_precision(&self, precision: ComputePrecision) -> Result<()> {
+        if precision.is_f32() || self.inner().computes_bf16() {
+            return Ok(());
+        }
+        let name = self.name();
+        Err(Error::usage(format!("the architecture `{name}` computes in f32 only, not in {precision}"))
+            .hint("leave `precision` out: f32 is the default"))
     }
 
     /// Drop path in training; `None` if the architecture has none upstream.

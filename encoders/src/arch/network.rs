@@ -59,6 +59,12 @@ pub trait NetworkConfig {
         None
     }
 
+    /// Whether the network computes its linear layers in bf16 if their weights are packed. Those that do call
+    /// [`kernel`](crate::kernel) for them.
+    fn computes_bf16(&self) -> bool {
+        false
+    }
+
     /// Checks that the network has a merger of patches after every layer of `tap`.
     ///
     /// # Errors

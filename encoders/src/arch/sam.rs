@@ -9,8 +9,8 @@ use super::limits::{MAX_SIZE, check_patches, check_pixels};
 use super::network::{Network, NetworkConfig, TapSupport};
 use super::tap::{Tap, outputs};
 use super::vit::PatchEmbed;
-use crate::attention::attend;
 use crate::features::FeatureMap;
+use crate::kernel::{self, Operand};
 use crate::operands::{Activation, Bias};
 use crate::transfer;
 use burgess_base::{Error, Result};
@@ -108,6 +108,10 @@ impl SamConfig {
 }
 
 impl NetworkConfig for SamConfig {
+    fn computes_bf16(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> Result<()> {
         check_patches(self.image_size, self.patch)?;
         let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window];
@@ -210,7 +214,7 @@ impl Attention {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, side, _, width] = x.dims();
         let (tokens, heads, head_dim) = (side * side, self.heads, width / self.heads);
-        let qkv = self.qkv.forward(x.reshape([batch * tokens, width]));
+        let qkv = kernel::linear(x.reshape([batch * tokens, width]), &self.qkv);
         // `narrow` makes views of one tensor: nothing is copied.
         let qkv = qkv.reshape([batch, tokens, 3 * heads, head_dim]);
         let [q, k, v] = std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2));
@@ -220,8 +224,8 @@ impl Attention {
         let across = by_difference(grid.swap_dims(2, 3), &self.rel_pos_w).swap_dims(2, 3);
         let whole = |part: Tensor<5>| part.reshape([batch, heads, tokens, side]);
         let bias = Bias::ByAxis { down: whole(down), across: whole(across) };
-        let mixed = attend(q, k, v, bias, None).reshape([batch * tokens, width]);
-        self.proj.forward(mixed).reshape([batch, side, side, width])
+        let mixed = kernel::attention_for(&self.proj, [q, k, v], bias, None);
+        kernel::linear(mixed, &self.proj).reshape([batch, side, side, width])
     }
 }
 
@@ -249,7 +253,7 @@ impl Block {
         };
         let x = (x + branch).reshape([batch * side * side, width]);
         let normed = self.norm2.forward(x.clone());
-        self.mlp.residual(x, normed).reshape([batch, side, side, width])
+        self.mlp.residual(x, Operand::Tensor(normed)).reshape([batch, side, side, width])
     }
 }
 

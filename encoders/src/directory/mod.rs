@@ -60,6 +60,7 @@ fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
         grid: None,
         tiling: None,
         normalise: None,
+        precision: crate::precision::ComputePrecision::F32,
         source: WeightsSource {
             location: WeightsLocation::Directory(dir.to_path_buf()),
             dialect: found.dialect.into(),

@@ -18,7 +18,7 @@ const BLOCK_SCORES: usize = 64 * 1024;
 const BLOCK: usize = 64;
 
 /// A view of `[batch, heads, tokens, head_dim]` with any strides, except that channels are contiguous.
-struct View {
+pub(super) struct View {
     held: FlexTensor,
     offset: usize,
     /// Strides of batch, heads and tokens.
@@ -26,7 +26,7 @@ struct View {
 }
 
 impl View {
-    fn of(tensor: &Tensor<4>) -> Option<Self> {
+    pub(super) fn of(tensor: &Tensor<4>) -> Option<Self> {
         let held = plain(tensor)?;
         let readable = |t: &FlexTensor| {
             let strides = t.layout().strides();
@@ -42,18 +42,18 @@ impl View {
     }
 
     /// The storage from the first element of one head on.
-    fn head(&self, batch: usize, head: usize) -> &[f32] {
+    pub(super) fn head(&self, batch: usize, head: usize) -> &[f32] {
         let from = self.offset + batch * self.strides[0] + head * self.strides[1];
         self.held.storage::<f32>().get(from..).unwrap_or_default()
     }
 
-    fn step(&self) -> usize {
+    pub(super) fn step(&self) -> usize {
         self.strides[2]
     }
 }
 
 /// A bias added to the scores, in its own memory layout.
-enum Added {
+pub(super) enum Added {
     Nothing,
     /// A bias per query and key, with the strides of batch and head (0 where it is broadcast).
     Full(FlexTensor, [usize; 2]),
@@ -62,7 +62,7 @@ enum Added {
 }
 
 impl Added {
-    fn of(bias: &Bias, [batch, heads, queries, keys]: [usize; 4]) -> Option<Self> {
+    pub(super) fn of(bias: &Bias, [batch, heads, queries, keys]: [usize; 4]) -> Option<Self> {
         match bias {
             Bias::None => Some(Self::Nothing),
             Bias::Full(bias) => {
@@ -86,7 +86,7 @@ impl Added {
 
     /// Adds the bias of query `query` of head `head` (of `heads`) of image `batch` to its scores.
     #[inline(always)]
-    fn add(&self, scores: &mut [f32], [batch, head, query]: [usize; 3], [heads, queries]: [usize; 2]) {
+    pub(super) fn add(&self, scores: &mut [f32], [batch, head, query]: [usize; 3], [heads, queries]: [usize; 2]) {
         match self {
             Self::Nothing => {}
             Self::Full(bias, [b, h]) => {
@@ -109,6 +109,25 @@ impl Added {
     }
 }
 
+/// The cosines and sines of a rotation, contiguous, if there is one.
+pub(super) struct Angles(Option<(FlexTensor, FlexTensor)>);
+
+impl Angles {
+    /// Reads a rotation of queries and keys; `None` if it has another shape or is not plain.
+    pub(super) fn of(rotation: Option<&Rotation>, [queries, keys, width]: [usize; 3]) -> Option<Self> {
+        let Some(r) = rotation else { return Some(Self(None)) };
+        if r.cos.dims() != [queries, width] || r.sin.dims() != [queries, width] || queries != keys {
+            return None;
+        }
+        Some(Self(Some((plain(&r.cos)?.to_contiguous(), plain(&r.sin)?.to_contiguous()))))
+    }
+
+    /// The cosines and sines, `[tokens, head_dim]` each.
+    pub(super) fn slices(&self) -> Option<(&[f32], &[f32])> {
+        self.0.as_ref().map(|(cos, sin)| (slice(cos), slice(sin)))
+    }
+}
+
 /// Computes [`crate::attention::attend`] on `flex`; `None` for other backends, differentiated or ill-shaped tensors.
 pub fn attention(
     q: &Tensor<4>,
@@ -123,14 +142,8 @@ pub fn attention(
     }
     let (q, k, v) = (View::of(q)?, View::of(k)?, View::of(v)?);
     let added = Added::of(bias, [batch, heads, queries, keys])?;
-    let angles = match rotation {
-        Some(r) if r.cos.dims() != [queries, width] || r.sin.dims() != [queries, width] || queries != keys => {
-            return None;
-        }
-        Some(r) => Some((plain(&r.cos)?.to_contiguous(), plain(&r.sin)?.to_contiguous())),
-        None => None,
-    };
-    let angles = angles.as_ref().map(|(cos, sin)| (slice(cos), slice(sin)));
+    let angles = Angles::of(rotation, [queries, keys, width])?;
+    let angles = angles.slices();
 
     // The transposed keys, `[batch * heads, width, keys]`.
     let scale = 1.0 / (width as f32).sqrt();
@@ -212,7 +225,7 @@ fn turn(from: &[f32], step: usize, angles: Option<(&[f32], &[f32])>, scale: f32,
 
 /// Rotates pairs of neighbouring channels: `(a, b)` becomes `(a cos − b sin, b cos + a sin)`.
 #[inline(always)]
-fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+pub(super) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (pairs, _) = x.as_chunks_mut::<2>();
     for ((pair, cos), sin) in pairs.iter_mut().zip(cos.as_chunks::<2>().0).zip(sin.as_chunks::<2>().0) {
         let [a, b] = *pair;

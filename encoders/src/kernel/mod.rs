@@ -7,6 +7,7 @@
 //! [`simd`] and [`product`] are the building blocks of these loops and of the language model's.
 
 mod attention;
+pub mod bf16;
 #[allow(unsafe_code, reason = "calls SIMD kernels on slices whose lengths are checked before")]
 pub mod product;
 mod rows;
@@ -17,12 +18,13 @@ pub mod stored;
 pub(crate) use attention::attention;
 pub use product::{Matrix, Strides};
 
-use crate::operands::Activation;
+use crate::operands::{Activation, Bias, Rotation};
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Bytes, DType, Shape, Tensor};
+use std::sync::Arc;
 
 /// The tensor as `flex` stores it; `None` unless it is an f32 tensor of that backend outside any autodiff graph.
 fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
@@ -40,15 +42,116 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(inner)
 }
 
+/// The parameters of a norm over the last axis.
+pub(crate) struct NormParameters {
+    /// Scale per channel.
+    pub weight: Tensor<1>,
+    /// Shift per channel.
+    pub bias: Option<Tensor<1>>,
+    /// Added to the variance, or to the mean square.
+    pub epsilon: f64,
+    /// Whether the mean is subtracted (layer norm), or not (RMS norm).
+    pub centred: bool,
+}
+
+/// The input of a linear layer, `[rows, inputs]`.
+#[derive(Debug, Clone)]
+pub(crate) enum Operand {
+    /// A tensor.
+    Tensor(Tensor<2>),
+    /// Rows that are already rounded to bf16, for a layer with a packed weight.
+    Rows(Arc<bf16::Bf16Rows>),
+}
+
+impl From<Tensor<2>> for Operand {
+    fn from(x: Tensor<2>) -> Self {
+        Self::Tensor(x)
+    }
+}
+
+impl Operand {
+    /// The operand as a tensor.
+    pub fn tensor(self) -> Tensor<2> {
+        match self {
+            Self::Tensor(x) => x,
+            Self::Rows(rows) => tensor(rows.to_f32(), rows.shape()),
+        }
+    }
+}
+
+/// Whether products with this layer's weight are computed in bf16.
+fn is_packed(layer: &Linear) -> bool {
+    bf16::weight_of(layer).is_some()
+}
+
+/// Normalises `x`, the input of `layer`, by the parameters or, if that is not possible here, by `otherwise`.
+pub(crate) fn normed(
+    x: Tensor<2>,
+    layer: &Linear,
+    parameters: Option<NormParameters>,
+    otherwise: impl FnOnce(Tensor<2>) -> Tensor<2>,
+) -> Operand {
+    let rows = parameters.filter(|_| is_packed(layer)).and_then(|parameters| bf16::norm(&x, &parameters));
+    match rows {
+        Some(rows) => Operand::Rows(Arc::new(rows)),
+        None => Operand::Tensor(otherwise(x)),
+    }
+}
+
+/// Computes `layer(x)`, `[rows, in]` to `[rows, out]`.
+pub(crate) fn linear(x: impl Into<Operand>, layer: &Linear) -> Tensor<2> {
+    let x = x.into();
+    bf16::linear(&x, layer).unwrap_or_else(|| layer.forward(x.tensor()))
+}
+
+/// Computes [`crate::attention::attend`] as the input of `layer`.
+pub(crate) fn attention_for(
+    layer: &Linear,
+    [q, k, v]: [Tensor<4>; 3],
+    bias: Bias,
+    rotation: Option<&Rotation>,
+) -> Operand {
+    if is_packed(layer)
+        && let Some(rows) = bf16::attention(&q, &k, &v, &bias, rotation)
+    {
+        return Operand::Rows(Arc::new(rows));
+    }
+    let mixed = crate::attention::attend(q, k, v, bias, rotation);
+    let [batch, queries, width] = mixed.dims();
+    Operand::Tensor(mixed.reshape([batch * queries, width]))
+}
+
 /// Computes `activation(layer(x))`, `[rows, in]` to `[rows, out]`, or to `[rows, out / 2]` for a gated activation.
-pub fn linear_activation(x: Tensor<2>, layer: &Linear, activation: Activation) -> Tensor<2> {
+pub(crate) fn linear_activation(x: impl Into<Operand>, layer: &Linear, activation: Activation) -> Tensor<2> {
+    let x = x.into();
+    if let Some(out) = bf16::linear_activation(&x, layer, activation, false) {
+        return out.tensor();
+    }
+    let x = x.tensor();
     let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(Param::val));
     rows::linear_activation(&x, &weight, bias.as_ref(), activation)
         .unwrap_or_else(|| activation.forward(layer.forward(x)))
 }
 
+/// Computes [`linear_activation`] as the input of the layer `next`.
+pub(crate) fn linear_activation_for(next: &Linear, x: Operand, layer: &Linear, activation: Activation) -> Operand {
+    let packed = is_packed(next).then(|| bf16::linear_activation(&x, layer, activation, true)).flatten();
+    packed.unwrap_or_else(|| Operand::Tensor(linear_activation(x, layer, activation)))
+}
+
 /// Computes `x + scale · layer(branch)`, `[rows, out]`; `branch` is `[rows, in]`, `scale` is `[out]`.
-pub fn residual(x: Tensor<2>, branch: Tensor<2>, layer: &Linear, scale: Option<Tensor<1>>) -> Tensor<2> {
+pub(crate) fn residual(
+    x: Tensor<2>,
+    branch: impl Into<Operand>,
+    layer: &Linear,
+    scale: Option<Tensor<1>>,
+) -> Tensor<2> {
+    let branch = branch.into();
+    let x = match bf16::residual(x, &branch, layer, scale.as_ref()) {
+        Ok(sum) => return sum,
+        Err(x) => x,
+    };
+    let branch = branch.tensor();
     let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(Param::val));
     rows::residual(&x, &branch, &weight, bias.as_ref(), scale.as_ref())
         .unwrap_or_else(|| x + scaled(layer.forward(branch), scale))

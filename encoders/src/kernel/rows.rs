@@ -67,29 +67,35 @@ pub fn linear_activation(
             #[inline(always)]
             || {
                 shifted(rows, f, bias);
-                match activation {
-                    Activation::Gelu => each(
-                        rows,
-                        #[inline(always)]
-                        |x| 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
-                    ),
-                    Activation::Silu => each(
-                        rows,
-                        #[inline(always)]
-                        |x| x * sigmoid(x),
-                    ),
-                    Activation::QuickGelu => each(
-                        rows,
-                        #[inline(always)]
-                        |x| x * sigmoid(1.702 * x),
-                    ),
-                    Activation::GeluTanh => each(rows, gelu_tanh),
-                    Activation::Swiglu => {}
-                }
+                activate(rows, activation);
             },
         );
     });
     Some(tensor(product, [n, f]))
+}
+
+/// Applies an activation to every element; SwiGLU, which joins two elements, leaves them.
+#[inline(always)]
+pub(super) fn activate(values: &mut [f32], activation: Activation) {
+    match activation {
+        Activation::Gelu => each(
+            values,
+            #[inline(always)]
+            |x| 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
+        ),
+        Activation::Silu => each(
+            values,
+            #[inline(always)]
+            |x| x * sigmoid(x),
+        ),
+        Activation::QuickGelu => each(
+            values,
+            #[inline(always)]
+            |x| x * sigmoid(1.702 * x),
+        ),
+        Activation::GeluTanh => each(values, gelu_tanh),
+        Activation::Swiglu => {}
+    }
 }
 
 /// Computes `x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, using (1 + tanh(a)) / 2 = sigmoid(2 a).

@@ -7,6 +7,7 @@ use crate::run::notes;
 use crate::throughput::{self, BenchmarkLlm};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::precision::ComputePrecision;
 use burgess_probe::llm::card::LlmCard;
 use burgess_probe::llm::{Activations, Weights};
 use clap::ValueEnum;
@@ -20,7 +21,7 @@ on their values. Those of a GGUF file are used as they are, since the speed depe
 
 Examples:
   burgess bench encoders                                   one per dialect, at batch 1 and 8
-  burgess bench encoders openai-clip-l14-336 --batch 1,4
+  burgess bench encoders openai-clip-l14-336 --batch 1,4 --precision bf16
   burgess bench encoders mae-l16 --device tch --json
   burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, answering, training
   burgess bench evaluator --llm model-q4_k_m.gguf --work prompt,decode --batch 1")]
@@ -44,6 +45,9 @@ struct Encoders {
     /// Images per forward pass
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
     batch: Vec<usize>,
+    /// Precision of matrix products: f32, or bf16 on processors with AVX-512 BF16 (device flex)
+    #[arg(long, value_name = "f32|bf16", default_value_t)]
+    precision: ComputePrecision,
     #[command(flatten)]
     how: How,
 }
@@ -204,10 +208,14 @@ fn encoders(args: Encoders) -> Result<()> {
     }
     let progress = Progress::new();
     let device = device::open(&args.how.device, &progress)?;
-    let cards = match args.ids.as_slice() {
+    let mut cards = match args.ids.as_slice() {
         [] => throughput::representatives()?,
         ids => ids.iter().map(|id| EncoderCard::open(id)).collect::<Result<_>>()?,
     };
+    for card in &mut cards {
+        card.precision = args.precision;
+        card.architecture.check_precision(card.precision).map_err(|e| e.context(card.id.clone()))?;
+    }
     let effort = args.how.effort();
     notes::print_notes(&notes::of_encoders(&cards), &progress);
     // The numbers take 66 characters; an id that does not fit beside them is printed on a line of its own.

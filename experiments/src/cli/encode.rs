@@ -11,6 +11,7 @@ use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::Tokens;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::{FeatureNorm, check_grid};
+use burgess_encoders::precision::ComputePrecision;
 use burgess_encoders::preprocess::{Fit, Pipeline, Preparation};
 use burgess_encoders::tiling::Tiling;
 use std::collections::HashMap;
@@ -78,6 +79,9 @@ pub struct Args {
     /// Normalise the features: layer (each token over its channels) or standard (all tokens of an image together)
     #[arg(long, value_name = "layer|standard")]
     normalise: Option<FeatureNorm>,
+    /// Precision of matrix products: f32, or bf16 on processors with AVX-512 BF16 (device flex) [default: the card's, f32]
+    #[arg(long, value_name = "f32|bf16")]
+    precision: Option<ComputePrecision>,
     /// Tokens to keep instead of the card's: patch, or patch-and-class
     #[arg(long, value_name = "TOKENS")]
     tokens: Option<Tokens>,
@@ -111,6 +115,7 @@ pub fn run(args: Args) -> Result<()> {
         max_patches: args.max_patches,
         tiling: args.tiling,
         normalise: args.normalise,
+        precision: args.precision,
     };
     input.apply(&mut card)?;
     overrides.resample_each_layer(&mut card);

@@ -64,7 +64,7 @@ impl ArmEncoder {
             EncoderWeights::Own => Encoder::load(card, None, device),
             EncoderWeights::Random(seed) => {
                 let network = initialise(card.architecture.init(device)?, "control", seed);
-                Ok(Encoder::new(card, network, device))
+                Encoder::new(card, network, device).in_precision_of_card()
             }
         }
     }

@@ -77,7 +77,7 @@ impl ModelEncoder {
 }
 
 fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Result<Tensor<4>> {
-    card.check_one_square()?;
+    card.check_trainable()?;
     Ok(card.preprocess.pixels(std::slice::from_ref(image), device))
 }
 

@@ -58,7 +58,7 @@ pub fn check_arm(
 fn check_images(arm: &Arm, cards: &[&ArmCard], masks_padding: bool) -> Result<()> {
     for card in cards.iter().filter_map(|card| card.encoder().ok()) {
         if arm.freeze == Freeze::Unfrozen {
-            card.check_one_square()?;
+            card.check_trainable()?;
         }
         if masks_padding && matches!(card.tiling, Some(Tiling::AnyRes { .. })) {
             return Err(Error::usage(format!(

@@ -357,7 +357,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainRecipe, us
         .map_err(|e: toml::de::Error| Error::usage(e.message().to_string()))
         .context(format!("[pretrain] of {}", card.id))?;
     config.validate()?;
-    card.check_one_square()?;
+    card.check_trainable()?;
     Ok((config, distinct))
 }
 

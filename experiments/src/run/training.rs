@@ -112,7 +112,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
             let (mut networks, mut configs) = (Vec::new(), Vec::new());
             for encoder in encoders {
                 let card = encoder.card.encoder()?;
-                card.check_one_square()?;
+                card.check_trainable()?;
                 networks.push(encoder.encoder.load(card.clone(), device)?.arch);
                 configs.push(EncoderConfig {
                     id: card.id.clone(),

@@ -7,6 +7,7 @@ use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
+use burgess_encoders::precision::ComputePrecision;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -26,7 +27,7 @@ pub(super) const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by 
 /// Hint on how the options of an encoder are written.
 const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
     @norm=true, @norm=false, @merge=true, @grid=SIDE, @prefix=NAME, @random, @random=SEED, @resolution=native|square, \
-    @max-patches=N, @tiling=s2|any-res, @normalise=layer|standard";
+    @max-patches=N, @tiling=s2|any-res, @normalise=layer|standard, @precision=f32|bf16";
 
 /// One encoder of an arm. In studies and on the command line it is a string: the source, then options after `@`:
 ///
@@ -43,6 +44,7 @@ const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @la
 /// dinov2-l14-518@resolution=native images keep their aspect ratio (@max-patches=1024 limits their size)
 /// nano-clip@tiling=s2=2            S²: the image at scales 1 and 2; any-res for the tiles of LLaVA-NeXT
 /// nano-clip@normalise=layer        each token normalised before the connector; standard for the whole image
+/// nano-clip@precision=bf16         matrix products in bf16, on processors that have it
 /// oracle                           no network: the ground truth of the data, see [`ORACLE`]
 /// ```
 ///
@@ -241,6 +243,9 @@ struct Table {
     /// How features are normalised before the connector reads them: `layer` (each token has mean 0 and variance 1 over its
     /// channels) or `standard` (the tokens of each image have mean 0 and variance 1 together). Default: not at all.
     normalise: Option<String>,
+    /// The precision of the matrix products: `f32`, or `bf16` on processors with AVX-512 BF16. Default: as the card says,
+    /// most often f32.
+    precision: Option<ComputePrecision>,
     /// Prefix of the weight names, for a file that holds several encoders.
     prefix: Option<String>,
     /// Whether the weights are the source's own or random. Default `own`.
@@ -321,6 +326,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
                     max_patches: table.max_patches,
                     tiling: table.tiling.as_deref().map(parse_tiling).transpose().map_err(invalid)?,
                     normalise: table.normalise.as_deref().map(str::parse).transpose().map_err(invalid)?,
+                    precision: table.precision,
                 };
                 Ok(ArmEncoder { source: source.clone(), tap, input, prefix: prefix.clone(), weights })
             }

@@ -3,6 +3,7 @@
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::FeatureNorm;
+use burgess_encoders::precision::ComputePrecision;
 use burgess_encoders::preprocess::NativeResize;
 use burgess_encoders::tiling::Tiling;
 use schemars::JsonSchema;
@@ -21,6 +22,8 @@ pub struct InputOverrides {
     pub tiling: Option<Tiling>,
     /// How features are normalised before the connector reads them; as the card says if absent.
     pub normalise: Option<FeatureNorm>,
+    /// The precision of the encoder's matrix products; as the card says if absent.
+    pub precision: Option<ComputePrecision>,
 }
 
 /// The sizes of the images that an encoder reads.
@@ -57,6 +60,7 @@ impl InputOverrides {
             ("max-patches", self.max_patches.map(|n| n.to_string())),
             ("tiling", self.tiling.as_ref().map(ToString::to_string)),
             ("normalise", self.normalise.map(|norm| norm.as_str().to_string())),
+            ("precision", self.precision.map(|precision| precision.to_string())),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -76,6 +80,7 @@ impl InputOverrides {
             }
             "tiling" => self.tiling = Some(parse_tiling(value)?),
             "normalise" => self.normalise = Some(value.parse()?),
+            "precision" => self.precision = Some(value.parse()?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -88,6 +93,8 @@ impl InputOverrides {
     pub fn apply(&self, card: &mut EncoderCard) -> Result<()> {
         card.tiling = self.tiling.clone().or(card.tiling.take());
         card.normalise = self.normalise.or(card.normalise);
+        card.precision = self.precision.unwrap_or(card.precision);
+        card.architecture.check_precision(card.precision).map_err(|e| e.context(card.id.clone()))?;
         match self.resolution {
             None => {}
             Some(Resolution::Square) => card.preprocess.native = None,
@@ -128,7 +135,8 @@ impl InputOverrides {
             format!("-{}", tiling.to_string().replace("any-res", "anyres").replace(['=', ','], "_"))
         });
         let norm = self.normalise.map_or_else(String::new, |norm| format!("-{}norm", norm.as_str()));
-        format!("{resolution}{patches}{tiling}{norm}")
+        let precision = self.precision.map_or_else(String::new, |precision| format!("-{precision}"));
+        format!("{resolution}{patches}{tiling}{norm}{precision}")
     }
 }
 
@@ -183,12 +191,20 @@ mod tests {
             ("a@tiling=any-res@normalise=layer", "a-anyres-layernorm"),
             ("a@tiling=any-res=1x2,2x1", "a-anyres_1x2_2x1"),
             ("a@resolution=square@normalise=standard", "a-square-standardnorm"),
+            ("a@7@precision=bf16", "a@7-bf16"),
         ] {
             let encoder: ArmEncoder = text.parse()?;
             assert_eq!((encoder.to_string(), encoder.name()), (text.into(), name.into()));
             assert_eq!(encoder.to_string().parse::<ArmEncoder>()?, encoder);
         }
-        for wrong in ["a@resolution=big", "a@max-patches=0", "a@tiling=s3", "a@tiling=s2=9", "a@normalise=batch"] {
+        for wrong in [
+            "a@resolution=big",
+            "a@max-patches=0",
+            "a@tiling=s3",
+            "a@tiling=s2=9",
+            "a@normalise=batch",
+            "a@precision=f16",
+        ] {
             let error = wrong.parse::<ArmEncoder>().expect_err(wrong);
             assert!(error.hint_text().is_some(), "{error}");
         }

@@ -4,6 +4,7 @@ use crate::machine::memory;
 use crate::throughput::measure::{Effort, median, noise, random_weights};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::precision::ComputePrecision;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
@@ -14,6 +15,8 @@ use std::time::Instant;
 pub struct EncoderThroughput {
     /// Id of the encoder's card.
     pub encoder: String,
+    /// Precision of the matrix products.
+    pub precision: ComputePrecision,
     /// Number of images per forward pass.
     pub batch: usize,
     /// Median throughput, in images per second.
@@ -61,7 +64,7 @@ pub fn measure_encoder(
     device: &Device,
     effort: Effort,
 ) -> Result<Vec<EncoderThroughput>> {
-    let network = random_weights(card.architecture.init(device)?)?.no_grad();
+    let network = random_weights(card.architecture.init(device)?)?.no_grad().in_precision(card.precision, device)?;
     let size = card.preprocess.size;
     let flops = card.architecture.flops(&card.tap)? as f64;
     let mut rows = Vec::with_capacity(batches.len());
@@ -79,6 +82,7 @@ pub fn measure_encoder(
         let median = median(&seconds);
         rows.push(EncoderThroughput {
             encoder: card.id.clone(),
+            precision: card.precision,
             batch,
             images_per_second: batch as f64 / median,
             seconds: median,

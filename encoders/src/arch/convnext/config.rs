@@ -217,6 +217,10 @@ impl ConvNextConfig {
 }
 
 impl NetworkConfig for ConvNextConfig {
+    fn computes_bf16(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> Result<()> {
         let numbers = [self.stem, self.image_size];
         let all = self.depths.iter().chain(&self.dims).chain(&self.kernels).chain(&numbers);

@@ -15,7 +15,7 @@ use super::limits::check_pixels;
 use super::network::Network;
 use super::tap::Tap;
 use crate::features::FeatureMap;
-use crate::kernel;
+use crate::kernel::{self, Operand};
 use crate::operands::Activation;
 use burgess_base::{Error, Result};
 use burn::module::{Module, Param};
@@ -154,13 +154,18 @@ impl ConvBlock {
         let [batch, rows, columns, channels] = x.dims();
         let positions = batch * rows * columns;
         let normed = self.norm.forward(mixed.reshape([positions, channels]));
-        let mut hidden = kernel::linear_activation(normed, &self.mlp.fc1, self.mlp.activation);
-        if let Some(grn) = &self.mlp.grn {
-            let inside = hidden.dims()[1];
-            hidden = grn.forward(hidden.reshape([batch, rows * columns, inside])).reshape([positions, inside]);
-        }
+        let (fc1, fc2, activation) = (&self.mlp.fc1, &self.mlp.fc2, self.mlp.activation);
+        let hidden = match &self.mlp.grn {
+            Some(grn) => {
+                let hidden = kernel::linear_activation(normed, fc1, activation);
+                let [_, inside] = hidden.dims();
+                let hidden = grn.forward(hidden.reshape([batch, rows * columns, inside]));
+                Operand::Tensor(hidden.reshape([positions, inside]))
+            }
+            None => kernel::linear_activation_for(fc2, normed.into(), fc1, activation),
+        };
         let scale = self.gamma.as_ref().map(Param::val);
-        let x = drop_path::residual(x.reshape([positions, channels]), hidden, &self.mlp.fc2, scale, factors);
+        let x = drop_path::residual(x.reshape([positions, channels]), hidden, fc2, scale, factors);
         x.reshape([batch, rows, columns, channels])
     }
 }

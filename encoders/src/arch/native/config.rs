@@ -268,6 +268,10 @@ impl NativeVitConfig {
 impl TimmModel for NativeVitConfig {}
 
 impl NetworkConfig for NativeVitConfig {
+    fn computes_bf16(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> Result<()> {
         check_patches(self.image_size, self.patch)?;
         let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden];

@@ -20,7 +20,7 @@ use super::network::Network;
 use super::tap::{Tap, outputs};
 use crate::attention::attend;
 use crate::features::{FeatureMap, resample_tokens};
-use crate::kernel;
+use crate::kernel::{self, Operand};
 use crate::operands::{Activation, Bias, Rotation};
 use burgess_base::Result;
 use burn::module::{Module, Param};
@@ -145,9 +145,10 @@ impl NativePatchEmbed {
 impl NativeAttention {
     /// Attention output before the output projection, `[batch * tokens, width]`, for `x` of the same shape, with tokens
     /// in the order of `layout`.
-    fn mixed(&self, x: Tensor<2>, batch: usize, full: bool, context: &Context) -> Tensor<2> {
-        let [rows, width] = x.dims();
+    fn mixed(&self, x: Operand, batch: usize, full: bool, context: &Context) -> Operand {
         let [mut q, mut k, v] = query_key_value(&self.qkv, x, batch, self.heads);
+        let [_, _, tokens, head_dim] = q.dims();
+        let (rows, width) = (batch * tokens, self.heads * head_dim);
         if context.rotary == Some(NativeRotary::Halves) {
             (q, k) = (interleaved(q), interleaved(k));
         }
@@ -158,7 +159,7 @@ impl NativeAttention {
             (q, k) = (rotation.apply(q), rotation.apply(k));
         }
         if full {
-            return attend(q, k, v, Bias::None, rotation.filter(|_| fused)).reshape([rows, width]);
+            return kernel::attention_for(&self.proj, [q, k, v], Bias::None, rotation.filter(|_| fused));
         }
         let mut start = 0;
         let mixed = context.layout.runs.iter().map(|run| {
@@ -173,7 +174,7 @@ impl NativeAttention {
             start += count;
             out
         });
-        Tensor::cat(mixed.collect(), 1).reshape([rows, width])
+        Operand::Tensor(Tensor::cat(mixed.collect(), 1).reshape([rows, width]))
     }
 }
 
@@ -189,9 +190,9 @@ impl NativeBlock {
     fn forward(&self, x: Tensor<3>, full: bool, context: &Context) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let x = x.reshape([batch * tokens, width]);
-        let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, full, context);
+        let mixed = self.attn.mixed(self.norm1.before(&self.attn.qkv, x.clone()), batch, full, context);
         let x = kernel::residual(x, mixed, &self.attn.proj, None);
-        let normed = self.norm2.forward(x.clone());
+        let normed = self.norm2.before(&self.mlp.fc1, x.clone());
         self.mlp.residual(x, normed).reshape([batch, tokens, width])
     }
 }
@@ -207,7 +208,7 @@ impl PatchMerger {
             squares.swap_dims(2, 3).reshape([batch * grid[0] * grid[1], m * m * width])
         };
         let joint = if self.joined { self.norm.forward(join(map.tokens)) } else { join(self.norm.forward(map.tokens)) };
-        let tokens = self.fc2.forward(kernel::linear_activation(joint, &self.fc1, Activation::Gelu));
+        let tokens = kernel::linear(kernel::linear_activation(joint, &self.fc1, Activation::Gelu), &self.fc2);
         let [count, out] = tokens.dims();
         FeatureMap { tokens: tokens.reshape([batch, count / batch.max(1), out]), grid }
     }

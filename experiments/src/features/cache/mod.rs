@@ -218,6 +218,9 @@ fn describe(encoder: &PreparedEncoder, data: &DataDirectory, images: &[String], 
             if let Some(norm) = card.normalise {
                 what["normalise"] = json!(norm);
             }
+            if !card.precision.is_f32() {
+                what["precision"] = json!(card.precision);
+            }
             what
         }
         // The oracle's card holds the digest of the ground truth.

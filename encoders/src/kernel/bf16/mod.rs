@@ -1,0 +1,68 @@
+//! Matrix products of operands rounded to bf16 with sums in f32, for processors with AVX-512 BF16.
+//!
+//! A bf16 number is the upper half of an f32. The instruction `vdpbf16ps` adds the products of two pairs of them to an
+//! f32 sum, so that a product takes less than half the time and the operands half the memory. The right operand, a
+//! layer's weight, is rounded and reordered once ([`PackedMatrix`]); the left operand is written as rows of bf16
+//! ([`Bf16Rows`]) by the operation before it (a norm, an activation, attention). Biases, activations, residuals and norms
+//! are computed in f32 while a strip of the result is in the cache.
+//!
+//! Every element is summed over its inputs in the same order, so that results depend neither on the number of threads
+//! nor on the other rows. [`is_supported`] says whether the processor has the instruction; without it the same products
+//! are computed in f32 arithmetic from the same rounded operands, which is slow and meant for tests.
+
+#[allow(unsafe_code, reason = "tasks write disjoint parts of one result")]
+mod attention;
+mod layers;
+mod packed;
+#[allow(unsafe_code, reason = "tasks write disjoint strips of one result")]
+mod product;
+#[allow(unsafe_code, reason = "calls SIMD instructions on slices whose lengths are checked before")]
+mod tile;
+
+pub(super) use attention::attention;
+pub(super) use layers::{linear, linear_activation, norm, residual, weight_of};
+pub use packed::{PackedMatrix, PackedWeight, pack_weights};
+pub use product::{Bf16Rows, product};
+
+use half::bf16;
+
+/// Whether this processor multiplies bf16 numbers (AVX-512 BF16).
+pub fn is_supported() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// The bits of `x` rounded to the nearest bf16 (ties to even), in the upper half; the lower half is arbitrary. NaN
+/// stays NaN.
+#[inline(always)]
+fn rounded_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    if nan { bits | 0x0040_0000 } else { bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) }
+}
+
+/// Rounds `x` to the nearest bf16.
+#[inline(always)]
+fn rounded(x: f32) -> bf16 {
+    bf16::from_bits((rounded_bits(x) >> 16) as u16)
+}
+
+/// Rounds two numbers to bf16 and joins them to a pair, the first in the lower half.
+#[inline(always)]
+fn pair(first: f32, second: f32) -> u32 {
+    rounded_bits(first) >> 16 | rounded_bits(second) & 0xffff_0000
+}
+
+/// Rounds a slice to bf16.
+#[inline(always)]
+fn round(from: &[f32], to: &mut [bf16]) {
+    for (to, x) in to.iter_mut().zip(from) {
+        *to = rounded(*x);
+    }
+}
