@@ -56,6 +56,7 @@ pub(crate) struct NormParameters {
 
 /// The input of a linear layer, `[rows, inputs]`.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "made once for each layer and handed on")]
 pub(crate) enum Operand {
     /// A tensor.
     Tensor(Tensor<2>),
