@@ -341,7 +341,8 @@ impl Questions<'_> {
 
 /// A multimodal model in training, on random images.
 struct TrainingBenchmark {
-    model: Mllm,
+    /// The model, which a step moves, so that its weights are updated in place; `None` after a step that failed.
+    model: Option<Mllm>,
     optimiser: Optimiser,
     examples: Vec<Example>,
     images: RandomImages,
@@ -397,12 +398,14 @@ impl TrainingBenchmark {
             })
             .collect();
         let optimiser = Optimiser::new(OptimiserMethod::AdamW, [0.9, 0.999]);
-        Self { model: model.train(), optimiser, examples, images, device: device.clone().autodiff() }
+        Self { model: Some(model.train()), optimiser, examples, images, device: device.clone().autodiff() }
     }
 
     fn with_trainable_llm(mut self, trainable: bool) -> Self {
-        let llm = self.model.llm;
-        self.model.llm = if trainable { llm.unfreeze() } else { llm.freeze() };
+        self.model = self.model.map(|mut model| {
+            model.llm = if trainable { model.llm.unfreeze() } else { model.llm.freeze() };
+            model
+        });
         self
     }
 
@@ -411,13 +414,14 @@ impl TrainingBenchmark {
         self.images.encodes = encodes;
         let start = Instant::now();
         let examples: Vec<&Example> = self.examples.iter().collect();
-        let batch = read_batch(&self.model, &examples, &self.images, None, None, &self.device)?;
-        let loss = batch.ok_or_else(|| Error::failed("the batch has no supervised token"))?.loss(&self.model)?;
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        self.optimiser.collect(&self.model, gradients, 1.0);
-        let measured = self.optimiser.measure(&self.model, vec![loss.inner()])?;
+        let model = self.model.take().ok_or_else(|| Error::failed("an earlier step failed"))?;
+        let batch = read_batch(&model, &examples, &self.images, None, None, &self.device)?;
+        let loss = batch.ok_or_else(|| Error::failed("the batch has no supervised token"))?.loss(&model)?;
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        self.optimiser.collect(&model, gradients, 1.0);
+        let measured = self.optimiser.measure(&model, vec![loss.inner()])?;
         let settings = StepSettings { rate: &|_| Some(1e-5), total: 1.0, clip: 1.0, weight_decay: 0.0 };
-        self.model = self.optimiser.step_measured(self.model.clone(), &settings, &measured)?.0;
+        self.model = Some(self.optimiser.step_measured(model, &settings, &measured)?.0);
         // Training goes on without waiting for the update; its duration belongs to the step.
         self.device.sync().map_err(|e| Error::failed(e.to_string()))?;
         Ok(start.elapsed().as_secs_f64())
