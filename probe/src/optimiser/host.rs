@@ -1,7 +1,14 @@
-//! The update of parameters in host memory, on the CPU backend: one pass per parameter.
+//! The update of parameters in host memory, on the CPU backend: one pass per parameter, shared by all threads.
 
 use super::{EPSILON, MOMENTUM, Moments, StepFactors, muon_step_size, newton_schulz};
+use burgess_encoders::kernel::simd::with_simd;
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
+
+/// Number of elements per parallel task.
+const ELEMENTS: usize = 1 << 15;
+/// Number of elements that are summed in single precision.
+const BLOCK: usize = 4096;
 
 /// Returns the elements of a tensor of the CPU backend in row-major order, without a copy between devices; NaN if they
 /// cannot be read, which the next norm or loss reports.
@@ -15,23 +22,30 @@ pub(super) fn no_moments(count: usize, muon: bool) -> Moments {
     Moments { first: vec![0.0; count], second: if muon { Vec::new() } else { vec![0.0; count] } }
 }
 
-/// Returns the sum of the squares of a gradient.
+/// Returns the sum of the squares of a gradient; threads do not change the result.
 pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
-    // Eight independent sums, so that the loop is vectorised; their total is accumulated in f64.
-    let mut lanes = [0f32; 8];
-    let mut total = 0f64;
-    for block in values.chunks(4096) {
-        let (whole, rest) = block.as_chunks::<8>();
-        for c in whole {
-            for (l, v) in lanes.iter_mut().zip(c) {
-                *l += v * v;
-            }
-        }
-        total += rest.iter().map(|v| f64::from(v * v)).sum::<f64>();
-        total += lanes.iter().map(|l| f64::from(*l)).sum::<f64>();
-        lanes = [0.0; 8];
-    }
-    total
+    let blocks: Vec<[f64; 2]> = values
+        .par_chunks(BLOCK)
+        .with_min_len(ELEMENTS / BLOCK)
+        .map(|block| {
+            with_simd(
+                #[inline(always)]
+                || {
+                    // Eight independent sums, so that the loop is vectorised.
+                    let mut lanes = [0f32; 8];
+                    let (whole, rest) = block.as_chunks::<8>();
+                    for c in whole {
+                        for (l, v) in lanes.iter_mut().zip(c) {
+                            *l += v * v;
+                        }
+                    }
+                    let rest = rest.iter().map(|v| f64::from(v * v)).sum::<f64>();
+                    [rest, lanes.iter().map(|l| f64::from(*l)).sum::<f64>()]
+                },
+            )
+        })
+        .collect();
+    blocks.as_flattened().iter().sum()
 }
 
 /// Applies one AdamW step to a parameter with this number of axes.
@@ -47,13 +61,21 @@ pub(super) fn adamw_step(
     let [b1, b2] = factors.betas;
     let [step_size, root] = factors.adamw(rate);
     let (scale, eps) = (factors.scale, EPSILON as f32);
-    let all = values.iter_mut().zip(grad).zip(moments.first.iter_mut().zip(moments.second.iter_mut()));
-    for ((p, g), (m, v)) in all {
-        let g = g * scale;
-        *m += (1.0 - b1) * (g - *m);
-        *v = b2 * *v + (1.0 - b2) * g * g;
-        *p = *p * decay - step_size * *m / (v.sqrt() / root + eps);
-    }
+    let moments = moments.first.par_chunks_mut(ELEMENTS).zip(moments.second.par_chunks_mut(ELEMENTS));
+    let all = values.par_chunks_mut(ELEMENTS).zip(grad.par_chunks(ELEMENTS)).zip(moments);
+    all.for_each(|((values, grad), (first, second))| {
+        with_simd(
+            #[inline(always)]
+            || {
+                for ((p, g), (m, v)) in values.iter_mut().zip(grad).zip(first.iter_mut().zip(second)) {
+                    let g = g * scale;
+                    *m += (1.0 - b1) * (g - *m);
+                    *v = b2 * *v + (1.0 - b2) * g * g;
+                    *p = *p * decay - step_size * *m / (v.sqrt() / root + eps);
+                }
+            },
+        );
+    });
 }
 
 /// Applies one Muon step to a matrix of `shape`.
