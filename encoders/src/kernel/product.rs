@@ -104,6 +104,59 @@ pub fn product_of([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) -> Vec<f3
     c
 }
 
+/// Returns `a · [b₁ b₂ …]`, row-major, for `a` of `m` × `k` and `parts` of `(n, b)` with `b` of `k` × `n`, computed on all
+/// threads: the outputs of several layers side by side. The result's memory is written only once.
+///
+/// # Panics
+/// A slice is shorter than its matrix, or a matrix has no elements.
+pub fn products_of([m, k]: [usize; 2], a: Matrix<'_>, parts: &[(usize, Matrix<'_>)]) -> Vec<f32> {
+    let total: usize = parts.iter().map(|(n, _)| n).sum();
+    assert!(m * k > 0 && parts.iter().all(|(n, _)| *n > 0), "matrices without elements");
+    assert!(a.holds(m, k) && parts.iter().all(|(n, b)| b.holds(k, *n)), "matrices are cut too short");
+    let mut c: Vec<f32> = Vec::with_capacity(m * total);
+    let mut first = 0;
+    for &(n, b) in parts {
+        // SAFETY: `a` and `b` reach as far as their strides do (asserted above); `c` has room for `m` rows of `total`
+        // elements, of which columns `first..first + n` are written and none is read.
+        unsafe {
+            let to = c.as_mut_ptr().add(first);
+            raw([m, n, k], to, Strides::row_major(total), a, b, false, gemm::Parallelism::Rayon(0));
+        }
+        first += n;
+    }
+    // SAFETY: the parts cover all columns of all rows, so that every element is written.
+    unsafe { c.set_len(m * total) };
+    c
+}
+
+/// Returns `a₁ · b₁ + a₂ · b₂ + …`, row-major, for terms of `(k, a, b)` with `a` of `m` × `k` and `b` of `k` × `n`, computed
+/// on all threads. The sum is zero without terms.
+///
+/// # Panics
+/// A slice is shorter than its matrix.
+pub fn sum_of_products([m, n]: [usize; 2], terms: &[(usize, Matrix<'_>, Matrix<'_>)]) -> Vec<f32> {
+    let Some((&(k, a, b), rest)) = terms.split_first() else { return vec![0.0; m * n] };
+    let mut c = product_of([m, n, k], a, b);
+    for &(k, a, b) in rest {
+        add_product([m, n, k], &mut c, a, b);
+    }
+    c
+}
+
+/// Computes `c += a · b` for a row-major `c` of `m` × `n`, on all threads.
+///
+/// # Panics
+/// A slice is shorter than its matrix.
+pub fn add_product([m, n, k]: [usize; 3], c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    if m * n * k == 0 {
+        return;
+    }
+    assert!(c.len() >= m * n, "the result is cut too short");
+    assert!(a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
+    // SAFETY: as in `product`.
+    unsafe { raw([m, n, k], c.as_mut_ptr(), Strides::row_major(n), a, b, true, gemm::Parallelism::Rayon(0)) }
+}
+
 /// A number type in which products are computed.
 trait Number: Copy + 'static {
     const ONE: Self;

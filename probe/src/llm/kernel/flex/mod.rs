@@ -20,7 +20,7 @@ pub use stored::stored_linear;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{Autodiff, AutodiffBackend, Flex};
 use burn::tensor::{Bytes, DType, Shape, Tensor};
@@ -54,6 +54,22 @@ impl Input {
         match self {
             Self::Plain(t) => t.to_contiguous(),
             Self::Tracked(t) => t.primitive().to_contiguous(),
+        }
+    }
+
+    /// Whether a gradient of this tensor is computed.
+    fn is_tracked(&self) -> bool {
+        matches!(self, Self::Tracked(t) if t.is_tracked())
+    }
+
+    /// The tensor without autodiff, and its node in the graph.
+    fn into_parts(self) -> (FlexTensor, Option<NodeGuard>) {
+        match self {
+            Self::Plain(t) => (t, None),
+            Self::Tracked(t) => {
+                let (values, node) = t.into_parts();
+                (values, Some(node))
+            }
         }
     }
 
@@ -116,7 +132,15 @@ fn record<const N: usize, const D: usize>(
         return Tensor::from_primitive::<Flex>(output);
     }
     let inputs = inputs.map(Input::tracked);
-    let nodes = inputs.each_ref().map(Tracked::node);
+    record_nodes(inputs.each_ref().map(Tracked::node), output, pull)
+}
+
+/// As [`record`], for inputs of which only the nodes in the graph are left.
+fn record_nodes<const N: usize, const D: usize>(
+    nodes: [NodeGuard; N],
+    output: FlexTensor,
+    pull: impl FnOnce() -> Arc<BackwardFn<N>>,
+) -> Tensor<D> {
     let out = match Fused::<N>.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(BackwardState(pull()), output),
         OpsKind::UnTracked(prep) => prep.finish(output),

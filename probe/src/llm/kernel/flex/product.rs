@@ -1,74 +1,164 @@
-//! Linear layers without autodiff: several with one output, and products of few rows without packing the weight.
+//! Linear layers: several with one joint output and one graph node, and products of few rows without packing the weight.
+//!
+//! A joint node needs no copy of the weights side by side, in the forward pass or for their gradients, and computes no
+//! gradient of a frozen weight.
 //!
 //! A general matrix product first packs its operands. With the few rows of a decoding step this copies the whole
 //! weight to use it once. Here the weight is streamed once for all such rows, and every column sums in the order of
 //! the inputs, so a row's result does not depend on the number of other rows.
 
-use super::{Input, slice, tensor};
-use burgess_encoders::kernel::product::{product_of, product_shared};
+use super::{Input, record, slice, tensor};
+use burgess_encoders::kernel::product::{product_of, products_of, sum_of_products};
 use burgess_encoders::kernel::simd::{sum2, with_simd};
 use burgess_encoders::kernel::{Matrix, Strides};
-use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Maximum number of rows for which the weight is streamed.
 const FEW: usize = 24;
 /// Number of columns per task.
 const COLUMNS: usize = 256;
+/// Number of rows per task of work that goes row by row.
+const ROWS: usize = 64;
 
-/// The contiguous values of a tensor that is not tracked by autodiff; `None` otherwise.
-fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
-    match Input::of(tensor)? {
-        Input::Plain(t) => Some(t.to_contiguous()),
-        Input::Tracked(_) => None,
-    }
+/// One of the layers of [`fused_linear`].
+struct Layer {
+    /// Weight, `[inputs, columns]`.
+    weight: FlexTensor,
+    /// Bias, `[columns]`.
+    bias: Option<FlexTensor>,
+    /// First column of the layer's output in the joint output.
+    first: usize,
+    /// Number of outputs.
+    columns: usize,
+    /// Index of the weight among the inputs of the graph node; that of the bias follows.
+    node: usize,
 }
 
-/// Fused form of [`crate::llm::kernel::fused_linear`]; `None` if a tensor is tracked, not f32 or of an unexpected
-/// shape.
+/// Fused form of [`crate::llm::kernel::fused_linear`], one node of the autodiff graph; `None` if a tensor is not f32 on
+/// this backend or of an unexpected shape, or if there are more than six weights and biases.
 pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
     let [rows, inputs] = x.dims();
-    let x = plain(x)?;
-    let mut parts = Vec::with_capacity(layers.len());
+    let mut nodes = vec![Input::of(x)?];
+    let (mut joint, mut total) = (Vec::with_capacity(layers.len()), 0);
     for (weight, bias) in layers {
         let [k, columns] = weight.dims();
-        let bias = match bias {
-            Some(bias) if bias.dims() != [columns] => return None,
-            Some(bias) => Some(plain(bias)?),
-            None => None,
-        };
-        if k != inputs || columns == 0 {
+        if k != inputs || columns == 0 || bias.as_ref().is_some_and(|bias| bias.dims() != [columns]) {
             return None;
         }
-        parts.push((plain(weight)?, bias, columns));
+        let (weight, bias) = (Input::of(weight)?, bias.as_ref().map(|bias| Input::of(bias).ok_or(())));
+        let bias = bias.transpose().ok()?;
+        let node = nodes.len();
+        let values = bias.as_ref().map(Input::values);
+        joint.push(Layer { weight: weight.values(), bias: values, first: total, columns, node });
+        nodes.push(weight);
+        nodes.extend(bias);
+        total += columns;
     }
-    let total: usize = parts.iter().map(|(_, _, columns)| columns).sum();
     if rows * inputs * total == 0 {
         return None;
     }
-    let x = slice(&x);
-    let mut out = vec![0f32; rows * total];
-    let mut first = 0;
-    for (weight, bias, columns) in &parts {
-        let columns = *columns;
-        if rows <= FEW {
-            streamed(x, slice(weight), [rows, inputs, columns], &mut out, first, total);
-        } else {
-            let (a, b) = (Matrix(x, Strides::row_major(inputs)), Matrix(slice(weight), Strides::row_major(columns)));
-            product_shared([rows, columns, inputs], &mut out[first..], Strides::row_major(total), a, b);
+    let size = [rows, inputs, total];
+    match nodes.len() {
+        2 => joint_layers::<2>(nodes, joint, size),
+        3 => joint_layers::<3>(nodes, joint, size),
+        4 => joint_layers::<4>(nodes, joint, size),
+        5 => joint_layers::<5>(nodes, joint, size),
+        6 => joint_layers::<6>(nodes, joint, size),
+        7 => joint_layers::<7>(nodes, joint, size),
+        _ => None,
+    }
+}
+
+/// [`fused_linear`] as a graph node with `N` inputs: the input of the layers, then their weights and biases.
+fn joint_layers<const N: usize>(
+    nodes: Vec<Input>,
+    layers: Vec<Layer>,
+    [rows, inputs, total]: [usize; 3],
+) -> Option<Tensor<2>> {
+    let nodes: [Input; N] = nodes.try_into().ok()?;
+    let x = nodes.first()?.values();
+    let out = tensor(joint_output(slice(&x), &layers, [rows, inputs, total]), [rows, total]);
+    // The input is needed only by the gradients of weights, the weights only by that of the input.
+    let tracked = nodes.each_ref().map(Input::is_tracked);
+    let x = layers.iter().any(|layer| tracked.get(layer.node).copied().unwrap_or(false)).then_some(x);
+    Some(record(nodes, out, move || {
+        Arc::new(move |grad, wanted: [bool; N]| {
+            let of = |layer: &Layer| Matrix(&grad[layer.first..], Strides::row_major(total));
+            let mut pulled = [const { None }; N];
+            if wanted[0] {
+                let terms: Vec<(usize, Matrix<'_>, Matrix<'_>)> = (layers.iter())
+                    .map(|l| (l.columns, of(l), Matrix(slice(&l.weight), Strides::row_major(l.columns).transposed())))
+                    .collect();
+                pulled[0] = Some(tensor(sum_of_products([rows, inputs], &terms), [rows, inputs]));
+            }
+            for layer in &layers {
+                if let (true, Some(x)) = (wanted[layer.node], &x) {
+                    let x = Matrix(slice(x), Strides::row_major(inputs).transposed());
+                    let weight = product_of([inputs, layer.columns, rows], x, of(layer));
+                    pulled[layer.node] = Some(tensor(weight, [inputs, layer.columns]));
+                }
+                if layer.bias.is_some() && wanted[layer.node + 1] {
+                    let sums = column_sums(grad, total, layer.first..layer.first + layer.columns);
+                    pulled[layer.node + 1] = Some(tensor(sums, [layer.columns]));
+                }
+            }
+            pulled
+        })
+    }))
+}
+
+/// The outputs of the layers side by side, `[rows, total]`.
+fn joint_output(x: &[f32], layers: &[Layer], [rows, inputs, total]: [usize; 3]) -> Vec<f32> {
+    let mut out = if rows <= FEW {
+        let mut out = vec![0f32; rows * total];
+        for l in layers {
+            streamed(x, slice(&l.weight), [rows, inputs, l.columns], &mut out, l.first, total);
         }
-        if let Some(bias) = bias {
-            out.par_chunks_mut(total).for_each(|row| {
-                for (x, b) in row[first..first + columns].iter_mut().zip(slice(bias)) {
+        out
+    } else {
+        let parts: Vec<(usize, Matrix<'_>)> =
+            (layers.iter()).map(|l| (l.columns, Matrix(slice(&l.weight), Strides::row_major(l.columns)))).collect();
+        products_of([rows, inputs], Matrix(x, Strides::row_major(inputs)), &parts)
+    };
+    if layers.iter().any(|l| l.bias.is_some()) {
+        out.par_chunks_mut(total).with_min_len(ROWS).for_each(|row| {
+            for l in layers {
+                let bias = l.bias.as_ref().map(slice).unwrap_or_default();
+                for (x, b) in row[l.first..].iter_mut().zip(bias) {
                     *x += b;
                 }
-            });
-        }
-        first += columns;
+            }
+        });
     }
-    Some(Tensor::from_primitive::<Flex>(tensor(out, [rows, total])))
+    out
+}
+
+/// Sums the rows of a matrix of `total` columns in a range of columns, in blocks of [`ROWS`] rows, so that threads do not
+/// change the result.
+fn column_sums(matrix: &[f32], total: usize, columns: Range<usize>) -> Vec<f32> {
+    let blocks: Vec<Vec<f32>> = matrix
+        .par_chunks(ROWS * total)
+        .map(|block| {
+            let mut sums = vec![0f32; columns.len()];
+            for row in block.chunks_exact(total) {
+                for (s, x) in sums.iter_mut().zip(&row[columns.clone()]) {
+                    *s += x;
+                }
+            }
+            sums
+        })
+        .collect();
+    let mut sums = vec![0f32; columns.len()];
+    for block in &blocks {
+        for (s, x) in sums.iter_mut().zip(block) {
+            *s += x;
+        }
+    }
+    sums
 }
 
 /// Streamed product: writes `x` `[rows, inputs]` · `weight` `[inputs, columns]` to columns `first..` of `out`.
@@ -123,18 +213,40 @@ fn streamed(
     }
 }
 
-/// Fused form of [`crate::llm::kernel::linear_transposed`]; `None` if a tensor is tracked or not f32.
+/// Fused form of [`crate::llm::kernel::linear_transposed`], one node of the autodiff graph; `None` if a tensor is not f32
+/// on this backend or of an unexpected shape.
 pub fn linear_transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
     let ([rows, inputs], [columns, k]) = (x.dims(), weight.dims());
-    let (x, weight) = (plain(x)?, plain(weight)?);
+    let nodes = [Input::of(x)?, Input::of(weight)?];
     if k != inputs || rows * inputs * columns == 0 {
         return None;
     }
-    let (x, weight) = (slice(&x), slice(&weight));
+    let [x, weight] = nodes.each_ref().map(Input::values);
+    let out = tensor(transposed_output(slice(&x), slice(&weight), [rows, inputs, columns]), [rows, columns]);
+    let [x_tracked, weight_tracked] = nodes.each_ref().map(Input::is_tracked);
+    let (x, weight) = (weight_tracked.then_some(x), x_tracked.then_some(weight));
+    Some(record(nodes, out, move || {
+        Arc::new(move |grad, [x_wanted, weight_wanted]| {
+            let grad = Matrix(grad, Strides::row_major(columns));
+            let dx = weight.as_ref().filter(|_| x_wanted).map(|weight| {
+                let weight = Matrix(slice(weight), Strides::row_major(inputs));
+                tensor(product_of([rows, inputs, columns], grad, weight), [rows, inputs])
+            });
+            let dw = x.as_ref().filter(|_| weight_wanted).map(|x| {
+                let grad = Matrix(grad.0, grad.1.transposed());
+                let x = Matrix(slice(x), Strides::row_major(inputs));
+                tensor(product_of([columns, inputs, rows], grad, x), [columns, inputs])
+            });
+            [dx, dw]
+        })
+    }))
+}
+
+/// Writes `x` `[rows, inputs]` · `weight`ᵀ, `weight` being `[columns, inputs]`.
+fn transposed_output(x: &[f32], weight: &[f32], [rows, inputs, columns]: [usize; 3]) -> Vec<f32> {
     if rows > FEW {
         let (a, b) = (Matrix(x, Strides::row_major(inputs)), Matrix(weight, Strides::row_major(inputs).transposed()));
-        let out = product_of([rows, columns, inputs], a, b);
-        return Some(Tensor::from_primitive::<Flex>(tensor(out, [rows, columns])));
+        return product_of([rows, columns, inputs], a, b);
     }
     // Computed column by column, so that each row of the weight is read once.
     let mut columns_first = vec![0f32; columns * rows];
@@ -151,7 +263,7 @@ pub fn linear_transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>>
         );
     });
     if rows == 1 {
-        return Some(Tensor::from_primitive::<Flex>(tensor(columns_first, [1, columns])));
+        return columns_first;
     }
     let mut out = vec![0f32; rows * columns];
     out.par_chunks_mut(columns).enumerate().for_each(|(r, out)| {
@@ -159,5 +271,5 @@ pub fn linear_transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>>
             *out = column[r];
         }
     });
-    Some(Tensor::from_primitive::<Flex>(tensor(out, [rows, columns])))
+    out
 }

@@ -1,10 +1,11 @@
 //! Fused steps that work row by row: norm, gated activation, loss.
 
-use super::{Input, record, slice, tensor};
+use super::{Input, record, record_nodes, slice, tensor};
 use burgess_encoders::kernel::simd::{exp, max, sigmoid, sum2, with_simd};
+use burn::backend::Flex;
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Number of rows per parallel task.
 const ROWS: usize = 64;
@@ -149,47 +150,60 @@ pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
     }))
 }
 
-/// Fused form of [`crate::llm::kernel::portable::cross_entropy`]; `None` if a tensor does not fit or a target is
-/// outside the vocabulary.
-pub fn cross_entropy(logits: &Tensor<2>, targets: &Tensor<1, Int>) -> Option<Tensor<1>> {
+/// Fused form of [`crate::llm::kernel::portable::cross_entropy`], which writes the gradient over the logits; returns the
+/// logits unchanged if they do not fit or a target is outside the vocabulary.
+#[expect(clippy::result_large_err, reason = "the logits are given back to the portable implementation")]
+pub fn cross_entropy(logits: Tensor<2>, targets: &Tensor<1, Int>) -> Result<Tensor<1>, Tensor<2>> {
     let [n, v] = logits.dims();
-    let input = Input::of(logits)?;
-    let values = input.values();
-    let targets: Vec<usize> = targets.clone().try_into_vec_as::<i32>().ok()?.into_iter().map(|t| t as usize).collect();
+    let targets: Vec<usize> =
+        targets.clone().try_into_vec_as::<i32>().unwrap_or_default().into_iter().map(|t| t as usize).collect();
     if n * v == 0 || targets.len() != n || targets.iter().any(|t| *t >= v) {
-        return None;
+        return Err(logits);
     }
-    // The gradient is known in the forward pass already: (softmax − one-hot target) / n.
-    let mut pull = vec![0f32; n * v];
+    let Some(input) = Input::of(&logits) else { return Err(logits) };
+    drop(logits);
+    let (logits, node) = input.into_parts();
+    let mut pull = logits.to_contiguous();
+    // Without another owner the logits are overwritten in place.
+    drop(logits);
     let mut losses = vec![0f64; n];
-    pull.par_chunks_mut(v).zip(slice(&values).par_chunks(v)).zip(losses.par_iter_mut().zip(&targets)).for_each(
-        |((p, x), (loss, target))| {
-            with_simd(
-                #[inline(always)]
-                || {
-                    let most = max(x);
-                    for (p, x) in p.iter_mut().zip(x) {
-                        *p = exp(x - most);
-                    }
-                    let sum = sum2(p, p, |a, _| a);
-                    let scale = 1.0 / (sum * n as f32);
-                    for p in p.iter_mut() {
-                        *p *= scale;
-                    }
-                    // `n` and the target were checked above, so both look-ups succeed.
-                    if let (Some(p), Some(x)) = (p.get_mut(*target), x.get(*target)) {
-                        *p -= 1.0 / n as f32;
-                        *loss = f64::from(sum.ln()) - f64::from(x - most);
-                    }
-                },
-            );
-        },
-    );
+    // The gradient is known in the forward pass already: (softmax − one-hot target) / n.
+    let rows = pull.storage_mut::<f32>().par_chunks_mut(v);
+    rows.zip(losses.par_iter_mut().zip(&targets)).for_each(|(p, (loss, target))| {
+        with_simd(
+            #[inline(always)]
+            || {
+                let most = max(p);
+                // `n` and the target were checked above, so both look-ups succeed.
+                let of_target = p.get(*target).copied().unwrap_or(most);
+                for p in p.iter_mut() {
+                    *p = exp(*p - most);
+                }
+                let sum = sum2(p, p, |a, _| a);
+                let scale = 1.0 / (sum * n as f32);
+                for p in p.iter_mut() {
+                    *p *= scale;
+                }
+                if let Some(p) = p.get_mut(*target) {
+                    *p -= 1.0 / n as f32;
+                }
+                *loss = f64::from(sum.ln()) - f64::from(of_target - most);
+            },
+        );
+    });
     let loss = (losses.iter().sum::<f64>() / n as f64) as f32;
-    Some(record([input], tensor(vec![loss], [1]), move || {
+    // A graph is differentiated once, so that the gradient is moved out.
+    let pull = Mutex::new(Some(pull));
+    let loss = tensor(vec![loss], [1]);
+    let Some(node) = node else { return Ok(Tensor::from_primitive::<Flex>(loss)) };
+    Ok(record_nodes([node], loss, move || {
         Arc::new(move |grad, _| {
             let g = grad.first().copied().unwrap_or(0.0);
-            [Some(tensor(pull.iter().map(|p| p * g).collect(), [n, v]))]
+            let mut pull = pull.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(pull) = pull.as_mut().filter(|_| g != 1.0) {
+                pull.storage_mut::<f32>().par_chunks_mut(v).for_each(|row| row.iter_mut().for_each(|p| *p *= g));
+            }
+            [pull]
         })
     }))
 }
