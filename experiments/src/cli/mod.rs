@@ -36,7 +36,7 @@ mod train;
 mod view;
 mod zoo;
 
-use crate::machine::{device, stop, terminal};
+use crate::machine::{device, heap, stop, terminal};
 use burgess_base::{Error, ErrorKind};
 use burgess_encoders::shipped::{self, EmbeddedFile};
 use clap::{Parser, Subcommand};
@@ -131,6 +131,7 @@ static ZOO: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
 
 /// Parses the command line, runs the verb, prints errors and returns the exit code.
 pub fn main() -> ExitCode {
+    heap::keep_freed_memory();
     shipped::embed(ZOO);
     device::register_program(doctor::child_command);
     let cli = match Cli::try_parse() {

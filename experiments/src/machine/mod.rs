@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod device_set;
+pub mod heap;
 pub mod kernels;
 pub mod lease;
 pub mod memory;
