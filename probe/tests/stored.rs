@@ -251,7 +251,8 @@ fn the_perplexity_of_a_page_is_that_of_the_unpacked_weights() -> Result<()> {
         );
         assert!((original - wanted).abs() < 0.3, "the file is not that model: {original} {wanted}");
         assert!(apart(exact) < 1e-5 && apart(int8) < 5e-3, "{exact} {int8} {wanted}");
-        assert!(d <= 1e-2, "{block:?}: logits {d}");
+        // Each product is off by about half a percent, and a trained model's errors add up over its layers.
+        assert!(d <= 5e-2, "{block:?}: logits {d}");
     }
     Ok(())
 }
