@@ -16,8 +16,8 @@ pub enum ComputePrecision {
     /// f32.
     #[default]
     F32,
-    /// Weights and inputs of linear layers, queries, keys, values and attention weights are rounded to bf16, and sums are
-    /// f32. Weights are held as bf16 only. On the device `flex`, on processors with AVX-512 BF16.
+    /// Weights and inputs of linear layers, queries, keys, values and attention weights are rounded to bf16, and sums
+    /// are f32. Weights are held as bf16 only. On the device `flex`, on processors with AVX-512 BF16.
     Bf16,
 }
 
@@ -130,13 +130,14 @@ mod tests {
     #[test]
     fn features_in_bf16_are_those_in_f32_but_for_rounding() {
         let sam = "window = 3\nglobal_blocks = [1]\n";
-        let convnext = "architecture = \"convnext\"\nimage_size = 64\ndepths = [1, 1, 1, 1]\ndims = [16, 24, 32, 40]\n";
+        let convnext = "architecture = \"convnext\"\nimage_size = 64\nlayer_scale = 1.0\n\
+            depths = [1, 1, 1, 1]\ndims = [16, 24, 32, 40]\n";
         let cases: [(&str, &[&str]); 4] = [
             (
                 "vit",
                 &[
                     "",
-                    "layer_scale = 0.5\nactivation = \"swiglu\"\nqk_norm = \"head\"\nnorm = \"rms\"\nproj_bias = false\n",
+                    "layer_scale = 0.5\nactivation = \"swiglu\"\nqk_norm = \"head\"\nnorm = \"rms\"\n",
                     "parallel = true\nqk_norm = \"width\"\n",
                     "post_norm = true\nactivation = \"quick_gelu\"\n",
                     "inner_norms = true\nactivation = \"gelu_tanh\"\nrelative_positions = true\n",

@@ -135,8 +135,8 @@ fn gated(rows: &Bf16Rows, weight: &PackedMatrix, bias: Option<&[f32]>, to_rows: 
     })
 }
 
-/// Computes `x + scale · layer(branch)`, in place if `x` is used nowhere else; returns `x` back if that is not possible
-/// here, as in [`linear`].
+/// Computes `x + scale · layer(branch)`, in place if `x` is used nowhere else; returns `x` back if that is not
+/// possible here, as in [`linear`].
 #[allow(clippy::result_large_err, reason = "the error is the tensor that was handed in")]
 pub fn residual(
     x: Tensor<2>,

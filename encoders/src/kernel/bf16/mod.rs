@@ -3,8 +3,8 @@
 //! A bf16 number is the upper half of an f32. The instruction `vdpbf16ps` adds the products of two pairs of them to an
 //! f32 sum, so that a product takes less than half the time and the operands half the memory. The right operand, a
 //! layer's weight, is rounded and reordered once ([`PackedMatrix`]); the left operand is written as rows of bf16
-//! ([`Bf16Rows`]) by the operation before it (a norm, an activation, attention). Biases, activations, residuals and norms
-//! are computed in f32 while a strip of the result is in the cache.
+//! ([`Bf16Rows`]) by the operation before it (a norm, an activation, attention). Biases, activations, residuals and
+//! norms are computed in f32 while a strip of the result is in the cache.
 //!
 //! Every element is summed over its inputs in the same order, so that results depend neither on the number of threads
 //! nor on the other rows. [`is_supported`] says whether the processor has the instruction; without it the same products

@@ -53,8 +53,8 @@ mod simd {
     /// Computes a tile of 1 to 12 rows.
     ///
     /// # Safety
-    /// The processor has AVX-512 BF16; rows of `a` hold `pairs` pairs, `panel` holds `2 · pairs` lines, and `out` has room
-    /// for `rows` rows of two vectors.
+    /// The processor has AVX-512 BF16; rows of `a` hold `pairs` pairs, `panel` holds `2 · pairs` lines, and `out` has
+    /// room for `rows` rows of two vectors.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub unsafe fn tile(
         rows: usize,
@@ -98,8 +98,8 @@ mod simd {
         width: usize,
     ) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
-        // SAFETY: reads `pairs` pairs of `R` rows and `2 · pairs` aligned lines, and writes `R` rows of two vectors, as the
-        // caller guarantees. All bit patterns are valid vectors of bf16.
+        // SAFETY: reads `pairs` pairs of `R` rows and `2 · pairs` aligned lines, and writes `R` rows of two vectors, as
+        // the caller guarantees. All bit patterns are valid vectors of bf16.
         unsafe {
             let as_bf16 = |bits: __m512i| std::mem::transmute::<__m512i, __m512bh>(bits);
             for pair in 0..pairs {
