@@ -129,22 +129,31 @@ fn is_label_before_words(label: &str, rest: &str, option: &str) -> bool {
     let words = rest.trim_start();
     let line_ends = rest.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\n');
     let verb = ["is", "because", "since"].iter().any(|v| begins_with(words, v));
+    // "a dog or a cup" names two things, not A and its text.
+    let own_text =
+        begins_with(words, option) && joining(words.get(option.len()..).unwrap_or_default().trim_start()).is_none();
     words.is_empty()
         || line_ends
-        || begins_with(words, option)
+        || own_text
         || (label.bytes().all(|b| b.is_ascii_uppercase())
             && (!matches!(label, "A" | "I") || verb || !words.starts_with(char::is_alphanumeric)))
+}
+
+/// Returns the length of the word or sign with which the text begins and that joins two choices; `None` if it begins
+/// with none.
+fn joining(text: &str) -> Option<usize> {
+    let low = lower(text);
+    ["or", "and"]
+        .iter()
+        .find_map(|w| low.strip_prefix(w).filter(|r| !r.starts_with(char::is_alphanumeric)).map(|_| w.len()))
+        .or_else(|| text.starts_with(['/', '&', '|']).then_some(1))
 }
 
 /// Returns whether the text after a label also names another choice ("or B", ", C", "B. cup").
 fn names_another(number: usize, rest: &str, options: &[String]) -> bool {
     let rest = rest.trim_start_matches(closes);
     // Labels that are joined by a word or a sign are both named.
-    let low = lower(rest);
-    let joined = ["or", "and"]
-        .iter()
-        .find_map(|w| low.strip_prefix(w).filter(|r| !r.starts_with(char::is_alphanumeric)).map(|_| w.len()))
-        .or_else(|| rest.starts_with(['/', '&', '|']).then_some(1));
+    let joined = joining(rest);
     let next = rest.get(joined.unwrap_or(0)..).unwrap_or_default();
     let next = next.trim_start_matches(|c: char| decoration(c) || c == '(');
     let label = leading_letters(next);
@@ -208,5 +217,27 @@ fn only_parenthesised(text: &str, options: &[String]) -> Option<usize> {
     match distinct.as_slice() {
         [label] => Some(*label),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_article_before_the_text_of_a_choice_is_no_label() {
+        let options = ["dog", "cup", "tree"].map(String::from);
+        for (answer, named) in [
+            ("a dog or a cup", None),
+            ("a dog and a tree", None),
+            ("a dog / a cup", None),
+            ("a cup", None),
+            ("a dog", Some(0)),
+            ("a dog.", Some(0)),
+            ("A dog, because it barks", Some(0)),
+            ("B cup", Some(1)),
+        ] {
+            assert_eq!(letter(answer, &options), named, "{answer}");
+        }
     }
 }

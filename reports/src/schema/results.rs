@@ -139,7 +139,7 @@ pub struct BenchmarkResult {
     pub sample_of: Option<usize>,
     /// Score with the image.
     pub score: f64,
-    /// Standard error of `score`, clustered by [`UnitScore`].
+    /// Standard error of `score`, clustered by [`UnitScore`]; 50 if there is only one unit.
     pub stderr: f64,
     /// Expected score of uniform guessing; NaN (`null` in the file) if unknown.
     #[serde(default = "unknown", with = "unknown_as_null")]
@@ -341,7 +341,8 @@ impl BenchmarkResult {
         if let (Some(score), Some(blind)) = (stats::ratio(&sums, &weights), stats::ratio(&blinds, &weights)) {
             self.score = 100.0 * score;
             self.blind = 100.0 * blind;
-            self.stderr = 100.0 * stats::clustered_se(&sums, &weights).unwrap_or(0.0);
+            // As in `burgess-bench`: unknown for a single unit, so the largest standard deviation of a score.
+            self.stderr = 100.0 * stats::clustered_se(&sums, &weights).unwrap_or(0.5);
         }
     }
 }
@@ -426,5 +427,8 @@ mod tests {
         assert_eq!((r.score, r.blind), (75.0, 25.0));
         // Two residuals of ±0.5 points: sqrt(2/1 · (0.25 + 0.25)) / 4.
         assert!((r.stderr - 25.0).abs() < 1e-12);
+        let mut single = result("General", &[(1.0, 2.0, 0.0)]);
+        single.summarise();
+        assert_eq!(single.stderr, 50.0);
     }
 }
