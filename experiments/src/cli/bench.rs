@@ -63,7 +63,8 @@ struct Evaluator {
     /// which is measured with its own weights
     #[arg(long, value_name = "ID|DIR|FILE", default_value = "smollm2-135m-instruct")]
     llm: String,
-    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), or int8 (faster)
+    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), int16 or int8
+    /// (faster)
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     activations: Activations,
     /// The kinds of work to measure [default: all]. With tune, the weights of a GGUF file are unpacked to f32

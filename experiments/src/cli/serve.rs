@@ -59,7 +59,8 @@ pub struct Args {
     /// chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
-    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), or int8 (faster)
+    /// Precision of activations in products with the quantised weights of a GGUF file: f32 (exact), int16 or int8
+    /// (faster)
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     activations: Activations,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0

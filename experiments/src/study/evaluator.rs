@@ -94,7 +94,7 @@ pub struct EvaluatorConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
     /// Precision of activations in products with the quantised weights of a GGUF file, while questions are answered: `f32`
-    /// (default) or `int8`. Training always has activations in f32.
+    /// (default), `int16` or `int8`. Training always has activations in f32.
     #[serde(default, skip_serializing_if = "Activations::is_f32")]
     #[schemars(!skip_serializing_if)]
     pub activations: Activations,
