@@ -147,7 +147,7 @@ fn races_on_recorded_scores_keep_the_best_arms() {
     };
     let best = simulated("k=1,finish=false");
     assert_eq!((best.found, best.kept), (5, 5), "{best:?}");
-    assert!(best.training_ratio > 5.0 && best.total_ratio < best.training_ratio, "{best:?}");
+    assert!(best.training_ratio > 4.5 && best.total_ratio < best.training_ratio, "{best:?}");
     // A margin that no arm is beyond keeps all of them, and the race costs more than the grid.
     let all = simulated("k=3,margin=100");
     assert_eq!((all.found, all.arms_at_rungs[2].round() as usize), (5, scores.arms().len()), "{all:?}");

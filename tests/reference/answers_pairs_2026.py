@@ -96,7 +96,6 @@ INSIDE = "the answer contains a letter or the text of a choice, but does not nam
 EXCEPTIONS = {
     **{answer: {"is": found, "why": FORM} for answer, found in [
         ("a", "A"), ("b", "B"), ("(c)", "C"), ("`D`", "D"), ("\"A\"", "A"), ("'B'", "B"), ("d", "D"), ("<answer>B</answer>", "B"), ("<answer>c</answer>", "C"), ("B?", "B"), ("A is B", "A"),
-        ("a dog or a cup", "A"),
     ]},
     **{answer: {"is": None, "why": INSIDE} for answer in [
         "{B}", "a red car", "the tree", "I choose B", "Not B", "not (B)", "Based on the image, it is the cup.", "Because of the shape, C.", "As can be seen, D", "There is a tree.",
