@@ -93,11 +93,7 @@ fn case(name: &str) -> Option<(Case, usize, Activations)> {
     let mut parts = name.split(' ');
     let (format, shape) = (parts.next()?, parts.next()?.split_once('x')?);
     let n = parts.next()?.parse().ok()?;
-    let activations = match parts.next()? {
-        "int8" => Activations::Int8,
-        "int16" => Activations::Int16,
-        _ => Activations::F32,
-    };
+    let activations = parts.next()?.parse().ok()?;
     Some((Case::new(format, [shape.0.parse().ok()?, shape.1.parse().ok()?])?, n, activations))
 }
 

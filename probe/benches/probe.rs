@@ -4,6 +4,9 @@
 //! matrix products of a training step and the shares of its time: forward and backward pass (tensor operations),
 //! reading of features, and optimiser (which runs on the host).
 
+#[path = "../../tests/made_features.rs"]
+mod made_features;
+
 use burgess_base::Result;
 use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
@@ -16,9 +19,10 @@ use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, StageRun, read_batch, train_stage};
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use made_features::MadeFeatures;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -69,16 +73,8 @@ fn model(width: usize, layers: usize) -> Result<Mllm> {
     Mllm::assemble(config, Vec::new(), initialise(llm.init(&device)?, "bench", 0), 0, &device)
 }
 
-struct Features;
-
-impl FeatureSource for Features {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
-        let count = images.len() * IMAGE_TOKENS * FEATURES;
-        let values: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
-        let shape = [images.len(), IMAGE_TOKENS, FEATURES];
-        Ok(ImageBatch::Features(Tensor::from_data(TensorData::new(values, shape), device)))
-    }
-}
+/// Features of the images.
+const SOURCE: MadeFeatures = MadeFeatures { tokens: IMAGE_TOKENS, width: FEATURES };
 
 /// Sequences of `TOKENS` positions, of whose text tokens a tenth are supervised.
 fn examples() -> Vec<Example> {
@@ -108,7 +104,7 @@ fn training(bencher: Bencher, width: usize, layers: usize, trainable: &str) {
             saver: None,
             resume: None,
         };
-        train_stage(model, &examples, &Features, &mut run).expect("a trained model")
+        train_stage(model, &examples, &SOURCE, &mut run).expect("a trained model")
     });
 }
 
@@ -149,7 +145,7 @@ fn shares(width: usize, layers: usize, method: OptimiserMethod) -> Result<String
     ))
 }
 
-/// [`Features`] that measure the time of reading.
+/// [`SOURCE`] that measure the time of reading.
 struct Timed {
     nanoseconds: AtomicU64,
 }
@@ -157,7 +153,7 @@ struct Timed {
 impl FeatureSource for Timed {
     fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         let clock = Instant::now();
-        let batch = Features.batch(images, device);
+        let batch = SOURCE.batch(images, device);
         self.nanoseconds.fetch_add(clock.elapsed().as_nanos() as u64, Ordering::Relaxed);
         batch
     }
@@ -230,7 +226,7 @@ fn evaluate(bencher: Bencher, (width, layers): (usize, usize)) {
     let prompts: Vec<Prompt> = (0..IMAGES * 8).map(|i| Prompt { ids: &ids, images: vec![(i / 8, 0)] }).collect();
     let images: Vec<usize> = (0..IMAGES).collect();
     bencher.counter(ItemsCount::new(prompts.len())).bench_local(|| {
-        let images = model.encode_images(Features.batch(&images, &device).expect("features")).expect("embeddings");
+        let images = model.encode_images(SOURCE.batch(&images, &device).expect("features")).expect("embeddings");
         answer(&model, Some(&images), &prompts, &greedy(3), &device).expect("answers")
     });
 }

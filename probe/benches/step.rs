@@ -5,17 +5,21 @@
 //! parts forward pass, backward pass and optimiser, the processor time and the page faults of a step. The weights are
 //! random, the features are given, and all threads are used.
 
+#[path = "../../tests/made_features.rs"]
+mod made_features;
+
 use burgess_base::{Error, Result};
 use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::llm::{ChatTemplate, LlmConfig};
-use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
+use burgess_probe::mllm::{Mllm, MllmConfig};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
-use burgess_probe::train::{FeatureSource, read_batch};
+use burgess_probe::train::read_batch;
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
+use made_features::MadeFeatures;
 use std::time::Instant;
 
 const SAMPLES: usize = 4;
@@ -59,16 +63,8 @@ fn model() -> Result<Mllm> {
     Mllm::assemble(config, Vec::new(), initialise(llm.init(&device)?, "bench", 0), 0, &device)
 }
 
-struct Features;
-
-impl FeatureSource for Features {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
-        let count = images.len() * IMAGE_TOKENS * FEATURES;
-        let values: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
-        let shape = [images.len(), IMAGE_TOKENS, FEATURES];
-        Ok(ImageBatch::Features(Tensor::from_data(TensorData::new(values, shape), device)))
-    }
-}
+/// Features of the images.
+const SOURCE: MadeFeatures = MadeFeatures { tokens: IMAGE_TOKENS, width: FEATURES };
 
 /// Measures `steps` steps after one that is not counted.
 fn measure(tunes: bool, steps: usize) -> Result<String> {
@@ -90,7 +86,7 @@ fn measure(tunes: bool, steps: usize) -> Result<String> {
             before = process();
         }
         let clock = Instant::now();
-        let batch = read_batch(&model, &examples, &Features, None, None, &device)?;
+        let batch = read_batch(&model, &examples, &SOURCE, None, None, &device)?;
         let loss = batch.ok_or_else(|| Error::failed("the batch has no supervised token"))?.loss(&model)?;
         let forward = clock.elapsed().as_secs_f64();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);

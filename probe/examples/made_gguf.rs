@@ -8,6 +8,8 @@
 //! cargo run --release --example made_gguf -- train made.gguf 3 256 16     3 steps, 256 positions, LoRA of rank 16
 //! ```
 
+#[path = "../../tests/made_features.rs"]
+mod made_features;
 #[path = "../../tests/made_gguf.rs"]
 mod made_gguf;
 
@@ -16,10 +18,11 @@ use burgess_encoders::number_format::{GgmlBlock, NumberFormat};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::llm::{Activations, ChatTemplate, KvCache, Llm, PROJECTIONS, Weights};
-use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
+use burgess_probe::mllm::{Mllm, MllmConfig};
 use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
-use burgess_probe::train::{FeatureSource, StageRun, StepLog, train_stage};
-use burn::tensor::{Device, Tensor, TensorData};
+use burgess_probe::train::{StageRun, StepLog, train_stage};
+use burn::tensor::Device;
+use made_features::MadeFeatures;
 use made_gguf::Llama;
 use std::path::Path;
 use std::time::Instant;
@@ -37,8 +40,8 @@ fn run() -> Result<()> {
     match arguments.as_slice() {
         ["write", path, size, format] => write(Path::new(path), size, format),
         ["answer", path, prompt, new] => answer(Path::new(path), prompt.parse()?, new.parse()?, Activations::F32),
-        ["answer", path, prompt, new, "int8"] => {
-            answer(Path::new(path), prompt.parse()?, new.parse()?, Activations::Int8)
+        ["answer", path, prompt, new, activations] => {
+            answer(Path::new(path), prompt.parse()?, new.parse()?, activations.parse()?)
         }
         ["train", path, steps, length, rank] => train(Path::new(path), steps.parse()?, length.parse()?, rank.parse()?),
         _ => Err(Error::usage("expected write, answer or train, as in the comment of this example")),
@@ -141,16 +144,7 @@ const TOKENS: usize = 64;
 const FEATURES: usize = 1024;
 
 /// Features of made-up images.
-struct Images;
-
-impl FeatureSource for Images {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
-        let value = |image: usize, i: usize| ((image * 31 + i * 7919) % 1009) as f32 / 504.5 - 1.0;
-        let values = images.iter().flat_map(|&image| (0..TOKENS * FEATURES).map(move |i| value(image, i)));
-        let data = TensorData::new(values.collect::<Vec<f32>>(), [images.len(), TOKENS, FEATURES]);
-        Ok(ImageBatch::Features(Tensor::from_data(data, device)))
-    }
-}
+const SOURCE: MadeFeatures = MadeFeatures { tokens: TOKENS, width: FEATURES };
 
 fn train(path: &Path, steps: usize, length: usize, rank: usize) -> Result<()> {
     let llm = load(path)?;
@@ -203,7 +197,7 @@ fn train(path: &Path, steps: usize, length: usize, rank: usize) -> Result<()> {
         saver: None,
         resume: None,
     };
-    train_stage(model, &examples, &Images, &mut run)?;
+    train_stage(model, &examples, &SOURCE, &mut run)?;
     println!("peak memory of all steps {:.2} GB", peak() / 1e9);
     Ok(())
 }

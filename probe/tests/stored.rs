@@ -1,6 +1,8 @@
 //! Language models whose weights stay as their file stores them: the logits, losses and gradients of the same weights
 //! in f32, LoRA beside such weights, and models that are saved as a reference to them.
 
+#[path = "../../tests/made_features.rs"]
+mod made_features;
 #[path = "../../tests/made_gguf.rs"]
 mod made_gguf;
 
@@ -16,11 +18,12 @@ use burgess_probe::llm::weights::{is_reference, write_merged};
 use burgess_probe::llm::{
     Activations, ChatTemplate, KvCache, Llm, PROJECTIONS, Tokenizer, WeightStorage, Weights, kernel,
 };
-use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig, load_frozen_llm, save_llm};
+use burgess_probe::mllm::{Mllm, MllmConfig, load_frozen_llm, save_llm};
 use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
-use burgess_probe::train::{FeatureSource, StageOutcome, StageRun, StateSaver, StepLog, train_stage};
+use burgess_probe::train::{StageOutcome, StageRun, StateSaver, StepLog, train_stage};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use common::{difference, values};
+use made_features::MadeFeatures;
 use made_gguf::{Llama, quantised};
 use serde_json::json;
 use std::cell::Cell;
@@ -265,17 +268,8 @@ fn the_perplexity_of_a_page_is_that_of_the_unpacked_weights() -> Result<()> {
 
 const FEATURES: usize = 8;
 
-/// Features that depend on the image.
-struct Images;
-
-impl FeatureSource for Images {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
-        let value = |image: usize, i: usize| ((image * 31 + i * 7919) % 1009) as f32 / 504.5 - 1.0;
-        let values = images.iter().flat_map(|&image| (0..4 * FEATURES).map(move |i| value(image, i)));
-        let data = TensorData::new(values.collect::<Vec<f32>>(), [images.len(), 4, FEATURES]);
-        Ok(ImageBatch::Features(Tensor::from_data(data, device)))
-    }
-}
+/// Features of made-up images.
+const SOURCE: MadeFeatures = MadeFeatures { tokens: 4, width: FEATURES };
 
 fn model(llm: Llm) -> Result<Mllm> {
     let config = MllmConfig {
@@ -324,7 +318,7 @@ fn train(model: Mllm, stage: &Stage, saver: Option<&StateSaver>, stop: usize) ->
         saver,
         resume,
     };
-    match train_stage(model, &examples, &Images, &mut run)? {
+    match train_stage(model, &examples, &SOURCE, &mut run)? {
         StageOutcome::Done(model) => Ok((Some(model), log)),
         StageOutcome::Interrupted => Ok((None, log)),
     }

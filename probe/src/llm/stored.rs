@@ -9,7 +9,7 @@ use super::kernel;
 use super::linear::Linear;
 use super::parts::Block;
 use burgess_base::{Error, Result};
-use burgess_encoders::kernel::stored::{self, StoredMatrix};
+use burgess_encoders::kernel::stored::StoredMatrix;
 use burgess_encoders::number_format::NumberFormat;
 use burgess_encoders::{reduce, transfer};
 use burn::module::{
@@ -18,10 +18,10 @@ use burn::module::{
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
+
+pub use burgess_encoders::kernel::stored::Activations;
 
 /// How the matrices of a language model are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,44 +44,6 @@ impl WeightStorage {
         match transfer::is_host(device) && config.parameters() >= SMALLEST / size_of::<f32>() {
             true => Self::AsStored,
             false => Self::F32,
-        }
-    }
-}
-
-/// The precision of activations in products with quantised weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Activations {
-    /// 32-bit floats: products equal those with the unpacked weights up to rounding.
-    #[default]
-    F32,
-    /// 15-bit integers with a scale per 32 values: prompts are read faster, with an error of about 5e-5 of each product.
-    /// Only for weights in quantised blocks.
-    Int16,
-    /// 8-bit integers with a scale per 32 values, as in llama.cpp: prompts are read fastest, with an error of about 5e-3
-    /// of each product. Only for weights in quantised blocks.
-    Int8,
-}
-
-// serde and clap pass or need references.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-impl Activations {
-    /// Whether activations are f32, the default.
-    pub fn is_f32(&self) -> bool {
-        *self == Self::F32
-    }
-}
-
-impl FromStr for Activations {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "f32" => Ok(Self::F32),
-            "int16" => Ok(Self::Int16),
-            "int8" => Ok(Self::Int8),
-            _ => Err(Error::usage(format!("`{text}` is no precision of activations")).hint("give f32, int16 or int8")),
         }
     }
 }
@@ -116,12 +78,8 @@ impl StoredWeight {
     }
 
     /// The precision of activations.
-    pub(super) fn activations(&self) -> stored::Activations {
-        match self.activations {
-            Activations::F32 => stored::Activations::F32,
-            Activations::Int16 => stored::Activations::Int16,
-            Activations::Int8 => stored::Activations::Int8,
-        }
+    pub(super) fn activations(&self) -> Activations {
+        self.activations
     }
 
     /// Unpacks the matrix as a tensor, `[out, in]`.

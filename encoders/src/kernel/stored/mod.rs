@@ -4,6 +4,7 @@
 //! 7 B parameters take 28 GB as f32 and 4 GB as blocks of 4 bits, so the matrix is never unpacked as a whole: a task
 //! unpacks a few rows into its own buffer and multiplies them while they are in the cache.
 
+mod activations;
 #[allow(clippy::needless_range_loop, reason = "several arrays are indexed by one number, in registers")]
 mod few;
 mod inputs;
@@ -15,8 +16,10 @@ mod many;
 mod out;
 mod panel;
 
+pub use activations::Activations;
+
 use crate::kernel::product::{self, Matrix, Strides};
-use crate::number_format::NumberFormat;
+use crate::number_format::{self, NumberFormat};
 use few::{CHUNK, Few, FewInputs};
 use inputs::{Floats, Integers, LARGE, Rounded, SMALL};
 use lanes::{Kernel, Lanes, Level};
@@ -71,19 +74,6 @@ pub enum RowOrder {
     InterleavedHeads(usize),
 }
 
-/// The precision of the activations in a product with a stored matrix.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Activations {
-    /// The product equals that with the unpacked matrix, up to f32 rounding.
-    #[default]
-    F32,
-    /// From a few rows on, activations are rounded to 8-bit integers with a scale per 32 values, and multiplied with
-    /// the codes of quantised blocks as integers. Matrices of 16-bit floats have no codes: they use [`Self::F32`].
-    Int8,
-    /// As [`Self::Int8`], with 15-bit integers.
-    Int16,
-}
-
 /// A matrix `[rows, columns]` in the number format of its file.
 #[derive(Debug, Clone)]
 pub struct StoredMatrix {
@@ -129,6 +119,11 @@ impl StoredMatrix {
     /// Size in bytes.
     pub fn size(&self) -> usize {
         self.bytes.get().len()
+    }
+
+    /// Whether all values are finite. Only their exponents, or those of the scales of blocks, are read.
+    pub(crate) fn is_finite(&self) -> bool {
+        number_format::is_finite(self.format, self.bytes.get())
     }
 
     /// The row of the file that holds the weights of an output.

@@ -29,11 +29,8 @@ fn matrix(format: NumberFormat, [rows, columns]: [usize; 2]) -> StoredMatrix {
             (state >> 24) as u8
         })
         .collect();
-    let scales: &[usize] = match format {
-        NumberFormat::Block(GgmlBlock::Q4_1 | GgmlBlock::Q5_1 | GgmlBlock::Q4K | GgmlBlock::Q5K) => &[0, 2],
-        NumberFormat::Block(GgmlBlock::Q2K) => &[80, 82],
-        NumberFormat::Block(GgmlBlock::Q3K) => &[108],
-        NumberFormat::Block(GgmlBlock::Q6K) => &[208],
+    let scales = match format {
+        NumberFormat::Block(block) => block.scales(),
         _ => &[0],
     };
     for block in bytes.chunks_exact_mut(size) {
@@ -153,7 +150,7 @@ fn unpacked_values_are_those_of_the_plain_conversion() {
         let columns = columns(format);
         let stored = matrix(format, [1, columns]);
         let mut wanted = vec![0.0; columns];
-        crate::number_format::convert(format, stored.row_bytes(0), &mut wanted);
+        number_format::convert(format, stored.row_bytes(0), &mut wanted);
         for level in levels() {
             let mut out = vec![0.0; columns];
             level.run(Unpack { format, bytes: stored.row_bytes(0), out: &mut out });
