@@ -12,9 +12,9 @@ use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Examples, PackedExamples};
-use burgess_probe::llm::Llm;
+use burgess_probe::llm::{Llm, LlmConfig, WeightStorage};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_frozen_llm, load_llm};
-use burgess_probe::recipe::{ParameterGroup, Stage};
+use burgess_probe::recipe::{ParameterGroup, Recipe, Stage};
 use burgess_probe::train::{self, FeatureSource, SavePermit, SavedState, StageOutcome, StateSaver, StepLog};
 use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
@@ -154,6 +154,12 @@ fn untrained(job: &TrainJob<'_>, encoders: &[EncoderFeatures], bar: &Bar) -> Res
         grid: None,
     };
     Ok((Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?, config))
+}
+
+/// Whether the weights of a language model stay as its file stores them: no stage of the recipe trains them, and the
+/// device and the model's size allow it ([`WeightStorage::of_frozen`]).
+pub fn stays_stored(recipe: &Recipe, llm: &LlmConfig, device: &Device) -> bool {
+    !recipe.trains_llm_weights() && WeightStorage::of_frozen(llm, device) == WeightStorage::AsStored
 }
 
 /// Loads the language model of an evaluator: as f32 parameters if a stage trains them, else with weights that may stay as

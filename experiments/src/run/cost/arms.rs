@@ -14,7 +14,7 @@ use burgess_base::Result;
 use burgess_encoders::checkpoint;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
-use burgess_probe::llm::{LlmConfig, WeightStorage, Weights};
+use burgess_probe::llm::{LlmConfig, Weights};
 use burn::tensor::{DType, Device};
 use std::collections::BTreeSet;
 
@@ -30,8 +30,7 @@ pub struct ArmModel {
 /// Size in memory of a language model's weights on the device flex, in bytes, if they stay as their file stores them.
 /// `None` if they are f32, or if the model is not on this machine.
 fn stored_llm(evaluator: &EvaluatorConfig, llm: &LlmConfig) -> Option<f64> {
-    let stored = WeightStorage::of_frozen(llm, &Device::flex()) == WeightStorage::AsStored;
-    if !stored || evaluator.recipe.trains_llm_weights() {
+    if !training::stays_stored(&evaluator.recipe, llm, &Device::flex()) {
         return None;
     }
     let weights = field::resolve(&evaluator.llm).and_then(|name| Weights::open(&name)).ok()?;

@@ -14,7 +14,7 @@ use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::ImageSize;
 use burgess_probe::data::{Example, Examples};
 use burgess_probe::generate::{self, Decoding, Prompt};
-use burgess_probe::llm::{ChatTemplate, LlmConfig, WeightStorage};
+use burgess_probe::llm::{ChatTemplate, LlmConfig};
 use burgess_probe::mllm::{EncoderConfig, ImageBatch, Mllm, MllmConfig};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{self, FeatureSource, StageRun};
@@ -111,8 +111,8 @@ impl SpeedTest<'_> {
             encoders: configs,
             grid: common.filter(|_| encoders && joined),
         };
-        let stored = WeightStorage::of_frozen(self.llm, &self.device) == WeightStorage::AsStored;
-        let llm = match self.evaluator.filter(|e| stored && !e.config.recipe.trains_llm_weights()) {
+        let stays_stored = |e: &&Evaluator| training::stays_stored(&e.config.recipe, self.llm, &self.device);
+        let llm = match self.evaluator.filter(stays_stored) {
             // The weights of the file need much less memory than random ones in f32.
             Some(evaluator) => training::language_model(evaluator, &self.device)?,
             None => self.llm.init(&self.device)?,
