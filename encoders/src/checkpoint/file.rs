@@ -318,11 +318,6 @@ impl Checkpoint {
     /// stays mapped for as long as the matrix exists. `None` if there is no such tensor, it is not a matrix of 16-bit
     /// floats or quantised blocks, or its rows are not contiguous in the file.
     pub fn stored_rows(&self, key: &str, rows: Range<usize>) -> Option<StoredMatrix> {
-        self.stored_rows_with_bytes(key, rows).map(|(matrix, _)| matrix)
-    }
-
-    /// As [`Checkpoint::stored_rows`], with the bytes of the rows.
-    fn stored_rows_with_bytes(&self, key: &str, rows: Range<usize>) -> Option<(StoredMatrix, SharedBytes)> {
         let location = self.tensors.get(key)?;
         let CheckpointEntry { stored, shape, strides: None, bytes } = &location.entry else { return None };
         let &[count, columns] = shape.as_slice() else { return None };
@@ -332,8 +327,7 @@ impl Checkpoint {
         }
         let range = bytes.start + rows.start * row..bytes.start + rows.end * row;
         let map = Arc::clone(&self.shards.get(location.shard)?.map);
-        let bytes = SharedBytes::new(map, range)?;
-        Some((StoredMatrix::new(bytes.clone(), *stored, [rows.len(), columns])?, bytes))
+        StoredMatrix::new(SharedBytes::new(map, range)?, *stored, [rows.len(), columns])
     }
 
     /// As [`Checkpoint::stored_rows`], after checking that all values of these rows are finite. Only the exponents of
@@ -342,8 +336,8 @@ impl Checkpoint {
     /// # Errors
     /// A value is NaN or infinite.
     pub fn finite_stored_rows(&self, key: &str, rows: Range<usize>) -> Result<Option<StoredMatrix>> {
-        let Some((matrix, bytes)) = self.stored_rows_with_bytes(key, rows.clone()) else { return Ok(None) };
-        match number_format::is_finite(matrix.format(), bytes.get()) {
+        let Some(matrix) = self.stored_rows(key, rows.clone()) else { return Ok(None) };
+        match matrix.is_finite() {
             true => Ok(Some(matrix)),
             // Reading the values gives an error that says which of them are not finite.
             false => self.read_rows(key, rows).map(|_| Some(matrix)),

@@ -40,7 +40,20 @@ impl Precision {
     /// # Errors
     /// A value is not finite, or does not fit into f16.
     pub fn encode(self, values: &[f32]) -> Result<Vec<u8>> {
-        encoded(values, self)
+        if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+            return Err(Error::failed(format!("has the value {bad}, must be finite"))
+                .hint("lower the learning rate: the training diverged"));
+        }
+        match self {
+            Self::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            Self::F16 => {
+                if let Some(large) = values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
+                    return Err(Error::failed(format!("has the value {large}, which is too large for f16"))
+                        .hint("save the weights as f32"));
+                }
+                Ok(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
+            }
+        }
     }
 }
 
@@ -57,8 +70,7 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
     module::visit_parameters(module, |parameter, values| {
         let source = dialect.source(&parameter.path, &parameter.shape, &|path| shapes.get(path).copied())?;
         if let (Some(rows), [key]) = (&source.rows, source.keys.as_slice()) {
-            let bytes =
-                encoded(&values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
+            let bytes = precision.encode(&values).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
             let key = format!("{prefix}{key}");
             // The parts of a fused tensor are visited one by one.
             let (_, whole) = tensors.entry(key).or_insert_with(|| {
@@ -74,7 +86,7 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
         let size: usize = source.shape.iter().product();
         for (part, key) in source.keys.into_iter().enumerate().filter(|(_, key)| !key.is_empty()) {
             let values = values.get(part * size..(part + 1) * size).unwrap_or_default();
-            let bytes = encoded(values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
+            let bytes = precision.encode(values).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
             let key = format!("{prefix}{key}");
             if tensors.insert(key.clone(), (source.shape.clone(), bytes)).is_some() {
                 return Err(Error::failed(format!(
@@ -100,7 +112,7 @@ pub fn save_tensors(
 ) -> Result<()> {
     let mut all = BTreeMap::new();
     for (key, (shape, values)) in tensors {
-        let bytes = encoded(values, precision).map_err(|e| e.context(format!("tensor `{key}`")))?;
+        let bytes = precision.encode(values).map_err(|e| e.context(format!("tensor `{key}`")))?;
         all.insert(key.clone(), (shape.clone(), bytes));
     }
     write(&all, precision, path).map_err(|e| e.context(format!("saving weights to {}", path.display())))
@@ -118,22 +130,4 @@ fn write(tensors: &BTreeMap<String, (Vec<usize>, Vec<u8>)>, precision: Precision
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(foreign)?;
     atomic::write(path, &bytes)
-}
-
-/// Encodes finite values as little-endian bytes.
-fn encoded(values: &[f32], precision: Precision) -> Result<Vec<u8>> {
-    if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-        return Err(Error::failed(format!("has the value {bad}, must be finite"))
-            .hint("lower the learning rate: the training diverged"));
-    }
-    match precision {
-        Precision::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        Precision::F16 => {
-            if let Some(large) = values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
-                return Err(Error::failed(format!("has the value {large}, which is too large for f16"))
-                    .hint("save the weights as f32"));
-            }
-            Ok(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
-        }
-    }
 }

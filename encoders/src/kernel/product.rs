@@ -70,20 +70,6 @@ pub fn product_f64(
     unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, add, gemm::Parallelism::None) }
 }
 
-/// Computes `c = a · b` as [`product`] does, on all threads.
-///
-/// # Panics
-/// A slice is shorter than its matrix.
-pub fn product_shared([m, n, k]: [usize; 3], c: &mut [f32], c_strides: Strides, a: Matrix<'_>, b: Matrix<'_>) {
-    if m * n == 0 {
-        return;
-    }
-    assert!(c_strides.reach(m, n) < c.len(), "the result is cut too short");
-    assert!(k == 0 || a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
-    // SAFETY: as in `product`.
-    unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, false, gemm::Parallelism::Rayon(0)) }
-}
-
 /// Returns `a · b`, row-major, for `a` of `m` × `k` and `b` of `k` × `n`, computed on all threads. The result's
 /// memory is written only once.
 ///

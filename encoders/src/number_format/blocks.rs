@@ -117,7 +117,7 @@ impl GgmlBlock {
         }
     }
 
-    /// Unpacks whole blocks into `out`, whose length must be their number of values. Inlined as [`Self::read`].
+    /// Unpacks whole blocks into `out`, whose length must be their number of values. Inlined as [`Self::read_rows`].
     #[inline(always)]
     pub(crate) fn unpack(self, blocks: &[u8], out: &mut [f32], half: impl Fn(u16) -> f32 + Copy) {
         let (values, size) = self.unit();

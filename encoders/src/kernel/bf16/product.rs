@@ -136,35 +136,13 @@ pub(super) unsafe fn filled<T: Copy + Send>([rows, columns]: [usize; 2], fill: i
     values
 }
 
-/// A strip of a product: some columns of up to twelve rows.
-pub(super) struct Strip<'a> {
-    /// The first row.
-    pub row: usize,
-    /// The columns.
-    pub columns: Range<usize>,
-    /// The sums, `[rows, columns]`.
-    pub values: &'a mut [f32],
-    /// Distance of two rows of `values`.
-    width: usize,
-}
-
-impl Strip<'_> {
-    /// Calls `take` with the number and the sums of each row.
-    #[inline(always)]
-    pub fn each_row(self, mut take: impl FnMut(usize, &mut [f32])) {
-        let count = self.columns.len();
-        for (i, values) in self.values.chunks_mut(self.width).enumerate() {
-            take(self.row + i, &mut values[..count]);
-        }
-    }
-}
-
-/// Computes `a · b` strip by strip and calls `store` with each, from any thread; each element is in exactly one strip.
-/// `store` is compiled for this processor's vectors if it is `#[inline(always)]`.
+/// Computes `a · b` strip by strip (some columns of up to twelve rows) and calls `take(row, columns, sums)` with each row
+/// of a strip, from any thread; each element is in exactly one strip. `take` is compiled for this processor's vectors if
+/// it is `#[inline(always)]`.
 ///
 /// # Panics
 /// The numbers of inputs differ.
-pub(super) fn strips(a: &Bf16Rows, b: &PackedMatrix, store: impl Fn(Strip<'_>) + Sync) {
+fn each_row(a: &Bf16Rows, b: &PackedMatrix, take: impl Fn(usize, &Range<usize>, &mut [f32]) + Sync) {
     let [inputs, outputs] = b.shape();
     assert_eq!(a.columns, inputs, "the operands have different numbers of inputs");
     let (stride, panels) = (Bf16Rows::stride(inputs), outputs.div_ceil(PANEL));
@@ -193,10 +171,13 @@ pub(super) fn strips(a: &Bf16Rows, b: &PackedMatrix, store: impl Fn(Strip<'_>) +
                 for (i, panel) in panels.clone().enumerate() {
                     tile(rows, &a.values[row * stride..], stride, b.panel(panel), &mut sums[i * PANEL..], width);
                 }
-                let strip = Strip { row, columns: columns.clone(), values: sums, width };
                 with_simd(
                     #[inline(always)]
-                    || store(strip),
+                    || {
+                        for (i, values) in sums.chunks_mut(width).enumerate() {
+                            take(row + i, &columns, &mut values[..columns.len()]);
+                        }
+                    },
                 );
             }
         },
@@ -223,20 +204,14 @@ pub(super) fn product_with(
     finish: impl Fn(usize, &Range<usize>, &mut [f32]) + Sync,
 ) -> Vec<f32> {
     let fill = |output: Output<'_, f32>| {
-        strips(
+        each_row(
             a,
             b,
             #[inline(always)]
-            |strip| {
-                let columns = strip.columns.clone();
-                strip.each_row(
-                    #[inline(always)]
-                    |row, values| {
-                        finish(row, &columns, values);
-                        // SAFETY: each element is in one strip.
-                        unsafe { output.at(row, columns.clone()) }.copy_from_slice(values);
-                    },
-                );
+            |row, columns, values| {
+                finish(row, columns, values);
+                // SAFETY: each element is in one strip.
+                unsafe { output.at(row, columns.clone()) }.copy_from_slice(values);
             },
         );
     };
@@ -251,20 +226,14 @@ pub(super) fn product_to_rows(
     finish: impl Fn(usize, &Range<usize>, &mut [f32]) + Sync,
 ) -> Bf16Rows {
     let fill = |output: Output<'_, bf16>| {
-        strips(
+        each_row(
             a,
             b,
             #[inline(always)]
-            |strip| {
-                let columns = strip.columns.clone();
-                strip.each_row(
-                    #[inline(always)]
-                    |row, values| {
-                        finish(row, &columns, values);
-                        // SAFETY: each element is in one strip.
-                        round(values, unsafe { output.at(row, columns.clone()) });
-                    },
-                );
+            |row, columns, values| {
+                finish(row, columns, values);
+                // SAFETY: each element is in one strip.
+                round(values, unsafe { output.at(row, columns.clone()) });
             },
         );
     };
@@ -285,23 +254,17 @@ pub(super) fn add_product(
     let width = b.shape()[1];
     assert!(a.rows * width <= into.len(), "the result is cut too short");
     let output = Output { start: into.as_mut_ptr(), stride: width, rows: a.rows, owner: PhantomData };
-    strips(
+    each_row(
         a,
         b,
         #[inline(always)]
-        |strip| {
-            let columns = strip.columns.clone();
-            strip.each_row(
-                #[inline(always)]
-                |row, values| {
-                    finish(row, &columns, values);
-                    // SAFETY: each element is in one strip, and `into` holds that many.
-                    let out = unsafe { output.at(row, columns.clone()) };
-                    for (out, value) in out.iter_mut().zip(values) {
-                        *out += *value;
-                    }
-                },
-            );
+        |row, columns, values| {
+            finish(row, columns, values);
+            // SAFETY: each element is in one strip, and `into` holds that many.
+            let out = unsafe { output.at(row, columns.clone()) };
+            for (out, value) in out.iter_mut().zip(values) {
+                *out += *value;
+            }
         },
     );
 }

@@ -4,7 +4,6 @@ use super::{Kernel, Lanes, Quads};
 use crate::number_format::{Codes, GgmlBlock};
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::*;
-use std::array::from_fn;
 
 /// Exists only in functions that are compiled for AVX2, and for AVX-VNNI if `VNNI`, which run only if the processor has
 /// them.
@@ -28,7 +27,7 @@ pub(super) fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
 /// Converts a 16-bit float.
 #[inline]
 #[target_feature(enable = "f16c")]
-fn half(bits: u16) -> f32 {
+pub(super) fn half(bits: u16) -> f32 {
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
 }
 
@@ -241,16 +240,6 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
             let (a8, b8) = (_mm256_slli_epi32::<8>(a), _mm256_slli_epi32::<8>(b));
             [highest([a24, b24]), highest([a16, b16]), highest([a8, b8]), highest([a, b])]
         }
-    }
-
-    #[inline(always)]
-    fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16] {
-        from_fn(|k| from_fn(|row| rows[row][k]))
-    }
-
-    #[inline(always)]
-    fn transpose(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
-        from_fn(|k| from_fn(|row| rows[row][k]))
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! Sixteen lanes in one register of AVX-512, with its dot products of bytes (VNNI).
 
+use super::avx2::half;
 use super::{Kernel, Lanes, Quads};
 use crate::number_format::{Codes, GgmlBlock};
 use std::arch::is_x86_feature_detected;
@@ -21,13 +22,6 @@ pub(super) fn is_available() -> bool {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
 pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
-}
-
-/// Converts a 16-bit float.
-#[inline]
-#[target_feature(enable = "f16c")]
-fn half(bits: u16) -> f32 {
-    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
 }
 
 #[inline(never)]
@@ -69,6 +63,25 @@ fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
         out[4 + i] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
         out[8 + i] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
         out[12 + i] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
+    }
+    out
+}
+
+/// Transposes sixteen rows of sixteen items of four bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transposed<T: Copy>(rows: [&[T; 16]; 16]) -> [[T; 16]; 16] {
+    const { assert!(size_of::<T>() == 4) };
+    let mut out = rows.map(|row| *row);
+    // SAFETY: rows are as large as the registers, and items are moved as a whole; loads and stores are unaligned.
+    unsafe {
+        let mut loaded = [_mm512_setzero_si512(); 16];
+        for (loaded, row) in loaded.iter_mut().zip(rows) {
+            *loaded = _mm512_loadu_si512(row.as_ptr().cast());
+        }
+        for (out, column) in out.iter_mut().zip(transpose(loaded)) {
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), column);
+        }
     }
     out
 }
@@ -206,36 +219,14 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16] {
-        let mut out = [[[0; 4]; 16]; 16];
         // SAFETY: as above.
-        unsafe {
-            let mut loaded = [_mm512_setzero_si512(); 16];
-            for (loaded, row) in loaded.iter_mut().zip(rows) {
-                *loaded = _mm512_loadu_si512(row.as_ptr().cast());
-            }
-            let columns = transpose(loaded);
-            for (out, column) in out.iter_mut().zip(columns) {
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), column);
-            }
-        }
-        out
+        unsafe { transposed(rows) }
     }
 
     #[inline(always)]
     fn transpose(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
-        let mut out = [[0.0; 16]; 16];
         // SAFETY: as above.
-        unsafe {
-            let mut loaded = [_mm512_setzero_si512(); 16];
-            for (loaded, row) in loaded.iter_mut().zip(rows) {
-                *loaded = _mm512_loadu_si512(row.as_ptr().cast());
-            }
-            let columns = transpose(loaded);
-            for (out, column) in out.iter_mut().zip(columns) {
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), column);
-            }
-        }
-        out
+        unsafe { transposed(rows) }
     }
 
     #[inline(always)]

@@ -54,8 +54,14 @@ pub(super) trait Lanes: Copy + Send + Sync {
     /// The first codes of all rows, their second codes, and so on.
     fn columns(self, codes: &Quads) -> [Self::F; 4];
     /// Transposes 64 codes of each of sixteen rows: item `k` has the `k`th four codes of all rows.
-    fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16];
-    fn transpose(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16];
+    #[inline(always)]
+    fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16] {
+        from_fn(|k| from_fn(|row| rows[row][k]))
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
+        from_fn(|k| from_fn(|row| rows[row][k]))
+    }
     /// Asks for the bytes at an address, which need not be valid, because they will be read soon.
     fn prefetch(self, at: *const u8);
     /// Reads the `chunk`th 256 values of each row; values beyond a row's bytes become zeros.

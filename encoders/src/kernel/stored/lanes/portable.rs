@@ -100,16 +100,6 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16] {
-        from_fn(|k| from_fn(|row| rows[row][k]))
-    }
-
-    #[inline(always)]
-    fn transpose(self, rows: [&[f32; 16]; 16]) -> [[f32; 16]; 16] {
-        from_fn(|k| from_fn(|row| rows[row][k]))
-    }
-
-    #[inline(always)]
     fn prefetch(self, _at: *const u8) {}
 
     #[inline(always)]
