@@ -1,7 +1,7 @@
 """Cost of a whole ranking, on this machine, in one run: as the paper's scripts do it, and as `burgess rank` does it.
 
     cargo build --release
-    python tests/reference/speed_ranking.py WORK [--study vit|nano] [--seeds 2] [--curves] [--without-paper]
+    python tests/reference/speed_ranking.py WORK [--study vit|nano] [--seeds 2] [--curves | --only-curves] [--without-paper]
 
 Both ways compute the same study with the same engine, so that the ratio shows the method and not the engine. The paper's
 way (Cambrian-1's scripts): one process per run, which encodes the images of every training step; then one process per
@@ -25,7 +25,7 @@ arms: each encoder, both together, and the first under another connector. --stud
 encoders of 1 million parameters cost less than the language model, so that there is little to cache. With language models
 of billions of parameters training is the largest part, which neither way avoids: no cache makes such a study ten times
 cheaper, only the evaluation.
---curves also measures the cost of `burgess rank` with 1 to 4 arms, 1 to 4 seeds, and 1 to 8 times the questions.
+--curves (or --only-curves) also (only) measures the cost of `burgess rank` with 1 to 4 arms, 1 to 4 seeds, and 1 to 8 times the questions.
 Versions: torch 2.9.0, timm 1.0.20, safetensors (made-up weights of --study vit only).
 """
 
@@ -283,14 +283,16 @@ def main() -> None:
     parser.add_argument("--sizes", help="images of the align stage, of the tune stage, and of each benchmark: 128,64,32")
     parser.add_argument("--binary", default=ROOT / "target" / "release" / "burgess")
     parser.add_argument("--curves", action="store_true")
+    parser.add_argument("--only-curves", action="store_true")
     parser.add_argument("--without-paper", action="store_true", help="leave out the paper's way")
     args = parser.parse_args()
     work = args.work.resolve()
     work.mkdir(parents=True)
     sizes = [int(n) for n in args.sizes.split(",")] if args.sizes else SIZES[args.study]
     machine = Machine(args.binary, work, args.study, sizes)
-    compare(machine, args.seeds, not args.without_paper)
-    if args.curves:
+    if not args.only_curves:
+        compare(machine, args.seeds, not args.without_paper)
+    if args.curves or args.only_curves:
         curves(machine)
 
 
