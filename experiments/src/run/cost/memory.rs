@@ -22,21 +22,21 @@
 //! | gate and up projections, activation | 2 f | 4 f (slices, sigmoid, SiLU) |
 //! | product of both, input of the down projection | f, if that is trained | f |
 //!
-//! In addition: the joint weight of q, k and v and that of gate and up, concatenated for one product if a batch
-//! has at least as many positions as a projection has inputs; with bf16, copies of all weights. With LoRA, `rank`
+//! In addition, not on flex: the joint weight of q, k and v and that of gate and up, concatenated for one product if a
+//! batch has at least as many positions as a projection has inputs; with bf16, copies of all weights. With LoRA, `rank`
 //! numbers per adapted projection, and no joint weights. With gradient checkpointing only the block inputs, d per
 //! position and block, and one block at a time. Logits and their gradient take 4 bytes per supervised token and entry
-//! of the vocabulary each.
+//! of the vocabulary each; on flex the gradient is written over the logits.
 //!
 //! Weights of a language model that stay as their file stores them ([`CostInputs::stored_llm`]) take the bytes of the file
-//! on the device flex, and are not concatenated.
+//! on the device flex.
 //!
 //! On a GPU gradients, sums and moments are on the device, where the optimiser runs. It updates one parameter after the
 //! other and needs [`UPDATE`] numbers for each element of the largest, while all gradients exist.
 //!
-//! [`ALLOCATOR`] is the share of activations by which the heap of the C library grows beyond what is in use: batches
-//! differ in length, and the gaps that the tensors of one step leave do not fit those of the next. Blocks above
-//! [`MAPPED`] bytes are mapped one by one and leave no gaps.
+//! The heap of the C library grows beyond what is in use, by a share [`ACTIVATION_GAPS`] of the activations and
+//! [`GRADIENT_GAPS`] of the gradients: batches differ in length, and the gaps that the tensors of one step leave do not
+//! fit those of the next. Freed memory stays in the heap.
 
 use super::{CostInputs, DeviceProfile};
 use crate::features::ArmCard;
@@ -46,13 +46,12 @@ use burgess_probe::recipe::{ParameterGroup, Stage};
 use serde::Serialize;
 
 /// Memory of the process before a model is loaded, in bytes: program and libraries, tokenizer, index of the data.
-const PROCESS: f64 = 45e6;
-/// Growth of the heap beyond what is in use, as a share of the activations in blocks of at most [`MAPPED`] bytes:
-/// measured from 0.2 to 0.6, more after more steps and for smaller blocks (nano, 32M and 110M parameters, batches of 8
-/// and 16); 0.05 for batches of 32, most of whose blocks are large.
-const ALLOCATOR: f64 = 0.35;
-/// Largest block that glibc's allocator takes from the heap, in bytes.
-const MAPPED: f64 = 32.0 * 1024.0 * 1024.0;
+const PROCESS: f64 = 55e6;
+/// Growth of the heap beyond what is in use, as a share of the activations. This and the next share are fitted to the
+/// peaks of the test below, which they meet within 7 %.
+const ACTIVATION_GAPS: f64 = 0.3;
+/// Growth of the heap beyond what is in use, as a share of the gradients.
+const GRADIENT_GAPS: f64 = 0.6;
 /// Numbers per element of a parameter that the optimiser's update needs on a GPU: the scaled gradient, new moments,
 /// their quotient and the new values.
 const UPDATE: f64 = 5.0;
@@ -135,11 +134,13 @@ impl CostInputs<'_> {
         let connector = self.connector_activations(shape.rows, stage.trains(ParameterGroup::Connector));
         let encoders = if stage.trains(ParameterGroup::Encoder) { self.encoder_activations(shape.rows)? } else { 0.0 };
         let activations = numbers + connector + encoders + copies;
-        let logits = 2.0 * 4.0 * shape.supervised * self.llm.vocab_size as f64;
-        let allocator =
-            if device.cpu { ALLOCATOR * self.in_heap(numbers + connector + encoders, positions) } else { 0.0 };
+        let buffers = if device.fused { 1.0 } else { 2.0 };
+        let logits = buffers * 4.0 * shape.supervised * self.llm.vocab_size as f64;
+        let gaps = ACTIVATION_GAPS * (numbers + connector + encoders) + GRADIENT_GAPS * gradients;
+        let allocator = if device.cpu { gaps } else { 0.0 };
+        // The head's part of a tied table's gradient comes while all activations are there.
         let table = 4.0 * p.tied;
-        let forward = activations + logits + if checkpointing { table } else { 0.0 };
+        let forward = activations + logits + table;
         let backward = new + table + if checkpointing { block + copies } else { 0.0 };
         let encoding = if self.cached || stage.trains(ParameterGroup::Encoder) {
             0.0
@@ -263,8 +264,7 @@ impl CostInputs<'_> {
             return 2.0 * self.llm.parameters() as f64;
         }
         // Layers with adapters are applied one by one, and so are they if concatenating the outputs is cheaper.
-        let stored = self.stored_llm.is_some() && device.fused;
-        let joint = !stored && stage.lora.is_none() && shape.rows * shape.length >= self.llm.hidden_size;
+        let joint = !device.fused && stage.lora.is_none() && shape.rows * shape.length >= self.llm.hidden_size;
         let gates = if self.llm.model_type.gated { 2.0 * f } else { 0.0 };
         if joint && self.llm.experts.is_none() { 4.0 * layers * d * (q + 2.0 * k + gates) } else { 0.0 }
     }
@@ -297,14 +297,6 @@ impl CostInputs<'_> {
             most = most.max(4.0 * images as f64 * (2.0 * pixels as f64 + block));
         }
         Ok(most)
-    }
-
-    /// The part of activations that lies in blocks which the allocator takes from the heap.
-    fn in_heap(&self, bytes: f64, positions: f64) -> f64 {
-        let (d, [q, k], f) = (self.llm.hidden_size as f64, self.widths(), self.llm.intermediate_size as f64);
-        let parts = [d, d, d, d, q + 2.0 * k, q, 2.0 * f, f];
-        let heap: f64 = parts.iter().filter(|width| 4.0 * positions * **width <= MAPPED).sum();
-        bytes * heap / parts.iter().sum::<f64>()
     }
 
     /// Number of parameters of the LoRA adapters.
@@ -366,42 +358,29 @@ mod tests {
         inputs.training_memory(&stage, inputs.shape(&stage, size), FLEX)
     }
 
-    /// Peak resident memory (`VmHWM`) of `burgess train` on flex, in MiB, each in a process of its own, four to sixty
-    /// steps with one thread, glibc 2.36, against the estimate.
+    /// Peak resident memory of `burgess train` on flex, in MiB, by `tests/reference/peak_memory.py` with glibc 2.36,
+    /// against the estimate.
     #[test]
     fn estimates_are_within_15_percent_of_measured_peaks() -> Result<()> {
         let both = "trainable = [\"connector\", \"llm\"]";
         let connector = "trainable = [\"connector\"]";
         let all = "trainable = [\"connector\", \"llm\", \"encoder\"]";
+        let (clip, vit) = ("nano-clip", "mocov3-b16@random");
+        let checkpointing = format!("batch = 32\ncheckpointing = true\n{both}");
+        let lora = format!("batch = 8\nlora = {{ rank = 16, alpha = 32 }}\n{both}");
         let measured = [
             // Name, language model, arm, positions of the longest row, features cached, stage, MiB.
-            ("nano, frozen", NANO, "nano-clip", 160, true, format!("batch = 16\n{both}"), 230.1),
-            ("nano, unfrozen", NANO, "nano-clip:unfrozen", 160, true, format!("batch = 16\n{all}"), 244.2),
-            ("32M, batch 8", M32, "nano-clip", 157, true, format!("batch = 8\n{both}"), 868.4),
-            ("110M, batch 8", M110, "nano-clip", 157, true, format!("batch = 8\n{both}"), 2540.4),
-            (
-                "32M, checkpointing",
-                M32,
-                "nano-clip",
-                170,
-                true,
-                format!("batch = 32\ncheckpointing = true\n{both}"),
-                899.0,
-            ),
-            ("32M, accumulation", M32, "nano-clip", 164, true, format!("batch = 32\naccumulate = 4\n{both}"), 1043.3),
-            (
-                "110M, LoRA",
-                M110,
-                "nano-clip",
-                157,
-                true,
-                format!("batch = 8\nlora = {{ rank = 16, alpha = 32 }}\n{both}"),
-                1660.8,
-            ),
-            ("32M, computed ViT-B", M32, "mocov3-b16@random", 337, false, format!("batch = 4\n{both}"), 1233.7),
-            ("32M, batch 32", M32, "nano-clip", 170, true, format!("batch = 32\n{both}"), 1983.4),
-            ("32M, connector only", M32, "nano-clip", 170, true, format!("batch = 32\n{connector}"), 1316.1),
-            ("nano, 60 steps", NANO, "nano-clip", 160, true, format!("batch = 8\n{both}"), 153.4),
+            ("nano, frozen", NANO, clip, 157, true, format!("batch = 16\n{both}"), 209.8),
+            ("nano, unfrozen", NANO, "nano-clip:unfrozen", 157, true, format!("batch = 16\n{all}"), 241.5),
+            ("32M, batch 8", M32, clip, 157, true, format!("batch = 8\n{both}"), 958.8),
+            ("110M, batch 8", M110, clip, 157, true, format!("batch = 8\n{both}"), 2477.4),
+            ("32M, checkpointing", M32, clip, 170, true, checkpointing, 988.8),
+            ("32M, accumulation", M32, clip, 151, true, format!("batch = 32\naccumulate = 4\n{both}"), 1093.3),
+            ("110M, LoRA", M110, clip, 157, true, lora, 1415.9),
+            ("32M, computed ViT-B", M32, vit, 337, false, format!("batch = 4\n{both}"), 1292.6),
+            ("32M, batch 32", M32, clip, 170, true, format!("batch = 32\n{both}"), 2153.9),
+            ("32M, connector only", M32, clip, 170, true, format!("batch = 32\n{connector}"), 1446.1),
+            ("nano, 60 steps", NANO, clip, 194, true, format!("batch = 8\n{both}"), 172.5),
         ];
         for (name, size, arm, length, cached, stage, mib) in measured {
             let found = estimate(size, arm, length, cached, &stage)?.device / f64::from(1 << 20);
