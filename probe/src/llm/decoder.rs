@@ -325,6 +325,19 @@ impl Llm {
         cache: &mut KvCache,
         after: Option<&mut BlockHook<'_>>,
     ) -> Result<Tensor<3>> {
+        match after {
+            None => kernel::in_pool(&embeddings.device(), || self.extend_here(embeddings, real, cache, None)),
+            Some(after) => self.extend_here(embeddings, real, cache, Some(after)),
+        }
+    }
+
+    fn extend_here(
+        &self,
+        embeddings: Tensor<3>,
+        real: &[usize],
+        cache: &mut KvCache,
+        after: Option<&mut BlockHook<'_>>,
+    ) -> Result<Tensor<3>> {
         let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
         let switch = self.config.length_switch();
         if let Some(switch) = switch {

@@ -1,22 +1,23 @@
-//! Products with a few rows of inputs, as in decoding: every weight is converted in registers and multiplied with each
-//! input. The time is that of reading the weights from memory.
+//! Products with a few rows of inputs, as in decoding: the codes of the weights are read into registers and multiplied
+//! there with each input. The time is that of reading the weights from memory.
 
-use super::inputs::Rounded;
-use super::lanes::{Kernel, Lanes, sum};
+use super::StoredMatrix;
+use super::inputs::{FloatChunk, Rounded};
+use super::lanes::{Kernel, Lanes, Level, sum};
+use super::layout::{self, CHUNK, Coded, Layout};
 use super::out::Columns;
-use super::{StoredMatrix, part};
-use crate::number_format::{Codes, NumberFormat};
-use std::array::from_fn;
+use super::panel::WIDTH;
+use crate::number_format::{GgmlBlock, NumberFormat};
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::slice;
 
-/// Columns that are processed at a time: one block of the `K` types.
-pub(super) const CHUNK: usize = 256;
 /// Rows of the matrix that are processed at a time.
-const ROWS: usize = 8;
+const ROWS: usize = 4;
 
 /// The inputs of a product, chunk by chunk for each row.
-pub(super) enum FewInputs<'a> {
-    /// With zeros up to whole chunks.
-    Floats(&'a [[f32; CHUNK]]),
+pub(super) enum FewInputs {
+    Floats(Vec<FloatChunk>),
     /// Integers of one byte.
     Bytes(Vec<Rounded>),
     /// Integers of 15 bits in two bytes.
@@ -27,289 +28,309 @@ pub(super) enum FewInputs<'a> {
 pub(super) struct Few<'a> {
     pub(super) matrix: &'a StoredMatrix,
     pub(super) n: usize,
-    pub(super) inputs: &'a FewInputs<'a>,
+    pub(super) inputs: &'a FewInputs,
     pub(super) first: usize,
-    pub(super) count: usize,
     pub(super) out: Columns<'a>,
 }
 
-impl Kernel for Few<'_> {
+impl Few<'_> {
+    pub(super) fn run(self, level: Level) {
+        match self.matrix.format {
+            NumberFormat::F16 => self.floats::<layout::F16, 512>(level),
+            NumberFormat::Bf16 => self.floats::<layout::Bf16, 512>(level),
+            NumberFormat::Block(block) => match block {
+                GgmlBlock::Q4_0 => self.coded::<layout::Q4_0, 144>(level),
+                GgmlBlock::Q4_1 => self.coded::<layout::Q4_1, 160>(level),
+                GgmlBlock::Q5_0 => self.coded::<layout::Q5_0, 176>(level),
+                GgmlBlock::Q5_1 => self.coded::<layout::Q5_1, 192>(level),
+                GgmlBlock::Q8_0 => self.coded::<layout::Q8_0, 272>(level),
+                GgmlBlock::Q2K => self.coded::<layout::Q2K, 84>(level),
+                GgmlBlock::Q3K => self.coded::<layout::Q3K, 110>(level),
+                GgmlBlock::Q4K => self.coded::<layout::Q4K, 144>(level),
+                GgmlBlock::Q5K => self.coded::<layout::Q5K, 176>(level),
+                GgmlBlock::Q6K => self.coded::<layout::Q6K, 210>(level),
+            },
+            // A stored matrix has no other format.
+            NumberFormat::F64 | NumberFormat::F32 | NumberFormat::Other { .. } => {}
+        }
+    }
+
+    fn floats<T: Layout<SIZE>, const SIZE: usize>(self, level: Level) {
+        // Inputs are rounded only if the matrix has codes.
+        if let FewInputs::Floats(x) = self.inputs {
+            level.run(All::<InFloats<T>, SIZE> { few: self, x });
+        }
+    }
+
+    fn coded<T: Coded<SIZE>, const SIZE: usize>(self, level: Level) {
+        match self.inputs {
+            FewInputs::Floats(x) => level.run(All::<InFloats<T>, SIZE> { few: self, x }),
+            FewInputs::Bytes(x) => level.run(All::<InIntegers<T, 1>, SIZE> { few: self, x }),
+            FewInputs::Words(x) => level.run(All::<InIntegers<T, 2>, SIZE> { few: self, x }),
+        }
+    }
+}
+
+/// Multiplies all rows with all inputs.
+struct All<'a, M: Multiply<SIZE>, const SIZE: usize> {
+    few: Few<'a>,
+    x: &'a [M::Input],
+}
+
+impl<M: Multiply<SIZE>, const SIZE: usize> Kernel for All<'_, M, SIZE> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) {
-        let chunks = self.matrix.columns.div_ceil(CHUNK);
-        let n = self.n;
-        let mut sums = vec![[[0f32; 16]; ROWS]; n];
-        let mut weights = Weights::new(self.matrix.format);
-        for first in (0..self.count).step_by(ROWS) {
-            let count = ROWS.min(self.count - first);
-            sums.fill([[0.0; 16]; ROWS]);
-            let row = |i: usize| self.matrix.row_bytes(self.first + first + i);
-            let (rows, next): ([&[u8]; ROWS], [&[u8]; ROWS]) = (from_fn(row), from_fn(|i| row(ROWS + i)));
-            let size = self.matrix.chunk_size();
-            for chunk in 0..chunks {
-                // The memory is read in advance, in place of the processor, which does not foresee so many streams.
-                for next in next {
-                    for line in (0..size).step_by(64) {
-                        lanes.prefetch(next.as_ptr().wrapping_add(chunk * size + line));
+        let Few { matrix, n, .. } = self.few;
+        let chunks = matrix.columns.div_ceil(CHUNK);
+        let count = WIDTH.min(matrix.rows - self.few.first);
+        for row in (0..count).step_by(ROWS) {
+            let rows = row..count.min(row + ROWS);
+            let mut from = 0;
+            while from < n {
+                let x = &self.x[from * chunks..];
+                from += match n - from {
+                    8.. if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 2, 8>(lanes, rows.clone(), from, x),
+                    4.. if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 2, 4>(lanes, rows.clone(), from, x),
+                    _ if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 4, 1>(lanes, rows.clone(), from, x),
+                    4.. if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 1, 4>(lanes, rows.clone(), from, x),
+                    _ if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 2, 1>(lanes, rows.clone(), from, x),
+                    _ => self.few.rows::<L, M, SIZE, 1, 1>(lanes, rows.clone(), from, x),
+                };
+            }
+        }
+    }
+}
+
+impl Few<'_> {
+    /// Multiplies some rows, `R` at a time, with `N` inputs, and returns `N`.
+    #[inline(always)]
+    fn rows<L: Lanes, M: Multiply<SIZE>, const SIZE: usize, const R: usize, const N: usize>(
+        &mut self,
+        lanes: L,
+        all: Range<usize>,
+        from: usize,
+        x: &[M::Input],
+    ) -> usize {
+        for row in all.clone().step_by(R) {
+            // The memory is read in advance, in place of the processor, which does not foresee so many streams.
+            let (mut rows, mut ahead): ([&[u8]; R], [&[u8]; R]) = ([&[]; R], [&[]; R]);
+            for r in 0..R {
+                rows[r] = self.matrix.row_bytes(self.first + (row + r).min(all.end - 1));
+                if from == 0 {
+                    ahead[r] = self.matrix.row_bytes(self.first + row + ROWS + r);
+                }
+            }
+            let tile = tile::<L, M, SIZE, R, N>(lanes, rows, ahead, x);
+            for i in 0..N {
+                let out = self.out.row(from + i);
+                for (out, tile) in out[row..].iter_mut().zip(&tile) {
+                    *out = sum(lanes, tile[i]);
+                }
+            }
+        }
+        N
+    }
+}
+
+/// Multiplies `R` rows of the matrix with the first `N` inputs, and asks for the bytes `ahead`.
+#[inline(always)]
+fn tile<L: Lanes, M: Multiply<SIZE>, const SIZE: usize, const R: usize, const N: usize>(
+    lanes: L,
+    rows: [&[u8]; R],
+    ahead: [&[u8]; R],
+    x: &[M::Input],
+) -> [[L::F; N]; R] {
+    let mut tile = [[lanes.splat(0.0); N]; R];
+    let count = rows[0].len().div_ceil(SIZE);
+    // Whole chunks, and after them the last one, if it has fewer weights than a chunk, with zeros.
+    let mut last = [[0; SIZE]; R];
+    let mut chunks: [&[[u8; SIZE]]; R] = [&[]; R];
+    for r in 0..R {
+        let rest;
+        (chunks[r], rest) = rows[r].as_chunks();
+        if !rest.is_empty() {
+            last[r][..rest.len()].copy_from_slice(rest);
+        }
+    }
+    let mut done = 0;
+    while done < count {
+        let part = if chunks[0].is_empty() { 1 } else { chunks[0].len() };
+        for r in 0..R {
+            chunks[r] = if chunks[r].is_empty() { slice::from_ref(&last[r]) } else { chunks[r] };
+            chunks[r] = &chunks[r][..part];
+        }
+        for chunk in 0..part {
+            let mut bytes = [&[0; SIZE]; R];
+            for r in 0..R {
+                bytes[r] = &chunks[r][chunk];
+                if !ahead[r].is_empty() {
+                    for line in (0..SIZE).step_by(64) {
+                        lanes.prefetch(ahead[r].as_ptr().wrapping_add((done + chunk) * SIZE + line));
                     }
                 }
-                weights.read(lanes, self.matrix, &rows, chunk);
-                let mut i = 0;
-                while i < n {
-                    let mut at = Place { inputs: self.inputs, first: i, chunk, chunks, sums: &mut sums };
-                    i += match n - i {
-                        8.. if L::MANY_REGISTERS => tiles::<L, 2, 8>(lanes, &weights, &mut at),
-                        4.. if L::MANY_REGISTERS => tiles::<L, 4, 4>(lanes, &weights, &mut at),
-                        2.. if L::MANY_REGISTERS => tiles::<L, 8, 2>(lanes, &weights, &mut at),
-                        _ if L::MANY_REGISTERS => tiles::<L, 8, 1>(lanes, &weights, &mut at),
-                        4.. => tiles::<L, 1, 4>(lanes, &weights, &mut at),
-                        2.. => tiles::<L, 2, 2>(lanes, &weights, &mut at),
-                        _ => tiles::<L, 4, 1>(lanes, &weights, &mut at),
-                    };
-                }
             }
-            for (i, sums) in sums.iter().enumerate() {
-                let out = &mut self.out.row(i)[first..first + count];
-                for (out, sums) in out.iter_mut().zip(sums) {
-                    *out = sum(lanes, lanes.load(sums));
-                }
+            let mut inputs = [&x[done + chunk]; N];
+            for i in 1..N {
+                inputs[i] = &x[i * count + done + chunk];
             }
+            M::chunk(lanes, bytes, inputs, &mut tile);
         }
-    }
-}
-
-/// A chunk of some rows' weights, before their conversion to f32.
-enum Weights {
-    /// Codes, and whether groups are of 16 or of 32 values.
-    Codes {
-        rows: Box<[Codes; ROWS]>,
-        groups: usize,
-        short: bool,
-        minima: bool,
-    },
-    F16(Box<[[[u8; 2]; CHUNK]; ROWS]>),
-    Bf16(Box<[[[u8; 2]; CHUNK]; ROWS]>),
-}
-
-impl Weights {
-    fn new(format: NumberFormat) -> Self {
-        match format {
-            NumberFormat::Block(block) => {
-                let (short, minima) = (block.group() == 16, block.has_minima());
-                Self::Codes { rows: Box::new(from_fn(|_| Codes::default())), groups: 0, short, minima }
-            }
-            NumberFormat::Bf16 => Self::Bf16(Box::new([[[0; 2]; CHUNK]; ROWS])),
-            _ => Self::F16(Box::new([[[0; 2]; CHUNK]; ROWS])),
-        }
-    }
-
-    #[inline(always)]
-    fn read<L: Lanes>(&mut self, lanes: L, matrix: &StoredMatrix, from: &[&[u8]; ROWS], chunk: usize) {
-        match (self, matrix.format) {
-            (Self::Codes { rows, groups, .. }, NumberFormat::Block(block)) => {
-                lanes.read_rows(block, from, chunk, rows.as_mut_slice());
-                *groups = CHUNK.min(matrix.columns - chunk * CHUNK) / block.group();
-            }
-            (Self::F16(rows) | Self::Bf16(rows), _) => {
-                for (from, row) in from.iter().zip(rows.iter_mut()) {
-                    let bytes = part(from, 2 * CHUNK, chunk).as_chunks::<2>().0;
-                    row[..bytes.len()].copy_from_slice(bytes);
-                    row[bytes.len()..].fill([0; 2]);
-                }
-            }
-            (Self::Codes { .. }, _) => {}
-        }
-    }
-}
-
-/// A chunk of the inputs from `first` on, and the sums of their products.
-struct Place<'a> {
-    inputs: &'a FewInputs<'a>,
-    first: usize,
-    chunk: usize,
-    chunks: usize,
-    sums: &'a mut [[[f32; 16]; ROWS]],
-}
-
-impl Place<'_> {
-    /// This chunk of `N` rows of inputs.
-    #[inline(always)]
-    fn of<'x, T, const N: usize>(&self, inputs: &'x [T]) -> [&'x T; N] {
-        from_fn(|i| &inputs[(self.first + i) * self.chunks + self.chunk])
-    }
-}
-
-/// Adds the products of all rows with `N` inputs, `R` rows at a time, and returns `N`.
-#[inline(always)]
-fn tiles<L: Lanes, const R: usize, const N: usize>(lanes: L, weights: &Weights, place: &mut Place<'_>) -> usize {
-    for row in (0..ROWS).step_by(R) {
-        match (weights, place.inputs) {
-            (Weights::Codes { rows, groups, short, .. }, FewInputs::Floats(x)) => {
-                let (rows, x) = (&rows[row..row + R], place.of(x).map(|x| x.as_chunks().0));
-                let sums = &mut place.sums[place.first..place.first + N];
-                match short {
-                    true => coded::<L, R, N, 1>(lanes, rows, *groups, x, row, sums),
-                    false => coded::<L, R, N, 2>(lanes, rows, *groups, x, row, sums),
-                }
-            }
-            (Weights::Codes { rows, short, minima, .. }, FewInputs::Bytes(x)) => {
-                let (rows, x) = (&rows[row..row + R], place.of(x));
-                let sums = &mut place.sums[place.first..place.first + N];
-                match short {
-                    true => integers::<L, R, N, 1, 16>(lanes, rows, *minima, x, row, sums),
-                    false => integers::<L, R, N, 1, 32>(lanes, rows, *minima, x, row, sums),
-                }
-            }
-            (Weights::Codes { rows, short, minima, .. }, FewInputs::Words(x)) => {
-                let (rows, x) = (&rows[row..row + R], place.of(x));
-                let sums = &mut place.sums[place.first..place.first + N];
-                match short {
-                    true => integers::<L, R, N, 2, 16>(lanes, rows, *minima, x, row, sums),
-                    false => integers::<L, R, N, 2, 32>(lanes, rows, *minima, x, row, sums),
-                }
-            }
-            (Weights::F16(rows), FewInputs::Floats(x)) => {
-                let (rows, x) = (&rows[row..row + R], place.of(x).map(|x| x.as_chunks().0));
-                let sums = &mut place.sums[place.first..place.first + N];
-                floats::<L, R, N>(lanes, rows, |numbers| lanes.float_f16(numbers), x, row, sums);
-            }
-            (Weights::Bf16(rows), FewInputs::Floats(x)) => {
-                let (rows, x) = (&rows[row..row + R], place.of(x).map(|x| x.as_chunks().0));
-                let sums = &mut place.sums[place.first..place.first + N];
-                floats::<L, R, N>(lanes, rows, |numbers| lanes.float_bf16(numbers), x, row, sums);
-            }
-            // Inputs are rounded only if the matrix has codes.
-            (Weights::F16(_) | Weights::Bf16(_), FewInputs::Bytes(_) | FewInputs::Words(_)) => {}
-        }
-    }
-    N
-}
-
-/// Loads the accumulators of a tile.
-#[inline(always)]
-fn load<L: Lanes, const R: usize, const N: usize>(lanes: L, row: usize, sums: &[[[f32; 16]; ROWS]]) -> [[L::F; N]; R] {
-    // Loops, because closures that are not inlined would not be compiled for the vector instructions.
-    let mut tile = [[lanes.splat(0.0); N]; R];
-    for (r, tile) in tile.iter_mut().enumerate() {
-        for (tile, sums) in tile.iter_mut().zip(sums) {
-            *tile = lanes.load(&sums[row + r]);
-        }
+        done += part;
+        chunks = [&[]; R];
     }
     tile
 }
 
-/// Loads the `at`th sixteen of each input.
-#[inline(always)]
-fn loads<L: Lanes, const N: usize>(lanes: L, x: [&[[f32; 16]]; N], at: usize) -> [L::F; N] {
-    let mut out = [lanes.splat(0.0); N];
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = lanes.load(&x[at]);
-    }
-    out
+/// Multiplies chunks of weights with chunks of inputs of one kind.
+trait Multiply<const SIZE: usize> {
+    type Input;
+
+    /// Adds the products of a chunk of `R` rows with `N` inputs, whose sums over the lanes are the outputs.
+    fn chunk<L: Lanes, const R: usize, const N: usize>(
+        lanes: L,
+        rows: [&[u8; SIZE]; R],
+        x: [&Self::Input; N],
+        tile: &mut [[L::F; N]; R],
+    );
 }
 
-/// Stores the accumulators of a tile.
-#[inline(always)]
-fn store<L: Lanes, const R: usize, const N: usize>(
-    lanes: L,
-    tile: [[L::F; N]; R],
-    row: usize,
-    sums: &mut [[[f32; 16]; ROWS]],
-) {
-    for (r, tile) in tile.into_iter().enumerate() {
-        for (sums, tile) in sums.iter_mut().zip(tile) {
-            lanes.store(tile, &mut sums[row + r]);
-        }
-    }
-}
+/// Weights are converted to f32.
+struct InFloats<T>(PhantomData<T>);
 
-/// A tile of `R` rows of codes in groups of `16 · H` values, and `N` inputs.
-#[inline(always)]
-fn coded<L: Lanes, const R: usize, const N: usize, const H: usize>(
-    lanes: L,
-    rows: &[Codes],
-    groups: usize,
-    x: [&[[f32; 16]]; N],
-    row: usize,
-    sums: &mut [[[f32; 16]; ROWS]],
-) {
-    let mut tile: [[L::F; N]; R] = load(lanes, row, sums);
-    let codes: [&[[i8; 16]]; R] = from_fn(|r| rows[r].codes.as_chunks().0);
-    for group in 0..groups.min(16 / H) {
-        let (mut scales, mut minima) = ([lanes.splat(0.0); R], [lanes.splat(0.0); R]);
+impl<T: Layout<SIZE>, const SIZE: usize> Multiply<SIZE> for InFloats<T> {
+    type Input = FloatChunk;
+
+    #[inline(always)]
+    fn chunk<L: Lanes, const R: usize, const N: usize>(
+        lanes: L,
+        rows: [&[u8; SIZE]; R],
+        x: [&FloatChunk; N],
+        tile: &mut [[L::F; N]; R],
+    ) {
+        let heads = heads::<L, T, SIZE, R>(lanes, rows);
+        float_quarter::<L, T, SIZE, R, N, 0>(lanes, rows, heads, x, tile);
+        float_quarter::<L, T, SIZE, R, N, 1>(lanes, rows, heads, x, tile);
+        float_quarter::<L, T, SIZE, R, N, 2>(lanes, rows, heads, x, tile);
+        float_quarter::<L, T, SIZE, R, N, 3>(lanes, rows, heads, x, tile);
         for r in 0..R {
-            scales[r] = lanes.splat(rows[r].scales[group]);
-            minima[r] = lanes.splat(-rows[r].minima[group]);
-        }
-        for at in group * H..group * H + H {
-            let x = loads(lanes, x, at);
-            for r in 0..R {
-                let weights = lanes.mul_add(lanes.float_codes(&codes[r][at]), scales[r], minima[r]);
-                for i in 0..N {
-                    tile[r][i] = lanes.mul_add(weights, x[i], tile[r][i]);
+            for i in 0..N {
+                if let Some(addends) = T::addends::<L>(heads[r]) {
+                    tile[r][i] = lanes.mul_add(addends, lanes.load(&x[i].sums), tile[r][i]);
                 }
             }
         }
     }
-    store(lanes, tile, row, sums);
 }
 
-/// A tile of `R` rows of codes in groups of `GROUP` values, and `N` inputs of `PLANES` bytes.
+/// Reads the heads of `R` chunks.
 #[inline(always)]
-fn integers<L: Lanes, const R: usize, const N: usize, const PLANES: usize, const GROUP: usize>(
+fn heads<L: Lanes, T: Layout<SIZE>, const SIZE: usize, const R: usize>(
     lanes: L,
-    rows: &[Codes],
-    minima: bool,
-    x: [&Rounded; N],
-    row: usize,
-    sums: &mut [[[f32; 16]; ROWS]],
+    rows: [&[u8; SIZE]; R],
+) -> [T::Head<L>; R] {
+    // Loops, because closures that are not inlined would not be compiled for the vector instructions.
+    let mut heads = [<T as Layout<SIZE>>::head(lanes, rows[0]); R];
+    for r in 1..R {
+        heads[r] = <T as Layout<SIZE>>::head(lanes, rows[r]);
+    }
+    heads
+}
+
+#[inline(always)]
+fn float_quarter<L: Lanes, T: Layout<SIZE>, const SIZE: usize, const R: usize, const N: usize, const Q: usize>(
+    lanes: L,
+    rows: [&[u8; SIZE]; R],
+    heads: [T::Head<L>; R],
+    x: [&FloatChunk; N],
+    tile: &mut [[L::F; N]; R],
 ) {
-    let mut tile: [[L::F; N]; R] = load(lanes, row, sums);
     for r in 0..R {
-        for (quarter, codes) in rows[r].codes.as_chunks::<64>().0.iter().enumerate() {
-            let scales = lanes.repeat::<GROUP>(&rows[r].scales, quarter);
-            for i in 0..N {
-                let x = &x[i].quarters[quarter];
-                let mut dots = lanes.dot_signed(codes, &x.high, &x.start);
-                if PLANES == 2 {
-                    dots = lanes.join(dots, lanes.dot_unsigned(codes, &x.low));
-                }
-                let products = lanes.mul(lanes.float_integers(dots), scales);
-                tile[r][i] = lanes.mul_add(products, lanes.load(&x.scales), tile[r][i]);
+        let numbers = T::numbers::<L, Q>(lanes, rows[r]);
+        let factors = T::factors::<L, Q>(lanes, heads[r]);
+        for i in 0..N {
+            let x = &x[i].quarters[Q];
+            let (mut sum, first) = match factors {
+                Some(_) => (lanes.mul(numbers[0], lanes.load(&x[0])), 1),
+                None => (tile[r][i], 0),
+            };
+            for k in first..4 {
+                sum = lanes.mul_add(numbers[k], lanes.load(&x[k]), sum);
             }
-        }
-        if minima {
-            let minima = lanes.load(&rows[r].minima.map(|m| -m));
-            for i in 0..N {
-                tile[r][i] = lanes.mul_add(minima, lanes.load(&x[i].sums), tile[r][i]);
-            }
+            tile[r][i] = match factors {
+                Some(factors) => lanes.mul_add(sum, factors, tile[r][i]),
+                None => sum,
+            };
         }
     }
-    store(lanes, tile, row, sums);
 }
 
-/// A tile of `R` rows of 16-bit floats and `N` inputs.
-#[inline(always)]
-fn floats<L: Lanes, const R: usize, const N: usize>(
-    lanes: L,
-    rows: &[[[u8; 2]; CHUNK]],
-    convert: impl Fn(&[[u8; 2]; 16]) -> L::F,
-    x: [&[[f32; 16]]; N],
-    row: usize,
-    sums: &mut [[[f32; 16]; ROWS]],
-) {
-    let mut tile: [[L::F; N]; R] = load(lanes, row, sums);
-    let rows: [&[[[u8; 2]; 16]]; R] = from_fn(|r| rows[r].as_chunks().0);
-    for at in 0..CHUNK / 16 {
-        let x = loads(lanes, x, at);
+/// Codes are multiplied as integers of `PLANES` bytes.
+struct InIntegers<T, const PLANES: usize>(PhantomData<T>);
+
+impl<T: Coded<SIZE>, const SIZE: usize, const PLANES: usize> Multiply<SIZE> for InIntegers<T, PLANES> {
+    type Input = Rounded;
+
+    #[inline(always)]
+    fn chunk<L: Lanes, const R: usize, const N: usize>(
+        lanes: L,
+        rows: [&[u8; SIZE]; R],
+        x: [&Rounded; N],
+        tile: &mut [[L::F; N]; R],
+    ) {
+        let heads = heads::<L, T, SIZE, R>(lanes, rows);
+        integer_quarter::<L, T, SIZE, R, N, 0, PLANES>(lanes, rows, heads, x, tile);
+        integer_quarter::<L, T, SIZE, R, N, 1, PLANES>(lanes, rows, heads, x, tile);
+        integer_quarter::<L, T, SIZE, R, N, 2, PLANES>(lanes, rows, heads, x, tile);
+        integer_quarter::<L, T, SIZE, R, N, 3, PLANES>(lanes, rows, heads, x, tile);
         for r in 0..R {
-            let weights = convert(&rows[r][at]);
             for i in 0..N {
-                tile[r][i] = lanes.mul_add(weights, x[i], tile[r][i]);
+                if let Some(addends) = T::addends::<L>(heads[r]) {
+                    tile[r][i] = lanes.mul_add(addends, lanes.load(&x[i].sums), tile[r][i]);
+                }
             }
         }
     }
-    store(lanes, tile, row, sums);
+}
+
+#[inline(always)]
+fn integer_quarter<
+    L: Lanes,
+    T: Coded<SIZE>,
+    const SIZE: usize,
+    const R: usize,
+    const N: usize,
+    const Q: usize,
+    const PLANES: usize,
+>(
+    lanes: L,
+    rows: [&[u8; SIZE]; R],
+    heads: [T::Head<L>; R],
+    x: [&Rounded; N],
+    tile: &mut [[L::F; N]; R],
+) {
+    let large = T::CODING.offset == 128;
+    for r in 0..R {
+        let (codes, factors) = (T::codes::<L, Q>(lanes, rows[r]), T::factors::<L, Q>(lanes, heads[r]));
+        for i in 0..N {
+            let x = &x[i].quarters[Q];
+            let start = match T::CODING.offset {
+                0 => lanes.load_integers(&[0; 16]),
+                _ => lanes.load_integers(&x.start),
+            };
+            let dots = match PLANES {
+                1 => lanes.dot_codes(start, codes, &x.high, large),
+                _ => {
+                    let high = lanes.dot_codes(lanes.load_integers(&[0; 16]), codes, &x.high, large);
+                    lanes.join(high, lanes.dot_codes(start, codes, &x.low, large))
+                }
+            };
+            let scales = match factors {
+                Some(factors) => lanes.mul(factors, lanes.load(&x.scales)),
+                None => lanes.load(&x.scales),
+            };
+            tile[r][i] = lanes.mul_add(lanes.float_integers(dots), scales, tile[r][i]);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Inputs of a product, laid out for panels: tiles of a few rows, of which one column after the other is read.
 
-use super::few::CHUNK;
+use super::lanes::{Kernel, Lanes};
+use super::layout::{CHUNK, Coding};
 use rayon::prelude::*;
 use std::array::from_fn;
 
@@ -101,11 +102,67 @@ impl Integers {
     }
 }
 
+/// A chunk of a row of inputs in f32.
+#[derive(Clone)]
+#[repr(align(64))]
+pub(super) struct FloatChunk {
+    /// The inputs in the order of [`Layout::numbers`](super::layout::Layout::numbers).
+    pub(super) quarters: [[[f32; 16]; 4]; 4],
+    /// Sums of the inputs of each group of weights, in the lanes of the addends; other lanes are 0.
+    pub(super) sums: [f32; 16],
+}
+
+/// Copies inputs in f32 to chunks, with zeros up to whole chunks of every row.
+pub(super) struct Arrange<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) columns: usize,
+    /// How the weights are coded; `None` if they are floats.
+    pub(super) coding: Option<Coding>,
+}
+
+impl Kernel for Arrange<'_> {
+    type Output = Vec<FloatChunk>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> Self::Output {
+        let chunks = self.columns.div_ceil(CHUNK);
+        let zero = FloatChunk { quarters: [[[0.0; 16]; 4]; 4], sums: [0.0; 16] };
+        let mut out = vec![zero; self.x.len() / self.columns * chunks];
+        for (x, out) in self.x.chunks_exact(self.columns).zip(out.chunks_exact_mut(chunks)) {
+            let mut wide = [0f32; CHUNK];
+            for (x, out) in x.chunks(CHUNK).zip(out) {
+                let x = x.as_array().unwrap_or_else(|| {
+                    wide[..x.len()].copy_from_slice(x);
+                    &wide
+                });
+                for (x, out) in x.as_chunks::<64>().0.iter().zip(&mut out.quarters) {
+                    *out = match self.coding {
+                        Some(_) => from_fn(|k| from_fn(|j| x[4 * j + k])),
+                        None => from_fn(|k| from_fn(|j| x[16 * k + j])),
+                    };
+                }
+                let Some(coding) = self.coding else { continue };
+                for (i, group) in x.chunks_exact(coding.group).enumerate() {
+                    if let Some(lane) = coding.addend(i) {
+                        // The sum of 16 lanes, which is a vector operation in this order.
+                        let mut sums = [0f32; 16];
+                        for x in group.as_chunks::<16>().0 {
+                            sums = from_fn(|j| sums[j] + x[j]);
+                        }
+                        out.sums[lane % 16] = sums.iter().sum();
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
 /// A chunk of a row of inputs as integers, to be multiplied along the row. The integers are those of [`Integers`].
 #[derive(Clone)]
 pub(super) struct Rounded {
     pub(super) quarters: [RoundedQuarter; 4],
-    /// Sums of the rounded inputs, per group of weights.
+    /// Sums of the rounded inputs of each group of weights, in the lanes of the addends; other lanes are 0.
     pub(super) sums: [f32; 16],
 }
 
@@ -116,44 +173,64 @@ pub(super) struct RoundedQuarter {
     /// The signed bytes.
     pub(super) high: [i8; 64],
     /// The low bytes, of 7 bits; 0 for integers of one byte.
-    pub(super) low: [u8; 64],
-    /// The sum of every four signed bytes, times −128: what a product starts from if 128 was added to the codes.
+    pub(super) low: [i8; 64],
+    /// The sum of every four integers, times the negative offset of the codes.
     pub(super) start: [i32; 16],
     /// The scale of every four inputs.
     pub(super) scales: [f32; 16],
 }
 
-impl Rounded {
-    /// Rounds `x`, `[n, columns]`, with zeros up to whole chunks of every row.
-    pub(super) fn new(x: &[f32], columns: usize, planes: usize, group: usize) -> Vec<Self> {
+/// Rounds inputs to integers of `planes` bytes for codes of a type, with zeros up to whole chunks of every row.
+pub(super) struct Round<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) columns: usize,
+    pub(super) planes: usize,
+    pub(super) coding: Coding,
+}
+
+impl Kernel for Round<'_> {
+    type Output = Vec<Rounded>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> Self::Output {
         let quarter = RoundedQuarter { high: [0; 64], low: [0; 64], start: [0; 16], scales: [0.0; 16] };
-        let zero = Self { quarters: from_fn(|_| quarter.clone()), sums: [0.0; 16] };
-        let chunks = columns.div_ceil(CHUNK);
-        let mut out = vec![zero; x.len() / columns * chunks];
-        for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(chunks)) {
+        let zero = Rounded { quarters: from_fn(|_| quarter.clone()), sums: [0.0; 16] };
+        let chunks = self.columns.div_ceil(CHUNK);
+        let mut out = vec![zero; self.x.len() / self.columns * chunks];
+        for (x, out) in self.x.chunks_exact(self.columns).zip(out.chunks_exact_mut(chunks)) {
             for (i, x) in x.as_chunks::<32>().0.iter().enumerate() {
-                out[i / 8].set(i % 8, x, planes, group);
+                self.set(&mut out[i / 8], i % 8, x);
             }
         }
         out
     }
+}
 
-    /// Rounds the `index`th 32 inputs.
-    fn set(&mut self, index: usize, x: &[f32; 32], planes: usize, group: usize) {
-        let (integers, scale) = round(x, planes);
-        let (quarter, half) = (&mut self.quarters[index / 2], index % 2);
-        for (i, v) in integers.into_iter().enumerate() {
-            quarter.high[32 * half + i] = (v >> (7 * (planes - 1))) as i8;
-            if planes == 2 {
-                quarter.low[32 * half + i] = (v & 127) as u8;
+impl Round<'_> {
+    /// Rounds the `index`th 32 inputs of a chunk.
+    #[inline(always)]
+    fn set(&self, out: &mut Rounded, index: usize, x: &[f32; 32]) {
+        let (integers, scale) = round(x, self.planes);
+        let (quarter, half) = (&mut out.quarters[index / 2], index % 2);
+        let shift = 7 * (self.planes - 1);
+        for (high, v) in quarter.high[32 * half..32 * half + 32].iter_mut().zip(integers) {
+            *high = (v >> shift) as i8;
+        }
+        if self.planes == 2 {
+            for (low, v) in quarter.low[32 * half..32 * half + 32].iter_mut().zip(integers) {
+                *low = (v & 127) as i8;
             }
         }
-        for i in 8 * half..8 * half + 8 {
-            quarter.start[i] = -128 * quarter.high[4 * i..4 * i + 4].iter().map(|v| i32::from(*v)).sum::<i32>();
-            quarter.scales[i] = scale;
+        let starts = quarter.start[8 * half..8 * half + 8].iter_mut();
+        for (start, four) in starts.zip(integers.as_chunks::<4>().0) {
+            *start = -i32::from(self.coding.offset) * four.iter().sum::<i32>();
         }
-        for (i, integers) in integers.chunks_exact(group).enumerate() {
-            self.sums[32 / group * index + i] = scale * integers.iter().sum::<i32>() as f32;
+        quarter.scales[8 * half..8 * half + 8].fill(scale);
+        let groups = 32 / self.coding.group;
+        for (i, integers) in integers.chunks_exact(self.coding.group).enumerate() {
+            if let Some(lane) = self.coding.addend(groups * index + i) {
+                out.sums[lane % 16] = scale * integers.iter().sum::<i32>() as f32;
+            }
         }
     }
 }
@@ -163,7 +240,8 @@ impl Rounded {
 fn round(x: &[f32; 32], planes: usize) -> ([i32; 32], f32) {
     // Adding and subtracting 1.5 · 2²³ rounds to an integer.
     const MAGIC: f32 = 12_582_912.0;
-    let largest = x.iter().fold(0f32, |m, v| if v.abs() > m { v.abs() } else { m });
+    // Without a sign, floats are ordered as their bits, whose maximum is a vector operation.
+    let largest = f32::from_bits(x.iter().fold(0, |most, v| most.max(v.abs().to_bits())));
     let limit = if planes == 2 { 16_256.0 } else { 127.0 };
     let scale = largest / limit;
     let inverse = if scale > 0.0 { limit / largest } else { 0.0 };

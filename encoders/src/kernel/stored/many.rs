@@ -2,9 +2,9 @@
 //! multiplied with tiles of inputs in registers. A row's result does not depend on the other rows.
 
 use super::StoredMatrix;
-use super::few::CHUNK;
 use super::inputs::{Floats, Integers, LARGE, SMALL};
 use super::lanes::{Kernel, Lanes};
+use super::layout::CHUNK;
 use super::out::Columns;
 use super::panel::{Outputs, Panel, WIDTH, unpack_floats};
 use crate::number_format::NumberFormat;
@@ -94,9 +94,9 @@ impl Kernel for Many<'_> {
 fn floats<L: Lanes>(lanes: L, panel: &[Outputs<f32>], inputs: &Floats, chunk: usize, sums: &mut [Outputs<f32>]) {
     for &(first, rows) in &inputs.tiles {
         let x = &inputs.values[first * inputs.columns + rows * chunk * CHUNK..][..rows * CHUNK];
-        if L::MANY_REGISTERS && rows == LARGE {
+        if L::REGISTERS >= 32 && rows == LARGE {
             float_tile::<L, LARGE, 2>(lanes, panel, 0, x, &mut sums[first..]);
-        } else if L::MANY_REGISTERS {
+        } else if L::REGISTERS >= 32 {
             float_tile::<L, SMALL, 2>(lanes, panel, 0, x, &mut sums[first..]);
         } else {
             float_tile::<L, SMALL, 1>(lanes, panel, 0, x, &mut sums[first..]);
@@ -193,9 +193,9 @@ fn integers<L: Lanes, const PLANES: usize, const B: usize, const S: usize>(
             sums: &inputs.sums[part(per_chunk)],
         };
         let sums = &mut sums[first..];
-        if L::MANY_REGISTERS && rows == B {
+        if L::REGISTERS >= 32 && rows == B {
             integer_tile::<L, PLANES, B, 2>(lanes, panel, groups, 0, tile, sums);
-        } else if L::MANY_REGISTERS {
+        } else if L::REGISTERS >= 32 {
             integer_tile::<L, PLANES, S, 2>(lanes, panel, groups, 0, tile, sums);
         } else {
             integer_tile::<L, PLANES, S, 1>(lanes, panel, groups, 0, tile, sums);

@@ -1,8 +1,9 @@
 //! Products with a matrix that stays in memory as its file stores it: 16-bit floats or quantised blocks.
 //!
 //! The matrix is `[rows, columns]` as in files: a row holds the weights of one output. Weights of a language model of
-//! 7 B parameters take 28 GB as f32 and 4 GB as blocks of 4 bits, so the matrix is never unpacked as a whole: a task
-//! unpacks a few rows into its own buffer and multiplies them while they are in the cache.
+//! 7 B parameters take 28 GB as f32 and 4 GB as blocks of 4 bits, so the matrix is never unpacked as a whole: with few
+//! rows of inputs (decoding) codes are multiplied in registers as they are read, with many (prompts) a task unpacks a few
+//! rows into its own buffer and multiplies them while they are in the cache.
 
 mod activations;
 #[allow(clippy::needless_range_loop, reason = "several arrays are indexed by one number, in registers")]
@@ -10,6 +11,7 @@ mod few;
 mod inputs;
 #[allow(unsafe_code, reason = "vector instructions, on arrays of fixed size, behind a check of the processor")]
 mod lanes;
+mod layout;
 #[allow(clippy::needless_range_loop, reason = "several arrays are indexed by one number, in registers")]
 mod many;
 #[allow(unsafe_code, reason = "tasks write disjoint columns of one matrix")]
@@ -20,14 +22,14 @@ pub use activations::Activations;
 
 use crate::kernel::product::{self, Matrix, Strides};
 use crate::number_format::{self, NumberFormat};
-use few::{CHUNK, Few, FewInputs};
-use inputs::{Floats, Integers, LARGE, Rounded, SMALL};
+use few::{Few, FewInputs};
+use inputs::{Arrange, Floats, Integers, LARGE, Round, SMALL};
 use lanes::{Kernel, Lanes, Level};
+use layout::{CHUNK, Coding};
 use many::{Buffers, Inputs, Many};
 use out::Columns;
 use panel::{WIDTH, convert};
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -181,73 +183,47 @@ impl StoredMatrix {
     /// # Panics
     /// `x` is not `[n, columns]`.
     pub fn product_with(&self, x: &[f32], activations: Activations) -> Vec<f32> {
-        let mut out = vec![0f32; x.len() / self.columns * self.rows];
-        self.product_into(x, activations, &mut out, self.rows, 0);
-        out
-    }
-
-    /// Computes `x · matrixᵀ` into the columns of a wider matrix: output `o` of row `i` goes to
-    /// `out[i * out_stride + first_column + o]`. Other columns of `out` keep their values.
-    ///
-    /// # Panics
-    /// `x` is not `[n, columns]`, or the outputs do not fit in `out`.
-    pub fn product_into(
-        &self,
-        x: &[f32],
-        activations: Activations,
-        out: &mut [f32],
-        out_stride: usize,
-        first_column: usize,
-    ) {
-        assert!(x.len().is_multiple_of(self.columns), "the inputs are not rows of {} numbers", self.columns);
-        let out = Columns::new(out, x.len() / self.columns, out_stride, first_column..first_column + self.rows);
-        self.product_at(Level::best(), x, activations, out);
+        products(x, &[(self, activations)])
     }
 
     fn product_at(&self, level: Level, x: &[f32], activations: Activations, out: Columns<'_>) {
-        let n = x.len() / self.columns;
-        let planes = match (activations, self.format) {
-            (Activations::Int8, NumberFormat::Block(_)) => 1,
-            (Activations::Int16, NumberFormat::Block(_)) => 2,
-            (Activations::F32 | Activations::Int8 | Activations::Int16, _) => 0,
-        };
-        if n <= if planes > 0 { FEW_INTEGERS } else { FEW } {
-            return self.few(level, x, planes, out);
+        products_at(level, x, &[(self, activations)], out);
+    }
+
+    /// The inputs of a product with few rows; `None` if the rows are many.
+    fn few_inputs(&self, level: Level, x: &[f32], activations: Activations) -> Option<FewInputs> {
+        let (n, columns) = (x.len() / self.columns, self.columns);
+        match (activations, self.format) {
+            (Activations::Int8, NumberFormat::Block(block)) => (n <= FEW_INTEGERS)
+                .then(|| FewInputs::Bytes(level.run(Round { x, columns, planes: 1, coding: Coding::of(block) }))),
+            (Activations::Int16, NumberFormat::Block(block)) => (n <= FEW_INTEGERS)
+                .then(|| FewInputs::Words(level.run(Round { x, columns, planes: 2, coding: Coding::of(block) }))),
+            (_, NumberFormat::Block(block)) => (n <= FEW)
+                .then(|| FewInputs::Floats(level.run(Arrange { x, columns, coding: Some(Coding::of(block)) }))),
+            _ => (n <= FEW).then(|| FewInputs::Floats(level.run(Arrange { x, columns, coding: None }))),
         }
+    }
+
+    /// Computes the product with many rows of inputs.
+    fn many(&self, level: Level, x: &[f32], activations: Activations, out: Columns<'_>) {
+        let n = x.len() / self.columns;
         let large = if level.has_many_registers() { LARGE } else { SMALL };
-        let inputs = match planes {
-            0 => Inputs::Floats(Floats::new(x, self.columns, large)),
-            1 => Inputs::Bytes(Integers::new(x, self.columns, 1, self.group(), large)),
-            _ => Inputs::Words(Integers::new(x, self.columns, 2, self.group(), large)),
+        let inputs = match (activations, self.format) {
+            (Activations::Int8, NumberFormat::Block(_)) => {
+                Inputs::Bytes(Integers::new(x, self.columns, 1, self.group(), large))
+            }
+            (Activations::Int16, NumberFormat::Block(_)) => {
+                Inputs::Words(Integers::new(x, self.columns, 2, self.group(), large))
+            }
+            _ => Inputs::Floats(Floats::new(x, self.columns, large)),
         };
-        let tasks = out.split(WIDTH).enumerate();
+        let tasks = out.split(widths(self.rows)).into_par_iter().enumerate();
         tasks.for_each_init(
             || Buffers::new(n),
             |buffers, (task, out)| {
                 level.run(Many { matrix: self, inputs: &inputs, n, first: task * WIDTH, out, buffers });
             },
         );
-    }
-
-    fn few(&self, level: Level, x: &[f32], planes: usize, out: Columns<'_>) {
-        let (n, padded) = (x.len() / self.columns, self.columns.next_multiple_of(CHUNK));
-        let mut x = Cow::Borrowed(x);
-        if planes == 0 && padded > self.columns {
-            let mut wide = vec![0f32; n * padded];
-            for (wide, x) in wide.chunks_exact_mut(padded).zip(x.chunks_exact(self.columns)) {
-                wide[..self.columns].copy_from_slice(x);
-            }
-            x = Cow::Owned(wide);
-        }
-        let inputs = match planes {
-            0 => FewInputs::Floats(x.as_chunks().0),
-            1 => FewInputs::Bytes(Rounded::new(&x, self.columns, 1, self.group())),
-            _ => FewInputs::Words(Rounded::new(&x, self.columns, 2, self.group())),
-        };
-        out.split(WIDTH).enumerate().for_each(|(task, out)| {
-            let count = WIDTH.min(self.rows - task * WIDTH);
-            level.run(Few { matrix: self, n, inputs: &inputs, first: task * WIDTH, count, out });
-        });
     }
 
     /// Number of weights that share a scale.
@@ -274,7 +250,9 @@ impl StoredMatrix {
         // A task computes some columns from all rows, which it unpacks some at a time.
         let chunks = if self.columns >= 4 * CHUNK * rayon::current_num_threads() { 2 } else { 1 };
         let width = chunks * CHUNK;
-        let tasks = Columns::new(&mut out, n, self.columns, 0..self.columns).split(width).enumerate();
+        let out_columns = Columns::new(&mut out, n, self.columns, 0..self.columns);
+        let parts = out_columns.split(vec![width; self.columns.div_ceil(width)]);
+        let tasks = parts.into_par_iter().enumerate();
         tasks.for_each_init(
             || (vec![0f32; width * TRANSPOSED_ROWS], vec![0f32; width * n]),
             |(unpacked, sums), (task, mut out)| {
@@ -301,6 +279,53 @@ impl StoredMatrix {
         );
         out
     }
+}
+
+/// Computes the products of the same inputs `x`, `[n, columns]`, with several matrices, and writes the outputs side by
+/// side: `[n, all rows]`. All matrices must have as many columns.
+///
+/// Few rows of inputs, as in decoding, are multiplied with all matrices in one parallel pass.
+///
+/// # Panics
+/// A matrix has other columns, or `x` is not `[n, columns]`.
+pub fn products(x: &[f32], matrices: &[(&StoredMatrix, Activations)]) -> Vec<f32> {
+    let Some((first, _)) = matrices.first() else { return Vec::new() };
+    let (n, total) = (x.len() / first.columns, matrices.iter().map(|(matrix, _)| matrix.rows).sum());
+    let mut out = vec![0f32; n * total];
+    products_at(Level::best(), x, matrices, Columns::new(&mut out, n, total, 0..total));
+    out
+}
+
+fn products_at(level: Level, x: &[f32], matrices: &[(&StoredMatrix, Activations)], out: Columns<'_>) {
+    let columns = matrices.first().map_or(1, |(matrix, _)| matrix.columns);
+    assert!(x.len().is_multiple_of(columns), "the inputs are not rows of {columns} numbers");
+    let n = x.len() / columns;
+    let parts = out.split(matrices.iter().map(|(matrix, _)| matrix.rows));
+    let mut inputs: Vec<(NumberFormat, Activations, FewInputs)> = Vec::new();
+    let mut few = Vec::new();
+    for (&(matrix, activations), out) in matrices.iter().zip(parts) {
+        assert!(matrix.columns == columns, "a matrix has {} columns, the inputs {columns}", matrix.columns);
+        let known =
+            inputs.iter().position(|(format, precision, _)| (*format, *precision) == (matrix.format, activations));
+        if let Some(index) = known {
+            few.push((matrix, index, out));
+        } else if let Some(made) = matrix.few_inputs(level, x, activations) {
+            inputs.push((matrix.format, activations, made));
+            few.push((matrix, inputs.len() - 1, out));
+        } else {
+            matrix.many(level, x, activations, out);
+        }
+    }
+    let tasks = few.into_iter().flat_map(|(matrix, index, out)| {
+        let (inputs, parts) = (&inputs[index].2, out.split(widths(matrix.rows)));
+        parts.into_iter().enumerate().map(move |(task, out)| Few { matrix, n, inputs, first: task * WIDTH, out })
+    });
+    tasks.collect::<Vec<_>>().into_par_iter().for_each(|few| few.run(level));
+}
+
+/// Divides rows of a matrix into those of the tasks.
+fn widths(rows: usize) -> impl Iterator<Item = usize> {
+    (0..rows).step_by(WIDTH).map(move |first| WIDTH.min(rows - first))
 }
 
 /// The `index`th part of `size` bytes; the last one may be shorter, those beyond it are empty.

@@ -1,6 +1,5 @@
 //! The columns of a row-major result, of which each task writes its own.
 
-use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -28,14 +27,16 @@ impl<'a> Columns<'a> {
         Self { data: out.as_mut_ptr(), stride, rows, columns, borrowed: PhantomData }
     }
 
-    /// Divides the columns into parts of `width` columns; the last part may have fewer.
-    pub(super) fn split(self, width: usize) -> impl IndexedParallelIterator<Item = Self> {
-        let Range { start, end } = self.columns;
-        let parts: Vec<Self> = (start..end)
-            .step_by(width.max(1))
-            .map(|from| Self { columns: from..(from + width).min(end), ..self })
-            .collect();
-        parts.into_par_iter()
+    /// Divides the columns into parts of these widths; columns beyond the last part are left out, and widths beyond the
+    /// last column are cut.
+    pub(super) fn split(self, widths: impl IntoIterator<Item = usize>) -> Vec<Self> {
+        let Range { mut start, end } = self.columns;
+        let part = |width: usize| {
+            let from = start;
+            start = end.min(from + width);
+            Self { columns: from..start, ..self }
+        };
+        widths.into_iter().map(part).collect()
     }
 
     /// This task's columns of a row.

@@ -1,7 +1,7 @@
 //! Weights of 32 outputs, transposed so that the lanes of a vector hold outputs.
 
-use super::few::CHUNK;
 use super::lanes::{Lanes, Quads};
+use super::layout::CHUNK;
 use super::{StoredMatrix, part};
 use crate::number_format::{self, Codes, NumberFormat};
 use std::array::from_fn;
@@ -91,7 +91,7 @@ impl Panel {
             for half in 0..2 {
                 let (scale, minimum) = (lanes.load(&scales[half]), lanes.load(&minima[half].map(|m| -m)));
                 for (quads, out) in quads.iter().zip(out.as_chunks_mut::<4>().0) {
-                    for (column, out) in lanes.columns(&quads[half]).into_iter().zip(out) {
+                    for (column, out) in lanes.columns(lanes.quads(&quads[half])).into_iter().zip(out) {
                         lanes.store(lanes.mul_add(column, scale, minimum), &mut out[half]);
                     }
                 }

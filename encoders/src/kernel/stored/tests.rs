@@ -131,14 +131,16 @@ fn transposed_products_are_those_of_the_unpacked_matrix() {
 }
 
 #[test]
-fn products_are_written_into_the_columns_of_a_wider_result() {
-    let stored = matrix(NumberFormat::Block(GgmlBlock::Q5_1), [70, 64]);
+fn products_of_several_matrices_are_those_one_by_one() {
+    let (a, b) = (matrix(NumberFormat::Block(GgmlBlock::Q5_1), [70, 64]), matrix(NumberFormat::F16, [3, 64]));
     for n in [1, FEW + 1] {
         let x = numbers(n * 64);
-        let mut wide = vec![5.0; n * 73];
-        stored.product_into(&x, Activations::F32, &mut wide, 73, 2);
-        for (wide, y) in wide.chunks(73).zip(stored.product(&x).chunks(70)) {
-            assert_eq!((&wide[..2], &wide[2..72], wide[72]), (&[5.0; 2][..], y, 5.0));
+        let all = products(&x, &[(&a, Activations::F32), (&b, Activations::F32), (&a, Activations::Int8)]);
+        let parts = [a.product(&x), b.product(&x), a.product_with(&x, Activations::Int8)];
+        for (i, all) in all.chunks(143).enumerate() {
+            let [first, second, third] =
+                [&parts[0][i * 70..][..70], &parts[1][i * 3..][..3], &parts[2][i * 70..][..70]];
+            assert_eq!((&all[..70], &all[70..73], &all[73..]), (first, second, third));
         }
     }
 }

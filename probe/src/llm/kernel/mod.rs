@@ -119,6 +119,15 @@ pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, masks: &C
     })
 }
 
+/// Runs `work` on a thread of rayon's pool if `device` is the CPU backend. Parallel loops of a thread of the pool begin at
+/// once; each one of another thread first wakes a thread of the pool, which takes as long as a small product.
+pub(super) fn in_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
+    match transfer::is_host(device) {
+        true => rayon::scope(|_| work()),
+        false => work(),
+    }
+}
+
 /// Computes `x · weight + bias`, `[rows, in]` → `[rows, out]`, for a weight of `[in, out]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     match flex::fused_linear(&x, &[(weight.clone(), bias.clone())]) {

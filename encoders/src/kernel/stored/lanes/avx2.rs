@@ -43,6 +43,32 @@ fn unpack(block: GgmlBlock, bytes: &[u8], out: &mut [f32]) {
     block.unpack(bytes, out, |bits| half(bits));
 }
 
+/// Puts the bytes of a number into a register.
+#[inline(always)]
+pub(super) fn vector(bytes: u128) -> __m128i {
+    // SAFETY: both types are 16 bytes, of which any value is valid.
+    unsafe { std::mem::transmute(bytes) }
+}
+
+/// Joins two times 16 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn join(low: &[u8; 16], high: &[u8; 16]) -> __m256i {
+    // SAFETY: the loads are unaligned and as long as the arrays.
+    unsafe { _mm256_set_m128i(_mm_loadu_si128(high.as_ptr().cast()), _mm_loadu_si128(low.as_ptr().cast())) }
+}
+
+/// Adds to each lane the dot product of four unsigned with four signed bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_exact(sums: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+    // Not `maddubs`, whose sums of two products saturate at 16 bits.
+    let (even, odd) = (_mm256_and_si256(unsigned, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(unsigned));
+    let signed_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(signed));
+    let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(even, signed_even));
+    _mm256_add_epi32(sums, _mm256_madd_epi16(odd, _mm256_srai_epi16::<8>(signed)))
+}
+
 /// The highest byte of each lane, as a signed number.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -55,12 +81,19 @@ fn highest(v: [__m256i; 2]) -> [__m256; 2] {
 impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     type F = [__m256; 2];
     type I = [__m256i; 2];
-    const MANY_REGISTERS: bool = false;
+    type B = [__m256i; 2];
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {
         // SAFETY: as above.
         unsafe { [_mm256_set1_ps(value); 2] }
+    }
+
+    #[inline(always)]
+    fn pair(self, values: [f32; 2]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { [_mm256_set1_ps(values[0]), _mm256_set1_ps(values[1])] }
     }
 
     #[inline(always)]
@@ -88,16 +121,6 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         // SAFETY: as above.
         unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
-    }
-
-    #[inline(always)]
-    fn float_codes(self, codes: &[i8; 16]) -> Self::F {
-        // SAFETY: as above.
-        unsafe {
-            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(codes.as_ptr().cast()));
-            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(codes[8..].as_ptr().cast()));
-            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
-        }
     }
 
     #[inline(always)]
@@ -141,19 +164,14 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         // SAFETY: as above.
         unsafe {
             let bytes = _mm256_set1_epi32(i32::from_le_bytes(bytes));
-            let codes = self.load_bytes(codes);
+            let codes = self.quads(codes);
             let mut out = sums;
             for half in 0..2 {
                 if VNNI {
                     out[half] = _mm256_dpbusd_avx_epi32(sums[half], bytes, codes[half]);
                     continue;
                 }
-                // Not `maddubs`, whose sums of two products saturate at 16 bits: codes of 8 bits go beyond.
-                let (even, odd) = (_mm256_and_si256(bytes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(bytes));
-                let codes_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes[half]));
-                let codes_odd = _mm256_srai_epi16::<8>(codes[half]);
-                let sums = _mm256_add_epi32(sums[half], _mm256_madd_epi16(even, codes_even));
-                out[half] = _mm256_add_epi32(sums, _mm256_madd_epi16(odd, codes_odd));
+                out[half] = dot_exact(sums[half], bytes, codes[half]);
             }
             out
         }
@@ -171,54 +189,21 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], start: &[i32; 16]) -> Self::I {
+    fn dot_codes(self, sums: Self::I, codes: Self::B, bytes: &[i8; 64], large: bool) -> Self::I {
         // SAFETY: as above.
         unsafe {
-            let mut out = self.load_integers(start);
+            let mut out = sums;
             for half in 0..2 {
-                let codes = _mm256_loadu_si256(codes[32 * half..].as_ptr().cast());
                 let bytes = _mm256_loadu_si256(bytes[32 * half..].as_ptr().cast());
-                if VNNI {
-                    let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
-                    out[half] = _mm256_dpbusd_avx_epi32(out[half], codes, bytes);
-                    continue;
-                }
-                // The sign of a code moves to the byte. Sums of two products are at most 2 · 128 · 127 < 2¹⁵.
-                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(bytes, codes));
-                out[half] = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-            }
-            out
-        }
-    }
-
-    #[inline(always)]
-    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I {
-        // SAFETY: as above.
-        unsafe {
-            let mut out = [_mm256_setzero_si256(); 2];
-            for half in 0..2 {
-                let codes = _mm256_loadu_si256(codes[32 * half..].as_ptr().cast());
-                let bytes = _mm256_loadu_si256(bytes[32 * half..].as_ptr().cast());
-                if VNNI {
-                    out[half] = _mm256_dpbusd_avx_epi32(out[half], bytes, codes);
-                    continue;
-                }
-                // Sums of two products are at most 2 · 127 · 128 < 2¹⁵.
-                out[half] = _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, codes), _mm256_set1_epi16(1));
-            }
-            out
-        }
-    }
-
-    #[inline(always)]
-    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F {
-        // SAFETY: as above.
-        unsafe {
-            let mut out = [_mm256_setzero_ps(); 2];
-            for half in 0..2 {
-                let first = (64 * quarter + 32 * half) / GROUP;
-                let (low, high) = (_mm_set1_ps(scales[first]), _mm_set1_ps(scales[first + (32 / GROUP - 1)]));
-                out[half] = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+                out[half] = if VNNI {
+                    _mm256_dpbusd_avx_epi32(sums[half], codes[half], bytes)
+                } else if large {
+                    dot_exact(sums[half], codes[half], bytes)
+                } else {
+                    // Sums of two products are at most 2 · 63 · 127 < 2¹⁵.
+                    let pairs = _mm256_maddubs_epi16(codes[half], bytes);
+                    _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+                };
             }
             out
         }
@@ -231,10 +216,114 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn columns(self, codes: &Quads) -> [Self::F; 4] {
+    fn pick(self, values: Self::F, indices: &[i32; 16]) -> Self::F {
         // SAFETY: as above.
         unsafe {
-            let [a, b] = self.load_bytes(codes);
+            let mut out = values;
+            for (out, indices) in out.iter_mut().zip(indices.as_chunks::<8>().0) {
+                let from = if indices[0] < 8 { values[0] } else { values[1] };
+                *out = _mm256_permutevar8x32_ps(from, _mm256_loadu_si256(indices.as_ptr().cast()));
+            }
+            out
+        }
+    }
+
+    #[inline(always)]
+    fn half(self, bits: u16) -> f32 {
+        // SAFETY: as above.
+        unsafe { half(bits) }
+    }
+
+    #[inline(always)]
+    fn halves(self, bits: [u128; 2]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { [_mm256_cvtph_ps(vector(bits[0])), _mm256_cvtph_ps(vector(bits[1]))] }
+    }
+
+    #[inline(always)]
+    fn bytes(self, bytes: u128) -> Self::F {
+        // SAFETY: as above.
+        unsafe {
+            let (low, high) = (_mm256_cvtepi8_epi32(vector(bytes)), _mm256_cvtepi8_epi32(vector(bytes >> 64)));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn two(self, parts: [&[u8; 32]; 2]) -> Self::B {
+        // SAFETY: as above.
+        unsafe { [_mm256_loadu_si256(parts[0].as_ptr().cast()), _mm256_loadu_si256(parts[1].as_ptr().cast())] }
+    }
+
+    #[inline(always)]
+    fn four(self, parts: [&[u8; 16]; 4]) -> Self::B {
+        // SAFETY: as above.
+        unsafe { [join(parts[0], parts[1]), join(parts[2], parts[3])] }
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: Self::B, shifts: [u8; 4], mask: u8) -> Self::B {
+        let mut out = bytes;
+        // SAFETY: as above.
+        unsafe {
+            for (out, shifts) in out.iter_mut().zip(shifts.as_chunks::<2>().0) {
+                let (a, b) = (_mm_set1_epi32(i32::from(shifts[0])), _mm_set1_epi32(i32::from(shifts[1])));
+                let shifted = _mm256_srlv_epi32(*out, _mm256_set_m128i(b, a));
+                *out = _mm256_and_si256(shifted, _mm256_set1_epi8(mask.cast_signed()));
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn merge(self, low: Self::B, high: Self::B, by: u8) -> Self::B {
+        // SAFETY: as above.
+        unsafe {
+            let mut out = low;
+            for (out, high) in out.iter_mut().zip(high) {
+                *out = _mm256_or_si256(*out, _mm256_sllv_epi32(high, _mm256_set1_epi32(i32::from(by))));
+            }
+            out
+        }
+    }
+
+    #[inline(always)]
+    fn set_bits(self, bytes: Self::B, which: u64, value: u8) -> Self::B {
+        // SAFETY: as above.
+        unsafe {
+            let mut out = bytes;
+            for (half, out) in out.iter_mut().enumerate() {
+                // Every byte gets the byte of `which` that has its bit, and keeps that bit.
+                let which = _mm256_set1_epi32((which >> (32 * half)) as i32);
+                let place = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+                let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64.cast_signed());
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(which, place), bit), bit);
+                *out = _mm256_or_si256(*out, _mm256_and_si256(set, _mm256_set1_epi8(value.cast_signed())));
+            }
+            out
+        }
+    }
+
+    #[inline(always)]
+    fn add_bytes(self, bytes: Self::B, value: u8) -> Self::B {
+        // SAFETY: as above.
+        unsafe {
+            let value = _mm256_set1_epi8(value.cast_signed());
+            [_mm256_add_epi8(bytes[0], value), _mm256_add_epi8(bytes[1], value)]
+        }
+    }
+
+    #[inline(always)]
+    fn quads(self, codes: &Quads) -> Self::B {
+        // SAFETY: as above.
+        unsafe { [_mm256_loadu_si256(codes.as_ptr().cast()), _mm256_loadu_si256(codes[8..].as_ptr().cast())] }
+    }
+
+    #[inline(always)]
+    fn columns(self, bytes: Self::B) -> [Self::F; 4] {
+        // SAFETY: as above.
+        unsafe {
+            let [a, b] = bytes;
             let (a24, b24) = (_mm256_slli_epi32::<24>(a), _mm256_slli_epi32::<24>(b));
             let (a16, b16) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
             let (a8, b8) = (_mm256_slli_epi32::<8>(a), _mm256_slli_epi32::<8>(b));
@@ -258,13 +347,5 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     fn unpack(self, block: GgmlBlock, bytes: &[u8], out: &mut [f32]) {
         // SAFETY: as above.
         unsafe { unpack(block, bytes, out) }
-    }
-}
-
-impl<const VNNI: bool> Avx2<VNNI> {
-    #[inline(always)]
-    fn load_bytes(self, codes: &Quads) -> [__m256i; 2] {
-        // SAFETY: as above.
-        unsafe { [_mm256_loadu_si256(codes.as_ptr().cast()), _mm256_loadu_si256(codes[8..].as_ptr().cast())] }
     }
 }

@@ -1,6 +1,6 @@
 //! Sixteen lanes in one register of AVX-512, with its dot products of bytes (VNNI).
 
-use super::avx2::half;
+use super::avx2::{half, join, vector};
 use super::{Kernel, Lanes, Quads};
 use crate::number_format::{Codes, GgmlBlock};
 use std::arch::is_x86_feature_detected;
@@ -91,12 +91,19 @@ fn transposed<T: Copy>(rows: [&[T; 16]; 16]) -> [[T; 16]; 16] {
 impl Lanes for Avx512 {
     type F = __m512;
     type I = __m512i;
-    const MANY_REGISTERS: bool = true;
+    type B = __m512i;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {
         // SAFETY: as above.
         unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn pair(self, values: [f32; 2]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(values[0]), _mm512_set1_ps(values[1])) }
     }
 
     #[inline(always)]
@@ -121,12 +128,6 @@ impl Lanes for Avx512 {
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         // SAFETY: as above.
         unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn float_codes(self, codes: &[i8; 16]) -> Self::F {
-        // SAFETY: as above.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes.as_ptr().cast()))) }
     }
 
     #[inline(always)]
@@ -172,29 +173,9 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], start: &[i32; 16]) -> Self::I {
+    fn dot_codes(self, sums: Self::I, codes: Self::B, bytes: &[i8; 64], _large: bool) -> Self::I {
         // SAFETY: as above.
-        unsafe {
-            let codes = _mm512_xor_si512(_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_set1_epi8(-128));
-            let start = _mm512_loadu_si512(start.as_ptr().cast());
-            _mm512_dpbusd_epi32(start, codes, _mm512_loadu_si512(bytes.as_ptr().cast()))
-        }
-    }
-
-    #[inline(always)]
-    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I {
-        // SAFETY: as above.
-        unsafe {
-            let (codes, bytes) = (_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_loadu_si512(bytes.as_ptr().cast()));
-            _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, codes)
-        }
-    }
-
-    #[inline(always)]
-    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F {
-        let indices: [i32; 16] = from_fn(|i| ((64 * quarter + 4 * i) / GROUP) as i32);
-        // SAFETY: as above.
-        unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(indices.as_ptr().cast()), _mm512_loadu_ps(scales.as_ptr())) }
+        unsafe { _mm512_dpbusd_epi32(sums, codes, _mm512_loadu_si512(bytes.as_ptr().cast())) }
     }
 
     #[inline(always)]
@@ -204,15 +185,106 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn columns(self, codes: &Quads) -> [Self::F; 4] {
+    fn pick(self, values: Self::F, indices: &[i32; 16]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(indices.as_ptr().cast()), values) }
+    }
+
+    #[inline(always)]
+    fn half(self, bits: u16) -> f32 {
+        // SAFETY: as above.
+        unsafe { half(bits) }
+    }
+
+    #[inline(always)]
+    fn halves(self, bits: [u128; 2]) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtph_ps(_mm256_set_m128i(vector(bits[1]), vector(bits[0]))) }
+    }
+
+    #[inline(always)]
+    fn bytes(self, bytes: u128) -> Self::F {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(vector(bytes))) }
+    }
+
+    #[inline(always)]
+    fn two(self, parts: [&[u8; 32]; 2]) -> Self::B {
         // SAFETY: as above.
         unsafe {
-            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            let low = _mm512_castsi256_si512(_mm256_loadu_si256(parts[0].as_ptr().cast()));
+            _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(parts[1].as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn four(self, parts: [&[u8; 16]; 4]) -> Self::B {
+        // SAFETY: as above.
+        unsafe {
+            let low = _mm512_castsi256_si512(join(parts[0], parts[1]));
+            _mm512_inserti64x4::<1>(low, join(parts[2], parts[3]))
+        }
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: Self::B, shifts: [u8; 4], mask: u8) -> Self::B {
+        let shifts: [i32; 16] = from_fn(|i| i32::from(shifts[i / 4]));
+        // SAFETY: as above.
+        unsafe {
+            let shifted = _mm512_srlv_epi32(bytes, _mm512_loadu_si512(shifts.as_ptr().cast()));
+            _mm512_and_si512(shifted, _mm512_set1_epi8(mask.cast_signed()))
+        }
+    }
+
+    #[inline(always)]
+    fn merge(self, low: Self::B, high: Self::B, by: u8) -> Self::B {
+        // SAFETY: as above.
+        unsafe { _mm512_or_si512(low, _mm512_sllv_epi32(high, _mm512_set1_epi32(i32::from(by)))) }
+    }
+
+    #[inline(always)]
+    fn set_bits(self, bytes: Self::B, which: u64, value: u8) -> Self::B {
+        // SAFETY: as above.
+        unsafe { _mm512_or_si512(bytes, _mm512_maskz_set1_epi8(which, value.cast_signed())) }
+    }
+
+    #[inline(always)]
+    fn add_bytes(self, bytes: Self::B, value: u8) -> Self::B {
+        // SAFETY: as above.
+        unsafe { _mm512_add_epi8(bytes, _mm512_set1_epi8(value.cast_signed())) }
+    }
+
+    #[inline(always)]
+    fn quads(self, codes: &Quads) -> Self::B {
+        // SAFETY: as above.
+        unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn columns(self, bytes: Self::B) -> [Self::F; 4] {
+        // SAFETY: as above.
+        unsafe {
             [
-                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(codes))),
-                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(codes))),
-                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(codes))),
-                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(codes)),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(bytes))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(bytes))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(bytes))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(bytes)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn columns_of_nibbles(self, bytes: Self::B, offset: u8) -> [Self::F; 4] {
+        let table: [f32; 16] = from_fn(|i| i as f32 - f32::from(offset));
+        // SAFETY: as above.
+        unsafe {
+            // A table's index is the lowest 4 bits of a lane.
+            let table = _mm512_loadu_ps(table.as_ptr());
+            [
+                _mm512_permutexvar_ps(bytes, table),
+                _mm512_permutexvar_ps(_mm512_srli_epi32::<8>(bytes), table),
+                _mm512_permutexvar_ps(_mm512_srli_epi32::<16>(bytes), table),
+                _mm512_permutexvar_ps(_mm512_srli_epi32::<24>(bytes), table),
             ]
         }
     }

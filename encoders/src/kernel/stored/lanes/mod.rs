@@ -25,16 +25,19 @@ pub(super) trait Lanes: Copy + Send + Sync {
     type F: Copy;
     /// Sixteen i32.
     type I: Copy;
-    /// Whether there are registers for 24 accumulators of sixteen lanes beside the operands, or for four.
-    const MANY_REGISTERS: bool;
+    /// 64 unsigned bytes.
+    type B: Copy;
+    /// Number of registers of sixteen lanes: 32 suffice for 24 accumulators beside the operands, 8 for four.
+    const REGISTERS: usize;
 
     fn splat(self, value: f32) -> Self::F;
+    /// Eight lanes of one value and eight of another.
+    fn pair(self, values: [f32; 2]) -> Self::F;
     fn load(self, values: &[f32; 16]) -> Self::F;
     fn store(self, values: Self::F, to: &mut [f32; 16]);
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// Computes `a · b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    fn float_codes(self, codes: &[i8; 16]) -> Self::F;
     fn float_f16(self, numbers: &[[u8; 2]; 16]) -> Self::F;
     fn float_bf16(self, numbers: &[[u8; 2]; 16]) -> Self::F;
     fn load_integers(self, values: &[i32; 16]) -> Self::I;
@@ -43,16 +46,38 @@ pub(super) trait Lanes: Copy + Send + Sync {
     fn dot(self, sums: Self::I, bytes: [u8; 4], codes: &Quads) -> Self::I;
     /// Computes `128 · high + low`.
     fn join(self, high: Self::I, low: Self::I) -> Self::I;
-    /// The dot products of every four codes with four signed bytes of −127 to 127. `start` is the sum of the four bytes
-    /// times −128, for those processors that multiply unsigned bytes with signed bytes only.
-    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], start: &[i32; 16]) -> Self::I;
-    /// The dot products of every four codes with four bytes of 0 to 127.
-    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I;
-    /// The scales of the groups of every four codes of the `quarter`th 64 codes, for groups of 16 or of 32.
-    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F;
+    /// Adds to each lane the dot product of its four codes with four signed bytes. `large`: codes may be above 63.
+    fn dot_codes(self, sums: Self::I, codes: Self::B, bytes: &[i8; 64], large: bool) -> Self::I;
     fn float_integers(self, values: Self::I) -> Self::F;
-    /// The first codes of all rows, their second codes, and so on.
-    fn columns(self, codes: &Quads) -> [Self::F; 4];
+    /// The lanes of `values` at these indices; those of each eight lanes must be either all below 8 or all above.
+    fn pick(self, values: Self::F, indices: &[i32; 16]) -> Self::F;
+    /// Converts a 16-bit float.
+    fn half(self, bits: u16) -> f32;
+    /// Converts sixteen 16-bit floats, of which the first is in the lowest bits.
+    fn halves(self, bits: [u128; 2]) -> Self::F;
+    /// Converts sixteen signed bytes, of which the first is in the lowest bits.
+    fn bytes(self, bytes: u128) -> Self::F;
+    /// Joins two times 32 bytes.
+    fn two(self, parts: [&[u8; 32]; 2]) -> Self::B;
+    /// Joins four times 16 bytes.
+    fn four(self, parts: [&[u8; 16]; 4]) -> Self::B;
+    /// Shifts the bytes of each quarter to the right and keeps the bits of `mask`, which has no bit that another byte
+    /// is shifted into.
+    fn bits(self, bytes: Self::B, shifts: [u8; 4], mask: u8) -> Self::B;
+    /// Computes `low | high << by`, where no bit leaves its byte.
+    fn merge(self, low: Self::B, high: Self::B, by: u8) -> Self::B;
+    /// Sets the bits of `value` in the bytes whose bit in `which` is set.
+    fn set_bits(self, bytes: Self::B, which: u64, value: u8) -> Self::B;
+    /// Adds a number to each byte, without carry.
+    fn add_bytes(self, bytes: Self::B, value: u8) -> Self::B;
+    fn quads(self, codes: &Quads) -> Self::B;
+    /// The first of every four bytes as signed numbers, then the second, and so on.
+    fn columns(self, bytes: Self::B) -> [Self::F; 4];
+    /// As [`Lanes::columns`], of bytes below 16 minus `offset`.
+    #[inline(always)]
+    fn columns_of_nibbles(self, bytes: Self::B, offset: u8) -> [Self::F; 4] {
+        self.columns(self.add_bytes(bytes, offset.wrapping_neg()))
+    }
     /// Transposes 64 codes of each of sixteen rows: item `k` has the `k`th four codes of all rows.
     #[inline(always)]
     fn transpose_quads(self, rows: [&Quads; 16]) -> [Quads; 16] {
@@ -123,7 +148,7 @@ impl Level {
         from_best.into_iter().find(|level| level.is_available()).unwrap_or(Self::Portable)
     }
 
-    /// Whether [`Lanes::MANY_REGISTERS`] holds at this level.
+    /// Whether [`Lanes::REGISTERS`] is at least 32.
     pub(super) fn has_many_registers(self) -> bool {
         self == Self::Avx512Vnni
     }

@@ -12,11 +12,17 @@ pub(in super::super) struct Portable;
 impl Lanes for Portable {
     type F = [f32; 16];
     type I = [i32; 16];
-    const MANY_REGISTERS: bool = false;
+    type B = [u8; 64];
+    const REGISTERS: usize = 1;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {
         [value; 16]
+    }
+
+    #[inline(always)]
+    fn pair(self, values: [f32; 2]) -> Self::F {
+        from_fn(|i| values[i / 8])
     }
 
     #[inline(always)]
@@ -37,11 +43,6 @@ impl Lanes for Portable {
     #[inline(always)]
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         from_fn(|i| a[i] * b[i] + c[i])
-    }
-
-    #[inline(always)]
-    fn float_codes(self, codes: &[i8; 16]) -> Self::F {
-        codes.map(f32::from)
     }
 
     #[inline(always)]
@@ -75,18 +76,8 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn dot_signed(self, codes: &[i8; 64], bytes: &[i8; 64], _start: &[i32; 16]) -> Self::I {
-        from_fn(|i| (4 * i..4 * i + 4).map(|j| i32::from(codes[j]) * i32::from(bytes[j])).sum())
-    }
-
-    #[inline(always)]
-    fn dot_unsigned(self, codes: &[i8; 64], bytes: &[u8; 64]) -> Self::I {
-        from_fn(|i| (4 * i..4 * i + 4).map(|j| i32::from(codes[j]) * i32::from(bytes[j])).sum())
-    }
-
-    #[inline(always)]
-    fn repeat<const GROUP: usize>(self, scales: &[f32; 16], quarter: usize) -> Self::F {
-        from_fn(|i| scales[(64 * quarter + 4 * i) / GROUP])
+    fn dot_codes(self, sums: Self::I, codes: Self::B, bytes: &[i8; 64], _large: bool) -> Self::I {
+        from_fn(|i| sums[i] + (4 * i..4 * i + 4).map(|j| i32::from(codes[j]) * i32::from(bytes[j])).sum::<i32>())
     }
 
     #[inline(always)]
@@ -95,8 +86,63 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn columns(self, codes: &Quads) -> [Self::F; 4] {
-        from_fn(|j| codes.map(|codes| f32::from(codes[j])))
+    fn pick(self, values: Self::F, indices: &[i32; 16]) -> Self::F {
+        indices.map(|i| values[i as usize % 16])
+    }
+
+    #[inline(always)]
+    fn half(self, bits: u16) -> f32 {
+        f16::from_bits(bits).to_f32()
+    }
+
+    #[inline(always)]
+    fn halves(self, bits: [u128; 2]) -> Self::F {
+        from_fn(|i| self.half((bits[i / 8] >> (16 * (i % 8))) as u16))
+    }
+
+    #[inline(always)]
+    fn bytes(self, bytes: u128) -> Self::F {
+        bytes.to_le_bytes().map(|byte| f32::from(byte.cast_signed()))
+    }
+
+    #[inline(always)]
+    fn two(self, parts: [&[u8; 32]; 2]) -> Self::B {
+        from_fn(|i| parts[i / 32][i % 32])
+    }
+
+    #[inline(always)]
+    fn four(self, parts: [&[u8; 16]; 4]) -> Self::B {
+        from_fn(|i| parts[i / 16][i % 16])
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: Self::B, shifts: [u8; 4], mask: u8) -> Self::B {
+        from_fn(|i| bytes[i] >> shifts[i / 16] & mask)
+    }
+
+    #[inline(always)]
+    fn merge(self, low: Self::B, high: Self::B, by: u8) -> Self::B {
+        from_fn(|i| low[i] | high[i] << by)
+    }
+
+    #[inline(always)]
+    fn set_bits(self, bytes: Self::B, which: u64, value: u8) -> Self::B {
+        from_fn(|i| if which >> i & 1 == 1 { bytes[i] | value } else { bytes[i] })
+    }
+
+    #[inline(always)]
+    fn add_bytes(self, bytes: Self::B, value: u8) -> Self::B {
+        bytes.map(|byte| byte.wrapping_add(value))
+    }
+
+    #[inline(always)]
+    fn quads(self, codes: &Quads) -> Self::B {
+        from_fn(|i| codes[i / 4][i % 4].cast_unsigned())
+    }
+
+    #[inline(always)]
+    fn columns(self, bytes: Self::B) -> [Self::F; 4] {
+        from_fn(|k| from_fn(|i| f32::from(bytes[4 * i + k].cast_signed())))
     }
 
     #[inline(always)]

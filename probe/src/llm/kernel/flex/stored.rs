@@ -2,6 +2,7 @@
 
 use super::{Input, record, slice, tensor};
 use crate::llm::stored::StoredWeight;
+use burgess_encoders::kernel::stored;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -15,13 +16,9 @@ pub fn stored_linear(x: &Tensor<2>, weights: &[&StoredWeight]) -> Option<Tensor<
     if rows * inputs * total == 0 || weights.iter().any(|weight| weight.shape()[0] != inputs) {
         return None;
     }
-    let mut out = vec![0f32; rows * total];
     let values = input.values();
-    let mut first = 0;
-    for weight in weights {
-        weight.matrix().product_into(slice(&values), weight.activations(), &mut out, total, first);
-        first += weight.shape()[1];
-    }
+    let matrices: Vec<_> = weights.iter().map(|weight| (weight.matrix().as_ref(), weight.activations())).collect();
+    let out = stored::products(slice(&values), &matrices);
     drop(values);
     let matrices: Vec<_> = weights.iter().map(|weight| Arc::clone(weight.matrix())).collect();
     Some(record([input], tensor(out, [rows, total]), move || {
