@@ -10,11 +10,9 @@ pub(super) const CHUNK: usize = 256;
 pub(super) trait Layout<const SIZE: usize> {
     /// What is read once for the four quarters of a chunk.
     type Head<L: Lanes>: Copy;
-    /// Whether item `k` of [`Layout::numbers`] has in lane `j` number `4 j + k`, or number `16 k + j`.
-    const INTERLEAVED: bool;
 
     fn head<L: Lanes>(lanes: L, chunk: &[u8; SIZE]) -> Self::Head<L>;
-    /// The `Q`th 64 numbers.
+    /// The `Q`th 64 numbers: lane `j` of item `k` is number `4 j + k` if they are codes, and number `16 k + j` otherwise.
     fn numbers<L: Lanes, const Q: usize>(lanes: L, chunk: &[u8; SIZE]) -> [L::F; 4];
     /// The factor of every four of the `Q`th 64 numbers; `None` if weights are the numbers.
     fn factors<L: Lanes, const Q: usize>(lanes: L, head: Self::Head<L>) -> Option<L::F>;
@@ -90,7 +88,6 @@ macro_rules! floats {
     ($type:ty, $convert:ident) => {
         impl Layout<512> for $type {
             type Head<L: Lanes> = ();
-            const INTERLEAVED: bool = false;
 
             #[inline(always)]
             fn head<L: Lanes>(_lanes: L, _chunk: &[u8; 512]) {}
@@ -221,7 +218,6 @@ macro_rules! coded {
 
         impl Layout<$size> for $type {
             type Head<L: Lanes> = [L::F; 2];
-            const INTERLEAVED: bool = true;
 
             #[inline(always)]
             fn head<L: Lanes>($lanes: L, $chunk: &[u8; $size]) -> [L::F; 2] {

@@ -186,10 +186,6 @@ impl StoredMatrix {
         products(x, &[(self, activations)])
     }
 
-    fn product_at(&self, level: Level, x: &[f32], activations: Activations, out: Columns<'_>) {
-        products_at(level, x, &[(self, activations)], out);
-    }
-
     /// The inputs of a product with few rows; `None` if the rows are many.
     fn few_inputs(&self, level: Level, x: &[f32], activations: Activations) -> Option<FewInputs> {
         let (n, columns) = (x.len() / self.columns, self.columns);

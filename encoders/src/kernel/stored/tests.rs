@@ -89,7 +89,7 @@ fn products_are_those_of_the_unpacked_matrix() {
                 {
                     let mut out = vec![0.0; n * rows];
                     let to = Columns::new(&mut out, n, rows, 0..rows);
-                    stored.product_at(level, &x, activations, to);
+                    products_at(level, &x, &[(&stored, activations)], to);
                     let off = distance(&out, &wanted);
                     assert!(off <= bound, "{format:?} {n} {level:?} {activations:?}: {off}");
                 }

@@ -7,7 +7,7 @@ use super::attention::{ScoreBlock, masked_softmax, product, rotate};
 use super::{Input, slice, tensor};
 use crate::llm::kernel::AttentionSpec;
 use crate::llm::rope::Rope;
-use burgess_encoders::kernel::simd::with_simd;
+use burgess_encoders::kernel::simd::{sum2, with_simd};
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -92,10 +92,22 @@ impl CachedRows {
                         let count = last - block.first;
                         let span = block.first * w..last * w;
                         p.resize(n * count, 0.0);
-                        product(&mut p, &q[..n * w], &keys[span.clone()], [n, count, w], [w, 1], [1, w], false);
-                        masked_softmax(&mut p, block, s, None);
+                        let (keys, values) = (&keys[span.clone()], &values[span]);
                         let out = &mut out[from * w..(from + n) * w];
-                        product(out, &p, &values[span], [n, w, count], [count, 1], [w, 1], false);
+                        if n == 1 {
+                            // One query, as in decoding, has no use for the blocks of a matrix product.
+                            for (score, key) in p.iter_mut().zip(keys.chunks_exact(w)) {
+                                *score = sum2(&q[..w], key, |a, b| a * b);
+                            }
+                            masked_softmax(&mut p, block, s, None);
+                            for (weight, value) in p.iter().zip(values.chunks_exact(w)) {
+                                out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
+                            }
+                            continue;
+                        }
+                        product(&mut p, &q[..n * w], keys, [n, count, w], [w, 1], [1, w], false);
+                        masked_softmax(&mut p, block, s, None);
+                        product(out, &p, values, [n, w, count], [count, 1], [w, 1], false);
                     }
                 },
             );
