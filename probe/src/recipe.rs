@@ -97,17 +97,11 @@ pub struct Stage {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub checkpointing: bool,
-    /// Compute precision of the language model: `f32`, or `bf16` where the device supports it. Weights, optimiser,
-    /// connector, encoders and loss are always f32.
-    #[serde(default, skip_serializing_if = "is_f32")]
+    /// Compute precision of the language model: `f32`, or `bf16` on GPUs that have it and, on the device `flex`, on
+    /// processors with AVX-512 BF16. Weights, optimiser, connector, encoders and loss are always f32.
+    #[serde(default, skip_serializing_if = "Compute::is_f32")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub precision: Compute,
-}
-
-// serde passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_f32(compute: &Compute) -> bool {
-    *compute == Compute::F32
 }
 
 fn one() -> usize {

@@ -3,9 +3,9 @@ decoding, samples per second of the align and tune stages; SmolLM2-135M and ViT-
 
 Versions: torch 2.9.0, timm 1.0.20, transformers 5.24.0.
 Run from the repository after `cargo build --release`:
-    python tests/reference/speed_llm.py [--device flex] [--rounds 3] [--work prompt,decode] [--torch-precision bf16]
-Burgess computes in f32; PyTorch in f32, or with --torch-precision bf16 in bf16: weights in bf16 for prefill and decoding,
-autocast with f32 weights for training.
+    python tests/reference/speed_llm.py [--device flex] [--rounds 3] [--work prompt,decode] [--precision bf16] [--torch-precision bf16]
+Both compute in f32 or in bf16. In bf16, PyTorch has weights in bf16 for prefill and decoding, and autocast with f32 weights
+for training; the weights of Burgess are f32, and the operands of its products bf16.
 The same sizes as `burgess bench evaluator`: a prompt of 512 tokens; 16 tokens decoded after 128 (batch 1 and 8); steps of
 4 sequences of 196 image and 64 text tokens, of which 32 are supervised, with AdamW and clipping; both sides compute
 logits only where they are needed (the last token, the supervised tokens). A side's result is its median round.
@@ -122,6 +122,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--work", default=",".join(WORK.values()))
     parser.add_argument("--batch", default="1,8", help="batch sizes of decoding")
+    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"], help="of Burgess")
     parser.add_argument("--torch-precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--reference", action="store_true", help="measure PyTorch and print JSON (for the script itself)")
     args = parser.parse_args()
@@ -134,10 +135,10 @@ def main():
         pytorch = [sys.executable, __file__, "--reference", *same, f"--torch-precision={args.torch_precision}"]
         for work, speed in json.loads(run(pytorch)[-1]).items():
             theirs.setdefault(work, []).append(speed)
-        bench = [args.binary, "bench", "evaluator", "--json", "--device", args.device, *same]
+        bench = [args.binary, "bench", "evaluator", "--json", "--device", args.device, "--precision", args.precision, *same]
         for line in map(json.loads, run(bench)):
             ours.setdefault(f"{line['work']} {line['batch']}", []).append(line["per_second"])
-    print(f"device {args.device}: work and batch, PyTorch {args.torch_precision} | Burgess per second, ratio")
+    print(f"device {args.device}: work and batch, PyTorch {args.torch_precision} | Burgess {args.precision} per second, ratio")
     for work, values in theirs.items():
         a, b = statistics.median(values), statistics.median(ours[work])
         print(f"{work:20} {a:8.2f} | {b:8.2f}   {b / a:.2f}")

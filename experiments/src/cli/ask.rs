@@ -8,7 +8,7 @@ use crate::run::notes;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
-use burgess_probe::llm::Activations;
+use burgess_probe::llm::{Activations, Compute};
 use std::path::PathBuf;
 
 /// Ask a multimodal model a question about an image, or a language model a question
@@ -68,6 +68,9 @@ pub struct Args {
     /// (faster)
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     activations: Activations,
+    /// Precision of the language model's matrix products: f32, or bf16, on the device flex on processors with AVX-512 BF16
+    #[arg(long, value_name = "f32|bf16", default_value_t)]
+    precision: Compute,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -105,12 +108,13 @@ pub fn run(args: Args) -> Result<()> {
         (Some(name), _) => {
             let _bar = progress.bar(&format!("loading {name}"), 0);
             let model = TextModel::open(name, args.chat.as_deref(), args.raw, &device)?;
-            model.with_activations(args.activations)?.answer(&args.question, &how)?
+            let model = model.with_activations(args.activations)?.with_compute(args.precision)?;
+            model.answer(&args.question, &how)?
         }
         (None, Some(dir)) => {
             let bar = progress.bar(&format!("loading {}", dir.display()), 0);
             let answerer = MultimodalModel::open(dir, args.chat.as_deref(), &device)?;
-            let answerer = answerer.with_activations(args.activations)?;
+            let answerer = answerer.with_activations(args.activations)?.with_compute(args.precision)?;
             drop(bar);
             notes::print_notes(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
             answerer.answer(args.image.as_deref(), &args.question, &how)?

@@ -9,7 +9,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::precision::ComputePrecision;
 use burgess_probe::llm::card::LlmCard;
-use burgess_probe::llm::{Activations, Weights};
+use burgess_probe::llm::{Activations, Compute, Weights};
 use clap::ValueEnum;
 use std::path::Path;
 use std::time::Duration;
@@ -24,6 +24,7 @@ Examples:
   burgess bench encoders openai-clip-l14-336 --batch 1,4 --precision bf16
   burgess bench encoders mae-l16 --device tch --json
   burgess bench evaluator --llm smollm2-135m-instruct      prefill, decoding, answering, training
+  burgess bench evaluator --precision bf16 --work align,tune
   burgess bench evaluator --llm model-q4_k_m.gguf --work prompt,decode --batch 1")]
 pub struct Args {
     #[command(subcommand)]
@@ -67,6 +68,9 @@ struct Evaluator {
     /// (faster)
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     activations: Activations,
+    /// Precision of the language model's matrix products: f32, or bf16, on the device flex on processors with AVX-512 BF16
+    #[arg(long, value_name = "f32|bf16", default_value_t)]
+    precision: Compute,
     /// The kinds of work to measure [default: all]. With tune, the weights of a GGUF file are unpacked to f32
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     work: Vec<throughput::WorkKind>,
@@ -145,6 +149,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
             None => BenchmarkLlm::Random(Box::new(atomic::read_json(&path.join("config.json"))?)),
         },
         activations: args.activations,
+        precision: args.precision,
         kinds: match args.work.as_slice() {
             [] => throughput::WorkKind::value_variants().to_vec(),
             kinds => kinds.to_vec(),

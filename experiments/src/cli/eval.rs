@@ -8,7 +8,7 @@ use crate::run::judge::Judge;
 use crate::study::{BlindInput, EvalOptions, ResponsePromptUse, SeveralImagesInput, benchmark_files, check_until_ci};
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
-use burgess_probe::llm::Activations;
+use burgess_probe::llm::{Activations, Compute};
 use burgess_reports::answer_style::{AnswerStyle, style_block};
 use burgess_reports::load::StudyData;
 use burgess_reports::schema::{JudgedScore, SequentialInterval};
@@ -100,6 +100,9 @@ pub struct Args {
     /// (faster)
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     activations: Activations,
+    /// Precision of the language model's matrix products: f32, or bf16, on the device flex on processors with AVX-512 BF16
+    #[arg(long, value_name = "f32|bf16", default_value_t)]
+    precision: Compute,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -169,6 +172,7 @@ pub fn run(args: Args) -> Result<()> {
         judge,
         chat: args.chat,
         activations: args.activations,
+        precision: args.precision,
         out: args.out,
         device: device::open(&args.device, &progress)?,
         device_name: args.device,

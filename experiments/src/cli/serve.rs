@@ -8,7 +8,7 @@ use crate::run::eval_model::default_name;
 use crate::run::notes;
 use crate::serve::{ServeOptions, ServedModel, examples};
 use burgess_base::{Context, Error, Result};
-use burgess_probe::llm::Activations;
+use burgess_probe::llm::{Activations, Compute};
 use burgess_serve::{ChatModel, Limits, Server, ServerConfig};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -63,6 +63,9 @@ pub struct Args {
     /// (faster)
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     activations: Activations,
+    /// Precision of the language model's matrix products: f32, or bf16, on the device flex on processors with AVX-512 BF16
+    #[arg(long, value_name = "f32|bf16", default_value_t)]
+    precision: Compute,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -117,6 +120,7 @@ pub fn run(args: Args) -> Result<()> {
             device_name: args.device.clone(),
             chat: args.chat.clone(),
             activations: args.activations,
+            precision: args.precision,
             max_batch: args.max_batch,
             queue: args.queue,
             max_tokens: args.max_tokens,

@@ -53,7 +53,7 @@ pub fn run_arm(
         progress.line(&format!("{name}: trained in {:.0} s", started.elapsed().as_secs_f64()));
         return Ok(());
     }
-    model.llm = model.llm.with_activations(evaluator.config.activations)?;
+    model.llm = model.llm.with_activations(evaluator.config.activations)?.with_compute(evaluator.config.precision)?;
     let source = evaluator.visual_source(arm, encoders, arm.freeze);
     let model_encoders = model_cards::model_encoders(encoders);
     let context = EvalContext {

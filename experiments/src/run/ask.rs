@@ -8,7 +8,7 @@ use burgess_base::{Error, Result};
 use burgess_encoders::preprocess;
 use burgess_probe::connector::ImageSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
-use burgess_probe::llm::{Activations, ChatTemplate, Llm, Tokenizer, Weights};
+use burgess_probe::llm::{Activations, ChatTemplate, Compute, Llm, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
 use burgess_probe::released::ReleasedModel;
 use burgess_probe::text::{self, ScoredToken, TokenLogprob};
@@ -138,6 +138,15 @@ impl TextModel {
         Ok(Self { llm, tokenizer, chat, device: device.clone() })
     }
 
+    /// Returns this model with its matrix products in this precision.
+    ///
+    /// # Errors
+    /// The device does not compute in it, or weights are quantised, see [`Llm::with_compute`].
+    pub fn with_compute(mut self, precision: Compute) -> Result<Self> {
+        self.llm = self.llm.with_compute(precision)?;
+        Ok(self)
+    }
+
     /// Returns this model with activations of this precision in products with quantised weights.
     ///
     /// # Errors
@@ -213,6 +222,15 @@ impl MultimodalModel {
         }
         let (model, tokenizer) = Mllm::load(dir, device)?;
         Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
+    }
+
+    /// Returns this model with the matrix products of its language model in this precision.
+    ///
+    /// # Errors
+    /// The device does not compute in it, or weights are quantised, see [`Llm::with_compute`].
+    pub fn with_compute(mut self, precision: Compute) -> Result<Self> {
+        self.model.llm = self.model.llm.with_compute(precision)?;
+        Ok(self)
     }
 
     /// Returns this model with activations of this precision in products with quantised weights.

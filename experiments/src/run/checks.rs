@@ -76,10 +76,7 @@ fn stage(stage: &Stage, llm: &LlmFiles, device: &Device) -> Result<()> {
         return Err(Error::usage("`trainable` names only `encoder`, but the encoders of this arm are frozen")
             .hint("add \"connector\" to `trainable`, or set freeze = \"unfrozen\" in the arm"));
     }
-    if !device.clone().autodiff().supports_dtype(stage.precision.dtype()) {
-        return Err(Error::usage("`precision`: the device does not compute in bf16")
-            .hint("leave `precision` out of the stage: f32 is the default"));
-    }
+    stage.precision.check_device(device).map_err(|e| e.context("`precision`"))?;
     match &stage.lora {
         Some(lora) if lora.rank > llm.config.hidden_size => Err(Error::usage(format!(
             "`lora.rank` = {} is above the width {} of the language model",

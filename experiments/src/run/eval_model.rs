@@ -20,7 +20,7 @@ use crate::run::{benchmark_copies, checks, notes};
 use crate::study::{EvalOptions, Freeze, check_benchmarks, names};
 use burgess_base::{Category, Context, Error, Result, digest};
 use burgess_probe::bench;
-use burgess_probe::llm::Activations;
+use burgess_probe::llm::{Activations, Compute};
 use burgess_reports::schema::{RunId, RunResults};
 use burn::tensor::Device;
 use serde_json::json;
@@ -49,6 +49,8 @@ pub struct ModelEvalOptions {
     pub chat: Option<String>,
     /// Precision of activations in products with quantised weights.
     pub activations: Activations,
+    /// Precision of the language model's matrix products.
+    pub precision: Compute,
     /// Output directory; the study's directory lies in it.
     pub out: PathBuf,
     /// Name of the device.
@@ -133,6 +135,9 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         if !options.activations.is_f32() {
             evaluator.insert("activations".into(), serde_json::to_value(options.activations)?);
         }
+        if !options.precision.is_f32() {
+            evaluator.insert("precision".into(), serde_json::to_value(options.precision)?);
+        }
         if let Some(width) = eval_options.until_ci {
             evaluator.insert("until_ci".into(), width.into());
         }
@@ -143,7 +148,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     benchmark_copies::compare(&root, &options.benchmarks)?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
-    let mut answerer = answerer.with_activations(options.activations)?;
+    let mut answerer = answerer.with_activations(options.activations)?.with_compute(options.precision)?;
     drop(bar);
     for encoder in &mut answerer.encoders {
         encoder.card = encoder.card.for_data(&dir)?;

@@ -173,10 +173,11 @@ pub fn language_model(evaluator: &Evaluator, device: &Device) -> Result<Llm> {
         true => load_llm(dir, device)?.0,
         false => load_frozen_llm(dir, device)?.0,
     };
-    // Checked before the training, although activations in int8 are for the answers after it.
+    // Checked before the training, although both are for the answers after it.
     llm.clone()
         .with_activations(evaluator.config.activations)
         .map_err(|e| e.context("`activations` of [evaluator]"))?;
+    llm.clone().with_compute(evaluator.config.precision).map_err(|e| e.context("`precision` of [evaluator]"))?;
     let has_lora = |stage: &Stage| stage.lora.is_some();
     match llm.has_stored_weights() && recipe.align.as_ref().is_some_and(has_lora) && has_lora(&recipe.tune) {
         false => Ok(llm),

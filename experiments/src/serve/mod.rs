@@ -21,7 +21,7 @@ use crate::features::model_cards::ModelEncoder;
 use crate::run::ask::MultimodalModel;
 use burgess_base::{Context, Error, Result};
 use burgess_probe::generate::{Draws, PrefixCache, Sampling};
-use burgess_probe::llm::Activations;
+use burgess_probe::llm::{Activations, Compute};
 use burgess_serve::{ChatEvent, ChatModel, ChatRequest, ModelInfo, ModelStats, SubmitError};
 use burn::module::Module;
 use burn::tensor::Device;
@@ -49,6 +49,8 @@ pub struct ServeOptions {
     pub chat: Option<String>,
     /// Precision of activations in products with quantised weights.
     pub activations: Activations,
+    /// Precision of the language model's matrix products.
+    pub precision: Compute,
     /// Maximum number of answers in progress.
     pub max_batch: usize,
     /// Maximum number of requests that wait.
@@ -79,7 +81,7 @@ impl ServedModel {
     /// cannot be started.
     pub fn open(dir: &Path, device: &Device, options: &ServeOptions) -> Result<Self> {
         let opened = MultimodalModel::open(dir, options.chat.as_deref(), device)?;
-        let opened = opened.with_activations(options.activations)?;
+        let opened = opened.with_activations(options.activations)?.with_compute(options.precision)?;
         Self::start(opened, created(dir)?, device, options)
     }
 

@@ -6,7 +6,7 @@ use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::llm::stored::Weight;
 use burgess_probe::llm::tokenizer::SPECIALS;
-use burgess_probe::llm::{Activations, ChatTemplate, LlmConfig, Tokenizer};
+use burgess_probe::llm::{Activations, ChatTemplate, Compute, LlmConfig, Tokenizer};
 use burgess_probe::mllm::{Mllm, MllmConfig};
 use burgess_serve::{Finish, ImageBytes, Message, Part, Role};
 use burn::module::Param;
@@ -45,6 +45,7 @@ fn served(max_batch: usize, prefix_cache_bytes: usize) -> Result<(ServedModel, u
         device_name: "flex".into(),
         chat: None,
         activations: Activations::F32,
+        precision: Compute::F32,
         max_batch,
         queue: 8,
         max_tokens: 20,

@@ -9,7 +9,7 @@ use burgess_field::FieldSpec;
 use burgess_probe::bench::{self, Rules};
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::generate::Sampling;
-use burgess_probe::llm::Activations;
+use burgess_probe::llm::{Activations, Compute};
 use burgess_probe::recipe::Recipe;
 use burgess_world::dataset::WorldSpec;
 use schemars::JsonSchema;
@@ -98,6 +98,12 @@ pub struct EvaluatorConfig {
     #[serde(default, skip_serializing_if = "Activations::is_f32")]
     #[schemars(!skip_serializing_if)]
     pub activations: Activations,
+    /// Precision of the language model's matrix products while questions are answered: `f32` (default), or `bf16` on GPUs
+    /// that have it and, on the device `flex`, on processors with AVX-512 BF16. That of the training is the `precision` of
+    /// its stages.
+    #[serde(default, skip_serializing_if = "Compute::is_f32")]
+    #[schemars(!skip_serializing_if)]
+    pub precision: Compute,
     /// Fraction of the align and tune conversations that is used, above 0 and at most 1, drawn with a fixed seed so
     /// that smaller fractions are subsets of larger ones. All are used if absent. `burgess rank --learning-curve` sets
     /// it.

@@ -10,7 +10,7 @@ use burgess_encoders::transfer::{self, LaunchCounter, TransferCounts};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{self, Decoding, Prompt};
-use burgess_probe::llm::{Activations, ChatTemplate, KvCache, Llm, LlmConfig, Weights};
+use burgess_probe::llm::{Activations, ChatTemplate, Compute, KvCache, Llm, LlmConfig, Weights};
 use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
 use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
 use burgess_probe::train::{FeatureSource, read_batch};
@@ -89,6 +89,8 @@ pub struct EvaluatorWork {
     pub llm: BenchmarkLlm,
     /// Precision of activations in products with quantised weights.
     pub activations: Activations,
+    /// Precision of the language model's matrix products.
+    pub precision: Compute,
     /// The kinds of work to measure.
     pub kinds: Vec<WorkKind>,
     /// Card of the encoder.
@@ -182,7 +184,7 @@ pub fn measure_evaluator(
 ) -> Result<()> {
     memory::reset_peak();
     let trained = work.kinds.iter().any(|kind| matches!(kind, WorkKind::Tune));
-    let llm = work.llm.init(trained, device)?.with_activations(work.activations)?;
+    let llm = work.llm.init(trained, device)?.with_activations(work.activations)?.with_compute(work.precision)?;
     let config = work.llm.config();
     let _launches = LaunchCounter::start();
     let mut measure = |work: Work, pass: &mut dyn FnMut() -> Result<f64>| {

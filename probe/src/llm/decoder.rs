@@ -14,14 +14,13 @@ use super::kv_cache::KvCache;
 use super::linear::{Linear, concat_linear};
 use super::mlp::Mlp;
 use super::parts::{Block, Norm, SelfAttention};
-use super::precision::cast;
+use super::precision::{Compute, cast};
 use super::rope::{Rope, RopeConfig};
 use super::stored::TokenTable;
 use burgess_base::{Error, Result};
 use burgess_encoders::transfer;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,29 +38,6 @@ pub struct Llm {
     /// The files whose weights the model shares, if some stay as stored there.
     #[module(skip)]
     pub(super) base: Option<Arc<PathBuf>>,
-}
-
-/// The precision of the decoder's matrix products; its weights, residual stream and loss are always f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Compute {
-    /// All in 32-bit floating point.
-    #[default]
-    F32,
-    /// Products, attention and gates in bfloat16, as under PyTorch's `autocast`: activations need less memory, and
-    /// devices with bfloat16 units are several times faster.
-    Bf16,
-}
-
-impl Compute {
-    /// The data type of a product's inputs and output.
-    pub fn dtype(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::Bf16 => DType::BF16,
-        }
-    }
 }
 
 /// Token embeddings, decoder blocks and the final norm.
@@ -179,10 +155,32 @@ impl Llm {
     }
 
     /// Returns this model with its matrix products in the precision `compute`.
-    #[must_use]
-    pub fn with_compute(mut self, compute: Compute) -> Self {
+    ///
+    /// # Errors
+    /// The model's device does not compute in it, see [`Compute::check_device`], or weights stay quantised, whose products
+    /// are not computed in bf16.
+    pub fn with_compute(mut self, compute: Compute) -> Result<Self> {
+        let on_host = self.devices().iter().all(|device| transfer::is_host(&device.clone().inner()));
+        for device in self.devices() {
+            compute.check_device(&device)?;
+        }
+        let bf16 = compute == Compute::Bf16 && on_host;
+        if bf16 && self.has_quantised_weights() {
+            return Err(Error::usage(
+                "the weights of the language model stay quantised, and products with them are not computed in bf16",
+            )
+            .hint("leave `precision` out: f32 is the default"));
+        }
         self.compute = compute;
-        self
+        self.model.embed_tokens.set_bf16(bf16);
+        if let Some(head) = &mut self.lm_head {
+            head.set_bf16(bf16);
+        }
+        for block in &mut self.model.layers {
+            block.projections().into_iter().for_each(|(_, layer)| layer.set_bf16(bf16));
+            block.gates().for_each(|layer| layer.set_bf16(bf16));
+        }
+        Ok(self)
     }
 
     /// Looks up token embeddings: `ids` `[b, t]` → `[b, t, hidden_size]`.
@@ -516,7 +514,8 @@ impl Llm {
 
     /// Casts the input of a product to the compute type; the residual stream stays f32.
     fn to_compute_dtype(&self, x: Tensor<2>) -> Tensor<2> {
-        cast(x, self.compute.dtype())
+        let dtype = self.compute.dtype_on(&x.device());
+        cast(x, dtype)
     }
 
     /// Applies a norm if there is one.

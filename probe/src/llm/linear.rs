@@ -1,5 +1,6 @@
 //! A linear layer with optional low-rank adaptation (LoRA, arXiv 2106.09685).
 
+use super::kernel::{Bf16Copies, LinearLayer};
 use super::precision::cast;
 use super::stored::{StoredWeight, Weight};
 use crate::llm::kernel;
@@ -7,6 +8,7 @@ use burgess_base::stream::{stream, uniform};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::Arc;
 
 /// Computes `x · weight + bias`, and with LoRA also `+ scale · (x · a) · b`.
 #[derive(Module, Debug)]
@@ -17,6 +19,9 @@ pub struct Linear {
     pub bias: Option<Param<Tensor<1>>>,
     /// The LoRA factors; `None` without LoRA.
     pub lora: Option<Lora>,
+    /// Packed copies of the weight, if products are computed in bf16 on the CPU backend.
+    #[module(skip)]
+    bf16: Option<Arc<Bf16Copies>>,
 }
 
 /// Trainable low-rank factors, whose product is added to a frozen weight.
@@ -29,6 +34,9 @@ pub struct Lora {
     /// Factor on the product of both, alpha / rank.
     #[module(skip)]
     scale: f64,
+    /// Packed copies of both, as those of the layer.
+    #[module(skip)]
+    bf16: Option<[Arc<Bf16Copies>; 2]>,
 }
 
 impl Linear {
@@ -38,6 +46,7 @@ impl Linear {
             weight: Weight::Parameter(init.init([inputs, outputs], device)),
             bias: bias.then(|| Initializer::Zeros.init([outputs], device)),
             lora: None,
+            bf16: None,
         }
     }
 
@@ -45,12 +54,23 @@ impl Linear {
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let bias = self.bias.as_ref().map(Param::val);
         let plain = match &self.weight {
-            Weight::Parameter(weight) => kernel::linear(x.clone(), weight.val(), bias),
+            Weight::Parameter(weight) => {
+                kernel::linear(x.clone(), LinearLayer { weight: weight.val(), bias, bf16: self.bf16.as_ref() })
+            }
             Weight::Stored(weight) => kernel::stored_linear(x.clone(), &[(weight, bias)]),
         };
         match &self.lora {
             Some(lora) => plain + lora.forward(x),
             None => plain,
+        }
+    }
+
+    /// Sets whether products with the weight and the LoRA factors are computed in bf16 by the CPU backend.
+    pub(super) fn set_bf16(&mut self, bf16: bool) {
+        self.weight.set_bf16(bf16);
+        self.bf16 = bf16.then(Arc::default);
+        if let Some(lora) = &mut self.lora {
+            lora.bf16 = bf16.then(<[Arc<Bf16Copies>; 2]>::default);
         }
     }
 
@@ -87,6 +107,7 @@ impl Linear {
             a: Param::from_tensor(Tensor::from_data(TensorData::new(a, [inputs, rank]), &device)),
             b: Param::from_tensor(Tensor::zeros([rank, outputs], &device)),
             scale: alpha / rank as f64,
+            bf16: self.bf16.is_some().then(<[Arc<Bf16Copies>; 2]>::default),
         });
         self
     }
@@ -107,7 +128,7 @@ impl Linear {
 impl Lora {
     /// Makes LoRA factors of `a` `[in, rank]` and `b` `[rank, out]`, whose product is multiplied by `scale`.
     pub fn new(a: Tensor<2>, b: Tensor<2>, scale: f64) -> Self {
-        Self { a: Param::from_tensor(a), b: Param::from_tensor(b), scale }
+        Self { a: Param::from_tensor(a), b: Param::from_tensor(b), scale, bf16: None }
     }
 
     /// The scaled product of the factors, `[in, out]`, which is added to the weight.
@@ -123,8 +144,19 @@ impl Lora {
 
     /// Computes the scaled product, `[rows, in]` → `[rows, out]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [a, b] = [&self.a, &self.b].map(|p| cast(p.val(), x.dtype()));
-        linear(linear(x, a, None), b, None).mul_scalar(self.scale)
+        let out = match &self.bf16 {
+            Some([a, b]) => {
+                let layer = |x, weight: &Param<Tensor<2>>, copies| {
+                    kernel::linear(x, LinearLayer { weight: weight.val(), bias: None, bf16: Some(copies) })
+                };
+                layer(layer(x, &self.a, a), &self.b, b)
+            }
+            None => {
+                let [a, b] = [&self.a, &self.b].map(|p| cast(p.val(), x.dtype()));
+                linear(linear(x, a, None), b, None)
+            }
+        };
+        out.mul_scalar(self.scale)
     }
 }
 
@@ -140,13 +172,18 @@ pub fn concat_linear<const N: usize>(layers: [&Linear; N], x: Tensor<2>) -> Tens
         if stored.len() == N {
             return kernel::stored_linear(x, &stored);
         }
-        let parts: Vec<_> = layers.iter().filter_map(|l| Some((l.weight.parameter().ok()?.val(), bias(l)))).collect();
+        let parts = layers.iter().filter_map(|l| {
+            let weight = l.weight.parameter().ok()?.val();
+            Some(LinearLayer { weight, bias: bias(l), bf16: l.bf16.as_ref() })
+        });
+        let parts: Vec<_> = parts.collect();
         if parts.len() == N {
             if let Some(out) = kernel::fused_linear(&x, &parts) {
                 return out;
             }
-            if rows >= inputs && parts.iter().all(|(_, bias)| bias.is_none()) {
-                return kernel::linear(x, Tensor::cat(parts.into_iter().map(|(weight, _)| weight).collect(), 1), None);
+            if rows >= inputs && parts.iter().all(|part| part.bias.is_none()) {
+                let weight = Tensor::cat(parts.into_iter().map(|part| part.weight).collect(), 1);
+                return kernel::linear(x, LinearLayer { weight, bias: None, bf16: None });
             }
         }
     }

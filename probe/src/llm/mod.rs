@@ -22,9 +22,10 @@ pub mod weights;
 
 pub use chat::ChatTemplate;
 pub use config::LlmConfig;
-pub use decoder::{BlockHook, Compute, Llm, SequenceLayout};
+pub use decoder::{BlockHook, Llm, SequenceLayout};
 pub use kv_cache::KvCache;
 pub use lora::PROJECTIONS;
+pub use precision::Compute;
 pub use stored::{Activations, WeightStorage};
 pub use tokenizer::Tokenizer;
 pub use weights::{TokenizerSource, Weights};

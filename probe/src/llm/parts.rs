@@ -79,6 +79,11 @@ impl Block {
         all
     }
 
+    /// The linear layers that are no projections: the routers and gates of experts.
+    pub(super) fn gates(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.moe.iter_mut().flat_map(|moe| std::iter::once(&mut moe.gate).chain(&mut moe.shared_expert_gate))
+    }
+
     /// The linear layers of [`Block::projections`] with their module paths in the block (`self_attn.q_proj`).
     pub(super) fn projection_paths(&mut self) -> Vec<(String, &mut Linear)> {
         let dense = self.mlp.is_some();

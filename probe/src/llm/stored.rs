@@ -5,7 +5,7 @@
 
 use super::config::LlmConfig;
 use super::decoder::Llm;
-use super::kernel;
+use super::kernel::{self, Bf16Copies};
 use super::linear::Linear;
 use super::parts::Block;
 use burgess_base::{Error, Result};
@@ -53,12 +53,13 @@ impl WeightStorage {
 pub struct StoredWeight {
     matrix: Arc<StoredMatrix>,
     activations: Activations,
+    bf16: Option<Arc<Bf16Copies>>,
 }
 
 impl StoredWeight {
     /// Wraps a matrix; activations are f32.
     pub fn new(matrix: StoredMatrix) -> Self {
-        Self { matrix: Arc::new(matrix), activations: Activations::F32 }
+        Self { matrix: Arc::new(matrix), activations: Activations::F32, bf16: None }
     }
 
     /// The matrix.
@@ -80,6 +81,11 @@ impl StoredWeight {
     /// The precision of activations.
     pub(super) fn activations(&self) -> Activations {
         self.activations
+    }
+
+    /// Packed copies of the matrix, if products with it are computed in bf16.
+    pub(super) fn bf16(&self) -> Option<&Arc<Bf16Copies>> {
+        self.bf16.as_ref()
     }
 
     /// Unpacks the matrix as a tensor, `[out, in]`.
@@ -111,6 +117,13 @@ impl Weight {
                 "the weights of the language model stay as their file stores them and are no parameters",
             )
             .hint("load the language model in f32 for this")),
+        }
+    }
+
+    /// Sets whether products with a stored matrix are computed in bf16.
+    pub(super) fn set_bf16(&mut self, bf16: bool) {
+        if let Self::Stored(stored) = self {
+            stored.bf16 = bf16.then(Arc::default);
         }
     }
 
@@ -200,12 +213,25 @@ pub struct TokenTable {
     /// Root mean square of all values of a stored table, which is computed on first use.
     #[module(skip)]
     stored_rms: Arc<OnceLock<f32>>,
+    /// Packed copies of the table, if products with it are computed in bf16 on the CPU backend.
+    #[module(skip)]
+    bf16: Option<Arc<Bf16Copies>>,
 }
 
 impl TokenTable {
     /// Makes a table with embeddings drawn from `init`.
     pub fn new(vocabulary: usize, width: usize, init: &Initializer, device: &Device) -> Self {
-        Self { weight: Weight::Parameter(init.init([vocabulary, width], device)), stored_rms: Arc::default() }
+        Self {
+            weight: Weight::Parameter(init.init([vocabulary, width], device)),
+            stored_rms: Arc::default(),
+            bf16: None,
+        }
+    }
+
+    /// Sets whether products with the table are computed in bf16 by the CPU backend.
+    pub(super) fn set_bf16(&mut self, bf16: bool) {
+        self.weight.set_bf16(bf16);
+        self.bf16 = bf16.then(Arc::default);
     }
 
     /// Looks embeddings up, `[b, t]` → `[b, t, hidden_size]`. The ids must be below the vocabulary's size.
@@ -219,7 +245,7 @@ impl TokenTable {
     /// Computes `x · tableᵀ`, `[rows, hidden_size]` → `[rows, vocab_size]`.
     pub(super) fn head(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.weight {
-            Weight::Parameter(weight) => kernel::linear_transposed(x, weight.val()),
+            Weight::Parameter(weight) => kernel::linear_transposed(x, weight.val(), self.bf16.as_ref()),
             Weight::Stored(table) => kernel::stored_linear(x, &[(table, None)]),
         }
     }
@@ -264,6 +290,11 @@ impl Llm {
         })
     }
 
+    /// Whether some weights stay as quantised blocks.
+    pub(super) fn has_quantised_weights(&self) -> bool {
+        self.stored_weights().any(StoredWeight::is_quantised)
+    }
+
     /// Number of elements of all weights that stay as their file stores them, which are no parameters of the module.
     pub fn stored_elements(&self) -> usize {
         self.stored_weights().map(|weight| weight.shape().iter().product::<usize>()).sum()
@@ -286,8 +317,8 @@ impl Llm {
     /// Replaces parameters by matrices in the number format of their file, by module path.
     pub(super) fn set_stored(&mut self, mut matrices: BTreeMap<String, StoredMatrix>) {
         if let Some(matrix) = matrices.remove(TABLE) {
-            self.model.embed_tokens =
-                TokenTable { weight: Weight::Stored(StoredWeight::new(matrix)), stored_rms: Arc::default() };
+            self.model.embed_tokens.weight = Weight::Stored(StoredWeight::new(matrix));
+            self.model.embed_tokens.stored_rms = Arc::default();
         }
         if let (Some(matrix), Some(head)) = (matrices.remove(HEAD), &mut self.lm_head) {
             head.weight = Weight::Stored(StoredWeight::new(matrix));
@@ -304,7 +335,7 @@ impl Llm {
     /// # Errors
     /// When activations are integers and no weight is quantised.
     pub fn with_activations(mut self, activations: Activations) -> Result<Self> {
-        if !activations.is_f32() && !self.stored_weights().any(StoredWeight::is_quantised) {
+        if !activations.is_f32() && !self.has_quantised_weights() {
             return Err(Error::usage(
                 "activations as integers need a language model with quantised weights on the CPU",
             )

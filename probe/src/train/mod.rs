@@ -172,14 +172,8 @@ fn train(
         check_rank(lora.rank, &model).map_err(|e| e.context(format!("stage {}", run.name)))?;
         model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
     }
-    if !device.supports_dtype(stage.precision.dtype()) {
-        return Err(Error::usage(format!(
-            "stage {}: `precision` is bf16, but the device does not support it",
-            run.name
-        ))
-        .hint("leave `precision` out of the stage: f32 is the default"));
-    }
-    model.llm = model.llm.with_compute(stage.precision);
+    model.llm = (model.llm.with_compute(stage.precision))
+        .map_err(|e| e.context(format!("stage {}: `precision` is {}", run.name, stage.precision)))?;
     let mut model = model.train().map(&mut Freezer { stage, path: Vec::new() });
     let mut optimiser = Optimiser::new(stage.optimiser, stage.betas);
     let total = stage.total_steps(examples.len());
@@ -205,7 +199,7 @@ fn train(
     let StageOutcome::Done((model, last)) = trained else { return Ok(StageOutcome::Interrupted) };
     // Freezing, LoRA and precision apply to this stage only.
     let mut model = model.unfreeze().valid();
-    model.llm = model.llm.merge_lora().with_compute(Compute::F32);
+    model.llm = model.llm.merge_lora().with_compute(Compute::F32)?;
     let trained = |path: &[String]| ParameterGroup::of_path(path).is_some_and(|group| stage.trains(group));
     finite_weights(&model, &trained)
         .map_err(diverged)

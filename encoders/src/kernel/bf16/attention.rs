@@ -5,7 +5,7 @@
 
 use super::packed::{Line, PANEL, pack_panel};
 use super::product::{Bf16Rows, Output};
-use super::tile::{TILE_ROWS, tile};
+use super::tile::{LeftTile, TILE_ROWS, tile};
 use super::{round, rounded};
 use crate::kernel::Strides;
 use crate::kernel::attention::{Added, Angles, View, rotate};
@@ -145,7 +145,7 @@ pub fn attention(
                     );
                     for (panel, lines) in packed.keys(head).enumerate() {
                         let out = &mut buffers.scores[panel * PANEL..];
-                        tile(count, &buffers.queries, queries_step, lines, out, row_of_keys);
+                        tile(count, LeftTile::Rows(&buffers.queries, queries_step), lines, out, row_of_keys, false);
                     }
                     let mut sums = [0f32; TILE_ROWS];
                     with_simd(
@@ -162,7 +162,7 @@ pub fn attention(
                     );
                     for (panel, lines) in packed.values(head).enumerate() {
                         let out = &mut buffers.out[panel * PANEL..];
-                        tile(count, &buffers.weights, weights_step, lines, out, row_of_channels);
+                        tile(count, LeftTile::Rows(&buffers.weights, weights_step), lines, out, row_of_channels, false);
                     }
                     with_simd(
                         #[inline(always)]

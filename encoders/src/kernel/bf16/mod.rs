@@ -13,16 +13,22 @@
 #[allow(unsafe_code, reason = "tasks write disjoint parts of one result")]
 mod attention;
 mod layers;
+#[allow(unsafe_code, reason = "sets the length of a vector that tasks have written")]
 mod packed;
 #[allow(unsafe_code, reason = "tasks write disjoint strips of one result")]
 mod product;
 #[allow(unsafe_code, reason = "calls SIMD instructions on slices whose lengths are checked before")]
 mod tile;
+#[allow(unsafe_code, reason = "sets the length of a vector that tasks have written")]
+mod transposed;
+mod weights;
 
 pub(super) use attention::attention;
 pub(super) use layers::{linear, linear_activation, norm, residual, weight_of};
-pub use packed::{PackedMatrix, PackedWeight, pack_weights};
-pub use product::{Bf16Rows, product};
+pub use packed::PackedMatrix;
+pub use product::{Bf16Rows, LeftOperand, product, products, sum_of_products};
+pub use transposed::Bf16Transposed;
+pub use weights::{PackedWeight, pack_weights};
 
 use half::bf16;
 
@@ -57,6 +63,24 @@ fn rounded(x: f32) -> bf16 {
 #[inline(always)]
 fn pair(first: f32, second: f32) -> u32 {
     rounded_bits(first) >> 16 | rounded_bits(second) & 0xffff_0000
+}
+
+/// Joins the numbers of two rows in the columns from `first` on to pairs; beyond the end of a row stand zeros.
+#[inline(always)]
+fn joined<const N: usize>(rows: [&[f32]; 2], first: usize) -> [u32; N] {
+    let mut out = [0; N];
+    let [above, below] = rows.map(|row| row.get(first..).unwrap_or_default());
+    if let (Some(above), Some(below)) = (above.first_chunk::<N>(), below.first_chunk::<N>()) {
+        for ((out, a), b) in out.iter_mut().zip(above).zip(below) {
+            *out = pair(*a, *b);
+        }
+    } else {
+        for (k, out) in out.iter_mut().enumerate() {
+            let [a, b] = [above, below].map(|row| row.get(k).copied().unwrap_or(0.0));
+            *out = pair(a, b);
+        }
+    }
+    out
 }
 
 /// Rounds a slice to bf16.

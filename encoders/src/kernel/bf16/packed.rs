@@ -1,16 +1,16 @@
 //! The right operand of a product: a layer's weight, rounded to bf16 and reordered for the microkernel.
 
-use super::pair;
+use super::{joined, pair};
 use crate::kernel::simd::with_simd;
 use crate::kernel::{Matrix, Strides};
-use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
-use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::mem::MaybeUninit;
 
 /// Number of columns of a panel: two vectors.
 pub const PANEL: usize = 32;
+
+/// Number of panels that a task packs.
+const GROUP: usize = 8;
 
 /// Pairs of bf16 of sixteen columns, aligned as a vector: the upper and lower half hold the weights of two inputs.
 #[derive(Debug, Clone, Copy)]
@@ -33,20 +33,22 @@ impl PackedMatrix {
     /// The slice is shorter than the matrix.
     pub fn new(matrix: Matrix<'_>, [inputs, outputs]: [usize; 2]) -> Self {
         let Matrix(values, Strides { rows, columns }) = matrix;
-        let per_panel = 2 * inputs.div_ceil(2);
-        let mut lines = vec![Line([0; 16]); outputs.div_ceil(PANEL) * per_panel];
-        if inputs * outputs == 0 {
-            return Self { lines, inputs, outputs };
+        let (per_panel, panels) = (2 * inputs.div_ceil(2), outputs.div_ceil(PANEL));
+        let mut lines: Vec<Line> = Vec::with_capacity(panels * per_panel);
+        if inputs * outputs > 0 {
+            assert!((inputs - 1) * rows + (outputs - 1) * columns < values.len(), "the matrix is cut too short");
+            let tasks = lines.spare_capacity_mut()[..panels * per_panel].par_chunks_mut(GROUP * per_panel).enumerate();
+            tasks.for_each(|(task, lines)| {
+                let first = task * GROUP * PANEL;
+                let shape = [inputs, (GROUP * PANEL).min(outputs - first)];
+                with_simd(
+                    #[inline(always)]
+                    || pack_panels(&values[first * columns..], matrix.1, shape, lines),
+                );
+            });
+            // SAFETY: the tasks cover all panels, and each writes all lines of its panel.
+            unsafe { lines.set_len(panels * per_panel) };
         }
-        assert!((inputs - 1) * rows + (outputs - 1) * columns < values.len(), "the matrix is cut too short");
-        lines.par_chunks_mut(per_panel).enumerate().for_each(|(panel, lines)| {
-            let first = panel * PANEL;
-            let shape = [inputs, PANEL.min(outputs - first)];
-            with_simd(
-                #[inline(always)]
-                || pack_panel(&values[first * columns..], matrix.1, shape, lines),
-            );
-        });
         Self { lines, inputs, outputs }
     }
 
@@ -84,6 +86,39 @@ impl PackedMatrix {
     }
 }
 
+/// Packs neighbouring panels of a matrix `[inputs, columns]`.
+#[inline(always)]
+fn pack_panels(values: &[f32], strides: Strides, [inputs, count]: [usize; 2], lines: &mut [MaybeUninit<Line>]) {
+    let per_panel = 2 * inputs.div_ceil(2);
+    if strides.columns != 1 {
+        for (panel, lines) in lines.chunks_exact_mut(per_panel).enumerate() {
+            let first = panel * PANEL;
+            pack_panel(&values[first * strides.columns..], strides, [inputs, PANEL.min(count - first)], zeros(lines));
+        }
+        return;
+    }
+    // Row by row through all panels, since rows may be far apart.
+    for i in 0..inputs.div_ceil(2) {
+        let first = &values[2 * i * strides.rows..][..count];
+        let second = if 2 * i + 1 < inputs { &values[(2 * i + 1) * strides.rows..][..count] } else { &[] };
+        for (panel, lines) in lines.chunks_exact_mut(per_panel).enumerate() {
+            for (half, line) in lines.iter_mut().skip(2 * i).take(2).enumerate() {
+                let from = panel * PANEL + half * 16;
+                let joined = joined([first, second], from);
+                line.write(Line(joined));
+            }
+        }
+    }
+}
+
+/// Fills memory with zeros.
+#[inline(always)]
+fn zeros(lines: &mut [MaybeUninit<Line>]) -> &mut [Line] {
+    lines.fill(MaybeUninit::new(Line([0; 16])));
+    // SAFETY: every line has just been written.
+    unsafe { lines.assume_init_mut() }
+}
+
 /// Packs a panel of up to 32 columns of a matrix `[inputs, columns]`; `lines` are zero before.
 #[inline(always)]
 pub(super) fn pack_panel(values: &[f32], strides: Strides, [inputs, count]: [usize; 2], lines: &mut [Line]) {
@@ -106,108 +141,26 @@ pub(super) fn pack_panel(values: &[f32], strides: Strides, [inputs, count]: [usi
         }
         return;
     }
-    for column in 0..count {
-        let values = &values[column * columns..];
-        let (line, place) = (column / 16, column % 16);
-        let whole = if rows == 1 { inputs / 32 * 16 } else { 0 };
-        for (out, from) in pairs[..whole].as_chunks_mut::<16>().0.iter_mut().zip(values.as_chunks::<32>().0) {
-            let together: [u32; 16] = std::array::from_fn(
-                #[inline(always)]
-                |i| pair(from[2 * i], from[2 * i + 1]),
-            );
+    // Blocks of sixteen pairs of every column, so that the lines of a block stay in the cache.
+    let whole = if rows == 1 { inputs / 32 } else { 0 };
+    for (block, out) in pairs.as_chunks_mut::<16>().0.iter_mut().take(whole).enumerate() {
+        for column in 0..count {
+            let from = &values[column * columns + block * 32..];
+            let Some(from) = from.first_chunk::<32>() else { continue };
+            let mut together = [0; 16];
+            for (pair, from) in together.iter_mut().zip(from.as_chunks::<2>().0) {
+                *pair = super::pair(from[0], from[1]);
+            }
             for (out, pair) in out.iter_mut().zip(together) {
-                out[line].0[place] = pair;
+                out[column / 16].0[column % 16] = pair;
             }
         }
-        for (i, out) in pairs.iter_mut().enumerate().skip(whole) {
+    }
+    for column in 0..count {
+        let values = &values[column * columns..];
+        for (i, out) in pairs.iter_mut().enumerate().skip(16 * whole) {
             let second = if 2 * i + 1 < inputs { values[(2 * i + 1) * rows] } else { 0.0 };
-            out[line].0[place] = pair(values[2 * i * rows], second);
+            out[column / 16].0[column % 16] = pair(values[2 * i * rows], second);
         }
-    }
-}
-
-/// The packed weight of a linear layer, attached to its parameter. The parameter itself is unpacked (to rounded f32
-/// values) only if something reads it.
-#[derive(Module, Debug)]
-pub struct PackedWeight {
-    #[module(skip)]
-    matrix: Arc<PackedMatrix>,
-}
-
-impl PackedWeight {
-    /// The packed matrix of a linear layer's weight, if it has one.
-    pub(super) fn of(weight: &Param<Tensor<2>>) -> Option<&PackedMatrix> {
-        weight.reparameterization::<Self>().map(|packed| &*packed.matrix)
-    }
-}
-
-impl Reparameterization for PackedWeight {
-    const NAME: &'static str = "bf16";
-
-    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        base
-    }
-}
-
-/// Returns `module` with the weights of all its linear layers held as packed bf16 only.
-pub fn pack_weights<M: Module>(module: M) -> M {
-    let mut found = LinearWeights::default();
-    module.visit(&mut found);
-    module.apply_reparameterization(Packer { linear: found.paths })
-}
-
-/// Lists the paths of the weights of all linear layers.
-#[derive(Default)]
-struct LinearWeights {
-    names: Vec<String>,
-    containers: Vec<String>,
-    paths: HashSet<String>,
-}
-
-impl ModuleVisitor for LinearWeights {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.names.push(name.to_string());
-        self.containers.push(container.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.names.pop();
-        self.containers.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-        let linear = self.containers.last().is_some_and(|container| container == "Struct:Linear");
-        if D == 2 && linear && self.names.last().is_some_and(|name| name == "weight") {
-            self.paths.insert(self.names.join("."));
-        }
-    }
-}
-
-/// Packs the weights at the given paths.
-struct Packer {
-    linear: HashSet<String>,
-}
-
-impl Reparameterizer for Packer {
-    type Reparam = PackedWeight;
-
-    fn reparameterize<const D: usize>(
-        &mut self,
-        path: &str,
-        param: Param<Tensor<D>>,
-    ) -> (Param<Tensor<D>>, Option<PackedWeight>) {
-        if !self.linear.contains(path) {
-            return (param, None);
-        }
-        let (id, device, shape) = (param.id, param.lazy_device(), param.lazy_shape());
-        let &[inputs, outputs] = shape.as_slice() else { return (param, None) };
-        let Ok(values) = param.val().into_data().try_into_vec_as::<f32>() else { return (param, None) };
-        drop(param);
-        let matrix = Arc::new(PackedMatrix::new(Matrix(&values, Strides::row_major(outputs)), [inputs, outputs]));
-        let packed = Arc::clone(&matrix);
-        let unpack = move |device: &burn::tensor::Device, _: bool| {
-            Tensor::from_data(TensorData::new(packed.unpack(), [inputs, outputs]), device)
-        };
-        (Param::uninitialized(id, unpack, device, false, shape), Some(PackedWeight { matrix }))
     }
 }

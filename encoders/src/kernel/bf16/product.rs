@@ -2,7 +2,7 @@
 
 use super::packed::{Line, PANEL, PackedMatrix};
 use super::round;
-use super::tile::{TILE_ROWS, tile};
+use super::tile::{LeftTile, TILE_ROWS, tile};
 use crate::kernel::simd::with_simd;
 use half::bf16;
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ const BLOCK_BYTES: usize = 256 * 1024;
 /// Size of the rows that tasks share in the third-level cache, in bytes.
 const ROWS_BYTES: usize = 4 * 1024 * 1024;
 /// Minimum number of tasks per thread, where there is enough work.
-const TASKS: usize = 4;
+const TASKS: usize = 16;
 
 /// The left operand of a product: a matrix `[rows, columns]` of bf16. Each row is padded with zeros.
 #[derive(Debug, Clone)]
@@ -35,11 +35,19 @@ impl Bf16Rows {
     /// # Panics
     /// `columns` is 0.
     pub fn new(values: &[f32], columns: usize) -> Self {
-        let rows = values.len() / columns;
-        Self::written([rows, columns], |row, out| {
+        Self::of_columns(values, columns, 0..columns)
+    }
+
+    /// Rounds a range of columns of a row-major matrix with rows of `width` numbers.
+    ///
+    /// # Panics
+    /// The range is empty or beyond the width.
+    pub fn of_columns(values: &[f32], width: usize, columns: Range<usize>) -> Self {
+        assert!(columns.start < columns.end && columns.end <= width, "no columns of the matrix");
+        Self::written([values.len() / width, columns.len()], |row, out| {
             with_simd(
                 #[inline(always)]
-                || round(&values[row * columns..][..columns], out),
+                || round(&values[row * width..][columns.clone()], out),
             );
         })
     }
@@ -136,40 +144,65 @@ pub(super) unsafe fn filled<T: Copy + Send>([rows, columns]: [usize; 2], fill: i
     values
 }
 
-/// Computes `a · b` strip by strip (some columns of up to twelve rows) and calls `take(row, columns, sums)` with each row
-/// of a strip, from any thread; each element is in exactly one strip. `take` is compiled for this processor's vectors if
-/// it is `#[inline(always)]`.
+/// A left operand of a product, `[rows, inputs]`.
+pub trait LeftOperand: Sync {
+    /// Number of rows and inputs.
+    fn shape(&self) -> [usize; 2];
+
+    /// Up to [`TILE_ROWS`] rows from `row` on, which is a multiple of that number.
+    fn tile(&self, row: usize) -> LeftTile<'_>;
+}
+
+impl LeftOperand for Bf16Rows {
+    fn shape(&self) -> [usize; 2] {
+        Self::shape(self)
+    }
+
+    fn tile(&self, row: usize) -> LeftTile<'_> {
+        let stride = Self::stride(self.columns);
+        LeftTile::Rows(self.values.get(row * stride..).unwrap_or_default(), stride)
+    }
+}
+
+/// Computes `a₁ · b₁ + a₂ · b₂ + …` strip by strip (some columns of up to twelve rows) and calls `take(row, columns, sums)`
+/// with each row of a strip, from any thread; each element is in exactly one strip. `take` is compiled for this
+/// processor's vectors if it is `#[inline(always)]`.
 ///
 /// # Panics
-/// The numbers of inputs differ.
-fn each_row(a: &Bf16Rows, b: &PackedMatrix, take: impl Fn(usize, &Range<usize>, &mut [f32]) + Sync) {
-    let [inputs, outputs] = b.shape();
-    assert_eq!(a.columns, inputs, "the operands have different numbers of inputs");
-    let (stride, panels) = (Bf16Rows::stride(inputs), outputs.div_ceil(PANEL));
-    if a.rows * panels == 0 {
+/// Operands do not fit each other, or there is no term.
+fn each_row<L: LeftOperand>(terms: &[(&L, &PackedMatrix)], take: impl Fn(usize, &Range<usize>, &mut [f32]) + Sync) {
+    let [rows, outputs] = shape_of(terms);
+    let panels = outputs.div_ceil(PANEL);
+    if rows * panels == 0 {
         return;
     }
-    let panel_bytes = 2 * inputs.div_ceil(2) * size_of::<Line>();
+    let pairs: usize = terms.iter().map(|(_, b)| b.shape()[0].div_ceil(2)).sum();
+    let [tiles, threads] = [rows.div_ceil(TILE_ROWS), rayon::current_num_threads()];
+    let most_parts = tiles.div_ceil(4);
+    let panel_bytes = 2 * pairs * size_of::<Line>();
     let blocks = panels.div_ceil((BLOCK_BYTES / panel_bytes.max(1)).max(1));
+    // With few rows the threads share the columns.
+    let blocks = blocks.max((TASKS * threads).div_ceil(most_parts).min(if most_parts == 1 { panels } else { 1 }));
     let per_block = panels.div_ceil(blocks);
     let blocks = panels.div_ceil(per_block);
-    let tiles = a.rows.div_ceil(TILE_ROWS);
-    let parts = (a.rows * stride * size_of::<bf16>()).div_ceil(ROWS_BYTES);
-    let parts = parts.max((TASKS * rayon::current_num_threads()).div_ceil(blocks)).min(tiles.div_ceil(4));
+    let parts = (rows * 2 * pairs * size_of::<bf16>()).div_ceil(ROWS_BYTES);
+    let parts = parts.max((TASKS * threads).div_ceil(blocks)).min(most_parts);
     let per_part = tiles.div_ceil(parts) * TILE_ROWS;
     let width = per_block * PANEL;
     (0..parts * blocks).into_par_iter().for_each_init(
         || vec![0f32; TILE_ROWS * width],
         |sums, task| {
-            let (part, block) = (task / blocks, task % blocks);
+            let (block, part) = (task / parts, task % parts);
             let panels = block * per_block..((block + 1) * per_block).min(panels);
             let columns = panels.start * PANEL..(panels.end * PANEL).min(outputs);
-            let last = ((part + 1) * per_part).min(a.rows);
+            let last = ((part + 1) * per_part).min(rows);
             for row in (part * per_part..last).step_by(TILE_ROWS) {
-                let rows = TILE_ROWS.min(last - row);
-                let sums = &mut sums[..rows * width];
+                let count = TILE_ROWS.min(last - row);
+                let sums = &mut sums[..count * width];
                 for (i, panel) in panels.clone().enumerate() {
-                    tile(rows, &a.values[row * stride..], stride, b.panel(panel), &mut sums[i * PANEL..], width);
+                    for (term, (a, b)) in terms.iter().enumerate() {
+                        tile(count, a.tile(row), b.panel(panel), &mut sums[i * PANEL..], width, term > 0);
+                    }
                 }
                 with_simd(
                     #[inline(always)]
@@ -182,6 +215,22 @@ fn each_row(a: &Bf16Rows, b: &PackedMatrix, take: impl Fn(usize, &Range<usize>, 
             }
         },
     );
+}
+
+/// Shape of a sum of products.
+///
+/// # Panics
+/// Operands do not fit each other, or there is no term.
+fn shape_of<L: LeftOperand>(terms: &[(&L, &PackedMatrix)]) -> [usize; 2] {
+    let shapes = |(a, b): &(&L, &PackedMatrix)| {
+        let ([rows, inputs], [right, outputs]) = (a.shape(), b.shape());
+        assert_eq!(inputs, right, "the operands have different numbers of inputs");
+        [rows, outputs]
+    };
+    let mut shapes = terms.iter().map(shapes);
+    let Some(shape) = shapes.next() else { panic!("a sum of products without terms") };
+    assert!(shapes.all(|other| other == shape), "the terms have different shapes");
+    shape
 }
 
 /// Returns `a · b`, row-major.
@@ -197,6 +246,57 @@ pub fn product(a: &Bf16Rows, b: &PackedMatrix) -> Vec<f32> {
     )
 }
 
+/// Returns `a₁ · b₁ + a₂ · b₂ + …`, row-major.
+///
+/// # Panics
+/// Operands do not fit each other, or there is no term.
+pub fn sum_of_products<L: LeftOperand>(terms: &[(&L, &PackedMatrix)]) -> Vec<f32> {
+    let shape = shape_of(terms);
+    let fill = |output: Output<'_, f32>| {
+        each_row(
+            terms,
+            #[inline(always)]
+            |row, columns, values| {
+                // SAFETY: each element is in one strip.
+                unsafe { output.at(row, columns.clone()) }.copy_from_slice(values);
+            },
+        );
+    };
+    // SAFETY: every element is in a strip, and is written.
+    unsafe { filled(shape, fill) }
+}
+
+/// Returns `a · [b₁ b₂ …]`, row-major, plus a bias for each right operand that has one: the outputs of several layers side
+/// by side.
+///
+/// # Panics
+/// The numbers of inputs differ, or a bias is shorter than its output.
+pub fn products(a: &Bf16Rows, parts: &[(&PackedMatrix, Option<&[f32]>)]) -> Vec<f32> {
+    let total = parts.iter().map(|(b, _)| b.shape()[1]).sum();
+    let fill = |output: Output<'_, f32>| {
+        let mut first = 0;
+        for (b, bias) in parts {
+            each_row(
+                &[(a, b)],
+                #[inline(always)]
+                |row, columns, values| {
+                    if let Some(bias) = bias {
+                        for (x, bias) in values.iter_mut().zip(&bias[columns.clone()]) {
+                            *x += bias;
+                        }
+                    }
+                    let columns = first + columns.start..first + columns.end;
+                    // SAFETY: each element is in one strip of one part.
+                    unsafe { output.at(row, columns) }.copy_from_slice(values);
+                },
+            );
+            first += b.shape()[1];
+        }
+    };
+    // SAFETY: the parts cover all columns, and every element of a part is in a strip.
+    unsafe { filled([a.rows, total], fill) }
+}
+
 /// Returns `a · b`, row-major, with each row of a strip changed by `finish(row, columns, values)` before it is stored.
 pub(super) fn product_with(
     a: &Bf16Rows,
@@ -205,8 +305,7 @@ pub(super) fn product_with(
 ) -> Vec<f32> {
     let fill = |output: Output<'_, f32>| {
         each_row(
-            a,
-            b,
+            &[(a, b)],
             #[inline(always)]
             |row, columns, values| {
                 finish(row, columns, values);
@@ -227,8 +326,7 @@ pub(super) fn product_to_rows(
 ) -> Bf16Rows {
     let fill = |output: Output<'_, bf16>| {
         each_row(
-            a,
-            b,
+            &[(a, b)],
             #[inline(always)]
             |row, columns, values| {
                 finish(row, columns, values);
@@ -255,8 +353,7 @@ pub(super) fn add_product(
     assert!(a.rows * width <= into.len(), "the result is cut too short");
     let output = Output { start: into.as_mut_ptr(), stride: width, rows: a.rows, owner: PhantomData };
     each_row(
-        a,
-        b,
+        &[(a, b)],
         #[inline(always)]
         |row, columns, values| {
             finish(row, columns, values);
@@ -271,6 +368,7 @@ pub(super) fn add_product(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Bf16Transposed;
     use super::*;
     use crate::kernel::{Matrix, Strides};
 
@@ -307,6 +405,41 @@ mod tests {
             let rounded: Vec<f32> = found.iter().map(|x| bf16::from_f32(*x).to_f32()).collect();
             let to_rows = product_to_rows(&a, &by_output, |_, _, _| {});
             assert_eq!(to_rows.to_f32(), rounded);
+        }
+    }
+
+    #[test]
+    fn sums_and_products_side_by_side_are_those_one_by_one() {
+        for [rows, inputs, first, second] in [[1, 3, 1, 40], [14, 9, 33, 7], [70, 65, 96, 31]] {
+            let (x, weight) = (numbers(rows * inputs, 1), numbers(inputs * (first + second), 2));
+            let total = first + second;
+            let a = Bf16Rows::new(&x, inputs);
+            let of = |from: usize, count: usize| {
+                PackedMatrix::new(Matrix(&weight[from..], Strides::row_major(total)), [inputs, count])
+            };
+            let (left, right, bias) = (of(0, first), of(first, second), numbers(second, 3));
+            let whole = product(&a, &of(0, total));
+            let found = products(&a, &[(&left, None), (&right, Some(&bias))]);
+            for (found, whole) in found.chunks(total).zip(whole.chunks(total)) {
+                assert_eq!(found[..first], whole[..first]);
+                let with_bias: Vec<f32> = whole[first..].iter().zip(&bias).map(|(x, b)| x + b).collect();
+                assert_eq!(found[first..], with_bias);
+            }
+            // The gradient of the input: a sum over both layers.
+            let back = |from: usize, count: usize| {
+                PackedMatrix::new(Matrix(&weight[from..], Strides::row_major(total).transposed()), [count, inputs])
+            };
+            let grads = [(0, first), (first, second)]
+                .map(|(from, count)| (Bf16Rows::of_columns(&whole, total, from..from + count), back(from, count)));
+            let sum = sum_of_products(&grads.each_ref().map(|(grad, weight)| (grad, weight)));
+            let [one, two] = grads.each_ref().map(|(grad, weight)| product(grad, weight));
+            let wanted: Vec<f64> = one.iter().zip(&two).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
+            close(&format!("sum {rows}x{inputs}"), &sum, &wanted);
+            // The gradient of a weight: a sum over rows, as that of transposed rows.
+            let turned: Vec<f32> = (0..rows * inputs).map(|i| x[i % rows * inputs + i / rows]).collect();
+            let grad = PackedMatrix::new(Matrix(&whole, Strides::row_major(total)), [rows, total]);
+            let by_rows = product(&Bf16Rows::new(&turned, rows), &grad);
+            assert_eq!(sum_of_products(&[(&Bf16Transposed::new(&x, inputs), &grad)]), by_rows);
         }
     }
 

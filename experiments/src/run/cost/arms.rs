@@ -14,8 +14,8 @@ use burgess_base::Result;
 use burgess_encoders::checkpoint;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
-use burgess_probe::llm::{LlmConfig, Weights};
-use burn::tensor::{DType, Device};
+use burgess_probe::llm::{Compute, LlmConfig, Weights};
+use burn::tensor::Device;
 use std::collections::BTreeSet;
 
 /// Encoders and connector of an arm.
@@ -153,8 +153,9 @@ impl ArmModel {
             inputs: self.inputs(llm, evaluator.features == FeatureSourceKind::Cached),
             stages: align.into_iter().chain([("tune", tuned, tune)]).collect(),
             asked,
+            answering: evaluator.precision,
             device: devices.names().first().map_or("", String::as_str),
-            computes_bf16: devices.get(0).autodiff().supports_dtype(DType::BF16),
+            computes_bf16: Compute::Bf16.check_device(devices.get(0)).is_ok(),
             samplers: self.has_samplers(),
         }
     }

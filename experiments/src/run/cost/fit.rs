@@ -21,6 +21,8 @@ pub struct RunMemory<'a> {
     /// Number of positions of the longest question and number of new tokens of the longest answer; `None` if the run
     /// answers no questions.
     pub asked: Option<[usize; 2]>,
+    /// Precision of the language model while questions are answered.
+    pub answering: Compute,
     /// Name of the device.
     pub device: &'a str,
     /// Whether the device computes in bf16.
@@ -57,7 +59,7 @@ impl RunMemory<'_> {
             parts.push(PeakMemory { part: name, estimate: self.training(stage, *corpus)? });
         }
         if let Some([length, answer]) = self.asked {
-            let profile = DeviceProfile::of(self.device, Compute::F32);
+            let profile = DeviceProfile::of(self.device, self.answering);
             parts.push(PeakMemory {
                 part: "answering",
                 estimate: self.inputs.answering_memory(length, answer, profile)?,
@@ -198,6 +200,7 @@ mod tests {
             stages: vec![("tune", stage, corpus)],
             asked: Some([100, 20]),
             device: "flex",
+            answering: Compute::F32,
             computes_bf16: false,
             samplers: false,
         })

@@ -22,6 +22,9 @@
 //! | gate and up projections, activation | 2 f | 4 f (slices, sigmoid, SiLU) |
 //! | product of both, input of the down projection | f, if that is trained | f |
 //!
+//! With bf16 on flex activations are f32 too, but the inputs of projections, which their gradients need, are kept in bf16;
+//! and each weight has two packed copies in bf16, which stay until it changes.
+//!
 //! In addition, not on flex: the joint weight of q, k and v and that of gate and up, concatenated for one product if a
 //! batch has at least as many positions as a projection has inputs; with bf16, copies of all weights. With LoRA, `rank`
 //! numbers per adapted projection, and no joint weights. With gradient checkpointing only the block inputs, d per
@@ -114,7 +117,8 @@ impl CostInputs<'_> {
     /// A card's tap does not fit its architecture.
     pub fn training_memory(&self, stage: &Stage, shape: BatchShape, device: DeviceProfile) -> Result<MemoryEstimate> {
         let p = self.counts(stage);
-        let weights = 4.0 * p.all - self.saved_by_storage(device);
+        let packed = if device.fused && device.bf16 { 4.0 * self.llm.parameters() as f64 } else { 0.0 };
+        let weights = 4.0 * p.all - self.saved_by_storage(device) + packed;
         let gradients = 4.0 * p.trained;
         // With gradient checkpointing the gradients of a block are added to the sums before the next block is computed.
         let (sums, new) = match (stage.accumulate > 1, device.checkpointing || stage.checkpointing) {
@@ -178,7 +182,8 @@ impl CostInputs<'_> {
         if !self.cached {
             parameters += self.encoder_parameters();
         }
-        let weights = 4.0 * parameters - self.saved_by_storage(device);
+        let packed = if device.fused && device.bf16 { 2.0 * self.llm.parameters() as f64 } else { 0.0 };
+        let weights = 4.0 * parameters - self.saved_by_storage(device) + packed;
         let activations = (cache + block).max(encoding);
         let process = if device.cpu { PROCESS } else { 0.0 };
         let device = process + weights + activations + logits;
@@ -246,6 +251,7 @@ impl CostInputs<'_> {
         let inputs = if trained { 2.0 * d + f } else { 0.0 };
         let adapters = stage.lora.as_ref().filter(|_| trained).map_or(0.0, |l| (l.rank * l.targets.len()) as f64);
         if device.fused {
+            let inputs = if device.bf16 { inputs / 2.0 } else { inputs };
             return 4.0 * positions * (2.0 * d + q + 2.0 * k + q + 2.0 * f + inputs + adapters);
         }
         let number = if device.bf16 { 2.0 } else { 4.0 };
@@ -261,7 +267,7 @@ impl CostInputs<'_> {
         let (d, [q, k], f) = (self.llm.hidden_size as f64, self.widths(), self.llm.intermediate_size as f64);
         let layers = self.llm.num_hidden_layers as f64;
         if device.bf16 {
-            return 2.0 * self.llm.parameters() as f64;
+            return if device.fused { 0.0 } else { 2.0 * self.llm.parameters() as f64 };
         }
         // Layers with adapters are applied one by one, and so are they if concatenating the outputs is cheaper.
         let joint = !device.fused && stage.lora.is_none() && shape.rows * shape.length >= self.llm.hidden_size;

@@ -47,7 +47,7 @@ impl DeviceProfile {
     pub fn of(device: &str, precision: Compute) -> Self {
         let bf16 = precision == Compute::Bf16;
         let (cpu, flex) = (device::is_cpu(device), device == "flex");
-        Self { name: "", cpu, fused: flex && !bf16, bf16, checkpointing: false }
+        Self { name: "", cpu, fused: flex, bf16, checkpointing: false }
     }
 }
 

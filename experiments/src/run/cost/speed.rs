@@ -190,7 +190,10 @@ impl SpeedTest<'_> {
     /// The model cannot be built, or answering fails.
     pub fn question(&self, prompt_tokens: usize) -> Result<f64> {
         let unfrozen = self.arm.freeze == Freeze::Unfrozen;
-        let (model, images) = (self.build(unfrozen)?, self.images(unfrozen));
+        let (mut model, images) = (self.build(unfrozen)?, self.images(unfrozen));
+        if let Some(evaluator) = self.evaluator {
+            model.llm = model.llm.with_compute(evaluator.config.precision)?;
+        }
         let prompts: Vec<Vec<u32>> = (0..QUESTIONS).map(|i| self.example(i, prompt_tokens.max(2)).ids).collect();
         let prompts: Vec<Prompt<'_>> =
             prompts.iter().enumerate().map(|(i, ids)| Prompt { ids, images: vec![(i, 0)] }).collect();

@@ -6,6 +6,7 @@
 mod flex;
 pub mod portable;
 
+pub use flex::Bf16Copies;
 pub(crate) use flex::CachedRows;
 pub use portable::{attend, attend_causal};
 
@@ -16,6 +17,7 @@ use crate::llm::stored::StoredWeight;
 use burgess_encoders::transfer;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
 pub type PaddingMask<'a> = Option<&'a [Vec<bool>]>;
@@ -128,29 +130,50 @@ pub(super) fn in_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send)
     }
 }
 
-/// Computes `x · weight + bias`, `[rows, in]` → `[rows, out]`, for a weight of `[in, out]`.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    match flex::fused_linear(&x, &[(weight.clone(), bias.clone())]) {
-        Some(out) => out,
-        None => {
-            let bias = bias.map(|b| cast(b, x.dtype()));
-            let weight = cast(weight, x.dtype());
-            burn::tensor::module::linear(x, weight, bias)
-        }
-    }
+/// A linear layer with a weight of `[in, out]`.
+#[derive(Debug, Clone)]
+pub struct LinearLayer<'a> {
+    /// Weight, `[in, out]`.
+    pub weight: Tensor<2>,
+    /// Bias, `[out]`.
+    pub bias: Option<Tensor<1>>,
+    /// Copies of the weight, if products are computed in bf16 on the CPU backend.
+    pub bf16: Option<&'a Arc<Bf16Copies>>,
 }
 
-/// Computes `x · weightᵀ`, `[rows, in]` → `[rows, out]`, for a weight of `[out, in]`.
-pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    flex::linear_transposed(&x, &weight).unwrap_or_else(|| {
+/// Computes `x · weight + bias`, `[rows, in]` → `[rows, out]`.
+pub fn linear(x: Tensor<2>, layer: LinearLayer<'_>) -> Tensor<2> {
+    let layers = [layer];
+    fused_linear(&x, &layers).unwrap_or_else(|| {
+        let [LinearLayer { weight, bias, .. }] = layers;
+        let bias = bias.map(|b| cast(b, x.dtype()));
+        let weight = cast(weight, x.dtype());
+        burn::tensor::module::linear(x, weight, bias)
+    })
+}
+
+/// Computes `x · weightᵀ`, `[rows, in]` → `[rows, out]`, for a weight of `[out, in]`, in bf16 if there are copies for it.
+pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>, bf16: Option<&Arc<Bf16Copies>>) -> Tensor<2> {
+    let fused = match bf16 {
+        Some(copies) => flex::bf16_linear_transposed(&x, &weight, copies),
+        None => flex::linear_transposed(&x, &weight),
+    };
+    fused.unwrap_or_else(|| {
         let weight = cast(weight, x.dtype());
         x.matmul(weight.transpose())
     })
 }
 
-/// Outputs of several layers on the same input, concatenated along the columns; `None` if no fused kernel applies.
-pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
-    flex::fused_linear(x, layers)
+/// Outputs of several layers on the same input, concatenated along the columns; `None` if no fused kernel applies. Either
+/// all of them compute in bf16, or none.
+pub fn fused_linear(x: &Tensor<2>, layers: &[LinearLayer<'_>]) -> Option<Tensor<2>> {
+    let bf16 = layers.iter().filter_map(|layer| Some((&layer.weight, layer.bias.as_ref(), layer.bf16?)));
+    let bf16: Vec<_> = bf16.collect();
+    if bf16.len() == layers.len() {
+        return flex::bf16_linear(x, &bf16);
+    }
+    let layers: Vec<_> = layers.iter().map(|layer| (layer.weight.clone(), layer.bias.clone())).collect();
+    flex::fused_linear(x, &layers)
 }
 
 /// Outputs of several layers with stored weights on the same input, concatenated along the columns; see
@@ -158,6 +181,9 @@ pub fn fused_linear(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) ->
 pub fn stored_linear(x: Tensor<2>, layers: &[(&StoredWeight, Option<Tensor<1>>)]) -> Tensor<2> {
     let dtype = x.dtype();
     let x = cast(x, DType::F32);
+    if let Some(out) = flex::bf16_stored_linear(&x, layers) {
+        return cast(out, dtype);
+    }
     let weights: Vec<&StoredWeight> = layers.iter().map(|(weight, _)| *weight).collect();
     let Some(mut out) = flex::stored_linear(&x, &weights) else {
         return cast(portable::stored_linear(x, layers), dtype);
@@ -374,6 +400,88 @@ mod tests {
                 },
             );
             compare("transposed", ([n, k], [70, k]), flex::linear_transposed, |x, w| x.matmul(w.transpose()));
+        }
+    }
+
+    /// Rounds to bf16, with the gradient of the identity.
+    fn rounded(x: Tensor<2>) -> Tensor<2> {
+        let inner = x.clone().detach();
+        let off = cast(cast(inner.clone(), DType::BF16), DType::F32) - inner;
+        x + off
+    }
+
+    /// A product of operands rounded to bf16, whose gradients are products of rounded operands too. `out` is a part of
+    /// the columns of a result that is multiplied by `factors`, so that its gradient is known.
+    fn product_in_bf16(x: Tensor<2>, w: Tensor<2>, factors: Tensor<2>) -> [Tensor<2>; 3] {
+        let [x, w, factors] = [x, w, factors].map(rounded);
+        let (dx, dw) = (factors.clone().matmul(w.clone().transpose()), x.clone().transpose().matmul(factors));
+        [x.matmul(w), dx, dw]
+    }
+
+    #[test]
+    fn layers_in_bf16_and_their_gradients_are_products_of_rounded_operands() {
+        let device = Device::flex();
+        for (n, k, columns) in [(1, 5, [3, 1]), (7, 40, [33, 2]), (33, 8, [1, 70]), (150, 131, [96, 45])] {
+            let total = columns[0] + columns[1];
+            let [x, w, factors] = [([n, k], 1), ([k, total], 2), ([n, total], 3)].map(|(s, i)| numbers(s, i, &device));
+            let [out, dx, dw] = product_in_bf16(x.clone(), w.clone(), factors.clone());
+            let copies: [Arc<Bf16Copies>; 2] = Default::default();
+            let bias = |d: &Device| numbers([columns[1]], 4, d);
+            let layers = |x: &Tensor<2>, w: [Tensor<2>; 2], bias: Tensor<1>| {
+                flex::bf16_linear(x, &[(&w[0], None, &copies[0]), (&w[1], Some(&bias), &copies[1])]).unwrap()
+            };
+            let parts = |w: &Tensor<2>| w.clone().split_with_sizes(columns.to_vec(), 1).try_into().unwrap();
+            let sum = Tensor::cat(vec![Tensor::zeros([columns[0]], &device), bias(&device)], 0);
+            let found = layers(&x, parts(&w), bias(&device));
+            close("output", found.clone(), out + sum.unsqueeze());
+            // A row alone, and the copies of an earlier weight.
+            close("again", layers(&x, parts(&w), bias(&device)), found.clone());
+            let row = layers(&x.clone().narrow(0, n - 1, 1), parts(&w), bias(&device));
+            assert_eq!(row.into_data(), found.narrow(0, n - 1, 1).into_data());
+
+            let tracking = device.clone().autodiff();
+            let track = |t: &Tensor<2>| Tensor::<2>::from_inner(t.clone()).require_grad();
+            let (tx, [w0, w1]) = (track(&x), parts(&w).map(|w: Tensor<2>| track(&w)));
+            let tb = Tensor::<1>::from_inner(bias(&device)).require_grad();
+            let out = layers(&tx, [w0.clone(), w1.clone()], tb.clone());
+            let gradients = (out * Tensor::from_inner(factors.clone())).sum().backward();
+            close("gradient of the input", tx.grad(&gradients).unwrap(), dx.clone());
+            let found = [w0, w1].map(|w| w.grad(&gradients).unwrap());
+            close("gradient of the weights", Tensor::cat(found.to_vec(), 1), dw.clone());
+            let sums = factors.clone().narrow(1, columns[0], columns[1]).sum_dim(0).squeeze_dim::<1>(0);
+            close("gradient of the bias", tb.grad(&gradients).unwrap(), sums);
+
+            // A frozen weight has no gradient, and an input that is not tracked none either.
+            let frozen = Tensor::<2>::from_inner(w.clone());
+            let out = flex::bf16_linear(&tx, &[(&frozen, None, &Arc::default())]).unwrap();
+            let gradients = (out * Tensor::from_inner(factors.clone())).sum().backward();
+            close("gradient of the input alone", tx.grad(&gradients).unwrap(), dx.clone());
+            let (still, tracked) = (Tensor::<2>::from_inner(x.clone()), track(&w));
+            let out = flex::bf16_linear(&still, &[(&tracked, None, &Arc::default())]).unwrap();
+            let gradients = (out * Tensor::from_inner(factors.clone())).sum().backward();
+            close("gradient of the weight alone", tracked.grad(&gradients).unwrap(), dw.clone());
+
+            // The transposed weight, as in a tied output head.
+            let turned = track(&Tensor::from_data(w.clone().transpose().into_data(), &device));
+            let out = flex::bf16_linear_transposed(&tx, &turned, &Arc::default()).unwrap();
+            close("transposed", out.clone().inner(), product_in_bf16(x.clone(), w.clone(), factors.clone())[0].clone());
+            let gradients = (out * Tensor::from_inner(factors)).sum().backward();
+            close("its gradient", tx.grad(&gradients).unwrap(), dx);
+            close("its weight's", turned.grad(&gradients).unwrap(), dw.transpose());
+            drop(tracking);
+        }
+    }
+
+    #[test]
+    fn bf16_copies_follow_their_weight() {
+        let device = Device::flex();
+        let (x, copies) = (numbers([3, 8], 1, &device), Arc::default());
+        let of = |w: &Tensor<2>| flex::bf16_linear(&x, &[(w, None, &copies)]).unwrap();
+        let mut weight = numbers([8, 5], 2, &device);
+        for factor in [1.0, -2.0, 3.0] {
+            // In place: nothing else holds the values.
+            weight = weight.mul_scalar(factor);
+            close("after a change", of(&weight), rounded(x.clone()).matmul(rounded(weight.clone())));
         }
     }
 }

@@ -182,7 +182,7 @@ fn decoder(config: &LlmConfig, device: &Device) -> Result<Llm> {
 fn bfloat16(device: &Device) -> Result<Vec<f32>> {
     let precise = *device == Device::flex() || !device.supports_dtype(Compute::Bf16.dtype());
     let compute = if precise { Compute::F32 } else { Compute::Bf16 };
-    let model = decoder(&LlmConfig::nano(64, 2, 53), device)?.with_compute(compute);
+    let model = decoder(&LlmConfig::nano(64, 2, 53), device)?.with_compute(compute)?;
     let hidden = model.hidden(numbers("embeddings", [2, 16, 64], device))?.reshape([32, 64]);
     values(model.logits(hidden).cast(DType::F32))
 }

@@ -6,12 +6,17 @@
 //! the caller then uses the portable implementation.
 
 mod attention;
+mod bf16;
 mod cached;
 mod product;
 mod rows;
 mod stored;
 
 pub use attention::causal_attention;
+pub use bf16::Bf16Copies;
+pub use bf16::{
+    linear as bf16_linear, linear_transposed as bf16_linear_transposed, stored_linear as bf16_stored_linear,
+};
 pub(crate) use cached::CachedRows;
 pub use product::{fused_linear, linear_transposed};
 pub use rows::{cross_entropy, rms_norm, swiglu};

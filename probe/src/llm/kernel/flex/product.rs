@@ -139,7 +139,7 @@ fn joint_output(x: &[f32], layers: &[Layer], [rows, inputs, total]: [usize; 3]) 
 
 /// Sums the rows of a matrix of `total` columns in a range of columns, in blocks of [`ROWS`] rows, so that threads do not
 /// change the result.
-fn column_sums(matrix: &[f32], total: usize, columns: Range<usize>) -> Vec<f32> {
+pub(super) fn column_sums(matrix: &[f32], total: usize, columns: Range<usize>) -> Vec<f32> {
     let blocks: Vec<Vec<f32>> = matrix
         .par_chunks(ROWS * total)
         .map(|block| {
