@@ -272,7 +272,8 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
         }
         println!("{case:<17} loss within {off:.1e} of autocast's, {apart:.1e} of f32's");
         assert_eq!(log.len(), 20);
-        assert!(off < 3e-3, "{case}: {off}");
+        // The output of a product is rounded to bf16 by autocast, and stays f32 on the CPU backend.
+        assert!(off < 1e-3, "{case}: {off}");
         assert!(apart > 1e-5, "{case}: nothing was computed in bf16");
         assert_eq!(model.llm.model.embed_tokens.weight.parameter()?.val().dtype(), DType::F32);
     }
@@ -299,18 +300,25 @@ fn timeless(log: &[StepLog]) -> Vec<StepLog> {
 #[test]
 fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
     let all = [ParameterGroup::Connector, ParameterGroup::Llm, ParameterGroup::Encoder];
+    let (f32, bf16) = (Compute::F32, Compute::Bf16);
     let settings = [
-        ("AdamW, frozen", "adamw", false, false),
-        ("AdamW, unfrozen", "adamw", true, false),
-        ("AdamW, adapters", "adamw", true, true),
-        ("Muon, frozen", "muon", false, false),
-        ("Muon, unfrozen", "muon", true, false),
+        ("AdamW, frozen", "adamw", false, false, f32),
+        ("AdamW, unfrozen", "adamw", true, false, f32),
+        ("AdamW, adapters", "adamw", true, true, f32),
+        ("Muon, frozen", "muon", false, false, f32),
+        ("Muon, unfrozen", "muon", true, false, f32),
+        ("AdamW, bf16", "adamw", false, false, bf16),
+        ("AdamW, adapters, bf16", "adamw", false, true, bf16),
     ];
-    for (case, optimiser, unfrozen, lora) in cases(&settings, &[4]) {
+    for (case, optimiser, unfrozen, lora, precision) in cases(&settings, &[4]) {
+        if precision.check_device(&device()).is_err() {
+            continue;
+        }
         // Three examples per step in two micro-batches: the eight examples of an epoch end in a shorter batch.
         let stage = Stage {
             optimiser: serde_json::from_value(json!(optimiser))?,
             batch: 3,
+            precision,
             ..stage(&all[..if unfrozen { 3 } else { 2 }], lora, 26)
         };
         let (model, images, examples, _) = setting(unfrozen, false)?;
@@ -341,6 +349,28 @@ fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
         assert_eq!(end, whole, "{case}");
         assert_eq!(timeless(&lines.into_values().collect::<Vec<_>>()), timeless(&log), "{case}");
     }
+    Ok(())
+}
+
+#[test]
+fn losses_in_bfloat16_do_not_depend_on_the_number_of_threads() -> Result<()> {
+    if Compute::Bf16.check_device(&device()).is_err() {
+        return Ok(());
+    }
+    let losses = |threads| -> Result<(Vec<StepLog>, Weights)> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let train = || {
+            let (model, images, examples, golden) = setting(false, false)?;
+            let parts = [ParameterGroup::Connector, ParameterGroup::Llm];
+            let stage = Stage { precision: Compute::Bf16, ..stage(&parts, false, golden.most) };
+            let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
+            Ok((timeless(&log), weights(&model.ok_or_else(|| Error::failed("interrupted"))?)?))
+        };
+        pool.map_err(|e| Error::failed(e.to_string()))?.install(train)
+    };
+    let (one, three) = (losses(1)?, losses(3)?);
+    assert_eq!(one.0, three.0);
+    assert_eq!(one.1, three.1);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use burgess_probe::data::Example;
 use burgess_probe::llm::tokenizer::SPECIALS;
 use burgess_probe::llm::weights::{is_reference, write_merged};
 use burgess_probe::llm::{
-    Activations, ChatTemplate, KvCache, Llm, PROJECTIONS, Tokenizer, WeightStorage, Weights, kernel,
+    Activations, ChatTemplate, Compute, KvCache, Llm, PROJECTIONS, Tokenizer, WeightStorage, Weights, kernel,
 };
 use burgess_probe::mllm::{Mllm, MllmConfig, load_frozen_llm, save_llm};
 use burgess_probe::recipe::{LoraConfig, ParameterGroup, Stage};
@@ -356,6 +356,33 @@ fn a_frozen_stored_model_passes_gradients_to_the_connector() -> Result<()> {
     let (ours, theirs) = (losses(WeightStorage::AsStored)?, losses(WeightStorage::F32)?);
     let apart = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
     assert!(apart <= 1e-4 && theirs[19] < theirs[0], "{ours:?} {theirs:?}");
+    Ok(())
+}
+
+#[test]
+fn sixteen_bit_weights_compute_in_bf16_as_unpacked_ones_and_quantised_ones_refuse_it() -> Result<()> {
+    if Compute::Bf16.check_device(&device()).is_err() {
+        return Ok(());
+    }
+    let (_dir, path) = made(&small(NumberFormat::F16, true))?;
+    let both = [WeightStorage::AsStored, WeightStorage::F32].map(|storage| load(&path, storage));
+    let [stored, unpacked] = both.map(|llm| llm?.with_compute(Compute::Bf16));
+    let exact = logits(&load(&path, WeightStorage::F32)?)?;
+    let (ours, theirs) = (logits(&stored?)?, logits(&unpacked?)?);
+    assert!(difference(&ours, &theirs) <= 1e-6);
+    let apart = difference(&ours, &exact);
+    assert!((1e-4..2e-2).contains(&apart), "{apart} from f32");
+    for (trained, lora) in [(&BOTH[..1], false), (&BOTH[..], true)] {
+        let stage = Stage { precision: Compute::Bf16, ..stage(trained.to_vec(), lora) };
+        let losses = |storage| Ok::<_, Error>(finished(train(model(load(&path, storage)?)?, &stage, None, 99)?)?.1);
+        let (ours, theirs) = (losses(WeightStorage::AsStored)?, losses(WeightStorage::F32)?);
+        let apart = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
+        assert!(apart <= 1e-4 && theirs[19] < theirs[0], "{lora}: {ours:?} {theirs:?}");
+    }
+    let (_dir, path) = made(&small(NumberFormat::Block(GgmlBlock::Q8_0), true))?;
+    let stage = Stage { precision: Compute::Bf16, ..stage(BOTH.to_vec(), true) };
+    let e = train(model(load(&path, WeightStorage::AsStored)?)?, &stage, None, 99).map(|_| ()).unwrap_err();
+    assert!(e.to_string().contains("quantised") && e.hint_text().is_some(), "{e}");
     Ok(())
 }
 

@@ -6,6 +6,10 @@
 //! ([`Bf16Rows`]) by the operation before it (a norm, an activation, attention). Biases, activations, residuals and
 //! norms are computed in f32 while a strip of the result is in the cache.
 //!
+//! The gradients of a linear layer are such products too: that of its input has the gradient of the output on the left and
+//! the transposed weight on the right; that of its weight sums over rows, with the input as [`Bf16Transposed`] on the left
+//! and the gradient, packed like a weight, on the right. Neither has to be transposed in memory.
+//!
 //! Every element is summed over its inputs in the same order, so that results depend neither on the number of threads
 //! nor on the other rows. [`is_supported`] says whether the processor has the instruction; without it the same products
 //! are computed in f32 arithmetic from the same rounded operands, which is slow and meant for tests.

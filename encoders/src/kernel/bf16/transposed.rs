@@ -39,7 +39,7 @@ impl Bf16Transposed {
         tasks.for_each(|(task, out)| {
             with_simd(
                 #[inline(always)]
-                || pack_tiles(values, width, task * TILES, per_tile, out),
+                || pack_tiles(&values[..rows * width], width, task * TILES, per_tile, out),
             );
         });
         // SAFETY: the tasks cover all tiles, and each writes all pairs of its tiles.

@@ -155,7 +155,7 @@ impl ArmModel {
             asked,
             answering: evaluator.precision,
             device: devices.names().first().map_or("", String::as_str),
-            computes_bf16: Compute::Bf16.check_device(devices.get(0)).is_ok(),
+            computes_bf16: Compute::Bf16.check_device(&devices.get(0)).is_ok(),
             samplers: self.has_samplers(),
         }
     }
