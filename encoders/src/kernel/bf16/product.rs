@@ -169,7 +169,7 @@ impl LeftOperand for Bf16Rows {
 /// processor's vectors if it is `#[inline(always)]`.
 ///
 /// # Panics
-/// Operands do not fit each other, or there is no term.
+/// Operands do not fit each other.
 fn each_row<L: LeftOperand>(terms: &[(&L, &PackedMatrix)], take: impl Fn(usize, &Range<usize>, &mut [f32]) + Sync) {
     let [rows, outputs] = shape_of(terms);
     let panels = outputs.div_ceil(PANEL);
@@ -217,10 +217,10 @@ fn each_row<L: LeftOperand>(terms: &[(&L, &PackedMatrix)], take: impl Fn(usize, 
     );
 }
 
-/// Shape of a sum of products.
+/// Shape of a sum of products; without terms it is empty.
 ///
 /// # Panics
-/// Operands do not fit each other, or there is no term.
+/// Operands do not fit each other.
 fn shape_of<L: LeftOperand>(terms: &[(&L, &PackedMatrix)]) -> [usize; 2] {
     let shapes = |(a, b): &(&L, &PackedMatrix)| {
         let ([rows, inputs], [right, outputs]) = (a.shape(), b.shape());
@@ -228,7 +228,7 @@ fn shape_of<L: LeftOperand>(terms: &[(&L, &PackedMatrix)]) -> [usize; 2] {
         [rows, outputs]
     };
     let mut shapes = terms.iter().map(shapes);
-    let Some(shape) = shapes.next() else { panic!("a sum of products without terms") };
+    let Some(shape) = shapes.next() else { return [0, 0] };
     assert!(shapes.all(|other| other == shape), "the terms have different shapes");
     shape
 }
@@ -246,10 +246,10 @@ pub fn product(a: &Bf16Rows, b: &PackedMatrix) -> Vec<f32> {
     )
 }
 
-/// Returns `a₁ · b₁ + a₂ · b₂ + …`, row-major.
+/// Returns `a₁ · b₁ + a₂ · b₂ + …`, row-major; nothing without terms.
 ///
 /// # Panics
-/// Operands do not fit each other, or there is no term.
+/// Operands do not fit each other.
 pub fn sum_of_products<L: LeftOperand>(terms: &[(&L, &PackedMatrix)]) -> Vec<f32> {
     let shape = shape_of(terms);
     let fill = |output: Output<'_, f32>| {
