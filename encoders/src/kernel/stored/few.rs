@@ -1,12 +1,12 @@
 //! Products with a few rows of inputs, as in decoding: the codes of the weights are read into registers and multiplied
 //! there with each input. The time is that of reading the weights from memory.
 
-use super::StoredMatrix;
 use super::inputs::{FloatChunk, Rounded};
 use super::lanes::{Kernel, Lanes, Level, sum};
 use super::layout::{self, CHUNK, Coded, Layout};
 use super::out::Columns;
 use super::panel::WIDTH;
+use super::{StoredMatrix, StoredRows};
 use crate::number_format::{GgmlBlock, NumberFormat};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -83,7 +83,7 @@ impl<M: Multiply<SIZE>, const SIZE: usize> Kernel for All<'_, M, SIZE> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) {
         let Few { matrix, n, .. } = self.few;
-        let chunks = matrix.columns.div_ceil(CHUNK);
+        let (stored, chunks) = (matrix.stored_rows(), matrix.columns.div_ceil(CHUNK));
         let count = WIDTH.min(matrix.rows - self.few.first);
         for row in (0..count).step_by(ROWS) {
             let rows = row..count.min(row + ROWS);
@@ -91,12 +91,16 @@ impl<M: Multiply<SIZE>, const SIZE: usize> Kernel for All<'_, M, SIZE> {
             while from < n {
                 let x = &self.x[from * chunks..];
                 from += match n - from {
-                    8.. if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 2, 8>(lanes, rows.clone(), from, x),
-                    4.. if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 2, 4>(lanes, rows.clone(), from, x),
-                    _ if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 4, 1>(lanes, rows.clone(), from, x),
-                    4.. if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 1, 4>(lanes, rows.clone(), from, x),
-                    _ if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 2, 1>(lanes, rows.clone(), from, x),
-                    _ => self.few.rows::<L, M, SIZE, 1, 1>(lanes, rows.clone(), from, x),
+                    8.. if L::REGISTERS >= 32 => {
+                        self.few.rows::<L, M, SIZE, 2, 8>(lanes, stored, rows.clone(), from, x)
+                    }
+                    4.. if L::REGISTERS >= 32 => {
+                        self.few.rows::<L, M, SIZE, 2, 4>(lanes, stored, rows.clone(), from, x)
+                    }
+                    _ if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 4, 1>(lanes, stored, rows.clone(), from, x),
+                    4.. if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 1, 4>(lanes, stored, rows.clone(), from, x),
+                    _ if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 2, 1>(lanes, stored, rows.clone(), from, x),
+                    _ => self.few.rows::<L, M, SIZE, 1, 1>(lanes, stored, rows.clone(), from, x),
                 };
             }
         }
@@ -109,6 +113,7 @@ impl Few<'_> {
     fn rows<L: Lanes, M: Multiply<SIZE>, const SIZE: usize, const R: usize, const N: usize>(
         &mut self,
         lanes: L,
+        stored: StoredRows<'_>,
         all: Range<usize>,
         from: usize,
         x: &[M::Input],
@@ -117,9 +122,9 @@ impl Few<'_> {
             // The memory is read in advance, in place of the processor, which does not foresee so many streams.
             let (mut rows, mut ahead): ([&[u8]; R], [&[u8]; R]) = ([&[]; R], [&[]; R]);
             for r in 0..R {
-                rows[r] = self.matrix.row_bytes(self.first + (row + r).min(all.end - 1));
+                rows[r] = stored.get(self.first + (row + r).min(all.end - 1));
                 if from == 0 {
-                    ahead[r] = self.matrix.row_bytes(self.first + row + ROWS + r);
+                    ahead[r] = stored.get(self.first + row + ROWS + r);
                 }
             }
             let tile = tile::<L, M, SIZE, R, N>(lanes, rows, ahead, x);

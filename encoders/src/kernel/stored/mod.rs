@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 /// Maximum number of inputs whose products convert every weight in registers, in f32 and with integers.
 const FEW: usize = 24;
-const FEW_INTEGERS: usize = 4;
+const FEW_INTEGERS: usize = 16;
 /// Rows that are unpacked at a time for products with the transposed matrix.
 const TRANSPOSED_ROWS: usize = 256;
 
@@ -128,26 +128,15 @@ impl StoredMatrix {
         number_format::is_finite(self.format, self.bytes.get())
     }
 
-    /// The row of the file that holds the weights of an output.
-    fn stored_row(&self, output: usize) -> usize {
-        match self.order {
-            RowOrder::Outputs => output,
-            RowOrder::InterleavedHeads(width) => {
-                let (head, i) = (output / width, output % width);
-                let half = width / 2;
-                head * width + if i < half { 2 * i } else { 2 * (i - half) + 1 }
-            }
-        }
+    /// The rows in the order of the outputs.
+    fn stored_rows(&self) -> StoredRows<'_> {
+        let (together, size) = self.format.unit();
+        StoredRows { bytes: self.bytes.get(), size: self.columns / together * size, order: self.order }
     }
 
     /// The bytes of the row of an output; empty beyond the last row.
     fn row_bytes(&self, output: usize) -> &[u8] {
-        if output >= self.rows {
-            return &[];
-        }
-        let size = self.bytes.get().len() / self.rows;
-        let from = self.stored_row(output) * size;
-        self.bytes.get().get(from..from + size).unwrap_or_default()
+        self.stored_rows().get(output)
     }
 
     /// Size in bytes of 256 weights of a row.
@@ -322,6 +311,30 @@ fn products_at(level: Level, x: &[f32], matrices: &[(&StoredMatrix, Activations)
 /// Divides rows of a matrix into those of the tasks.
 fn widths(rows: usize) -> impl Iterator<Item = usize> {
     (0..rows).step_by(WIDTH).map(move |first| WIDTH.min(rows - first))
+}
+
+/// The rows of a matrix in the order of its outputs, to be read one by one.
+#[derive(Clone, Copy)]
+struct StoredRows<'a> {
+    bytes: &'a [u8],
+    size: usize,
+    order: RowOrder,
+}
+
+impl<'a> StoredRows<'a> {
+    /// The bytes of the row of an output; empty beyond the last row.
+    #[inline(always)]
+    fn get(self, output: usize) -> &'a [u8] {
+        let row = match self.order {
+            RowOrder::Outputs => output,
+            RowOrder::InterleavedHeads(width) => {
+                let (head, i) = (output / width, output % width);
+                let half = width / 2;
+                head * width + if i < half { 2 * i } else { 2 * (i - half) + 1 }
+            }
+        };
+        self.bytes.get(row * self.size..(row + 1) * self.size).unwrap_or_default()
+    }
 }
 
 /// The `index`th part of `size` bytes; the last one may be shorter, those beyond it are empty.
