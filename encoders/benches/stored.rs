@@ -10,7 +10,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use std::sync::Arc;
 
 fn main() {
-    divan::main();
+    // On a thread of the pool, as the language model decodes: products begin without waking one up.
+    rayon::scope(|_| divan::main());
 }
 
 /// The size of all copies of a matrix, in bytes: several times that of a processor's cache.
