@@ -218,7 +218,8 @@ pub type FileStamp = (u64, u128, i128);
 
 /// Returns the names of the files that are damaged or missing, and whether `dir` has checksums: `NoChecksum` if it has
 /// none, else `Matches`, even if files are damaged. A file whose size and times have not changed since its
-/// last successful comparison is not read again; `remembered` is the file that stores these sizes and times.
+/// last successful comparison is not read again; `remembered` is the file that stores these sizes and times. Where it
+/// cannot be written, as on a file system that is mounted read-only, all files are read again the next time.
 ///
 /// # Errors
 /// The list of checksums cannot be read.
@@ -247,7 +248,7 @@ pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Verification, Vec<Strin
         }
     }
     if news {
-        atomic::write(remembered, &serde_json::to_vec(&(whole, stamps))?)?;
+        let _ = atomic::write(remembered, &serde_json::to_vec(&(whole, stamps))?);
     }
     Ok((Verification::Matches, bad))
 }
@@ -346,6 +347,9 @@ mod tests {
         fs::File::options().write(true).open(data.join("b"))?.set_modified(time)?;
         assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec!["b".to_string()]));
         assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec!["b".to_string()]), "it stays damaged");
+        // A record that cannot be written says nothing about the files.
+        let nowhere = data.join("a/record.json");
+        assert_eq!(damaged(&data, &nowhere)?, (Verification::Matches, vec!["b".to_string()]));
         fs::write(&memory, "{")?;
         assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec!["b".to_string()]));
         Ok(())

@@ -12,6 +12,7 @@ use crate::machine::progress::Progress;
 use burgess_base::temporary::TemporaryPath;
 use burgess_base::{Error, Result, process};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -31,13 +32,17 @@ const EVICT: &str = "evict";
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// A mark that keeps an entry from being removed while it lives.
+/// A mark that keeps an entry from being removed while it lives; `None` where this process cannot write.
 #[derive(Debug)]
 pub(super) struct InUse(Option<Lease>);
 
 impl InUse {
-    /// Creates the directory of an entry below `root` and marks it as used by this process.
+    /// Creates the directory of an entry below `root` and marks it as used by this process. An entry that exists and
+    /// cannot be written is used without a mark.
     pub(super) fn mark(root: &Path, dir: &Path) -> Result<Self> {
+        if dir.is_dir() && is_read_only(dir) {
+            return Ok(Self(None));
+        }
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}-{number}", process::machine(), std::process::id());
         let path = dir.join(USERS).join(name);
@@ -55,6 +60,11 @@ impl InUse {
         Err(failure
             .unwrap_or_else(removed)
             .hint("set BURGESS_CACHE to another directory, or raise BURGESS_CACHE_GB, the limit of the cache"))
+    }
+
+    /// Whether there is a mark.
+    pub(super) fn is_marked(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Leaves the mark and looks for a process that removes the entry; `None` if there is one or was one.
@@ -131,6 +141,13 @@ impl FeatureCache {
             ));
         }
     }
+}
+
+/// Whether a directory is mounted read-only or belongs to others.
+fn is_read_only(dir: &Path) -> bool {
+    let probe = TemporaryPath::beside(&dir.join("what.json"));
+    let made = fs::File::create_new(probe.path());
+    made.is_err_and(|e| matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied))
 }
 
 /// Removes an entry that no process uses; returns whether it did.

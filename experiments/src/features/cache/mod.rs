@@ -113,6 +113,13 @@ impl FeatureCache {
         let ImageSet { data, images, fingerprint, .. } = set;
         let mut entries: Vec<Result<CacheEntry>> =
             encoders.iter().map(|e| self.entry(e, data, images, fingerprint)).collect();
+        if entries.iter().flatten().any(|entry| !entry.in_use.is_marked()) {
+            progress.line(&format!(
+                "note: {} cannot be written: its features are used, and another process does not know it when it \
+                 removes old ones",
+                self.root.display()
+            ));
+        }
         // Chunks that this process encoded, by encoder, each with the number of times.
         let mut own: BTreeMap<usize, BTreeMap<usize, usize>> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
@@ -187,7 +194,9 @@ impl FeatureCache {
         let in_use = InUse::mark(&self.root, &dir)
             .map_err(|e| e.context(format!("opening the cached features {}", dir.display())))?;
         // The modification time of this file is the time of last use, by which entries are evicted.
-        atomic::write_json(&dir.join("what.json"), &what)?;
+        if in_use.is_marked() {
+            atomic::write_json(&dir.join("what.json"), &what)?;
+        }
         let chunks = (0..images.len().div_ceil(CHUNK)).map(|_| None).collect();
         Ok(CacheEntry { key, dir, in_use, device: fingerprint.to_string(), chunks })
     }

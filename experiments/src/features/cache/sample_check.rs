@@ -92,7 +92,7 @@ pub(super) fn check(
     let difference = encoded.difference(sample.stored);
     if difference <= LIMIT {
         CHECKED.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.dir.clone());
-        if is_large(encoder) {
+        if is_large(encoder) && entry.in_use.is_marked() {
             atomic::write(&record(entry), format!("{difference:e}\n").as_bytes())?;
         }
         return Ok(());
