@@ -5,11 +5,19 @@
 /// Activations and gradients of a training step are allocated and freed in every step. By default glibc maps large
 /// blocks one by one and shrinks its heap when they are freed, so that the system hands out the same gigabytes as new,
 /// zeroed pages in each step, a page fault for every 4 KiB: on a virtual machine a quarter of the processor time. Peak
-/// memory does not change; a process that needs less later holds on to its memory until it ends. Without effect on
-/// systems without glibc.
+/// memory of steps that are alike does not change; [`return_freed_memory`] is for the moments between those that are not.
+/// Without effect on systems without glibc.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::keep_freed_memory();
+}
+
+/// Returns the memory that is free now to the system. Call it between two kinds of work (encoding, training, answering),
+/// which use other threads and other sizes: each would add its own peak to what the one before has kept. Without effect
+/// on systems without glibc.
+pub fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    glibc::return_freed_memory();
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -27,9 +35,10 @@ mod glibc {
     /// Growth of the heap in bytes: large enough that it grows rarely.
     const GROWTH: c_int = 1 << 24;
 
-    #[allow(unsafe_code, reason = "a function of the C library")]
+    #[allow(unsafe_code, reason = "functions of the C library")]
     unsafe extern "C" {
         fn mallopt(parameter: c_int, value: c_int) -> c_int;
+        fn malloc_trim(left: usize) -> c_int;
     }
 
     #[allow(unsafe_code, reason = "the allocator has no other interface for its settings")]
@@ -39,5 +48,12 @@ mod glibc {
             // own lock. It returns 0 for what it does not know, which leaves the default.
             unsafe { mallopt(parameter, value) };
         }
+    }
+
+    #[allow(unsafe_code, reason = "the allocator has no other interface for it")]
+    pub fn return_freed_memory() {
+        // SAFETY: `malloc_trim` may be called at any time; it takes the allocator's own locks and touches only pages that
+        // are free.
+        unsafe { malloc_trim(0) };
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::data::benchmarks;
 use crate::features::{self, EncoderFeatures, model_cards};
+use crate::machine::heap;
 use crate::machine::progress::Progress;
 use crate::run::evaluation::{self, EvalContext};
 use crate::run::evaluator::Evaluator;
@@ -53,6 +54,7 @@ pub fn run_arm(
         progress.line(&format!("{name}: trained in {:.0} s", started.elapsed().as_secs_f64()));
         return Ok(());
     }
+    heap::return_freed_memory();
     model.llm = model.llm.with_activations(evaluator.config.activations)?.with_compute(evaluator.config.precision)?;
     let source = evaluator.visual_source(arm, encoders, arm.freeze);
     let model_encoders = model_cards::model_encoders(encoders);
@@ -69,6 +71,7 @@ pub fn run_arm(
         images: &evaluator.images,
     };
     let evaluated = evaluation::evaluate(&context, &evaluator.benchmarks, store, &name, &bar)?;
+    heap::return_freed_memory();
     let notes = evaluator.notes(encoders.iter().map(|e| &e.card));
     let measurements = Measurements {
         run: RunId {

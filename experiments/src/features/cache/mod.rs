@@ -23,7 +23,7 @@ use crate::features::image_set::ImageSet;
 use crate::features::prepared::PreparedEncoder;
 use crate::machine::progress::{Bar, Progress};
 use crate::machine::workers::{self, Workers};
-use crate::machine::{lease, stop};
+use crate::machine::{heap, lease, stop};
 use crate::study::ORACLE;
 use burgess_base::{Context, Error, ErrorKind, Result, atomic, digest, temporary};
 use burgess_encoders::transfer;
@@ -160,6 +160,7 @@ impl FeatureCache {
                 own.values().flatten().map(|(chunk, times)| times * rows_of(*chunk, images.len())).sum();
             let (encoders, seconds) = (own.len(), clock.elapsed().as_secs_f64());
             progress.line(&format!("encoded {images} images with {encoders} encoders in {seconds:.1} s"));
+            heap::return_freed_memory();
         }
         check_samples(encoders, &mut entries, &own, set, workers)?;
         let found = entries.into_iter().map(|entry| entry?.open(images)).collect();
