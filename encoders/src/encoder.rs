@@ -1,4 +1,4 @@
-//! A pretrained encoder that is ready to use: card, weights and device, and the one way from images to features.
+//! A pretrained encoder that is ready to use: its card, weights and device; computes features from images.
 //!
 //! [`Encoder::encode_batch`] prepares the images of a batch, computes their features and rejects values that are not
 //! finite; [`Encoder::encode`] and [`Encoder::encode_files`] do so for any number of images and return host memory.
@@ -60,7 +60,7 @@ pub struct Features {
 
 /// Features of one image on its own grid, in host memory.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OwnGrid {
+pub struct OwnGridFeatures {
     /// All values, `[tokens, width]`, row-major; the parts of the image follow each other.
     pub values: Vec<f32>,
     /// Grid of each part, `[rows, columns]`.
@@ -149,7 +149,7 @@ impl Encoder {
         Self { card, arch, device: device.clone() }
     }
 
-    /// Returns the encoder with its matrix products in the precision of its card, [`Architecture::in_precision`].
+    /// Sets the precision of the matrix products to that of the card; see [`Architecture::in_precision`].
     ///
     /// # Errors
     /// The architecture, the device or the processor does not compute in it.
@@ -216,8 +216,8 @@ impl Encoder {
         self.forward_prepared(PreparedImages::of_one_size(pixels), &|n| format!("image {n} of the batch"))
     }
 
-    /// Features as from [`Encoder::forward`] of images of any size, and of their tiles; `name` maps an index in the batch
-    /// to the image's name for error messages. The features of an image that keeps its aspect ratio are resampled to the
+    /// Computes features as [`Encoder::forward`] does, for images of any size and for their tiles; `name` maps an index
+    /// in the batch to the image's name for error messages. The features of an image that keeps its aspect ratio are resampled to the
     /// part of the card's grid that a padded square leaves to the image; the other tokens are zero.
     ///
     /// # Errors
@@ -264,7 +264,7 @@ impl Encoder {
         for (index, parts) in self.own_grids(images)?.into_iter().enumerate() {
             let parts = parts.into_iter().map(|part| match sizes.get(index) {
                 Some(size) => Ok(part.letterboxed(*size, grid)?.tokens),
-                None => Ok(part.resample_smooth(grid)?.tokens),
+                None => Ok(part.resample_antialiased(grid)?.tokens),
             });
             all.push(Tensor::cat(parts.collect::<Result<_>>()?, 1));
         }
@@ -302,10 +302,14 @@ impl Encoder {
     ///
     /// # Errors
     /// A feature is not finite: the error names the image.
-    pub fn encode_own_grids(&self, images: PreparedImages, name: &dyn Fn(usize) -> String) -> Result<Vec<OwnGrid>> {
+    pub fn encode_own_grids(
+        &self,
+        images: PreparedImages,
+        name: &dyn Fn(usize) -> String,
+    ) -> Result<Vec<OwnGridFeatures>> {
         let images = self.own_grids(images)?.into_iter().enumerate();
         let encoded = images.map(|(index, parts)| {
-            let mut own = OwnGrid { values: Vec::new(), grids: Vec::new() };
+            let mut own = OwnGridFeatures { values: Vec::new(), grids: Vec::new() };
             for part in parts {
                 part.check_finite(&self.card.id, &|_| name(index))?;
                 own.grids.push(part.grid);
@@ -395,7 +399,7 @@ impl Encoder {
 }
 
 /// Opens the weights of a card: returns the network with placeholder weights, the checkpoint restricted to the
-/// encoder's tensors, its prefix, and a note for the user if the location was a choice.
+/// encoder's tensors, its prefix, and a note for the user that names the location, if the card does not state it.
 fn opened(
     card: &EncoderCard,
     weights: Option<&Path>,
@@ -414,7 +418,8 @@ fn opened(
 }
 
 /// Finds the encoder's tensors in `file`: under the card's `prefix`, or anywhere if the file is not the card's own
-/// (`foreign`) or the card has no prefix. Also returns a note for the user if the location was a choice.
+/// (`foreign`) or the card has no prefix. Also returns a note for the user that names the location, if the card does
+/// not state it.
 ///
 /// # Errors
 /// The encoder matches in several places.

@@ -75,7 +75,7 @@ impl FeatureMap {
             bad.value,
             bad.channel
         ))
-        .hint("the weights are damaged or diverged in training, or they do not belong to the card's hyper-parameters"))
+        .hint("download the weights again, and check that the card's hyper-parameters belong to them"))
     }
 
     /// Resamples the patch tokens to another grid: bilinear, with half-pixel centres, without antialiasing, as
@@ -103,18 +103,18 @@ impl FeatureMap {
 
     /// Resamples the patch tokens to another grid as [`FeatureMap::resample`] does, but with antialiasing where the grid
     /// shrinks: for features on the grid of the image itself, which may be much larger.
-    pub fn resample_smooth(self, grid: [usize; 2]) -> Result<Self> {
-        self.resample_by(grid, Kernel::SmoothBilinear)
+    pub fn resample_antialiased(self, grid: [usize; 2]) -> Result<Self> {
+        self.resample_by(grid, Kernel::AntialiasedBilinear)
     }
 
     /// Resamples the patch tokens of an image of `size`, `[height, width]` in pixels, to the part of `grid` that the image
-    /// covers when it is padded to the grid's shape in the middle; the tokens of the padding are zero. The part is that
-    /// of Cambrian-1's `unpad_image`, by which connectors mask padding.
+    /// covers when it is centred and padded to the grid's aspect ratio; the tokens of the padding are zero. The part is
+    /// that of Cambrian-1's `unpad_image`, by which connectors mask padding.
     pub fn letterboxed(self, size: [usize; 2], grid: [usize; 2]) -> Result<Self> {
         check_grid(grid)?;
         let margins = letterbox_margins(size, grid);
         let inner = [0, 1].map(|axis| grid[axis] - 2 * margins[axis]);
-        let map = self.resample_smooth(inner)?;
+        let map = self.resample_antialiased(inner)?;
         if margins == [0, 0] {
             return Ok(map);
         }
@@ -243,7 +243,7 @@ struct NotFinite {
     value: f32,
 }
 
-/// The largest side of a feature grid; more tokens than any language model reads.
+/// The largest side of a feature grid in tokens; it prevents huge allocations.
 pub const LARGEST_GRID: usize = 512;
 
 /// Checks that both sides of a feature grid are between 1 and [`LARGEST_GRID`].
@@ -272,7 +272,7 @@ pub(crate) enum Kernel {
     /// Linear interpolation of the two nearest points per axis.
     Bilinear,
     /// As `Bilinear`, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
-    SmoothBilinear,
+    AntialiasedBilinear,
     /// Linear interpolation with the corners of both grids on each other, as PyTorch's `align_corners`.
     BilinearCorners,
     /// Mean of the old points that a new point covers, as PyTorch's `mode="area"`.
@@ -280,12 +280,12 @@ pub(crate) enum Kernel {
     /// Keys' cubic with a = -0.75 over the four nearest points per axis, as in PyTorch.
     Bicubic,
     /// Keys' cubic with a = -0.5, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
-    SmoothBicubic,
+    AntialiasedBicubic,
 }
 
 /// Resamples `[batch, rows * columns, width]` tokens to another grid with one matrix product per axis:
 /// differentiable, equal on every backend, and without moving channels to the front. `offset` is added to the new sides
-/// when the scale is computed, as PyTorch does when it is given a scale and not a size.
+/// when the scale is computed, as DINOv2's `interpolate_offset` (0.1); otherwise it is 0.
 pub(crate) fn resample_tokens(
     tokens: Tensor<3>,
     from: [usize; 2],
@@ -311,7 +311,7 @@ pub(crate) fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, 
         let centre = match kernel {
             Kernel::Bilinear => (middle - 0.5).max(0.0),
             Kernel::BilinearCorners => new as f64 * (from - 1) as f64 / (to - 1).max(1) as f64,
-            Kernel::SmoothBilinear | Kernel::Area | Kernel::Bicubic | Kernel::SmoothBicubic => middle - 0.5,
+            Kernel::AntialiasedBilinear | Kernel::Area | Kernel::Bicubic | Kernel::AntialiasedBicubic => middle - 0.5,
         };
         let base = centre.floor();
         let t = centre - base;
@@ -322,8 +322,8 @@ pub(crate) fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, 
                 (first as i64, vec![1.0 / (end - first) as f64; end - first])
             }
             Kernel::Bicubic => (base as i64 - 1, vec![cubic(t + 1.0), cubic(t), cubic(1.0 - t), cubic(2.0 - t)]),
-            Kernel::SmoothBilinear | Kernel::SmoothBicubic => {
-                let bicubic = kernel == Kernel::SmoothBicubic;
+            Kernel::AntialiasedBilinear | Kernel::AntialiasedBicubic => {
+                let bicubic = kernel == Kernel::AntialiasedBicubic;
                 let smooth = if bicubic { Interpolation::Bicubic } else { Interpolation::Bilinear };
                 let (first, weights) = smooth.weights(from, middle, scale);
                 (first as i64, weights)

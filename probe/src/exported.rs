@@ -42,8 +42,8 @@ const LINEAR: Dialect = Dialect {
     ignored: &["linear_2.{p}"],
 };
 
-/// Returns the names of a connector's tensors below [`PROJECTOR`]; `None` if LLaVA's projector cannot compute it: it is
-/// one or two linear layers on each patch, without options.
+/// Returns the tensor names of a connector below [`PROJECTOR`]; `None` unless it is one or two linear layers on each
+/// patch without options, which is all that LLaVA's projector can compute.
 pub fn projector_dialect(kind: &ConnectorKind) -> Option<&'static Dialect> {
     let plain =
         |options: &crate::connector::GridOptions| !options.newline && !options.positions && !options.standardise;

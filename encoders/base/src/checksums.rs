@@ -1,7 +1,7 @@
 //! Checksums of cached files: `checksums.json` in their directory maps each file name to its BLAKE3 digest and size.
 //!
-//! There are two ways to use it. A directory that is filled once is sealed at the end and verified with
-//! [`check_all`] when it is opened. A directory whose files are added one by one gets each by [`write()`], and
+//! There are two ways to use it. A directory that is filled once gets all checksums at the end ([`record_all`]) and is
+//! verified with [`check_all`] when it is opened. A directory whose files are added one by one gets each by [`write()`], and
 //! [`check`] verifies it when it is read. While a file is replaced, both the old and the new contents are accepted,
 //! because a process may be killed in between.
 
@@ -59,21 +59,22 @@ pub enum Verification {
 
 fn listed(dir: &Path) -> Result<Option<ChecksumList>> {
     let path = dir.join(FILE);
+    let hint = || format!("remove the list if it is damaged: then the files in {} are used unchecked", dir.display());
     match fs::metadata(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Ok(meta) if meta.len() > MAX_LIST_BYTES => {
             return Err(Error::failed(format!(
                 "{} is larger than {MAX_LIST_BYTES} bytes, too large for a list of checksums",
                 path.display()
-            )));
+            ))
+            .hint(hint()));
         }
         _ => {}
     }
-    let again = || format!("remove the list if it is damaged: then the files in {} are used unchecked", dir.display());
-    let listed: ChecksumList = atomic::read_json(&path).map_err(|e| e.hint(again()))?;
+    let listed: ChecksumList = atomic::read_json(&path).map_err(|e| e.hint(hint()))?;
     if listed.format != FORMAT {
         let message = format!("{} has format {}, expected {FORMAT}", path.display(), listed.format);
-        return Err(Error::failed(message).hint(again()));
+        return Err(Error::failed(message).hint(hint()));
     }
     let plain = |name: &String| Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
     match listed.files.keys().find(|name| name.is_empty() || !plain(name)) {
@@ -82,7 +83,7 @@ fn listed(dir: &Path) -> Result<Option<ChecksumList>> {
             path.display(),
             crate::text::excerpt(name, 80)
         ))
-        .hint(again())),
+        .hint(hint())),
         None => Ok(Some(listed)),
     }
 }

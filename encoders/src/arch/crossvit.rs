@@ -246,7 +246,7 @@ impl TimmModel for CrossvitConfig {
         let scales = arguments.read("img_scale", reals)?.unwrap_or_else(|| vec![1.0; 2]);
         let ratios = arguments.read("mlp_ratio", reals)?.unwrap_or_else(|| vec![2.0, 2.0, 4.0]);
         let ([one, two], [first, second, ..]) = (scales.as_slice(), ratios.as_slice()) else {
-            return Err(arguments.contradiction("img_scale and mlp_ratio need a number per branch"));
+            return Err(arguments.invalid("img_scale and mlp_ratio need a number per branch"));
         };
         // The last number of a block is that of its fusions, of which there is one where it is 0.
         let depths = arguments.read("depth", |value| {
@@ -256,7 +256,7 @@ impl TimmModel for CrossvitConfig {
             };
             value.as_array()?.iter().map(block).collect::<Option<Vec<_>>>()
         })?;
-        let depths = depths.ok_or_else(|| arguments.contradiction("several fusions per block are not supported"))?;
+        let depths = depths.ok_or_else(|| arguments.invalid("several fusions per block are not supported"))?;
         Ok(TimmNetwork::new(Self {
             image_size,
             sides: [times(image_size, *one), times(image_size, *two)],

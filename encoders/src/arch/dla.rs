@@ -505,7 +505,7 @@ impl TimmModel for DlaConfig {
             let read = arguments.read(key, |value| {
                 value.as_array()?.iter().map(integer).collect::<Option<Vec<_>>>()?.try_into().ok()
             })?;
-            read.ok_or_else(|| arguments.contradiction(&format!("{key} is missing")))
+            read.ok_or_else(|| arguments.invalid(&format!("{key} is missing")))
         };
         let (levels, channels) = (six("levels")?, six("channels")?);
         let config = Self {

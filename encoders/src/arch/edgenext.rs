@@ -539,7 +539,7 @@ impl TimmModel for EdgeNextConfig {
         arguments.without(IGNORED);
         arguments.without(&["global_pool"]);
         if arguments.real("ls_init_value")?.is_some_and(|value| value <= 0.0) {
-            return Err(arguments.contradiction("it has no layer scale, which is not supported"));
+            return Err(arguments.invalid("it has no layer scale, which is not supported"));
         }
         let stems = [("patch", EdgeStemKind::Patch), ("overlap", EdgeStemKind::Overlap)];
         let positions = arguments.read("use_pos_emb", |value| {

@@ -470,7 +470,7 @@ impl TimmModel for HgNetConfig {
         let affine = arguments.flag("use_lab", false)?;
         let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
         let found = arguments.read("model_cfg", model_cfg)?;
-        let (version, stem, stages) = found.ok_or_else(|| arguments.contradiction("model_cfg is missing"))?;
+        let (version, stem, stages) = found.ok_or_else(|| arguments.invalid("model_cfg is missing"))?;
         Ok(TimmNetwork::new(Self { image_size, version, stem, stages, affine, drop_path }))
     }
 }

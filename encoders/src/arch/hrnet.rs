@@ -398,7 +398,7 @@ impl TimmModel for HrNetConfig {
         arguments.without(&["global_pool"]);
         let head_bias = arguments.flag("head_conv_bias", true)?;
         let found = arguments.read("model_cfg", model_cfg)?;
-        let (stem_width, stages) = found.ok_or_else(|| arguments.contradiction("model_cfg is missing"))?;
+        let (stem_width, stages) = found.ok_or_else(|| arguments.invalid("model_cfg is missing"))?;
         Ok(TimmNetwork::new(Self { image_size, stem_width, stages, head_bias }))
     }
 }

@@ -219,13 +219,13 @@ impl TimmModel for HybridVitConfig {
             (backbone.get("module")? == "ConvStem" && embed.get("proj")? == false).then_some(None)
         };
         let resnet = arguments.read("embed_layer", stem)?;
-        let resnet = resnet.ok_or_else(|| arguments.contradiction("there is no embed_layer"))?;
+        let resnet = resnet.ok_or_else(|| arguments.invalid("there is no embed_layer"))?;
         let patch = arguments.number("patch_size", 1)?;
         let (patch, dialect) = match &resnet {
             Some(_) => (patch, "timm-hybrid-vit"),
             // The last convolution of this stem embeds patches of 2×2 positions.
             None if patch == 1 => (2, "timm-hybrid-vit-conv"),
-            None => return Err(arguments.contradiction("a stem of convolutions with larger patches is not supported")),
+            None => return Err(arguments.invalid("a stem of convolutions with larger patches is not supported")),
         };
         let width = arguments.number("embed_dim", 768)?;
         let config = Self {

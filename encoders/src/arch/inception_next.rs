@@ -343,7 +343,7 @@ impl TimmModel for InceptionNextConfig {
         let branch_ratio = branch_ratio.ok_or_else(|| arguments.unsupported("token_mixers", &mixer))?;
         let mlp_ratios = match (arguments.get("mlp_ratios"), dims.len()) {
             (None, 4) => vec![4.0, 4.0, 4.0, 3.0],
-            (None, _) => return Err(arguments.contradiction("mlp_ratios is missing")),
+            (None, _) => return Err(arguments.invalid("mlp_ratios is missing")),
             (Some(_), stages) => arguments.per_stage("mlp_ratios", stages, 4.0, Value::as_f64)?,
         };
         let layer_scale = if arguments.is_none("ls_init_value") { 0.0 } else { default_scale() };

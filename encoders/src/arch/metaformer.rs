@@ -514,7 +514,7 @@ impl TimmModel for MetaFormerConfig {
         let first = norms.first().copied().unwrap_or(layer);
         let (norm, norm_bias, norm_eps) = first;
         if norms.iter().any(|norm| *norm != first) {
-            return Err(arguments.contradiction("its stages have different norms"));
+            return Err(arguments.invalid("its stages have different norms"));
         }
         let downsample_norm = !arguments.is_none("downsample_norm");
         if downsample_norm {

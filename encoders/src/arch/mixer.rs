@@ -450,7 +450,7 @@ impl TimmModel for MixerConfig {
             ("SpatialGatingBlock", "GatedMlp", "GELU") => MixerBlockKind::SpatialGating,
             _ => {
                 let what = format!("block_layer = {named}, mlp_layer = {mlp}, act_layer = {activation}");
-                return Err(arguments.contradiction(&format!("{what} is not supported")));
+                return Err(arguments.invalid(&format!("{what} is not supported")));
             }
         };
         let affine = block == MixerBlockKind::Residual;

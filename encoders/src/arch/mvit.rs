@@ -279,7 +279,7 @@ impl TimmModel for MvitConfig {
         arguments.without(&["global_pool"]);
         let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
         let Some(Value::Object(mut model)) = arguments.take("model_cfg") else {
-            return Err(arguments.contradiction("there is no model_cfg"));
+            return Err(arguments.invalid("there is no model_cfg"));
         };
         let fixed: [(&str, Value); 9] = [
             ("mode", "conv".into()),

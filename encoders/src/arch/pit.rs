@@ -312,7 +312,7 @@ impl TimmModel for PitConfig {
         let heads = arguments.numbers("heads")?.unwrap_or_else(|| vec![2, 4, 8]);
         let base = arguments.numbers("base_dims")?.unwrap_or_else(|| vec![48, 48, 48]);
         if base.len() != heads.len() {
-            return Err(arguments.contradiction("base_dims and heads have different lengths"));
+            return Err(arguments.invalid("base_dims and heads have different lengths"));
         }
         Ok(TimmNetwork::new(Self {
             image_size,

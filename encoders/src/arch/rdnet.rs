@@ -333,7 +333,7 @@ impl TimmModel for RdNetConfig {
         ])?;
         arguments.without(IGNORED);
         arguments.without(&["global_pool"]);
-        let missing = |key: &str, arguments: &TimmArguments| arguments.contradiction(&format!("{key} is missing"));
+        let missing = |key: &str, arguments: &TimmArguments| arguments.invalid(&format!("{key} is missing"));
         let growth = arguments.numbers("growth_rates")?.ok_or_else(|| missing("growth_rates", arguments))?;
         let depths = arguments.numbers("num_blocks_list")?.ok_or_else(|| missing("num_blocks_list", arguments))?;
         let gated = arguments.read("block_type", gated)?.ok_or_else(|| missing("block_type", arguments))?;
@@ -343,7 +343,7 @@ impl TimmModel for RdNetConfig {
             })?
             .ok_or_else(|| missing("is_downsample_block", arguments))?;
         if [depths.len(), gated.len(), downsample.len()] != [growth.len(); 3] {
-            return Err(arguments.contradiction("its lists of stages differ in length"));
+            return Err(arguments.invalid("its lists of stages differ in length"));
         }
         let stage = |i: usize| RdStageConfig {
             growth: growth[i],

@@ -579,7 +579,7 @@ impl TimmModel for RegNetConfig {
         let count = stages.widths.len();
         let four = |numbers: Vec<usize>| {
             <[usize; 4]>::try_from(numbers)
-                .map_err(|_| arguments.contradiction(&format!("its widths make {count} stages, not 4")))
+                .map_err(|_| arguments.invalid(&format!("its widths make {count} stages, not 4")))
         };
         let (depths, widths, group_sizes) = (four(stages.depths)?, four(stages.widths)?, four(stages.group_sizes)?);
         Ok(TimmNetwork::new(Self {

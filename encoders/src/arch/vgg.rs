@@ -158,7 +158,7 @@ impl TimmModel for VggConfig {
         arguments.without(&["global_pool", "mlp_ratio"]);
         let norm = arguments.one_of("norm_layer", "", &[("", false), ("BatchNorm2d", true)])?;
         let stages = arguments.read("model_cfg", stages)?;
-        let stages = stages.ok_or_else(|| arguments.contradiction("model_cfg is missing"))?;
+        let stages = stages.ok_or_else(|| arguments.invalid("model_cfg is missing"))?;
         Ok(TimmNetwork::new(Self { image_size, stages, norm }).with_dialect("timm-vgg"))
     }
 }

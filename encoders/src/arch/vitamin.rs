@@ -441,7 +441,7 @@ impl TimmModel for VitaminConfig {
                 let fits = hybrid.get("proj")? == false && list("embed_dim")?.get(2) == Some(&width);
                 fits.then_some([vec![integer(stages.get("stem_width")?)?], list("depths")?, list("embed_dim")?])
             })?
-            .ok_or_else(|| arguments.contradiction("its patch embedding is unknown"))?;
+            .ok_or_else(|| arguments.invalid("its patch embedding is unknown"))?;
         let config = match (stem_width.as_slice(), depths.as_slice(), dims.as_slice()) {
             ([stem_width], [depth1, depth2, ..], [dim1, dim2, ..]) => Self {
                 image_size,
@@ -457,7 +457,7 @@ impl TimmModel for VitaminConfig {
                 final_norm: !matches!(pool.as_str(), "avg" | "avgmax" | "max"),
                 drop_path: arguments.real("drop_path_rate")?.unwrap_or(0.0),
             },
-            _ => return Err(arguments.contradiction("its patch embedding has fewer than two stages")),
+            _ => return Err(arguments.invalid("its patch embedding has fewer than two stages")),
         };
         Ok(TimmNetwork::new(config))
     }

@@ -338,16 +338,16 @@ impl TimmModel for VovNetConfig {
             let list = arguments.numbers(key)?.unwrap_or_default();
             match list.len() {
                 TIMM_STAGES => Ok(list),
-                _ => Err(arguments.contradiction(&format!("{key} = {list:?} has not four numbers"))),
+                _ => Err(arguments.invalid(&format!("{key} = {list:?} has not four numbers"))),
             }
         };
         let inner = stages("stage_conv_chs")?;
         let widths = stages("stage_out_chs")?;
         let depths = stages("block_per_stage")?;
         let stem = arguments.numbers("stem_chs")?.unwrap_or_default();
-        let stem: [usize; 3] = stem.try_into().map_err(|list: Vec<usize>| {
-            arguments.contradiction(&format!("stem_chs = {list:?} has not three numbers"))
-        })?;
+        let stem: [usize; 3] = stem
+            .try_into()
+            .map_err(|list: Vec<usize>| arguments.invalid(&format!("stem_chs = {list:?} has not three numbers")))?;
         let attention = match arguments.text("attn", "")?.as_str() {
             "" => None,
             name => Some(ChannelAttentionKind::from_timm(arguments, name, &Map::new())?),

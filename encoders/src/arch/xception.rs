@@ -323,12 +323,12 @@ impl TimmModel for XceptionConfig {
         arguments.without(&["global_pool"]);
         let norm = NormActKind::from_timm(arguments, "norm_layer", NormActKind::default())?;
         let NormActKind::Batch { eps: norm_eps } = norm else {
-            return Err(arguments.contradiction("only batch norms are supported"));
+            return Err(arguments.invalid("only batch norms are supported"));
         };
         let modules = arguments.read("block_cfg", modules)?;
         Ok(TimmNetwork::new(Self {
             image_size,
-            modules: modules.ok_or_else(|| arguments.contradiction("block_cfg is missing"))?,
+            modules: modules.ok_or_else(|| arguments.invalid("block_cfg is missing"))?,
             norm_first: arguments.flag("preact", false)?,
             norm_eps,
             drop_path: arguments.real("drop_path_rate")?.unwrap_or(0.0),

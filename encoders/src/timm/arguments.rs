@@ -62,7 +62,7 @@ impl TimmArguments {
             } else {
                 format!("use one of the nearest names: {}; or write a card", near.join(", "))
             };
-            Error::failed(format!("timm's architecture `{name}` is not supported")).hint(hint)
+            Error::failed(format!("timm 1.0.20 has no architecture `{name}`")).hint(hint)
         })?;
         let mut left: Map<String, Value> = serde_json::from_str(usual)?;
         match own {
@@ -236,14 +236,14 @@ impl TimmArguments {
             ("simplenorm", NormKind::Simple),
         ];
         // The default epsilon of timm's own classes.
-        const TIMM: f64 = 1e-6;
+        const TIMM_EPS: f64 = 1e-6;
         let kind = |name: &str| CLASSES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         let read = |value: &Value| match value.as_object() {
-            None => Some((kind(value.as_str()?)?, TIMM)),
+            None => Some((kind(value.as_str()?)?, TIMM_EPS)),
             Some(layer) => {
                 let (name, settings) = layer.iter().next().filter(|_| layer.len() == 1)?;
                 let settings = settings.as_object().filter(|table| table.keys().all(|key| key == "eps"))?;
-                Some((kind(name)?, settings.get("eps").map_or(Some(TIMM), Value::as_f64)?))
+                Some((kind(name)?, settings.get("eps").map_or(Some(TIMM_EPS), Value::as_f64)?))
             }
         };
         Ok(self.read(key, read)?.unwrap_or(default))
@@ -252,11 +252,11 @@ impl TimmArguments {
     /// Reads the epsilon of the norms, which must be layer norms over all channels of a token.
     pub fn norm_eps(&mut self, default: f64) -> Result<f64> {
         // timm's own LayerNorm class has another default than PyTorch's.
-        const TIMM: f64 = 1e-6;
+        const TIMM_EPS: f64 = 1e-6;
         Ok(self
             .read("norm_layer", |value| match value.as_object() {
-                None => matches!(value.as_str()?, "LayerNorm" | "layernorm").then_some(TIMM),
-                Some(layer) => layer.get("LayerNorm")?.as_object()?.get("eps").map_or(Some(TIMM), Value::as_f64),
+                None => matches!(value.as_str()?, "LayerNorm" | "layernorm").then_some(TIMM_EPS),
+                Some(layer) => layer.get("LayerNorm")?.as_object()?.get("eps").map_or(Some(TIMM_EPS), Value::as_f64),
             })?
             .unwrap_or(default))
     }
@@ -264,12 +264,13 @@ impl TimmArguments {
     /// Returns the error for an argument with an unsupported value.
     pub fn unsupported(&self, key: &str, value: &Value) -> Error {
         Error::failed(format!("timm's `{}` has {key} = {value}, which is not supported", self.name))
-            .hint("write a card: this value is not supported")
+            .hint("describe the model in a card: copy one of its family from encoders/zoo/")
     }
 
-    /// Returns the error for arguments that contradict each other.
-    pub fn contradiction(&self, what: &str) -> Error {
-        Error::failed(format!("timm's `{}`: {what}", self.name)).hint("write a card")
+    /// Returns the error for missing or inconsistent arguments; `what` says what is wrong.
+    pub fn invalid(&self, what: &str) -> Error {
+        Error::failed(format!("timm's `{}`: {what}", self.name))
+            .hint("describe the model in a card: copy one of its family from encoders/zoo/")
     }
 
     /// Checks that all arguments have been read.

@@ -25,7 +25,7 @@ pub(crate) trait TimmModel: Sized {
     /// An argument has a value that is not supported.
     fn from_timm(arguments: &mut TimmArguments, image_size: usize) -> Result<TimmNetwork<Self>> {
         let _ = image_size;
-        Err(arguments.contradiction("this class is not supported"))
+        Err(arguments.invalid("this class is not supported"))
     }
 }
 

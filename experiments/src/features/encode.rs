@@ -10,7 +10,7 @@ use crate::study::{ArmEncoder, ORACLE};
 use burgess_base::digest::Digest;
 use burgess_base::prefetch::prefetch;
 use burgess_base::{Context, Error, Result};
-use burgess_encoders::encoder::{EncodedBatch, Encoder, OwnGrid};
+use burgess_encoders::encoder::{EncodedBatch, Encoder, OwnGridFeatures};
 use burgess_encoders::preprocess::PreparedImages;
 use burgess_encoders::transfer;
 use burgess_reports::schema::FeatureScale;
@@ -150,7 +150,7 @@ pub fn encode_own_grids<S: AsRef<str> + Sync>(
         let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::display_name(name.as_ref()));
         let prepared = encoder.prepare(&opened);
         let start = Instant::now();
-        for OwnGrid { values, grids } in encoder.encode_own_grids(prepared, &name)? {
+        for OwnGridFeatures { values, grids } in encoder.encode_own_grids(prepared, &name)? {
             features.push(values);
             all.own_grids.push(grids);
         }

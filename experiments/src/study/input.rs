@@ -1,4 +1,4 @@
-//! How an arm's encoder reads images and scales its features, instead of what its card says.
+//! Settings that override an encoder's card in an arm: image size, tiling, feature normalisation and precision.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
@@ -48,8 +48,8 @@ impl FromStr for Resolution {
     }
 }
 
-/// The options in the order in which they are written after an encoder's source: key and value.
 impl InputOverrides {
+    /// Returns the options, key and value, in the order in which they are written after an encoder's source.
     fn options(&self) -> Vec<(&'static str, String)> {
         let resolution = self.resolution.map(|resolution| match resolution {
             Resolution::Native => "native".to_string(),
@@ -68,14 +68,15 @@ impl InputOverrides {
     /// Sets the option `key`; returns whether there is one of this name.
     ///
     /// # Errors
-    /// `value` is not one of the option's.
+    /// `value` is not valid for the option `key`.
     pub fn set(&mut self, key: &str, value: &str) -> Result<bool> {
         match key {
             "resolution" => self.resolution = Some(value.parse()?),
             "max-patches" => {
                 let count = value.parse().ok().filter(|n| *n > 0);
                 self.max_patches = Some(count.ok_or_else(|| {
-                    Error::usage(format!("max-patches: `{value}` is not a number of patches")).hint("such as 256")
+                    Error::usage(format!("max-patches: `{value}` is not a number of patches"))
+                        .hint("give a positive integer, as in @max-patches=256")
                 })?);
             }
             "tiling" => self.tiling = Some(parse_tiling(value)?),

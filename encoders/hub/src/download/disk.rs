@@ -34,14 +34,14 @@ fn hash(algorithm: &'static digest::Algorithm, before: &[u8], path: &Path) -> Re
 /// Makes the error for a failed disk operation, with a hint about the cache directories.
 pub(super) fn disk_error(error: &std::io::Error, path: &Path) -> Error {
     use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let failed = Error::failed(format!("writing {}: {error}", path.display()));
+    let failed = Error::failed(format!("accessing {}: {error}", path.display()));
     match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => failed.hint(
-            "free some disk space, or set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory on another disk, and start the download again: the received bytes are kept",
+            "free some disk space, or set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory on \
+             another disk, and start the download again: the received bytes are kept",
         ),
-        PermissionDenied | ReadOnlyFilesystem => {
-            failed.hint("set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory with write permission")
-        }
+        PermissionDenied | ReadOnlyFilesystem => failed
+            .hint("set HF_HUB_CACHE (BURGESS_CACHE for files of other servers) to a directory with write permission"),
         _ => failed,
     }
 }

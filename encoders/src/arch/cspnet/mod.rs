@@ -503,7 +503,7 @@ impl TimmModel for CspNetConfig {
         arguments.without(&["global_pool", "zero_init_last"]);
         let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
         let found = arguments.read("model_cfg", timm_config::read)?;
-        let config = found.ok_or_else(|| arguments.contradiction("model_cfg is missing"))?;
+        let config = found.ok_or_else(|| arguments.invalid("model_cfg is missing"))?;
         Ok(TimmNetwork::new(Self { image_size, drop_path, ..config }))
     }
 }

@@ -14,7 +14,7 @@ const TABLE: &str = include_str!("pruned.tsv");
 /// # Errors
 /// The table has no such network, or it has other blocks.
 pub(super) fn apply(arguments: &TimmArguments, config: &mut EfficientNetConfig) -> Result<()> {
-    let unknown = || arguments.contradiction("its pruned channels are not known");
+    let unknown = || arguments.invalid("its pruned channels are not known");
     let line = TABLE.lines().find(|line| line.split('\t').next() == Some(arguments.name())).ok_or_else(unknown)?;
     let numbers: Option<Vec<usize>> = line.split(['\t', ' ', '/']).skip(1).map(|number| number.parse().ok()).collect();
     let (stem, head, blocks) = match numbers.as_deref() {

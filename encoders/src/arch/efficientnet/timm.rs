@@ -137,7 +137,7 @@ impl TimmModel for EfficientNetConfig {
         let features = arguments.number("num_features", 1280)?;
         arguments.without(&["global_pool"]);
         let blocks = arguments.read("block_args", definitions)?;
-        let blocks = blocks.ok_or_else(|| arguments.contradiction("it has no block_args"))?;
+        let blocks = blocks.ok_or_else(|| arguments.invalid("it has no block_args"))?;
         let channels = arguments.read("round_chs_fn", rounding)?.unwrap_or_default();
         let attention = arguments.read("se_layer", attention)?.unwrap_or(Attention {
             kind: SqueezeKind::SqueezeExcite,

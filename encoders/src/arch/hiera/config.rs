@@ -275,7 +275,7 @@ impl TimmModel for HieraConfig {
             ("act_layer", "\"GELU\""),
         ])?;
         if arguments.number("q_pool", 3)? + 1 != stages {
-            return Err(arguments.contradiction("not every stage but the first pools its queries"));
+            return Err(arguments.invalid("not every stage but the first pools its queries"));
         }
         let ends = depths.iter().scan(0, |sum, depth| {
             *sum += depth;
@@ -293,7 +293,7 @@ impl TimmModel for HieraConfig {
             arguments.only(&[("sep_pos_embed", "false")])?;
             let unit = arguments.side("mask_unit_size")?.unwrap_or(8);
             if unit != 1 << (stages - 1).min(16) {
-                return Err(arguments.contradiction("mask_unit_size is not the product of the strides of the stages"));
+                return Err(arguments.invalid("mask_unit_size is not the product of the strides of the stages"));
             }
             let windowed = arguments.read("mask_unit_attn", flags)?.unwrap_or_else(|| vec![true, true, false, false]);
             // The first block of a stage attends as those of the stage before.
@@ -310,7 +310,7 @@ impl TimmModel for HieraConfig {
         let position_grid = arguments.side("global_pos_size")?.unwrap_or(if det { 7 } else { 14 });
         let patch_kernel = arguments.side("patch_kernel")?.unwrap_or(7);
         if arguments.side("patch_padding")?.unwrap_or(3) != patch_kernel / 2 {
-            return Err(arguments.contradiction("patch_padding is not half of patch_kernel"));
+            return Err(arguments.invalid("patch_padding is not half of patch_kernel"));
         }
         let config = Self {
             image_size,

@@ -195,7 +195,7 @@ impl Hiera {
         };
         let [_, _, rows, columns] = map.dims();
         let kernel =
-            if self.config.positions == HieraPositions::Windows { Kernel::SmoothBicubic } else { Kernel::Bicubic };
+            if self.config.positions == HieraPositions::Windows { Kernel::AntialiasedBicubic } else { Kernel::Bicubic };
         let tokens = map.permute([0, 2, 3, 1]).reshape([1, rows * columns, width]);
         let tokens = resample_tokens(tokens, [rows, columns], [side; 2], kernel, 0.0);
         let tokens = tokens.reshape([1, side, side, width]);

@@ -107,11 +107,11 @@ impl TimmModel for MaxxVitConfig {
         arguments.without(&["global_pool"]);
         let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
         let Some(Value::Object(mut model)) = arguments.take("model_cfg") else {
-            return Err(arguments.contradiction("there is no model_cfg"));
+            return Err(arguments.invalid("there is no model_cfg"));
         };
         let mut part = |model: &mut Map<String, Value>, key: &str, prefix: &str| -> Result<Map<String, Value>> {
             let Some(Value::Object(mut part)) = model.remove(key) else {
-                return Err(arguments.contradiction(&format!("model_cfg has no {key}")));
+                return Err(arguments.invalid(&format!("model_cfg has no {key}")));
             };
             overlay(arguments, &mut part, prefix);
             Ok(part)

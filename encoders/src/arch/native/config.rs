@@ -121,7 +121,7 @@ impl PositionResampling {
     /// The interpolation kernel.
     pub(super) fn kernel(self) -> Kernel {
         match self {
-            Self::BilinearAntialias => Kernel::SmoothBilinear,
+            Self::BilinearAntialias => Kernel::AntialiasedBilinear,
             Self::BilinearCorners => Kernel::BilinearCorners,
             Self::Bicubic => Kernel::Bicubic,
         }

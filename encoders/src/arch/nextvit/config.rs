@@ -299,7 +299,7 @@ impl TimmModel for NextVitConfig {
         arguments.without(&["global_pool"]);
         let three = |list: Vec<usize>| <[usize; 3]>::try_from(list).ok();
         let stem_channels = arguments.numbers("stem_chs")?.map_or(Some(default_stem()), three);
-        let stem_channels = stem_channels.ok_or_else(|| arguments.contradiction("stem_chs has not three numbers"))?;
+        let stem_channels = stem_channels.ok_or_else(|| arguments.invalid("stem_chs has not three numbers"))?;
         Ok(TimmNetwork::new(Self {
             image_size,
             stem_channels,

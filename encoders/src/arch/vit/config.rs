@@ -269,9 +269,9 @@ impl VitConfig {
     pub(super) fn kernel(&self) -> Kernel {
         match (self.position_kernel, self.position_antialias) {
             (PositionKernel::Bicubic, false) => Kernel::Bicubic,
-            (PositionKernel::Bicubic, true) => Kernel::SmoothBicubic,
+            (PositionKernel::Bicubic, true) => Kernel::AntialiasedBicubic,
             (PositionKernel::Bilinear, false) => Kernel::Bilinear,
-            (PositionKernel::Bilinear, true) => Kernel::SmoothBilinear,
+            (PositionKernel::Bilinear, true) => Kernel::AntialiasedBilinear,
         }
     }
 

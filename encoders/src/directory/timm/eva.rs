@@ -20,7 +20,7 @@ pub(super) fn eva(arguments: &mut TimmArguments, image_size: usize) -> Result<(&
     let placed = !arguments.flag("no_embed_class", false)?;
     let (attention_norm, mlp_norm) = (arguments.flag("scale_attn_inner", false)?, arguments.flag("scale_mlp", false)?);
     if attention_norm && !mlp_norm {
-        return Err(arguments.contradiction("an inner norm of the attention requires an inner norm of the MLP"));
+        return Err(arguments.invalid("an inner norm of the attention requires an inner norm of the MLP"));
     }
     let align = arguments.number("swiglu_align_to", 0)?;
     let gated = arguments.flag("swiglu_mlp", false)?;
@@ -36,7 +36,7 @@ pub(super) fn eva(arguments: &mut TimmArguments, image_size: usize) -> Result<(&
         ("rope", true, false) => "timm-rope",
         (kind, ..) => {
             let what = format!("attn_type \"{kind}\" with qkv_fused = {fused} and this MLP is not supported");
-            return Err(arguments.contradiction(&what));
+            return Err(arguments.invalid(&what));
         }
     };
     let pooled = arguments.text("global_pool", "avg")?;

@@ -1,4 +1,5 @@
-//! Reads the arguments of timm's `ResNet`: ResNet, wide ResNet, ResNeXt, SENet, ECA-ResNet and ResNet-RS.
+//! Reads the arguments of timm's `ResNet`: ResNet, wide ResNet, ResNeXt, SENet, ECA-ResNet, ResNet-RS, Res2Net,
+//! ResNeSt and SKNet.
 
 use crate::arch::parts::{ActivationKind, AntiAlias, ChannelAttentionKind, ChannelGroups, NormActKind};
 use crate::arch::{PrunedChannels, ResBlockKind, ResBlockVariant, ResNetConfig, ResStemKind};
@@ -16,8 +17,8 @@ const BLOCKS: [(&str, ResBlockKind); 6] = [
     ("SelectiveKernelBottleneck", ResBlockKind::Bottleneck),
 ];
 
-/// The remaining channels of pruned networks: name in timm, and in order of the layers the output channels of all
-/// convolutions of the blocks that are not shortcuts.
+/// Output channels of pruned networks, one per line: the name in timm, then the channels of all convolutions of the
+/// blocks in the order of the layers, without the shortcuts.
 const PRUNED: &str = include_str!("pruned_resnets.tsv");
 
 const STEMS: [(&str, ResStemKind); 3] =
@@ -33,12 +34,12 @@ impl TimmModel for ResNetConfig {
         arguments.only(&[("in_chans", "3"), ("output_stride", "32")])?;
         arguments.without(IGNORED);
         arguments.without(&["drop_block_rate", "global_pool", "zero_init_last"]);
-        let layer = arguments.read("block", |value| Some(value.clone()))?;
-        let layer = layer.ok_or_else(|| arguments.contradiction("it has no `block`"))?;
-        let (block, stage_blocks) = blocks(&layer).ok_or_else(|| arguments.unsupported("block", &layer))?;
+        let block_class = arguments.read("block", |value| Some(value.clone()))?;
+        let block_class = block_class.ok_or_else(|| arguments.invalid("it has no `block`"))?;
+        let (block, stage_blocks) = blocks(&block_class).ok_or_else(|| arguments.unsupported("block", &block_class))?;
         let mut options = arguments.read("block_args", |value| value.as_object().cloned())?.unwrap_or_default();
         let attention = attention(arguments, options.remove("attn_layer"))?;
-        let variant = variant(arguments, layer.as_str().unwrap_or_default(), &mut options)?;
+        let variant = variant(arguments, block_class.as_str().unwrap_or_default(), &mut options)?;
         if let Some((key, value)) = options.iter().next() {
             return Err(arguments.unsupported(&format!("block_args.{key}"), value));
         }
@@ -47,7 +48,7 @@ impl TimmModel for ResNetConfig {
         let (norm_groups, norm_eps) = match NormActKind::from_timm(arguments, "norm_layer", NormActKind::default())? {
             NormActKind::Batch { eps } => (None, eps),
             NormActKind::Group { groups: ChannelGroups::Count(count), eps } => (Some(count), eps),
-            other => return Err(arguments.contradiction(&format!("its norm {other:?} is not supported"))),
+            other => return Err(arguments.invalid(&format!("its norm {other:?} is not supported"))),
         };
         Ok(TimmNetwork::new(Self {
             channels: arguments.four("channels", [64, 128, 256, 512])?,
@@ -74,7 +75,7 @@ impl TimmModel for ResNetConfig {
     }
 }
 
-/// Reads the kind of all blocks, or one kind per stage; the blocks of a stage are then ordinary ones.
+/// Reads the kind of all blocks, or a list of one kind per stage, `BasicBlock` or `Bottleneck`.
 fn blocks(value: &Value) -> Option<(ResBlockKind, Option<[ResBlockKind; 4]>)> {
     let known = |value: &Value, known: &[(&str, ResBlockKind)]| {
         let name = value.as_str()?;
@@ -148,7 +149,7 @@ fn variant(
 
 /// The channels that are left of a pruned network of bottlenecks.
 fn pruned(arguments: &TimmArguments, depths: [usize; 4]) -> Result<PrunedChannels> {
-    let unknown = || arguments.contradiction("its pruned channels are not known");
+    let unknown = || arguments.invalid("its pruned channels are not known");
     let line = PRUNED.lines().find(|line| line.split('\t').next() == Some(arguments.name())).ok_or_else(unknown)?;
     let numbers: Option<Vec<usize>> = line.split(['\t', ' ']).skip(1).map(|number| number.parse().ok()).collect();
     let numbers = numbers.ok_or_else(unknown)?;

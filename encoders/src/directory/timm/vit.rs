@@ -58,14 +58,14 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
         "ResPostBlock" => (true, false),
         "ParallelScalingBlock" if common.qkv_bias => (false, true),
         "ParallelScalingBlock" => {
-            return Err(arguments.contradiction("a ParallelScalingBlock with qkv_bias = false is not supported"));
+            return Err(arguments.invalid("a ParallelScalingBlock with qkv_bias = false is not supported"));
         }
         other => return Err(arguments.unsupported("block_fn", &other.into())),
     };
     let (attention_norm, mlp_norm) =
         (arguments.flag("scale_attn_norm", false)?, arguments.flag("scale_mlp_norm", false)?);
     if attention_norm && !mlp_norm {
-        return Err(arguments.contradiction("an inner norm of the attention requires an inner norm of the MLP"));
+        return Err(arguments.invalid("an inner norm of the attention requires an inner norm of the MLP"));
     }
     let hidden = common.mlp_hidden;
     let mut dialect = if parallel { "timm-parallel" } else { "timm" };
@@ -91,7 +91,7 @@ fn config(arguments: &mut TimmArguments, image_size: usize, distilled: bool) -> 
     let norms = (common.norm, common.norm_eps);
     let patch_norm = arguments.has("embed_norm_layer");
     if arguments.norm("embed_norm_layer", norms)? != norms {
-        return Err(arguments.contradiction("the norm after the patch embedding is of another kind than the others"));
+        return Err(arguments.invalid("the norm after the patch embedding is of another kind than the others"));
     }
     let config = VitConfig {
         class_token,

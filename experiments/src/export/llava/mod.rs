@@ -1,8 +1,8 @@
 //! Export in the layout of `LlavaForConditionalGeneration` of `transformers`.
 //!
 //! LLaVA is one vision transformer, two linear layers on each patch, and a language model. A model of this shape is written
-//! with the names of the published LLaVA models, so that `transformers` computes the same logits. What LLaVA has no
-//! operation for is multiplied into weights where that is exact up to rounding: standardised features, layer scales, and
+//! with the names of the published LLaVA models, so that `transformers` computes the same logits. Operations
+//! that LLaVA lacks are folded into weights where this is exact up to rounding: standardised features, layer scales, and
 //! a padding colour that is not the mean. Where it is not, the model is exported in Burgess's own layout, and the card
 //! says why.
 
@@ -107,7 +107,7 @@ impl LlavaExport {
             if self.processor.shift.iter().any(|s| *s != 0.0) {
                 folded.push(format!(
                     "the difference between the encoder's mean and the padding colour {:?}, which the image processor \
-                     declares the mean, into the patch embedding",
+                     uses as its mean, into the patch embedding",
                     self.original.preprocess.pad
                 ));
             }
@@ -115,8 +115,8 @@ impl LlavaExport {
         Folded(folded)
     }
 
-    /// Writes all files of the model into `dir`. The encoder is in memory while it is written, of other weights one
-    /// tensor.
+    /// Writes all files of the model into `dir`. While it is written, memory holds the encoder and one tensor of the other
+    /// weights.
     ///
     /// # Errors
     /// The encoder's weights are not on this machine, or a file cannot be read or written.
@@ -137,7 +137,7 @@ impl LlavaExport {
         });
         atomic::write_json(&dir.join("processor_config.json"), &processor)?;
 
-        // What transformers has no place for.
+        // Burgess's own files, which transformers ignores.
         let own = dir.join(exported::FOLDER);
         let encoder = std::slice::from_ref(&self.encoder);
         atomic::write_json(&own.join("config.json"), &self.own_config(source)?)?;

@@ -1,4 +1,4 @@
-//! A study as job arrays of Slurm: scripts, what depends on what, and the submission of what is left.
+//! Submits a study as Slurm job arrays: writes the scripts, sets the dependencies and queues the unfinished tasks.
 //!
 //! The scripts and the record of submitted jobs, `jobs.json`, lie in `OUT/<study>/slurm/`. Each stage is one array,
 //! whose index is the number of the task in its stage, so that the same index of the arrays `train` and `eval` is the
@@ -33,7 +33,7 @@ pub struct SlurmOptions {
     pub max_parallel: Option<usize>,
     /// What the training waits for.
     pub after_encode: AfterEncode,
-    /// Number of times that a task asks to be started again.
+    /// Maximum number of times that a task is requeued after its time limit or a preemption.
     pub max_restarts: u32,
 }
 

@@ -40,7 +40,7 @@ pub struct EventLog {
     file: File,
     path: PathBuf,
     /// Wall time of the last event, in seconds since 1970.
-    now: f64,
+    last_time: f64,
 }
 
 /// Peak memory in 10⁹ bytes after each step, by stage and step.
@@ -54,9 +54,9 @@ impl EventLog {
     /// The file cannot be read or written.
     pub fn open(dir: &Path, steps: &[TrainStep]) -> Result<Self> {
         let (path, started) = locate(dir)?;
-        let now = write(dir, &path, started, steps, None)?;
+        let last_time = write(dir, &path, started, steps, None)?;
         let file = File::options().append(true).open(&path).with_context(|| format!("writing {}", path.display()))?;
-        Ok(Self { file, path, now })
+        Ok(Self { file, path, last_time })
     }
 
     /// Appends the event of one step.
@@ -64,9 +64,9 @@ impl EventLog {
     /// # Errors
     /// The file cannot be written.
     pub fn add(&mut self, step: &TrainStep) -> Result<()> {
-        self.now += step.seconds;
+        self.last_time += step.seconds;
         let peak = memory::peak();
-        let record = record::framed(&of_step(step, self.now, (peak > 0).then_some(peak as f64 / 1e9)).encoded());
+        let record = record::framed(&of_step(step, self.last_time, (peak > 0).then_some(peak as f64 / 1e9)).encoded());
         self.file.write_all(&record).with_context(|| format!("writing {}", self.path.display()))
     }
 }
@@ -81,13 +81,13 @@ pub fn add_scores(dir: &Path, steps: &[TrainStep], results: &RunResults) -> Resu
     write(dir, &path, started, steps, Some(results)).map(drop)
 }
 
-/// Returns the path of the event file of a run, which may not exist yet, and the time in its name. Of several, as after
-/// a copy, the first is kept.
+/// Returns the path of the event file of a run, which may not exist yet, and the time in its name. If there are several, as
+/// after a copy, the first is kept and the others are removed.
 fn locate(dir: &Path) -> Result<(PathBuf, u64)> {
-    let step = || format!("listing {}", dir.display());
+    let context = || format!("listing {}", dir.display());
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).with_context(step)? {
-        let entry = entry.with_context(step)?;
+    for entry in fs::read_dir(dir).with_context(context)? {
+        let entry = entry.with_context(context)?;
         if let Some(started) = entry.file_name().to_str().and_then(started) {
             found.push((entry.path(), started));
         }

@@ -40,7 +40,8 @@ pub struct ReadingScore {
 /// Asks each question three times: with the description, without it, and with the cells. Returns one score per
 /// benchmark, in the order of first occurrence.
 ///
-/// The first is an upper bound for the model behind any encoder, the second what it guesses.
+/// The score with the description is an upper bound for this model behind any encoder; the score without it is the
+/// blind baseline.
 ///
 /// # Errors
 /// When the tokenizer lacks a token of the template, or a question is longer than the model's context.

@@ -1,4 +1,4 @@
-//! Answers that are derived from the messages of a request.
+//! Answers of the fake chat server, computed from the messages of a request.
 
 use super::ChatOptions;
 use crate::random::{self, Stream};
@@ -24,7 +24,7 @@ pub fn question(body: &Value) -> String {
     messages.iter().find(|m| m["role"] == "user").map(|m| text_of(&m["content"])).unwrap_or_default()
 }
 
-/// What a question gives to write about.
+/// The material of a question from which answers are made.
 struct Given {
     caption: String,
     /// Sentences of the text.
@@ -34,7 +34,7 @@ struct Given {
     seed: u64,
 }
 
-/// Answers a request well: in the form of its schema, and with nothing that its text does not say.
+/// Returns a valid answer: it follows the request's schema and states only what the request's text says.
 pub fn good(body: &Value, options: &ChatOptions) -> String {
     let given = given(&question(body), options.seed);
     let schema = &body["response_format"]["json_schema"]["schema"];
@@ -43,24 +43,24 @@ pub fn good(body: &Value, options: &ChatOptions) -> String {
     }
     let all = texts(body).join("\n").to_lowercase();
     if all.contains("[answer 2]") {
-        return marks(&all, options.seed);
+        return judge_scores(&all, options.seed);
     }
     if all.contains("topic") && !all.contains("caption") {
         return topics_object(body, options).to_string();
     }
     if all.contains("\"pairs\"") {
-        // The form stands in the text alone. The kinds are the lines of a list.
+        // Without a schema, the text describes the object; each line `- kind: …` asks for one pair.
         let kinds = question(body).lines().filter_map(|line| line.strip_prefix("- ")?.split_once(':')).map(|(kind, _)| {
-            json!({"kind": kind, "question": asked(&given), "answer": answered(&given), "evidence": sentence(&given)})
+            json!({"kind": kind, "question": question_text(&given), "answer": answer_text(&given), "evidence": sentence(&given)})
         }).collect::<Vec<_>>();
         return json!({"pairs": kinds}).to_string();
     }
-    json!({"question": asked(&given), "answer": answered(&given)}).to_string()
+    json!({"question": question_text(&given), "answer": answer_text(&given)}).to_string()
 }
 
-/// Marks two answers, as a judge is asked to: two numbers on the first line, a reason on the next; one reply in four forgets
-/// the numbers.
-fn marks(asked: &str, seed: u64) -> String {
+/// Scores two answers, as a judge is asked to: two numbers on the first line, a reason on the next; one reply in four
+/// has no numbers.
+fn judge_scores(asked: &str, seed: u64) -> String {
     let drawn = random::hash(seed, asked.as_bytes());
     match drawn % 4 {
         0 => "Both answers are good.".into(),
@@ -76,7 +76,7 @@ pub fn ungrounded(body: &Value, options: &ChatOptions) -> String {
     let schema = &body["response_format"]["json_schema"]["schema"];
     match schema.is_object() {
         true => filled(schema, "", &given, body, options).to_string(),
-        false => json!({"question": asked(&given), "answer": answered(&given)}).to_string(),
+        false => json!({"question": question_text(&given), "answer": answer_text(&given)}).to_string(),
     }
 }
 
@@ -137,13 +137,13 @@ fn sentence(given: &Given) -> String {
     given.sentences.get(chosen).cloned().unwrap_or_default()
 }
 
-fn asked(given: &Given) -> String {
+fn question_text(given: &Given) -> String {
     let forms =
         ["What does this image show, and what is known about it?", "What can be said about what is shown here?"];
     forms[Stream::new(given.seed, "form").below(2) as usize].into()
 }
 
-fn answered(given: &Given) -> String {
+fn answer_text(given: &Given) -> String {
     format!("The image shows this: {}. {}", given.caption.trim_end_matches('.'), sentence(given))
 }
 
@@ -168,10 +168,10 @@ fn filled(schema: &Value, name: &str, given: &Given, body: &Value, options: &Cha
             (0..count).map(|_| filled(&schema["items"], name, given, body, options)).collect()
         }
         "string" => json!(match lower.as_str() {
-            l if l.contains("question") => asked(given),
+            l if l.contains("question") => question_text(given),
             l if ["evidence", "quote", "support", "source"].iter().any(|word| l.contains(word)) => sentence(given),
             l if l.contains("caption") => given.caption.clone(),
-            _ => answered(given),
+            _ => answer_text(given),
         }),
         "boolean" => json!(true),
         "integer" | "number" => schema.get("minimum").cloned().unwrap_or(json!(1)),

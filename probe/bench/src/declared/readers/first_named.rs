@@ -13,7 +13,7 @@ pub(super) struct FirstNamed;
 /// The name of the fact that lists the words, separated by commas.
 const WORDS: &str = "words";
 
-/// Returns the position of a word in a text, in any case and not inside a longer word.
+/// Returns the position of a word in a text, ignoring upper and lower case, and not inside a longer word.
 fn position(text: &str, word: &str) -> Option<usize> {
     let inside = |c: char| c.is_alphanumeric() || c == '_';
     // The regular expressions of the original treat the long s as an s.
@@ -40,13 +40,15 @@ impl AnswerReader for FirstNamed {
         match q.fact(WORDS).split(',').any(|word| word == q.answer) {
             true => Ok(()),
             false => {
-                Err(Error::failed(format!("the right answer {:?} is none of the words {:?}", q.answer, q.fact(WORDS))))
+                Err(Error::failed(format!("the right answer {:?} is none of the words {:?}", q.answer, q.fact(WORDS)))
+                    .hint("add the right answer to `facts.words`, separated by commas"))
             }
         }
     }
 
     fn describe(&self, _: &AnswerTable) -> String {
-        "The first of the possible words in the answer, in any case and not inside a longer word.".to_string()
+        "The first of the possible words in the answer, ignoring upper and lower case, and not inside a longer word."
+            .to_string()
     }
 
     fn verdict(&self, _: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {

@@ -1,4 +1,4 @@
-//! One attempt: the HTTP exchange, and what a response that is no success means.
+//! Sends one request over HTTP and turns a response without success into a [`ChatError`].
 
 use super::error::{ChatError, ChatErrorKind};
 use burgess_base::text::excerpt;
@@ -74,12 +74,12 @@ fn broken(error: &ureq::Error, address: &str) -> ChatError {
         }
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
             ChatError::new(ChatErrorKind::NotFound, format!("no secure connection to {host}: {error}")).with_hint(
-                "check the address; behind a proxy that opens connections, set SSL_CERT_FILE to its certificates",
+                "check the address; behind a proxy that decrypts TLS, set SSL_CERT_FILE to its CA certificates",
             )
         }
         ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             ChatError::new(ChatErrorKind::NotFound, format!("requesting {host}: {error}"))
-                .with_hint("check `url`, and the proxies in the environment")
+                .with_hint("check `url`, HTTP_PROXY and HTTPS_PROXY")
         }
         _ => ChatError::new(ChatErrorKind::Connection, format!("the connection to {host} failed: {error}"))
             .with_hint("check `url` and that the server runs"),
@@ -93,7 +93,7 @@ fn refused(response: Response<Body>, address: &str) -> ChatError {
     let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).unwrap_or_default();
     let location = excerpt(location, 200);
     let mut bytes = Vec::new();
-    // What arrives of an explanation is shown; the status alone decides.
+    // Errors while reading the body are ignored: it is only shown, and the status decides the kind of error.
     let _ = response.into_body().into_with_config().limit(LARGEST_ERROR).reader().read_to_end(&mut bytes);
     let value: Option<Value> = burgess_base::json::from_slice(&bytes).ok();
     let error = value.as_ref().map(|v| v.get("error").unwrap_or(v));
@@ -135,11 +135,11 @@ fn refused(response: Response<Body>, address: &str) -> ChatError {
             (ChatErrorKind::RateLimited, "use fewer workers, or set `requests_per_minute`")
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY => {
-            (ChatErrorKind::Server, "start again later")
+            (ChatErrorKind::Server, "run the same command again later")
         }
         StatusCode::GATEWAY_TIMEOUT => (ChatErrorKind::Timeout, "set `max_tokens`, or use fewer workers"),
         _ if status.is_server_error() => {
-            (ChatErrorKind::Server, "the server failed: look at its log, start again later")
+            (ChatErrorKind::Server, "the server failed: look at its log, run the same command again later")
         }
         _ => (ChatErrorKind::Refused, "change the request as the server's message says"),
     };

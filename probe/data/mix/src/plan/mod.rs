@@ -36,12 +36,12 @@ impl InputFile {
     }
 }
 
-/// Conversations of the pools that were not entries, and files that could not be read to their end.
+/// Conversations of the pools that were skipped or are irregular, and files that could not be read to their end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolProblems {
     /// Conversations that cannot be used, by reason and source, with the places of the first.
     pub skipped: Vec<SkippedEntries>,
-    /// Conversations that were read but are odd.
+    /// Conversations that were read but are irregular, such as two turns in a row of one speaker.
     pub odd: Vec<SkippedEntries>,
     /// Entries with images that could not be read for the filters about images; these filters keep them.
     pub unreadable_images: Vec<SkippedEntries>,
@@ -169,7 +169,7 @@ fn plan_key(mix: &Mix, pools: &[PoolSpec], inputs: &[InputFile]) -> Result<Strin
     digest::of_value(&(env!("CARGO_PKG_VERSION"), stored::FORMAT, mix, pools, inputs))
 }
 
-/// Keeps the records of the chosen entries, in the memory of all, and where those of each file begin.
+/// Keeps the records of the chosen entries, in place, and returns where the records of each file begin.
 fn chosen(mut records: Vec<Record>, files: &[FileSpan]) -> (Vec<Record>, Vec<FileSpan>) {
     let mut spans = Vec::new();
     let mut before = 0;

@@ -1,4 +1,4 @@
-//! One conversation of a pool as its readers hand it on.
+//! One conversation of a pool, in the form that all readers return.
 
 use super::ratings::Ratings;
 use burgess_base::{Error, Result};
@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Place of an entry in its pool, by which [`super::Pool::read_at`] finds it again.
 ///
-/// The order of positions is the order in which a scan hands the entries on.
+/// The order of positions is the order in which a scan returns the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Index in [`super::Pool::files`].
@@ -17,7 +17,7 @@ pub struct Position {
     pub offset: u64,
 }
 
-/// Who says a turn.
+/// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Speaker {
@@ -99,7 +99,7 @@ pub struct Entry<'a> {
     pub kind: Option<&'a str>,
     /// The images in their order; none for text only.
     pub images: &'a [ImageRef<'a>],
-    /// The turns in their order: perhaps one of the system, then questions and answers. There is at least one answer,
+    /// The turns in their order: at most one system turn, then questions and answers. There is at least one answer,
     /// and none is empty.
     pub turns: &'a [Turn<'a>],
     /// Quality ratings; all empty if the pool has none.
@@ -238,7 +238,8 @@ pub fn image_file(root: &Path, stated: &str) -> Result<PathBuf> {
     let inside = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if !inside || stated.contains('\0') {
         let stated = burgess_base::text::excerpt(stated, 200);
-        return Err(Error::failed(format!("the image path `{stated}` leads out of {}", root.display())));
+        return Err(Error::failed(format!("the image path `{stated}` leads out of {}", root.display()))
+            .hint("use a path below the directory of images, without `..` and not absolute"));
     }
     Ok(root.join(path))
 }
