@@ -1,7 +1,7 @@
 //! Embeds every card in `zoo/` into the library, so that adding an encoder is adding a file.
 //!
-//! The whole folder is watched, because Cargo notices new files only so; new weights in `zoo/weights` therefore rebuild the
-//! library too, which is rare.
+//! The whole folder is watched, because Cargo notices new files only so; new weights in `zoo/weights` therefore rebuild
+//! the library too, which is rare.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

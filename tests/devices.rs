@@ -1,4 +1,5 @@
-//! The device on which tests compare with their references: the one that `BURGESS_TEST_DEVICE` names, `flex` by default.
+//! The device on which tests compare with their references: the one that `BURGESS_TEST_DEVICE` names, `flex` by
+//! default.
 //!
 //! Test files of several crates include this file with `#[path]`. The cargo features of the including crate say which
 //! devices exist; a name that does not is an error, so that no test runs silently on another device.
@@ -40,8 +41,8 @@ pub fn limit(flex: f64, others: f64) -> f64 {
     if is_flex() { flex } else { others }
 }
 
-/// Returns all cases on `flex`, and on other devices those with these indices: compiling kernels takes time, and software
-/// drivers are slow.
+/// Returns all cases on `flex`, and on other devices those with these indices: compiling kernels takes time, and
+/// software drivers are slow.
 pub fn cases<T: Clone>(all: &[T], elsewhere: &[usize]) -> Vec<T> {
     if is_flex() { all.to_vec() } else { elsewhere.iter().map(|i| all[*i].clone()).collect() }
 }

@@ -1,7 +1,8 @@
 //! Products with matrices that stay as their file stores them: `cargo bench -p burgess-encoders --bench stored`.
 //!
-//! `decode` reports bytes of weights per second, at 1 and 8 rows of inputs; `prompt` and `gradient` report multiplications
-//! and additions per second, at 512 rows. Several copies of a matrix take turns, so that none stays in the cache.
+//! `decode` reports bytes of weights per second, at 1 and 8 rows of inputs; `prompt` and `gradient` report
+//! multiplications and additions per second, at 512 rows. Several copies of a matrix take turns, so that none stays in
+//! the cache.
 
 use burgess_encoders::kernel::stored::{Activations, SharedBytes, StoredMatrix};
 use burgess_encoders::number_format::{GgmlBlock, NumberFormat};

@@ -1,5 +1,5 @@
-//! Writes the patch features of images to a safetensors file with the tensors `features`, `[images, tokens, width]`, and
-//! `grid`, `[rows, columns]`.
+//! Writes the patch features of images to a safetensors file with the tensors `features`, `[images, tokens, width]`,
+//! and `grid`, `[rows, columns]`.
 //!
 //! ```text
 //! cargo run --release -p burgess-encoders --example encode -- nano-sup features.safetensors cat.png dog.jpg

@@ -305,9 +305,9 @@ impl EncoderCard {
         self.architecture.grid(&self.tap)
     }
 
-    /// Grid of the features as they are used, `[rows, columns]`. With the tiling `any-res` the tokens of the whole image
-    /// and those of its tiles follow each other, which makes twice the rows. Features of images that keep their aspect
-    /// ratio are resampled to this grid.
+    /// Grid of the features as they are used, `[rows, columns]`. With the tiling `any-res` the tokens of the whole
+    /// image and those of its tiles follow each other, which makes twice the rows. Features of images that keep their
+    /// aspect ratio are resampled to this grid.
     pub fn used_grid(&self) -> Result<[usize; 2]> {
         let [rows, columns] = self.part_grid()?;
         Ok(if matches!(self.tiling, Some(Tiling::AnyRes { .. })) { [2 * rows, columns] } else { [rows, columns] })
@@ -339,7 +339,8 @@ impl EncoderCard {
     /// Checks that the encoder can be trained: in f32, on one square image of the card's size for each image.
     ///
     /// # Errors
-    /// Images keep their aspect ratio, or are cut into tiles, or products are in bf16; the hint says how to change that.
+    /// Images keep their aspect ratio, or are cut into tiles, or products are in bf16; the hint says how to change
+    /// that.
     pub fn check_trainable(&self) -> Result<()> {
         if !self.precision.is_f32() {
             let what =

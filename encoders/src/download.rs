@@ -1,4 +1,5 @@
-//! What to download for an encoder, for the client of the crate `burgess-hub`: this crate itself never uses the network.
+//! What to download for an encoder, for the client of the crate `burgess-hub`: this crate itself never uses the
+//! network.
 
 use crate::card::{EncoderCard, WeightsLocation};
 use crate::checkpoint::{self, DIFFUSERS_FOLDERS};

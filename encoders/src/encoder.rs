@@ -74,8 +74,8 @@ impl Features {
         (index < self.images).then(|| self.values.get(index * length..(index + 1) * length)).flatten()
     }
 
-    /// Returns the mean of an image's patch features, `[width]`, without the class token; `None` if there is no image of
-    /// this index.
+    /// Returns the mean of an image's patch features, `[width]`, without the class token; `None` if there is no image
+    /// of this index.
     pub fn mean_patch(&self, index: usize) -> Option<Vec<f32>> {
         let patches = self.grid[0] * self.grid[1];
         let all = self.image(index)?.get(self.tokens.checked_sub(patches)? * self.width..)?;
@@ -207,8 +207,8 @@ impl Encoder {
         checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }
 
-    /// Features of prepared images `[batch, 3, size, size]` at the card's tap, on the card's grid, normalised as the card
-    /// says; all are finite.
+    /// Features of prepared images `[batch, 3, size, size]` at the card's tap, on the card's grid, normalised as the
+    /// card says; all are finite.
     ///
     /// # Errors
     /// The images have another size, or a feature is not finite.
@@ -217,8 +217,8 @@ impl Encoder {
     }
 
     /// Computes features as [`Encoder::forward`] does, for images of any size and for their tiles; `name` maps an index
-    /// in the batch to the image's name for error messages. The features of an image that keeps its aspect ratio are resampled to the
-    /// part of the card's grid that a padded square leaves to the image; the other tokens are zero.
+    /// in the batch to the image's name for error messages. The features of an image that keeps its aspect ratio are
+    /// resampled to the part of the card's grid that a padded square leaves to the image; the other tokens are zero.
     ///
     /// # Errors
     /// As [`Encoder::forward`].
@@ -329,8 +329,8 @@ impl Encoder {
         self.encode_prepared(self.prepare(images), name)
     }
 
-    /// Preprocesses a batch of images, cuts them into tiles if the card says so, and copies them to the encoder's device.
-    /// Another thread can do this while the encoder computes the batch before.
+    /// Preprocesses a batch of images, cuts them into tiles if the card says so, and copies them to the encoder's
+    /// device. Another thread can do this while the encoder computes the batch before.
     pub fn prepare(&self, images: &[RgbImage]) -> PreparedImages {
         self.card.prepare(images, &self.device)
     }

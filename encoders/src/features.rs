@@ -55,8 +55,8 @@ impl FeatureMap {
         Ok(Some(NotFinite { image, token: at / width, channel: at % width, value }))
     }
 
-    /// Checks that all features are finite. `encoder` is the encoder's name and `name` maps an index in the batch to the
-    /// image's name, both for the error.
+    /// Checks that all features are finite. `encoder` is the encoder's name and `name` maps an index in the batch to
+    /// the image's name, both for the error.
     ///
     /// # Errors
     /// A feature is NaN or infinite: the error names the image, the patch and the channel.
@@ -101,15 +101,15 @@ impl FeatureMap {
         Ok(Self { tokens, grid })
     }
 
-    /// Resamples the patch tokens to another grid as [`FeatureMap::resample`] does, but with antialiasing where the grid
-    /// shrinks: for features on the grid of the image itself, which may be much larger.
+    /// Resamples the patch tokens to another grid as [`FeatureMap::resample`] does, but with antialiasing where the
+    /// grid shrinks: for features on the grid of the image itself, which may be much larger.
     pub fn resample_antialiased(self, grid: [usize; 2]) -> Result<Self> {
         self.resample_by(grid, Kernel::AntialiasedBilinear)
     }
 
-    /// Resamples the patch tokens of an image of `size`, `[height, width]` in pixels, to the part of `grid` that the image
-    /// covers when it is centred and padded to the grid's aspect ratio; the tokens of the padding are zero. The part is
-    /// that of Cambrian-1's `unpad_image`, by which connectors mask padding.
+    /// Resamples the patch tokens of an image of `size`, `[height, width]` in pixels, to the part of `grid` that the
+    /// image covers when it is centred and padded to the grid's aspect ratio; the tokens of the padding are zero. The
+    /// part is that of Cambrian-1's `unpad_image`, by which connectors mask padding.
     pub fn letterboxed(self, size: [usize; 2], grid: [usize; 2]) -> Result<Self> {
         check_grid(grid)?;
         let margins = letterbox_margins(size, grid);
@@ -175,8 +175,8 @@ impl FeatureMap {
     }
 }
 
-/// Tokens of padding above and on the left of an image of `size`, `[height, width]`, on `grid`; one of the two is 0. The
-/// order of operations is that of upstream's `get_padding_offset`, because it determines the rounding.
+/// Tokens of padding above and on the left of an image of `size`, `[height, width]`, on `grid`; one of the two is 0.
+/// The order of operations is that of upstream's `get_padding_offset`, because it determines the rounding.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn letterbox_margins([height, width]: [usize; 2], [rows, columns]: [usize; 2]) -> [usize; 2] {
     let (height, width) = (height.max(1) as f64, width.max(1) as f64);

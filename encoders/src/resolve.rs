@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 impl EncoderCard {
     /// Opens the card with this id, the card of the directory at this path (see [`directory`]), the card in this TOML
-    /// file, or the card of the downloaded repository `owner/name[@revision]` of the hub (see [`hub`]). A suffix such as
-    /// `@prefix=teacher.` selects the encoder under that prefix.
+    /// file, or the card of the downloaded repository `owner/name[@revision]` of the hub (see [`hub`]). A suffix such
+    /// as `@prefix=teacher.` selects the encoder under that prefix.
     ///
     /// # Errors
     /// As [`EncoderCard::open_under`].

@@ -19,7 +19,8 @@ pub fn embed(files: &'static [EmbeddedFile]) {
     let _ = EMBEDDED.set(files);
 }
 
-/// The folder that the environment variable `BURGESS_ZOO` names. Language models are searched there first, encoders only there.
+/// The folder that the environment variable `BURGESS_ZOO` names. Language models are searched there first, encoders
+/// only there.
 fn named() -> Option<PathBuf> {
     std::env::var_os("BURGESS_ZOO").filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }
@@ -37,21 +38,23 @@ fn source_tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The folders of a zoo that hold encoders' weights: `dir` may be a source tree, its `encoders/zoo`, or a folder of weights.
+/// The folders of a zoo that hold encoders' weights: `dir` may be a source tree, its `encoders/zoo`, or a folder of
+/// weights.
 fn weights_folders(dir: &Path) -> Vec<PathBuf> {
     vec![dir.join("encoders/zoo/weights"), dir.join("weights"), dir.to_path_buf()]
 }
 
-/// The folders of a zoo that hold language models, one folder per model: `dir` may be a source tree, its `encoders/zoo`, its
-/// `probe/zoo`, or a zoo with `llm/`.
+/// The folders of a zoo that hold language models, one folder per model: `dir` may be a source tree, its
+/// `encoders/zoo`, its `probe/zoo`, or a zoo with `llm/`.
 fn llm_folders(dir: &Path) -> Vec<PathBuf> {
     vec![dir.join("probe/zoo"), dir.join("llm"), dir.to_path_buf(), dir.join("../../probe/zoo")]
 }
 
 /// Returns the file with these weights, as in `nano-clip.safetensors`.
 ///
-/// Searched are, if `BURGESS_ZOO` is set, the source tree, zoo or folder of weights that it names; else `zoo/weights/` beside the
-/// executable, `../share/burgess/zoo/weights/` relative to it, the files inside the program, and the source tree of the build.
+/// Searched are, if `BURGESS_ZOO` is set, the source tree, zoo or folder of weights that it names; else `zoo/weights/`
+/// beside the executable, `../share/burgess/zoo/weights/` relative to it, the files inside the program, and the source
+/// tree of the build.
 ///
 /// # Errors
 /// The file is in none of these places, or the cache cannot be written.
@@ -146,8 +149,8 @@ pub fn new_weights_folder() -> Result<PathBuf> {
     })
 }
 
-/// The directory in which the newly made language model `name` is kept, with the recipe that makes it: below the folder of
-/// `BURGESS_ZOO`, or in the source tree.
+/// The directory in which the newly made language model `name` is kept, with the recipe that makes it: below the folder
+/// of `BURGESS_ZOO`, or in the source tree.
 ///
 /// # Errors
 /// There is no such directory on this machine.
@@ -162,8 +165,9 @@ pub fn new_language_model_folder(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// Writes the embedded files whose paths begin with `path` to the cache, unless they are there already, and returns the path
-/// of the file or directory; `None` if the program contains none of them. A file's record (`.json`) is written with it.
+/// Writes the embedded files whose paths begin with `path` to the cache, unless they are there already, and returns the
+/// path of the file or directory; `None` if the program contains none of them. A file's record (`.json`) is written
+/// with it.
 fn extract(path: &str) -> Result<Option<PathBuf>> {
     let Some(files) = EMBEDDED.get() else { return Ok(None) };
     extract_to(files, path, || Ok(own_cache()?.join("zoo")))

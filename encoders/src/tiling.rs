@@ -20,8 +20,8 @@ use std::fmt;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Tiling {
-    /// S²: the square image at 1, 2 … `scales` times the encoder's size, each cut into tiles. The features of a scale are
-    /// averaged over areas to the encoder's grid, and all scales are concatenated over channels.
+    /// S²: the square image at 1, 2 … `scales` times the encoder's size, each cut into tiles. The features of a
+    /// scale are averaged over areas to the encoder's grid, and all scales are concatenated over channels.
     S2 {
         /// Number of scales, at least 2.
         scales: usize,
@@ -115,8 +115,8 @@ pub struct TileLayout {
     pub image: [usize; 2],
 }
 
-/// The grid of tiles of side `size` that keeps most pixels of an image of `height` × `width`; among equals, the one with
-/// the smallest area (`select_best_resolution` of transformers).
+/// The grid of tiles of side `size` that keeps most pixels of an image of `height` × `width`; among equals, the one
+/// with the smallest area (`select_best_resolution` of transformers).
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn best_grid([height, width]: [usize; 2], grids: &[[usize; 2]], size: usize) -> [usize; 2] {
     let (mut best, mut most, mut least) = ([1, 1], 0, usize::MAX);
@@ -133,7 +133,8 @@ fn best_grid([height, width]: [usize; 2], grids: &[[usize; 2]], size: usize) -> 
     best
 }
 
-/// Size of an image of `from` pixels within `to` pixels, both `[height, width]` (`get_patch_output_size` of transformers).
+/// Size of an image of `from` pixels within `to` pixels, both `[height, width]` (`get_patch_output_size` of
+/// transformers).
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn fitted(from: [usize; 2], to: [usize; 2]) -> [usize; 2] {
     let [down, across] = [0, 1].map(|axis| to[axis] as f64 / from[axis] as f64);
@@ -234,8 +235,8 @@ fn unpadded(image: [usize; 2], grid: [usize; 2]) -> (usize, usize) {
 }
 
 /// Features of square images `[batch, 3, scales * size, scales * size]` at all scales, joined over channels; `forward`
-/// computes the features of images of `size`. Equal to `s2wrapper.forward` with `img_sizes` of 1, 2 … times `size` and
-/// `max_split_size = size`.
+/// computes the features of images of `size`. Equal to `s2wrapper.forward` with `img_sizes` of 1, 2 … times `size`
+/// and `max_split_size = size`.
 ///
 /// # Errors
 /// An error of `forward`.

@@ -41,8 +41,8 @@ fn configurations_of_transformers_and_timm_amount_to_the_card() -> Result<()> {
         assert_eq!((found.preprocess.size, found.preprocess.crop_pct), (expected.preprocess.size, 1.0), "{name}");
         assert_eq!((&found.tap.layer, found.tap.norm), (&expected.tap.layer, expected.tap.norm), "{name}");
         Encoder::load(found.clone(), None, &Device::flex())?;
-        // transformers resamples positions without the offset of DINOv2's authors, which the golden card has; timm smooths
-        // them, which no image of the golden card's size asks for.
+        // transformers resamples positions without the offset of DINOv2's authors, which the golden card has; timm
+        // smooths them, which no image of the golden card's size asks for.
         let found = vit(found);
         let position_antialias = found.position_antialias;
         assert_eq!(position_antialias, name == "mae");

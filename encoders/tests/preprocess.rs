@@ -36,8 +36,8 @@ fn every_image_equals_pillows() {
         let differences: Vec<u8> = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
         let largest = differences.iter().max().copied().unwrap();
         println!("{file} at {}: {largest}", case["size"]);
-        // Where it takes black from the other inks, the reader of TIFF rounds down and Pillow to the nearest; the bicubic
-        // kernel's overshoot makes two levels of the one.
+        // Where it takes black from the other inks, the reader of TIFF rounds down and Pillow to the nearest; the
+        // bicubic kernel's overshoot makes two levels of the one.
         let allowed = if file == "cmyk.tiff" { 2 } else { 0 };
         if largest > allowed {
             unequal.push(format!("{case}: pixels differ by up to {largest}"));

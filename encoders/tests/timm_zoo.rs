@@ -1,5 +1,5 @@
-//! timm's architectures by directory: names and shapes of the tensors, features, gradients and cost equal timm's (made by
-//! `tests/reference/timm_zoo.py`). Weights are made here by the same rule as there.
+//! timm's architectures by directory: names and shapes of the tensors, features, gradients and cost equal timm's (made
+//! by `tests/reference/timm_zoo.py`). Weights are made here by the same rule as there.
 //!
 //! `BURGESS_CASE=regnet` restricts the tests to the cases whose names begin so.
 
@@ -131,8 +131,8 @@ impl Case {
         })
     }
 
-    /// The images of the reference and its mirror image, `[2, 3, size, size]`: the features of the first must not depend
-    /// on the second.
+    /// The images of the reference and its mirror image, `[2, 3, size, size]`: the features of the first must not
+    /// depend on the second.
     fn pixels(&self, device: &Device) -> Tensor<4> {
         let size = self.card.preprocess.size;
         let one: Vec<f32> = uniform("pixels", 3 * size * size).map(|u| 2.0 * u as f32).collect();

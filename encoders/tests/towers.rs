@@ -1,5 +1,5 @@
-//! Where an encoder's weights are in files that hold more, or less, than the model's own: towers that transformers saved
-//! alone, models with heads, states of training. Goldens: `tests/reference/towers.py`.
+//! Where an encoder's weights are in files that hold more, or less, than the model's own: towers that transformers
+//! saved alone, models with heads, states of training. Goldens: `tests/reference/towers.py`.
 
 #[path = "../../tests/devices.rs"]
 mod devices;
@@ -87,8 +87,8 @@ fn mae() -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     file.keys().map(|k| (k.to_string(), (file.shape(k).unwrap().to_vec(), file.read(k).unwrap()))).collect()
 }
 
-/// A directory with the golden encoder's configuration and weights under each of `prefixes` (times 1, 2, …), with tensors
-/// of these names and one number beside them.
+/// A directory with the golden encoder's configuration and weights under each of `prefixes` (times 1, 2, …), with
+/// tensors of these names and one number beside them.
 fn written(prefixes: &[&str], beside: &[&str], rename: impl Fn(&str) -> String) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(golden("../encoders/mae/config.json"), dir.path().join("config.json")).unwrap();

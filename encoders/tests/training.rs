@@ -123,8 +123,8 @@ impl ModuleMapper for InPlace {
     }
 }
 
-/// Parameters without a gradient at the card's tap, and why that is so in the reference too: the families (all if none is
-/// named), a part of the path, the reason.
+/// Parameters without a gradient at the card's tap, and why that is so in the reference too: the families (all if none
+/// is named), a part of the path, the reason.
 const UNTRAINED: &[(&[&str], &str, &str)] = &[
     (&[], "running_mean", "it is a statistic, not a parameter"),
     (&[], "running_var", "it is a statistic, not a parameter"),

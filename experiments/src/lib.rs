@@ -7,7 +7,8 @@
 //! - [`keys`]: the reference of all keys in TOML files, and their JSON schemas, generated from the types.
 //! - [`export`]: trained models as directories for a hub, with their model cards.
 //! - [`view`]: studies and their answers in a browser (`burgess view`).
-//! - [`launch`]: a study as tasks of a scheduler: the list, job arrays of Slurm, a HyperQueue job file; where it stands.
+//! - [`launch`]: a study as tasks of a scheduler: the list, job arrays of Slurm, a HyperQueue job file; where it
+//!   stands.
 //! - [`serve`]: models behind the HTTP server (`burgess serve`).
 //! - [`run`]: runs of a study: the evaluator with its data, training, evaluation, the store of results and the ranking;
 //!   also single trainings and evaluations, pretraining, direct probes, plans and cost estimates.

@@ -1,5 +1,5 @@
-//! Duration of one training step at the size of SmolLM2-135M with 196 image tokens: `cargo bench -p burgess-probe --bench
-//! step [-- align|tune [STEPS]]`.
+//! Duration of one training step at the size of SmolLM2-135M with 196 image tokens:
+//! `cargo bench -p burgess-probe --bench step [-- align|tune [STEPS]]`.
 //!
 //! Prints the median step of the align stage (connector) and of the tune stage (connector and language model) with the
 //! parts forward pass, backward pass and optimiser, the processor time and the page faults of a step. The weights are

@@ -1,5 +1,5 @@
-//! Writes a made-up LLaMA of a real size as a GGUF file, and measures time and peak memory of a model whose weights stay
-//! as that file stores them.
+//! Writes a made-up LLaMA of a real size as a GGUF file, and measures time and peak memory of a model whose weights
+//! stay as that file stores them.
 //!
 //! ```text
 //! cargo run --release --example made_gguf -- write made.gguf 7b q4_k      4 GB of random blocks

@@ -1,5 +1,5 @@
-//! Multimodal models in the layout of `transformers`' LLaVA (`LlavaForConditionalGeneration`): the names of their tensors,
-//! and the loading of the models that Burgess exports in it.
+//! Multimodal models in the layout of `transformers`' LLaVA (`LlavaForConditionalGeneration`): the names of their
+//! tensors, and the loading of the models that Burgess exports in it.
 //!
 //! | prefix | part | names below it |
 //! |---|---|---|
@@ -54,8 +54,8 @@ pub fn projector_dialect(kind: &ConnectorKind) -> Option<&'static Dialect> {
     }
 }
 
-/// Loads the connector and the language model of an exported model from its directory, and its encoders if they belong to
-/// the model (`config.encoders`), whose tensors have the names of the dialect `tower`.
+/// Loads the connector and the language model of an exported model from its directory, and its encoders if they belong
+/// to the model (`config.encoders`), whose tensors have the names of the dialect `tower`.
 ///
 /// # Errors
 /// The weights do not match the configuration, or the connector is none of LLaVA's.

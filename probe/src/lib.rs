@@ -11,8 +11,8 @@
 //!    appended to questions), [`train`] runs the training, and
 //!    [`optimiser`] updates the parameters.
 //! 4. [`released`] opens the released Cambrian-1 models.
-//! 5. [`generate`] answers prompts, [`mod@bench`] asks the questions of benchmarks and scores the answers; [`text`] runs a
-//!    language model without images.
+//! 5. [`generate`] answers prompts, [`mod@bench`] asks the questions of benchmarks and scores the answers; [`text`]
+//!    runs a language model without images.
 //!
 //! The features of one image, a grid of 4×4 tokens of width 64, as image tokens for a language model of width 32:
 //!

@@ -15,16 +15,16 @@
 //!    [`learning`]: scores by number of training samples; [`series`]: scores of arms that differ in one thing;
 //!    [`answer_style`]: how the models answer, apart from whether they are right;
 //! 7. [`check`]: whether a study's results meet the thresholds that its `[check]` table states in advance;
-//! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed; [`mlcd`]: the encoder table of
-//!    MLCD's README;
+//! 8. [`paper`]: the tables of the Cambrian-1 paper, with all derived numbers recomputed; [`mlcd`]: the encoder table
+//!    of MLCD's README;
 //! 9. [`answers`]: a folder in which a browser shows every question with every arm's answer; [`images`]: the files of
 //!    its images;
 //! 10. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
 //!     [`page::paper_page`]: an HTML file of the tables of the Cambrian-1 paper; [`page::mix_page`]: one of a training mix;
 //! 11. [`compare`]: the paired comparison of two models, arms or studies; [`sheet`]: tables as Markdown and LaTeX;
 //!     [`exchange`]: results in the formats of other tools; [`data`]: what is in training data;
-//! 12. [`racing`]: which arms of a study are dropped after a fraction of the training; [`zoo`]: tables of many encoders in
-//!     the form of timm's result files;
+//! 12. [`racing`]: which arms of a study are dropped after a fraction of the training; [`zoo`]: tables of many encoders
+//!     in the form of timm's result files;
 //! 13. [`predictors`]: cheap predictors of the arms' scores, and how well they agree with a ranking.
 //!
 //! ```no_run

@@ -1,12 +1,12 @@
 //! Confidence intervals for asking that stops as soon as the interval of a category is narrow enough.
 //!
 //! The looks at the answers are planned before the first question: after the first [`FIRST`] units of every benchmark,
-//! then after [`GROWTH`] times as many each time, the last when all are asked. Units are asked in a random order, so those
-//! asked so far are a random sample at every look. An interval at each of K looks covers the true score with probability
-//! 1 − α/K; by Bonferroni's inequality all K together cover it with probability at least 1 − α, and so does the one at
-//! which asking stops, whatever the rule for stopping. These are repeated confidence intervals (Jennison and Turnbull
-//! 1989, J. R. Stat. Soc. B 51, 305–361) with constant error spending. An interval for a single look would be too narrow:
-//! asking stops where the answers so far happen to vary little.
+//! then after [`GROWTH`] times as many each time, the last when all are asked. Units are asked in a random order, so
+//! those asked so far are a random sample at every look. An interval at each of K looks covers the true score with
+//! probability 1 − α/K; by Bonferroni's inequality all K together cover it with probability at least 1 − α, and
+//! so does the one at which asking stops, whatever the rule for stopping. These are repeated confidence intervals
+//! (Jennison and Turnbull 1989, J. R. Stat. Soc. B 51, 305–361) with constant error spending. An interval for a
+//! single look would be too narrow: asking stops where the answers so far happen to vary little.
 //!
 //! The interval of a benchmark is the union of the normal one, with the standard error clustered by unit, and Wilson's
 //! over the effective number of units, so that 64 right answers of 64 do not end it. The distances of the ends from the

@@ -1,8 +1,8 @@
 //! Series of arms: arms that differ in one thing, such as the number of training conversations per source, shown as a
 //! curve or as points beside each other.
 //!
-//! The study's TOML says which arms form a series ([`ArmSeries`]). Each arm is compared with the first of its line by the
-//! ranking's paired test ([`TestFamily::Series`]).
+//! The study's TOML says which arms form a series ([`ArmSeries`]). Each arm is compared with the first of its line by
+//! the ranking's paired test ([`TestFamily::Series`]).
 
 use crate::answer_style::QuestionGroup;
 use crate::formatting;
@@ -51,8 +51,8 @@ impl ArmSeries {
     /// Checks the series of a study with these arms.
     ///
     /// # Errors
-    /// A series has fewer than two points, names an arm that the study does not have, or has places for some of its arms
-    /// only; the error names the series and the key.
+    /// A series has fewer than two points, names an arm that the study does not have, or has places for some of its
+    /// arms only; the error names the series and the key.
     pub fn check(&self, arms: &[String]) -> Result<()> {
         let place = |e: Error| e.context(format!("[[series]] `{}`", self.title));
         if self.title.trim().is_empty() {

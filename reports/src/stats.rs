@@ -1,8 +1,9 @@
 //! Statistics of scores that are ratios of sums over images.
 //!
-//! Questions about one image are not independent, so resampling and counting are over images ([`crate::schema::UnitScore`]);
-//! treating questions as independent would make every interval too narrow. Every random stream is named after its
-//! purpose and replicate, so that results depend neither on the number of threads nor on other computations.
+//! Questions about one image are not independent, so resampling and counting are over images
+//! ([`crate::schema::UnitScore`]); treating questions as independent would make every interval too narrow. Every random
+//! stream is named after its purpose and replicate, so that results depend neither on the number of threads nor on
+//! other computations.
 
 use burgess_base::stream::{Stream, stream};
 use rand::{Rng, RngExt};

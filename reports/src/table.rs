@@ -15,8 +15,8 @@ const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
 /// Formats the ranking as a table of at most `width` columns, with chance, blind scores and the baselines at its foot,
-/// normalised scores if the study has both baselines, and the conclusions below; then how the models answer open questions,
-/// if some of them are asked without a request for a short answer.
+/// normalised scores if the study has both baselines, and the conclusions below; then how the models answer open
+/// questions, if some of them are asked without a request for a short answer.
 ///
 /// Columns: confidence interval of the rank, arm, average with half the width of its interval (both ends if it is
 /// asymmetric), published average if an arm has one, categories, percentage of unparsed answers, blind average,

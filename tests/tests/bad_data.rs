@@ -1,5 +1,5 @@
-//! Bad data files for `burgess data show` and `burgess data mix`: every unusable line is counted with its file and line,
-//! the others are read, and no output is left half-written.
+//! Bad data files for `burgess data show` and `burgess data mix`: every unusable line is counted with its file and
+//! line, the others are read, and no output is left half-written.
 #![cfg(unix)]
 
 use burgess_tests::{TestDir, files, stderr, stdout};

@@ -1,5 +1,5 @@
-//! Benchmarks of one's own through the binary: a benchmark file is shown, its answers are scored, and models are asked its
-//! questions by `eval` and in a study, under its own category; changed files and mistakes are told.
+//! Benchmarks of one's own through the binary: a benchmark file is shown, its answers are scored, and models are asked
+//! its questions by `eval` and in a study, under its own category; changed files and mistakes are told.
 
 use burgess_tests::{TestDir, remove_measured, stderr, stdout};
 use image::{Rgb, RgbImage};
@@ -57,8 +57,8 @@ fn shapes(place: &TestDir) {
     std::fs::write(folder.join("shapes.toml"), SHAPES).expect("a benchmark file");
 }
 
-/// Puts the questions of `benchmarks/moved.toml` into the Hugging Face cache under the second of the dataset's names, and
-/// returns its edition.
+/// Puts the questions of `benchmarks/moved.toml` into the Hugging Face cache under the second of the dataset's names,
+/// and returns its edition.
 fn moved(place: &TestDir) -> String {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let dataset = place.path().join("huggingface/hub/datasets--owner--old");

@@ -1,6 +1,6 @@
 //! Open questions through the binary: a model answers them, its answers are scored by their words and measured by their
-//! form, a judge marks them, prompts are asked without their response-format sentences, and sources of training data get
-//! such sentences.
+//! form, a judge marks them, prompts are asked without their response-format sentences, and sources of training data
+//! get such sentences.
 
 use burgess_site::{ChatFault, ChatOptions, ChatSite, Fault};
 use burgess_tests::{TestDir, stderr, stdout};

@@ -1,5 +1,5 @@
-//! The whole path on another device than `flex`, beside `flex`: `encode`, `rank`, `train`, `eval` and `ask` give the same
-//! features, losses, answers and ranking up to numeric noise.
+//! The whole path on another device than `flex`, beside `flex`: `encode`, `rank`, `train`, `eval` and `ask` give the
+//! same features, losses, answers and ranking up to numeric noise.
 //!
 //! `BURGESS_TEST_DEVICE` names the device; the tests are skipped without it. `.ci/wgpu` runs them on Debian's software
 //! Vulkan. An error, not a skipped test, is the outcome if the binary was built without the device.

@@ -134,7 +134,8 @@ fn asked_again(place: &TestDir, root: &Path) {
         assert!(output.status.success(), "{}", stderr(&output));
         let rules = |id: &str| {
             let line = stdout(&output).lines().find(|line| line.starts_with(id)).map(str::to_string);
-            // Benchmark, score, ±, its error, blind, chance, n, unparsed, scoring, prompts; how images are put may follow.
+            // Benchmark, score, ±, its error, blind, chance, n, unparsed, scoring, prompts; how images are put may
+            // follow.
             line.and_then(|line| line.split_whitespace().nth(9).map(str::to_string))
         };
         assert_eq!(rules("nano-ocrbench"), Some("strict".into()), "{}", stdout(&output));

@@ -7,8 +7,8 @@
 use crate::response_format;
 use std::borrow::Cow;
 
-/// Returns the text of an answer without its reasoning (`<think>…</think>` and similar, see [`crate::reasoning`]); the
-/// whole text if it ends inside its reasoning.
+/// Returns the text of an answer without its reasoning (`<think>…</think>` and similar, see [`crate::reasoning`]);
+/// the whole text if it ends inside its reasoning.
 pub fn without_reasoning(answer: &str) -> Cow<'_, str> {
     let split = crate::reasoning::split(answer);
     if split.unfinished { Cow::Borrowed(answer) } else { split.answer }
@@ -115,15 +115,15 @@ const PHRASES: [&str; 20] = [
     "what would",
 ];
 
-/// Returns whether the wording of an open question asks for an explanation or a description, and not for a word, a name or
-/// a number.
+/// Returns whether the wording of an open question asks for an explanation or a description, and not for a word, a name
+/// or a number.
 ///
-/// That is so if one of its sentences begins with a request ("Describe …", "Can you explain …", "Write …"; `give`,
-/// `provide` and `tell` count too), if it holds the word `why`, or `how` without a measure after it ("How does …", but
-/// not "How many …"), or one of these phrases: what might, what could, what would, what factors, what challenges, what
-/// can you, what do you see, do you think, what does it mean, going on, happening, reason, be inferred, in detail,
-/// (image, photo, picture) about, about this (image, photo, picture). A question with choices or with the answer yes or
-/// no asks for no explanation, whatever its wording; the caller knows that.
+/// That is so if one of its sentences begins with a request ("Describe …", "Can you explain …", "Write …";
+/// `give`, `provide` and `tell` count too), if it holds the word `why`, or `how` without a measure after it ("How does
+/// …", but not "How many …"), or one of these phrases: what might, what could, what would, what factors, what
+/// challenges, what can you, what do you see, do you think, what does it mean, going on, happening, reason, be
+/// inferred, in detail, (image, photo, picture) about, about this (image, photo, picture). A question with choices or
+/// with the answer yes or no asks for no explanation, whatever its wording; the caller knows that.
 ///
 /// ```
 /// use burgess_base::answer_text::asks_for_explanation as asks;

@@ -32,9 +32,9 @@ impl Category {
     /// Benchmarks of position, number and depth.
     pub const VISION_CENTRIC: Self = Self(Cow::Borrowed("Vision-centric"));
 
-    /// Benchmarks of open questions whose answers are compared with reference answers by their words. They are shown beside
-    /// the others and are not part of the average, because the paper has no such category and an overlap of words is not
-    /// an accuracy.
+    /// Benchmarks of open questions whose answers are compared with reference answers by their words. They are shown
+    /// beside the others and are not part of the average, because the paper has no such category and an overlap of
+    /// words is not an accuracy.
     pub const CONVERSATION: Self = Self(Cow::Borrowed("Conversation"));
 
     /// The four categories of the Cambrian-1 paper, in the order of its tables.

@@ -1,9 +1,9 @@
 //! Checksums of cached files: `checksums.json` in their directory maps each file name to its BLAKE3 digest and size.
 //!
 //! There are two ways to use it. A directory that is filled once gets all checksums at the end ([`record_all`]) and is
-//! verified with [`check_all`] when it is opened. A directory whose files are added one by one gets each by [`write()`], and
-//! [`check`] verifies it when it is read. While a file is replaced, both the old and the new contents are accepted,
-//! because a process may be killed in between.
+//! verified with [`check_all`] when it is opened. A directory whose files are added one by one gets each by
+//! [`write()`], and [`check`] verifies it when it is read. While a file is replaced, both the old and the new contents
+//! are accepted, because a process may be killed in between.
 
 use crate::{Context, Error, Result, atomic, digest};
 use serde::{Deserialize, Serialize};

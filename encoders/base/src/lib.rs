@@ -13,8 +13,8 @@
 //! - [`prefetch`]: items that a second thread prepares while earlier ones are used;
 //! - [`skipped`]: counts of skipped entries of training data;
 //! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text;
-//! - [`answer_text`]: how an answer is written, and what a question asks for; [`response_format`]: sentences that ask for
-//!   a form of answer; [`reasoning`]: an answer without its reasoning.
+//! - [`answer_text`]: how an answer is written, and what a question asks for; [`response_format`]: sentences that ask
+//!   for a form of answer; [`reasoning`]: an answer without its reasoning.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -17,7 +17,8 @@
 //! Tags may be nested. A closing tag without an opening one ends reasoning that began in the prompt, because some chat
 //! templates put the opening tag there. An answer that ends inside its reasoning has no answer.
 //!
-//! Tags around the answer are removed too: the content of the last `<answer>…</answer>` or similar pair is the answer.
+//! Tags around the answer are removed too: the content of the last `<answer>…</answer>` or similar pair is the
+//! answer.
 
 use std::borrow::Cow;
 

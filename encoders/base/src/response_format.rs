@@ -1,5 +1,5 @@
-//! Response-format prompts: sentences in a prompt that say in which form to answer, such as "Answer the question using a
-//! single word or phrase."
+//! Response-format prompts: sentences in a prompt that say in which form to answer, such as "Answer the question using
+//! a single word or phrase."
 //!
 //! Data with such sentences teach a model to answer shortly where it is asked to, and only there: they are the paper's
 //! cure for models that answer every question with one word ("system prompts", arXiv 2406.16860, section 5.2).

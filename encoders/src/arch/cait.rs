@@ -1,6 +1,6 @@
 //! CaiT (Touvron et al. 2021, arXiv:2103.17239): a vision transformer whose attention mixes the scores of its heads
-//! (talking heads), followed by class-attention blocks, which change the class token alone. Parameter paths are those of
-//! timm's `Cait`.
+//! (talking heads), followed by class-attention blocks, which change the class token alone. Parameter paths are those
+//! of timm's `Cait`.
 //!
 //! The layers of a tap are the blocks over patches; the class token, which the class-attention blocks compute from the
 //! last of them, is available at the last layer only.

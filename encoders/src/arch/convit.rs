@@ -1,6 +1,6 @@
-//! ConViT (d'Ascoli et al. 2021, arXiv:2103.10697): a vision transformer whose first blocks mix attention by content and
-//! by position with a learned gate. The class token joins the patches after these blocks. Parameter paths are those of
-//! timm's `ConVit`. The layers that a tap can select are the blocks.
+//! ConViT (d'Ascoli et al. 2021, arXiv:2103.10697): a vision transformer whose first blocks mix attention by content
+//! and by position with a learned gate. The class token joins the patches after these blocks. Parameter paths are those
+//! of timm's `ConVit`. The layers that a tap can select are the blocks.
 
 use super::block::Mlp;
 use super::drop_path::{self, DropPathMask, DropPathSpec};

@@ -87,8 +87,8 @@ pub struct Dla {
     config: DlaConfig,
 }
 
-/// 3×3 convolutions, each followed by a batch norm and a ReLU: a convolution, a norm and a placeholder for the activation
-/// take an index each.
+/// 3×3 convolutions, each followed by a batch norm and a ReLU: a convolution, a norm and a placeholder for the
+/// activation take an index each.
 // A network has two.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
@@ -199,7 +199,8 @@ impl Block {
         relu(x + shortcut)
     }
 
-    /// Convolves all groups of channels but the last, each with the output of the one before; with a stride, each alone.
+    /// Convolves all groups of channels but the last, each with the output of the one before; with a stride, each
+    /// alone.
     fn cascade(&self, x: Tensor<4>) -> Tensor<4> {
         let mut groups = x.chunk(self.convs.len() + 1, 1);
         let last = groups.pop();

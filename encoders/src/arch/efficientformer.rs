@@ -1,5 +1,5 @@
-//! EfficientFormer (Li et al. 2022, arXiv:2206.01191): blocks of pooling and MLPs on feature maps, then blocks of attention
-//! on tokens. Parameter paths are those of timm's `EfficientFormer`.
+//! EfficientFormer (Li et al. 2022, arXiv:2206.01191): blocks of pooling and MLPs on feature maps, then blocks of
+//! attention on tokens. Parameter paths are those of timm's `EfficientFormer`.
 
 use super::drop_path::{self, DropPathMask, DropPathSpec};
 use super::limits::check_pixels;

@@ -1,5 +1,5 @@
-//! EfficientFormerV2 (Li et al. 2022, arXiv:2212.08059): inverted bottlenecks on feature maps, and attention with talking
-//! heads in the last stages. Parameter paths are those of timm's `EfficientFormerV2`.
+//! EfficientFormerV2 (Li et al. 2022, arXiv:2212.08059): inverted bottlenecks on feature maps, and attention with
+//! talking heads in the last stages. Parameter paths are those of timm's `EfficientFormerV2`.
 
 use super::drop_path::{self, DropPathMask, DropPathSpec};
 use super::limits::check_pixels;

@@ -1,5 +1,5 @@
-//! FocalNet (Yang et al. 2022, arXiv:2203.11926): blocks whose tokens are modulated by contexts of growing size, instead
-//! of attention. Parameter paths are those of timm's `FocalNet`.
+//! FocalNet (Yang et al. 2022, arXiv:2203.11926): blocks whose tokens are modulated by contexts of growing size,
+//! instead of attention. Parameter paths are those of timm's `FocalNet`.
 
 use super::block::LayerScale;
 use super::drop_path::{self, DropPathMask, DropPathSpec};

@@ -1,9 +1,9 @@
 //! Encoder architectures, one file or folder per family, behind one interface: [`NetworkConfig`] and [`Network`].
 //!
 //! To add an architecture, write its module (a configuration, a network, and the traits [`StagedConfig`],
-//! [`StagedNetwork`] and `TimmModel`, or [`NetworkConfig`] and [`Network`]; see CONTRIBUTING.md), and add its line to the
-//! table `architectures!` below. Module paths mirror timm's checkpoint keys, so that a checkpoint needs no translation
-//! table.
+//! [`StagedNetwork`] and `TimmModel`, or [`NetworkConfig`] and [`Network`]; see CONTRIBUTING.md), and add its line to
+//! the table `architectures!` below. Module paths mirror timm's checkpoint keys, so that a checkpoint needs no
+//! translation table.
 
 mod block;
 mod byobnet;

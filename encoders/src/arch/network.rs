@@ -53,8 +53,8 @@ pub trait NetworkConfig {
     /// Whether the network applies its final norm to every token of the last layer, and not only to the pooled output.
     fn norms_last_tokens(&self) -> bool;
 
-    /// The number of pixels of which both sides of an image must be multiples, if the network accepts images of any size
-    /// and aspect ratio; `None` if it does not.
+    /// The number of pixels of which both sides of an image must be multiples, if the network accepts images of any
+    /// size and aspect ratio; `None` if it does not.
     fn takes_any_grid(&self) -> Option<usize> {
         None
     }
@@ -77,8 +77,8 @@ pub trait NetworkConfig {
     /// Drop path in training; `None` if the architecture has none upstream.
     fn drop_path(&self) -> Option<DropPathSpec>;
 
-    /// Draws the drop-path mask for `batch` images in training from the stream; a rate of 0 draws no random numbers, and
-    /// the mask of an architecture without drop path is empty.
+    /// Draws the drop-path mask for `batch` images in training from the stream; a rate of 0 draws no random numbers,
+    /// and the mask of an architecture without drop path is empty.
     fn draw_drop_path(&self, batch: usize, stream: &mut Stream, device: &Device) -> DropPathMask {
         self.drop_path().map_or_else(DropPathMask::none, |spec| spec.draw(batch, stream, device))
     }

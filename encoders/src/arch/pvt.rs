@@ -1,5 +1,5 @@
-//! PVT V2 (Wang et al. 2022, arXiv:2106.13797): a pyramid of transformer stages whose keys and values come from a reduced
-//! feature map. Parameter paths are those of timm's `PyramidVisionTransformerV2`.
+//! PVT V2 (Wang et al. 2022, arXiv:2106.13797): a pyramid of transformer stages whose keys and values come from a
+//! reduced feature map. Parameter paths are those of timm's `PyramidVisionTransformerV2`.
 
 use super::drop_path::{self, DropPathMask, DropPathSpec};
 use super::fields::{is_default, is_yes, yes};

@@ -1,5 +1,5 @@
-//! RDNet (Kim et al. 2024, arXiv:2403.19588): a DenseNet with the design of ConvNeXt. Parameter paths are those of timm's
-//! `RDNet`.
+//! RDNet (Kim et al. 2024, arXiv:2403.19588): a DenseNet with the design of ConvNeXt. Parameter paths are those of
+//! timm's `RDNet`.
 
 use super::drop_path::{self, DropPathMask, DropPathSpec};
 use super::fields::is_default;
@@ -94,8 +94,8 @@ pub struct RdNet {
     config: RdNetConfig,
 }
 
-/// A stage: blocks `dense_block0`, `dense_block1` …, each of which gets the outputs of all blocks before it; in all stages
-/// but the first after a transition.
+/// A stage: blocks `dense_block0`, `dense_block1` …, each of which gets the outputs of all blocks before it; in all
+/// stages but the first after a transition.
 // A network has a dozen.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]

@@ -1,5 +1,6 @@
-//! ResNetV2 (He et al. 2016, arXiv:1603.05027): residual blocks with norms before their convolutions, as in BiT (Kolesnikov
-//! et al. 2020, arXiv:1912.11370), also with norms after them. Parameter paths are those of timm's `ResNetV2`.
+//! ResNetV2 (He et al. 2016, arXiv:1603.05027): residual blocks with norms before their convolutions, as in BiT
+//! (Kolesnikov et al. 2020, arXiv:1912.11370), also with norms after them. Parameter paths are those of timm's
+//! `ResNetV2`.
 
 use super::drop_path::{self, DropPathMask, DropPathSpec};
 use super::fields::{is_default, yes};
@@ -469,7 +470,8 @@ const STEMS: [(&str, (ResNetV2StemKind, PoolPadding)); 7] = [
     ("tiered", (ResNetV2StemKind::Tiered, PoolPadding::Symmetric)),
 ];
 
-/// The convolution of timm's `conv_layer`: epsilon of its weight standardisation, and whether its padding is TensorFlow's.
+/// The convolution of timm's `conv_layer`: epsilon of its weight standardisation, and whether its padding is
+/// TensorFlow's.
 fn conv_layer(value: &Value) -> Option<(Option<f64>, bool)> {
     let (name, settings) = match value {
         Value::String(name) => (name, None),

@@ -1,5 +1,5 @@
-//! Sequencer (Tatsunami & Taki 2022, arXiv:2205.01972): blocks whose tokens are mixed by bidirectional LSTMs along columns
-//! and rows. Parameter paths are those of timm's `Sequencer2d`. Activations are channels-last.
+//! Sequencer (Tatsunami & Taki 2022, arXiv:2205.01972): blocks whose tokens are mixed by bidirectional LSTMs along
+//! columns and rows. Parameter paths are those of timm's `Sequencer2d`. Activations are channels-last.
 
 use super::block::Mlp;
 use super::drop_path::{self, DropPathMask, DropPathSpec};

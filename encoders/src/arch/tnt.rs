@@ -1,6 +1,6 @@
-//! TNT, transformer in transformer (Han et al. 2021, arXiv:2103.00112): an inner transformer on the pixels of each patch
-//! feeds an outer one on the patches. Parameter paths are those of timm's `TNT`. The layers that a tap can select are the
-//! blocks.
+//! TNT, transformer in transformer (Han et al. 2021, arXiv:2103.00112): an inner transformer on the pixels of each
+//! patch feeds an outer one on the patches. Parameter paths are those of timm's `TNT`. The layers that a tap can select
+//! are the blocks.
 
 use super::block::Mlp;
 use super::drop_path::{self, DropPathMask, DropPathSpec};

@@ -1,5 +1,5 @@
-//! ViTamin (Chen et al. 2024, arXiv:2404.02132): two stages of inverted residual convolutions, then a vision transformer
-//! with gated MLPs. Parameter paths are those of timm's `vitamin_*`, which open_clip's towers also use.
+//! ViTamin (Chen et al. 2024, arXiv:2404.02132): two stages of inverted residual convolutions, then a vision
+//! transformer with gated MLPs. Parameter paths are those of timm's `vitamin_*`, which open_clip's towers also use.
 
 use super::drop_path::{self, DropPathMask, DropPathSpec};
 use super::fields::{is_default, is_yes, yes};

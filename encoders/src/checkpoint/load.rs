@@ -46,8 +46,8 @@ pub fn load_with<M: Module>(
 }
 
 /// Loads as [`load_with`] does, but leaves some matrices as the file stores them: those for which `keep` returns the
-/// order of their rows, if the file has them as 16-bit floats or quantised blocks in one tensor, or in a range of rows of
-/// one. Their parameters are not filled; the matrices are returned by the paths of these parameters.
+/// order of their rows, if the file has them as 16-bit floats or quantised blocks in one tensor, or in a range of rows
+/// of one. Their parameters are not filled; the matrices are returned by the paths of these parameters.
 ///
 /// # Errors
 /// As [`load_with`]; the names, shapes and values of the matrices that are kept are checked too.
@@ -91,8 +91,8 @@ pub fn load_stored<M: Module>(
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }, kept))
 }
 
-/// Returns the matrix of a parameter as the file stores it; `None` if it consists of several tensors, or is not stored as
-/// 16-bit floats or quantised blocks.
+/// Returns the matrix of a parameter as the file stores it; `None` if it consists of several tensors, or is not stored
+/// as 16-bit floats or quantised blocks.
 fn stored(parameter: &Parameter, source: &TensorSource, checkpoint: &Checkpoint) -> Result<Option<StoredMatrix>> {
     let ([key], &[rows, columns]) = (source.keys.as_slice(), source.shape.as_slice()) else { return Ok(None) };
     let rows = source.rows.clone().unwrap_or(0..rows);

@@ -1,4 +1,5 @@
-//! An encoder as it follows from its configuration and its weights, and the search for the part of a file that holds it.
+//! An encoder as it follows from its configuration and its weights, and the search for the part of a file that holds
+//! it.
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::{self, Checkpoint, CheckpointPart, Dialect, ExpectedTensors};

@@ -62,8 +62,8 @@ const HARMLESS: [&str; 11] = [
 /// Sides of the typical square image, in units of the rule.
 const TYPICAL: usize = 16;
 
-/// Reads the settings in `dir` for a tower with `[patch, merge]`; if there are none, those of the published models apply,
-/// and a note says so. `square` is the side of the square images of a tower that does not keep the aspect ratio.
+/// Reads the settings in `dir` for a tower with `[patch, merge]`; if there are none, those of the published models
+/// apply, and a note says so. `square` is the side of the square images of a tower that does not keep the aspect ratio.
 pub(super) fn preprocess(
     dir: &Path,
     model_type: &str,

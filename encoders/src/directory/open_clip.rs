@@ -194,8 +194,8 @@ fn own(vision: &ConfigSection, image_size: usize, quick_gelu: bool) -> Result<Vi
     })
 }
 
-/// Reads the configuration of open_clip's own ResNet, which is that of OpenAI's CLIP: a deep stem, and average pooling in
-/// place of strides. Its activation is always ReLU; its attention pool is not a part of the features.
+/// Reads the configuration of open_clip's own ResNet, which is that of OpenAI's CLIP: a deep stem, and average pooling
+/// in place of strides. Its activation is always ReLU; its attention pool is not a part of the features.
 fn resnet(vision: &ConfigSection, image_size: usize) -> Result<ByobNetConfig> {
     let four =
         |list: &Value| <[usize; 4]>::try_from(list.as_array()?.iter().map(integer).collect::<Option<Vec<_>>>()?).ok();

@@ -90,8 +90,8 @@ pub fn product_of([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) -> Vec<f3
     c
 }
 
-/// Returns `a · [b₁ b₂ …]`, row-major, for `a` of `m` × `k` and `parts` of `(n, b)` with `b` of `k` × `n`, computed on all
-/// threads: the outputs of several layers side by side. The result's memory is written only once.
+/// Returns `a · [b₁ b₂ …]`, row-major, for `a` of `m` × `k` and `parts` of `(n, b)` with `b` of `k` × `n`,
+/// computed on all threads: the outputs of several layers side by side. The result's memory is written only once.
 ///
 /// # Panics
 /// A slice is shorter than its matrix, or a matrix has no elements.
@@ -115,8 +115,8 @@ pub fn products_of([m, k]: [usize; 2], a: Matrix<'_>, parts: &[(usize, Matrix<'_
     c
 }
 
-/// Returns `a₁ · b₁ + a₂ · b₂ + …`, row-major, for terms of `(k, a, b)` with `a` of `m` × `k` and `b` of `k` × `n`, computed
-/// on all threads. The sum is zero without terms.
+/// Returns `a₁ · b₁ + a₂ · b₂ + …`, row-major, for terms of `(k, a, b)` with `a` of `m` × `k` and `b` of
+/// `k` × `n`, computed on all threads. The sum is zero without terms.
 ///
 /// # Panics
 /// A slice is shorter than its matrix.

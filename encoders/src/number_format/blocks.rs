@@ -132,8 +132,8 @@ impl GgmlBlock {
     }
 }
 
-/// Up to 256 consecutive values of a row: value `i` is `scales[g] · codes[i] − minima[g]` for group `g = i / group` of
-/// 16 or 32 values ([`GgmlBlock::group`]). Minima are 0 in types without.
+/// Up to 256 consecutive values of a row: value `i` is `scales[g] · codes[i] − minima[g]` for group `g = i / group`
+/// of 16 or 32 values ([`GgmlBlock::group`]). Minima are 0 in types without.
 #[derive(Debug, Clone)]
 #[repr(align(64))]
 pub(crate) struct Codes {

@@ -268,8 +268,8 @@ impl Preprocess {
         (self.normalised(&bytes), padded)
     }
 
-    /// Preprocesses a batch of images and groups them by size. Images are distributed over threads, unless the caller is
-    /// a worker of a thread pool, whose size is then respected.
+    /// Preprocesses a batch of images and groups them by size. Images are distributed over threads, unless the caller
+    /// is a worker of a thread pool, whose size is then respected.
     pub fn prepare(&self, images: &[RgbImage], device: &Device) -> PreparedImages {
         if self.native.is_none() {
             return PreparedImages::of_one_size(self.pixels(images, device));

@@ -12,8 +12,8 @@ pub(crate) trait TimmModel: Sized {
     /// Names of timm's classes, such as `ResNet`; none for an architecture that timm does not have.
     const CLASSES: &'static [&'static str] = &[];
 
-    /// Whether this configuration is made from the arguments. An architecture that timm builds with the class of another
-    /// must recognise itself, and precede the other in the table of architectures.
+    /// Whether this configuration is made from the arguments. An architecture that timm builds with the class of
+    /// another must recognise itself, and precede the other in the table of architectures.
     fn reads(arguments: &TimmArguments) -> bool {
         Self::CLASSES.contains(&arguments.class)
     }

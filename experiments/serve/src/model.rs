@@ -10,8 +10,8 @@ pub trait ChatModel: Send + Sync + 'static {
     /// Returns the description of the model; its id is the `model` of requests.
     fn info(&self) -> &ModelInfo;
 
-    /// Checks a request, decodes its image and queues it; to be called on a thread that may block. Dropping the receiver
-    /// cancels the request: its row leaves the batch before the next token.
+    /// Checks a request, decodes its image and queues it; to be called on a thread that may block. Dropping the
+    /// receiver cancels the request: its row leaves the batch before the next token.
     ///
     /// # Errors
     /// When the request is not one that this model can answer, or the queue is full.

@@ -32,8 +32,8 @@ pub fn run(args: Args) -> Result<()> {
     print_raw(&text)
 }
 
-/// Returns the command line with the names that its arguments take: encoders of the zoo and built-in studies. The program
-/// itself also accepts paths there, so these values are only for the scripts.
+/// Returns the command line with the names that its arguments take: encoders of the zoo and built-in studies. The
+/// program itself also accepts paths there, so these values are only for the scripts.
 fn with_values(command: Command, shell: Shell) -> Result<Command> {
     let encoders: Vec<(String, String)> = card::zoo()?.into_iter().map(|card| (card.id, card.title)).collect();
     let studies: Vec<(String, String)> =

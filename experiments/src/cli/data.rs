@@ -1,5 +1,5 @@
-//! `burgess data`: makes training sets from pools and from pages, prepares the data of the field study, makes benchmarks from
-//! annotations, and searches training data for test images.
+//! `burgess data`: makes training sets from pools and from pages, prepares the data of the field study, makes
+//! benchmarks from annotations, and searches training data for test images.
 
 use super::cv_bench::{self, CvBenchArgs};
 use super::data_show::{self, ShowArgs};

@@ -72,14 +72,15 @@ pub struct Args {
     /// Largest number of patches of an image that keeps its aspect ratio
     #[arg(long, value_name = "N")]
     max_patches: Option<usize>,
-    /// Cut images into tiles: s2 or s2=3 (scales 1, 2 and 3, joined over channels), any-res (LLaVA-NeXT: the whole image,
-    /// then the tiles of the best grid) or any-res=6 (grids of up to 6 tiles)
+    /// Cut images into tiles: s2 or s2=3 (scales 1, 2 and 3, joined over channels), any-res (LLaVA-NeXT: the whole
+    /// image, then the tiles of the best grid) or any-res=6 (grids of up to 6 tiles)
     #[arg(long, value_name = "TILING", value_parser = parse_tiling)]
     tiling: Option<Tiling>,
     /// Normalise the features: layer (each token over its channels) or standard (all tokens of an image together)
     #[arg(long, value_name = "layer|standard")]
     normalise: Option<FeatureNorm>,
-    /// Precision of matrix products: f32, or bf16 on processors with AVX-512 BF16 (device flex) [default: the card's, f32]
+    /// Precision of matrix products: f32, or bf16 on processors with AVX-512 BF16 (device flex)
+    /// [default: the card's, f32]
     #[arg(long, value_name = "f32|bf16")]
     precision: Option<ComputePrecision>,
     /// Tokens to keep instead of the card's: patch, or patch-and-class

@@ -73,8 +73,8 @@ struct StageArgs {
     /// Number of requests at the same time, instead of engine.toml's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
-    /// Do shards again that were made with other settings or of other data. Replies to requests that have not changed are
-    /// used again; others are paid for
+    /// Do shards again that were made with other settings or of other data. Replies to requests that have not changed
+    /// are used again; others are paid for
     #[arg(long)]
     redo: bool,
     /// Print what is left to ask and what it may cost, and do nothing

@@ -40,8 +40,8 @@ pub struct Args {
     /// Use Burgess's own layout, even if transformers could compute the model
     #[arg(long)]
     own_layout: bool,
-    /// Write the weights of the language model in this precision, with its adapters merged into them, if the model refers
-    /// to the file of a language model that stayed quantised [default: the adapters and the reference]
+    /// Write the weights of the language model in this precision, with its adapters merged into them, if the model
+    /// refers to the file of a language model that stayed quantised [default: the adapters and the reference]
     #[arg(long, value_name = "PRECISION", value_enum)]
     merge: Option<Merged>,
     /// Print JSON

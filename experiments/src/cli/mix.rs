@@ -32,8 +32,8 @@ pub struct MixArgs {
     /// A built-in mix or the path of a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     mix: Option<String>,
-    /// A pool, beside those of the mix: a file, a directory or a pattern, with the source of entries that state none; may
-    /// be repeated
+    /// A pool, beside those of the mix: a file, a directory or a pattern, with the source of entries that state none;
+    /// may be repeated
     #[arg(long = "pool", value_name = "[SOURCE=]PATH")]
     pools: Vec<String>,
     /// Directory to which image paths are relative, in pools that state none

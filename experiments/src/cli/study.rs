@@ -34,7 +34,8 @@ pub struct Args {
     /// Print the reference of all keys, or of those that begin with PREFIX
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, conflicts_with = "schema")]
     keys: Option<Option<String>>,
-    /// Print the JSON schema of a kind of file: study (default), run, benchmark, card, llm-card, llm-recipe, mix or engine
+    /// Print the JSON schema of a kind of file: study (default), run, benchmark, card, llm-card, llm-recipe, mix or
+    /// engine
     #[arg(long, value_name = "KIND", num_args = 0..=1)]
     schema: Option<Option<String>>,
     /// Print the reference of all keys as Markdown

@@ -20,8 +20,8 @@ pub fn cached_dataset(id: &str) -> Result<Option<PathBuf>> {
     Ok((hub::is_commit(commit.trim()) && snapshot.is_dir()).then_some(snapshot))
 }
 
-/// Returns the name and the directory of a published dataset in the Hugging Face cache, under the first of its names that
-/// is there; `None` if none is.
+/// Returns the name and the directory of a published dataset in the Hugging Face cache, under the first of its names
+/// that is there; `None` if none is.
 fn cached_source<'a>(source: &DatasetSource<'a>) -> Result<Option<(&'a str, PathBuf)>> {
     for name in source.hub_names() {
         if let Some(dir) = cached_dataset(name)? {
@@ -43,8 +43,8 @@ pub fn edition(benchmark: &dyn Benchmark, data: Option<&Path>) -> Option<String>
 
 /// Returns the place from which `benchmark` is read, given the data directory `data` of a study. For a benchmark whose
 /// own file names its questions, it is their table or folder. For a published benchmark it is `bench/<id>/` of the data
-/// directory, or else the dataset in the Hugging Face cache. For a benchmark that is generated on this machine it is the
-/// data directory itself.
+/// directory, or else the dataset in the Hugging Face cache. For a benchmark that is generated on this machine it is
+/// the data directory itself.
 ///
 /// # Errors
 /// The benchmark is not on this machine, or is generated on this machine and `data` is `None`.
@@ -68,7 +68,8 @@ pub fn locate_in(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathB
     cached_source(&source)?.map(|(_, dir)| dir).ok_or_else(|| absent(benchmark.id(), &source, own.as_deref()))
 }
 
-/// Describes that a published benchmark is not on this machine, and how to get it; `own` is its folder in the data directory.
+/// Describes that a published benchmark is not on this machine, and how to get it; `own` is its folder in the data
+/// directory.
 fn absent(id: &str, source: &DatasetSource<'_>, own: Option<&Path>) -> Error {
     let folder = own.map_or_else(|| format!("DATA/bench/{id}"), |dir| dir.display().to_string());
     if let Some(url) = source.url() {
@@ -85,8 +86,8 @@ fn absent(id: &str, source: &DatasetSource<'_>, own: Option<&Path>) -> Error {
     .hint(format!("run `hf download --repo-type dataset {}`", source.repository))
 }
 
-/// Returns the path of a benchmark's data: `data` itself if the user gives it; else the questions that its own file names,
-/// the dataset in the Hugging Face cache, or the first nano world in the cache, by name, that has the benchmark.
+/// Returns the path of a benchmark's data: `data` itself if the user gives it; else the questions that its own file
+/// names, the dataset in the Hugging Face cache, or the first nano world in the cache, by name, that has the benchmark.
 ///
 /// # Errors
 /// The data are not on this machine.
@@ -130,8 +131,8 @@ fn cached_world(id: &str) -> Option<PathBuf> {
     worlds.into_iter().find(|world| world.join("bench").join(format!("{id}.jsonl")).is_file())
 }
 
-/// Whether a benchmark's questions are recorded by their own digest in `config.json` and `results.json`, because the digest
-/// of a study's data does not determine them: those of generated benchmarks follow from it.
+/// Whether a benchmark's questions are recorded by their own digest in `config.json` and `results.json`, because the
+/// digest of a study's data does not determine them: those of generated benchmarks follow from it.
 pub fn has_own_digest(benchmark: &dyn Benchmark) -> bool {
     benchmark.card().source.is_some() || benchmark.own_data().is_some()
 }

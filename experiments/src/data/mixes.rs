@@ -1,7 +1,8 @@
 //! The tune conversations of an arm with a mix: chosen once among those of the study, and kept in the cache.
 //!
-//! `CACHE/mixes/<key>/` holds the conversations, the manifest of the mix, and `record.json`, which runs refer to. The key is a digest of the mix, the contents of the file of
-//! conversations and the version of this code, so that all studies and processes share it.
+//! `CACHE/mixes/<key>/` holds the conversations, the manifest of the mix, and `record.json`, which runs refer to. The
+//! key is a digest of the mix, the contents of the file of conversations and the version of this code, so that all
+//! studies and processes share it.
 
 use crate::data::DataDirectory;
 use crate::data::digests::DigestCache;
@@ -61,8 +62,8 @@ impl MixRecord {
     }
 }
 
-/// Opens the conversations that a mix chooses among the tune conversations of `data`; they are chosen now if they are not
-/// in the cache, or if a file there is damaged.
+/// Opens the conversations that a mix chooses among the tune conversations of `data`; they are chosen now if they are
+/// not in the cache, or if a file there is damaged.
 ///
 /// # Errors
 /// The file of conversations cannot be read, a rule cannot be applied, or no conversation is left.
@@ -145,8 +146,8 @@ fn record(file: &Path, manifest: &Manifest) -> Result<MixRecord> {
     })
 }
 
-/// Returns the number of conversations that a mix will choose from a world that is not rendered yet; filters, which need
-/// the conversations, are not counted.
+/// Returns the number of conversations that a mix will choose from a world that is not rendered yet; filters, which
+/// need the conversations, are not counted.
 ///
 /// # Errors
 /// A rule cannot be applied.

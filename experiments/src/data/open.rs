@@ -152,8 +152,8 @@ fn alone(dir: &Path, progress: &Progress, work: impl FnOnce() -> Result<()>) -> 
     outcome
 }
 
-/// Renders a world again and replaces its files, unless another process has done so; `bad` is the number of damaged files
-/// and the first of them.
+/// Renders a world again and replaces its files, unless another process has done so; `bad` is the number of damaged
+/// files and the first of them.
 fn replace(dir: &Path, spec: &WorldSpec, digest: &str, bad: (usize, &String), progress: &Progress) -> Result<()> {
     if checksums::damaged(dir, &verification_record(digest)?).is_ok_and(|(_, bad)| bad.is_empty()) {
         return Ok(());

@@ -105,8 +105,8 @@ fn hub_id(licence: &str) -> Option<&'static str> {
     KNOWN.iter().find(|(name, _)| *name == lower).map(|(_, id)| *id)
 }
 
-/// Returns the lines of a model card's front matter that state the licence of the whole: that of all parts, if it is the
-/// same and the hub knows it, else `other` with a name.
+/// Returns the lines of a model card's front matter that state the licence of the whole: that of all parts, if it is
+/// the same and the hub knows it, else `other` with a name.
 pub fn front_matter(parts: &[LicensedPart]) -> String {
     let mut known: Vec<&str> = parts.iter().filter_map(|p| p.licence.as_deref()).collect();
     known.dedup();

@@ -52,8 +52,8 @@ pub fn write(source: &ExportSource, dir: &Path) -> Result<Vec<Option<String>>> {
     Ok(folders)
 }
 
-/// Copies the files of a directory and of the folders in it, apart from its checksums. A hard link serves as the copy of
-/// weights where the file system has them: nobody edits those in place.
+/// Copies the files of a directory and of the folders in it, apart from its checksums. A hard link serves as the copy
+/// of weights where the file system has them: nobody edits those in place.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("writing {}", to.display()))?;
     let step = || format!("copying {} to {}", from.display(), to.display());

@@ -127,8 +127,8 @@ pub fn encode<S: AsRef<str> + Sync>(
     })
 }
 
-/// As [`encode`], but every image keeps the grid of its own that [`Encoder::own_grids`] gives it. The features of an image
-/// are followed by zeros up to the number of tokens of the largest.
+/// As [`encode`], but every image keeps the grid of its own that [`Encoder::own_grids`] gives it. The features of an
+/// image are followed by zeros up to the number of tokens of the largest.
 ///
 /// # Errors
 /// As [`encode`].
@@ -173,7 +173,8 @@ impl EncodedImages {
         Self { bytes, shape: [count, 0, 0], grid: [0, 0], own_grids, not_square: 0, seconds: 0.0 }
     }
 
-    /// Encodes the prepared images of one batch, of which `not_square` images are not square, and appends their features.
+    /// Encodes the prepared images of one batch, of which `not_square` images are not square, and appends their
+    /// features.
     fn add_batch<S: AsRef<str>>(
         &mut self,
         encoder: &Encoder,
@@ -207,8 +208,8 @@ impl EncodedImages {
         digest(owner, self.shape, self.grid, &self.bytes)
     }
 
-    /// Difference ‖a−b‖/‖b‖ of these features to those of the same images in `bytes`, little-endian f32; infinite if their
-    /// numbers differ.
+    /// Difference ‖a−b‖/‖b‖ of these features to those of the same images in `bytes`, little-endian f32;
+    /// infinite if their numbers differ.
     pub fn difference(&self, bytes: &[u8]) -> f64 {
         if self.bytes.len() != bytes.len() {
             return f64::INFINITY;
@@ -240,8 +241,8 @@ impl EncodedImages {
         scale::of_tokens(encoder.to_string(), &all)
     }
 
-    /// Packs the features into a safetensors file with `features` f32 and `grid` `[2]` u64, or `grids` `[images, parts, 2]`
-    /// if images have grids of their own.
+    /// Packs the features into a safetensors file with `features` f32 and `grid` `[2]` u64, or `grids`
+    /// `[images, parts, 2]` if images have grids of their own.
     pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
         let (name, shape, sides) = match self.own_grids.first() {
             None => ("grid", vec![2], self.grid.to_vec()),

@@ -5,16 +5,16 @@
 /// Activations and gradients of a training step are allocated and freed in every step. By default glibc maps large
 /// blocks one by one and shrinks its heap when they are freed, so that the system hands out the same gigabytes as new,
 /// zeroed pages in each step, a page fault for every 4 KiB: on a virtual machine a quarter of the processor time. Peak
-/// memory of steps that are alike does not change; [`return_freed_memory`] is for the moments between those that are not.
-/// Without effect on systems without glibc.
+/// memory of steps that are alike does not change; [`return_freed_memory`] is for the moments between those that are
+/// not. Without effect on systems without glibc.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::keep_freed_memory();
 }
 
-/// Returns the memory that is free now to the system. Call it between two kinds of work (encoding, training, answering),
-/// which use other threads and other sizes: each would add its own peak to what the one before has kept. Without effect
-/// on systems without glibc.
+/// Returns the memory that is free now to the system. Call it between two kinds of work (encoding, training,
+/// answering), which use other threads and other sizes: each would add its own peak to what the one before has kept.
+/// Without effect on systems without glibc.
 pub fn return_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::return_freed_memory();
@@ -52,8 +52,8 @@ mod glibc {
 
     #[allow(unsafe_code, reason = "the allocator has no other interface for it")]
     pub fn return_freed_memory() {
-        // SAFETY: `malloc_trim` may be called at any time; it takes the allocator's own locks and touches only pages that
-        // are free.
+        // SAFETY: `malloc_trim` may be called at any time; it takes the allocator's own locks and touches only pages
+        // that are free.
         unsafe { malloc_trim(0) };
     }
 }

@@ -1,9 +1,10 @@
 //! Kernels that a device compiles on their first use: where they are cached on disk, and how many were compiled.
 //!
-//! The backends `wgpu`, `vulkan`, `spirv` and `cuda` (CubeCL) generate the source of each operation when a process first uses it
-//! with a type and layout of tensors, and the driver compiles it. CubeCL keeps compiled kernels only as long as the
-//! process runs; between processes the driver's own cache on disk keeps them. [`prepare`] puts those caches, and
-//! CubeCL's results of autotuning where they are compiled in, under `kernels/` in the cache directory of Burgess.
+//! The backends `wgpu`, `vulkan`, `spirv` and `cuda` (CubeCL) generate the source of each operation when a process
+//! first uses it with a type and layout of tensors, and the driver compiles it. CubeCL keeps compiled kernels only as
+//! long as the process runs; between processes the driver's own cache on disk keeps them. [`prepare`] puts those
+//! caches, and CubeCL's results of autotuning where they are compiled in, under `kernels/` in the cache directory of
+//! Burgess.
 
 use burgess_base::Result;
 use std::sync::OnceLock;
@@ -23,8 +24,8 @@ const DRIVER_CACHES: [(&str, &str); 3] =
 /// Whether this binary has a backend that compiles kernels at run time.
 pub const RUN_TIME: bool = cfg!(any(feature = "wgpu", feature = "cuda"));
 
-/// Returns the number of kernels compiled in this process so far. Kernels that the driver finds in its cache on disk are
-/// counted too, because CubeCL does not see the difference.
+/// Returns the number of kernels compiled in this process so far. Kernels that the driver finds in its cache on disk
+/// are counted too, because CubeCL does not see the difference.
 pub fn compiled() -> u64 {
     COMPILED.load(Ordering::Relaxed)
 }

@@ -7,7 +7,8 @@
 //! process to start it again: the work is saved and not finished.
 //!
 //! A second signal ends the process at once. SIGUSR1 never counts as one, nor does any signal in the first five seconds
-//! after a SIGTERM: a scheduler sends one request to the batch script, which forwards it, and to all processes of the job.
+//! after a SIGTERM: a scheduler sends one request to the batch script, which forwards it, and to all processes of the
+//! job.
 
 use crate::machine::{shell, terminal};
 use burgess_base::{Error, Result};
@@ -15,8 +16,8 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-/// Exit code after SIGUSR1: the state is saved, and the same command is to be started again. It is 128 plus the number of
-/// the signal on Linux, so a process that is killed by the signal before it can handle it has the same exit code.
+/// Exit code after SIGUSR1: the state is saved, and the same command is to be started again. It is 128 plus the number
+/// of the signal on Linux, so a process that is killed by the signal before it can handle it has the same exit code.
 pub const REQUEUE: u8 = 138;
 
 /// Number of sections that are entered at present.

@@ -1,7 +1,8 @@
 //! Reuse of the align stage among the runs of a study that differ in their tune data only.
 //!
 //! The align stage does not read the tune conversations, so runs of one seed that differ only in the arm's mix have the
-//! same aligned connector, to the bit. The first of them trains it, the others copy it with its lines of the training log.
+//! same aligned connector, to the bit. The first of them trains it, the others copy it with its lines of the training
+//! log.
 
 use crate::run::store::RunStore;
 use burgess_base::{Context, Result, atomic, checksums};

@@ -1,5 +1,5 @@
-//! The benchmarks of an evaluation with the samples that are stored or are to be made: all questions are asked, or as many
-//! as the intervals of the categories need.
+//! The benchmarks of an evaluation with the samples that are stored or are to be made: all questions are asked, or as
+//! many as the intervals of the categories need.
 
 use crate::data::image_files;
 use crate::machine::progress::Bar;

@@ -1,5 +1,5 @@
-//! Copies of the benchmark files that a study uses, in its directory of results: `benchmarks/<id>.toml`. All runs of the
-//! study were asked and scored by them, so a file that differs from its copy is an error.
+//! Copies of the benchmark files that a study uses, in its directory of results: `benchmarks/<id>.toml`. All runs of
+//! the study were asked and scored by them, so a file that differs from its copy is an error.
 
 use crate::study::benchmark_files::FOLDER;
 use burgess_base::{Context, Error, Result, atomic};

@@ -1,5 +1,5 @@
-//! Opens the sides of a comparison: runs from their directories, and files of answers, which are scored by a benchmark's
-//! rules or taken with the scores that another program recorded.
+//! Opens the sides of a comparison: runs from their directories, and files of answers, which are scored by a
+//! benchmark's rules or taken with the scores that another program recorded.
 
 use crate::data::benchmarks;
 use burgess_base::text::excerpt;

@@ -1,4 +1,5 @@
-//! Evaluation of a model on benchmarks: it answers the questions with and without the image, and the answers are scored.
+//! Evaluation of a model on benchmarks: it answers the questions with and without the image, and the answers are
+//! scored.
 
 use crate::features::model_cards::{self, ModelEncoder};
 use crate::machine::progress::Bar;

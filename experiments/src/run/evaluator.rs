@@ -170,7 +170,8 @@ impl Evaluator {
             manifest.extend(used.files(&files, progress)?);
             manifest.extend(used.images(&images.names, progress)?);
         }
-        // All conversations are read, so that images have the same numbers, and features are shared, whatever the mixes.
+        // All conversations are read, so that images have the same numbers, and features are shared, whatever the
+        // mixes.
         let mixes = mix_reference::of_data(&data, &manifest, |file| manifest_entry(&data, file).0)?;
         let mut mixed = read_mixed(arms, &data, &evaluator, &llm, &mut images, progress)?;
         let contents = contents(&data, &manifest)?;

@@ -1,8 +1,8 @@
 //! Directories that `burgess export` made: their manifest, and how a model is read from them.
 //!
-//! `burgess.json` at the top says how the directory is laid out. In the layout `llava` the files at the top are those of
-//! `transformers`, and the folder `burgess/` holds what that library has no place for: Burgess's own configuration, cards
-//! and tokenizer. In the layout `burgess` the top is a model directory as a run writes it.
+//! `burgess.json` at the top says how the directory is laid out. In the layout `llava` the files at the top are those
+//! of `transformers`, and the folder `burgess/` holds what that library has no place for: Burgess's own configuration,
+//! cards and tokenizer. In the layout `burgess` the top is a model directory as a run writes it.
 
 use crate::features::ArmCard;
 use crate::features::model_cards::{self, ModelEncoder};

@@ -1,10 +1,10 @@
 //! Marks of a judge: a language model behind an OpenAI-compatible endpoint compares answers to open questions with the
 //! reference answers.
 //!
-//! The procedure is that of LLaVA-Bench: the judge reads a description of the image, the question, the reference as answer
-//! 1 and the model's answer as answer 2, and gives both a mark from 1 to 10 on the first line of its reply. The result is
-//! the sum of the answers' marks in percent of the references'. It stands beside the score of the benchmark's rules and
-//! is never mixed with it; the replies are kept in the samples. The wording of the request is ours.
+//! The procedure is that of LLaVA-Bench: the judge reads a description of the image, the question, the reference as
+//! answer 1 and the model's answer as answer 2, and gives both a mark from 1 to 10 on the first line of its reply. The
+//! result is the sum of the answers' marks in percent of the references'. It stands beside the score of the benchmark's
+//! rules and is never mixed with it; the replies are kept in the samples. The wording of the request is ours.
 
 use crate::machine::progress::Bar;
 use crate::machine::stop;
@@ -49,8 +49,8 @@ impl Judge {
         Ok(Self { client, model: model.to_string() })
     }
 
-    /// Asks for the verdicts on the samples that have none of this judge yet, and stores them with the samples from time to
-    /// time. A request that the server refuses leaves its sample without a verdict, is counted and named.
+    /// Asks for the verdicts on the samples that have none of this judge yet, and stores them with the samples from
+    /// time to time. A request that the server refuses leaves its sample without a verdict, is counted and named.
     ///
     /// # Errors
     /// The server cannot be used, refuses many requests in a row, or a signal asked to stop; verdicts so far are kept.

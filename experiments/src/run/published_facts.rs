@@ -5,8 +5,8 @@ use burgess_probe::bench;
 use burgess_reports::exchange::{HubDataset, Publication};
 use burgess_reports::schema::RunResults;
 
-/// Returns the datasets of a run's benchmarks that are on the hub. Their revisions are left out, because results do not state
-/// them.
+/// Returns the datasets of a run's benchmarks that are on the hub. Their revisions are left out, because results do not
+/// state them.
 pub fn publication(run: &RunResults) -> Publication {
     let mut about = Publication::default();
     for name in run.results.keys() {

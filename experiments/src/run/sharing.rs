@@ -47,8 +47,8 @@ impl OpenRun {
         format!("{} (seed {})", self.arm.name(), self.seed)
     }
 
-    /// Does the run, unless another process works on it, has finished it or failed at it since this one began. `finished`
-    /// says whether nothing is left to do; `work` gets the store that this process owns.
+    /// Does the run, unless another process works on it, has finished it or failed at it since this one began.
+    /// `finished` says whether nothing is left to do; `work` gets the store that this process owns.
     ///
     /// # Errors
     /// The run cannot be claimed, an error of `finished`, or a signal asked to stop.
@@ -93,8 +93,8 @@ impl OpenRun {
     }
 }
 
-/// Waits until at least one of the runs is not worked on by another process any more, because it is finished there or its
-/// process has ended; separates those from the others. Says once for what it waits.
+/// Waits until at least one of the runs is not worked on by another process any more, because it is finished there or
+/// its process has ended; separates those from the others. Says once for what it waits.
 ///
 /// # Errors
 /// A directory cannot be read, or a signal asked to stop.

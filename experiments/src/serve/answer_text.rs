@@ -18,7 +18,8 @@ pub struct TextDelta {
 /// both ends, up to the first stop text.
 ///
 /// Text is held back while it may still change: incomplete characters, bytes of SentencePiece's byte fallback until
-/// another token follows, white space that may be the end of the answer, and the beginning of a stop text. A stop text is searched from the first character that is not white space on.
+/// another token follows, white space that may be the end of the answer, and the beginning of a stop text. A stop text
+/// is searched from the first character that is not white space on.
 #[derive(Debug)]
 pub struct AnswerText {
     ids: Vec<u32>,

@@ -45,9 +45,9 @@ fn messages(error: Error) -> SubmitError {
 impl Conversations {
     /// Makes the prompt of a conversation.
     ///
-    /// Text parts of a message are joined by line feeds. There may be one image, in any message of the user; it is placed
-    /// at the start of the first question, where the training data of LLaVA and of Burgess have it, whichever message it
-    /// came with.
+    /// Text parts of a message are joined by line feeds. There may be one image, in any message of the user; it is
+    /// placed at the start of the first question, where the training data of LLaVA and of Burgess have it, whichever
+    /// message it came with.
     ///
     /// # Errors
     /// There are several images, the chat template does not support the turns, or the prompt leaves no room for an
@@ -104,7 +104,8 @@ impl Conversations {
     }
 
     /// The maximum number of tokens of the answer: as many as were asked for (by default, as the server allows), as far
-    /// as they fit into the model and the server's limit. A shortened answer ends with [`burgess_serve::Finish::Length`].
+    /// as they fit into the model and the server's limit. A shortened answer ends with
+    /// [`burgess_serve::Finish::Length`].
     ///
     /// # Errors
     /// No token was asked for.

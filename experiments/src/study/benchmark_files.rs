@@ -1,5 +1,5 @@
-//! Benchmarks that files declare (see `probe/bench/benchmarks/README.md`): named by the paths of their files, or found in
-//! the folder `benchmarks/` beside a study.
+//! Benchmarks that files declare (see `probe/bench/benchmarks/README.md`): named by the paths of their files, or found
+//! in the folder `benchmarks/` beside a study.
 
 use crate::study::paths;
 use burgess_base::{Error, Result, nearest};
@@ -12,7 +12,8 @@ pub const FOLDER: &str = "benchmarks";
 /// Returns the benchmark that a name on the command line stands for: the path of a benchmark file, or an id.
 ///
 /// # Errors
-/// The file is not a benchmark, or there is no benchmark of this id; the hint names files in `benchmarks/` that have it.
+/// The file is not a benchmark, or there is no benchmark of this id; the hint names files in `benchmarks/` that have
+/// it.
 pub fn find(name: &str) -> Result<&'static dyn Benchmark> {
     match is_file_name(name) {
         true => load(Path::new(name)),
@@ -20,9 +21,9 @@ pub fn find(name: &str) -> Result<&'static dyn Benchmark> {
     }
 }
 
-/// Replaces the paths of benchmark files among `names` by ids, and loads the files in `benchmarks/` that have one of the
-/// ids. Paths are relative to `folder`, the folder of the study's file, or else to the working directory; a built-in
-/// study has no folder.
+/// Replaces the paths of benchmark files among `names` by ids, and loads the files in `benchmarks/` that have one of
+/// the ids. Paths are relative to `folder`, the folder of the study's file, or else to the working directory; a
+/// built-in study has no folder.
 ///
 /// # Errors
 /// As [`find`].

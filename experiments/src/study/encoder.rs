@@ -222,8 +222,8 @@ impl Serialize for ArmEncoder {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ArmEncoderTable")]
 struct Table {
-    /// Source: the id of a card, a directory, `owner/name[@revision]` of the hub, or `oracle`. A leading `{field}/` stands for
-    /// the directory that `burgess data field` prepared.
+    /// Source: the id of a card, a directory, `owner/name[@revision]` of the hub, or `oracle`. A leading `{field}/`
+    /// stands for the directory that `burgess data field` prepared.
     source: String,
     /// Index of the layer whose output is the feature, from 0, or from the back from -1. Default: the card's tap.
     layer: Option<i32>,
@@ -237,14 +237,14 @@ struct Table {
     resolution: Option<Resolution>,
     /// The largest number of patches of an image that keeps its aspect ratio. Default: as the card says.
     max_patches: Option<usize>,
-    /// How images are cut into tiles: `s2`, `s2=3` (scales 1, 2 and 3), `any-res` (the grids of LLaVA-NeXT), `any-res=6` (all
-    /// grids of up to 6 tiles) or `any-res=1x2,2x1`. Default: as the card says, most often not at all.
+    /// How images are cut into tiles: `s2`, `s2=3` (scales 1, 2 and 3), `any-res` (the grids of LLaVA-NeXT),
+    /// `any-res=6` (all grids of up to 6 tiles) or `any-res=1x2,2x1`. Default: as the card says, most often not at all.
     tiling: Option<String>,
-    /// How features are normalised before the connector reads them: `layer` (each token has mean 0 and variance 1 over its
-    /// channels) or `standard` (the tokens of each image have mean 0 and variance 1 together). Default: not at all.
+    /// How features are normalised before the connector reads them: `layer` (each token has mean 0 and variance 1 over
+    /// its channels) or `standard` (the tokens of each image have mean 0 and variance 1 together). Default: not at all.
     normalise: Option<String>,
-    /// The precision of the matrix products: `f32`, or `bf16` on processors with AVX-512 BF16. Default: as the card says,
-    /// most often f32.
+    /// The precision of the matrix products: `f32`, or `bf16` on processors with AVX-512 BF16. Default: as the card
+    /// says, most often f32.
     precision: Option<ComputePrecision>,
     /// Prefix of the weight names, for a file that holds several encoders.
     prefix: Option<String>,

@@ -54,8 +54,8 @@ pub struct DatasetSource<'a> {
     pub folder: &'a str,
     /// Name of the split, with which the names of its files begin.
     pub split: &'a str,
-    /// Number of scored questions, 0 if it is not known. If the data have another number, they are another edition, which
-    /// the report notes.
+    /// Number of scored questions, 0 if it is not known. If the data have another number, they are another edition,
+    /// which the report notes.
     pub questions: usize,
     /// The terms of use that its authors state.
     pub licence: &'a str,

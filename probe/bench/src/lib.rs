@@ -6,8 +6,8 @@
 //! errors, chance and the constant-answer baseline follow from these and are the same for all benchmarks. [`all`]
 //! returns the table that lists them; [`find`] looks one up by its id.
 //!
-//! A benchmark that needs no rule of its own is declared in a TOML file ([`declared`]): those in `benchmarks/` are compiled
-//! in, [`load`] reads and registers one of your own, and both are used like the others.
+//! A benchmark that needs no rule of its own is declared in a TOML file ([`declared`]): those in `benchmarks/` are
+//! compiled in, [`load`] reads and registers one of your own, and both are used like the others.
 //!
 //! The published benchmarks are read in their published formats ([`table`]: parquet, JSON, CSV or TSV, with images
 //! inside or in files beside them), from a plain directory or the hub's cache. Prompts and scoring follow [`Rules`]:

@@ -90,8 +90,8 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Computes ROUGE-L of an answer against a reference: the longest common subsequence of their words, as by
-/// `RougeScorer(["rougeL"], use_stemmer=False)` of the Python package rouge-score 0.1.2. Words are runs of ASCII letters
-/// and digits in lower case.
+/// `RougeScorer(["rougeL"], use_stemmer=False)` of the Python package rouge-score 0.1.2. Words are runs of ASCII
+/// letters and digits in lower case.
 pub fn rouge_l(answer: &str, reference: &str) -> Overlap {
     let (answer, reference) = (answer.to_lowercase(), reference.to_lowercase());
     let split = |text: &'_ str| -> Vec<String> {

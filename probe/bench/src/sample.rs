@@ -35,8 +35,8 @@ pub fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet
     chosen
 }
 
-/// Returns the ids of all units in a fixed random order. The seed is the benchmark's name, so that everyone asks the same
-/// questions first. The first units of the order are a simple random sample of all of them, whatever their number.
+/// Returns the ids of all units in a fixed random order. The seed is the benchmark's name, so that everyone asks the
+/// same questions first. The first units of the order are a simple random sample of all of them, whatever their number.
 pub fn order(questions: &[Question], benchmark: &str) -> Vec<String> {
     let units: BTreeSet<&str> = questions.iter().map(|q| q.unit.as_str()).collect();
     let mut units: Vec<String> = units.into_iter().map(String::from).collect();

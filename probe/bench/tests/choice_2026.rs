@@ -1,5 +1,6 @@
 //! The benchmarks with choices of 2024 to 2026 against the code of their authors and of VLMEvalKit (goldens of
-//! `tests/reference/scorers_choice_2026.py`, which runs that code). The rules of lmms-eval are tested in `lmms_eval.rs`.
+//! `tests/reference/scorers_choice_2026.py`, which runs that code). The rules of lmms-eval are tested in
+//! `lmms_eval.rs`.
 
 use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, Rules, read_images};
 use serde_json::Value;

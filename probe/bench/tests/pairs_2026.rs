@@ -1,5 +1,6 @@
-//! NaturalBench, HallusionBench, VisOnlyQA, CountBenchQA, PixMo-Count, VLMs are blind, HR-Bench and MME-RealWorld against the
-//! code of their authors (goldens of `tests/reference/scorers_pairs_2026.py`). `lmms_eval.rs` has the rules of lmms-eval.
+//! NaturalBench, HallusionBench, VisOnlyQA, CountBenchQA, PixMo-Count, VLMs are blind, HR-Bench and MME-RealWorld
+//! against the code of their authors (goldens of `tests/reference/scorers_pairs_2026.py`). `lmms_eval.rs` has the rules
+//! of lmms-eval.
 
 use burgess_bench::{self as bench, AnswerScore, Benchmark, Question, QuestionSet, Rules};
 use serde_json::Value;

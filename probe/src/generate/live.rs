@@ -57,8 +57,8 @@ impl StepOutcome {
 /// A batch of answers in progress. Rows join at any time with [`LiveBatch::admit`] and leave with
 /// [`LiveBatch::retire`]; [`LiveBatch::step`] computes the next token of all of them.
 ///
-/// The tokens of a row do not depend on the other rows; on the CPU backend not even the bits of its logits do, if prompts
-/// were processed in the groups of [`prefill_groups`](super::prefill_groups).
+/// The tokens of a row do not depend on the other rows; on the CPU backend not even the bits of its logits do, if
+/// prompts were processed in the groups of [`prefill_groups`](super::prefill_groups).
 pub struct LiveBatch<'a> {
     model: &'a Mllm,
     device: &'a Device,
@@ -70,8 +70,8 @@ pub struct LiveBatch<'a> {
 struct Cohort {
     cache: KvCache,
     rows: Vec<LiveRow>,
-    /// Whether a row may grow past the length at which the rotary angles change (LongRoPE): it is recomputed then, which
-    /// is not possible after it joined others.
+    /// Whether a row may grow past the length at which the rotary angles change (LongRoPE): it is recomputed then,
+    /// which is not possible after it joined others.
     apart: bool,
 }
 

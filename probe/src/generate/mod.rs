@@ -1,12 +1,12 @@
 //! Generates answers to many prompts at once, greedily or by sampling, and scores options by log-likelihood.
 //!
-//! Images and the text before each are processed once; all prompts with these images start from copies of that key-value
-//! cache. Prompts are right-padded; padding is masked for all later tokens and each row has its own positions, so the
-//! result of a prompt does not depend on the rest of its batch.
+//! Images and the text before each are processed once; all prompts with these images start from copies of that
+//! key-value cache. Prompts are right-padded; padding is masked for all later tokens and each row has its own
+//! positions, so the result of a prompt does not depend on the rest of its batch.
 //!
 //! [`answer`] decodes given prompts to their end. A server uses the same parts one by one: [`prefill_prefixes`] and
-//! [`PrefixCache`] for images, [`prefill`] for the text after them, and a [`LiveBatch`], which prompts join and leave at
-//! any time.
+//! [`PrefixCache`] for images, [`prefill`] for the text after them, and a [`LiveBatch`], which prompts join and leave
+//! at any time.
 
 mod choose;
 mod live;
@@ -46,8 +46,9 @@ impl<'a> Prompt<'a> {
         Self { ids, images: Vec::new() }
     }
 
-    /// Returns the texts before the first image, between the images, and after the last: one more than there are images.
-    /// Placeholders are not part of them. `None` if the placeholders are outside the prompt or not in ascending order.
+    /// Returns the texts before the first image, between the images, and after the last: one more than there are
+    /// images. Placeholders are not part of them. `None` if the placeholders are outside the prompt or not in ascending
+    /// order.
     fn texts(&self) -> Option<Vec<&'a [u32]>> {
         let mut texts = Vec::with_capacity(self.images.len() + 1);
         let mut from = 0;

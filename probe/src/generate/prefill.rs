@@ -120,9 +120,9 @@ pub fn prefill(model: &Mllm, texts: &[(Option<&ImagePrefix>, &[u32])], device: &
 
 /// Groups prompts of these lengths (in tokens that are to be computed) into batches, of consecutive prompts each.
 ///
-/// On the CPU backend short and long ones are kept apart, so that the bits of a prompt do not depend on the others: which
-/// of two ways of multiplying is used depends on the number of rows. Prompts of a model whose rotary angles change with
-/// the length (LongRoPE) are computed one by one, because rows with joined prefixes cannot be recomputed.
+/// On the CPU backend short and long ones are kept apart, so that the bits of a prompt do not depend on the others:
+/// which of two ways of multiplying is used depends on the number of rows. Prompts of a model whose rotary angles
+/// change with the length (LongRoPE) are computed one by one, because rows with joined prefixes cannot be recomputed.
 pub fn prefill_groups(model: &Mllm, lengths: &[usize], device: &Device) -> Vec<Vec<usize>> {
     match model.llm.config().length_switch() {
         Some(_) => (0..lengths.len()).map(|i| vec![i]).collect(),

@@ -144,8 +144,8 @@ impl Optimiser {
         module.visit(&mut GradientCollector { grads: &mut grads, sums: &mut self.gradients, factor, in_host_memory });
     }
 
-    /// Computes the global norm of the accumulated gradients of `module`'s parameters, and copies it to the host together
-    /// with `scalars` of one element each, such as losses: the host waits once for all of them.
+    /// Computes the global norm of the accumulated gradients of `module`'s parameters, and copies it to the host
+    /// together with `scalars` of one element each, such as losses: the host waits once for all of them.
     ///
     /// # Errors
     /// When the device fails to compute or copy the numbers.
@@ -458,7 +458,8 @@ mod tests {
         head: Linear,
     }
 
-    /// Trains a small model for some steps, with the moments saved and restored once; returns its weights and the norms.
+    /// Trains a small model for some steps, with the moments saved and restored once; returns its weights and the
+    /// norms.
     fn trained(method: OptimiserMethod, in_host_memory: bool) -> Result<(Vec<f32>, Vec<f64>)> {
         let device = Device::flex().autodiff();
         let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device);

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 /// Watches the steps of a stage that trains encoders.
 ///
 /// A step *explodes* if its gradient norm (before clipping) exceeds [`Divergence::NORM`] times the median of the last
-/// [`Divergence::WINDOW`] steps that did not explode, or its loss exceeds both [`Divergence::LOSS`] times their median loss
-/// and the loss of guessing tokens uniformly, ln(vocabulary). [`Divergence::STEPS`] exploding steps in a row are an error.
-/// The first [`Divergence::LEAST`] steps only fill the window.
+/// [`Divergence::WINDOW`] steps that did not explode, or its loss exceeds both [`Divergence::LOSS`] times their median
+/// loss and the loss of guessing tokens uniformly, ln(vocabulary). [`Divergence::STEPS`] exploding steps in a row are
+/// an error. The first [`Divergence::LEAST`] steps only fill the window.
 #[derive(Debug)]
 pub struct Divergence {
     /// Loss of uniform guesses, in nats.

@@ -10,8 +10,8 @@ use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-/// Computes the loss of a batch and returns it, `[1]` in nats; passes the gradients of all trained parameters to `take`,
-/// block by block. `below` tells whether parameters before the decoder are trained.
+/// Computes the loss of a batch and returns it, `[1]` in nats; passes the gradients of all trained parameters to
+/// `take`, block by block. `below` tells whether parameters before the decoder are trained.
 ///
 /// # Errors
 /// When the sequences exceed the model's maximum length, or the connector has samplers inside the decoder.

@@ -5,8 +5,8 @@
 //!   language;
 //! - [`CorrelationMatrix`]: Pearson and Spearman correlations of benchmarks over models, with the number of models;
 //! - [`PrincipalComponents`]: principal components of the standardised scores;
-//! - [`BenchmarkClusters`]: average-linkage clustering on 1 − r, cut into as many clusters as there are categories and
-//!   compared with them;
+//! - [`BenchmarkClusters`]: average-linkage clustering on 1 − r, cut into as many clusters as there are categories
+//!   and compared with them;
 //! - [`StudyAnalysis`]: all of this for the results of a study.
 //!
 //! No computation here is random. Missing scores are never imputed: correlations use the models that have both scores

@@ -1,16 +1,17 @@
-//! How the models answer, apart from whether they are right: lengths, one-word answers, refusals, loops and answers that
-//! were ended by the token limit.
+//! How the models answer, apart from whether they are right: lengths, one-word answers, refusals, loops and answers
+//! that were ended by the token limit.
 //!
 //! A model that was tuned on many questions with short answers may answer every question with one word, also "Describe
-//! the image" (the *answering machine* of the Cambrian-1 paper). It is told from a model that answers shortly where it is
-//! asked to by two properties of each question:
+//! the image" (the *answering machine* of the Cambrian-1 paper). It is told from a model that answers shortly where it
+//! is asked to by two properties of each question:
 //!
 //! - its *wording* asks for an explanation or not ([`answer_text::asks_for_explanation`]);
-//! - its *prompt* holds a response-format sentence that asks for a short answer, or not ([`burgess_base::response_format`]).
+//! - its *prompt* holds a response-format sentence that asks for a short answer, or not
+//!   ([`burgess_base::response_format`]).
 //!
-//! Open questions are those without choices whose right answer is neither yes nor no and whose prompt asks for no letter.
-//! All numbers are computed from the samples of finished runs, also of those of earlier versions. Reasoning between tags
-//! is removed first. The rules of words, refusals and loops are those of [`answer_text`].
+//! Open questions are those without choices whose right answer is neither yes nor no and whose prompt asks for no
+//! letter. All numbers are computed from the samples of finished runs, also of those of earlier versions. Reasoning
+//! between tags is removed first. The rules of words, refusals and loops are those of [`answer_text`].
 
 mod groups;
 mod measure;
@@ -89,8 +90,8 @@ pub struct WordCounts {
 }
 
 impl AnswerStyle {
-    /// Measures the answers of a study with confidence intervals of level `confidence`; `None` if none of its questions is
-    /// open.
+    /// Measures the answers of a study with confidence intervals of level `confidence`; `None` if none of its questions
+    /// is open.
     ///
     /// # Errors
     /// An error is returned if a file of samples cannot be read. Broken lines are left out; they are reported where the

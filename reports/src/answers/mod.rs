@@ -1,9 +1,10 @@
 //! The answer browser: a folder with a page that shows every question of a study with its image, the right answer, and
 //! every run's answer with the image and without it.
 //!
-//! The folder works from a disk without any network, for tens of thousands of questions and tens of arms: the page loads
-//! packs ([`packs`]) as it needs them. It holds `index.html`, `data-<digest>/` with the packs and the script, and, if
-//! images are copied, `images/`. A new version is written beside the old one; replacing `index.html` switches to it.
+//! The folder works from a disk without any network, for tens of thousands of questions and tens of arms: the page
+//! loads packs ([`packs`]) as it needs them. It holds `index.html`, `data-<digest>/` with the packs and the script,
+//! and, if images are copied, `images/`. A new version is written beside the old one; replacing `index.html` switches
+//! to it.
 
 mod collect;
 mod images;
@@ -148,8 +149,8 @@ struct BenchmarkPart {
 /// categories. A directory that a page may still be reading is removed only after the page refers to the new one.
 ///
 /// # Errors
-/// A file of samples cannot be opened, or a file cannot be written. Broken lines and missing images are shown on the page
-/// instead.
+/// A file of samples cannot be opened, or a file cannot be written. Broken lines and missing images are shown on the
+/// page instead.
 pub fn write(
     study: &StudyData,
     ranking: &Ranking,

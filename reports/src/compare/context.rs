@@ -96,7 +96,8 @@ pub(super) fn warnings(
     (warnings, other)
 }
 
-/// Compares rules, prompts, samples and versions by benchmark; one sentence for all benchmarks with the same difference.
+/// Compares rules, prompts, samples and versions by benchmark; one sentence for all benchmarks with the same
+/// difference.
 fn of_benchmarks(a: &ComparedRun, b: &ComparedRun, matched: &[MatchedBenchmark]) -> Vec<String> {
     let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for m in matched {

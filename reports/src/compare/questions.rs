@@ -88,8 +88,8 @@ impl MostDiffering {
     }
 }
 
-/// Returns up to `most` questions that the first arm won, then as many that it lost. Of questions with equal differences
-/// every benchmark gives one in turn.
+/// Returns up to `most` questions that the first arm won, then as many that it lost. Of questions with equal
+/// differences every benchmark gives one in turn.
 pub(super) fn chosen(matched: &[MatchedBenchmark], most: usize) -> Vec<DifferingQuestion> {
     let pick = |list: fn(&MostDiffering) -> &Vec<DifferingQuestion>| {
         let mut all: Vec<(usize, &DifferingQuestion)> = Vec::new();

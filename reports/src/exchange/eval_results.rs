@@ -62,8 +62,8 @@ fn value(score: f64) -> String {
     if rounded.fract() == 0.0 { format!("{rounded:.1}") } else { rounded.to_string() }
 }
 
-/// Formats text as a double-quoted YAML string. Control characters are escaped first, because YAML forbids some that JSON
-/// allows.
+/// Formats text as a double-quoted YAML string. Control characters are escaped first, because YAML forbids some that
+/// JSON allows.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(formatting::escaped(text, false)).to_string()
 }

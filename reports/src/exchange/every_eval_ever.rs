@@ -56,8 +56,8 @@ pub fn every_eval_ever(run: &RunResults, about: &Publication) -> Result<Value> {
 }
 
 /// Returns the path that the datastore of Every Eval Ever expects for a record,
-/// `data/<collection>/<developer>/<model>/<uuid>.json`. The UUID is made from the record's digest, so that the same record
-/// has the same path.
+/// `data/<collection>/<developer>/<model>/<uuid>.json`. The UUID is made from the record's digest, so that the same
+/// record has the same path.
 ///
 /// # Errors
 /// The record was not made by [`every_eval_ever`].

@@ -1,8 +1,8 @@
-//! Results in the formats of other tools: the JSON of Every Eval Ever, and the `.eval_results/*.yaml` of the Hugging Face
-//! hub.
+//! Results in the formats of other tools: the JSON of Every Eval Ever, and the `.eval_results/*.yaml` of the Hugging
+//! Face hub.
 //!
-//! Both state only what `results.json` holds and what the caller adds in a [`Publication`]; unknown facts are left out or
-//! called unknown.
+//! Both state only what `results.json` holds and what the caller adds in a [`Publication`]; unknown facts are left out
+//! or called unknown.
 
 mod eval_results;
 mod every_eval_ever;

@@ -1,7 +1,7 @@
 //! Times in RFC 3339 as Unix seconds.
 
-/// Returns the Unix seconds of a time such as `2026-11-29T18:32:02Z` or `…T20:32:02.5+02:00`; `None` if the text is not
-/// such a time.
+/// Returns the Unix seconds of a time such as `2026-11-29T18:32:02Z` or `…T20:32:02.5+02:00`; `None` if the text is
+/// not such a time.
 pub(super) fn unix_seconds(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;

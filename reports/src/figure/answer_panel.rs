@@ -12,7 +12,8 @@ fn rows<'a>(r: &'a Ranking, style: &'a AnswerStyle, group: QuestionGroup) -> Vec
     r.rows(AVERAGE).into_iter().filter_map(shape).collect()
 }
 
-/// Draws the share of answers of one word with its interval (dot), and the median length in words (number at the right).
+/// Draws the share of answers of one word with its interval (dot), and the median length in words (number at the
+/// right).
 pub(crate) fn answer_panel(r: &Ranking, style: &AnswerStyle, group: QuestionGroup) -> Svg {
     let rows = rows(r, style, group);
     let mut svg = Svg::new(PANEL, TOP + ROW * rows.len() as f64 + 40.0);

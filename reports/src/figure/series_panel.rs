@@ -12,8 +12,8 @@ const HEIGHT: f64 = 190.0;
 /// Distance between the points of two lines at one place.
 const APART: f64 = 7.0;
 
-/// Draws one scope with confidence intervals. The vertical axis need not begin at 0, because differences between the arms
-/// are small.
+/// Draws one scope with confidence intervals. The vertical axis need not begin at 0, because differences between the
+/// arms are small.
 pub(crate) fn series_panel(series: &SeriesScores, scope: &str, width: f64) -> Svg {
     let heading = if scope == AVERAGE { "Average of the categories" } else { scope };
     panel(series, heading, &|p| p.scores.get(scope).copied(), width)

@@ -111,7 +111,8 @@ mod tests {
         let [average, _, knowledge] = MLCD_SCOPES;
         // √(44.2 · 55.8 / 900) = 1.655 points.
         assert!((table.rows[0].sampling_error(&knowledge) - 1.96 * 1.655_43).abs() < 1e-4);
-        // Half of MMMU's error, and eighths of the four others: √(1.6554²/4 + (0.944² + 0.590² + 0.921² + 1.579²)/64).
+        // Half of MMMU's error, and eighths of the four others: √(1.6554²/4 + (0.944² + 0.590² + 0.921² +
+        // 1.579²)/64).
         assert!((table.rows[0].sampling_error(&average) - 1.96 * 0.869_89).abs() < 1e-3);
     }
 }

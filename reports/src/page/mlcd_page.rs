@@ -1,5 +1,5 @@
-//! The encoder table of MLCD's README as one self-contained page: printed scores, means, ranks, and the same encoders in
-//! the Cambrian-1 paper.
+//! The encoder table of MLCD's README as one self-contained page: printed scores, means, ranks, and the same encoders
+//! in the Cambrian-1 paper.
 //!
 //! The text and its order are in `templates/mlcd.html`; this module computes what fills it.
 

@@ -1,5 +1,5 @@
-//! The ranking as one self-contained HTML file: style sheet, figures and images are embedded; no script, no network. All
-//! questions and answers are in the folder of [`answers`] beside it.
+//! The ranking as one self-contained HTML file: style sheet, figures and images are embedded; no script, no network.
+//! All questions and answers are in the folder of [`answers`] beside it.
 //!
 //! The text and its order are in `templates/page.html`; this module computes what fills it.
 

@@ -54,8 +54,8 @@ pub struct Ranking {
     /// Warnings about low sensitivity of the evaluator and misleading scores.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// How the models answer open questions, from the runs' samples; `None` if no question is open, or if the ranking was
-    /// computed from results alone.
+    /// How the models answer open questions, from the runs' samples; `None` if no question is open, or if the ranking
+    /// was computed from results alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_style: Option<AnswerStyle>,
     /// The race that chose the arms, from `race.json`; `None` if all arms of the study were trained on all data.

@@ -1,7 +1,7 @@
 //! Runs in which asking stopped early (`until_ci`): they may have been asked different numbers of units.
 //!
-//! All runs are asked the units in the same random order, so the run with the fewest units was asked units that all others
-//! were asked too. The runs are compared on these.
+//! All runs are asked the units in the same random order, so the run with the fewest units was asked units that all
+//! others were asked too. The runs are compared on these.
 
 use crate::schema::{RunResults, UnitScore};
 use std::borrow::Cow;

@@ -328,7 +328,8 @@ pub struct FeatureScale {
     pub mean: f64,
     /// Standard deviation over all tokens and channels.
     pub std: f64,
-    /// Effective rank of the tokens (Roy and Vetterli 2007), 1 to the number of channels; absent for very wide features.
+    /// Effective rank of the tokens (Roy and Vetterli 2007), 1 to the number of channels; absent for very wide
+    /// features.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_rank: Option<f64>,
 }

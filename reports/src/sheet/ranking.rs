@@ -79,8 +79,8 @@ fn csv_row(
     cells
 }
 
-/// Returns a ranking as tables: average and categories, then the benchmarks of each category, then how the models answer
-/// open questions.
+/// Returns a ranking as tables: average and categories, then the benchmarks of each category, then how the models
+/// answer open questions.
 pub fn ranking_sheets(r: &Ranking) -> Vec<Sheet> {
     let mut sheets = vec![summary(r)];
     sheets.extend(r.categories.iter().map(|c| of_category(r, c)));

@@ -70,8 +70,8 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts the browser that `BURGESS_CHROMIUM` names, or else the first Chromium or Chrome on `PATH`. Returns `None`,
-    /// and says so on standard error, if there is none: the test then has nothing to do.
+    /// Starts the browser that `BURGESS_CHROMIUM` names, or else the first Chromium or Chrome on `PATH`. Returns
+    /// `None`, and says so on standard error, if there is none: the test then has nothing to do.
     ///
     /// # Panics
     /// `BURGESS_CHROMIUM` is not a file, or the browser does not start within a minute.
@@ -114,8 +114,8 @@ impl Browser {
         Self { connection, process, _profile: profile }
     }
 
-    /// Opens an address (`http://127.0.0.1:…` or `file://…`) in a new tab with its own storage and waits until the page
-    /// is loaded.
+    /// Opens an address (`http://127.0.0.1:…` or `file://…`) in a new tab with its own storage and waits until the
+    /// page is loaded.
     ///
     /// # Panics
     /// The page cannot be loaded within half a minute.

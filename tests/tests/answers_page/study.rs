@@ -122,8 +122,8 @@ fn result(category: Category, samples: &[Sample]) -> BenchmarkResult {
     }
 }
 
-/// Writes the study into a directory: arms `a` and `b` and the oracle with two seeds each, and a failed run. The image of
-/// `q8` does not exist.
+/// Writes the study into a directory: arms `a` and `b` and the oracle with two seeds each, and a failed run. The image
+/// of `q8` does not exist.
 pub fn write(dir: &Path) {
     for (n, id) in ["q1", "q2", "q3", "q4", "q5"].iter().enumerate() {
         let path = dir.join(format!("images/{id}.png"));

@@ -37,7 +37,8 @@ pub struct MobileVitBlock {
     config: ByobTransformerConfig,
 }
 
-/// A transformer block over `[batch, pixels of a patch, patches, width]`; each pixel of a patch has a sequence of its own.
+/// A transformer block over `[batch, pixels of a patch, patches, width]`; each pixel of a patch has a sequence of its
+/// own.
 #[derive(Module, Debug)]
 pub struct TransformerBlock {
     /// Norm before attention.

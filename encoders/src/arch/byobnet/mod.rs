@@ -1,5 +1,6 @@
-//! timm's ByobNet ("bring your own blocks"): GENet, RepVGG, MobileOne, ResNet-Q and -TS, RegNetZ of timm, the ResNets of
-//! CLIP, ResNets with self-attention (BoTNet, HaloNet, LambdaResNet), and MobileViTs. Parameter paths are those of timm's `ByobNet`.
+//! timm's ByobNet ("bring your own blocks"): GENet, RepVGG, MobileOne, ResNet-Q and -TS, RegNetZ of timm, the ResNets
+//! of CLIP, ResNets with self-attention (BoTNet, HaloNet, LambdaResNet), and MobileViTs. Parameter paths are those of
+//! timm's `ByobNet`.
 
 mod config;
 mod from_timm;

@@ -335,8 +335,8 @@ impl RelativePositions {
     }
 }
 
-/// Scores of each query for each column of its window, `[maps, rows, columns, window]`: the product with the embedding of
-/// the column's offset.
+/// Scores of each query for each column of its window, `[maps, rows, columns, window]`: the product with the embedding
+/// of the column's offset.
 fn along_columns(q: Tensor<4>, embeddings: Tensor<2>) -> Tensor<4> {
     let [maps, rows, columns, keys] = q.dims();
     let [offsets, _] = embeddings.dims();

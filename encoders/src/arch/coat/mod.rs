@@ -162,7 +162,8 @@ impl PositionEncoding {
 }
 
 impl RelativeEncoding {
-    /// Encodes values `[batch, heads, 1 + patches, channels]`: the convolved patches, `[batch, heads, patches, channels]`.
+    /// Encodes values `[batch, heads, 1 + patches, channels]`: the convolved patches,
+    /// `[batch, heads, patches, channels]`.
     fn forward(&self, v: Tensor<4>, [rows, columns]: [usize; 2]) -> Tensor<4> {
         let [batch, heads, tokens, channels] = v.dims();
         let map = v.narrow(2, 1, tokens - 1).swap_dims(2, 3).reshape([batch, heads * channels, rows, columns]);

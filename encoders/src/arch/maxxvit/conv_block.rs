@@ -1,4 +1,5 @@
-//! The convolutional blocks of CoAtNet and MaxViT: an inverted bottleneck that begins with a norm, and a ConvNeXt block.
+//! The convolutional blocks of CoAtNet and MaxViT: an inverted bottleneck that begins with a norm, and a ConvNeXt
+//! block.
 
 use super::super::parts::tokens::{by_row, dropped};
 use super::super::parts::{ActivationKind, Conv, ConvSpec, MapNorm, Padding, SqueezeExcite, avg_pool, max_pool};

@@ -1,7 +1,7 @@
 //! CoAtNet (Dai et al. 2021, arXiv:2106.04803), MaxViT (Tu et al. 2022, arXiv:2204.01697) and timm's variants of both
 //! with ConvNeXt blocks: stages of convolutional blocks, transformer blocks, and attention within windows and dilated
-//! grids. Parameter paths are those of timm's `MaxxVit`, whose 1×1 convolutions in transformer blocks are linear layers
-//! here (dialect `timm-maxxvit`).
+//! grids. Parameter paths are those of timm's `MaxxVit`, whose 1×1 convolutions in transformer blocks are linear
+//! layers here (dialect `timm-maxxvit`).
 
 mod config;
 mod conv_block;

@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NativeVitConfig {
-    /// Side of the square images that stand for the typical size, in pixels: it gives the grid and the cost on the card.
+    /// Side of the square images that stand for the typical size, in pixels: it gives the grid and the cost on the
+    /// card.
     pub image_size: usize,
     /// Side of a patch, in pixels.
     pub patch: usize,

@@ -19,8 +19,8 @@ pub enum NativeRotary {
     Halves,
     /// Neighbouring channels form a pair; pairs are rotated by column and row in turn (MoonViT).
     Alternating,
-    /// Thirds of the head are rotated by frame (0 for an image), row and column; the two channels of a neighbouring pair
-    /// have different angles, as upstream (V-JEPA 2).
+    /// Thirds of the head are rotated by frame (0 for an image), row and column; the two channels of a neighbouring
+    /// pair have different angles, as upstream (V-JEPA 2).
     Thirds,
 }
 

@@ -47,9 +47,9 @@ pub struct NextVitConfig {
     /// Activation. Default ReLU.
     #[serde(default)]
     pub activation: ActivationKind,
-    /// Drop-path rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first. It holds for all
-    /// branches; timm multiplies that of self-attention and of the convolution beside it by their share of the channels.
-    /// Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first. It holds for
+    /// all branches; timm multiplies that of self-attention and of the convolution beside it by their share of the
+    /// channels. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub drop_path: f64,

@@ -1,5 +1,5 @@
-//! Next-ViT (Li et al. 2022, arXiv:2207.05501): stages of convolutional blocks, each but the first with blocks that join
-//! self-attention and convolution. Parameter paths are those of timm's `NextViT`.
+//! Next-ViT (Li et al. 2022, arXiv:2207.05501): stages of convolutional blocks, each but the first with blocks that
+//! join self-attention and convolution. Parameter paths are those of timm's `NextViT`.
 
 mod config;
 

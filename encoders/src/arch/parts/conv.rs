@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor};
 pub enum Padding {
     /// `dilation · (kernel - 1) / 2` at every edge, as timm pads unless told otherwise.
     Symmetric,
-    /// TensorFlow's `SAME`: as much as the output side `⌈side / stride⌉` needs for the given input, with the odd row and
-    /// column at the bottom and on the right.
+    /// TensorFlow's `SAME`: as much as the output side `⌈side / stride⌉` needs for the given input, with the odd
+    /// row and column at the bottom and on the right.
     Same,
     /// This many rows and columns at every edge.
     Explicit(usize),

@@ -25,20 +25,22 @@ pub enum ResBlockKind {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ResBlockVariant {
-    /// A cascade of convolutions over parts of the channels (Res2Net, Gao et al. 2019, arXiv:1904.01169), in bottlenecks.
+    /// A cascade of convolutions over parts of the channels (Res2Net, Gao et al. 2019, arXiv:1904.01169), in
+    /// bottlenecks.
     MultiScale {
         /// Number of parts.
         scale: usize,
     },
-    /// Split attention (ResNeSt, Zhang et al. 2020, arXiv:2004.08955), in bottlenecks. Average pooling takes the place of
-    /// its stride.
+    /// Split attention (ResNeSt, Zhang et al. 2020, arXiv:2004.08955), in bottlenecks. Average pooling takes the place
+    /// of its stride.
     Split {
         /// Number of convolutions that are weighted against each other.
         radix: usize,
         /// Whether the pooling comes before the convolution.
         pool_first: bool,
     },
-    /// Selective kernels (Li et al. 2019, arXiv:1903.06586): a convolution and a dilated one, weighted against each other.
+    /// Selective kernels (Li et al. 2019, arXiv:1903.06586): a convolution and a dilated one, weighted against each
+    /// other.
     Selective {
         /// Hidden channels of the attention divided by channels.
         ratio: f64,
@@ -113,8 +115,8 @@ pub struct ResNetConfig {
     /// Channels of a network of bottlenecks from which channels were removed after training. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<PrunedChannels>,
-    /// Channels of the 3×3 convolution (in a basic block those of the stage) divided by the output channels of a block's
-    /// first convolution. Default 1; 2 in SENet-154.
+    /// Channels of the 3×3 convolution (in a basic block those of the stage) divided by the output channels of a
+    /// block's first convolution. Default 1; 2 in SENet-154.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[cfg_attr(feature = "schema", schemars(!skip_serializing_if))]
     pub reduce_first: usize,

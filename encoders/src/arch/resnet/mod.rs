@@ -1,6 +1,7 @@
 //! ResNet (He et al. 2016, arXiv:1512.03385) and ResNeXt (Xie et al. 2017, arXiv:1611.05431), with the stems and
 //! shortcuts of "Bag of Tricks" (He et al. 2019, arXiv:1812.01187), channel attention (SE-ResNet, ECA-ResNet, SENet,
-//! ResNet-RS), anti-aliasing, and the blocks of Res2Net, ResNeSt and SKNet. Parameter paths are those of timm's `ResNet`, which are torchvision's.
+//! ResNet-RS), anti-aliasing, and the blocks of Res2Net, ResNeSt and SKNet. Parameter paths are those of timm's
+//! `ResNet`, which are torchvision's.
 //!
 //! Batch norms always use their running statistics; see [`FrozenBatchNorm`](super::parts::FrozenBatchNorm).
 

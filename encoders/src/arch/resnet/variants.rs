@@ -98,7 +98,8 @@ pub enum SelectiveConv {
     Kernel(SelectiveKernel),
 }
 
-/// Two convolutions, one of them dilated, whose outputs are summed with weights per channel that follow from their means.
+/// Two convolutions, one of them dilated, whose outputs are summed with weights per channel that follow from their
+/// means.
 #[derive(Module, Debug)]
 pub struct SelectiveKernel {
     /// The convolutions.

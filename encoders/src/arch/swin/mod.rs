@@ -1,6 +1,6 @@
 //! Swin Transformer (Liu et al. 2021, arXiv:2103.14030), Swin Transformer V2 (Liu et al. 2022, arXiv:2111.09883) and
-//! timm's variant `cr` of the latter: window attention with cyclic shifts, and a feature map that halves between stages.
-//! Parameter paths are those of timm's `SwinTransformer` and `SwinTransformerV2`.
+//! timm's variant `cr` of the latter: window attention with cyclic shifts, and a feature map that halves between
+//! stages. Parameter paths are those of timm's `SwinTransformer` and `SwinTransformerV2`.
 
 mod config;
 

@@ -1,6 +1,6 @@
 //! Vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the options in which the checkpoints of CLIP,
-//! SigLIP, DINOv2 and DINOv3, MAE, EVA-02, BEiT, AIMv2, InternViT, C-RADIO and supervised training differ. Parameter paths are those of timm's
-//! `VisionTransformer`.
+//! SigLIP, DINOv2 and DINOv3, MAE, EVA-02, BEiT, AIMv2, InternViT, C-RADIO and supervised training differ. Parameter
+//! paths are those of timm's `VisionTransformer`.
 //!
 //! The forward pass has one method per point at which pretraining objectives change tokens: [`Vit::patches`] → (MAE
 //! drops tokens, DINOv2 inserts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
@@ -250,8 +250,8 @@ impl Vit {
         }
     }
 
-    /// Splits `[batch, prefix + patches, width]` into the (first) class token `[batch, width]`, if there is one, and the
-    /// patches `[batch, patches, width]`; all other tokens are discarded.
+    /// Splits `[batch, prefix + patches, width]` into the (first) class token `[batch, width]`, if there is one, and
+    /// the patches `[batch, patches, width]`; all other tokens are discarded.
     pub fn split(&self, tokens: Tensor<3>) -> (Option<Tensor<2>>, Tensor<3>) {
         let [batch, count, width] = tokens.dims();
         let class =

@@ -150,8 +150,8 @@ impl Rule {
         }
     }
 
-    /// Builds a rule for parameters of shape `[1, n, …]` whose upstream tensor stacks them along the second dimension and
-    /// lacks the first.
+    /// Builds a rule for parameters of shape `[1, n, …]` whose upstream tensor stacks them along the second dimension
+    /// and lacks the first.
     pub const fn fused_squeezed(fused: &'static [&'static str], upstream: &'static [&'static str; 1]) -> Self {
         let mut rule = Self::fused(fused, upstream);
         rule.squeezed = 1;

@@ -19,8 +19,8 @@ pub(super) const RESNET: Dialect = Dialect {
     ignored: &["fc.{p}", "{rest}.num_batches_tracked"],
 };
 
-/// Networks whose modules mirror timm's names. Counters of batch norms, and indices and masks that follow from the grid,
-/// are ignored.
+/// Networks whose modules mirror timm's names. Counters of batch norms, and indices and masks that follow from the
+/// grid, are ignored.
 pub(super) const LAYERS: Dialect = Dialect {
     name: "timm-layers",
     rules: &[Rule::same("{rest}", &["{rest}"])],

@@ -1,5 +1,5 @@
-//! `Aimv2Model` / `Aimv2VisionModel` of Hugging Face transformers, and the names of Apple's first files. The gate is the
-//! first half of our first MLP layer.
+//! `Aimv2Model` / `Aimv2VisionModel` of Hugging Face transformers, and the names of Apple's first files. The gate is
+//! the first half of our first MLP layer.
 
 use super::{Dialect, Rule};
 

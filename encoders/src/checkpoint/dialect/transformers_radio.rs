@@ -1,5 +1,5 @@
-//! C-RADIO, whose published files keep the names of its makers. Patches are embedded by a linear layer; class tokens and
-//! registers are one tensor. The normalisation of pixels inside the model is a part of the preprocessing here.
+//! C-RADIO, whose published files keep the names of its makers. Patches are embedded by a linear layer; class tokens
+//! and registers are one tensor. The normalisation of pixels inside the model is a part of the preprocessing here.
 
 use super::{Dialect, Rule};
 

@@ -1,6 +1,6 @@
 //! `ViTModel` of Hugging Face transformers, and models with the same names: `DeiTModel`, `ViTMAEModel`, `IJepaModel`
-//! and the encoder of `DPTForDepthEstimation` (MiDaS 3.0); `PixioModel` names its norms otherwise. In a model with a head, the names have the prefix `vit.`,
-//! `deit.`, `ijepa.` or `dpt.`, which the card states.
+//! and the encoder of `DPTForDepthEstimation` (MiDaS 3.0); `PixioModel` names its norms otherwise. In a model with a
+//! head, the names have the prefix `vit.`, `deit.`, `ijepa.` or `dpt.`, which the card states.
 
 use super::{Dialect, Rule};
 

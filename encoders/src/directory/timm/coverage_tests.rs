@@ -1,5 +1,5 @@
-//! Every architecture of timm against the model that timm builds (`tests/reference/timm_table.py`), and the table of what
-//! is read in the zoo's README.
+//! Every architecture of timm against the model that timm builds (`tests/reference/timm_table.py`), and the table of
+//! what is read in the zoo's README.
 
 use super::*;
 use crate::checkpoint::{Dialect, parameters};

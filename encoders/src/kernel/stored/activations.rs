@@ -4,8 +4,8 @@ use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
-/// The precision of activations in products with quantised weights. Matrices of 16-bit floats have no integer codes: for
-/// them, activations are always f32.
+/// The precision of activations in products with quantised weights. Matrices of 16-bit floats have no integer codes:
+/// for them, activations are always f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -13,11 +13,11 @@ pub enum Activations {
     /// 32-bit floats: products equal those with the unpacked weights up to rounding.
     #[default]
     F32,
-    /// 15-bit integers with a scale per 32 values: prompts are read faster, with an error of about 5e-5 of each product.
-    /// Only for weights in quantised blocks.
+    /// 15-bit integers with a scale per 32 values: prompts are read faster, with an error of about 5e-5 of each
+    /// product. Only for weights in quantised blocks.
     Int16,
-    /// 8-bit integers with a scale per 32 values, as in llama.cpp: prompts are read fastest, with an error of about 5e-3
-    /// of each product. Only for weights in quantised blocks.
+    /// 8-bit integers with a scale per 32 values, as in llama.cpp: prompts are read fastest, with an error of about
+    /// 5e-3 of each product. Only for weights in quantised blocks.
     Int8,
 }
 

@@ -93,8 +93,8 @@ impl Viewer {
         Ok(Some((studies.entry(name.to_string()).or_default().clone(), version)))
     }
 
-    /// Returns the kept versions of a study, the latest first. Packs and images are asked for by the hundred, so whether
-    /// the results have changed is left to the pages.
+    /// Returns the kept versions of a study, the latest first. Packs and images are asked for by the hundred, so
+    /// whether the results have changed is left to the pages.
     fn kept(&self, study: &str) -> Vec<Arc<Generation>> {
         let studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
         studies.get(study).map(|generations| generations.all()).unwrap_or_default()

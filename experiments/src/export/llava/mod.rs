@@ -1,10 +1,10 @@
 //! Export in the layout of `LlavaForConditionalGeneration` of `transformers`.
 //!
-//! LLaVA is one vision transformer, two linear layers on each patch, and a language model. A model of this shape is written
-//! with the names of the published LLaVA models, so that `transformers` computes the same logits. Operations
-//! that LLaVA lacks are folded into weights where this is exact up to rounding: standardised features, layer scales, and
-//! a padding colour that is not the mean. Where it is not, the model is exported in Burgess's own layout, and the card
-//! says why.
+//! LLaVA is one vision transformer, two linear layers on each patch, and a language model. A model of this shape is
+//! written with the names of the published LLaVA models, so that `transformers` computes the same logits. Operations
+//! that LLaVA lacks are folded into weights where this is exact up to rounding: standardised features, layer scales,
+//! and a padding colour that is not the mean. Where it is not, the model is exported in Burgess's own layout, and the
+//! card says why.
 
 mod language;
 mod processor;
@@ -115,8 +115,8 @@ impl LlavaExport {
         Folded(folded)
     }
 
-    /// Writes all files of the model into `dir`. While it is written, memory holds the encoder and one tensor of the other
-    /// weights.
+    /// Writes all files of the model into `dir`. While it is written, memory holds the encoder and one tensor of the
+    /// other weights.
     ///
     /// # Errors
     /// The encoder's weights are not on this machine, or a file cannot be read or written.

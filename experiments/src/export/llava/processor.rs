@@ -17,8 +17,9 @@ pub struct ImageProcessor {
 impl ImageProcessor {
     /// Plans the processor; an error says in words why it cannot do the same.
     ///
-    /// The processor pads with the mean colour. Where Burgess pads with another colour, that colour is declared the mean,
-    /// and [`ImageProcessor::shift`] corrects the difference after normalisation, which is the same for all pixels.
+    /// The processor pads with the mean colour. Where Burgess pads with another colour, that colour is declared the
+    /// mean, and [`ImageProcessor::shift`] corrects the difference after normalisation, which is the same for all
+    /// pixels.
     pub fn plan(own: &Preprocess) -> Result<Self, String> {
         if own.enlarge.is_some() {
             return Err("its images are resized twice (the preprocessing `cambrian-1`)".into());

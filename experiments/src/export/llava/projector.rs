@@ -93,8 +93,8 @@ impl Projector {
     }
 }
 
-/// Multiplies `(x − mean) / deviation` into the layer that reads it: `W·(x − μ)/σ + b = (W/σ)·x + (b − (W/σ)·μ)`, summed in
-/// double precision.
+/// Multiplies `(x − mean) / deviation` into the layer that reads it:
+/// `W·(x − μ)/σ + b = (W/σ)·x + (b − (W/σ)·μ)`, summed in double precision.
 fn standardised(weight: &mut [f32], bias: &mut [f32], mean: &[f32], deviation: &[f32]) {
     for (row, bias) in weight.chunks_mut(mean.len().max(1)).zip(bias) {
         let mut shift = 0.0;

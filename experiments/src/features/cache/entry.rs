@@ -128,8 +128,8 @@ impl CacheEntry {
     }
 
     /// Encodes a chunk, unless another process is encoding it or has written it. `extractor` is called only if this
-    /// process encodes it. If two processes encode the same chunk nevertheless, the file of the first stays: a file that
-    /// other machines have mapped into memory is never replaced.
+    /// process encodes it. If two processes encode the same chunk nevertheless, the file of the first stays: a file
+    /// that other machines have mapped into memory is never replaced.
     pub(super) fn compute(
         &self,
         chunk: usize,

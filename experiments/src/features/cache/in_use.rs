@@ -1,10 +1,10 @@
 //! Which entries of the cache are in use, and the removal of those that are not.
 //!
-//! A process that uses an entry keeps a lease of its own in `ENTRY/users/`, whose heartbeat shows other machines that it
-//! is alive: a file that is mapped into memory must not be removed on a network file system, or its reader crashes. A
-//! process that removes an entry takes the lease `evict` there first. Each of the two leaves its own mark, and then looks
-//! for that of the other: a user that finds a remover waits, and a remover that finds a user gives up. So an entry is
-//! never removed under a user, whatever the order.
+//! A process that uses an entry keeps a lease of its own in `ENTRY/users/`, whose heartbeat shows other machines that
+//! it is alive: a file that is mapped into memory must not be removed on a network file system, or its reader crashes.
+//! A process that removes an entry takes the lease `evict` there first. Each of the two leaves its own mark, and then
+//! looks for that of the other: a user that finds a remover waits, and a remover that finds a user gives up. So an
+//! entry is never removed under a user, whatever the order.
 
 use super::FeatureCache;
 use crate::machine::lease::{self, Attempt, Lease};
@@ -120,8 +120,8 @@ impl FeatureCache {
         entries
     }
 
-    /// Removes the least recently used entries until the cache is within its limit. Entries in use by any process on any
-    /// machine are kept.
+    /// Removes the least recently used entries until the cache is within its limit. Entries in use by any process on
+    /// any machine are kept.
     pub(super) fn evict(&self, progress: &Progress) {
         let entries = self.entries();
         let mut total: u64 = entries.iter().map(|(_, size, _)| size).sum();

@@ -1,8 +1,8 @@
 //! The feature cache: a frozen encoder encodes each image once, in whichever run, study or process needs it first, and
 //! all others map the stored features into memory.
 //!
-//! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [images, tokens, width] f32 and `grid` `[2]` u64. The key
-//! is a digest of everything that can change a feature: weights and card (architecture, preprocessing, tap) or the
+//! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [images, tokens, width] f32 and `grid` `[2]` u64. The
+//! key is a digest of everything that can change a feature: weights and card (architecture, preprocessing, tap) or the
 //! oracle's ground truth, data, the device with its driver and libraries, and the version of this code; `what.json`
 //! says it in words. Chunks are written atomically, so an interrupted pass resumes with the next chunk. Each chunk has
 //! a digest that is compared when it is opened; a chunk that is damaged, or removed before it is opened, is encoded

@@ -1,11 +1,11 @@
-//! The sample check: before a process uses features that another process wrote, it encodes one of their images again and
-//! compares. A wrong build or driver is found when its features are used elsewhere, instead of spoiling results.
+//! The sample check: before a process uses features that another process wrote, it encodes one of their images again
+//! and compares. A wrong build or driver is found when its features are used elsewhere, instead of spoiling results.
 //!
 //! The image differs from process to process, so the processes of a study together check many. Features of the same
-//! device and versions differ in rounding at most, because the image is encoded alone, not in a batch of others: not at all
-//! on flex and on the software driver lavapipe, and in the order of sums where a device chooses its kernels by size.
-//! Wrong kernels differ by 1e-1 and more (‖a−b‖/‖b‖). Which of the two is wrong cannot be decided here, so a difference
-//! is an error that names both, and nothing is encoded again silently.
+//! device and versions differ in rounding at most, because the image is encoded alone, not in a batch of others: not at
+//! all on flex and on the software driver lavapipe, and in the order of sums where a device chooses its kernels by
+//! size. Wrong kernels differ by 1e-1 and more (‖a−b‖/‖b‖). Which of the two is wrong cannot be decided here,
+//! so a difference is an error that names both, and nothing is encoded again silently.
 //!
 //! The check costs the loading of the encoder and a forward pass of one image. Encoders with more than [`LARGE`]
 //! parameters, whose loading takes seconds to minutes, are checked once for each machine, program and entry, instead of
@@ -37,8 +37,8 @@ pub(super) struct Sample<'a> {
     writer: &'a str,
 }
 
-/// Chooses an image of the entry that another process encoded; `own` are the chunks that this process encoded. `None` if
-/// there is nothing to check.
+/// Chooses an image of the entry that another process encoded; `own` are the chunks that this process encoded. `None`
+/// if there is nothing to check.
 pub(super) fn choose<'a>(
     entry: &'a CacheEntry,
     encoder: &PreparedEncoder,

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Longest duration of a self-test. Software adapters on a busy machine need most of it; a driver that hangs uses it up.
+/// Longest duration of a self-test. Software adapters on a busy machine need most of it; a driver that hangs uses it
+/// up.
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// What a self-test found out.

@@ -13,8 +13,8 @@
 //!   token in the file decides. Where hard links do not exist, the file is created exclusively (`O_EXCL`).
 //! - A file that is opened has the contents that were there when another machine closed it (close-to-open consistency),
 //!   and a machine that changes a directory lists it anew.
-//! - A heartbeat is written in place, into the file of the owner's generation. After a takeover there is no file of that
-//!   name any more, so a late heartbeat never damages the lease of the successor.
+//! - A heartbeat is written in place, into the file of the owner's generation. After a takeover there is no file of
+//!   that name any more, so a late heartbeat never damages the lease of the successor.
 //!
 //! A lease is stale, and free to be taken over, if one of these holds:
 //!
@@ -267,9 +267,9 @@ impl Drop for Lease {
     }
 }
 
-/// Whether a process holds any of the leases whose files lie in `dir`, except those of the name `but`; false if there is
-/// no such directory. A process of another machine counts until its heartbeat is `limit` old by the clock of the file
-/// server.
+/// Whether a process holds any of the leases whose files lie in `dir`, except those of the name `but`; false if there
+/// is no such directory. A process of another machine counts until its heartbeat is `limit` old by the clock of the
+/// file server.
 ///
 /// # Errors
 /// The directory cannot be read.

@@ -1,7 +1,7 @@
 //! Asks the questions of several benchmarks at once.
 //!
-//! All questions form one list of prompts ([`queue`]), so that an image is encoded and processed once for its questions of
-//! all benchmarks. Prompts of similar length start together, and take the places of finished ones in a
+//! All questions form one list of prompts ([`queue`]), so that an image is encoded and processed once for its questions
+//! of all benchmarks. Prompts of similar length start together, and take the places of finished ones in a
 //! [`LiveBatch`]. On the CPU backend the bits of an answer do not depend on the other prompts, so an interrupted
 //! evaluation gives the same answers as one without interruption.
 
@@ -38,8 +38,8 @@ const ANSWERS: usize = 32;
 /// Maximum number of answers in progress on the CPU backend, which are then one batch of the language model.
 const HOST_ANSWERS: usize = 24;
 
-/// Answers the questions of all benchmarks that have no answer yet. `finished` gets each benchmark whose questions are all
-/// answered, and its number. Answers so far are stored from time to time.
+/// Answers the questions of all benchmarks that have no answer yet. `finished` gets each benchmark whose questions are
+/// all answered, and its number. Answers so far are stored from time to time.
 ///
 /// # Errors
 /// An image cannot be read, a question is too long for the model, or a signal asked to stop; answers so far are kept.

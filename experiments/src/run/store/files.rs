@@ -235,8 +235,9 @@ impl RunStore {
         Ok(self.train_steps()?.iter().map(|s| s.seconds).sum())
     }
 
-    /// Opens `train.jsonl` and the event file for appending. Keeps the lines of the stages in `keep` up to the step given
-    /// with each, and drops the others: an interruption lost their outcome, so those steps are trained and logged again.
+    /// Opens `train.jsonl` and the event file for appending. Keeps the lines of the stages in `keep` up to the step
+    /// given with each, and drops the others: an interruption lost their outcome, so those steps are trained and logged
+    /// again.
     ///
     /// # Errors
     /// A file cannot be read or written, or another process took the run over.
@@ -319,7 +320,8 @@ fn part_name(benchmark: &str) -> String {
     format!("samples/{benchmark}.part.json")
 }
 
-/// The answers to some questions of a benchmark, from which an interrupted run resumes, by the indices of the questions.
+/// The answers to some questions of a benchmark, from which an interrupted run resumes, by the indices of the
+/// questions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PartialAnswers {
     /// Digest of the questions and of how they are asked.

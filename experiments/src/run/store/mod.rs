@@ -1,9 +1,9 @@
 //! The run store, `OUT/<study>/<arm>/seed-<n>/`, which holds the finished and resumable work of runs.
 //!
 //! Any number of processes, also on several machines that share a file system, work in one study's directory at once.
-//! A run is worked on by one process, which holds the [`Lease`] on its directory ([`RunStore::claim`]); before each file
-//! that it writes, it checks that it still holds it. Everything is written under a temporary name and renamed, so all
-//! others may read at any time.
+//! A run is worked on by one process, which holds the [`Lease`] on its directory ([`RunStore::claim`]); before each
+//! file that it writes, it checks that it still holds it. Everything is written under a temporary name and renamed, so
+//! all others may read at any time.
 
 mod files;
 
@@ -24,7 +24,8 @@ pub struct StudyStore {
 }
 
 impl StudyStore {
-    /// Opens or creates `dir` for a study with this evaluator. Removes temporary files that killed processes left there.
+    /// Opens or creates `dir` for a study with this evaluator. Removes temporary files that killed processes left
+    /// there.
     ///
     /// # Errors
     /// The directory cannot be written, or it holds runs of a different evaluator. Runs of two evaluators are never

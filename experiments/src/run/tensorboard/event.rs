@@ -1,5 +1,5 @@
-//! The protocol buffers of TensorBoard: `Event` and `Summary` of `event.proto` and `summary.proto`, as far as scalars and
-//! texts need them.
+//! The protocol buffers of TensorBoard: `Event` and `Summary` of `event.proto` and `summary.proto`, as far as scalars
+//! and texts need them.
 
 use burgess_base::Result;
 use burgess_base::protobuf::{ProtobufMessage, ProtobufValue};

@@ -3,10 +3,10 @@
 //!
 //! A run has one file, `events.out.tfevents.<seconds>.<host>.burgess`, beside its `train.jsonl`. It is derived from
 //! that log: each step of the log gives one event, with the wall time of the training alone (start of the file plus the
-//! durations of the steps), so a run that was interrupted has no gap. When a stage begins or resumes, and when the scores
-//! are added, the whole file is computed from the log: missing events are appended, and a file that differs is
-//! replaced. So no step is missing or written twice, and a file that was cut off is repaired. Only the peak memory, which
-//! the log does not hold, is taken over from the events that exist.
+//! durations of the steps), so a run that was interrupted has no gap. When a stage begins or resumes, and when the
+//! scores are added, the whole file is computed from the log: missing events are appended, and a file that differs is
+//! replaced. So no step is missing or written twice, and a file that was cut off is repaired. Only the peak memory,
+//! which the log does not hold, is taken over from the events that exist.
 //!
 //! | tag | value |
 //! |---|---|
@@ -71,8 +71,8 @@ impl EventLog {
     }
 }
 
-/// Adds the scores of a finished run to its event file; `steps` is the content of its `train.jsonl`. A file that already
-/// has them is not changed.
+/// Adds the scores of a finished run to its event file; `steps` is the content of its `train.jsonl`. A file that
+/// already has them is not changed.
 ///
 /// # Errors
 /// The file cannot be read or written.
@@ -81,8 +81,8 @@ pub fn add_scores(dir: &Path, steps: &[TrainStep], results: &RunResults) -> Resu
     write(dir, &path, started, steps, Some(results)).map(drop)
 }
 
-/// Returns the path of the event file of a run, which may not exist yet, and the time in its name. If there are several, as
-/// after a copy, the first is kept and the others are removed.
+/// Returns the path of the event file of a run, which may not exist yet, and the time in its name. If there are
+/// several, as after a copy, the first is kept and the others are removed.
 fn locate(dir: &Path) -> Result<(PathBuf, u64)> {
     let context = || format!("listing {}", dir.display());
     let mut found = Vec::new();

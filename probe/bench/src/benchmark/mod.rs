@@ -164,8 +164,9 @@ pub trait Benchmark: Sync {
     }
 
     /// Resolves the requested rules to those that are applied: `official` means the authors' rules or, where there are
-    /// none, the strict ones. A benchmark whose questions are generated on this machine, or asked in conversation, has one
-    /// set of rules, which also takes the place of `cambrian-1`. It is a usage error if this benchmark has no such rules.
+    /// none, the strict ones. A benchmark whose questions are generated on this machine, or asked in conversation, has
+    /// one set of rules, which also takes the place of `cambrian-1`. It is a usage error if this benchmark has no such
+    /// rules.
     fn rules(&self, requested: Rules) -> Result<Rules> {
         self.card().resolve_rules(requested)
     }

@@ -7,9 +7,9 @@
 //!
 //! Until September 2025 the dataset on the hub paired the answers of Relative_Reflectance with other questions, so that
 //! about nine in ten of its labels were wrong (zeyofu/BLINK_Benchmark, issue 13). The authors have replaced them, and
-//! VLMEvalKit's edition followed in May 2026 (open-compass/VLMEvalKit, #1539). Data with the old labels are recognised by
-//! them ([`OUTDATED`]): official rules then report the task but do not count it. The rules of `cambrian-1` and lmms-eval
-//! count it, as the published scores of that time did.
+//! VLMEvalKit's edition followed in May 2026 (open-compass/VLMEvalKit, #1539). Data with the old labels are recognised
+//! by them ([`OUTDATED`]): official rules then report the task but do not count it. The rules of `cambrian-1` and
+//! lmms-eval count it, as the published scores of that time did.
 //!
 //! `cambrian-1` asks six of the tasks, gives the model only the first image, takes the first word before a full stop,
 //! and averages over questions instead of tasks.
@@ -96,8 +96,8 @@ fn question(row: &TableRow) -> Result<Option<Question>> {
     }))
 }
 
-/// Marks the questions of [`REPLACED_TASK`] if they have the labels that were replaced. About one in ten of these labels is
-/// right by coincidence, so only all of them together show the edition.
+/// Marks the questions of [`REPLACED_TASK`] if they have the labels that were replaced. About one in ten of these
+/// labels is right by coincidence, so only all of them together show the edition.
 fn mark_outdated(questions: &mut [Question]) {
     let replaced = |q: &&mut Question| q.subtask == REPLACED_TASK;
     let labels: String = questions

@@ -1,14 +1,14 @@
 //! Open questions about images with reference answers, scored by the words that an answer shares with a reference: no
 //! language model judges.
 //!
-//! `conversation` reads one's own questions ([`read_own`]), `nano-conversation` those of the nano world; `llava-bench-wild` and `llava-bench-coco` read LLaVA-Bench as
-//! its authors publish it (`questions.jsonl` and the like), as lmms-eval does (parquet on the hub), and as VLMEvalKit
-//! does (`LLaVABench.tsv`).
+//! `conversation` reads one's own questions ([`read_own`]), `nano-conversation` those of the nano world;
+//! `llava-bench-wild` and `llava-bench-coco` read LLaVA-Bench as its authors publish it (`questions.jsonl` and the
+//! like), as lmms-eval does (parquet on the hub), and as VLMEvalKit does (`LLaVABench.tsv`).
 //!
-//! **Score.** 100 · mean over the questions of the F1 of content words ([`ContentWords`]) of the answer with the nearest
-//! reference. The reference itself scores 100; one word scores little, because its recall is low; a long answer about
-//! something else scores little, because its precision is low, and so does one that repeats itself. An overlap of words
-//! does not know whether a sentence is true. Chance is the mean score of answering with the reference of another
+//! **Score.** 100 · mean over the questions of the F1 of content words ([`ContentWords`]) of the answer with the
+//! nearest reference. The reference itself scores 100; one word scores little, because its recall is low; a long answer
+//! about something else scores little, because its precision is low, and so does one that repeats itself. An overlap of
+//! words does not know whether a sentence is true. Chance is the mean score of answering with the reference of another
 //! question about another image.
 //!
 //! The authors let GPT-4 compare two answers; see the option of a judge in `burgess eval`. These benchmarks form the
@@ -256,8 +256,8 @@ fn image_path(data: &Path, edition: &AuthorsEdition, image: &str) -> Result<Imag
     })
 }
 
-/// Reads a file of JSON lines as texts by key; the text is in the first of `fields` that is there, and a list of texts is
-/// joined by line breaks.
+/// Reads a file of JSON lines as texts by key; the text is in the first of `fields` that is there, and a list of texts
+/// is joined by line breaks.
 fn by_key(path: &Path, key: &str, fields: &[&str]) -> Result<HashMap<String, String>> {
     let mut found = HashMap::new();
     for_each_object(path, |_, object| {
@@ -297,9 +297,9 @@ const FIELDS: [&str; 9] = ["id", "image", "image_id", "question", "answer", "ans
 ///  "answers": ["A tree has fallen on it.", "Because a fallen tree blocks it."]}
 /// ```
 ///
-/// `answer` may stand for a list of one. Optional: `image` may be a list of paths or null; `image_id` (default: the image),
-/// `subtask` (default `all`), `unit` (default: `image_id`), and `context`, a description of the image for a judge. Paths
-/// are relative to `data`.
+/// `answer` may stand for a list of one. Optional: `image` may be a list of paths or null; `image_id` (default: the
+/// image), `subtask` (default `all`), `unit` (default: `image_id`), and `context`, a description of the image for a
+/// judge. Paths are relative to `data`.
 fn read_own(path: &Path, data: &Path) -> Result<Vec<Question>> {
     let mut questions: Vec<Question> = Vec::new();
     let mut lines: HashMap<String, usize> = HashMap::new();

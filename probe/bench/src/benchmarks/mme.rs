@@ -2,9 +2,9 @@
 //!
 //! The published score of a subtask is acc% + acc⁺% (0–200), where acc counts questions and acc⁺ images with both
 //! questions right; the total is the sum over subtasks. Here every score lies between 0 and 100: a subtask scores
-//! (acc + acc⁺) / 2 and the total is the mean over subtasks, which equals the published total divided by 2 · number of
-//! subtasks. (`cambrian-1` divides the perception total of 2000 by 20, which is the same number.) The score covers the
-//! 10 perception subtasks of the published 14; the 4 cognition subtasks are reported separately.
+//! (acc + acc⁺) / 2 and the total is the mean over subtasks, which equals the published total divided by 2 · number
+//! of subtasks. (`cambrian-1` divides the perception total of 2000 by 20, which is the same number.) The score covers
+//! the 10 perception subtasks of the published 14; the 4 cognition subtasks are reported separately.
 //!
 //! Chance is (50 + 25) / 2 = 37.5; the constant-answer baseline is 25.
 //!

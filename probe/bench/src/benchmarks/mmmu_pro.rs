@@ -2,9 +2,10 @@
 //! vision edition, question and choices are written in the image.
 //!
 //! Official prompt and rule are those of the authors' scripts (`mmmu-pro/infer/infer_gpt.py`, direct prompts, and
-//! `mmmu-pro/evaluate.py`): the letter after the last "Answer:", else MMMU's forms. The script draws a random letter if it
-//! finds none; here the answer is unparsed. The scripts replace each `<image 1>` by `<image>` and send the images in the
-//! order in which the text names them, an image that is named twice two times; images that are not named are not sent.
+//! `mmmu-pro/evaluate.py`): the letter after the last "Answer:", else MMMU's forms. The script draws a random letter if
+//! it finds none; here the answer is unparsed. The scripts replace each `<image 1>` by `<image>` and send the images in
+//! the order in which the text names them, an image that is named twice two times; images that are not named are not
+//! sent.
 //!
 //! lmms-eval leaves the names in the text and sends each named image once, in the order of the columns. Where this is
 //! another list, [`Question::images`] holds it after the authors' list.

@@ -88,7 +88,8 @@ pub fn all() -> &'static [&'static dyn Benchmark] {
     &BUILT_IN
 }
 
-/// Returns the built-in or loaded ([`crate::load`]) benchmark called `id`. An unknown id is a usage error that suggests the nearest ids.
+/// Returns the built-in or loaded ([`crate::load`]) benchmark called `id`. An unknown id is a usage error that suggests
+/// the nearest ids.
 pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
     let known = || all().iter().copied().chain(declared::registered());
     known().find(|b| b.id() == id).ok_or_else(|| {

@@ -224,7 +224,8 @@ pub struct PromptTable {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AnswerTable {
-    /// The reader: letter, yes-no, number, exact, normalised, vqa, anls, contains, relaxed or another that the guide lists
+    /// The reader: letter, yes-no, number, exact, normalised, vqa, anls, contains, relaxed or another that the guide
+    /// lists
     pub read: String,
     /// A variant of the reader; the guide lists them.
     pub by: Option<String>,

@@ -238,7 +238,8 @@ impl DeclaredBenchmark {
         Ok(())
     }
 
-    /// Adds the facts `width` and `height` if the file asks for them, and skips the questions that then cannot be asked.
+    /// Adds the facts `width` and `height` if the file asks for them, and skips the questions that then cannot be
+    /// asked.
     fn with_image_size(&self, columns: &QuestionColumns, read: QuestionSet) -> Result<QuestionSet> {
         if !columns.with_image_size() {
             return Ok(read);
@@ -371,7 +372,8 @@ impl Benchmark for DeclaredBenchmark {
         }
     }
 
-    /// Reads the hub's dataset, the questions that were generated in `data`, or the table or folder `data` of one's own.
+    /// Reads the hub's dataset, the questions that were generated in `data`, or the table or folder `data` of one's
+    /// own.
     fn read(&self, data: &Path) -> Result<QuestionSet> {
         match (&self.card().source, &self.columns) {
             (Some(source), _) => self.read_published(data, source),

@@ -72,7 +72,8 @@ pub fn load(path: &Path) -> Result<&'static dyn Benchmark> {
     Ok(benchmark)
 }
 
-/// Returns the absolute path of a file, with the links of its folder resolved, so that it is the same however it is named.
+/// Returns the absolute path of a file, with the links of its folder resolved, so that it is the same however it is
+/// named.
 fn whole(path: &Path) -> std::io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     Ok(match (path.parent(), path.file_name()) {

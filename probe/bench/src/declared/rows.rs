@@ -265,8 +265,8 @@ impl QuestionColumns {
         self.image_size
     }
 
-    /// Converts a row to its question, or to one for each item; to none if it does not belong to the benchmark. `dir` is
-    /// the folder of the table, and `next` the number of questions before, which is increased.
+    /// Converts a row to its question, or to one for each item; to none if it does not belong to the benchmark. `dir`
+    /// is the folder of the table, and `next` the number of questions before, which is increased.
     pub(super) fn questions(&self, row: &TableRow, dir: &Path, next: &mut u64) -> Result<Vec<Question>> {
         let variables = row.variables();
         if let Some(filter) = &self.filter

@@ -212,8 +212,8 @@ impl FurtherNumber {
         self.measure.as_deref()
     }
 
-    /// Computes the number; `default_scale` is what a perfect result is where the file does not say. Nothing is returned
-    /// if no question counts.
+    /// Computes the number; `default_scale` is what a perfect result is where the file does not say. Nothing is
+    /// returned if no question counts.
     pub(super) fn value(&self, qs: &[Question], p: &[f64], default_scale: f64) -> Option<(String, f64)> {
         let mean = self.aggregation.mean(qs, p).ok()??;
         Some((self.name.clone(), mean * self.scale.unwrap_or(default_scale)))

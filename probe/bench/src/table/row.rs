@@ -31,8 +31,8 @@ impl TableRow {
         Self { place, number, values, images }
     }
 
-    /// Returns the variables of templates over the row: every column by its name, the whole row as `row`, and the number
-    /// of the row as `row_number`.
+    /// Returns the variables of templates over the row: every column by its name, the whole row as `row`, and the
+    /// number of the row as `row_number`.
     pub(crate) fn variables(&self) -> minijinja::Value {
         let row = minijinja::Value::from(minijinja::value::Serde(&self.values));
         minijinja::context! { row => row.clone(), row_number => self.number, ..row }

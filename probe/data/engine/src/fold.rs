@@ -32,7 +32,8 @@ const LETTERS: &[(&str, &str)] = &[
     ("µ", "μ"),
 ];
 
-/// Folds a text: lower case, no diacritics, plain quotation marks and dashes, one space between words, none at the ends.
+/// Folds a text: lower case, no diacritics, plain quotation marks and dashes, one space between words, none at the
+/// ends.
 ///
 /// ```
 /// assert_eq!(burgess_engine::fold::folded("  The “Café” –\nØrsted "), "the \"cafe\" - orsted");

@@ -1,8 +1,8 @@
 //! Response-format prompts ("system prompts") that Cambrian-1 appends to questions whose answers are short
 //! (arXiv:2406.16860, section 4.3 and its appendix), so that a model does not learn to answer every question by a word.
 //!
-//! [`SystemPrompts::paper`] has the paper's texts and its map from sources to texts. Where the paper names two texts for
-//! a source (Q-Instruct, IconQA), the text about options is used for questions that list options, the other one for
+//! [`SystemPrompts::paper`] has the paper's texts and its map from sources to texts. Where the paper names two texts
+//! for a source (Q-Instruct, IconQA), the text about options is used for questions that list options, the other one for
 //! all others; the paper does not say how it chose.
 
 use crate::names::source_key;
@@ -137,7 +137,8 @@ impl SystemPrompts {
         self.by_source.remove(&source_key(source)).is_some()
     }
 
-    /// Returns the text of a source, whose name may be written with other cases, `-`, `_`, spaces, or a size at its end.
+    /// Returns the text of a source, whose name may be written with other cases, `-`, `_`, spaces, or a size at its
+    /// end.
     pub fn of(&self, source: &str) -> Option<&ResponseFormat> {
         self.by_source.get(&source_key(source))
     }

@@ -104,8 +104,8 @@ impl MixTable {
 
     /// Computes the table from the published counts of the sources, without data.
     ///
-    /// Filters cannot be computed from counts and are left out with a note. `take`, a hard threshold and ratios are exact
-    /// for these counts; of a soft threshold the expected number is given.
+    /// Filters cannot be computed from counts and are left out with a note. `take`, a hard threshold and ratios are
+    /// exact for these counts; of a soft threshold the expected number is given.
     ///
     /// # Errors
     /// No source has a published count, or the ratios cannot be met and say that this is an error.

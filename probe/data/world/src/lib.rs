@@ -13,8 +13,8 @@
 //! There are six kinds of images: flat ones of pictograms and plain shapes (`flat`, `icons`), perspective ones of
 //! solids (`solids`, `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`).
 //! `truth` holds the words of each cell, `map` writes them as dense captions, `facts` holds the facts about things, and
-//! `questions` has one file per benchmark; `probing` and `keypoints` make data for probes of encoders. Everything follows
-//! from seeds, independently of the number of threads.
+//! `questions` has one file per benchmark; `probing` and `keypoints` make data for probes of encoders. Everything
+//! follows from seeds, independently of the number of threads.
 //!
 //! ```
 //! use burgess_base::stream::stream;

@@ -1,7 +1,7 @@
 //! Dense captions: maps of an image with one word per cell, row by row.
 //!
-//! A map has four rows of four words, all of one [`WordKind`] (colours, names of things, letters, …), or a dot where a
-//! cell has none. A caption says a dozen words about an image; a map says one about each patch, so that a connector
+//! A map has four rows of four words, all of one [`WordKind`] (colours, names of things, letters, …), or a dot where
+//! a cell has none. A caption says a dozen words about an image; a map says one about each patch, so that a connector
 //! learns from every patch of every image, as from the detailed captions of ShareGPT4V (arXiv:2311.12793). The language
 //! model learns the format from text.
 

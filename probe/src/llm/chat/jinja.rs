@@ -239,7 +239,8 @@ impl JinjaTemplate {
         Ok(unmarked(&text))
     }
 
-    /// Tokenises the texts before, between and after the images separately; adds no token that the template does not write.
+    /// Tokenises the texts before, between and after the images separately; adds no token that the template does not
+    /// write.
     fn tokens(
         &self,
         tokenizer: &Tokenizer,

@@ -251,8 +251,8 @@ impl ChatTemplate {
         Ok(self.open(tokenizer, &[Turn::user(question)], with_image)?.ids)
     }
 
-    /// Places `count` images in the text of a question: at `<image 1>`, `<image1>` and `<image>`, those that the text does
-    /// not refer to before it, each on its own line.
+    /// Places `count` images in the text of a question: at `<image 1>`, `<image1>` and `<image>`, those that the text
+    /// does not refer to before it, each on its own line.
     pub fn place_images(&self, question: &str, count: usize) -> PlacedImages {
         placed_images::placed_images(question, count, self.image_token())
     }

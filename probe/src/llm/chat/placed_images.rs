@@ -1,7 +1,7 @@
 //! The places of several images in a question's text.
 //!
-//! Benchmarks refer to their images as `<image 1>`, `<image1>` or `<image>`. The first reference to an image is where it
-//! goes; images without a reference go before the text, each on its own line.
+//! Benchmarks refer to their images as `<image 1>`, `<image1>` or `<image>`. The first reference to an image is where
+//! it goes; images without a reference go before the text, each on its own line.
 
 use super::python;
 

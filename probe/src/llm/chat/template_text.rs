@@ -1,12 +1,12 @@
 //! Writes a chat template as Jinja for `transformers`: `chat_template.jinja` of an exported model.
 //!
-//! The messages may be texts, or lists of parts (`{"type": "image"}`, `{"type": "text", "text": …}`), as processors take
-//! them. The image stands where [`ChatTemplate::open`](super::ChatTemplate::open) places it.
+//! The messages may be texts, or lists of parts (`{"type": "image"}`, `{"type": "text", "text": …}`), as processors
+//! take them. The image stands where [`ChatTemplate::open`](super::ChatTemplate::open) places it.
 
 use crate::llm::tokenizer::IMAGE;
 
-/// Returns statements that make `turns.list`: the messages, each with its text, in which the image placeholder is at the
-/// start, followed by a line break.
+/// Returns statements that make `turns.list`: the messages, each with its text, in which the image placeholder is at
+/// the start, followed by a line break.
 pub(super) fn turns(image: &str) -> String {
     const STATEMENTS: &str = "{%- set turns = namespace(list=[]) -%}
 {%- for message in messages -%}

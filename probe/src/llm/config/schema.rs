@@ -1,5 +1,5 @@
-//! Completes the JSON schema of [`LlmConfig`](super::LlmConfig), which is derived from its fields, by what the reader of
-//! `config.json` adds: optional keys whose defaults depend on the family, valid names, and the keys of experts.
+//! Completes the JSON schema of [`LlmConfig`](super::LlmConfig), which is derived from its fields, by what the reader
+//! of `config.json` adds: optional keys whose defaults depend on the family, valid names, and the keys of experts.
 
 use super::Activation;
 use crate::llm::family::FAMILIES;

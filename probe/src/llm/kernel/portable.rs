@@ -146,8 +146,8 @@ pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, bias: Ten
     attend(q, k, v, Some(bias), s)
 }
 
-/// Computes `x · weightᵀ + bias` for each layer and concatenates the outputs along the columns; each weight is unpacked
-/// as a whole.
+/// Computes `x · weightᵀ + bias` for each layer and concatenates the outputs along the columns; each weight is
+/// unpacked as a whole.
 ///
 /// `x`: `[rows, in]`, weights: `[out, in]` each, biases: `[out]`; result `[rows, all outs]`.
 pub fn stored_linear(x: Tensor<2>, layers: &[(&StoredWeight, Option<Tensor<1>>)]) -> Tensor<2> {

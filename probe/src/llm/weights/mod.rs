@@ -175,8 +175,8 @@ impl Weights {
         load().map_err(|e: Error| e.context(format!("loading the language model {}", self.path.display())))
     }
 
-    /// Size in memory, in bytes, of weights that stay as stored: 16-bit matrices and quantised blocks as in the files, all
-    /// others as f32. Reads only the files' headers.
+    /// Size in memory, in bytes, of weights that stay as stored: 16-bit matrices and quantised blocks as in the files,
+    /// all others as f32. Reads only the files' headers.
     pub fn stored_bytes(&self) -> u64 {
         let size = |key: &str| {
             let shape = self.checkpoint.shape(key).unwrap_or_default();
@@ -285,7 +285,8 @@ pub(crate) fn load_network(
     network(config, checkpoint, dialect, storage, device, |_| RowOrder::Outputs, |_, values| Ok(values))
 }
 
-/// [`load_network`] where `order` returns the order of a matrix's rows in the file, and `restore` undoes changes to values.
+/// [`load_network`] where `order` returns the order of a matrix's rows in the file, and `restore` undoes changes to
+/// values.
 fn network(
     config: &LlmConfig,
     checkpoint: &Checkpoint,

@@ -128,8 +128,8 @@ struct Chat {
 
 /// A running model.
 ///
-/// `POST /v1/chat/completions` answers, `GET /v1/models` names `test-writer`. An answer depends only on the messages and
-/// the seed, never on the attempt. Where the request has a JSON schema, the answer has its form.
+/// `POST /v1/chat/completions` answers, `GET /v1/models` names `test-writer`. An answer depends only on the messages
+/// and the seed, never on the attempt. Where the request has a JSON schema, the answer has its form.
 pub struct ChatSite {
     server: Server,
     chat: Arc<Chat>,

@@ -66,8 +66,8 @@ fn whole_number(low: &str) -> Option<u64> {
     }
 }
 
-/// Returns the number that an answer gives: that in curly brackets; else the whole answer; else the only number in it, as
-/// digits or, if it has none, as a word other than "one".
+/// Returns the number that an answer gives: that in curly brackets; else the whole answer; else the only number in it,
+/// as digits or, if it has none, as a word other than "one".
 fn number(answer: &str) -> Option<u64> {
     let low = answer.to_lowercase();
     let brackets = in_brackets(&low);

@@ -53,8 +53,8 @@ pub(super) fn of_word(word: &str) -> Option<usize> {
     WORDS.iter().position(|known| *known == word)
 }
 
-/// Returns the number that Molmo's evaluator finds: the last word, as digits or as a word; else the digits after the last
-/// "a total of" in the first line.
+/// Returns the number that Molmo's evaluator finds: the last word, as digits or as a word; else the digits after the
+/// last "a total of" in the first line.
 fn last_word(answer: &str) -> Option<f64> {
     let low = lmms::trimmed(&answer.to_lowercase()).trim_end_matches('.').to_string();
     let low = lmms::trimmed(&low);

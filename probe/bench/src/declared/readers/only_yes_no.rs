@@ -19,8 +19,8 @@ fn digit(c: char) -> bool {
     c.is_ascii_digit() || decimal_digit(c).is_some()
 }
 
-/// Removes punctuation as the toolkit does: a sign that stands beside a space anywhere vanishes everywhere, any other sign
-/// becomes a space; if a comma stands between digits, all signs vanish. Full stops vanish unless beside a digit.
+/// Removes punctuation as the toolkit does: a sign that stands beside a space anywhere vanishes everywhere, any other
+/// sign becomes a space; if a comma stands between digits, all signs vanish. Full stops vanish unless beside a digit.
 fn without_punctuation(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let decimal_comma = chars.windows(3).any(|w| matches!(w, [a, ',', b] if digit(*a) && digit(*b)));

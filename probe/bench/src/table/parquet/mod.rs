@@ -1,5 +1,5 @@
-//! Reads parquet files as the hub publishes them: images are structs `{bytes, path}`, lists of these, binary columns, or
-//! columns of base64 text.
+//! Reads parquet files as the hub publishes them: images are structs `{bytes, path}`, lists of these, binary columns,
+//! or columns of base64 text.
 //!
 //! Reading rows skips the image bytes; they are fetched by row when they are needed.
 //!

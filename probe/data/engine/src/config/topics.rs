@@ -24,8 +24,8 @@ pub struct TopicsConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub fields: Option<PathBuf>,
-    /// File of topics instead of fields: JSON lines with topic, field and subfield, or one topic per line. No endpoint is
-    /// needed then.
+    /// File of topics instead of fields: JSON lines with topic, field and subfield, or one topic per line. No endpoint
+    /// is needed then.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub file: Option<PathBuf>,

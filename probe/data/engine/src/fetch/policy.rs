@@ -21,8 +21,8 @@ pub struct FetchPolicy {
     pub tries: u32,
     /// First wait in seconds after a failed try; it doubles with each try, with a random factor from 0.5 to 1.5.
     pub backoff_seconds: f64,
-    /// Longest wait in seconds that a server may ask for (`Retry-After`, `Crawl-delay`); the request fails if it asks for
-    /// more.
+    /// Longest wait in seconds that a server may ask for (`Retry-After`, `Crawl-delay`); the request fails if it asks
+    /// for more.
     pub longest_wait_seconds: f64,
     /// Time limit in seconds for one answer, from the look-up of the name to the last byte.
     pub answer_seconds: f64,
@@ -37,7 +37,8 @@ pub struct FetchPolicy {
     pub fresh_days: f64,
     /// Whether only the cache is used: what it lacks fails.
     pub offline: bool,
-    /// Hosts (`name` or `name:port`) that may have addresses outside the public internet, such as a wiki of an intranet.
+    /// Hosts (`name` or `name:port`) that may have addresses outside the public internet, such as a wiki of an
+    /// intranet.
     pub allow_hosts: Vec<String>,
     /// Seed of the random factors of waits.
     pub seed: u64,

@@ -28,7 +28,8 @@ impl Backoff {
         Self { first, longest, random: Mutex::new(stream("fetch-backoff", seed)) }
     }
 
-    /// Returns the wait after the `failed`-th failed try, which counts from 1: 0.5 to 1.5 times `first · 2^(failed-1)`.
+    /// Returns the wait after the `failed`-th failed try, which counts from 1: 0.5 to 1.5 times
+    /// `first · 2^(failed-1)`.
     pub fn wait(&self, failed: u32) -> Duration {
         let factor = 0.5 + uniform(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner));
         let doubled = self.first.as_secs_f64() * f64::from(failed.saturating_sub(1).min(30)).exp2();

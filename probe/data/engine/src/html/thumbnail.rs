@@ -55,8 +55,8 @@ fn is_thumbnail(last: &str) -> bool {
     })
 }
 
-/// Returns the name of a wiki's file from the address of its page, its original or its thumbnail, with spaces as a title
-/// has them: `Oak.svg`. `None` if the address is none of them.
+/// Returns the name of a wiki's file from the address of its page, its original or its thumbnail, with spaces as a
+/// title has them: `Oak.svg`. `None` if the address is none of them.
 pub fn file_name(url: &str) -> Option<String> {
     let (path, query) = split_query(url);
     let decode = |name: &str| {

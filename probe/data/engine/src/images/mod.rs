@@ -1,10 +1,10 @@
 //! The stage `images`: fetches the images of pages, checks and converts them, and leaves out duplicates and images of
 //! benchmarks.
 //!
-//! Files are named by their digest (`files/<2 digits>/<digest>.png` or `.jpg`), so that they are written once, whichever
-//! pages show them, and a repeated run writes the same files. JPEG and PNG files stay as they are if every program reads
-//! them alike; all others become PNG: SVG is drawn on white, transparent images are laid on white, JPEG in CMYK or with
-//! a rotation in its EXIF data become upright RGB.
+//! Files are named by their digest (`files/<2 digits>/<digest>.png` or `.jpg`), so that they are written once,
+//! whichever pages show them, and a repeated run writes the same files. JPEG and PNG files stay as they are if every
+//! program reads them alike; all others become PNG: SVG is drawn on white, transparent images are laid on white, JPEG
+//! in CMYK or with a rotation in its EXIF data become upright RGB.
 
 mod convert;
 mod near;

@@ -58,8 +58,8 @@ impl NearIndex {
         Ok(Self { distance, known, known_from, files: files.to_vec(), own: Vec::new(), digests })
     }
 
-    /// Returns the image that this one repeats. Images that appear blank at 9 × 8 pixels share a hash; of these only equal
-    /// files repeat each other.
+    /// Returns the image that this one repeats. Images that appear blank at 9 × 8 pixels share a hash; of these only
+    /// equal files repeat each other.
     pub fn repeats(&self, hash: &DifferenceHash, digest: &str) -> Option<String> {
         if let Some(other) = self.digests.get(digest) {
             return Some(other.clone());

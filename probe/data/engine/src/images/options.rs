@@ -20,8 +20,8 @@ pub struct ImagesOptions {
     pub max_bytes: u64,
     /// Width in pixels of a drawing (SVG) that states none.
     pub svg_width: u32,
-    /// Largest number of bits in which the difference hashes (64 bits) of two images of a shard may differ for the second
-    /// to be left out as a repetition.
+    /// Largest number of bits in which the difference hashes (64 bits) of two images of a shard may differ for the
+    /// second to be left out as a repetition.
     pub duplicate_distance: u32,
     /// Files of this stage (`images/shard-….jsonl`) with whose images those of the shard are compared too.
     pub known: Vec<PathBuf>,

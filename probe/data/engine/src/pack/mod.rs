@@ -1,8 +1,8 @@
 //! The stage `pack`: training data, with a card and the attribution of all images.
 //!
-//! A shard becomes `shard-NNNNN.jsonl` in LLaVA's form beside the folder `images/`, or webdataset archives in the folder
-//! `shard-NNNNN/`. When all shards are packed, [`publish`] reads them back, and writes `README.md` (the data card),
-//! `attribution.csv` and `manifest.json`.
+//! A shard becomes `shard-NNNNN.jsonl` in LLaVA's form beside the folder `images/`, or webdataset archives in the
+//! folder `shard-NNNNN/`. When all shards are packed, [`publish`] reads them back, and writes `README.md` (the data
+//! card), `attribution.csv` and `manifest.json`.
 
 mod attribution;
 mod card;

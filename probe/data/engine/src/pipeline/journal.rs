@@ -79,7 +79,8 @@ fn read_with_end<T: DeserializeOwned>(path: &Path) -> Result<(JournalContents<T>
 }
 
 impl Journal {
-    /// Opens a journal for appending, creates it if needed, and returns what it holds. A line without an end is cut off.
+    /// Opens a journal for appending, creates it if needed, and returns what it holds. A line without an end is cut
+    /// off.
     ///
     /// # Errors
     /// The file cannot be read or written.

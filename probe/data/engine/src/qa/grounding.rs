@@ -5,12 +5,14 @@
 //! - **Names.** A name is a run of words that begin with a capital letter, with small words such as *of*, *de*, *van*
 //!   between two of them. A capital at the beginning of a sentence says nothing, so a single word there is a name only
 //!   if it has a second capital or a digit (*NASA*, *CO2*), or occurs with a capital inside another sentence of the
-//!   answer; of a longer run the first word is left out if it is a common word (*The*, *In*). Each word of a name, except
-//!   the small ones, must be a word of the source; a final *'s* or plural *s* is ignored.
+//!   answer; of a longer run the first word is left out if it is a common word (*The*, *In*). Each word of a name,
+//!   except the small ones, must be a word of the source; a final *'s* or plural *s* is ignored.
 //! - **Numbers.** Each number, in digits (with separators of thousands, as an ordinal) or as an English word up to
 //!   *twenty* and the tens, must occur in the source in one of these forms. If a unit follows it, it must follow one of
-//!   its occurrences there too; *%* and *percent*, *km* and *kilometres* and so on are the same unit. *One* is not a number.
-//! - **Quotations.** What stands between double quotation marks, if it is more than one word, must be a part of the source.
+//!   its occurrences there too; *%* and *percent*, *km* and *kilometres* and so on are the same unit. *One* is not a
+//!   number.
+//! - **Quotations.** What stands between double quotation marks, if it is more than one word, must be a part of the
+//!   source.
 //!
 //! Scripts without capital letters have no names in this sense; numbers and quotations are checked there too.
 

@@ -1,9 +1,10 @@
 //! The stage `qa`: questions and answers about images, by a language model.
 //!
-//! Each image with a caption and a section text of more than 50 words is one item. The reply is read in whatever form it
-//! comes and checked: its form, lengths, whether it mentions the caption or the text, whether its evidence is a quotation,
-//! and whether every name, number and quotation of an answer stands in its source ([`grounding`]). A reply that cannot be
-//! read is asked for again, a limited number of times; a pair that fails a check is rejected, and counted by reason.
+//! Each image with a caption and a section text of more than 50 words is one item. The reply is read in whatever form
+//! it comes and checked: its form, lengths, whether it mentions the caption or the text, whether its evidence is a
+//! quotation, and whether every name, number and quotation of an answer stands in its source ([`grounding`]). A reply
+//! that cannot be read is asked for again, a limited number of times; a pair that fails a check is rejected, and
+//! counted by reason.
 
 mod check;
 pub mod grounding;

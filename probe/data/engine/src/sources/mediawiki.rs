@@ -69,8 +69,8 @@ impl MediaWiki {
     pub fn topic(&self, topic: &Topic, skips: &mut Skips) -> Result<Vec<Page>> {
         let titles = match self.search(&topic.topic) {
             Ok(titles) => titles,
-            // An interface that the settings do not allow is none for any topic: the work is not finished, so that it goes
-            // on once `allow_hosts` names it.
+            // An interface that the settings do not allow is none for any topic: the work is not finished, so that it
+            // goes on once `allow_hosts` names it.
             Err(ApiError::Fetch(failure))
                 if failure.reason.is_transient() || failure.reason == FailureReason::PrivateAddress =>
             {

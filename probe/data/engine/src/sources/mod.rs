@@ -36,8 +36,8 @@ pub fn read_bytes(kind: &str, bytes: &[u8], options: &ReadOptions) -> Result<(Ve
     page_source::read_bytes(kind, bytes, options)
 }
 
-/// Parses a `tf.train.SequenceExample`, as a test of the reader of WikiWeb2M does; returns the number of its features and
-/// lists.
+/// Parses a `tf.train.SequenceExample`, as a test of the reader of WikiWeb2M does; returns the number of its features
+/// and lists.
 ///
 /// # Errors
 /// The bytes are no such message.

@@ -3,8 +3,8 @@
 //!
 //! Read are `name`, `url`, `in_language.identifier`, `license[]` (`name`, `url`) and `sections[]`: parts with `type`
 //! (`section`, `paragraph`, `list`, `list_item`, `image`, …), `name`, `value`, `has_parts[]` and `images[]`
-//! (`content_url`, `caption`, `alternative_text`). `sections` may also be a string that holds the JSON, as tables of the
-//! hub have it.
+//! (`content_url`, `caption`, `alternative_text`). `sections` may also be a string that holds the JSON, as tables of
+//! the hub have it.
 
 use super::page_source::{Each, Reading};
 use super::records::{self, Counted, Next};

@@ -1,8 +1,8 @@
 //! WikiWeb2M (Burns et al., 2023): English articles with their sections and images, in TFRecord files.
 //!
-//! Each record is a `SequenceExample`. Of the page: `page_title`, `page_url`. Of each section, in lists as long as there
-//! are sections: `section_title`, `section_text`, `section_heading_level` or `section_depth`, and, as many values as the
-//! section has images, `section_image_url`, `section_image_clean_ref_description` or
+//! Each record is a `SequenceExample`. Of the page: `page_title`, `page_url`. Of each section, in lists as long as
+//! there are sections: `section_title`, `section_text`, `section_heading_level` or `section_depth`, and, as many values
+//! as the section has images, `section_image_url`, `section_image_clean_ref_description` or
 //! `section_image_raw_ref_description` (the caption), `section_image_alt_text_description`. Other fields are ignored.
 
 use super::page_source::{Each, Reading};

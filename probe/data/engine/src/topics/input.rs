@@ -185,8 +185,8 @@ pub fn from_toml(text: &str, file: &str) -> Result<Vec<Subfield>> {
     collected.finish(file)
 }
 
-/// Reads fields in the paper's form, `Field: subfield, subfield` on each line. Empty lines and lines that begin with `#`
-/// are left out.
+/// Reads fields in the paper's form, `Field: subfield, subfield` on each line. Empty lines and lines that begin with
+/// `#` are left out.
 ///
 /// # Errors
 /// A line is of another form, or a name is empty, too long or listed twice.

@@ -1,8 +1,8 @@
 //! The stage `topics`: topics of subfields, by a language model or from a file.
 //!
 //! A reply is read in whatever form it comes ([`parse()`]), and checked: empty names, absurd lengths and duplicates
-//! within the shard are left out and counted. If too few topics of a subfield remain, the model is asked again with what
-//! is missing, a limited number of times; the topics of all replies count.
+//! within the shard are left out and counted. If too few topics of a subfield remain, the model is asked again with
+//! what is missing, a limited number of times; the topics of all replies count.
 
 mod input;
 mod parse;

@@ -21,8 +21,8 @@ pub struct ParsedTopics {
 /// Reads the topics of each of the subfields from a reply; `None` for a subfield that the reply does not have.
 ///
 /// The reply may be JSON (alone, in a Markdown block, or between sentences): an object whose keys are the subfields, at
-/// any depth, or, if only one subfield was asked for, any list. Else it may be a list of lines that begin with numbers or
-/// bullets, if only one subfield was asked for.
+/// any depth, or, if only one subfield was asked for, any list. Else it may be a list of lines that begin with numbers
+/// or bullets, if only one subfield was asked for.
 pub fn parse(reply: &str, subfields: &[&str]) -> Vec<Option<ParsedTopics>> {
     let value = reply_json::find(reply);
     let single = subfields.len() == 1;

@@ -45,8 +45,8 @@ fn processor_seconds() -> f64 {
     after.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// Prints a row: what was done, seconds, MB/s, the ratio to the first row, MB per second of processor time, and a count.
-/// On a busy machine only the processor time tells.
+/// Prints a row: what was done, seconds, MB/s, the ratio to the first row, MB per second of processor time, and a
+/// count. On a busy machine only the processor time tells.
 fn row(name: &str, bytes: u64, first: &mut Option<f64>, work: impl FnOnce() -> Result<u64>) -> Result<()> {
     let (start, used) = (Instant::now(), processor_seconds());
     let count = work()?;

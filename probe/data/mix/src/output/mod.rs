@@ -1,4 +1,5 @@
-//! Writers of training sets: JSON lines, and webdataset shards. Both go on after an interruption, and files appear whole.
+//! Writers of training sets: JSON lines, and webdataset shards. Both go on after an interruption, and files appear
+//! whole.
 
 mod json_lines;
 mod web_dataset;

@@ -89,8 +89,8 @@ pub struct WebDataset {
 }
 
 impl WebDataset {
-    /// Opens a directory for shards of at most `per_shard` entries and one gigabyte. Shards that an interrupted run with
-    /// the same key has finished are kept; those of another key are removed.
+    /// Opens a directory for shards of at most `per_shard` entries and one gigabyte. Shards that an interrupted run
+    /// with the same key has finished are kept; those of another key are removed.
     ///
     /// # Errors
     /// The directory cannot be created, or a shard cannot be removed.

@@ -86,8 +86,8 @@ impl BatchSender<'_> {
     }
 }
 
-/// Runs `produce` on a thread of its own and hands the parsed blocks to `each`. Returns the number of bytes of JSON, and
-/// what is wrong with the file.
+/// Runs `produce` on a thread of its own and hands the parsed blocks to `each`. Returns the number of bytes of JSON,
+/// and what is wrong with the file.
 ///
 /// # Errors
 /// Any error of `each`, which ends the reading.

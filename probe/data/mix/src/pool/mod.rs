@@ -2,8 +2,8 @@
 //! the parquet tables of LLaVA-OneVision, FineVision and The Cauldron, and webdataset shards; plain, gzip or zstd.
 //!
 //! Pools are streamed: memory does not grow with them. Entries are handed on in the order of the files, whatever the
-//! number of threads. An entry that cannot be used is counted by reason and source with its place, and a damaged file is
-//! reported with what could be read of it; the others are read.
+//! number of threads. An entry that cannot be used is counted by reason and source with its place, and a damaged file
+//! is reported with what could be read of it; the others are read.
 //!
 //! ```no_run
 //! use burgess_mix::pool::{Pool, PoolSpec};
@@ -71,8 +71,8 @@ impl Pool {
     /// Finds the files of a pool and recognises their formats.
     ///
     /// # Errors
-    /// An error is returned if a stated path does not exist, if there is no data file in it, or if none of the files can
-    /// be read.
+    /// An error is returned if a stated path does not exist, if there is no data file in it, or if none of the files
+    /// can be read.
     pub fn open(spec: &PoolSpec) -> Result<Self> {
         let (found, others) = spec.files()?;
         let mut first = None;

@@ -228,7 +228,8 @@ pub fn duplicate_images(
 }
 
 /// Returns for each of the sorted, distinct hashes a number that near ones share: hashes within `distance` bits are
-/// joined. They agree in one of `distance + 1` parts of their bits, so that only hashes with an equal part are compared.
+/// joined. They agree in one of `distance + 1` parts of their bits, so that only hashes with an equal part are
+/// compared.
 fn representatives(distinct: &[u64], distance: u32) -> Vec<u32> {
     let count = u32::try_from(distinct.len()).unwrap_or(u32::MAX);
     let mut parent: Vec<u32> = (0..count).collect();

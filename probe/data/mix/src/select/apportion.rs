@@ -1,7 +1,8 @@
 //! Divides a whole number in proportion to weights, with limits.
 
-/// Divides `total` in proportion to `weights` by largest remainders, exactly: the parts sum to `total`, and each differs
-/// from its exact share by less than 1. Equal remainders go to the earlier part. If all weights are 0, all parts are.
+/// Divides `total` in proportion to `weights` by largest remainders, exactly: the parts sum to `total`, and each
+/// differs from its exact share by less than 1. Equal remainders go to the earlier part. If all weights are 0, all
+/// parts are.
 ///
 /// ```
 /// assert_eq!(burgess_mix::select::apportion(10, &[1, 1, 1]), [4, 3, 3]);

@@ -171,8 +171,8 @@ fn edited(entry: &Entry<'_>, texts: &[String]) -> Result<Option<Vec<u8>>> {
     Ok(Some(serde_json::to_vec(&value)?))
 }
 
-/// Returns whether an entry's own JSON is in LLaVA's format, with a list of turns under `conversations`: entries in other
-/// formats are written anew, so that the output has one format.
+/// Returns whether an entry's own JSON is in LLaVA's format, with a list of turns under `conversations`: entries in
+/// other formats are written anew, so that the output has one format.
 fn is_llava(raw: &[u8]) -> bool {
     let key = b"\"conversations\"";
     memmem::find_iter(raw, key).any(|at| {
@@ -190,8 +190,8 @@ fn copy(raw: &[u8], line: &mut Vec<u8>) {
     }
 }
 
-/// Adds the source to a line that states none; returns whether it did. A `source` that is null or empty states none, and
-/// is replaced.
+/// Adds the source to a line that states none; returns whether it did. A `source` that is null or empty states none,
+/// and is replaced.
 fn add_source(source: &str, line: &mut Vec<u8>) -> bool {
     if source.is_empty() {
         return false;

@@ -150,8 +150,8 @@ pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
     }))
 }
 
-/// Fused form of [`crate::llm::kernel::portable::cross_entropy`], which writes the gradient over the logits; returns the
-/// logits unchanged if they do not fit or a target is outside the vocabulary.
+/// Fused form of [`crate::llm::kernel::portable::cross_entropy`], which writes the gradient over the logits; returns
+/// the logits unchanged if they do not fit or a target is outside the vocabulary.
 #[expect(clippy::result_large_err, reason = "the logits are given back to the portable implementation")]
 pub fn cross_entropy(logits: Tensor<2>, targets: &Tensor<1, Int>) -> Result<Tensor<1>, Tensor<2>> {
     let [n, v] = logits.dims();
