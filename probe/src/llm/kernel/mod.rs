@@ -4,10 +4,12 @@
 //! in one pass on the CPU backend. The functions here choose between the two by the tensors they are given.
 
 mod flex;
+mod pool;
 pub mod portable;
 
 pub use flex::Bf16Copies;
 pub(crate) use flex::CachedRows;
+pub(super) use pool::in_pool;
 pub use portable::{attend, attend_causal};
 
 use crate::llm::activation::Activation;
@@ -119,15 +121,6 @@ pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, masks: &C
         let bias = masks.bias(s, &qkv.device());
         portable::causal_attention(qkv, rope, s, bias)
     })
-}
-
-/// Runs `work` on a thread of rayon's pool if `device` is the CPU backend. Parallel loops of a thread of the pool begin at
-/// once; each one of another thread first wakes a thread of the pool, which takes as long as a small product.
-pub(super) fn in_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
-    match transfer::is_host(device) {
-        true => rayon::scope(|_| work()),
-        false => work(),
-    }
 }
 
 /// A linear layer with a weight of `[in, out]`.
