@@ -97,6 +97,10 @@ impl<M: Multiply<SIZE>, const SIZE: usize> Kernel for All<'_, M, SIZE> {
                     4.. if L::REGISTERS >= 32 => {
                         self.few.rows::<L, M, SIZE, 2, 4>(lanes, stored, rows.clone(), from, x)
                     }
+                    // The more bytes, the more the memory gains from a single stream, and the less time products take.
+                    _ if L::REGISTERS >= 32 && SIZE > 200 => {
+                        self.few.rows::<L, M, SIZE, 1, 1>(lanes, stored, rows.clone(), from, x)
+                    }
                     _ if L::REGISTERS >= 32 => self.few.rows::<L, M, SIZE, 4, 1>(lanes, stored, rows.clone(), from, x),
                     4.. if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 1, 4>(lanes, stored, rows.clone(), from, x),
                     _ if L::REGISTERS >= 8 => self.few.rows::<L, M, SIZE, 2, 1>(lanes, stored, rows.clone(), from, x),
