@@ -364,7 +364,7 @@ fn sixteen_bit_weights_compute_in_bf16_as_unpacked_ones_and_quantised_ones_refus
     if Compute::Bf16.check_device(&device()).is_err() {
         return Ok(());
     }
-    let (_dir, path) = made(&small(NumberFormat::F16, true))?;
+    let (_dir, path) = made(&Llama { table: NumberFormat::Bf16, ..small(NumberFormat::F16, true) })?;
     let both = [WeightStorage::AsStored, WeightStorage::F32].map(|storage| load(&path, storage));
     let [stored, unpacked] = both.map(|llm| llm?.with_compute(Compute::Bf16));
     let exact = logits(&load(&path, WeightStorage::F32)?)?;
