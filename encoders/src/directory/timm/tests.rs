@@ -22,7 +22,7 @@ fn an_argument_that_is_not_known_is_refused_by_name() {
     assert!(say("samvit_base_patch16", json!({"depth": 1_000_000})).contains("depth 1000000"));
     assert!(say(vit, json!({"num_heads": 7})).contains("heads 7"));
     assert!(say(vit, json!([1])).contains("model_args = [1]"));
-    assert!(say("vit_bas_patch16_224", Value::Null).contains("`vit_bas_patch16_224` is not supported"));
+    assert!(say("vit_bas_patch16_224", Value::Null).contains("no architecture `vit_bas_patch16_224`"));
     assert!(say("samvit_base_patch16", json!({"use_rope": true})).contains("use_rope = true"));
 }
 
