@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="beginnings of the rows that are measured [default: all]")
     parser.add_argument("--encoder-precisions", default="f32,bf16", help="of Burgess' encoders")
     parser.add_argument("--evaluator-precisions", default="f32,bf16", help="of Burgess' evaluator")
-    parser.add_argument("--activations", default="", help="of Burgess' products with the matrices of GGUF files")
+    parser.add_argument("--activations", default="", help="f32, int16 or int8: of Burgess' products with the matrices of GGUF files")
     args = parser.parse_args()
     print(f"| work | unit | {' | '.join(COLUMNS)} | ratio |\n|{'---|' * (len(COLUMNS) + 3)}", flush=True)
     for name, unit, sides in rows(args):
