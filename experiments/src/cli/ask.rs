@@ -108,13 +108,12 @@ pub fn run(args: Args) -> Result<()> {
         (Some(name), _) => {
             let _bar = progress.bar(&format!("loading {name}"), 0);
             let model = TextModel::open(name, args.chat.as_deref(), args.raw, &device)?;
-            let model = model.with_activations(args.activations)?.with_compute(args.precision)?;
-            model.answer(&args.question, &how)?
+            model.answering_in(args.activations, args.precision)?.answer(&args.question, &how)?
         }
         (None, Some(dir)) => {
             let bar = progress.bar(&format!("loading {}", dir.display()), 0);
             let answerer = MultimodalModel::open(dir, args.chat.as_deref(), &device)?;
-            let answerer = answerer.with_activations(args.activations)?.with_compute(args.precision)?;
+            let answerer = answerer.answering_in(args.activations, args.precision)?;
             drop(bar);
             notes::print_notes(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
             answerer.answer(args.image.as_deref(), &args.question, &how)?

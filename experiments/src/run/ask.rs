@@ -138,21 +138,12 @@ impl TextModel {
         Ok(Self { llm, tokenizer, chat, device: device.clone() })
     }
 
-    /// Returns this model with its matrix products in this precision.
+    /// Returns this model with its matrix products in `precision`, and with `activations` in those with quantised weights.
     ///
     /// # Errors
-    /// The device does not compute in it, or weights are quantised, see [`Llm::with_compute`].
-    pub fn with_compute(mut self, precision: Compute) -> Result<Self> {
-        self.llm = self.llm.with_compute(precision)?;
-        Ok(self)
-    }
-
-    /// Returns this model with activations of this precision in products with quantised weights.
-    ///
-    /// # Errors
-    /// It has no quantised weights, see [`Llm::with_activations`].
-    pub fn with_activations(mut self, activations: Activations) -> Result<Self> {
-        self.llm = self.llm.with_activations(activations)?;
+    /// Its weights or the device do not allow it, see [`Llm::with_activations`] and [`Llm::with_compute`].
+    pub fn answering_in(mut self, activations: Activations, precision: Compute) -> Result<Self> {
+        self.llm = self.llm.with_activations(activations)?.with_compute(precision)?;
         Ok(self)
     }
 
@@ -224,21 +215,12 @@ impl MultimodalModel {
         Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
     }
 
-    /// Returns this model with the matrix products of its language model in this precision.
+    /// Returns this model with its language model as [`TextModel::answering_in`].
     ///
     /// # Errors
-    /// The device does not compute in it, or weights are quantised, see [`Llm::with_compute`].
-    pub fn with_compute(mut self, precision: Compute) -> Result<Self> {
-        self.model.llm = self.model.llm.with_compute(precision)?;
-        Ok(self)
-    }
-
-    /// Returns this model with activations of this precision in products with quantised weights.
-    ///
-    /// # Errors
-    /// Its language model has no quantised weights, see [`Llm::with_activations`].
-    pub fn with_activations(mut self, activations: Activations) -> Result<Self> {
-        self.model.llm = self.model.llm.with_activations(activations)?;
+    /// As [`TextModel::answering_in`].
+    pub fn answering_in(mut self, activations: Activations, precision: Compute) -> Result<Self> {
+        self.model.llm = self.model.llm.with_activations(activations)?.with_compute(precision)?;
         Ok(self)
     }
 

@@ -148,7 +148,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
     benchmark_copies::compare(&root, &options.benchmarks)?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let answerer = MultimodalModel::open(&options.model, options.chat.as_deref(), &options.device)?;
-    let mut answerer = answerer.with_activations(options.activations)?.with_compute(options.precision)?;
+    let mut answerer = answerer.answering_in(options.activations, options.precision)?;
     drop(bar);
     for encoder in &mut answerer.encoders {
         encoder.card = encoder.card.for_data(&dir)?;

@@ -81,7 +81,7 @@ impl ServedModel {
     /// cannot be started.
     pub fn open(dir: &Path, device: &Device, options: &ServeOptions) -> Result<Self> {
         let opened = MultimodalModel::open(dir, options.chat.as_deref(), device)?;
-        let opened = opened.with_activations(options.activations)?.with_compute(options.precision)?;
+        let opened = opened.answering_in(options.activations, options.precision)?;
         Self::start(opened, created(dir)?, device, options)
     }
 

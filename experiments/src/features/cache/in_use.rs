@@ -12,7 +12,6 @@ use crate::machine::progress::Progress;
 use burgess_base::temporary::TemporaryPath;
 use burgess_base::{Error, Result, process};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -40,7 +39,7 @@ impl InUse {
     /// Creates the directory of an entry below `root` and marks it as used by this process. An entry that exists and
     /// cannot be written is used without a mark.
     pub(super) fn mark(root: &Path, dir: &Path) -> Result<Self> {
-        if dir.is_dir() && is_read_only(dir) {
+        if dir.is_dir() && lease::is_read_only(dir) {
             return Ok(Self(None));
         }
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -141,13 +140,6 @@ impl FeatureCache {
             ));
         }
     }
-}
-
-/// Whether a directory is mounted read-only or belongs to others.
-fn is_read_only(dir: &Path) -> bool {
-    let probe = TemporaryPath::beside(&dir.join("what.json"));
-    let made = fs::File::create_new(probe.path());
-    made.is_err_and(|e| matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied))
 }
 
 /// Removes an entry that no process uses; returns whether it did.

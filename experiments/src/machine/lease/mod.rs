@@ -303,6 +303,12 @@ pub fn refresh(dir: &Path) -> Result<()> {
     watch::server_time(dir).with_context(|| format!("writing to {}", dir.display())).map(drop)
 }
 
+/// Whether this process cannot take a lease in `dir`, because the directory is mounted read-only or belongs to others.
+pub fn is_read_only(dir: &Path) -> bool {
+    let refused = |e: std::io::Error| matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied);
+    watch::server_time(dir).is_err_and(refused)
+}
+
 /// Releases all leases of this process. Call it before the process exits without unwinding.
 pub fn release_all() {
     // If another thread holds a lock, the leases become stale when the process has ended.
