@@ -1,8 +1,9 @@
 //! Linear layers whose products have operands rounded to bf16 and sums in f32, with gradients in the same precision.
 //!
-//! Weights stay f32 parameters, as under PyTorch's `autocast`, or 16-bit numbers in their file. The products need them rounded and packed: for the output
-//! in one order, for the gradient of the input in the other. Both copies are made on first use and kept until the weight
-//! changes, so that a frozen weight is packed once, and a trained one once per optimiser step.
+//! Weights stay f32 parameters, as under PyTorch's `autocast`, or 16-bit numbers in their file. The products need them
+//! rounded and packed: for the output in one order, for the gradient of the input in the other. Both copies are made on
+//! first use and kept until the weight changes, so that a frozen weight is packed once, and a trained one once per
+//! optimiser step.
 
 use super::product::column_sums;
 use super::{Input, record, slice, tensor};
