@@ -45,8 +45,7 @@ const LINEAR: Dialect = Dialect {
 /// Returns the tensor names of a connector below [`PROJECTOR`]; `None` unless it is one or two linear layers on each
 /// patch without options, which is all that LLaVA's projector can compute.
 pub fn projector_dialect(kind: &ConnectorKind) -> Option<&'static Dialect> {
-    let plain =
-        |options: &crate::connector::GridOptions| !options.newline && !options.positions && !options.standardise;
+    let plain = |options: &crate::connector::GridOptions| *options == crate::connector::GridOptions::default();
     match kind {
         ConnectorKind::Mlp2xGelu(options) if plain(options) => Some(&MLP),
         ConnectorKind::Linear(options) if plain(options) => Some(&LINEAR),

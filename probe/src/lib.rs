@@ -8,13 +8,13 @@
 //!    [`llm::decoder`]. Its language model comes from a directory in Hugging Face's layout, or from
 //!    [`llm::pretrain`].
 //! 3. [`recipe`] defines which parameter groups are trained at which learning rates (and which [`response_prompts`] are
-//!    appended to questions), [`train`] runs the training, and
-//!    [`optimiser`] updates the parameters.
-//! 4. [`released`] opens the released Cambrian-1 models.
+//!    appended to questions), [`train`] runs the training, and [`optimiser`] updates the parameters.
+//! 4. [`released`] opens the released Cambrian-1 models, [`exported`] the models that Burgess exports in LLaVA's layout.
 //! 5. [`generate`] answers prompts, [`mod@bench`] asks the questions of benchmarks and scores the answers; [`text`]
 //!    runs a language model without images.
 //!
-//! The features of one image, a grid of 4×4 tokens of width 64, as image tokens for a language model of width 32:
+//! This example maps the features of one image, a grid of 4×4 tokens of width 64, to image tokens for a language model
+//! of width 32:
 //!
 //! ```
 //! use burgess_encoders::features::FeatureMap;
@@ -22,11 +22,13 @@
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
+//! // One encoder: feature width and grid, [rows, columns].
 //! let config = ConnectorConfig::new(ConnectorKind::default(), &[(64, [4, 4])], 32)?;
+//! // Random weights from the seed 0.
 //! let connector = config.draw(0, &device)?;
 //! let features = FeatureMap { tokens: Tensor::ones([1, 16, 64], &device), grid: [4, 4] };
-//! let images = connector.forward(&[features], None)?;
-//! assert_eq!(images.tokens.dims(), [1, 16, 32]);
+//! let image_tokens = connector.forward(&[features], None)?;
+//! assert_eq!(image_tokens.tokens.dims(), [1, 16, 32]);
 //! # Ok::<(), burgess_base::Error>(())
 //! ```
 

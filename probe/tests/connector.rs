@@ -306,8 +306,13 @@ fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
 #[test]
 fn standardised_features_do_not_depend_on_the_scale_and_the_statistics_survive_saving() -> Result<()> {
     let device = devices::device();
-    for name in ["linear", "mlp2x_gelu", "se_mlp"] {
-        let kind = kind(&format!(r#"{{"{name}": {{"standardise": true}}}}"#));
+    for (name, options) in [
+        ("linear", r#"{"standardise": true}"#),
+        ("mlp2x_gelu", r#"{"standardise": true}"#),
+        ("mlp2x_gelu", r#"{"standardise": true, "hidden": 20}"#),
+        ("se_mlp", r#"{"standardise": true, "hidden": 5}"#),
+    ] {
+        let kind = kind(&format!(r#"{{"{name}": {options}}}"#));
         let config = ConnectorConfig::new(kind, &[(6, [4, 4])], 8)?;
         let draws: Vec<f32> = (0..3 * 16 * 6).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
         let map = |scale: f32, shift: f32| {

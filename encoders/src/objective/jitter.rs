@@ -1,4 +1,4 @@
-//! Colour jitter: random changes of brightness, contrast, saturation and hue of each image, as in SimCLR (Chen et al.
+//! Colour jitter: random changes of brightness, contrast, saturation and hue of each image, after SimCLR (Chen et al.
 //! 2020, arXiv:2002.05709). Contrastive objectives need it: without it, colours alone identify the crops of one image.
 
 use burgess_base::stream::{Stream, uniform};
@@ -10,9 +10,11 @@ const GREY: [f64; 3] = [0.299, 0.587, 0.114];
 /// Changes the colours of normalised images, `[batch, 3, height, width]`, by one random affine map of the three
 /// channels per image.
 ///
-/// Brightness, contrast and saturation are multiplied by factors uniform in `1 ± 0.8 strength` (saturation not below
-/// 0), and the hue is rotated by up to `± 0.2 strength` of a full turn; one image in five becomes grey. Values are not
-/// clipped. With a strength of 0 nothing is drawn or changed.
+/// Contrast and saturation are multiplied by factors uniform in `1 ± 0.8 strength` (contrast at least 0.1, saturation
+/// at least 0), a brightness uniform in `± 0.8 strength` is added, in units of the normalised pixels, and the hue is
+/// rotated by up to `± 0.2 strength` of a full turn. With probability 0.2 an image becomes grey. Unlike in SimCLR,
+/// every image is changed, contrast scales about 0 (not about the image's mean), and values are not clipped.
+/// `strength` is at least 0; with 0 nothing is drawn or changed.
 pub(super) fn colour_jitter(pixels: Tensor<4>, strength: f64, stream: &mut Stream) -> Tensor<4> {
     if strength == 0.0 {
         return pixels;
@@ -27,7 +29,7 @@ pub(super) fn colour_jitter(pixels: Tensor<4>, strength: f64, stream: &mut Strea
         let saturation = if uniform(stream) < 0.2 { 0.0 } else { saturation };
         let matrix = colour_matrix(saturation, hue);
         factors.extend(matrix.iter().flatten().map(|v| (v * contrast) as f32));
-        // In pixels normalised about zero, a change of brightness is mostly a shift.
+        // In pixels normalised about zero, multiplying brightness is approximated by adding to it.
         shifts.push((bright - 1.0) as f32);
     }
     let matrix = Tensor::<3>::from_data(TensorData::new(factors, [batch, 3, 3]), &device);

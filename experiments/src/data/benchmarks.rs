@@ -1,5 +1,5 @@
-//! Finds the data of benchmarks on this machine: where a benchmark file says, in a data directory, in the Hugging Face
-//! cache, or in a nano world that an earlier study wrote to the cache.
+//! Finds the data of benchmarks on this machine: at the path that a benchmark file names, in a data directory, in the
+//! Hugging Face cache, or in a nano world (the rendered data set of a nano study) in Burgess's own cache.
 
 use crate::machine::paths;
 use crate::study::benchmark_files;
@@ -31,8 +31,8 @@ fn cached_source<'a>(source: &DatasetSource<'a>) -> Result<Option<(&'a str, Path
     Ok(None)
 }
 
-/// Returns the edition of a published benchmark that [`locate_in`] finds, as `owner/name@commit`, if its dataset has
-/// several names on the hub; else `None`.
+/// Returns the dataset and commit that [`locate_in`] finds in the Hugging Face cache, as `owner/name@commit`; `None` if
+/// the dataset has only one name on the hub, is read from the data directory, or is not on this machine.
 pub fn edition(benchmark: &dyn Benchmark, data: Option<&Path>) -> Option<String> {
     let source = benchmark.card().source.filter(|source| source.alias.is_some())?;
     let place = locate_in(benchmark, data).ok()?;
@@ -47,7 +47,8 @@ pub fn edition(benchmark: &dyn Benchmark, data: Option<&Path>) -> Option<String>
 /// the data directory itself.
 ///
 /// # Errors
-/// The benchmark is not on this machine, or is generated on this machine and `data` is `None`.
+/// The path that a benchmark file names does not exist, a published benchmark is not on this machine, or `data` is
+/// `None` for one that is generated on this machine (whose directory is not checked).
 pub fn locate_in(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
     if let Some(own) = benchmark_files::own_data(benchmark)? {
         return Ok(own);
@@ -58,25 +59,28 @@ pub fn locate_in(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathB
                 "the questions of {} are generated on this machine, and no data directory is given",
                 benchmark.id()
             ))
-            .hint("name the data directory, which holds bench/<id>.jsonl")
+            .hint(format!("give the data directory of the study, which holds bench/{}.jsonl", benchmark.id()))
         });
     };
-    let own = data.map(|data| data.join("bench").join(benchmark.id()));
-    if let Some(own) = own.as_ref().filter(|dir| dir.is_dir()) {
-        return Ok(own.clone());
+    let folder = data.map(|data| data.join("bench").join(benchmark.id()));
+    if let Some(folder) = folder.as_ref().filter(|dir| dir.is_dir()) {
+        return Ok(folder.clone());
     }
-    cached_source(&source)?.map(|(_, dir)| dir).ok_or_else(|| absent(benchmark.id(), &source, own.as_deref()))
+    cached_source(&source)?.map(|(_, dir)| dir).ok_or_else(|| absent(benchmark.id(), &source, folder.as_deref()))
 }
 
-/// Describes that a published benchmark is not on this machine, and how to get it; `own` is its folder in the data
-/// directory.
-fn absent(id: &str, source: &DatasetSource<'_>, own: Option<&Path>) -> Error {
-    let folder = own.map_or_else(|| format!("DATA/bench/{id}"), |dir| dir.display().to_string());
+/// Describes that a published benchmark is not on this machine, and how to get it; `folder` is its folder in the data
+/// directory, if there is one.
+fn absent(id: &str, source: &DatasetSource<'_>, folder: Option<&Path>) -> Error {
     if let Some(url) = source.url() {
-        return Error::failed(format!("{id} is not on this machine: it is not in {folder}"))
-            .hint(format!("the hub does not have it: download {url} to that folder, or name the file with --data"));
+        return match folder {
+            Some(folder) => Error::failed(format!("{id} is not on this machine: {} does not exist", folder.display()))
+                .hint(format!("the Hugging Face hub does not have it: download {url} into that folder")),
+            None => Error::failed(format!("{id} is not on this machine, and no data directory is given"))
+                .hint(format!("the Hugging Face hub does not have it: download {url} into bench/{id}/ of one")),
+        };
     }
-    let also = own.map_or_else(String::new, |dir| format!(" nor in {}", dir.display()));
+    let also = folder.map_or_else(String::new, |dir| format!(" nor in {}", dir.display()));
     let other = source.alias.map_or_else(String::new, |alias| format!(" (or {alias})"));
     Error::failed(format!(
         "{id} is not on this machine: the dataset {}{other} is not in {}{also}",
@@ -86,14 +90,14 @@ fn absent(id: &str, source: &DatasetSource<'_>, own: Option<&Path>) -> Error {
     .hint(format!("run `hf download --repo-type dataset {}`", source.repository))
 }
 
-/// Returns the path of a benchmark's data: `data` itself if the user gives it; else the questions that its own file
+/// Returns the path of a benchmark's data: `questions` itself if the user gives it; else the questions that its own file
 /// names, the dataset in the Hugging Face cache, or the first nano world in the cache, by name, that has the benchmark.
 ///
 /// # Errors
 /// The data are not on this machine.
-pub fn path_or_default(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
-    match data {
-        Some(data) => Ok(data.to_path_buf()),
+pub fn path_or_default(benchmark: &dyn Benchmark, questions: Option<&Path>) -> Result<PathBuf> {
+    match questions {
+        Some(questions) => Ok(questions.to_path_buf()),
         None if benchmark.card().source.is_none() && benchmark.own_data().is_none() => cached_world(benchmark.id())
             .ok_or_else(|| {
                 Error::failed(format!(
@@ -106,20 +110,17 @@ pub fn path_or_default(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result
     }
 }
 
-/// Returns whether the data of a benchmark are on this machine: in `bench/` of the data directory `data`, in the
-/// Hugging Face cache, or in a nano world in the cache.
+/// Returns whether the data of a benchmark are on this machine: at the path that its own file names, or else in `bench/`
+/// of the data directory `data`, in the Hugging Face cache (published) or in a cached nano world (generated).
 pub fn is_available(benchmark: &dyn Benchmark, data: Option<&Path>) -> bool {
     let id = benchmark.id();
     if let Some(own) = benchmark.own_data() {
         return own.exists();
     }
     let own = data.map(|data| data.join("bench"));
-    if own.is_some_and(|dir| dir.join(id).is_dir() || dir.join(format!("{id}.jsonl")).is_file()) {
-        return true;
-    }
     match &benchmark.card().source {
-        Some(source) => matches!(cached_source(source), Ok(Some(_))),
-        None => cached_world(id).is_some(),
+        Some(source) => own.is_some_and(|dir| dir.join(id).is_dir()) || matches!(cached_source(source), Ok(Some(_))),
+        None => own.is_some_and(|dir| dir.join(format!("{id}.jsonl")).is_file()) || cached_world(id).is_some(),
     }
 }
 
@@ -131,8 +132,8 @@ fn cached_world(id: &str) -> Option<PathBuf> {
     worlds.into_iter().find(|world| world.join("bench").join(format!("{id}.jsonl")).is_file())
 }
 
-/// Whether a benchmark's questions are recorded by their own digest in `config.json` and `results.json`, because the
-/// digest of a study's data does not determine them: those of generated benchmarks follow from it.
+/// Returns whether `config.json` and `results.json` record a digest of this benchmark's questions. Generated benchmarks
+/// need none: the digest of the study's data already determines their questions.
 pub fn has_own_digest(benchmark: &dyn Benchmark) -> bool {
     benchmark.card().source.is_some() || benchmark.own_data().is_some()
 }

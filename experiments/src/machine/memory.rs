@@ -8,6 +8,12 @@ pub fn peak() -> u64 {
     kib("/proc/self/status", "VmHWM:").unwrap_or(0)
 }
 
+/// Memory of this process in bytes that is mapped files, which the system takes back when it needs memory; 0 if the
+/// system does not report it.
+pub fn mapped() -> u64 {
+    kib("/proc/self/status", "RssFile:").unwrap_or(0)
+}
+
 /// Resets [`peak`] to the present memory of the process; without effect on systems other than Linux.
 pub fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");

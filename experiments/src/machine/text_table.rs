@@ -14,8 +14,9 @@ const GAP: usize = 2;
 /// Smallest width to which a column is reduced, in characters.
 const LEAST: usize = 6;
 
-/// Formats rows as lines of at most `width` characters, each with `margin` before it. Columns are as wide as their
-/// widest cell; if the table is too wide, cells of the widest columns are wrapped.
+/// Formats rows as lines of at most `width` characters, including the `margin` before each. Columns are as wide as
+/// their widest cell; if the table is too wide, cells of the widest columns are wrapped. `sides` aligns the columns; those
+/// without an entry are aligned left.
 ///
 /// The first row is the header. If `width` is too small for all columns, lines are longer.
 pub fn table(rows: &[Vec<String>], sides: &[Align], margin: &str, width: usize) -> String {
@@ -37,7 +38,7 @@ pub fn table(rows: &[Vec<String>], sides: &[Align], margin: &str, width: usize) 
             for (i, (cell, width)) in wrapped.iter().zip(&widths).enumerate() {
                 let cell = cell.get(line).map_or("", String::as_str);
                 let padding = " ".repeat(width.saturating_sub(length(cell)));
-                text += if i == 0 { "" } else { "  " };
+                text += &" ".repeat(if i == 0 { 0 } else { GAP });
                 text += &match sides.get(i) {
                     Some(Align::Right) => padding + cell,
                     _ => cell.to_string() + &padding,
@@ -61,16 +62,20 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
             lines.push(String::new());
             room = width;
         }
-        // A piece that is longer than a line is split at the end of the line.
-        let mut rest: Vec<char> = (if length(piece) > room { bare } else { piece }).chars().collect();
+        // A word that is longer than a line is split at the end of the line.
+        let mut rest: Vec<char> = bare.chars().collect();
         while rest.len() > width {
             let tail = rest.split_off(room);
             append(&mut lines, &rest);
             lines.push(String::new());
             (rest, room) = (tail, width);
         }
-        room = room.saturating_sub(rest.len());
         append(&mut lines, &rest);
+        room = room.saturating_sub(rest.len());
+        // Spaces after a word stay on its line; if they do not fit, the line is full.
+        let spaces = (length(piece) - length(bare)).min(room);
+        append(&mut lines, &vec![' '; spaces]);
+        room -= spaces;
     }
     lines.iter().map(|line| line.trim_end().to_string()).collect()
 }
@@ -153,6 +158,8 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("a bcdefghijk", 4), ["a", "bcde", "fghi", "jk"]);
+        assert_eq!(wrap("abcdefghij kl", 4), ["abcd", "efgh", "ij", "kl"]);
+        assert_eq!(wrap("self-supervised by us", 8), ["self-", "supervis", "ed by us"]);
         assert_eq!(wrap("", 4), [""]);
     }
 }

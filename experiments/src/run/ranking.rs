@@ -244,7 +244,13 @@ pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progre
         let peak = memory::peak();
         if devices.is_cpu() && largest > 0.0 && peak > 0 {
             let (peak, estimated) = (gigabytes(peak as f64), gigabytes(cost::memory::side_by_side(largest, side)));
-            progress.line(&format!("peak memory {peak}; the estimate for {side} runs at once was {estimated}"));
+            let files = match memory::mapped() {
+                0 => String::new(),
+                mapped => format!(", {} of it files that the system can take back", gigabytes(mapped as f64)),
+            };
+            progress.line(&format!(
+                "peak memory {peak}{files}; the estimate for {side} runs at once, without files, was {estimated}"
+            ));
         }
     }
     let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune_len());

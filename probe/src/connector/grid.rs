@@ -5,6 +5,7 @@
 
 use super::definition::{ConnectorModule, ConnectorProperties, ConnectorShape};
 use super::image_tokens::ImageTokens;
+use super::limits;
 use super::standardise::Standardise;
 use super::token_layout::{ImageSize, TokenLayout};
 use super::{EncoderShape, joined, normal};
@@ -28,15 +29,40 @@ pub struct GridOptions {
     /// Whether features are standardised per channel, by the statistics of the first training images. Default false, as
     /// in LLaVA-1.5.
     pub standardise: bool,
+    /// Width of the hidden layer in channels, for connectors that have one. Default that of the language model, as in
+    /// LLaVA-1.5, where it is four times as wide as the features.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<usize>,
+}
+
+impl GridOptions {
+    fn widths(&self, shape: &ConnectorShape<'_>) -> LayerWidths {
+        let output = shape.llm_width;
+        LayerWidths { input: shape.feature_width, hidden: self.hidden.unwrap_or(output), output }
+    }
+}
+
+/// The widths of a connector's layers, in channels.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerWidths {
+    /// Width of the features.
+    pub input: usize,
+    /// Width of the hidden layer, if there is one.
+    pub hidden: usize,
+    /// Width of the image tokens, which is that of the language model.
+    pub output: usize,
 }
 
 /// The layers of a connector that keeps the feature grid.
 pub trait TokenProjection: Module + ModuleDisplay {
-    /// Builds layers from width `from` to width `to`.
-    fn init(from: usize, to: usize, device: &Device) -> Self;
+    /// Whether there is a hidden layer, whose width the option `hidden` sets.
+    const HAS_HIDDEN: bool;
 
-    /// Returns the approximate number of parameters of layers from width `from` to width `to`.
-    fn parameters(from: f64, to: f64) -> f64;
+    /// Builds layers of the given widths.
+    fn init(widths: LayerWidths, device: &Device) -> Self;
+
+    /// Returns the approximate number of parameters of layers of the given widths.
+    fn parameters(widths: LayerWidths) -> f64;
 
     /// Returns the width of the input in channels.
     fn input_width(&self) -> usize;
@@ -83,12 +109,20 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
     }
 
     fn check_limits(name: &str, options: &GridOptions) -> Result<()> {
-        match options.newline && options.positions {
-            true => Err(Error::usage(format!(
+        if options.newline && options.positions {
+            return Err(Error::usage(format!(
                 "connector {name}: `newline` and `positions` are both true and cannot be combined"
             ))
-            .hint("set one of them to false: each tells rows apart")),
-            false => Ok(()),
+            .hint("set one of them to false: each tells rows apart"));
+        }
+        match options.hidden {
+            Some(_) if !P::HAS_HIDDEN => {
+                Err(Error::usage(format!("connector {name}: `hidden` is given, but there is no hidden layer"))
+                    .hint("leave `hidden` out, or choose the connector `mlp2x_gelu`"))
+            }
+            Some(0) => Err(Error::usage(format!("connector {name}: `hidden` is 0, must be at least 1"))),
+            Some(hidden) => limits::at_most(name, "hidden", hidden, limits::WIDTH),
+            None => Ok(()),
         }
     }
 
@@ -105,16 +139,16 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
         finest[0] * (finest[1] + usize::from(options.newline))
     }
 
-    fn parameters(_options: &GridOptions, shape: ConnectorShape<'_>) -> f64 {
-        P::parameters(shape.feature_width as f64, shape.llm_width as f64)
+    fn parameters(options: &GridOptions, shape: ConnectorShape<'_>) -> f64 {
+        P::parameters(options.widths(&shape))
     }
 
     fn init(options: &GridOptions, shape: ConnectorShape<'_>, device: &Device) -> Result<Self> {
-        let (from, to) = (shape.feature_width, shape.llm_width);
+        let widths = options.widths(&shape);
         Ok(Self {
-            mm_projector: P::init(from, to, device),
-            image_newline: options.newline.then(|| Initializer::Zeros.init([to], device)),
-            standardise: options.standardise.then(|| Standardise::new(from, device)),
+            mm_projector: P::init(widths, device),
+            image_newline: options.newline.then(|| Initializer::Zeros.init([widths.output], device)),
+            standardise: options.standardise.then(|| Standardise::new(widths.input, device)),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The connector of the first LLaVA (arXiv 2304.08485): one linear layer.
 
-use super::grid::{GridConnector, TokenProjection, by_row};
+use super::grid::{GridConnector, LayerWidths, TokenProjection, by_row};
 use burgess_base::Result;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
@@ -10,12 +10,14 @@ use burn::tensor::{Device, Tensor};
 pub type LinearConnector = GridConnector<Linear>;
 
 impl TokenProjection for Linear {
-    fn init(from: usize, to: usize, device: &Device) -> Self {
-        LinearConfig::new(from, to).init(device)
+    const HAS_HIDDEN: bool = false;
+
+    fn init(widths: LayerWidths, device: &Device) -> Self {
+        LinearConfig::new(widths.input, widths.output).init(device)
     }
 
-    fn parameters(from: f64, to: f64) -> f64 {
-        from * to
+    fn parameters(widths: LayerWidths) -> f64 {
+        widths.input as f64 * widths.output as f64
     }
 
     fn input_width(&self) -> usize {

@@ -1,6 +1,6 @@
 //! The connector of LLaVA-1.5 (arXiv 2310.03744) and of Cambrian-1's encoder study: linear, GELU, linear.
 
-use super::grid::{GridConnector, TokenProjection, by_row};
+use super::grid::{GridConnector, LayerWidths, TokenProjection, by_row};
 use burgess_base::{Error, Result};
 use burgess_encoders::operands::gelu;
 use burn::nn::{Linear, LinearConfig};
@@ -12,13 +12,15 @@ pub type Mlp2xGelu = GridConnector<Vec<Option<Linear>>>;
 
 // Upstream's `nn.Sequential`; index 1 is the GELU, which has no parameters.
 impl TokenProjection for Vec<Option<Linear>> {
-    fn init(from: usize, to: usize, device: &Device) -> Self {
-        let linear = |i| Some(LinearConfig::new(i, to).init(device));
-        vec![linear(from), None, linear(to)]
+    const HAS_HIDDEN: bool = true;
+
+    fn init(widths: LayerWidths, device: &Device) -> Self {
+        let linear = |from, to| Some(LinearConfig::new(from, to).init(device));
+        vec![linear(widths.input, widths.hidden), None, linear(widths.hidden, widths.output)]
     }
 
-    fn parameters(from: f64, to: f64) -> f64 {
-        from * to + to * to
+    fn parameters(widths: LayerWidths) -> f64 {
+        widths.hidden as f64 * (widths.input as f64 + widths.output as f64)
     }
 
     fn input_width(&self) -> usize {

@@ -25,7 +25,7 @@ pub use c_abstractor::{CAbstractor, CAbstractorOptions};
 pub use config::ConnectorConfig;
 pub use definition::ConnectorProperties;
 pub use encoder_shape::EncoderShape;
-pub use grid::{GridConnector, GridOptions, TokenProjection};
+pub use grid::{GridConnector, GridOptions, LayerWidths, TokenProjection};
 pub use image_tokens::ImageTokens;
 pub use linear::LinearConnector;
 pub use mlp2x_gelu::Mlp2xGelu;

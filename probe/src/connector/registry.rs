@@ -275,6 +275,7 @@ mod tests {
         for text in [
             "connector = \"linear\"",
             "[connector.se_mlp]\nnewline = true",
+            "[connector.mlp2x_gelu]\nhidden = 16",
             "[connector.resampler]\nhidden = 8\ndepth = 1\nqueries = 4",
             "[connector.sva]\nhidden = 8\ndepth = 1\nquery_grids = [2, 4]\ngrid = 4\nnewline = false",
         ] {

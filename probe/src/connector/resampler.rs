@@ -115,7 +115,7 @@ impl ConnectorModule for Resampler {
             vision_query: start.init([options.queries, hidden], device),
             mm_projector_aux: shape.encoders.iter().map(|e| tower_projector(e.width, hidden, device)).collect(),
             vision_sampler: vec![sampler.init(device)],
-            mm_projector: projector(hidden, shape.llm_width, device),
+            mm_projector: projector(hidden, shape.llm_width, shape.llm_width, device),
             tower_grids: shape.encoders.iter().map(|e| e.grid).collect(),
         })
     }

@@ -1,6 +1,6 @@
 //! Cambrian-1's `se_mlp`: a gate over the channels from the image's mean, then linear, GELU, linear.
 
-use super::grid::{GridConnector, TokenProjection};
+use super::grid::{GridConnector, LayerWidths, TokenProjection};
 use super::sva::{Projector, project, projector};
 use burgess_base::Result;
 use burgess_encoders::operands::gelu;
@@ -18,18 +18,24 @@ pub struct Gated {
     /// Gate: two linear layers `[feature width, feature width]` without biases, with a GELU between them; a sigmoid
     /// follows.
     pub se: (Linear, Gelu, Linear),
-    /// MLP from features to image tokens, `[feature width, llm width]` and `[llm width, llm width]`.
+    /// MLP from features to image tokens, `[feature width, hidden width]` and `[hidden width, llm width]`.
     pub proj: Projector,
 }
 
 impl TokenProjection for Gated {
-    fn init(from: usize, to: usize, device: &Device) -> Self {
-        let plain = || LinearConfig::new(from, from).with_bias(false).init(device);
-        Self { se: (plain(), Gelu::new(), plain()), proj: projector(from, to, device) }
+    const HAS_HIDDEN: bool = true;
+
+    fn init(widths: LayerWidths, device: &Device) -> Self {
+        let plain = || LinearConfig::new(widths.input, widths.input).with_bias(false).init(device);
+        Self {
+            se: (plain(), Gelu::new(), plain()),
+            proj: projector(widths.input, widths.hidden, widths.output, device),
+        }
     }
 
-    fn parameters(from: f64, to: f64) -> f64 {
-        2.0 * from * from + from * to + to * to
+    fn parameters(widths: LayerWidths) -> f64 {
+        let (input, hidden, output) = (widths.input as f64, widths.hidden as f64, widths.output as f64);
+        2.0 * input * input + hidden * (input + output)
     }
 
     fn input_width(&self) -> usize {

@@ -374,6 +374,9 @@ impl StagedConfig for EfficientNetConfig {
             }
             channels = block.channels;
         }
+        if self.head_channels > 0 {
+            self.norm.check(self.head_channels)?;
+        }
         drop_path::check(self.drop_path)
     }
 

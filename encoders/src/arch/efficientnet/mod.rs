@@ -3,9 +3,9 @@
 //! FBNet, TinyNet, LCNet, HardCoRe-NAS and their like. Parameter paths are those of timm's `EfficientNet` and
 //! `MobileNetV3`.
 //!
-//! The layers are timm's stages that end before the grid is halved (and the stem, if the first block halves it), then,
-//! in an EfficientNet, the pointwise convolution after the last stage. In a MobileNetV3 that convolution follows the
-//! pooling and belongs to the classifier.
+//! The layers whose outputs a feature tap can select are, in order: the stem, if the first block has stride 2; every stage
+//! that is followed by a stage of stride 2, and the last stage; and, in an EfficientNet, the pointwise convolution
+//! `conv_head`. In a MobileNetV3 that convolution follows the pooling and belongs to the classifier.
 
 mod attention;
 mod blocks;
@@ -36,13 +36,13 @@ use burn::tensor::Tensor;
 pub struct EfficientNet {
     /// Stem: a convolution of stride 2.
     pub conv_stem: Conv,
-    /// Norm after `conv_stem`.
+    /// Norm and activation after `conv_stem`.
     pub bn1: NormAct,
     /// The blocks of each stage.
     pub blocks: Vec<Vec<MobileBlock>>,
-    /// Pointwise convolution after the last stage.
+    /// Pointwise convolution after the last stage; `None` in a MobileNetV3.
     pub conv_head: Option<Conv>,
-    /// Norm after `conv_head`.
+    /// Norm and activation after `conv_head`.
     pub bn2: Option<NormAct>,
     #[module(skip)]
     config: EfficientNetConfig,
@@ -54,7 +54,7 @@ impl EfficientNet {
         &self.config
     }
 
-    /// Follows shape and cost through all layers.
+    /// Records the output shape and the operations of every layer, after those of `trace`.
     fn trace(&self, mut trace: Trace) -> Trace {
         trace.conv(&self.conv_stem);
         if self.config.stem_is_layer() {
@@ -89,14 +89,14 @@ impl StagedNetwork for EfficientNet {
         if self.config.stem_is_layer() {
             outputs.push(x.clone());
         }
-        let mut run = 0;
+        let mut block_index = 0;
         for (index, stage) in self.blocks.iter().enumerate() {
             if outputs.len() >= count {
                 return Ok(outputs);
             }
             for block in stage {
-                x = block.forward(x, drop_path.factors(run, 0));
-                run += 1;
+                x = block.forward(x, drop_path.factors(block_index, 0));
+                block_index += 1;
             }
             if self.config.ends_layer(index) {
                 outputs.push(x.clone());

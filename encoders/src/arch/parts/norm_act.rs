@@ -90,12 +90,17 @@ impl NormActKind {
         match self {
             Self::Batch { .. } => Ok(()),
             Self::Group { groups, .. } | Self::EvoS0 { groups, .. } | Self::EvoS0a { groups, .. } => {
-                let count = groups.of(channels);
-                if count > 0 && channels.is_multiple_of(count) {
+                let (divides, wanted) = match *groups {
+                    ChannelGroups::Count(n) => (n > 0 && channels.is_multiple_of(n), format!("{n} groups")),
+                    ChannelGroups::Size(n) => {
+                        (n > 0 && channels >= n && channels.is_multiple_of(n), format!("groups of {n} channels"))
+                    }
+                };
+                if divides {
                     return Ok(());
                 }
-                Err(Error::usage(format!("{channels} channels cannot be divided into groups by {groups:?}"))
-                    .hint("choose the groups of the norm so that they divide the channels of all layers"))
+                Err(Error::usage(format!("the norm cannot divide {channels} channels into {wanted}"))
+                    .hint("choose a number or size of groups that divides the channels of every layer"))
             }
         }
     }
@@ -198,7 +203,7 @@ impl NormAct {
             NormActKind::Group { groups, eps } => {
                 let grouped = Grouped::new(&x, groups.of(channels));
                 let normed = grouped.centred(x).div(grouped.deviation(eps));
-                self.activation.forward(self.affine(grouped.back(normed)))
+                self.activation.forward(self.affine(grouped.ungroup(normed)))
             }
             NormActKind::EvoS0 { groups, eps } | NormActKind::EvoS0a { groups, eps } => {
                 let always = matches!(self.norm, NormActKind::EvoS0a { .. });
@@ -211,7 +216,7 @@ impl NormAct {
                     None => x,
                 };
                 let divided = grouped.split(gated).div(grouped.deviation(eps));
-                self.affine(grouped.back(divided))
+                self.affine(grouped.ungroup(divided))
             }
         }
     }
@@ -244,13 +249,13 @@ impl Grouped {
     fn new(x: &Tensor<4>, groups: usize) -> Self {
         let shape = x.dims();
         let [batch, ..] = shape;
-        let rows: Tensor<3> = x.clone().reshape([batch, groups, shape.iter().skip(1).product::<usize>() / groups]);
-        let mean = rows.clone().mean_dim(2);
-        let variance = (rows - mean.clone()).square().mean_dim(2);
+        let grouped: Tensor<3> = x.clone().reshape([batch, groups, shape.iter().skip(1).product::<usize>() / groups]);
+        let mean = grouped.clone().mean_dim(2);
+        let variance = (grouped - mean.clone()).square().mean_dim(2);
         Self { shape, groups, mean, variance }
     }
 
-    /// `[batch, groups, channels per group * rows * columns]`
+    /// Reshapes `x` to `[batch, groups, channels per group · rows · columns]`.
     fn split(&self, x: Tensor<4>) -> Tensor<3> {
         let [batch, channels, rows, columns] = self.shape;
         x.reshape([batch, self.groups, channels / self.groups * rows * columns])
@@ -264,12 +269,13 @@ impl Grouped {
         self.variance.clone().add_scalar(eps).sqrt()
     }
 
-    fn back(&self, x: Tensor<3>) -> Tensor<4> {
+    /// Reshapes the groups to the shape of the feature map.
+    fn ungroup(&self, x: Tensor<3>) -> Tensor<4> {
         x.reshape(self.shape)
     }
 }
 
-/// Shapes a value per channel for a product with a feature map.
+/// Reshapes `[channels]` to `[1, channels, 1, 1]`, which broadcasts over a feature map.
 pub(in crate::arch) fn per_channel(values: Tensor<1>) -> Tensor<4> {
     let [channels] = values.dims();
     values.reshape([1, channels, 1, 1])
@@ -285,6 +291,6 @@ mod tests {
         assert!(norm.check(64).is_ok());
         assert!(norm.check(48).unwrap_err().to_string().contains("48 channels"));
         let norm = NormActKind::Group { groups: ChannelGroups::Size(16), eps: 1e-5 };
-        assert!(norm.check(48).is_ok() && norm.check(8).is_err());
+        assert!(norm.check(48).is_ok() && norm.check(8).is_err() && norm.check(40).is_err());
     }
 }

@@ -75,7 +75,7 @@ impl StableDiffusion {
         let noise = Tensor::<4>::from_data(TensorData::new(noise, [1, channels, rows, columns]), &device);
         let signal = config.scheduler.signal(config.time_step);
         let noisy = latents.mul_scalar(signal.sqrt()) + noise.mul_scalar((1.0 - signal).sqrt());
-        self.unet.up_blocks(noisy, config.time_step, &self.text_encoder.prompt(&device)?, count)
+        self.unet.up_blocks(noisy, config.time_step, &self.text_encoder.encoded_prompt(&device)?, count)
     }
 }
 

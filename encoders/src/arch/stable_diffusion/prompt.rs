@@ -22,7 +22,8 @@ pub struct PromptEncoder {
     pub blocks: Vec<Block>,
     /// Layer norm after the last block.
     pub norm: LayerNorm,
-    known: Memo,
+    /// Cached output.
+    cached: Memo,
     #[module(skip)]
     config: PromptConfig,
 }
@@ -41,23 +42,24 @@ impl PromptConfig {
             pos_embed: Initializer::Zeros.init([self.positions, self.width], device),
             blocks: (0..self.depth).map(|_| block.init(device)).collect(),
             norm: LayerNormConfig::new(self.width).with_epsilon(self.norm_eps).init(device),
-            known: Memo::default(),
+            cached: Memo::default(),
             config: self.clone(),
         }
     }
 }
 
 impl PromptEncoder {
-    /// The encoded prompt, padded, `[positions, width]` on `device`. The network runs at the first call only.
-    pub(super) fn prompt(&self, device: &Device) -> Result<Tensor<2>> {
-        let data = match self.known.0.get() {
+    /// The last hidden state of the padded prompt, `[positions, width]`, on `device`. It is computed at the first call
+    /// and cached until the weights change. Padding is not masked, only the causal mask is applied.
+    pub(super) fn encoded_prompt(&self, device: &Device) -> Result<Tensor<2>> {
+        let data = match self.cached.0.get() {
             Some(data) => data.clone(),
             None => {
                 let data = self
                     .run()
                     .try_into_data()
-                    .map_err(|e| Error::failed(e.to_string()).context("reading the prompt"))?;
-                self.known.0.get_or_init(|| data).clone()
+                    .map_err(|e| Error::failed(e.to_string()).context("copying the encoded prompt to the host"))?;
+                self.cached.0.get_or_init(|| data).clone()
             }
         };
         Ok(Tensor::from_data(data, device))
@@ -72,8 +74,9 @@ impl PromptEncoder {
         let device = table.device();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), &device);
         let tokens = (table.select(0, ids) + self.pos_embed.val()).unsqueeze::<3>();
-        let places = AttentionPositions { bias: Some(causal_bias(length, &device)), ..AttentionPositions::default() };
-        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places));
+        let positions =
+            AttentionPositions { bias: Some(causal_bias(length, &device)), ..AttentionPositions::default() };
+        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x, &positions));
         self.norm.forward(tokens.reshape([length, width]))
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The matrix is `[rows, columns]` as in files: a row holds the weights of one output. Weights of a language model of
 //! 7 B parameters take 28 GB as f32 and 4 GB as blocks of 4 bits, so the matrix is never unpacked as a whole: with few
-//! rows of inputs (decoding) codes are multiplied in registers as they are read, with many (prompts) a task unpacks a few
-//! rows into its own buffer and multiplies them while they are in the cache.
+//! rows of inputs (decoding) the quantised values are converted and multiplied in registers as they are read, with many
+//! (prompts) a task unpacks a few rows into its own buffer and multiplies them while they are in the cache.
 
 mod activations;
 #[allow(clippy::needless_range_loop, reason = "several arrays are indexed by one number, in registers")]
@@ -34,8 +34,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Maximum number of inputs whose products convert every weight in registers, in f32 and with integers.
+/// Largest batch (rows of `x`) for which weights are converted in registers, with f32 activations.
 const FEW: usize = 24;
+/// Largest batch (rows of `x`) for which weights are converted in registers, with integer activations.
 const FEW_INTEGERS: usize = 16;
 /// Rows that are unpacked at a time for products with the transposed matrix.
 const TRANSPOSED_ROWS: usize = 256;
@@ -48,7 +49,7 @@ pub struct SharedBytes {
 }
 
 impl SharedBytes {
-    /// Shares a range of `owner`; `None` if it reaches beyond it.
+    /// Shares a range of `owner`; `None` if `range` ends after the last byte of `owner`.
     pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Option<Self> {
         (*owner).as_ref().get(range.clone())?;
         Some(Self { owner, range })
@@ -71,8 +72,8 @@ impl fmt::Debug for SharedBytes {
 pub enum RowOrder {
     /// The order of the outputs.
     Outputs,
-    /// Within each head of this many rows, row `2 i` of the file is output `i` and row `2 i + 1` is output
-    /// `i + width / 2`: the rotary layout with neighbouring channels, read as the layout of `rotate_half`.
+    /// Rotary layout with interleaved channels: in each head of `width` rows (the value), row `2 i` of the file is
+    /// output `i`, and row `2 i + 1` is output `i + width / 2`, so that the outputs have the layout of `rotate_half`.
     InterleavedHeads(usize),
 }
 
@@ -91,13 +92,13 @@ impl StoredMatrix {
     /// whole blocks, and the bytes are those of `[rows, columns]`.
     pub fn new(bytes: SharedBytes, format: NumberFormat, [rows, columns]: [usize; 2]) -> Option<Self> {
         let (together, size) = format.unit();
-        let kept = matches!(format, NumberFormat::F16 | NumberFormat::Bf16 | NumberFormat::Block(_));
+        let supported = matches!(format, NumberFormat::F16 | NumberFormat::Bf16 | NumberFormat::Block(_));
         let whole = columns.is_multiple_of(together) && rows * columns > 0;
         let fits = bytes.get().len() == rows * (columns / together) * size;
-        (kept && whole && fits).then_some(Self { bytes, format, rows, columns, order: RowOrder::Outputs })
+        (supported && whole && fits).then_some(Self { bytes, format, rows, columns, order: RowOrder::Outputs })
     }
 
-    /// Returns this matrix with its rows in another order; `None` if the rows are not whole heads of an even width.
+    /// Declares the order in which the file stores the rows; `None` if they are not whole heads of an even width.
     pub fn ordered(mut self, order: RowOrder) -> Option<Self> {
         if let RowOrder::InterleavedHeads(width) = order
             && (width == 0 || !width.is_multiple_of(2) || !self.rows.is_multiple_of(width))
@@ -145,7 +146,8 @@ impl StoredMatrix {
         CHUNK / together * size
     }
 
-    /// Unpacks the weights of one output into `out`, `[columns]`. Does nothing beyond the last row.
+    /// Unpacks the weights of one output into `out`, `[columns]`. Does nothing if there is no such row or `out` has
+    /// another length.
     pub fn unpack_row(&self, output: usize, out: &mut [f32]) {
         if output < self.rows && out.len() == self.columns {
             Level::best().run(Unpack { format: self.format, bytes: self.row_bytes(output), out });
@@ -175,7 +177,7 @@ impl StoredMatrix {
         products(x, &[(self, activations)])
     }
 
-    /// The inputs of a product with few rows; `None` if the rows are many.
+    /// Prepares `x`, `[n, columns]`, for the kernel for small batches; `None` if `n` is above its limit.
     fn few_inputs(&self, level: Level, x: &[f32], activations: Activations) -> Option<FewInputs> {
         let (n, columns) = (x.len() / self.columns, self.columns);
         match (activations, self.format) {
@@ -189,7 +191,7 @@ impl StoredMatrix {
         }
     }
 
-    /// Computes the product with many rows of inputs.
+    /// Computes the product for a batch that is too large for [`Self::few_inputs`].
     fn many(&self, level: Level, x: &[f32], activations: Activations, out: Columns<'_>) {
         let n = x.len() / self.columns;
         let large = if level.has_many_registers() { LARGE } else { SMALL };
@@ -211,7 +213,7 @@ impl StoredMatrix {
         );
     }
 
-    /// Number of weights that share a scale.
+    /// Number of weights that share a scale; 32 for 16-bit floats, which have none (not used).
     fn group(&self) -> usize {
         match self.format {
             NumberFormat::Block(block) => block.group(),
@@ -225,14 +227,15 @@ impl StoredMatrix {
     /// # Panics
     /// `y` is not `[n, rows]`.
     pub fn product_transposed(&self, y: &[f32]) -> Vec<f32> {
-        assert!(y.len().is_multiple_of(self.rows), "the gradients are not rows of {} numbers", self.rows);
+        let (length, rows) = (y.len(), self.rows);
+        assert!(length.is_multiple_of(rows), "y has {length} values, not a multiple of the matrix's {rows} rows");
         let n = y.len() / self.rows;
         let mut out = vec![0f32; n * self.columns];
         if n == 0 {
             return out;
         }
         let level = Level::best();
-        // A task computes some columns from all rows, which it unpacks some at a time.
+        // A task computes some columns of the output and unpacks `TRANSPOSED_ROWS` rows of the matrix at a time.
         let chunks = if self.columns >= 4 * CHUNK * rayon::current_num_threads() { 2 } else { 1 };
         let width = chunks * CHUNK;
         let out_columns = Columns::new(&mut out, n, self.columns, 0..self.columns);
@@ -267,12 +270,12 @@ impl StoredMatrix {
 }
 
 /// Computes the products of the same inputs `x`, `[n, columns]`, with several matrices, and writes the outputs side by
-/// side: `[n, all rows]`. All matrices must have as many columns.
+/// side: `[n, all rows]`. All matrices must have the same number of columns.
 ///
 /// Few rows of inputs, as in decoding, are multiplied with all matrices in one parallel pass.
 ///
 /// # Panics
-/// A matrix has other columns, or `x` is not `[n, columns]`.
+/// The matrices differ in their number of columns, or `x` is not `[n, columns]`.
 pub fn products(x: &[f32], matrices: &[(&StoredMatrix, Activations)]) -> Vec<f32> {
     let Some((first, _)) = matrices.first() else { return Vec::new() };
     let (n, total) = (x.len() / first.columns, matrices.iter().map(|(matrix, _)| matrix.rows).sum());
@@ -283,7 +286,8 @@ pub fn products(x: &[f32], matrices: &[(&StoredMatrix, Activations)]) -> Vec<f32
 
 fn products_at(level: Level, x: &[f32], matrices: &[(&StoredMatrix, Activations)], out: Columns<'_>) {
     let columns = matrices.first().map_or(1, |(matrix, _)| matrix.columns);
-    assert!(x.len().is_multiple_of(columns), "the inputs are not rows of {columns} numbers");
+    let length = x.len();
+    assert!(length.is_multiple_of(columns), "x has {length} values, not a multiple of the matrix's {columns} columns");
     let n = x.len() / columns;
     let parts = out.split(matrices.iter().map(|(matrix, _)| matrix.rows));
     let mut inputs: Vec<(NumberFormat, Activations, FewInputs)> = Vec::new();

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
-/// Answers a conversation. If the client goes away, this function is dropped, and with it the receiver of the model's
-/// events, which cancels the request.
+/// Answers a conversation. If the client disconnects, the future of this function is dropped, and with it the receiver of
+/// the model's events, which cancels the request.
 pub(super) async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
     let deadline = Instant::now() + api.limits.request_time;
     let (mut asked, held) = body::read(request, &api.limits, &api.budget, Asked::completion).await?;
@@ -28,7 +28,7 @@ pub(super) async fn complete(State(api): State<Arc<Api>>, request: Request) -> R
     }
 }
 
-/// Waits for something until the time of the request is over.
+/// Awaits `work`; fails with a timeout error once `deadline` has passed.
 pub(super) async fn until<T>(deadline: Instant, api: &Api, work: impl Future<Output = T>) -> Result<T, ApiError> {
     timeout_at(deadline, work).await.map_err(|_| ApiError::timeout(api.limits.request_time.as_secs_f64()))
 }
@@ -42,7 +42,8 @@ pub(super) async fn submitted(
 ) -> Result<UnboundedReceiver<ChatEvent>, ApiError> {
     let work = tokio::task::spawn_blocking(move || submit(&*model));
     let done = until(deadline, api, work).await?;
-    done.map_err(|_| ApiError::internal("an internal error (a panic) while the request was read"))?.map_err(refused)
+    done.map_err(|_| ApiError::internal("internal error: the model panicked while it checked and queued the request"))?
+        .map_err(refused)
 }
 
 /// The error of a request that a model did not accept.

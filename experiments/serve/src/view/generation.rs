@@ -1,4 +1,4 @@
-//! What was written of a study: the latest version, and the one before for pages that are still open.
+//! The written pages of a study: the latest version, and the previous one for browser tabs that are still open.
 
 use super::StudyImages;
 use burgess_base::{Context, Result};
@@ -34,11 +34,13 @@ impl Generations {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn find(&self, version: &str) -> Option<Arc<Generation>> {
+    /// Returns the latest version if it was made from `version` of the results.
+    fn latest_if(&self, version: &str) -> Option<Arc<Generation>> {
         self.all().into_iter().next().filter(|latest| latest.version == version)
     }
 
-    /// Returns the pages of a version of the results; `write` makes them if they are not the latest.
+    /// Returns the pages made from `version` of the results. Unless the latest pages have that version, `write` makes
+    /// them.
     ///
     /// # Errors
     /// An error of `write`, or a directory cannot be created or read.
@@ -47,11 +49,11 @@ impl Generations {
         version: &str,
         write: impl FnOnce(&Path) -> Result<Box<dyn StudyImages>>,
     ) -> Result<Arc<Generation>> {
-        if let Some(found) = self.find(version) {
+        if let Some(found) = self.latest_if(version) {
             return Ok(found);
         }
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = self.find(version) {
+        if let Some(found) = self.latest_if(version) {
             return Ok(found);
         }
         let dir =
@@ -95,7 +97,12 @@ impl Generation {
 
     /// Reads a file that every version has.
     pub(super) fn read(&self, parts: &[&str]) -> Result<Vec<u8>> {
-        let missing = || burgess_base::Error::failed(format!("the page {} was not written", parts.join("/")));
+        let missing = || {
+            burgess_base::Error::failed(format!(
+                "the page writer did not write {}, which every study has",
+                parts.join("/")
+            ))
+        };
         self.file(parts).ok_or_else(missing)?
     }
 }

@@ -33,6 +33,13 @@ impl Projector {
         if options.newline {
             return Err("its connector adds a token after each row of the image (`newline`), LLaVA's does not".into());
         }
+        // The hidden layer of LLaVA's projector is as wide as the language model.
+        if let Some(hidden) = options.hidden.filter(|hidden| *hidden != config.llm_width) {
+            return Err(format!(
+                "the hidden layer of its connector has {hidden} channels, LLaVA's as many as the language model ({})",
+                config.llm_width
+            ));
+        }
         let plain = GridOptions::default();
         let kind = match &config.kind {
             ConnectorKind::Linear(_) => ConnectorKind::Linear(plain),
@@ -157,6 +164,8 @@ mod tests {
         let options = GridOptions::default();
         assert!(say(ConnectorKind::Mlp2xGelu(GridOptions { positions: true, ..options })).contains("`positions`"));
         assert!(say(ConnectorKind::Linear(GridOptions { newline: true, ..options })).contains("`newline`"));
+        let wide = |hidden| say(ConnectorKind::Mlp2xGelu(GridOptions { hidden: Some(hidden), ..options }));
+        assert!(wide(20).contains("20 channels") && wide(5).is_empty(), "{} {}", wide(20), wide(5));
         assert!(say(ConnectorKind::SeMlp(options)).contains("se_mlp"));
         Ok(())
     }

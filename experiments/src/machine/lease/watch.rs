@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What a lease file says.
+/// State of a lease, as judged from its file and its heartbeat.
 #[derive(Debug)]
 pub(super) enum Look {
     /// The lease has an owner.
     Held(Owner),
-    /// The lease was released, or its owner has ended.
+    /// The lease can be taken over: it was released, its owner has ended, or its heartbeat has stopped.
     Free,
     /// The file does not exist any more.
     Gone,
@@ -43,12 +43,13 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
         return Ok(Look::Free);
     }
     let modified = meta.modified()?;
-    // A directory that this process cannot write tells no time: then only watching counts.
+    // In a directory that this process cannot write, the server's time is unknown: the age is then 0, and only the
+    // time for which this process has watched the heartbeat counts.
     let now = server_time(super::directory(path)).unwrap_or(modified);
     let age = now.duration_since(modified).unwrap_or_default();
     let (limit, unchanged) = (record.interval() * MISSED, unchanged(path, &record, modified));
     if unchanged >= limit || (age >= limit && unchanged >= record.interval() * WATCHED) {
-        // What was seen is remembered: whoever looks next, to take the lease, need not watch again.
+        // `SEEN` keeps this result, so that the next call in this process, which takes the lease, need not watch again.
         return Ok(Look::Free);
     }
     Ok(Look::Held(record.owner(age)))
@@ -75,8 +76,8 @@ pub(super) fn forget(path: &Path) {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
 }
 
-/// Returns the time of the file server, which the file system gives to a file that is created in `dir`. The change of
-/// the directory also makes this machine list it anew.
+/// Returns the time of the file server, which the file system gives to a file that is created in `dir`. Creating the
+/// file also makes an NFS client read `dir` again instead of listing it from its cache.
 pub(super) fn server_time(dir: &Path) -> std::io::Result<SystemTime> {
     let probe = TemporaryPath::beside(&dir.join(".time"));
     File::options().create_new(true).write(true).open(probe.path())?.metadata()?.modified()

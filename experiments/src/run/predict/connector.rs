@@ -1,4 +1,5 @@
-//! Predictors that need an aligned connector: the A score and the loss of the align stage.
+//! Predictors that need an aligned connector: the A score (alignment of image tokens with those of CLIP; Law of Vision
+//! Representation, arXiv:2408.16357) and the loss of the align stage.
 
 use super::networks::ArmNetworks;
 use crate::features::{ArmCard, EncoderFeatures};
@@ -20,14 +21,14 @@ use burn::tensor::Device;
 use std::path::Path;
 use std::time::Duration;
 
-/// Number of benchmark images whose tokens are compared, as in the reference.
+/// Number of benchmark images whose tokens are compared, as in the paper's code.
 const IMAGES: usize = 100;
 /// Number of images in a forward pass of the connector.
 const BATCH: usize = 20;
 /// Family of the encoders that are the reference by default.
 const REFERENCE_FAMILY: &str = "CLIP";
 
-/// Returns at most 100 benchmark images of the study, evenly over all.
+/// Returns the indices of at most 100 benchmark images of the study, evenly spaced in ascending order.
 pub fn benchmark_images(evaluator: &Evaluator) -> Vec<usize> {
     let mut all: Vec<usize> = evaluator.benchmarks.iter().flat_map(|b| b.images()).collect();
     all.sort_unstable();
@@ -87,7 +88,11 @@ impl ProjectedTokens {
     ) -> Result<Self> {
         let file = run.aligned().join(ALIGNED);
         if !run.has_aligned(&|_| ())? || !file.exists() {
-            return Err(Error::failed("no run of this arm has finished the align stage"));
+            return Err(Error::failed(format!(
+                "{} is missing: the run has not finished the align stage",
+                file.display()
+            ))
+            .hint("train the arm first"));
         }
         let shapes: Vec<_> = encoders.iter().map(|e| (e.features.width(), e.features.grid())).collect();
         let width = evaluator.llm.config.hidden_size;
@@ -99,7 +104,10 @@ impl ProjectedTokens {
             stop::check()?;
             let sizes = source.sizes(batch)?;
             let ImageBatch::FeatureMaps(maps) = source.batch(batch, device)? else {
-                return Err(Error::failed("the features of frozen encoders are expected"));
+                return Err(Error::failed(format!(
+                    "arm {}: expected the feature maps of frozen encoders, found images",
+                    arm.name()
+                )));
             };
             let tokens = connector.forward(&config.gather(maps)?, sizes.as_deref())?.tokens;
             let [n, count, width] = tokens.dims();
@@ -127,7 +135,13 @@ pub fn mean_a_score(tokens: &ProjectedTokens, references: &[(String, ProjectedTo
                 references.iter().zip(&scores).map(|((name, _), score)| format!("with {name} {score:.4}")).collect();
             ArmValue::known(scores.iter().sum::<f64>() / scores.len() as f64, named.join(", "))
         }
-        _ => ArmValue::missing("there is no benchmark image, or the arms have tokens of different widths"),
+        Some(_) => ArmValue::missing("there is no reference arm"),
+        None if tokens.images.is_empty() => ArmValue::missing("the study has no benchmark images"),
+        None => {
+            let widths = references.iter().map(|(name, reference)| format!("those of {name} {}", reference.width));
+            let widths = widths.collect::<Vec<_>>().join(", ");
+            ArmValue::missing(format!("image tokens have {} channels, {widths}", tokens.width))
+        }
     }
 }
 
@@ -145,8 +159,8 @@ impl AlignLosses {
         Self(seeds.iter().filter_map(of).collect())
     }
 
-    /// Trains the connector of an arm for `steps` steps of the align stage, with the recipe of the study, where the
-    /// logs have fewer.
+    /// Trains the connector of an arm, with the recipe of the study, for `steps` steps of the align stage, for every seed
+    /// whose log has fewer steps.
     ///
     /// # Errors
     /// The training fails, or a signal asked to stop.
@@ -173,7 +187,7 @@ impl AlignLosses {
         Ok(())
     }
 
-    /// The loss after `steps` steps: the mean over the last tenth of them and over the seeds.
+    /// The loss after `steps` steps: the mean over the last tenth of them, then over the seeds whose logs have as many.
     pub fn at(&self, steps: usize) -> ArmValue {
         let window = (steps / 10).max(1);
         let of = |losses: &Vec<f64>| {

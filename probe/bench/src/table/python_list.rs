@@ -1,6 +1,7 @@
 //! Lists as Python prints them.
 
-/// Parses a list as Python prints it, such as `['a', "it's", 'x\n']`; numbers become text.
+/// Parses a list as Python prints it, such as `['a', "it's", 'x\n', 3]`; numbers are returned as written. `None` if
+/// the text is anything else, such as a nested list, `None`, `True` or a NumPy array without commas.
 pub fn python_list(text: &str) -> Option<Vec<String>> {
     let mut chars = text.trim().strip_prefix('[')?.strip_suffix(']')?.chars().peekable();
     let mut items = Vec::new();
@@ -29,6 +30,7 @@ pub fn python_list(text: &str) -> Option<Vec<String>> {
     }
 }
 
+/// Reads a string up to its closing `quote` and resolves escapes; `None` if it does not end or an escape is invalid.
 fn quoted(chars: &mut impl Iterator<Item = char>, quote: char) -> Option<String> {
     let mut text = String::new();
     loop {

@@ -188,8 +188,8 @@ pub(super) fn tower_projector(from: usize, hidden: usize, device: &Device) -> To
     )
 }
 
-pub(super) fn projector(from: usize, to: usize, device: &Device) -> Projector {
-    (LinearConfig::new(from, to).init(device), Gelu::new(), LinearConfig::new(to, to).init(device))
+pub(super) fn projector(from: usize, hidden: usize, to: usize, device: &Device) -> Projector {
+    (LinearConfig::new(from, hidden).init(device), Gelu::new(), LinearConfig::new(hidden, to).init(device))
 }
 
 /// Applies an MLP to `x` `[a, b, width]`, as rows of one matrix.
@@ -320,7 +320,7 @@ impl ConnectorModule for Sva {
                 .iter()
                 .map(|&grid| sampler(hidden, options.depth, grid))
                 .collect::<Result<_>>()?,
-            mm_projector: projector(groups * hidden, llm_width, device),
+            mm_projector: projector(groups * hidden, llm_width, llm_width, device),
             vision_sampler_layers: (0..number).map(|_| sampler(llm_width, 1, options.grid)).collect::<Result<_>>()?,
             options: options.clone(),
             tower_grids,

@@ -1,4 +1,4 @@
-//! Sixteen lanes in plain Rust.
+//! Portable implementation of [`Lanes`] with arrays, for processors without a vector kernel.
 
 use super::{Lanes, Quads};
 use crate::number_format::{Codes, GgmlBlock};
@@ -13,6 +13,7 @@ impl Lanes for Portable {
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];
+    // Arrays are not registers: kernels use their smallest tiles.
     const REGISTERS: usize = 1;
 
     #[inline(always)]
@@ -159,12 +160,13 @@ impl Lanes for Portable {
     }
 }
 
-/// Compiled once, and not into every kernel.
+/// Reads rows of blocks. Not inlined, so that it is compiled once and not once per kernel.
 #[inline(never)]
 fn read_rows(block: GgmlBlock, rows: &[&[u8]], chunk: usize, out: &mut [Codes]) {
     block.read_rows(rows, chunk, out, |bits| f16::from_bits(bits).to_f32());
 }
 
+/// Unpacks blocks. Not inlined, for the same reason.
 #[inline(never)]
 fn unpack(block: GgmlBlock, bytes: &[u8], out: &mut [f32]) {
     block.unpack(bytes, out, |bits| f16::from_bits(bits).to_f32());
