@@ -82,6 +82,7 @@ mod tests {
             ("nano-clip", 0.7),
             ("nano-convnext", 0.8),
             ("nano-moco", 2.0 * random),
+            ("nano-ijepa", 2.0 * random),
             ("nano-sam", 3.0 * random),
             ("nano-midas", 3.0 * random),
             ("nano-dinov2", 1.5 * random),
