@@ -7,7 +7,7 @@
 //! | [`PROJECTOR`] | the connector | `linear_1`, `linear_2` |
 //! | [`LLM`] | the language model | those of its class, such as `LlamaForCausalLM` |
 
-use crate::connector::ConnectorKind;
+use crate::connector::{ConnectorKind, GridOptions};
 use crate::llm::WeightStorage;
 use crate::llm::weights::load_network;
 use crate::mllm::{Mllm, MllmConfig};
@@ -45,10 +45,10 @@ const LINEAR: Dialect = Dialect {
 /// Returns the tensor names of a connector below [`PROJECTOR`]; `None` unless it is one or two linear layers on each
 /// patch without options, which is all that LLaVA's projector can compute.
 pub fn projector_dialect(kind: &ConnectorKind) -> Option<&'static Dialect> {
-    let plain = |options: &crate::connector::GridOptions| *options == crate::connector::GridOptions::default();
+    let plain = GridOptions::default();
     match kind {
-        ConnectorKind::Mlp2xGelu(options) if plain(options) => Some(&MLP),
-        ConnectorKind::Linear(options) if plain(options) => Some(&LINEAR),
+        ConnectorKind::Mlp2xGelu(options) if *options == plain => Some(&MLP),
+        ConnectorKind::Linear(options) if *options == plain => Some(&LINEAR),
         _ => None,
     }
 }

@@ -38,7 +38,9 @@ pub fn table(rows: &[Vec<String>], sides: &[Align], margin: &str, width: usize) 
             for (i, (cell, width)) in wrapped.iter().zip(&widths).enumerate() {
                 let cell = cell.get(line).map_or("", String::as_str);
                 let padding = " ".repeat(width.saturating_sub(length(cell)));
-                text += &" ".repeat(if i == 0 { 0 } else { GAP });
+                if i > 0 {
+                    text += &" ".repeat(GAP);
+                }
                 text += &match sides.get(i) {
                     Some(Align::Right) => padding + cell,
                     _ => cell.to_string() + &padding,

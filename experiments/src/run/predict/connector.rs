@@ -126,16 +126,15 @@ impl ProjectedTokens {
     }
 }
 
-/// Computes the A score of an arm: the mean over the references, named with their values.
+/// Computes the A score of an arm: the mean over the references, named with their values. There is at least one.
 pub fn mean_a_score(tokens: &ProjectedTokens, references: &[(String, ProjectedTokens)]) -> ArmValue {
     let scores: Option<Vec<f64>> = references.iter().map(|(_, reference)| tokens.score(reference)).collect();
     match scores {
-        Some(scores) if !scores.is_empty() => {
+        Some(scores) => {
             let named: Vec<String> =
                 references.iter().zip(&scores).map(|((name, _), score)| format!("with {name} {score:.4}")).collect();
             ArmValue::known(scores.iter().sum::<f64>() / scores.len() as f64, named.join(", "))
         }
-        Some(_) => ArmValue::missing("there is no reference arm"),
         None if tokens.images.is_empty() => ArmValue::missing("the study has no benchmark images"),
         None => {
             let widths = references.iter().map(|(name, reference)| format!("those of {name} {}", reference.width));
