@@ -10,6 +10,7 @@
 use super::ema::{cosine_momentum, ema_update};
 use super::jitter::colour_jitter;
 use super::mae::random_subset;
+use super::mocov3::standardise;
 use super::{
     DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, l2_normalise, random_crops,
     vit_config,
@@ -39,6 +40,10 @@ pub struct DinoV2Config {
     pub hidden: usize,
     /// Channels of the bottleneck before the prototypes. Default 64.
     pub bottleneck: usize,
+    /// Whether the hidden layers of the heads are standardised over the batch (`use_bn_in_head` in the code of DINO). The
+    /// class tokens of an encoder in training are nearly equal at first; without this the balanced targets of a small
+    /// batch can stay uniform, and the DINO loss then stays at the logarithm of the number of prototypes. Default `false`.
+    pub batch_norm: bool,
     /// Number of small crops per image. Default 2.
     pub locals: usize,
     /// Side of a small crop in pixels, a multiple of the patch size. Default 48.
@@ -74,6 +79,7 @@ impl Default for DinoV2Config {
             prototypes: 512,
             hidden: 256,
             bottleneck: 64,
+            batch_norm: false,
             locals: 2,
             local_size: 48,
             global_scale: [0.4, 1.0],
@@ -121,6 +127,9 @@ pub struct DinoV2Head {
     /// Prototypes, `[bottleneck, prototypes]`; the columns are scaled to unit length when they are used (weight norm
     /// with the length fixed at one).
     prototypes: Linear,
+    /// Whether hidden layers are standardised over the batch.
+    #[module(skip)]
+    batch_norm: bool,
 }
 
 impl LearnerConfig for DinoV2Config {
@@ -144,6 +153,7 @@ impl LearnerConfig for DinoV2Config {
             fc2: LinearConfig::new(self.hidden, self.hidden).init(device),
             fc3: LinearConfig::new(self.hidden, self.bottleneck).init(device),
             prototypes: LinearConfig::new(self.bottleneck, self.prototypes).with_bias(false).init(device),
+            batch_norm: self.batch_norm,
         };
         let network = DinoV2Network { encoder: vit.init(device), dino_head: head(), ibot_head: head() };
         let mut learner = DinoV2 {
@@ -161,8 +171,9 @@ impl LearnerConfig for DinoV2Config {
 impl DinoV2Head {
     /// Returns the cosine similarities of `[rows, width]` with the prototypes, `[rows, prototypes]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let x = gelu(self.fc1.forward(x));
-        let x = gelu(self.fc2.forward(x));
+        let hidden = |x: Tensor<2>| gelu(if self.batch_norm { standardise(x) } else { x });
+        let x = hidden(self.fc1.forward(x));
+        let x = hidden(self.fc2.forward(x));
         let x = l2_normalise(self.fc3.forward(x));
         let weight = self.prototypes.weight.val();
         let length = weight.clone().square().sum_dim(0).sqrt().clamp_min(1e-12);
