@@ -41,7 +41,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[2]
-BENCHMARKS = ["nano-mme", "nano-gqa", "nano-ai2d", "nano-ocrbench", "nano-cvbench-2d", "nano-mmvp"]
+BENCHMARKS = ["nano-mme", "nano-gqa", "nano-ai2d", "nano-docvqa", "nano-cvbench-2d", "nano-mmvp"]
 STUDY = """
 name = "{name}"
 title = "Cost of a ranking"

@@ -94,7 +94,7 @@ seeds = [0]
 [evaluator]
 llm = "nano-lm"
 connector = { mlp2x_gelu = { positions = true, standardise = true } }
-benchmarks = ["nano-mme", "nano-ai2d", "nano-ocrbench", "nano-cvbench-2d"]
+benchmarks = ["nano-mme", "nano-ai2d", "nano-docvqa", "nano-cvbench-2d"]
 
 [evaluator.data.world]
 seed = 5
@@ -235,7 +235,7 @@ fn features_training_evaluation_and_answers_equal_those_of_flex() {
     let worlds = std::fs::read_dir(place.path().join("cache/worlds")).expect("worlds");
     let world = worlds.flatten().next().expect("a world").path().display().to_string();
     for (name, out) in devices {
-        let list = "nano-mme,nano-ocrbench";
+        let list = "nano-mme,nano-docvqa";
         let more = ["--data", &world, "--likelihoods", "--name", "m", "--device", name, "--out", out];
         run(&place, &[&["eval", "--model", &model, "--benchmarks", list], &more[..]].concat());
     }

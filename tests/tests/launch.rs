@@ -19,7 +19,7 @@ seeds = [0]
 [evaluator]
 llm = "nano-lm"
 connector = "mlp2x_gelu"
-benchmarks = ["nano-mme", "nano-ocrbench"]
+benchmarks = ["nano-mme", "nano-docvqa"]
 
 [evaluator.data.world]
 seed = 5

@@ -20,7 +20,7 @@ fn files(place: &TestDir, steps: usize) {
     );
     place.file("run.toml", &format!("name = \"run\"\nencoders = [\"nano-sup\"]\n{EVALUATOR}{WORLD}{recipe}"));
     let head = "name = \"tiny\"\ntitle = \"A tiny study\"\nquestion = \"Does it hold?\"\nseeds = [0]\n";
-    let evaluator = format!("{EVALUATOR}benchmarks = [\"nano-mme\", \"nano-ocrbench\"]\n");
+    let evaluator = format!("{EVALUATOR}benchmarks = [\"nano-mme\", \"nano-docvqa\"]\n");
     let arms = "[[arms]]\nencoders = [\"nano-sup\"]\n";
     place.file("tiny.toml", &format!("{head}{evaluator}{WORLD}{arms}{recipe}"));
 }
@@ -397,7 +397,7 @@ fn nothing_that_is_shown_steers_the_terminal() {
     std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
     image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("an image");
     place.file(
-        "data/bench/nano-ocrbench.jsonl",
+        "data/bench/nano-docvqa.jsonl",
         "{\"id\":\"a\",\"image\":\"p.png\",\"image_id\":\"a\",\"question\":\"?\",\"answer\":\"b\",\"subtask\":\"w\",\"unit\":\"a\"}\n",
     );
     let commands: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
@@ -407,7 +407,7 @@ fn nothing_that_is_shown_steers_the_terminal() {
         ("an encoder", vec!["encode", "a.png", "--encoder", "\x1b[2J", "-o", "f"]),
         ("a study", vec!["rank", "\u{9b}2J"]),
         ("an output", vec!["encode", evil, "--encoder", "nano-sup", "-o", "no/\x1b[2J/"]),
-        ("a long line", vec!["score", "nano-ocrbench", "--data", "data", "--predictions", "long.jsonl"]),
+        ("a long line", vec!["score", "nano-docvqa", "--data", "data", "--predictions", "long.jsonl"]),
     ]);
     for (what, args) in commands {
         let output = place.run(&args);

@@ -20,7 +20,7 @@ seeds = [0]
 [evaluator]
 llm = "nano-lm"
 connector = "mlp2x_gelu"
-benchmarks = ["nano-mme", "nano-cvbench-3d", "nano-mmvp", "nano-ocrbench"]
+benchmarks = ["nano-mme", "nano-cvbench-3d", "nano-mmvp", "nano-docvqa"]
 
 [evaluator.data.world]
 seed = 5
@@ -117,7 +117,7 @@ fn asked_again(place: &TestDir, root: &Path) {
     for arm in ["nano-mae+nano-dinov2", "nano-random-unfrozen"] {
         let run = root.join(arm).join("seed-0");
         let (model, data) = (run.join("model").display().to_string(), world.display().to_string());
-        let list = "nano-ocrbench,blink,docvqa-test";
+        let list = "nano-docvqa,blink,docvqa-test";
         let output = place.run(&[
             "eval",
             "--model",
@@ -138,7 +138,7 @@ fn asked_again(place: &TestDir, root: &Path) {
             // follow.
             line.and_then(|line| line.split_whitespace().nth(9).map(str::to_string))
         };
-        assert_eq!(rules("nano-ocrbench"), Some("strict".into()), "{}", stdout(&output));
+        assert_eq!(rules("nano-docvqa"), Some("strict".into()), "{}", stdout(&output));
         assert_eq!(rules("blink"), Some("official".into()), "{}", stdout(&output));
         assert!(stdout(&output).contains("2 with 5 images as blocks"), "{}", stdout(&output));
         let dir = place.path().join(arm).join("eval/again/seed-0");
@@ -146,13 +146,13 @@ fn asked_again(place: &TestDir, root: &Path) {
             |file: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(file).expect("results")).expect("JSON") };
         let (again, before) = (read(dir.join("results.json")), read(run.join("results.json")));
         for key in ["score", "blind", "stderr", "chance"] {
-            assert_eq!(again["results"]["nano-ocrbench"][key], before["results"]["nano-ocrbench"][key], "{arm}: {key}");
+            assert_eq!(again["results"]["nano-docvqa"][key], before["results"]["nano-docvqa"][key], "{arm}: {key}");
         }
         let (again_cost, before_cost) = (&again["cost"], &before["cost"]);
         for key in ["encoder_params", "gflops_per_image", "tokens", "train_seconds"] {
             assert_eq!(again_cost[key], before_cost[key], "{arm}: {key}");
         }
-        assert!(again["results"]["nano-ocrbench"]["seconds"].as_f64().is_some_and(|s| s > 0.0), "{arm}");
+        assert!(again["results"]["nano-docvqa"]["seconds"].as_f64().is_some_and(|s| s > 0.0), "{arm}");
         assert_eq!(again["versions"]["burn"], before["versions"]["burn"], "{arm}");
         assert!(again["results"]["blink"]["n"].as_u64().is_some_and(|n| n > 0), "{arm}");
         assert!(again["results"].get("docvqa-test").is_none(), "its right answers are secret");
@@ -220,7 +220,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     // A model gives the same answers outside the study: frozen, with several encoders, and with a trained encoder.
     for arm in ["nano-sup", "nano-mae+nano-dinov2", "nano-random-unfrozen"] {
         let run = root.join(arm).join("seed-0");
-        let samples = std::fs::read_to_string(run.join("samples/nano-ocrbench.jsonl")).expect("samples");
+        let samples = std::fs::read_to_string(run.join("samples/nano-docvqa.jsonl")).expect("samples");
         let sample: Value = serde_json::from_str(samples.lines().next().expect("a sample")).expect("JSON");
         let text = |key: &str| sample[key].as_str().expect("a text").to_string();
         let model = run.join("model").display().to_string();
@@ -426,7 +426,7 @@ fn answers_can_be_weighed_drawn_and_compared_with_a_grey_image() {
     for value in found.values() {
         assert_eq!(value["run"]["blind"], "grey");
         assert!(value["results"]["nano-mme"]["likelihood"].is_number(), "{value}");
-        assert!(value["results"]["nano-ocrbench"]["likelihood"].is_null(), "open questions have no list of answers");
+        assert!(value["results"]["nano-docvqa"]["likelihood"].is_null(), "open questions have no list of answers");
     }
     let samples = |benchmark: &str| -> Vec<Value> {
         let path = place.path().join("one/tiny/nano-sup/seed-0/samples").join(format!("{benchmark}.jsonl"));
@@ -442,7 +442,7 @@ fn answers_can_be_weighed_drawn_and_compared_with_a_grey_image() {
             assert_eq!(said[1].as_f64(), Some(best));
         }
     }
-    assert!(samples("nano-ocrbench").iter().all(|s| s.get("likelihoods").is_none()));
+    assert!(samples("nano-docvqa").iter().all(|s| s.get("likelihoods").is_none()));
     // The blind mode belongs to the configuration of a study.
     place.file("asked.toml", &asked.replace("grey", "omitted"));
     let refused = place.run(&["rank", "asked.toml", "--encoders", "nano-sup", "--out", "one"]);

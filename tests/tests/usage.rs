@@ -137,9 +137,9 @@ fn scoring_reads_anyones_answers() {
             "{{\"id\":\"{id}\",\"image\":\"p.png\",\"image_id\":\"{id}\",\"question\":\"What is written?\",\"answer\":\"{answer}\",\"subtask\":\"word\",\"unit\":\"{id}\"}}\n"
         )
     };
-    place.file("data/bench/nano-ocrbench.jsonl", &format!("{}{}", line("a", "boat"), line("b", "42")));
-    place.file("answers.jsonl", "{\"id\":\"a\",\"answer\":\"It says BOAT.\"}\n{\"id\":\"b\",\"answer\":\"24\"}\n");
-    let args = ["score", "nano-ocrbench", "--data", "data", "--predictions", "answers.jsonl"];
+    place.file("data/bench/nano-docvqa.jsonl", &format!("{}{}", line("a", "boat"), line("b", "42")));
+    place.file("answers.jsonl", "{\"id\":\"a\",\"answer\":\"BOAT\"}\n{\"id\":\"b\",\"answer\":\"24\"}\n");
+    let args = ["score", "nano-docvqa", "--data", "data", "--predictions", "answers.jsonl"];
     let output = place.run(&args);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("50.00"), "{}", stdout(&output));

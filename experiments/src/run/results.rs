@@ -104,7 +104,7 @@ fn finite_or_zero(value: f64) -> f64 {
 /// Versions of Burgess, the libraries and the benchmarks, by name; and of the device with its driver, if its name does
 /// not say everything that determines what it computes.
 fn versions(tasks: &[EvalTask], device: &str, fingerprint: &str) -> BTreeMap<String, String> {
-    let world = burgess_world::VERSION.to_string();
+    let world = format!("{}.{}", burgess_world::VERSION, burgess_world::BENCHMARK_VERSION);
     let own = [("burgess", env!("CARGO_PKG_VERSION").to_string()), ("burgess-world", world)];
     let libraries = LIBRARIES.iter().map(|(name, version)| (*name, (*version).to_string()));
     let benchmarks = tasks.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));

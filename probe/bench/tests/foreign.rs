@@ -471,7 +471,7 @@ fn a_line_feed_in_the_right_answer_is_not_compared_as_a_letter() -> Checked {
         })
         .collect();
     fs::write(&path, lines.join("\n"))?;
-    let (report, _) = judge_predictions(of("nano-ocrbench"), &qs, bench::read_predictions(&path)?, Rules::Official)?;
+    let (report, _) = judge_predictions(of("nano-docvqa"), &qs, bench::read_predictions(&path)?, Rules::Official)?;
     assert_eq!((report.mismatched.count, report.missing.count, report.outcome.n_unparsed), (0, 0, 0));
     assert!((report.outcome.score - 100.0 / 3.0).abs() < 1e-9);
     Ok(())

@@ -98,7 +98,7 @@ impl Asked {
         ];
         let mut images = ImageIndex::default();
         let lists: [(&str, Vec<Question>); 4] =
-            [("nano-gqa", open(40)), ("nano-cvbench-3d", choice), ("mmmu", several), ("nano-ocrbench", open(12))];
+            [("nano-gqa", open(40)), ("nano-cvbench-3d", choice), ("mmmu", several), ("nano-docvqa", open(12))];
         let tasks = lists.into_iter().map(|(id, questions)| {
             let found = bench::find(id)?;
             EvalTask::of_questions(found, questions.into(), Path::new(""), &options, &chat, &tokenizer, &mut images)

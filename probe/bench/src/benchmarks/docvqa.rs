@@ -1,4 +1,4 @@
-//! Questions about documents (DocVQA), infographics (InfographicVQA) and text in photographs (ST-VQA), scored by ANLS:
+//! Questions about documents (DocVQA and its nano variant), infographics (InfographicVQA) and text in photographs (ST-VQA), scored by ANLS:
 //! the string similarity of the answer to the nearest accepted one, 0 below one half ([`score::anls`]).
 //!
 //! The rule is that of the scoring script of the Robust Reading Competition, which Qwen-VL and lmms-eval also use. The
@@ -68,6 +68,23 @@ pub static DOCVQA_TEST: Documents = Documents {
     vlmevalkit_tsv: "DocVQA_TEST.tsv",
 };
 
+/// The nano variant: words, numbers, lines and table cells in images of the nano world. ANLS credits text of which most
+/// letters are read, so that encoders that tell some letters apart are not at zero with those that tell none.
+pub static NANO_DOCVQA: Documents = Documents {
+    card: BenchmarkCard {
+        id: "nano-docvqa",
+        authors: false,
+        lmms_eval: None,
+        max_new_tokens: 12,
+        source: None,
+        ..DOCVQA.card
+    },
+    schema: DOCUMENTS,
+    cambrian_line: score::SHORT_LINE,
+    server: None,
+    vlmevalkit_tsv: "",
+};
+
 /// InfographicVQA's validation split, scored here.
 pub static INFOVQA: Documents = Documents {
     card: card(
@@ -113,6 +130,9 @@ const DOCVQA_SOURCE: DatasetSource<'static> = DatasetSource {
     questions: 5349,
     licence: "terms of the Robust Reading Competition; the hub's card says Apache-2.0",
 };
+
+const SCRIPT: &str = "the script that the organisers of the Robust Reading Competition distribute (rrc.cvc.uab.es), as \
+    copied in Qwen-VL's eval_mm/infographicsvqa_eval.py";
 
 const DIRECTLY: &str = "Give the short answer directly.";
 
@@ -234,8 +254,10 @@ impl Benchmark for Documents {
                 prompt: "Question, then \"Answer the question using a single word or phrase.\"; the authors publish \
                     no prompt.",
                 scoring,
-                source: "the script that the organisers of the Robust Reading Competition distribute \
-                    (rrc.cvc.uab.es), as copied in Qwen-VL's eval_mm/infographicsvqa_eval.py",
+                source: match self.card.source {
+                    None => "ours, after DocVQA",
+                    Some(_) => SCRIPT,
+                },
                 difference: secret,
             },
             Rules::Cambrian1 => RulesDescription {
@@ -273,7 +295,12 @@ impl Benchmark for Documents {
         let answer = cleaned.as_deref().unwrap_or(answer);
         match answer.trim() {
             "" => AnswerScore::unparsed(),
-            said => AnswerScore { parsed: Some(said.to_string()), score: score::anls(said, &q.accepted) },
+            said => {
+                // The nano variant has one right answer.
+                let only = std::slice::from_ref(&q.answer);
+                let accepted = if q.accepted.is_empty() { only } else { &q.accepted };
+                AnswerScore { parsed: Some(said.to_string()), score: score::anls(said, accepted) }
+            }
         }
     }
 

@@ -41,10 +41,6 @@ pub static OCRBENCH: OcrBench = OcrBench {
 pub static OCRBENCH_STRICT: OcrBench =
     OcrBench { card: card("ocrbench-strict", None, "same text (edit distance 0)", 128, Some(SOURCE)), strict: true };
 
-/// The nano variant: text rendered into images of the nano world.
-pub static NANO_OCRBENCH: OcrBench =
-    OcrBench { card: card("nano-ocrbench", None, "containment", 12, None), strict: false };
-
 const SOURCE: DatasetSource<'static> = DatasetSource {
     repository: "echo840/OCRBench",
     alias: None,

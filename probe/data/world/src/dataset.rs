@@ -16,7 +16,7 @@ use crate::grid::CELLS;
 use crate::pool::{self, PoolSource};
 use crate::questions::{AnswerForm, BENCHMARKS, NanoBenchmark, QaPair};
 use crate::scene::{Scene, SceneSplit};
-use crate::{VERSION, caption, dice};
+use crate::{BENCHMARK_VERSION, VERSION, caption, dice};
 
 /// Seed and sizes of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync))
         truths.extend(more);
     }
     save_lines(&dir.join(TRUTH), &truths)?;
-    let manifest = json!({ "version": VERSION, "spec": spec, "counts": counts, "best_constant_answer": constant });
+    let manifest = json!({ "version": VERSION, "benchmark_version": BENCHMARK_VERSION, "spec": spec, "counts": counts, "best_constant_answer": constant });
     atomic::write_json(&dir.join("manifest.json"), &manifest)
 }
 

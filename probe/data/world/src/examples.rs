@@ -10,7 +10,7 @@ const SEED: u64 = 0;
 const KINDS: [(&str, &str); 6] = [
     ("nano-mme", "Yes or no"),
     ("nano-cvbench-2d", "Counting and relations"),
-    ("nano-ocrbench", "Reading"),
+    ("nano-docvqa", "Reading"),
     ("nano-chartqa", "Chart"),
     ("nano-ai2d", "Diagram"),
     ("nano-cvbench-3d", "Depth"),

@@ -70,5 +70,9 @@ pub use pool::PoolSource;
 pub use questions::{QaPair, QuestionFamily};
 pub use scene::{Scene, SceneSplit};
 
-/// Version that is incremented whenever a pixel or text of the world changes; it is part of every cache key.
+/// Version that is incremented whenever a pixel of the world or a text for training changes; it is part of every cache key.
 pub const VERSION: u32 = 4;
+
+/// Version that is incremented whenever a benchmark changes its name or draws other images or questions; it is part of the
+/// key of rendered worlds. Pretrained weights and their records do not depend on it.
+pub const BENCHMARK_VERSION: u32 = 2;

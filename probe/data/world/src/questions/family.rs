@@ -4,7 +4,7 @@ use burgess_base::stream::Stream;
 use serde::{Deserialize, Serialize};
 
 use super::{QaPair, Question, explained};
-use super::{ai2d, chartqa, cvbench_2d, cvbench_3d, gqa, mme, mmvp, ocrbench, scienceqa};
+use super::{ai2d, chartqa, cvbench_2d, cvbench_3d, docvqa, gqa, mme, mmvp, scienceqa};
 use crate::chart::ChartScene;
 use crate::diagram::{DiagramLayout, DiagramScene};
 use crate::document::Document;
@@ -191,9 +191,9 @@ impl QuestionFamily {
             Self::Count => Asked { ask: cvbench_2d::ask, subtasks: &["count"] },
             Self::Relation => Asked { ask: cvbench_2d::ask, subtasks: &["relation"] },
             Self::Depth => Asked { ask: cvbench_3d::ask, subtasks: &["depth", "distance"] },
-            Self::Word => Asked { ask: ocrbench::ask, subtasks: &["word", "number"] },
-            Self::Line => Asked { ask: ocrbench::ask, subtasks: &["line"] },
-            Self::Table => Asked { ask: ocrbench::ask, subtasks: &["table"] },
+            Self::Word => Asked { ask: docvqa::ask, subtasks: &["word", "number"] },
+            Self::Line => Asked { ask: docvqa::ask, subtasks: &["line"] },
+            Self::Table => Asked { ask: docvqa::ask, subtasks: &["table"] },
             Self::ChartValue => Asked { ask: chartqa::ask, subtasks: &["value"] },
             Self::ChartExtreme => Asked { ask: chartqa::ask, subtasks: &["largest", "smallest"] },
             Self::ChartLabel => Asked { ask: chartqa::ask, subtasks: &["label"] },

@@ -17,20 +17,27 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     question(subtask, &scene.content, s)
 }
 
+/// Subtask of questions for the colour of one of several things. The questions of "color" are about an image of one thing,
+/// as the direct probe of colours is: they ask for the colour alone, these also which thing has it.
+const AMONG: &str = "color-among";
+
 /// Draws a unit of one image and one question; colours take turns as answers.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let target = index / SUBTASKS.len();
     let colour = palette::name((target % palette::COLOURS.len()) as u8);
+    let among = subtask == "color" && !(target / palette::COLOURS.len()).is_multiple_of(2);
+    let alone = subtask == "object" || (subtask == "color" && !among);
     draw_test_unit(s, |s| {
-        let content = if subtask == "color" && target % 4 == 3 {
+        let content = if among && target % 4 == 3 {
             Content::Solids(SolidScene::draw(s))
         } else {
-            let k = if subtask == "object" { 1 } else { dice::within(s, 2, 4) as usize };
+            let k = if alone { 1 } else { dice::within(s, 2, 4) as usize };
             let specs: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
             Content::Flat(FlatScene::of(s, &specs))
         };
         let q = question(subtask, &content, s)?;
+        let q = if among { Question { subtask: AMONG, ..q } } else { q };
         (subtask != "color" || q.answer == colour).then(|| (content, vec![q]))
     })
 }

@@ -10,11 +10,11 @@ mod ai2d;
 mod chartqa;
 mod cvbench_2d;
 mod cvbench_3d;
+mod docvqa;
 mod family;
 mod gqa;
 mod mme;
 mod mmvp;
-mod ocrbench;
 mod question;
 mod scienceqa;
 mod unit;
@@ -41,7 +41,7 @@ pub const BENCHMARKS: [NanoBenchmark; 9] = [
     NanoBenchmark { name: "nano-gqa", unit: gqa::unit, ask: gqa::ask },
     NanoBenchmark { name: "nano-scienceqa", unit: scienceqa::unit, ask: scienceqa::ask },
     NanoBenchmark { name: "nano-ai2d", unit: ai2d::unit, ask: ai2d::ask },
-    NanoBenchmark { name: "nano-ocrbench", unit: ocrbench::unit, ask: ocrbench::ask },
+    NanoBenchmark { name: "nano-docvqa", unit: docvqa::unit, ask: docvqa::ask },
     NanoBenchmark { name: "nano-chartqa", unit: chartqa::unit, ask: chartqa::ask },
     NanoBenchmark { name: "nano-cvbench-2d", unit: cvbench_2d::unit, ask: cvbench_2d::ask },
     NanoBenchmark { name: "nano-cvbench-3d", unit: cvbench_3d::unit, ask: cvbench_3d::ask },

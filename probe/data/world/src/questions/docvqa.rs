@@ -1,4 +1,4 @@
-//! `nano-ocrbench`: words, numbers, signs, lines and table cells to be read; the answer is the text.
+//! `nano-docvqa`: words, numbers, signs, lines and table cells to be read; the answer is the text, scored by ANLS.
 
 use burgess_base::stream::Stream;
 
