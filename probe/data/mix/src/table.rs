@@ -1,11 +1,11 @@
 //! The table of a mix: the number of entries of each source before and after each rule, beside the published counts.
 
-use crate::mix::Mix;
+use crate::mix::{Mix, StatedKinds};
 use crate::names::source_key;
 use crate::select::{RatioPlan, Ratios};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// What the counts of a table are taken from.
@@ -116,7 +116,11 @@ impl MixTable {
             return Err(Error::usage("the mix has no pools, and none of its sources has a published count")
                 .hint("add pools to the mix, or `count` to its sources"));
         }
-        let kind_of = |source: &crate::mix::MixSource| source.kind.clone().unwrap_or_else(|| UNKNOWN.into());
+        let kinds = StatedKinds::new(mix)?;
+        let kind_of = |source: &crate::mix::MixSource| {
+            let by_name = || kinds.of_key(&source_key(&source.name)).cloned();
+            kinds.of_listed(source).or_else(by_name).unwrap_or_else(|| UNKNOWN.into())
+        };
         let mut table = Self {
             basis: Basis::PublishedCounts,
             rules: Vec::new(),
@@ -191,13 +195,18 @@ impl MixTable {
             self.notes.extend(plan.notes().into_iter().map(sentence));
         }
         // A part of the pools, for a trial, says nothing about the reported number.
+        // Entries of sources without a published count do not make up for missing ones.
         let published: u64 = self.sources.iter().filter_map(|row| row.published).sum();
-        let is_part = self.basis == Basis::Pools && self.before() < published / 10 * 9;
+        let counted: BTreeSet<&str> =
+            self.sources.iter().filter(|row| row.published.is_some()).map(|row| row.source.as_str()).collect();
+        let of_counted = self.sources.iter().filter(|row| counted.contains(row.source.as_str()));
+        let found: u64 = of_counted.map(|row| row.before).sum();
+        let is_part = self.basis == Basis::Pools && found < published / 10 * 9;
         if let Some(reported) = self.reported.filter(|_| is_part) {
             self.notes.push(format!(
                 "The pools have {} of the {} published entries, so that the {} that the publication reports are not \
                  compared.",
-                grouped(self.before()),
+                grouped(found),
                 grouped(published),
                 grouped(reported)
             ));
@@ -208,8 +217,7 @@ impl MixTable {
             self.notes.push(match difference {
                 0 => format!("The publication reports {} entries, as computed here.", grouped(reported)),
                 _ => format!(
-                    "The publication reports {} entries; here there are {}: {sign}{} ({sign}{percent:.1} %). The sources \
-                     of the reported number are not published.",
+                    "The publication reports {} entries; here there are {}: {sign}{} ({sign}{percent:.1} %).",
                     grouped(reported),
                     grouped(taken),
                     grouped(difference)
@@ -248,20 +256,21 @@ impl MixTable {
             let of_kind: Vec<&TableRow> = self.sources.iter().filter(|row| row.kind == kind.kind).collect();
             let mut sizes: Vec<u64> = of_kind.iter().map(|row| row.before).collect();
             sizes.sort_unstable_by(|a, b| b.cmp(a));
-            // The largest, in the order of their names; of equal ones the first.
-            let least = sizes.get(SHOWN - 1).copied().filter(|_| sizes.len() > SHOWN);
-            let (mut shown, mut left_out) = (0, 0);
+            // The largest, in the order of their names; of those as large as the last one the first.
+            let least = sizes.get(SHOWN - 1).copied().filter(|_| sizes.len() > SHOWN).unwrap_or(0);
+            let mut ties = SHOWN.saturating_sub(sizes.iter().filter(|size| **size > least).count());
+            let mut left_out = 0;
             for row in of_kind {
-                match least {
-                    Some(least) if row.before < least || shown == SHOWN => left_out += 1,
-                    _ => {
-                        shown += 1;
-                        rows.push(cells(&name, &row.source, row));
-                    }
+                let tied = row.before == least;
+                if row.before > least || (tied && ties > 0) {
+                    ties -= usize::from(tied);
+                    rows.push(cells(&name, &row.source, row));
+                } else {
+                    left_out += 1;
                 }
             }
             if left_out > 0 {
-                rows.push(vec![name.clone(), format!("({left_out} smaller sources)")]);
+                rows.push(vec![name.clone(), format!("({left_out} more sources, none larger)")]);
             }
             rows.push(cells(&name, "(all)", &kind));
             rows.push(Vec::new());
@@ -435,7 +444,10 @@ mod tests {
         let sources: String =
             (0..150).map(|i| format!("[[sources]]\nname = \"s{i}\"\nkind = \"k\"\ncount = {}\n", i + 1)).collect();
         let text = MixTable::from_published(&Mix::read(&sources, "many.toml")?)?.text();
-        assert!(text.contains("(50 smaller sources)") && text.contains("s149 ") && !text.contains("s49 "), "{text}");
+        assert!(
+            text.contains("(50 more sources, none larger)") && text.contains("s149 ") && !text.contains("s49 "),
+            "{text}"
+        );
         assert!(text.contains("(all)"));
         Ok(())
     }

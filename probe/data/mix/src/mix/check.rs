@@ -65,6 +65,14 @@ impl Mix {
             if let Some(empty) = source.from.iter().find(|from| from.trim().is_empty()) {
                 return Err(wrong("from", expected("from", format!("`{empty}`"), "names of sources")));
             }
+            // Images are told apart by their first two folders.
+            let deep = |from: &&String| super::split_name(from).1.is_some_and(|folder| folder.split('/').count() > 2);
+            if let Some(deep) = source.from.iter().find(deep) {
+                return Err(wrong(
+                    "from",
+                    expected("from", format!("`{deep}`"), "at most two folders after the colon"),
+                ));
+            }
         }
         // A name of a pool must mean one source.
         let mut meant: BTreeMap<(String, Option<String>), String> = BTreeMap::new();

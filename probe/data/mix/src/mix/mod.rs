@@ -3,11 +3,14 @@
 mod built_in;
 mod check;
 mod filters;
+mod kinds;
 
 pub use built_in::{BUILT_IN, CATALOGUES};
 pub use filters::{
     Bounds, Comparison, DuplicateImages, Duplicates, Filters, ImageIdentity, KeepOrDrop, Leaks, TextOnly,
 };
+
+pub(crate) use kinds::StatedKinds;
 
 use crate::names::source_key;
 use crate::pool::PoolSpec;
@@ -43,7 +46,8 @@ pub struct Mix {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub reported: Option<u64>,
-    /// Catalogue of sources with their kinds and published counts that `sources` refines: `cambrian-10m`.
+    /// Name of a built-in list of sources with kinds and published counts: `cambrian-10m`. An entry of `sources` with the
+    /// same name overrides its keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub catalogue: Option<String>,
@@ -51,7 +55,7 @@ pub struct Mix {
     pub pools: Vec<PoolSpec>,
     /// The sources; those of the catalogue are refined key by key.
     pub sources: Vec<MixSource>,
-    /// Kinds of further sources by name, instead of the pool's and the built-in ones.
+    /// Kinds of sources by name. They override those in `sources`, in the catalogue and in the entries of the pools.
     pub kinds: BTreeMap<String, String>,
     /// Whether entries of sources that are not listed stay: `keep` or `drop`.
     pub unlisted: KeepOrDrop,
@@ -65,7 +69,8 @@ pub struct Mix {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub ratios: Option<Ratios>,
-    /// Texts that are appended to the questions of sources with short answers.
+    /// Response-format prompts ("system prompts" in Cambrian-1): texts that are appended to the questions of sources with
+    /// short answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub system_prompts: Option<SystemPromptRule>,
@@ -83,8 +88,8 @@ pub struct MixSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub kind: Option<String>,
-    /// Further names under which pools have it: the entry's `source`, or `SOURCE:FOLDER` with the first folders of its
-    /// image's path, or `SOURCE:` for its entries without an image. Case, `-`, `_` and sizes (`_200k`) do not matter.
+    /// Further names under which pools have it: the entry's `source`, or `SOURCE:FOLDER` with the first folder
+    /// or the first two of its image's path, or `SOURCE:` for its entries without an image. Case, `-`, `_` and sizes (`_200k`) do not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(!skip_serializing_if)]
     pub from: Vec<String>,
@@ -281,8 +286,9 @@ pub(crate) fn split_name(name: &str) -> (String, Option<String>) {
 /// Returns the kinds of the sources in the catalogues by the keys of their names.
 pub(crate) fn built_in_kinds_by_key() -> Result<HashMap<String, String>> {
     let mut kinds = HashMap::new();
-    for MixSource { name, kind, from, .. } in catalogue("cambrian-10m")? {
-        if let Some(kind) = kind {
+    for (known, _) in CATALOGUES {
+        for MixSource { name, kind, from, .. } in catalogue(known)? {
+            let Some(kind) = kind else { continue };
             for name in std::iter::once(&name).chain(&from).filter(|name| !name.contains(':')) {
                 kinds.insert(source_key(name), kind.clone());
             }

@@ -1,11 +1,11 @@
 //! The sources and kinds that occur in pools, by number.
 
-use crate::mix::{Mix, built_in_kinds_by_key, split_name};
+use crate::mix::{Mix, StatedKinds, split_name};
 use crate::names::source_key;
 use crate::pool::{Entry, ImageRef};
 use crate::table::UNKNOWN;
 use burgess_base::Result;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Largest number of groups that are told apart; all further sources are counted as one, so that a pool with millions
 /// of sources does not exhaust the memory.
@@ -52,8 +52,7 @@ pub struct Registry {
     kinds: Vec<Option<String>>,
     /// The sources by the key of a name; several if they are told apart by folders.
     by_key: HashMap<String, Vec<(Option<String>, usize)>>,
-    /// Kinds by the key of a name that the mix does not list.
-    other_kinds: HashMap<String, String>,
+    stated: StatedKinds,
     group_numbers: HashMap<(usize, String), u16>,
     known: HashMap<Origin, u16>,
     /// Whether a name is told apart by the folder of its image.
@@ -67,15 +66,12 @@ impl Registry {
     /// The catalogue does not exist.
     pub fn new(mix: &Mix) -> Result<Self> {
         let listed = mix.listed_sources()?;
-        let mut other_kinds = built_in_kinds_by_key()?;
-        let own: BTreeMap<String, &String> = mix.kinds.iter().map(|(name, kind)| (source_key(name), kind)).collect();
-        other_kinds.extend(own.iter().map(|(key, kind)| (key.clone(), (*kind).clone())));
         let mut registry = Self {
             sources: Vec::new(),
             groups: Vec::new(),
             kinds: Vec::new(),
             by_key: HashMap::new(),
-            other_kinds,
+            stated: StatedKinds::new(mix)?,
             group_numbers: HashMap::new(),
             known: HashMap::new(),
             by_folder: false,
@@ -87,8 +83,7 @@ impl Registry {
                 registry.by_folder |= folder.is_some();
                 registry.by_key.entry(key).or_default().push((folder, at));
             }
-            let stated = own.get(&source_key(&source.name)).map(|kind| (*kind).clone());
-            registry.kinds.push(stated.or(source.kind));
+            registry.kinds.push(registry.stated.of_listed(&source));
             registry.sources.push(Source {
                 name: source.name,
                 published: source.count,
@@ -140,7 +135,7 @@ impl Registry {
         };
         let kind = match self.kinds.get(source).and_then(Option::as_ref) {
             Some(kind) => kind.clone(),
-            None => match self.other_kinds.get(&key) {
+            None => match self.stated.of_key(&key) {
                 Some(kind) => kind.clone(),
                 None => origin.kind.clone().filter(|_| !full).unwrap_or_else(|| UNKNOWN.into()),
             },
