@@ -1,4 +1,5 @@
-//! Helpers for reading published tables: detecting the edition, and finding choices within a question's text.
+//! Helpers for reading published tables: detecting whose edition of a benchmark lies in a directory (the authors', the
+//! hub's or VLMEvalKit's), and finding choices within a question's text.
 
 use crate::card::DatasetSource;
 use crate::table::{self, DatasetTable};
@@ -6,8 +7,8 @@ use crate::vlmevalkit;
 use burgess_base::Result;
 use std::path::Path;
 
-/// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `tsv` or contains it),
-/// else it is the hub's.
+/// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `tsv` or contains it) and
+/// `false` for another: the hub's, or for [`open_named`] the authors'.
 pub fn open(root: &Path, source: &DatasetSource<'_>, tsv: &str) -> Result<(DatasetTable, bool)> {
     match vlmevalkit::table(root, tsv) {
         Some(table) => Ok((table, true)),
@@ -43,7 +44,7 @@ pub fn choices_within(text: &str, label: impl Fn(char) -> String) -> (String, Ve
     let ends = places.iter().skip(1).map(|p| p.0).chain([text.len()]);
     let choice = |(&(_, from), to): (&(usize, usize), usize)| {
         let choice = text.get(from..to).unwrap_or_default();
-        choice.trim_start().lines().next().unwrap_or_default().trim().to_string()
+        choice.lines().next().unwrap_or_default().trim().to_string()
     };
     let choices: Vec<String> = places.iter().zip(ends).map(choice).collect();
     let stem = places.first().map_or(text, |p| text.get(..p.0).unwrap_or_default());
@@ -65,6 +66,8 @@ mod tests {
             (stem.as_str(), choices),
             ("Which way?", vec!["left".into(), "right".into(), "on, (B) or not".into()])
         );
+        let empty = choices_within("Q?\nA. Left\nB. \nPlease answer directly.", |l| format!("{l}. "));
+        assert_eq!(empty.1, ["Left", ""]);
         assert_eq!(choices_within("How many in the U.S.A. today?", |l| format!("{l}. ")).1.len(), 0);
     }
 }

@@ -251,8 +251,8 @@ fn image_path(data: &Path, edition: &AuthorsEdition, image: &str) -> Result<Imag
     });
     places.into_iter().find(|path| path.is_file()).map(ImageLocation::File).ok_or_else(|| {
         let folders: Vec<String> = edition.folders.iter().map(|f| data.join(f).display().to_string()).collect();
-        Error::failed("the image is not on this machine")
-            .hint(format!("copy or link the images to {}", folders.first().map_or("", String::as_str)))
+        Error::failed("the image file is missing")
+            .hint(format!("copy or link the images into one of these folders: {}", folders.join(", ")))
     })
 }
 
@@ -386,8 +386,9 @@ impl Benchmark for Conversation {
         RulesDescription {
             prompt: "The question alone.",
             scoring: "F1 of content words with the nearest reference: words in lower case without English function \
-                words, zero to ten as digits, each as often as it stands in both texts. Beside it: ROUGE-L, recall, \
-                length, refusals, loops and answers of one word.",
+                words, zero to ten as digits, each as often as it stands in both texts. Also reported: ROUGE-L, precision \
+                and recall of content words, refusals, loops, and answers of one word or shorter than half of the \
+                shortest reference.",
             source: match self.card.source {
                 Some(_) => {
                     "ours; the authors let GPT-4 compare the answer with its own \

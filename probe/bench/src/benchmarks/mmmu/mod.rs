@@ -52,10 +52,10 @@ pub static MMMU: Mmmu = Mmmu {
     },
 };
 
-/// Names of facts: the answer as written, where it is a list; the choices that `cambrian-1` finds, as a JSON list,
-/// where they differ.
+/// Name of the fact that holds the answer as written in the table, if it is a list.
 const WRITTEN: &str = "written-answer";
-const CAMBRIAN_OPTIONS: &str = "study-options";
+/// Name of the fact that holds the choices that `cambrian-1` finds, as a JSON list, if they differ from the question's.
+const CAMBRIAN_OPTIONS: &str = "cambrian-1-options";
 
 const IMAGES: [&str; 7] = ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "image_7"];
 
@@ -109,7 +109,8 @@ fn question(row: &TableRow) -> Result<Option<Question>> {
     Ok(Some(q))
 }
 
-/// Reads a row of VLMEvalKit's edition, which has one column per choice and holds the dev split in the same file.
+/// Reads a row of VLMEvalKit's edition, which has one column per choice and holds the dev split in the same file. It lacks
+/// the written list of choices from which `cambrian-1` loses some (those with an apostrophe): here they are complete.
 fn of_vlmevalkit(row: &TableRow, split: &str) -> Result<Option<Question>> {
     if row.maybe("split").is_some_and(|s| s != split) {
         return Ok(None);
@@ -150,7 +151,7 @@ fn set_answer(q: &mut Question, written: String) -> Result<()> {
 }
 
 /// Removes the references `<image 1>`, `<image 2>`, … from the text.
-fn without_names(text: &str) -> String {
+fn without_image_references(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("<image ") {
@@ -198,7 +199,7 @@ impl Benchmark for Mmmu {
         read::published(self, &DatasetTable::folders(data, source.split)?, columns, question)
     }
 
-    /// Returns lmms-eval's accuracy, rounded to five decimals.
+    /// Returns lmms-eval's `mmmu_acc`, a fraction from 0 to 1, rounded to five decimals.
     fn lmms_eval_numbers(&self, _: &[Question], _: &[AnswerScore], outcome: &BenchmarkOutcome) -> Vec<(String, f64)> {
         vec![("mmmu_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
     }
@@ -241,7 +242,7 @@ impl Benchmark for Mmmu {
         let lettered = !q.options.is_empty();
         let asked = match (rules, lettered) {
             (Rules::LmmsEval, false) => format!("{}\n\n{}", q.question, score::SHORT_LINE),
-            (_, false) => return self.named(&score::short_answer_prompt(&q.question), rules),
+            (_, false) => return adapted(&score::short_answer_prompt(&q.question), rules),
             (Rules::LmmsEval, true) => format!("{}\n{}\n\n{}", q.question, lmms::lines(&q.options), score::LETTER_LINE),
             (Rules::Official | Rules::Strict, true) => {
                 let choices: String = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("({l}) {o}\n")).collect();
@@ -252,46 +253,47 @@ impl Benchmark for Mmmu {
                 cambrian::options_prompt(&Question { options: found, ..q.clone() }, score::LETTER_LINE)
             }
         };
-        self.named(&asked, rules)
+        adapted(&asked, rules)
     }
 
     fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> AnswerScore {
-        if rules == Rules::LmmsEval {
-            return lmms_verdict(q, &lmms::cleaned(answer));
-        }
-        let answer = answer.trim();
-        match (rules, q.options.is_empty()) {
-            _ if answer.is_empty() => AnswerScore::unparsed(),
-            (Rules::Official | Rules::Strict, false) => {
-                score::judge_choice_letter(q, mmmu_letters::last_named(answer, &q.options))
-            }
-            (Rules::Official | Rules::Strict | Rules::LmmsEval, true) => {
-                let candidates = open::candidates(answer);
-                let right = open::fits(&candidates, &q.accepted);
-                let texts: Vec<String> = candidates.iter().map(ToString::to_string).collect();
-                AnswerScore::new(texts.join(" | "), right)
-            }
-            (Rules::Cambrian1 | Rules::LmmsEval, false) => cambrian::judge_first_character(q, answer, &cambrian::STOPS),
-            (Rules::Cambrian1, true) => {
-                let announced = cambrian::announced(answer);
-                let expected = if q.fact(WRITTEN).is_empty() { &q.answer } else { q.fact(WRITTEN) };
-                let expected = expected.to_lowercase();
-                match announced.trim_end_matches('.') {
-                    "" => AnswerScore::unparsed(),
-                    said => AnswerScore::new(said, said == expected || cambrian::near(&expected, said)),
-                }
-            }
+        match rules {
+            Rules::LmmsEval => lmms_verdict(q, &lmms::cleaned(answer)),
+            _ if answer.trim().is_empty() => AnswerScore::unparsed(),
+            Rules::Official | Rules::Strict => official_verdict(q, answer.trim()),
+            Rules::Cambrian1 => cambrian_verdict(q, answer.trim()),
         }
     }
 }
 
-impl Mmmu {
-    /// Adapts the prompt to the rules: `cambrian-1` removes the image references and then trailing white space.
-    fn named(&self, prompt: &str, rules: Rules) -> String {
-        match rules {
-            Rules::Official | Rules::Strict | Rules::LmmsEval => prompt.to_string(),
-            Rules::Cambrian1 => without_names(prompt).trim_end().to_string(),
-        }
+fn official_verdict(q: &Question, answer: &str) -> AnswerScore {
+    if !q.options.is_empty() {
+        return score::judge_choice_letter(q, mmmu_letters::last_named(answer, &q.options));
+    }
+    let candidates = open::candidates(answer);
+    let right = open::fits(&candidates, &q.accepted);
+    let texts: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+    AnswerScore::new(texts.join(" | "), right)
+}
+
+fn cambrian_verdict(q: &Question, answer: &str) -> AnswerScore {
+    if !q.options.is_empty() {
+        return cambrian::judge_first_character(q, answer, &cambrian::STOPS);
+    }
+    let announced = cambrian::announced(answer);
+    let expected = if q.fact(WRITTEN).is_empty() { &q.answer } else { q.fact(WRITTEN) };
+    let expected = expected.to_lowercase();
+    match announced.trim_end_matches('.') {
+        "" => AnswerScore::unparsed(),
+        said => AnswerScore::new(said, said == expected || cambrian::near(&expected, said)),
+    }
+}
+
+/// Adapts a prompt to the rules: `cambrian-1` removes the references to images and then trailing white space.
+fn adapted(prompt: &str, rules: Rules) -> String {
+    match rules {
+        Rules::Official | Rules::Strict | Rules::LmmsEval => prompt.to_string(),
+        Rules::Cambrian1 => without_image_references(prompt).trim_end().to_string(),
     }
 }
 
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn subjects_names_and_apostrophes() {
         assert_eq!(subject("validation_Art_Theory_12"), Some("Art_Theory"));
-        assert_eq!(without_names("<image 1> a <image 12>b <image > <image x>"), " a b <image > <image x>");
+        assert_eq!(without_image_references("<image 1> a <image 12>b <image > <image x>"), " a b <image > <image x>");
         assert_eq!(between_apostrophes(r#"['a', "it's", 'b']"#), ["a", "s\", ", "]"][..2].to_vec());
         assert_eq!(between_apostrophes("['$6', '']"), ["$6", ""]);
     }
