@@ -67,7 +67,7 @@ pub fn load_stored<M: Module>(
             .get(&parameter.path)
             .ok_or_else(|| Error::failed("the module has a parameter that was not listed"))?;
         if let Some(order) = keep(parameter)
-            && let Some(matrix) = stored(parameter, source, checkpoint)?.and_then(|matrix| matrix.ordered(order))
+            && let Some(matrix) = stored(parameter, source, checkpoint)?.and_then(|matrix| matrix.with_row_order(order))
         {
             kept.insert(parameter.path.clone(), matrix);
             return Ok(None);

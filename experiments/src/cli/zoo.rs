@@ -4,7 +4,7 @@ use crate::cli::study_args::StudyArgs;
 use crate::cli::{launch, report};
 use crate::machine::progress::Progress;
 use crate::machine::terminal::{self, print, print_json, print_raw};
-use crate::run::ranking::StudyOptions;
+use crate::run::study_runs::StudyOptions;
 use crate::run::zoo::{self, TagSource, ZooFailure, ZooList, ZooOptions, ZooOutcome};
 use crate::study::{Arm, StudyConfig};
 use burgess_base::{Context, Error, Result};

@@ -36,7 +36,8 @@ impl PreparedEncoder {
     }
 }
 
-/// Opens the cards of a study's encoders, and checks and digests their weights. `data` is the directory of its data.
+/// Opens the cards of a study's encoders, and checks and digests their weights; one that fails does not stop the others.
+/// Returns the outcome for each by its name. `data` is the directory of the study's data.
 pub fn prepare_all(study: &StudyConfig, data: &Path, progress: &Progress) -> BTreeMap<String, Result<PreparedEncoder>> {
     let bar = progress.bar("checking the weights of encoders", 0);
     let mut encoders: BTreeMap<String, Result<PreparedEncoder>> = BTreeMap::new();

@@ -24,7 +24,8 @@ pub struct Resources {
     pub gpus: f64,
     /// Name of the GPUs among HyperQueue's resources: `gpus/nvidia` or `gpus/amd`.
     pub gpu_name: String,
-    /// Number of times that a task may run on a worker that is lost. Its work continues from the saved state.
+    /// HyperQueue's `crash_limit`, at least 1: a task fails after so many lost workers. Until then it is started again and
+    /// continues from its saved state.
     pub crash_limit: u16,
 }
 
@@ -75,10 +76,11 @@ pub fn job_file(
         return Err(Error::failed(format!("all runs of the study {} are done", list.study))
             .hint(format!("the report is made by: {}", shell_lines::line(report))));
     }
-    // HyperQueue's own placeholders begin with %{, which names of arms cannot contain.
-    let log = |task: &Task, ending: &str| -> Result<String> {
+    // Slashes and other characters are replaced, also those of HyperQueue's placeholders (`%{…}`); the number keeps apart
+    // what is then alike. A task that is started again overwrites its log.
+    let log = |number: usize, task: &Task, ending: &str| -> Result<String> {
         let name = task.id.replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.+@=".contains(c)), "-");
-        path_text(&logs.join(format!("{name}.{ending}")))
+        path_text(&logs.join(format!("{number}-{name}.{ending}")))
     };
     let number = |id: &String| left.iter().position(|task| task.id == *id);
     let tasks = left.iter().enumerate().map(|(id, task)| {
@@ -86,8 +88,8 @@ pub fn job_file(
             id,
             command: task.command.clone(),
             cwd: path_text(&environment.directory)?,
-            stdout: log(task, "out")?,
-            stderr: log(task, "err")?,
+            stdout: log(id, task, "out")?,
+            stderr: log(id, task, "err")?,
             crash_limit: resources.crash_limit,
             deps: task.depends_on.iter().filter_map(number).collect(),
             env: environment.variables.iter().cloned().collect(),
@@ -114,14 +116,19 @@ impl Resources {
     /// They are not.
     fn check(&self) -> Result<()> {
         if self.encode_cpus == 0 || self.run_cpus == 0 {
-            return Err(Error::usage("a task needs at least 1 CPU core").hint("leave the number of cores out"));
+            return Err(Error::usage("the number of CPU cores of a task is 0, expected at least 1")
+                .hint("leave --encode-cpus and --cpus out: 1 is the default"));
         }
         if !(self.gpus == 0.0 || (1e-4..=1024.0).contains(&self.gpus)) {
-            return Err(Error::usage(format!("{} is no number of GPUs of a task", self.gpus))
-                .hint("give 0 for none, 1 for a whole one, or a fraction such as 0.5, of at least 0.0001"));
+            return Err(Error::usage(format!(
+                "the number of GPUs of a task is {}, expected 0, or 0.0001 to 1024",
+                self.gpus
+            ))
+            .hint("give 0 for none, 1 for a whole one, or a fraction such as 0.5, of at least 0.0001"));
         }
         if self.crash_limit == 0 {
-            return Err(Error::usage("the crash limit must be at least 1").hint("1 stands for: never again"));
+            return Err(Error::usage("the crash limit must be at least 1")
+                .hint("with 1, a task is not started again when its worker is lost"));
         }
         Ok(())
     }

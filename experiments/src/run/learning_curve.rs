@@ -2,8 +2,8 @@
 //! the study's and is resumed like any study; all use the cached features of the whole study.
 
 use crate::machine::progress::Progress;
-use crate::run::ranking;
-use crate::run::ranking::{StudyOptions, StudyOutcome};
+use crate::run::ranking::{self, StudyOutcome};
+use crate::run::study_runs::{self, StudyOptions};
 use crate::study::StudyConfig;
 use burgess_base::{Error, Result};
 use burgess_reports::answers::ImageMode;
@@ -53,7 +53,7 @@ pub fn rank_fractions(
     for share in fractions(given)? {
         let directory = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
         progress.line(&format!("learning curve: {share} of the training data, in {}", directory.display()));
-        let counts = ranking::run_study(&directory, &with_fraction(study, share), options, progress)?;
+        let counts = study_runs::run_study(&directory, &with_fraction(study, share), options, progress)?;
         (runs, failed) = (runs + counts.runs, failed + counts.failures.len());
         let (align, tune) = counts.samples;
         DataShare { share, align, tune }.write(&dir)?;

@@ -30,6 +30,7 @@ pub mod results;
 pub mod sharing;
 pub mod stages;
 pub mod store;
+pub mod study_runs;
 pub mod tensorboard;
 pub mod train_model;
 pub mod training;

@@ -1,48 +1,23 @@
 //! Ranking a study: all its runs, then `ranking.json` and the report.
 
-use crate::data::{self, TableCells};
-use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, PreparedEncoder, prepare_all};
-use crate::machine::device_set::{DeviceSet, MemoryNeed};
+use crate::data::TableCells;
 use crate::machine::lease::Owner;
 use crate::machine::progress::Progress;
-use crate::machine::workers;
-use crate::machine::{memory, paths, shell, stop};
-use crate::run::arm_run::run_arm;
-use crate::run::cost::arms::ArmModel;
-use crate::run::cost::fit::{FreeMemory, PeakMemory};
-use crate::run::cost::{self, gigabytes};
-use crate::run::evaluator::Evaluator;
+use crate::machine::{paths, shell};
+use crate::run::evidence;
 use crate::run::provenance::{self, Provenance};
-use crate::run::sharing::{self, OpenRun, RunFate};
-use crate::run::stages::StudyStage;
-use crate::run::store::{self, RunStore, StudyStore};
-use crate::run::{benchmark_copies, checks, evidence, notes};
-use crate::study::{Arm, StudyConfig};
-use burgess_base::{Error, ErrorKind, Result, atomic};
-use burgess_probe::data::Examples;
+use crate::run::store::{self, RunStore};
+use crate::run::study_runs::{StudyOptions, run_study};
+use crate::study::StudyConfig;
+use burgess_base::{Error, Result, atomic};
 use burgess_reports::answers::{AnswerOptions, ImageMode};
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, Evidence, ReportFiles, StudyInfo, WrittenReport};
 use burgess_reports::ranking::RankOptions;
 use burgess_reports::schema::MissingRun;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// Where and how a study is run.
-#[derive(Clone, Debug)]
-pub struct StudyOptions {
-    /// Output directory; results are written to `out/<study>`.
-    pub out: PathBuf,
-    /// Devices, as on the command line: a name, or a list such as `cuda:0,cuda:1` or `wgpu:all`.
-    pub device: String,
-    /// Number of runs side by side, over all devices; `None` for one on each GPU, or on a CPU as many as cores and
-    /// memory allow.
-    pub jobs: Option<usize>,
-    /// The only stage that is done, `train` or `eval`; `None` for all of a run's work.
-    pub stage: Option<StudyStage>,
-}
 
 /// Result of `burgess rank`.
 pub struct StudyOutcome {
@@ -54,25 +29,6 @@ pub struct StudyOutcome {
     pub failed: usize,
 }
 
-/// Builds the content of `study.json`. It must stay the same for all runs in the study's directory; arms and seeds,
-/// which it does not contain, may be added later.
-fn evaluator_json(study: &StudyConfig, device: &str) -> Result<Value> {
-    Ok(json!({
-        "study": study.name,
-        "title": study.title,
-        "question": study.question,
-        "device": device,
-        "evaluator": serde_json::to_value(&study.evaluator)?,
-    }))
-}
-
-/// Name of the devices in a study's `study.json`; `None` for a new study, and if an earlier version wrote none.
-fn recorded_device(dir: &Path) -> Result<Option<String>> {
-    let path = dir.join("study.json");
-    let there: Value = if path.exists() { atomic::read_json(&path)? } else { Value::Null };
-    Ok(there.get("device").and_then(Value::as_str).map(String::from))
-}
-
 /// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
 pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<StudyOutcome> {
     let dir = options.out.join(&study.name);
@@ -80,263 +36,6 @@ pub fn rank_study(study: &StudyConfig, options: &StudyOptions, progress: &Progre
     let mut outcome = report(&dir, None, Some(&runs_of(study)), ImageMode::Auto)?;
     (outcome.runs, outcome.failed) = (counts.runs, counts.failures.len());
     Ok(outcome)
-}
-
-/// Counts of a study's runs and training data.
-pub struct RunCounts {
-    /// Number of runs of the study.
-    pub runs: usize,
-    /// Failed runs, with their causes.
-    pub failures: Vec<MissingRun>,
-    /// Number of conversations of the align stage (0 without one) and of the tune stage.
-    pub samples: (usize, usize),
-}
-
-/// Does the runs of a study in its directory, continuing where an earlier call stopped.
-pub fn run_study(dir: &Path, study: &StudyConfig, options: &StudyOptions, progress: &Progress) -> Result<RunCounts> {
-    let devices = DeviceSet::open(&options.device, progress)?;
-    checks::check_writable(dir)?;
-    let label = devices.label(recorded_device(dir)?.as_deref());
-    let open = || StudyStore::open(dir, &evaluator_json(study, &label)?);
-    // An existing study is compared before the checks; the directory of a new one is created only after they pass.
-    let begun = dir.join("study.json").exists().then(open).transpose()?;
-    benchmark_copies::compare(dir, &study.evaluator.benchmarks)?;
-    let data = data::open(&study.evaluator.data, progress)?;
-    let mut evaluator = Evaluator::open(&study.name, &study.evaluator, &study.arms, data, &devices, progress)?;
-    evaluator.device_name.clone_from(&label);
-    let evaluator = evaluator;
-    let encoders = prepare_all(study, &evaluator.data.dir, progress);
-    let cards = encoders.values().flatten().map(|p| &p.card);
-    notes::print_notes(&evaluator.notes(cards), progress);
-    let store = begun.map_or_else(open, Ok)?;
-    // The command of a single stage does not make the study; the stage `report` records the whole one.
-    let command = options.stage.is_none().then(provenance::command);
-    Provenance::record(dir, Some(&evaluator.data.dir), Some(study), command)?;
-    benchmark_copies::write(dir, &study.evaluator.benchmarks)?;
-    Provenance::record_images(dir, benchmark_copies::image_directories(&study.evaluator.benchmarks))?;
-    let runs: Vec<(Arm, u64, RunStore)> = study
-        .runs()
-        .into_iter()
-        .map(|(arm, seed)| {
-            let s = store.run(&arm.name(), seed);
-            (arm, seed, s)
-        })
-        .collect();
-    let free = devices.free_for_runs()?;
-    if free.is_none() {
-        let names = devices.names().join(", ");
-        progress.line(&format!("note: the free memory of {names} is not known: whether the runs fit is not checked"));
-    }
-    let fits = study.arms.iter().map(|arm| (arm.name(), check_fit(&evaluator, arm, &encoders, free, options.stage)));
-    let fits: BTreeMap<String, Result<ArmFit>> = fits.collect();
-
-    // Finished runs with the same inputs are kept.
-    let note = |text: &str| progress.line(text);
-    let is_finished = |run: &RunStore, note: &dyn Fn(&str)| -> Result<bool> {
-        let results = run.results(note).filter(|_| run.has_config());
-        let done = results.is_some_and(|r| run.has_intact_samples(r.results.keys(), note));
-        Ok(done || (options.stage == Some(StudyStage::Train) && run.has_model(note)?))
-    };
-    // Whether other processes work on the study.
-    let shared = runs.iter().map(|(_, _, run)| run.owner()).collect::<Result<Vec<_>>>()?.iter().any(Option::is_some);
-    let mut left = Vec::new();
-    let mut failures: Vec<MissingRun> = Vec::new();
-    for (arm, seed, run) in &runs {
-        let check = || -> Result<bool> {
-            if let Some(Err(e)) = fits.get(&arm.name()) {
-                return Err(copy_error(e));
-            }
-            let config = evaluator.resolved_config(arm, *seed, &digests(arm, &encoders)?)?;
-            let done = is_finished(run, &note)?;
-            evaluator.compare_config(run, &config, done, &note)?;
-            run.note_missing_checksums(&note)?;
-            Ok(done)
-        };
-        let too_large = fits.get(&arm.name()).and_then(|fit| fit.as_ref().ok()?.peak.as_ref().err());
-        match check() {
-            Ok(false) if options.stage == Some(StudyStage::Eval) && !run.has_model(&note)? => {
-                failures.push(not_trained(&arm.name(), *seed, run, progress));
-            }
-            Ok(true) => {}
-            Ok(false) => match too_large {
-                // The process that works on the run has the memory for it.
-                Some(e) if run.owner()?.is_none() => match shared {
-                    // It may be the runs of others that take the memory, so that this is no failure for them.
-                    true => failures.push(sharing::failure(arm, *seed, e, progress)),
-                    false => failures.push(sharing::record_failure(arm, *seed, run, e, progress)),
-                },
-                _ => left.push(OpenRun::new(arm.clone(), *seed, run.clone())),
-            },
-            Err(e) => failures.push(sharing::record_failure(arm, *seed, run, &e, progress)),
-        }
-    }
-    let done = runs.len() - left.len() - failures.len();
-    if done > 0 && !left.is_empty() {
-        progress.line(&format!("{done} of {} runs are already done", runs.len()));
-    }
-
-    if !left.is_empty() {
-        let needed: Vec<&PreparedEncoder> = encoders
-            .values()
-            .flatten()
-            .filter(|p| left.iter().any(|run| run.arm.encoders.contains(&p.encoder)))
-            .collect();
-        let source = evaluator.config.features;
-        let peaks = left.iter().filter_map(|run| fits.get(&run.arm.name())?.as_ref().ok()?.peak.as_ref().ok());
-        let largest = peaks.map(|peak| peak.estimate.device).fold(0.0, f64::max);
-        let need = free.map(|free| MemoryNeed { run: largest as u64, free });
-        let workers = devices.workers(options.jobs, runs.len(), need);
-        if let Some(note) = devices.memory_note(&workers, runs.len().min(left.len()), need) {
-            progress.line(&note);
-        }
-        let features = FrozenFeatures::open_all(&needed, source, evaluator.image_set(), &workers, progress)?;
-        let features: BTreeMap<String, std::result::Result<Arc<FrozenFeatures>, Error>> =
-            needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
-
-        let work = |on: usize, run: &OpenRun, store: &RunStore| -> Result<()> {
-            let (arm, seed) = (&run.arm, run.seed);
-            let parts: Vec<EncoderFeatures> = arm
-                .encoders
-                .iter()
-                .map(|encoder| match (features.get(&encoder.to_string()), encoders.get(&encoder.to_string())) {
-                    (Some(Ok(f)), Some(Ok(p))) => {
-                        Ok(EncoderFeatures { encoder: encoder.clone(), card: p.card.clone(), features: f.clone() })
-                    }
-                    (Some(Err(e)), _) => Err(copy_error(e)),
-                    _ => Err(Error::failed(format!("{encoder} has no features"))),
-                })
-                .collect::<Result<_>>()?;
-            let digests = digests(arm, &encoders)?;
-            let notes = fits.get(&arm.name()).and_then(|fit| Some(fit.as_ref().ok()?.notes.as_slice()));
-            let config = evaluator.resolved_config(arm, seed, &digests)?;
-            evaluator.write_or_compare_config(store, &config, notes.unwrap_or_default())?;
-            run_arm(&evaluator, &devices.get(on), arm, seed, &parts, &digests, store, options.stage, progress)
-        };
-        // Runs on which other processes work are left to them; this process takes over those whose process ends.
-        let side = workers.devices.len().min(left.len());
-        let bar = progress.bar("runs", left.len() as u64);
-        let mut told = false;
-        let mut elsewhere: Vec<OpenRun> = Vec::new();
-        while !left.is_empty() {
-            let fates = workers::each_on(&workers, left.clone(), |on, run| {
-                stop::check()?;
-                let finished = |store: &RunStore| is_finished(store, &|_| ());
-                let fate = run.attempt(&finished, |store| work(on, &run, store), progress)?;
-                bar.add(u64::from(!matches!(fate, RunFate::Elsewhere)));
-                Ok(fate)
-            })?;
-            for (run, fate) in left.drain(..).zip(fates) {
-                match fate {
-                    Ok(RunFate::Finished) => {}
-                    Ok(RunFate::Failed(missing)) => failures.push(missing),
-                    Ok(RunFate::Elsewhere) => elsewhere.push(run),
-                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    Err(e) => {
-                        failures.push(sharing::record_failure(&run.arm, run.seed, &run.store, &e, progress));
-                    }
-                }
-            }
-            stop::check()?;
-            if !elsewhere.is_empty() {
-                (left, elsewhere) = sharing::wait_for_any(elsewhere, &mut told, progress)?;
-            }
-        }
-        let peak = memory::peak();
-        if devices.is_cpu() && largest > 0.0 && peak > 0 {
-            let (peak, estimated) = (gigabytes(peak as f64), gigabytes(cost::memory::side_by_side(largest, side)));
-            let files = match memory::mapped() {
-                0 => String::new(),
-                mapped => format!(", {} of it files that the system can take back", gigabytes(mapped as f64)),
-            };
-            progress.line(&format!(
-                "peak memory {peak}{files}; the estimate for {side} runs at once, without files, was {estimated}"
-            ));
-        }
-    }
-    let samples = (evaluator.align.as_ref().map_or(0, |set| set.examples.len()), evaluator.tune_len());
-    Ok(RunCounts { runs: runs.len(), failures, samples })
-}
-
-/// An arm that fits.
-struct ArmFit {
-    /// Assumptions that were made.
-    notes: Vec<String>,
-    /// Estimate of the memory that a run needs, or why it does not fit. Finished runs need none.
-    peak: Result<PeakMemory>,
-}
-
-/// Checks that an arm fits the language model, recipe, data and memory.
-fn check_fit(
-    evaluator: &Evaluator,
-    arm: &Arm,
-    encoders: &BTreeMap<String, Result<PreparedEncoder>>,
-    free: FreeMemory,
-    stage: Option<StudyStage>,
-) -> Result<ArmFit> {
-    let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
-        Some(Ok(p)) => Ok(&p.card),
-        Some(Err(e)) => Err(copy_error(e)),
-        None => Err(Error::failed(format!("{encoder} is not in the study"))),
-    });
-    let cards: Vec<&ArmCard> = cards.collect::<Result<_>>()?;
-    let positions = checks::check_arm(&evaluator.config, &evaluator.llm, arm, &cards, &evaluator.devices.get(0))?;
-    evaluator.check_lengths(arm, positions)?;
-    evaluator.check_truth(&cards)?;
-    let model = ArmModel::new(
-        &evaluator.config,
-        arm,
-        cards.iter().map(|card| (*card).clone()).collect(),
-        &evaluator.llm.config,
-    )?;
-    let (config, asked) = (&evaluator.config, evaluator.longest_question(&model));
-    let corpora = evaluator.corpora(arm)?;
-    let mut memory = model.run_memory(config, arm, &evaluator.llm.config, corpora, asked, &evaluator.devices);
-    match stage {
-        Some(StudyStage::Train) => memory.asked = None,
-        Some(StudyStage::Eval) => memory.stages.clear(),
-        _ => {}
-    }
-    let peak = memory.check(free).map_err(|e| e.context(format!("the arm {}", arm.name())));
-    Ok(ArmFit { notes: evaluator.notes(cards), peak })
-}
-
-fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<PreparedEncoder>>) -> Result<BTreeMap<String, String>> {
-    arm.encoders
-        .iter()
-        .map(|encoder| match encoders.get(&encoder.to_string()) {
-            Some(Ok(p)) => Ok((encoder.to_string(), p.weights_digest.clone())),
-            Some(Err(e)) => Err(copy_error(e)),
-            None => Err(Error::failed(format!("{encoder} is not in the study"))),
-        })
-        .collect()
-}
-
-/// Copies an error, for every arm that needs the same encoder.
-pub(crate) fn copy_error(e: &Error) -> Error {
-    let again = Error::failed(e.to_string());
-    let again = match e.hint_text() {
-        Some(hint) => again.hint(hint),
-        None => again,
-    };
-    match e.download_name() {
-        Some(name) => again.downloadable(name),
-        None => again,
-    }
-}
-
-/// The failure of a run that the stage `eval` finds without a model. It is not recorded in the run's directory, which
-/// keeps the cause that its training met.
-fn not_trained(arm: &str, seed: u64, run: &RunStore, progress: &Progress) -> MissingRun {
-    let earlier = run.failure();
-    let (cause, hint) = match earlier {
-        Some(earlier) => {
-            (format!("it has no trained model, because its training failed: {}", earlier.cause), earlier.hint)
-        }
-        None => ("it has no trained model".to_string(), None),
-    };
-    progress.line(&format!("{arm} (seed {seed}) cannot be evaluated: {cause}"));
-    let hint = hint.or_else(|| Some("do the stage `train` of this run first".into()));
-    MissingRun { arm: arm.to_string(), seed, cause, hint }
 }
 
 fn runs_of(study: &StudyConfig) -> Vec<(String, u64)> {

@@ -9,8 +9,8 @@ use crate::machine::device_set::DeviceSet;
 use crate::machine::progress::Progress;
 use crate::machine::terminal;
 use crate::run::evaluator::Evaluator;
-use crate::run::ranking::{self, StudyOptions};
 use crate::run::store::{RunStore, run_dir};
+use crate::run::study_runs::{self, StudyOptions};
 use crate::run::{checks, notes};
 use crate::study::{Arm, ArmEncoder, FeatureSourceKind, Freeze, StudyConfig};
 use burgess_base::{Error, ErrorKind, Result};
@@ -153,7 +153,7 @@ pub fn run_stage(
     choose_arms(&mut study, names)?;
     let dir = options.out.join(&study.name);
     let options = StudyOptions { stage: Some(stage), ..options.clone() };
-    let counts = ranking::run_study(&dir, &study, &options, progress)?;
+    let counts = study_runs::run_study(&dir, &study, &options, progress)?;
     let failed = counts.failures.into_iter().map(|m| StageFailure {
         name: format!("{} (seed {})", m.arm, m.seed),
         cause: m.cause,
@@ -190,7 +190,7 @@ fn encode(
     let encoded = prepared.iter().zip(features).filter_map(|(p, f)| Some((p.encoder.to_string(), f.err()?)));
     let encoded: Vec<(String, Error)> = encoded.collect();
     let unprepared =
-        encoders.iter().filter_map(|(name, p)| Some((name.clone(), ranking::copy_error(p.as_ref().err()?))));
+        encoders.iter().filter_map(|(name, p)| Some((name.clone(), study_runs::copy_error(p.as_ref().err()?))));
     let mut failed = Vec::new();
     for (name, e) in unprepared.chain(encoded).collect::<Vec<_>>() {
         if e.kind() == ErrorKind::Interrupted {

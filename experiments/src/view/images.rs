@@ -19,7 +19,7 @@ pub(super) struct ServedImages {
 }
 
 impl StudyImages for ServedImages {
-    fn generation(&self) -> &str {
+    fn version(&self) -> &str {
         &self.generation
     }
 

@@ -11,6 +11,7 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::fmt;
 
 /// A norm over feature maps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -72,11 +73,26 @@ impl Default for NormActKind {
 }
 
 impl ChannelGroups {
+    /// Returns whether `channels` can be divided so, into whole groups.
+    fn divide(self, channels: usize) -> bool {
+        let (Self::Count(by) | Self::Size(by)) = self;
+        by > 0 && channels >= by && channels.is_multiple_of(by)
+    }
+
     /// Number of groups of `channels`.
     fn of(self, channels: usize) -> usize {
         match self {
             Self::Count(count) => count,
             Self::Size(size) => channels / size.max(1),
+        }
+    }
+}
+
+impl fmt::Display for ChannelGroups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(n) => write!(f, "{n} groups"),
+            Self::Size(n) => write!(f, "groups of {n} channels"),
         }
     }
 }
@@ -90,16 +106,10 @@ impl NormActKind {
         match self {
             Self::Batch { .. } => Ok(()),
             Self::Group { groups, .. } | Self::EvoS0 { groups, .. } | Self::EvoS0a { groups, .. } => {
-                let (divides, wanted) = match *groups {
-                    ChannelGroups::Count(n) => (n > 0 && channels.is_multiple_of(n), format!("{n} groups")),
-                    ChannelGroups::Size(n) => {
-                        (n > 0 && channels >= n && channels.is_multiple_of(n), format!("groups of {n} channels"))
-                    }
-                };
-                if divides {
+                if groups.divide(channels) {
                     return Ok(());
                 }
-                Err(Error::usage(format!("the norm cannot divide {channels} channels into {wanted}"))
+                Err(Error::usage(format!("the norm cannot divide {channels} channels into {groups}"))
                     .hint("choose a number or size of groups that divides the channels of every layer"))
             }
         }

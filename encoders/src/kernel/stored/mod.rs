@@ -91,15 +91,21 @@ impl StoredMatrix {
     /// Wraps the bytes of a row-major matrix; `None` unless the format is 16-bit floats or quantised blocks, rows are
     /// whole blocks, and the bytes are those of `[rows, columns]`.
     pub fn new(bytes: SharedBytes, format: NumberFormat, [rows, columns]: [usize; 2]) -> Option<Self> {
-        let (together, size) = format.unit();
+        let (elements, size) = format.unit();
         let supported = matches!(format, NumberFormat::F16 | NumberFormat::Bf16 | NumberFormat::Block(_));
-        let whole = columns.is_multiple_of(together) && rows * columns > 0;
-        let fits = bytes.get().len() == rows * (columns / together) * size;
-        (supported && whole && fits).then_some(Self { bytes, format, rows, columns, order: RowOrder::Outputs })
+        let whole = columns.is_multiple_of(elements) && rows > 0 && columns > 0;
+        let wanted = (columns / elements).checked_mul(size)?.checked_mul(rows)?;
+        (supported && whole && bytes.get().len() == wanted).then_some(Self {
+            bytes,
+            format,
+            rows,
+            columns,
+            order: RowOrder::Outputs,
+        })
     }
 
     /// Declares the order in which the file stores the rows; `None` if they are not whole heads of an even width.
-    pub fn ordered(mut self, order: RowOrder) -> Option<Self> {
+    pub fn with_row_order(mut self, order: RowOrder) -> Option<Self> {
         if let RowOrder::InterleavedHeads(width) = order
             && (width == 0 || !width.is_multiple_of(2) || !self.rows.is_multiple_of(width))
         {
@@ -131,8 +137,8 @@ impl StoredMatrix {
 
     /// The rows in the order of the outputs.
     fn stored_rows(&self) -> StoredRows<'_> {
-        let (together, size) = self.format.unit();
-        StoredRows { bytes: self.bytes.get(), size: self.columns / together * size, order: self.order }
+        let (elements, size) = self.format.unit();
+        StoredRows { bytes: self.bytes.get(), size: self.columns / elements * size, order: self.order }
     }
 
     /// The bytes of the row of an output; empty beyond the last row.
@@ -142,8 +148,8 @@ impl StoredMatrix {
 
     /// Size in bytes of 256 weights of a row.
     fn chunk_size(&self) -> usize {
-        let (together, size) = self.format.unit();
-        CHUNK / together * size
+        let (elements, size) = self.format.unit();
+        CHUNK / elements * size
     }
 
     /// Unpacks the weights of one output into `out`, `[columns]`. Does nothing if there is no such row or `out` has

@@ -20,8 +20,8 @@ const FORMATS: [NumberFormat; 12] = [
 
 /// A matrix of pseudo-random bytes whose 16-bit floats (scales, or the values themselves) are moderate.
 fn matrix(format: NumberFormat, [rows, columns]: [usize; 2]) -> StoredMatrix {
-    let (together, size) = format.unit();
-    let count = rows * columns / together * size;
+    let (elements, size) = format.unit();
+    let count = rows * columns / elements * size;
     let mut state = 12_345u32;
     let mut bytes: Vec<u8> = (0..count)
         .map(|_| {
@@ -119,7 +119,7 @@ fn results_of_a_row_do_not_depend_on_the_other_rows() {
 fn transposed_products_are_those_of_the_unpacked_matrix() {
     for format in FORMATS {
         let (rows, columns) = (42, columns(format));
-        let stored = matrix(format, [rows, columns]).ordered(RowOrder::InterleavedHeads(6)).unwrap();
+        let stored = matrix(format, [rows, columns]).with_row_order(RowOrder::InterleavedHeads(6)).unwrap();
         let w = stored.unpack();
         let by_column: Vec<f32> = (0..columns * rows).map(|i| w[i % rows * columns + i / rows]).collect();
         for n in [1, 13] {
@@ -165,11 +165,11 @@ fn unpacked_values_are_those_of_the_plain_conversion() {
 fn rows_of_interleaved_heads_are_read_in_the_order_of_rotate_half() {
     let plain = matrix(NumberFormat::F16, [8, 4]);
     let w = plain.unpack();
-    let ordered = plain.ordered(RowOrder::InterleavedHeads(4)).unwrap();
+    let ordered = plain.with_row_order(RowOrder::InterleavedHeads(4)).unwrap();
     let wanted: Vec<f32> = [0, 2, 1, 3, 4, 6, 5, 7].iter().flat_map(|r| w[4 * r..4 * r + 4].to_vec()).collect();
     assert_eq!(ordered.unpack(), wanted);
-    assert!(ordered.clone().ordered(RowOrder::InterleavedHeads(3)).is_none());
-    assert!(ordered.ordered(RowOrder::InterleavedHeads(16)).is_none());
+    assert!(ordered.clone().with_row_order(RowOrder::InterleavedHeads(3)).is_none());
+    assert!(ordered.with_row_order(RowOrder::InterleavedHeads(16)).is_none());
 }
 
 #[test]

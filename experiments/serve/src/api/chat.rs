@@ -20,7 +20,7 @@ pub(super) async fn complete(State(api): State<Arc<Api>>, request: Request) -> R
     let stream = asked.stream;
     let request = asked.into_request(messages, &api.limits, || api.random());
     let with_logprobs = request.logprobs.is_some();
-    let events = submitted(deadline, &api, model.clone(), move |model| model.submit(request)).await?;
+    let events = submit_blocking(deadline, &api, model.clone(), move |model| model.submit(request)).await?;
     let running = Running { api, model, events, deadline, with_logprobs, _held: held };
     match stream {
         None => respond::whole(running).await,
@@ -34,7 +34,7 @@ pub(super) async fn until<T>(deadline: Instant, api: &Api, work: impl Future<Out
 }
 
 /// Hands a request to a model, on a thread that may block: the model decodes the image before it queues the request.
-pub(super) async fn submitted(
+pub(super) async fn submit_blocking(
     deadline: Instant,
     api: &Api,
     model: Arc<dyn ChatModel>,
@@ -43,11 +43,11 @@ pub(super) async fn submitted(
     let work = tokio::task::spawn_blocking(move || submit(&*model));
     let done = until(deadline, api, work).await?;
     done.map_err(|_| ApiError::internal("internal error: the model panicked while it checked and queued the request"))?
-        .map_err(refused)
+        .map_err(submit_error)
 }
 
-/// The error of a request that a model did not accept.
-pub(super) fn refused(error: SubmitError) -> ApiError {
+/// Returns the error of a request that a model did not accept.
+pub(super) fn submit_error(error: SubmitError) -> ApiError {
     match error {
         SubmitError::Full { retry_after } => ApiError::busy(retry_after),
         SubmitError::ShuttingDown => ApiError::shutting_down(),

@@ -1,6 +1,6 @@
 //! `POST /v1/score`: log-probabilities of given answers.
 
-use super::chat::{submitted, until};
+use super::chat::{submit_blocking, until};
 use super::request::Asked;
 use super::respond::{Prompt, Running, finite, unexpected, usage};
 use super::{Api, ApiError, body, images};
@@ -19,7 +19,7 @@ pub(super) async fn score(State(api): State<Arc<Api>>, request: Request) -> Resu
     let messages = until(deadline, &api, images::resolve(&mut asked, &api)).await??;
     let request = asked.into_request(messages, &api.limits, || 0);
     let count = options.len();
-    let events = submitted(deadline, &api, model.clone(), move |model| model.score(request, options)).await?;
+    let events = submit_blocking(deadline, &api, model.clone(), move |model| model.score(request, options)).await?;
     let mut running = Running { api, model, events, deadline, with_logprobs: false, _held: held };
     let (mut prompt, mut scores) = (Prompt::default(), Vec::new());
     loop {

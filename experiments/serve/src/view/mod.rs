@@ -4,7 +4,7 @@
 //! by number. No path of a request ever becomes a path of the file system: studies are looked up by name, and file
 //! names among those in a directory.
 
-mod generation;
+mod pages_version;
 mod reply;
 
 use axum::Router;
@@ -12,7 +12,7 @@ use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use burgess_base::{Error, Result};
-use generation::{Generation, Generations};
+use pages_version::{PagesVersion, PagesVersions};
 pub use reply::encoded;
 use reply::{error_page, file_reply, html_reply, image_reply, not_found, script_reply};
 use serde::Deserialize;
@@ -45,7 +45,7 @@ pub trait StudyPages: Send + Sync + 'static {
 /// The images of a study's questions, by number.
 pub trait StudyImages: Send + Sync + 'static {
     /// Returns the name of this version of the images, which requests carry.
-    fn generation(&self) -> &str;
+    fn version(&self) -> &str;
 
     /// Reads an image, with its MIME type; `None` if there is no image with this number that may be shown.
     ///
@@ -58,7 +58,7 @@ pub trait StudyImages: Send + Sync + 'static {
 struct Viewer {
     pages: Arc<dyn StudyPages>,
     /// What was written of each study, by its name.
-    studies: Mutex<HashMap<String, Arc<Generations>>>,
+    studies: Mutex<HashMap<String, Arc<PagesVersions>>>,
 }
 
 /// Returns the routes of a viewer, for [`Server::bind_pages`](crate::Server::bind_pages).
@@ -87,7 +87,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 impl Viewer {
     /// Returns what was written of a study; `None` if there is no study of this name.
-    fn study(&self, name: &str) -> Result<Option<(Arc<Generations>, String)>> {
+    fn study(&self, name: &str) -> Result<Option<(Arc<PagesVersions>, String)>> {
         let Some(version) = self.pages.version(Some(name))? else { return Ok(None) };
         let mut studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Some((studies.entry(name.to_string()).or_default().clone(), version)))
@@ -95,15 +95,15 @@ impl Viewer {
 
     /// Returns the kept versions of a study, the latest first. Packs and images are asked for by the hundred, so
     /// whether the results have changed is left to the pages.
-    fn kept(&self, study: &str) -> Vec<Arc<Generation>> {
+    fn kept(&self, study: &str) -> Vec<Arc<PagesVersion>> {
         let studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
-        studies.get(study).map(|generations| generations.all()).unwrap_or_default()
+        studies.get(study).map(|versions| versions.all()).unwrap_or_default()
     }
 
     /// Returns the bytes of a page of a study, which is written again if the results have changed.
     fn page(&self, name: &str, parts: &[&str]) -> Result<Option<Vec<u8>>> {
-        let Some((generations, version)) = self.study(name)? else { return Ok(None) };
-        generations.current(&version, |out| self.pages.write(name, out))?.read(parts).map(Some)
+        let Some((versions, version)) = self.study(name)? else { return Ok(None) };
+        versions.current(&version, |out| self.pages.write(name, out))?.read(parts).map(Some)
     }
 }
 
@@ -156,9 +156,9 @@ async fn study_file(State(viewer): State<Arc<Viewer>>, UrlPath((study, file)): U
         return page(viewer, study, &["index.html"]).await;
     }
     let read = move || -> Result<Option<Response>> {
-        let Some((generations, version)) = viewer.study(&study)? else { return Ok(None) };
-        let generation = generations.current(&version, |out| viewer.pages.write(&study, out))?;
-        generation.file(&[&file]).map(|bytes| Ok(file_reply(&file, bytes?, false))).transpose()
+        let Some((versions, version)) = viewer.study(&study)? else { return Ok(None) };
+        let pages = versions.current(&version, |out| viewer.pages.write(&study, out))?;
+        pages.file(&[&file]).map(|bytes| Ok(file_reply(&file, bytes?, false))).transpose()
     };
     reply(blocking(read).await)
 }
@@ -170,7 +170,7 @@ async fn answers_file(
 ) -> Response {
     let read = move || -> Result<Option<Response>> {
         let kept = viewer.kept(&study);
-        let found = kept.iter().find_map(|generation| generation.file(&["answers", &data, &file]));
+        let found = kept.iter().find_map(|pages| pages.file(&["answers", &data, &file]));
         found.map(|bytes| Ok(file_reply(&file, bytes?, true))).transpose()
     };
     reply(blocking(read).await)
@@ -190,10 +190,10 @@ async fn image(
     let read = move || -> Result<Option<Response>> {
         let asked = query.g.unwrap_or_default();
         let kept = viewer.kept(&study);
-        let Some(generation) = kept.iter().find(|generation| generation.images().generation() == asked) else {
+        let Some(pages) = kept.iter().find(|pages| pages.images().version() == asked) else {
             return Ok(None);
         };
-        Ok(generation.images().read(number)?.map(|(bytes, kind)| image_reply(bytes, &kind)))
+        Ok(pages.images().read(number)?.map(|(bytes, kind)| image_reply(bytes, &kind)))
     };
     reply(blocking(read).await)
 }

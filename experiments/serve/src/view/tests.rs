@@ -16,7 +16,7 @@ struct Made {
 struct Images(String);
 
 impl StudyImages for Images {
-    fn generation(&self) -> &str {
+    fn version(&self) -> &str {
         &self.0
     }
 

@@ -110,9 +110,9 @@ impl Lease {
             let generation = match newest(path).with_context(step)? {
                 None => Some(1),
                 Some(generation) => match watch::look(&file_of(path, generation)).with_context(step)? {
-                    watch::Look::Held(owner) => return Ok(Attempt::Busy(owner)),
-                    watch::Look::Free => Some(generation + 1),
-                    watch::Look::Gone => None,
+                    watch::LeaseState::Held(owner) => return Ok(Attempt::Busy(owner)),
+                    watch::LeaseState::Free => Some(generation + 1),
+                    watch::LeaseState::Gone => None,
                 },
             };
             if let Some(generation) = generation
@@ -161,12 +161,12 @@ impl Lease {
         let deadline = Instant::now() + PATIENCE;
         while let Some(generation) = newest(path).with_context(step)? {
             match watch::look(&file_of(path, generation)).with_context(step)? {
-                watch::Look::Held(owner) => return Ok(Some(owner)),
-                watch::Look::Free => break,
-                watch::Look::Gone if Instant::now() > deadline => {
+                watch::LeaseState::Held(owner) => return Ok(Some(owner)),
+                watch::LeaseState::Free => break,
+                watch::LeaseState::Gone if Instant::now() > deadline => {
                     return Err(Error::failed("its file is listed, but not found").context(step()));
                 }
-                watch::Look::Gone => {
+                watch::LeaseState::Gone => {
                     // This machine may list an old directory until it changes it; one that only reads waits.
                     let _ = watch::server_time(directory(path));
                     std::thread::sleep(Duration::from_millis(10));

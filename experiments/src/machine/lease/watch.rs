@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// State of a lease, as judged from its file and its heartbeat.
 #[derive(Debug)]
-pub(super) enum Look {
+pub(super) enum LeaseState {
     /// The lease has an owner.
     Held(Owner),
     /// The lease can be taken over: it was released, its owner has ended, or its heartbeat has stopped.
@@ -33,14 +33,14 @@ struct Seen {
 static SEEN: LazyLock<Mutex<HashMap<PathBuf, Seen>>> = LazyLock::new(Mutex::default);
 
 /// Looks at a lease file.
-pub(super) fn look(path: &Path) -> std::io::Result<Look> {
-    let Some(record) = Record::read(path)? else { return Ok(Look::Gone) };
+pub(super) fn look(path: &Path) -> std::io::Result<LeaseState> {
+    let Some(record) = Record::read(path)? else { return Ok(LeaseState::Gone) };
     let meta = match fs::metadata(path) {
-        Err(e) if is_gone(&e) => return Ok(Look::Gone),
+        Err(e) if is_gone(&e) => return Ok(LeaseState::Gone),
         other => other?,
     };
     if record.released || record.has_ended(&meta) {
-        return Ok(Look::Free);
+        return Ok(LeaseState::Free);
     }
     let modified = meta.modified()?;
     // In a directory that this process cannot write, the server's time is unknown: the age is then 0, and only the
@@ -50,9 +50,9 @@ pub(super) fn look(path: &Path) -> std::io::Result<Look> {
     let (limit, unchanged) = (record.interval() * MISSED, unchanged(path, &record, modified));
     if unchanged >= limit || (age >= limit && unchanged >= record.interval() * WATCHED) {
         // `SEEN` keeps this result, so that the next call in this process, which takes the lease, need not watch again.
-        return Ok(Look::Free);
+        return Ok(LeaseState::Free);
     }
-    Ok(Look::Held(record.owner(age)))
+    Ok(LeaseState::Held(record.owner(age)))
 }
 
 /// Time for which the heartbeat did not change while this process looked on. A pause between two looks counts as one

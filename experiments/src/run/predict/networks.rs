@@ -3,7 +3,7 @@
 use crate::features::cache::FeatureCache;
 use crate::features::{ArmCard, EncoderFeatures, FrozenFeatures, ImageSet, PreparedEncoder};
 use crate::machine::paths;
-use crate::run::ranking::copy_error;
+use crate::run::study_runs::copy_error;
 use crate::study::{Arm, FeatureSourceKind};
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::{Encoder, Features};

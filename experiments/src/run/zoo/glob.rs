@@ -1,5 +1,8 @@
 //! Patterns of names, as a shell writes them: `*`, `?`, and sets such as `[a-c]` or `[!0-9]`.
 
+use burgess_base::{Context, Result};
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 /// Whether a text has characters of a pattern.
@@ -7,14 +10,15 @@ pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// Whether the whole of a name matches a pattern. A `*` matches any characters.
+/// Whether the whole of a name matches a pattern. A `*` matches any number of characters, also none, and `/` as well.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     matches_from(&pattern, &name)
 }
 
 fn matches_from(pattern: &[char], name: &[char]) -> bool {
-    // The last `*` and the part of the name that it has matched so far; on a mismatch it matches one more character.
+    // Place of the last `*` in the pattern, and the end of what it matches in the name; on a mismatch it matches one more
+    // character.
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
         match one(pattern, p, name.get(n).copied().unwrap_or_default()) {
@@ -48,7 +52,8 @@ fn one(pattern: &[char], p: usize, c: char) -> Option<usize> {
     }
 }
 
-/// Reads the set that opens at `p`: the place after it, and which characters it has; `None` if it is not closed.
+/// Reads the set that opens at `p`: returns the place after its closing bracket, and whether a character is in it; `None`
+/// if it is not closed.
 fn set(pattern: &[char], p: usize) -> Option<(usize, impl Fn(char) -> bool + use<>)> {
     let negated = matches!(pattern.get(p + 1), Some('!' | '^'));
     let first = p + 1 + usize::from(negated);
@@ -75,9 +80,32 @@ fn set(pattern: &[char], p: usize) -> Option<(usize, impl Fn(char) -> bool + use
     Some((close + 1, inside))
 }
 
+/// Returns the longest part of a pattern without wildcards and sets, which every name that matches contains.
+pub fn longest_literal(pattern: &str) -> String {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let (mut longest, mut part) = (String::new(), String::new());
+    let mut at = 0;
+    while let Some(&c) = pattern.get(at) {
+        let set = if c == '[' { set(&pattern, at) } else { None };
+        let wildcard = set.is_some() || c == '*' || c == '?';
+        at = set.map_or(at + 1, |(end, _)| end);
+        match wildcard {
+            true => part.clear(),
+            false => part.push(c),
+        }
+        if part.len() > longest.len() {
+            longest.clone_from(&part);
+        }
+    }
+    longest
+}
+
 /// Lists the directories that match a pattern of paths, sorted; each component is matched by itself, and hidden
 /// directories only by a pattern that begins with a dot.
-pub fn directories(pattern: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// A directory that may hold matches cannot be read.
+pub fn directories(pattern: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![PathBuf::new()];
     for component in pattern.components() {
         let Component::Normal(part) = component else {
@@ -89,19 +117,28 @@ pub fn directories(pattern: &Path) -> Vec<PathBuf> {
             found.iter_mut().for_each(|path| path.push(part.as_ref()));
             continue;
         }
-        let inside = |path: &PathBuf| {
-            let here = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            let names = std::fs::read_dir(here).into_iter().flatten().flatten();
-            let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-            let wanted = |name: &String| (part.starts_with('.') || !name.starts_with('.')) && matches(&part, name);
-            let mut names: Vec<String> = names.filter(wanted).collect();
+        let wanted = |name: &str| (part.starts_with('.') || !name.starts_with('.')) && matches(&part, name);
+        let mut inside = Vec::new();
+        for path in &found {
+            let mut names = names_in(path)?;
+            names.retain(|name| wanted(&name.to_string_lossy()));
             names.sort();
-            names.into_iter().map(|name| path.join(name)).collect::<Vec<_>>()
-        };
-        found = found.iter().flat_map(inside).collect();
+            inside.extend(names.into_iter().map(|name| path.join(name)));
+        }
+        found = inside;
     }
     found.retain(|path| path.is_dir());
-    found
+    Ok(found)
+}
+
+/// Names of what is in a directory; none if there is no such directory. The empty path is the current directory.
+fn names_in(path: &Path) -> Result<Vec<OsString>> {
+    let here = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let step = || format!("reading {}", here.display());
+    match std::fs::read_dir(here) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+        entries => entries.with_context(step)?.map(|entry| Ok(entry.with_context(step)?.file_name())).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -132,21 +169,34 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_listed_in_order() -> burgess_base::Result<()> {
+    fn the_longest_literal_is_in_every_match() {
+        for (pattern, expected) in [
+            ("vit_*_patch16_224.aug*", "_patch16_224.aug"),
+            ("*", ""),
+            ("[!v]*", ""),
+            ("vit_[abcdefgh]x", "vit_"),
+            ("a[bc", "a[bc"),
+        ] {
+            assert_eq!(longest_literal(pattern), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn directories_are_listed_in_order() -> Result<()> {
         let dir = tempfile::tempdir()?;
         for name in ["m/b", "m/a", "m/.hidden", "n/c"] {
             std::fs::create_dir_all(dir.path().join(name))?;
         }
         std::fs::write(dir.path().join("m/file"), "")?;
-        let found = |pattern: &str| -> Vec<String> {
-            let found = directories(&dir.path().join(pattern));
+        let found = |pattern: &str| -> Result<Vec<String>> {
+            let found = directories(&dir.path().join(pattern))?;
             let inside = |path: &PathBuf| path.strip_prefix(dir.path()).map(|p| p.display().to_string());
-            found.iter().filter_map(|path| inside(path).ok()).collect()
+            Ok(found.iter().filter_map(|path| inside(path).ok()).collect())
         };
-        assert_eq!(found("m/*"), ["m/a", "m/b"]);
-        assert_eq!(found("*/[b-c]"), ["m/b", "n/c"]);
-        assert_eq!(found("m/.h*"), ["m/.hidden"]);
-        assert!(found("away/*").is_empty());
+        assert_eq!(found("m/*")?, ["m/a", "m/b"]);
+        assert_eq!(found("*/[b-c]")?, ["m/b", "n/c"]);
+        assert_eq!(found("m/.h*")?, ["m/.hidden"]);
+        assert!(found("away/*")?.is_empty() && found("m/file/*")?.is_empty());
         Ok(())
     }
 }

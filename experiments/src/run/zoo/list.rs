@@ -105,8 +105,8 @@ fn matches_of(text: &str, folder: Option<&Path>, tags: &TagSource) -> Result<Vec
     let (found, place) = match prefix {
         TIMM => (tags.timm(pattern)?, tags.place()),
         _ if pattern.contains('/') => {
-            let beside = folder.map(|folder| folder.join(pattern)).map(|p| glob::directories(&p)).unwrap_or_default();
-            let paths = if beside.is_empty() { glob::directories(Path::new(pattern)) } else { beside };
+            let beside = folder.map(|folder| glob::directories(&folder.join(pattern))).transpose()?.unwrap_or_default();
+            let paths = if beside.is_empty() { glob::directories(Path::new(pattern))? } else { beside };
             let text = |path: &PathBuf| match path.is_absolute() || path.starts_with(".") || path.starts_with("..") {
                 true => path.to_string_lossy().into_owned(),
                 // `a/b` could be a repository of the hub.

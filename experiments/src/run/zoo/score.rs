@@ -5,7 +5,8 @@ use super::models;
 use super::race::{RaceProgress, RaceRun, RungStudy};
 use crate::machine::progress::Progress;
 use crate::run::plan;
-use crate::run::ranking::{self, StudyOptions};
+use crate::run::ranking;
+use crate::run::study_runs::{self, StudyOptions};
 use crate::study::{Arm, StudyConfig, benchmark_files};
 use burgess_base::{Error, Result, atomic};
 use burgess_reports::answers::ImageMode;
@@ -70,7 +71,7 @@ pub fn score(study: &StudyConfig, list: &ZooList, options: &ZooOptions, progress
     write_study(&study, &options.study.out)?;
     let (written, rows, race) = match &options.race {
         None => {
-            let counts = ranking::run_study(&dir, &study, &options.study, progress)?;
+            let counts = study_runs::run_study(&dir, &study, &options.study, progress)?;
             failed.extend(counts.failures.iter().map(failure_of));
             let written = ranking::report(&dir, None, Some(&runs_of(&study)), ImageMode::Auto)?.written;
             let rows = rows(&study, &written.ranking, None, &answer_seconds(&dir)?)?;
@@ -106,7 +107,7 @@ fn race(run: &RaceRun<'_>, options: &ZooOptions, progress: &Progress) -> Result<
         ));
         write_study(&next.study, &next.out)?;
         let rung = StudyOptions { out: next.out.clone(), ..options.study.clone() };
-        let counts = ranking::run_study(&next.dir(), &next.study, &rung, progress)?;
+        let counts = study_runs::run_study(&next.dir(), &next.study, &rung, progress)?;
         for missing in &counts.failures {
             failed.entry(missing.arm.clone()).or_insert_with(|| failure_of(missing));
         }

@@ -13,7 +13,7 @@ const OWNER: &str = "timm";
 /// Lists the names of timm's models on the hub that contain a text.
 type HubList = dyn Fn(&str) -> Result<Vec<String>>;
 
-/// Where patterns of timm's tags are looked for.
+/// Where names of timm's models are searched: the hub's cache on this machine and, optionally, the hub.
 pub struct TagSource {
     hub: Option<Box<HubList>>,
 }
@@ -36,7 +36,7 @@ impl TagSource {
     pub fn timm(&self, pattern: &str) -> Result<Vec<String>> {
         let mut tags: BTreeSet<String> = cached(&hub::cache()?)?.into_iter().collect();
         if let Some(list) = &self.hub {
-            tags.extend(list(literal(pattern))?);
+            tags.extend(list(&glob::longest_literal(pattern))?);
         }
         let matching = tags.into_iter().filter(|tag| glob::matches(pattern, tag));
         Ok(matching.map(|tag| format!("{OWNER}/{tag}")).collect())
@@ -71,12 +71,6 @@ fn cached(cache: &Path) -> Result<Vec<String>> {
     Ok(tags)
 }
 
-/// The longest part of a pattern without wildcards.
-fn literal(pattern: &str) -> &str {
-    let parts = pattern.split(['*', '?', '[', ']']);
-    parts.max_by_key(|part| part.len()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,8 +83,6 @@ mod tests {
         }
         assert_eq!(cached(dir.path())?, ["vit_a.x"]);
         assert_eq!(cached(&dir.path().join("away"))?, Vec::<String>::new());
-        assert_eq!(literal("vit_*_patch16_224.aug*"), "_patch16_224.aug");
-        assert_eq!(literal("*"), "");
         let source = TagSource::hub(|part| Ok(vec![format!("{part}b.y"), format!("{part}c.z"), "deit.x".to_string()]));
         let found = source.timm("zzz_*.[xy]")?;
         assert_eq!(found, ["timm/zzz_b.y"]);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const KEPT: usize = 2;
 
 /// One version of a study's pages, in a temporary directory that is removed with it.
-pub(super) struct Generation {
+pub(super) struct PagesVersion {
     /// Version of the results from which the pages were made.
     version: String,
     /// The files, by their path in the directory with `/` between its parts.
@@ -22,20 +22,20 @@ pub(super) struct Generation {
 
 /// The kept versions of a study, the latest first.
 #[derive(Default)]
-pub(super) struct Generations {
+pub(super) struct PagesVersions {
     /// Held while a version is written, so that one request writes it and the others wait.
     writing: Mutex<()>,
-    kept: Mutex<Vec<Arc<Generation>>>,
+    kept: Mutex<Vec<Arc<PagesVersion>>>,
 }
 
-impl Generations {
+impl PagesVersions {
     /// Returns all kept versions, the latest first.
-    pub(super) fn all(&self) -> Vec<Arc<Generation>> {
+    pub(super) fn all(&self) -> Vec<Arc<PagesVersion>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the latest version if it was made from `version` of the results.
-    fn latest_if(&self, version: &str) -> Option<Arc<Generation>> {
+    fn latest_if(&self, version: &str) -> Option<Arc<PagesVersion>> {
         self.all().into_iter().next().filter(|latest| latest.version == version)
     }
 
@@ -48,7 +48,7 @@ impl Generations {
         &self,
         version: &str,
         write: impl FnOnce(&Path) -> Result<Box<dyn StudyImages>>,
-    ) -> Result<Arc<Generation>> {
+    ) -> Result<Arc<PagesVersion>> {
         if let Some(found) = self.latest_if(version) {
             return Ok(found);
         }
@@ -61,7 +61,7 @@ impl Generations {
         let images = write(dir.path())?;
         let mut files = HashMap::new();
         list(dir.path(), "", &mut files)?;
-        let new = Arc::new(Generation { version: version.to_string(), files, images, _dir: dir });
+        let new = Arc::new(PagesVersion { version: version.to_string(), files, images, _dir: dir });
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(0, new.clone());
         kept.truncate(KEPT);
@@ -84,7 +84,7 @@ fn list(dir: &Path, prefix: &str, files: &mut HashMap<String, PathBuf>) -> Resul
     Ok(())
 }
 
-impl Generation {
+impl PagesVersion {
     pub(super) fn images(&self) -> &dyn StudyImages {
         self.images.as_ref()
     }
