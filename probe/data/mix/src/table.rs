@@ -449,6 +449,23 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("(all)"));
+        // Many equal ones before it in the order of names do not hide a larger one.
+        let equal: String = (0..100).map(|i| format!("[[sources]]\nname = \"a{i:03}\"\ncount = 1\n")).collect();
+        let sources = equal + "[[sources]]\nname = \"z\"\ncount = 1000\n";
+        let text = MixTable::from_published(&Mix::read(&sources, "ties.toml")?)?.text();
+        assert!(text.contains("(1 more sources, none larger)") && text.contains(" z "), "{text}");
+        Ok(())
+    }
+
+    #[test]
+    fn kinds_are_those_that_entries_would_have() -> Result<()> {
+        let mix = "[kinds]\nmine = \"ocr\"\ndvqa = \"math\"\n[[sources]]\nname = \"mine\"\ncount = 7\n\
+            [[sources]]\nname = \"DVQA\"\nkind = \"general\"\ncount = 5\n[[sources]]\nname = \"Design2Code\"\ncount = 3\n";
+        let table = MixTable::from_published(&Mix::read(mix, "kinds.toml")?)?;
+        let mut kinds: Vec<(&str, &str)> =
+            table.sources.iter().map(|row| (row.source.as_str(), row.kind.as_str())).collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, [("DVQA", "math"), ("Design2Code", "code"), ("mine", "ocr")]);
         Ok(())
     }
 

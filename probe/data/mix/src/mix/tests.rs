@@ -140,6 +140,14 @@ fn built_in_mixes_are_files_of_the_folder() -> Result<()> {
 }
 
 #[test]
+fn folders_by_which_no_entry_is_told_apart_are_refused() {
+    let read = |from: &str| Mix::read(&format!("[[sources]]\nname = \"s\"\nfrom = [\"{from}\"]\n"), "mix.toml");
+    assert!(read("llava:coco/train2017").is_ok());
+    let e = read("llava:coco/train2017/a").expect_err("three folders").to_string();
+    assert!(e.contains("at most two folders"), "{e}");
+}
+
+#[test]
 fn paths_are_relative_to_the_file() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("mix.toml");
