@@ -11,8 +11,8 @@ use burgess_base::{Context, Result, atomic, digest, temporary};
 use burgess_world::dataset::WorldSpec;
 use std::path::{Path, PathBuf};
 
-/// Digest of the versions of the renderer and the benchmarks and the specification of a world, which together determine every byte of its
-/// files.
+/// Digest of the versions of the renderer and the benchmarks and of the specification of a world, which together
+/// determine every byte of its files.
 pub fn world_digest(spec: &WorldSpec) -> Result<String> {
     digest::of_value(&("burgess-world", burgess_world::VERSION, burgess_world::BENCHMARK_VERSION, spec))
 }

@@ -41,6 +41,11 @@ impl Question {
     pub fn fact(&self, name: &str) -> &str {
         self.facts.get(name).map_or("", String::as_str)
     }
+
+    /// Returns the accepted answers: those of `accepted`, or `answer` alone if that is empty.
+    pub fn accepted_answers(&self) -> &[String] {
+        if self.accepted.is_empty() { std::slice::from_ref(&self.answer) } else { &self.accepted }
+    }
 }
 
 /// The questions of a benchmark and the rows that cannot be asked. It dereferences to the list of questions.

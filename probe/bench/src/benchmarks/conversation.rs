@@ -136,14 +136,9 @@ const fn card(
 /// Number of other questions, at most, whose references are tried for chance.
 const OTHERS: usize = 64;
 
-/// Returns the reference answers of a question.
-fn references(q: &Question) -> &[String] {
-    if q.accepted.is_empty() { std::slice::from_ref(&q.answer) } else { &q.accepted }
-}
-
 /// Returns the overlap with the reference that gives the largest F1.
 fn best(answer: &str, q: &Question, of: impl Fn(&str, &str) -> Overlap) -> Overlap {
-    let overlaps = references(q).iter().map(|reference| of(answer, reference));
+    let overlaps = q.accepted_answers().iter().map(|reference| of(answer, reference));
     overlaps.max_by(|a, b| a.f1.total_cmp(&b.f1)).unwrap_or_default()
 }
 
@@ -419,7 +414,7 @@ impl Benchmark for Conversation {
         let step = qs.len().div_ceil(OTHERS).max(1);
         let mut scores = Vec::new();
         for (i, q) in qs.iter().enumerate() {
-            let wanted: Vec<ContentWords> = references(q).iter().map(|r| ContentWords::of(r)).collect();
+            let wanted: Vec<ContentWords> = q.accepted_answers().iter().map(|r| ContentWords::of(r)).collect();
             // Every `step`-th question, starting elsewhere for each question.
             let others = qs.iter().zip(&texts).skip(i % step).step_by(step);
             for (_, text) in others.filter(|(other, _)| other.unit != q.unit && other.image_id != q.image_id) {
@@ -437,7 +432,7 @@ impl Benchmark for Conversation {
         for (q, judged) in qs.iter().zip(judged) {
             let said = judged.parsed.as_deref().unwrap_or_default();
             let overlap = best(said, q, content);
-            let reference = references(q).iter().map(|r| answer_text::word_count(r)).min().unwrap_or(0).max(1);
+            let reference = q.accepted_answers().iter().map(|r| answer_text::word_count(r)).min().unwrap_or(0).max(1);
             let yes = |holds: bool| f64::from(u8::from(holds));
             for (name, value) in [
                 ("ROUGE-L F1", best(said, q, rouge_l).f1),

@@ -1,5 +1,6 @@
-//! Questions about documents (DocVQA and its nano variant), infographics (InfographicVQA) and text in photographs (ST-VQA), scored by ANLS:
-//! the string similarity of the answer to the nearest accepted one, 0 below one half ([`score::anls`]).
+//! Questions about documents (DocVQA and its nano variant), infographics (InfographicVQA) and text in photographs
+//! (ST-VQA), scored by ANLS: the string similarity of the answer to the nearest accepted one, 0 below one half
+//! ([`score::anls`]).
 //!
 //! The rule is that of the scoring script of the Robust Reading Competition, which Qwen-VL and lmms-eval also use. The
 //! authors publish no prompt, so the official prompt is the question and the line for short answers. `cambrian-1` asks
@@ -295,12 +296,7 @@ impl Benchmark for Documents {
         let answer = cleaned.as_deref().unwrap_or(answer);
         match answer.trim() {
             "" => AnswerScore::unparsed(),
-            said => {
-                // The nano variant has one right answer.
-                let only = std::slice::from_ref(&q.answer);
-                let accepted = if q.accepted.is_empty() { only } else { &q.accepted };
-                AnswerScore { parsed: Some(said.to_string()), score: score::anls(said, accepted) }
-            }
+            said => AnswerScore { parsed: Some(said.to_string()), score: score::anls(said, q.accepted_answers()) },
         }
     }
 

@@ -152,8 +152,3 @@ pub(crate) fn find(table: &AnswerTable) -> Result<&'static dyn AnswerReader, (&'
     reader.check(table).map_err(|e| ("read", e))?;
     Ok(reader)
 }
-
-/// Returns the accepted answers of a question.
-pub(crate) fn accepted(q: &Question) -> &[String] {
-    if q.accepted.is_empty() { std::slice::from_ref(&q.answer) } else { &q.accepted }
-}

@@ -1,7 +1,7 @@
 //! Reads numbers.
 
+use super::AnswerReader;
 use super::count::WORDS;
-use super::{AnswerReader, accepted};
 use crate::card::AnswerForm;
 use crate::declared::format::AnswerTable;
 use crate::question::Question;
@@ -67,7 +67,7 @@ impl AnswerReader for Number {
     }
 
     fn check_question(&self, _: &AnswerTable, q: &Question) -> Result<()> {
-        match accepted(q).iter().find(|answer| token(answer).is_none()) {
+        match q.accepted_answers().iter().find(|answer| token(answer).is_none()) {
             None => Ok(()),
             Some(answer) => Err(Error::failed(format!("the right answer {:?} is not a number", excerpt(answer, 60)))),
         }
@@ -103,7 +103,7 @@ impl AnswerReader for Number {
             let error = (said - right).abs() - rounding;
             error <= table.absolute.unwrap_or(0.0) || error <= table.relative.unwrap_or(0.0) * right.abs()
         };
-        AnswerScore::new(said.to_string(), accepted(q).iter().filter_map(|right| token(right)).any(near))
+        AnswerScore::new(said.to_string(), q.accepted_answers().iter().filter_map(|right| token(right)).any(near))
     }
 }
 
@@ -124,7 +124,7 @@ impl AnswerReader for Relaxed {
 
     fn verdict(&self, _: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {
         let said = answer.trim();
-        match accepted(q).iter().any(|right| score::relaxed_equal(said, right)) {
+        match q.accepted_answers().iter().any(|right| score::relaxed_equal(said, right)) {
             false if said.is_empty() => AnswerScore::unparsed(),
             right => AnswerScore::new(said, right),
         }

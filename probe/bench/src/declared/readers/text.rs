@@ -1,6 +1,6 @@
 //! Compares texts: exactly, normalised, by containment, by edit similarity, or with annotators.
 
-use super::{AnswerReader, accepted};
+use super::AnswerReader;
 use crate::card::AnswerForm;
 use crate::declared::format::AnswerTable;
 use crate::question::Question;
@@ -54,11 +54,11 @@ impl AnswerReader for Exact {
         match table.by.as_deref() {
             Some("same-case") => {
                 let said = answer.trim();
-                on_text(said.to_string(), accepted(q).iter().any(|right| right.trim() == said))
+                on_text(said.to_string(), q.accepted_answers().iter().any(|right| right.trim() == said))
             }
             _ => {
                 let said = score::normalise(answer);
-                let right = accepted(q).iter().any(|right| score::normalise(right) == said);
+                let right = q.accepted_answers().iter().any(|right| score::normalise(right) == said);
                 on_text(said, right)
             }
         }
@@ -82,7 +82,7 @@ impl AnswerReader for Normalised {
 
     fn verdict(&self, _: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {
         let said = vqa::normalise(answer);
-        let right = accepted(q).iter().any(|right| vqa::normalise(right) == said);
+        let right = q.accepted_answers().iter().any(|right| vqa::normalise(right) == said);
         on_text(said, right)
     }
 }
@@ -115,9 +115,9 @@ impl AnswerReader for Contains {
         let right = match table.by.as_deref() {
             Some("words") => {
                 let said = format!(" {} ", vqa::normalise(answer));
-                accepted(q).iter().any(|right| said.contains(&format!(" {} ", vqa::normalise(right))))
+                q.accepted_answers().iter().any(|right| said.contains(&format!(" {} ", vqa::normalise(right))))
             }
-            _ => accepted(q).iter().any(|right| score::contains(answer, right)),
+            _ => q.accepted_answers().iter().any(|right| score::contains(answer, right)),
         };
         on_text(answer.trim().to_string(), right && !answer.trim().is_empty())
     }
@@ -146,7 +146,7 @@ impl AnswerReader for Anls {
     }
 
     fn verdict(&self, table: &AnswerTable, q: &Question, answer: &str) -> AnswerScore {
-        let similarity = score::anls(answer, accepted(q));
+        let similarity = score::anls(answer, q.accepted_answers());
         let score = match table.threshold {
             Some(least) => f64::from(u8::from(similarity >= least)),
             None => similarity,

@@ -88,8 +88,9 @@ pub struct MixSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]
     pub kind: Option<String>,
-    /// Further names under which pools have it: the entry's `source`, or `SOURCE:FOLDER` with the first folder
-    /// or the first two of its image's path, or `SOURCE:` for its entries without an image. Case, `-`, `_` and sizes (`_200k`) do not matter.
+    /// Further names under which pools have it: the entry's `source`, or `SOURCE:FOLDER` with the first folder or the
+    /// first two of its image's path, or `SOURCE:` for its entries without an image. Case, `-`, `_` and sizes (`_200k`)
+    /// do not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(!skip_serializing_if)]
     pub from: Vec<String>,

@@ -18,11 +18,6 @@ const COLUMNS: [&str; 7] = ["id", "image", "images", "source", "data_source", "k
 /// The columns of which a table must have one.
 const TURNS: [&str; 2] = ["conversations", "texts"];
 
-/// Returns whether a text is meant as a JSON list.
-fn is_list(text: &str) -> bool {
-    text.trim_start().starts_with('[')
-}
-
 /// Reads a table.
 ///
 /// # Errors
@@ -52,16 +47,6 @@ pub(super) fn read(file: &Path, out: &mut BatchSender<'_>) -> Result<()> {
             Ok(row) => row,
             Err(e) => return out.skip(place.row, "a row cannot be read", e.to_string()),
         };
-        // Some tables hold the turns as JSON in a text.
-        for name in values.iter().filter(|name| TURNS.contains(name)) {
-            if let Some(Value::String(text)) = row.value(name)
-                && is_list(text)
-                && let Err(e) = serde_json::from_str::<serde::de::IgnoredAny>(text)
-            {
-                let detail = format!("column `{name}`: {e}");
-                return out.skip(place.row, "the turns are text that is not a JSON list", detail);
-            }
-        }
         json.clear();
         json.push(b'{');
         for name in &values {
@@ -72,7 +57,12 @@ pub(super) fn read(file: &Path, out: &mut BatchSender<'_>) -> Result<()> {
             serde_json::to_writer(&mut json, name)?;
             json.extend_from_slice(b": ");
             match value {
-                Value::String(text) if TURNS.contains(name) && is_list(text) => {
+                // Some tables hold the turns as JSON in a text. It is checked alone, so that it stays one value of the row.
+                Value::String(text) if TURNS.contains(name) && text.trim_start().starts_with('[') => {
+                    if let Err(e) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+                        let detail = format!("column `{name}`: {e}");
+                        return out.skip(place.row, "the turns are text that is not a JSON list", detail);
+                    }
                     json.extend_from_slice(text.as_bytes());
                 }
                 value => serde_json::to_writer(&mut json, value)?,

@@ -210,7 +210,7 @@ fn annotated(q: &Question) -> Option<Vec<spotting::Spot>> {
 
 /// Scores an answer; `None` if the answer does not have the form that the task needs.
 fn score(rule: Rule, q: &Question, answer: &str) -> Option<f64> {
-    let accepted = super::accepted(q);
+    let accepted = q.accepted_answers();
     match rule {
         Rule::Short | Rule::Chinese => Some(short(answer, q, accepted, rule == Rule::Chinese)),
         Rule::Counting => Some(counting(answer, q, accepted)),
@@ -254,7 +254,7 @@ fn score(rule: Rule, q: &Question, answer: &str) -> Option<f64> {
 
 /// Returns the right answer in the form that the task asks for.
 fn written(rule: Rule, q: &Question) -> Option<String> {
-    let first = super::accepted(q).first()?;
+    let first = q.accepted_answers().first()?;
     let numbers = |numbers: &[i64]| numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
     Some(match rule {
         Rule::Pairs => {
@@ -266,7 +266,7 @@ fn written(rule: Rule, q: &Question) -> Option<String> {
             let text = serde_json::Value::from(first.as_str());
             format!("{{\"answer\": {text}, \"bbox\": [{}]}}", numbers(&whole_numbers(q.fact("box"))?))
         }
-        Rule::Grounding => format!("[{}]", super::accepted(q).join(", ")),
+        Rule::Grounding => format!("[{}]", q.accepted_answers().join(", ")),
         Rule::Spotting => {
             let spots = annotated(q)?;
             let spot = |s: &spotting::Spot| {
@@ -299,25 +299,25 @@ impl AnswerReader for OcrBenchV2 {
             }));
         };
         let wrong = match rule {
-            Rule::Pairs if super::accepted(q).first().is_none_or(|a| pairs::accepted(a).is_none()) => {
+            Rule::Pairs if q.accepted_answers().first().is_none_or(|a| pairs::accepted(a).is_none()) => {
                 "the right answer is not a dictionary of texts"
             }
             Rule::Position if whole_numbers(q.fact("box")).is_none_or(|b| b.len() != 4) => {
                 "the right box is not a list of four whole numbers"
             }
-            Rule::Grounding if super::accepted(q).iter().filter_map(|n| literal::int(n)).count() != 4 => {
+            Rule::Grounding if q.accepted_answers().iter().filter_map(|n| literal::int(n)).count() != 4 => {
                 "the right answer is not a box of four whole numbers"
             }
             Rule::Spotting if annotated(q).is_none() => "the annotated boxes and texts cannot be read",
             Rule::Chart
-                if super::accepted(q)
+                if q.accepted_answers()
                     .first()
                     .and_then(|a| chart::rows(a))
                     .is_none_or(|rows| !chart::is_plain(&rows)) =>
             {
                 "the right answer is not a dictionary of texts without markup"
             }
-            Rule::Counting if super::accepted(q).iter().any(|n| plain_number(n).is_none()) => {
+            Rule::Counting if q.accepted_answers().iter().any(|n| plain_number(n).is_none()) => {
                 "the right answer is not a number"
             }
             _ => return Ok(()),
